@@ -1,0 +1,220 @@
+"""The transport interface: what the overlay sees of a connection, whichever way its bytes travel.
+
+Promise: a `Session` is up only when both sides have proved their DIDs to each other; it carries many requests and
+streams at once, each with flow control, a deadline and cancellation, within stated limits. It does not know what a
+method means. `tls` (sockets) and `memory` (simulator) implement it. What the wire layer asks of identity is `Papers`.
+
+Source: network.md §2, transport_identity.md §1.3 and §1.5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from common.units import Did, UnixMs
+
+Headers = tuple[tuple[str, bytes], ...]
+Address = tuple[str, int]
+
+
+class OwnPapers(msgspec.Struct, frozen=True):
+    """What a node shows of itself in HELLO: the tail of its event log and its signed node record."""
+
+    log_tail: bytes
+    node_record: bytes
+
+
+class Vouched(msgspec.Struct, frozen=True):
+    """What the papers of a peer prove: this DID, and the transport keys its current key has signed for."""
+
+    did: Did
+    transport_keys: tuple[bytes, ...]
+    node_record: bytes
+    expires_ms: UnixMs
+
+
+class Papers(Protocol):
+    """Identity, as far as a connection needs it."""
+
+    @property
+    def did(self) -> Did:
+        """The node's own DID."""
+        ...
+
+    def own(self) -> OwnPapers:
+        """The papers to show now: the record is unexpired and names the transport key in use."""
+        ...
+
+    def judge(self, did: Did, log_tail: bytes, node_record: bytes) -> Vouched:
+        """What a peer's papers prove.
+
+        They prove something when the log resolves `did` and is not ended, and the record is signed by its current
+        key, names the same DID and has not expired.
+
+        Raises:
+            DuxError: of the family PeerMisbehaved or CallerMistake (undecodable) when any of it does not hold.
+        """
+        ...
+
+    def is_known(self, did: Did) -> bool:
+        """Whether the DID gets the limits of a known peer; everybody else is a stranger."""
+        ...
+
+    def did_of_key(self, transport_key: bytes) -> Did | None:
+        """Whose transport key this is by the records held, for the limits shown before the peer's HELLO is read."""
+        ...
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """The other end of a session, proved."""
+
+    did: Did
+    transport_key: bytes
+    node_record: bytes
+    features: frozenset[str]
+    address: Address
+    dialled: bool  # we dialled it; otherwise it dialled us
+    known: bool  # had the limits of a known peer when the session began
+    clock_skew_ms: int  # its clock minus ours
+
+
+class Stream(Protocol):
+    """One two-way flow of bytes inside a session."""
+
+    async def read(self, max_bytes: int) -> bytes:
+        """The next bytes, at least one; b"" at the end. Reading is what gives the sender new credit.
+
+        Raises:
+            StreamBroken, SessionClosed, PeerAnswered, DeadlinePassed.
+        """
+        ...
+
+    async def read_all(self) -> bytes:
+        """Everything up to the end, at most one message (1 MiB).
+
+        Raises:
+            AnswerTooLong and those of `read`.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Hand over bytes; waits for the peer's credit and for the socket.
+
+        Raises:
+            StreamBroken, SessionClosed, DeadlinePassed.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End our half; the other half stays open until the peer ends it."""
+        ...
+
+    def reset(self) -> None:
+        """Drop both halves at once."""
+        ...
+
+
+class Incoming(Protocol):
+    """A stream that the peer opened, with what it wants."""
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        ...
+
+    @property
+    def headers(self) -> Headers:
+        """The caller's headers, at most 1 KiB with the method."""
+        ...
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds the handler has: the least of the caller's wish and our maximum."""
+        ...
+
+    @property
+    def stream(self) -> Stream:
+        """The stream itself, for handlers that move more than one message."""
+        ...
+
+    async def body(self) -> bytes:
+        """The whole request, at most 1 MiB."""
+        ...
+
+
+class Session(Protocol):
+    """An authenticated connection to one DID."""
+
+    @property
+    def peer(self) -> Peer:
+        """Who is there."""
+        ...
+
+    @property
+    def closed(self) -> asyncio.Future[str]:
+        """Done, with the reason, when the session has ended. Await it shielded."""
+        ...
+
+    async def request(self, method: str, body: bytes, *, deadline_s: float, headers: Headers = ()) -> bytes:
+        """The peer's answer to one message.
+
+        Raises:
+            DeadlinePassed, PeerBusy, PeerAnswered, StreamBroken, SessionClosed, MessageTooLong, AnswerTooLong.
+        """
+        ...
+
+    async def open_stream(self, method: str, headers: Headers = (), *, deadline_s: float) -> Stream:
+        """A new stream to the peer's handler of this method.
+
+        Raises:
+            PeerBusy, SessionClosed, MessageTooLong (headers).
+        """
+        ...
+
+    async def close(self, reason: str) -> None:
+        """Say GOAWAY, then close; requests under way fail with SessionClosed."""
+        ...
+
+
+Handler = Callable[[Session, Incoming], Awaitable[bytes | None]]
+"""Answers one incoming stream: bytes are the whole answer; None means that it has written to the stream itself.
+A DuxError becomes the answer's error; the handler is cancelled when the peer resets the stream or time is up."""
+
+OnSession = Callable[[Session], None]
+"""Told of every session that is up, dialled or accepted, once; `session.closed` tells of its end. Must not block."""
+
+
+class Transport(Protocol):
+    """A way to reach other nodes."""
+
+    async def connect(
+        self,
+        address: Address,
+        expected_did: Did | None = None,
+        expected_transport_keys: tuple[bytes, ...] | None = None,
+    ) -> Session:
+        """A session with the node at this address.
+
+        With the keys of its node record, nothing of ours is shown before its key has been compared; with the DID
+        alone, our DID is shown only after it has introduced itself; with neither, whoever is there is accepted.
+
+        Raises:
+            PeerUnreachable, HandshakeFailed, CertificateRefused, HelloRefused.
+        """
+        ...
+
+    async def serve(self, on_session: OnSession, handler: Handler) -> Address:
+        """Accept connections, report sessions, answer their streams; the address listened on. Once, before `connect`."""
+        ...
+
+    def session_with(self, did: Did) -> Session | None:
+        """The one session kept with this DID, if any."""
+        ...
+
+    def ban(self, did: Did, duration_s: float) -> None:
+        """End the session with the DID and refuse it, and its network, for so long."""
+        ...

@@ -1,0 +1,93 @@
+"""Key events: what happened to a node's signing keys, each signed by the keys that it concerns.
+
+An inception names the first key and commits to the next one and to a recovery key by their hashes. A rotation reveals
+the next key. A recovery reveals the recovery key and starts anew. An end closes the name for good. This file builds and
+opens single events; whether a chain of them is valid is decided in `log.py`.
+
+Source: transport_identity.md §2.2.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from common.codec import Canon, canonical, from_canonical
+from common.identity.keys import KEY_BYTES, SIGNATURE_BYTES, SigningKey, check_key
+from common.identity.purposes import Purpose
+from common.identity.signed import Signed
+from common.identity.tagged import tagged_hash
+from common.units import Hash32, UnixMs
+
+Kind = Literal["icp", "rot", "rec", "end"]
+
+EVENT_BYTES_MAX = 512  # the largest, a recovery, has about 330 with its envelope
+SEQ_MAX = 255
+
+
+class Event(Canon, frozen=True):
+    """[v, kind, seq, prev, key, next, recover, at, nonce, flags]; at in Unix ms."""
+
+    v: Literal[1]
+    kind: Kind
+    seq: int
+    prev: bytes
+    key: bytes
+    next: bytes
+    recover: bytes
+    at_ms: UnixMs
+    nonce: int
+    flags: int
+
+
+def key_hash(key: bytes) -> Hash32:
+    """The commitment to a key that is not shown yet."""
+    return tagged_hash(Purpose.NEXT_KEY, key)
+
+
+def event_id(signed: Signed) -> Hash32:
+    """The id of an event: the hash of its body; signatures do not enter it."""
+    return tagged_hash(Purpose.EVENT, signed.body)
+
+
+def open_event(signed: Signed) -> Event:
+    """The event in an envelope, its size and key checked, its signatures not yet.
+
+    Raises:
+        BadParams: too long or not canonical.
+        BadKey: its key is no good point.
+    """
+    event = from_canonical(signed.body, Event, max_bytes=EVENT_BYTES_MAX)
+    check_key(event.key)
+    return event
+
+
+def sign_event(event: Event, key: SigningKey, recovery: SigningKey | None = None) -> Signed:
+    """The envelope: the key's signature, and for rec and end the recovery key with its signature."""
+    body = canonical(event)
+    sigs = [key.sign(Purpose.EVENT, body)]
+    if recovery is not None:
+        sigs.append(recovery.public + recovery.sign(Purpose.EVENT, body))
+    return Signed(body=body, sigs=tuple(sigs))
+
+
+def split_recovery(signature: bytes) -> tuple[bytes, bytes] | None:
+    """The revealed recovery key and its signature, or None when the length is wrong."""
+    if len(signature) != KEY_BYTES + SIGNATURE_BYTES:
+        return None
+    return signature[:KEY_BYTES], signature[KEY_BYTES:]
+
+
+def inception(key: bytes, next_key: bytes, recovery_key: bytes, at_ms: int, nonce: int = 0) -> Event:
+    """The event that starts a name; with another nonce it is another name."""
+    return Event(
+        v=1,
+        kind="icp",
+        seq=0,
+        prev=b"",
+        key=key,
+        next=key_hash(next_key),
+        recover=key_hash(recovery_key),
+        at_ms=UnixMs(at_ms),
+        nonce=nonce,
+        flags=0,
+    )

@@ -1,0 +1,82 @@
+"""Every use of a hash or a signature by name, so that no signature serves twice.
+
+A purpose is part of the bytes that are hashed or signed. `OWNER` says which daemon may ask p2pd to sign for it; a
+purpose without an owner is only ever hashed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Purpose(StrEnum):
+    """What a hash or a signature is for."""
+
+    # Identity, in common/identity.
+    EVENT = "event"
+    NEXT_KEY = "next-key"
+    NODE_ID = "node-id"
+    INCEPTION_WORK = "inception-work"
+    NODE_RECORD = "node-record"
+    COIN_LINK = "coin-link"
+    # The overlay of p2pd.
+    RECORD = "record"
+    RECORD_KEY = "record-key"
+    GOSSIP = "gossip"
+    GOSSIP_ID = "gossip-id"
+    BLOB_CHUNK = "blob-chunk"
+    BLOB_NODE = "blob-node"
+    STORAGE_RECEIPT = "storage-receipt"
+    # Money and agreement: escrowd and flopd.
+    CONTRACT = "contract"
+    ESCROW_TERMS = "escrow-terms"
+    ESCROW_STATEMENT = "escrow-statement"
+    ESCROW_VOTE = "escrow-vote"
+    ESCROW_RESULT = "escrow-result"
+    ESCROW_BLOB = "escrow-blob"
+    CHANNEL = "channel"
+    DRAW = "draw"
+    # Work: taskd.
+    JOB = "job"
+    PACKAGE = "package"
+    LIMITS = "limits"
+    OUTPUT_COMMITMENT = "output-commitment"
+    WORK_RECEIPT = "work-receipt"
+    SETTLED_RECEIPT = "settled-receipt"
+    # The market: stored and registryd.
+    SERVICE = "service"
+    SERVICE_ID = "service-id"
+    RATING = "rating"
+    REGISTRATION = "registration"
+    HEARTBEAT = "heartbeat"
+    REPUTATION = "reputation"
+    ATTESTATION = "attestation"
+    # The airdrop: airdropd.
+    AIRDROP_EVIDENCE = "airdrop-evidence"
+    AIRDROP_PROPOSAL = "airdrop-proposal"
+    AIRDROP_SIGNATURE = "airdrop-signature"
+
+
+OWNER: dict[Purpose, str] = {
+    Purpose.EVENT: "p2pd",
+    Purpose.NODE_RECORD: "p2pd",
+    Purpose.COIN_LINK: "p2pd",
+    Purpose.RECORD: "p2pd",
+    Purpose.GOSSIP: "p2pd",
+    Purpose.STORAGE_RECEIPT: "p2pd",
+    Purpose.ESCROW_TERMS: "escrowd",
+    Purpose.ESCROW_STATEMENT: "escrowd",
+    Purpose.ESCROW_VOTE: "escrowd",
+    Purpose.JOB: "taskd",
+    Purpose.WORK_RECEIPT: "taskd",
+    Purpose.SETTLED_RECEIPT: "taskd",
+    Purpose.SERVICE: "stored",
+    Purpose.RATING: "stored",
+    Purpose.REGISTRATION: "registryd",
+    Purpose.HEARTBEAT: "registryd",
+    Purpose.REPUTATION: "registryd",
+    Purpose.ATTESTATION: "registryd",
+    Purpose.AIRDROP_EVIDENCE: "airdropd",
+    Purpose.AIRDROP_PROPOSAL: "airdropd",
+    Purpose.AIRDROP_SIGNATURE: "airdropd",
+}

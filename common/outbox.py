@@ -1,0 +1,109 @@
+"""Performs what decisions wanted, after they are on disk, as often as it takes.
+
+A lane's effects are performed one after another in the order they were wanted; different lanes side by side. An effect
+that meets a neighbour which is down is tried again with growing pauses, for ever: giving up would lose it. An effect
+that is refused as wrong is closed with its error and handed to `refused`, which decides what that means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from structlog.typing import FilteringBoundLogger
+
+from common.clock import Clock
+from common.errors import DuxError, NotNow, Unavailable
+from common.store import Effect, Store, Tx, effect_error
+
+LANES_AT_ONCE = 16  # effects in progress; each is at most one RPC call
+PAUSE_FIRST_MS = 200
+PAUSE_MAX_MS = 30_000
+
+Perform = Callable[[Effect], Awaitable[None]]
+Refused = Callable[[Tx, Effect, DuxError], None]
+
+
+def pause_ms(attempts: int) -> int:
+    """How long to wait before the next try: doubling from 0.2 s to 30 s."""
+    return int(min(PAUSE_MAX_MS, PAUSE_FIRST_MS * 2 ** min(attempts, 16)))
+
+
+class OutboxWorker:
+    """Runs the open effects of one store."""
+
+    def __init__(
+        self, store: Store, perform: Perform, *, clock: Clock, log: FilteringBoundLogger, refused: Refused | None = None
+    ) -> None:
+        self._store = store
+        self._perform = perform
+        self._refused = refused
+        self._clock = clock
+        self._log = log
+        self._wake = asyncio.Event()
+        self._busy: set[str] = set()
+        store.on_outbox(self._wake.set)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                for effect in self._ready():
+                    self._busy.add(effect.lane)
+                    group.create_task(self._try(effect))
+                await self._pause()
+
+    def _ready(self) -> list[Effect]:
+        room = LANES_AT_ONCE - len(self._busy)
+        rows = self._store.rows(
+            "SELECT effect_id, lane, kind, body, attempts, due_ms FROM outbox WHERE position IN "
+            "(SELECT min(position) FROM outbox WHERE done_ms IS NULL GROUP BY lane) AND due_ms <= ? ORDER BY position",
+            self._clock.unix_ms(),
+        )
+        free = [row for row in rows if row["lane"] not in self._busy]
+        return [Effect(r["effect_id"], r["lane"], r["kind"], r["body"], r["attempts"]) for r in free[: max(room, 0)]]
+
+    async def _pause(self) -> None:
+        row = self._store.row("SELECT min(due_ms) AS due FROM outbox WHERE done_ms IS NULL")
+        due = row["due"] if row else None
+        wait_s = 5.0 if due is None else min(5.0, max(0.05, (due - self._clock.unix_ms()) / 1000))
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _try(self, effect: Effect) -> None:
+        try:
+            await self._perform(effect)
+        except (NotNow, Unavailable) as error:
+            self._postpone(effect, error)
+        except DuxError as error:
+            self._refuse(effect, error)
+        else:
+            with self._store.transaction() as tx:
+                self._close(tx, effect, None)
+        finally:
+            self._busy.discard(effect.lane)
+            self._wake.set()
+
+    def _postpone(self, effect: Effect, error: DuxError) -> None:
+        with self._store.transaction() as tx:
+            tx.execute(
+                "UPDATE outbox SET attempts = attempts + 1, due_ms = ?, error = ? WHERE effect_id = ?",
+                self._clock.unix_ms() + pause_ms(effect.attempts),
+                effect_error(error),
+                effect.effect_id,
+            )
+        self._log.info("effect postponed", effect_id=effect.effect_id, kind=effect.kind, reason=error.message)
+
+    def _refuse(self, effect: Effect, error: DuxError) -> None:
+        with self._store.transaction() as tx:
+            self._close(tx, effect, effect_error(error))
+            if self._refused:
+                self._refused(tx, effect, error)
+        self._log.warning("effect refused", effect_id=effect.effect_id, kind=effect.kind, reason=error.message)
+
+    def _close(self, tx: Tx, effect: Effect, error: str | None) -> None:
+        tx.execute("UPDATE outbox SET done_ms = ?, error = ? WHERE effect_id = ?", tx.now_ms(), error, effect.effect_id)

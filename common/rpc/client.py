@@ -1,0 +1,146 @@
+"""Calls a daemon's methods: over HTTP on localhost, or directly when both live in one process.
+
+`client.call(METHOD, params)` returns the contract's result or raises the error class the other side raised. The client
+does not repeat calls by itself: whoever holds the `request_id` decides that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import msgspec
+from jsonrpcclient import request_json_uuid
+
+from common.codec import from_plain, to_plain
+from common.errors import DeadlinePassed, DuxError, NeighbourDown, NoToken, all_errors
+from common.rpc.method import Method, P, R
+from common.rpc.table import MethodTable
+
+DEADLINE_DEFAULT_S = 15.0
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
+DEADLINE_HEADER = "Dux-Deadline-Ms"
+
+
+class Client(Protocol):
+    """Something that can call one daemon's methods."""
+
+    async def call(self, method: Method[P, R], params: P, *, deadline_s: float = DEADLINE_DEFAULT_S) -> R:
+        """The method's result.
+
+        Raises:
+            DuxError: as the other side raised it, or NeighbourDown, DeadlinePassed.
+        """
+        ...
+
+
+def raise_error(error: dict[str, Any]) -> None:
+    """Raise the class that the answer names; an unknown one as a plain DuxError with its text."""
+    data = error.get("data") or {}
+    for kind in all_errors():
+        if (kind.code, kind.key) == (data.get("code"), data.get("key")):
+            raise kind(**(data.get("fields") or {}))
+    raise RemoteFailure(text=str(error.get("message", "no message")), remote_code=str(error.get("code")))
+
+
+class RemoteFailure(DuxError):
+    """The daemon answered with an error this version does not know: {text} ({remote_code})."""
+
+    code = 1003
+    key = "remote-failure"
+
+
+def decode_answer(body: bytes, method: Method[P, R]) -> R:
+    """The result in a JSON-RPC answer, or its error raised."""
+    answer = msgspec.json.decode(body)
+    if "error" in answer:
+        raise_error(answer["error"])
+    return from_plain(answer["result"], method.result)
+
+
+class HttpClient:
+    """Calls one daemon over HTTP. The token file is read when first needed and again when it was refused."""
+
+    def __init__(self, daemon: str, url: str, token_file: Path) -> None:
+        self._daemon = daemon
+        self._url = url
+        self._token_file = token_file
+        self._token: str | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the daemon listens, for blobs and probes beside the calls."""
+        return self._url
+
+    def token(self) -> str:
+        """The text of the token file.
+
+        Raises:
+            NeighbourDown: the daemon has not made it yet.
+        """
+        try:
+            return self._token_file.read_text().strip()
+        except OSError as error:
+            raise NeighbourDown(
+                daemon=self._daemon, address=self._url, detail=f"cannot read {self._token_file}"
+            ) from error
+
+    def session(self) -> aiohttp.ClientSession:
+        """The HTTP session to this daemon, made on first use."""
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=5))
+        return self._session
+
+    async def call(self, method: Method[P, R], params: P, *, deadline_s: float = DEADLINE_DEFAULT_S) -> R:
+        """The method's result.
+
+        Raises:
+            DuxError: as the daemon raised it, or NeighbourDown, DeadlinePassed.
+        """
+        body = request_json_uuid(method.name, to_plain(params)).encode()
+        deadline_s = min(deadline_s, method.deadline_max_s)
+        status, answer = await self._post(method.name, body, deadline_s)
+        if status == NoToken.http_status:  # the daemon may have made a new token since we read it
+            self._token = None
+            status, answer = await self._post(method.name, body, deadline_s)
+        return decode_answer(answer, method)
+
+    async def _post(self, name: str, body: bytes, deadline_s: float) -> tuple[int, bytes]:
+        self._token = self._token or self.token()
+        headers = {
+            "Authorization": f"Bearer {self._token}",
+            "Content-Type": "application/json",
+            DEADLINE_HEADER: str(int(deadline_s * 1000)),
+        }
+        try:
+            async with (
+                asyncio.timeout(deadline_s + 1),  # the daemon answers "deadline passed" itself, a second earlier
+                self.session().post(self._url, data=body, headers=headers) as response,
+            ):
+                return response.status, await response.content.read(ANSWER_BYTES_MAX)
+        except TimeoutError as error:
+            raise DeadlinePassed(method=name, deadline_s=deadline_s) from error
+        except aiohttp.ClientError as error:
+            raise NeighbourDown(daemon=self._daemon, address=self._url, detail=str(error)) from error
+
+    async def close(self) -> None:
+        """Close the HTTP session."""
+        if self._session is not None:
+            await self._session.close()
+
+
+class LocalClient:
+    """Calls a table in this process, through the same bytes as over HTTP."""
+
+    def __init__(self, table: MethodTable, caller: str) -> None:
+        self._table = table
+        self._caller = caller
+
+    async def call(self, method: Method[P, R], params: P, *, deadline_s: float = DEADLINE_DEFAULT_S) -> R:
+        """The method's result, as over HTTP."""
+        body = request_json_uuid(method.name, to_plain(params)).encode()
+        answer = await self._table.dispatch(body, caller=self._caller, deadline_s=deadline_s)
+        return decode_answer(answer, method)

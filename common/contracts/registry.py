@@ -1,0 +1,551 @@
+"""What registryd promises to its callers: nodes, health, receipts, reputation.
+
+Field names of `NodeView` are the specification's node schema; `reputation_score` is Q of mechanisms.md §1.1 (0 to 1).
+What nodes sign is in `common/receipts.py`. Source: settled.md 10, 25, 31; architecture.md §1.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+from common.codec import Canon, Wire
+from common.errors import CallerMistake, NotFound, NotNow
+from common.receipts import Attested, Count, DidText
+from common.rpc.method import ANYONE, Done, Empty, Method, PeerMethod, Topic
+from common.units import BlockHeight, Did, Florins, Hash32
+
+LIST_MAX = 500  # nodes or receipts in one answer
+PEOPLE_AND_UP = ("cli", "module", "taskd", "airdropd", "escrowd", "stored")
+
+
+class NotOwnNode(CallerMistake):
+    """{node_id} is not this node: only its own operator may do that. Leave it out to mean this node, {own}."""
+
+    code = 5001
+    key = "not-own-node"
+    http_status = 403
+
+
+class NotRegistered(NotNow):
+    """This node is not registered yet: `duxos-node-registry register --wallet-address …` does it."""
+
+    code = 5002
+    key = "not-registered"
+
+
+class BadNode(CallerMistake):
+    """The node's description is refused: {detail}."""
+
+    code = 5003
+    key = "bad-node"
+
+
+class BadReceipt(CallerMistake):
+    """The receipt is refused: {detail}."""
+
+    code = 5004
+    key = "bad-receipt"
+
+
+class NodeStatus(StrEnum):
+    """How lately a node was heard of."""
+
+    ACTIVE = "active"  # within three heartbeats
+    STALE = "stale"  # within the hour that the airdrop asks for
+    OFFLINE = "offline"  # longer ago, or never
+
+
+class ReceiptState(StrEnum):
+    """What this node knows of a receipt's payment."""
+
+    PENDING = "pending"  # the chain does not show it deep enough yet
+    SETTLED = "settled"
+    REFUSED = "refused"  # the chain says otherwise
+
+
+class RegisterNode(Wire, frozen=True):
+    """Register or re-register this node; what is left out is measured on this machine."""
+
+    request_id: str
+    wallet_address: str
+    node_id: str = ""  # this node's own DID, or empty
+    ip_address: str = ""
+    port: Annotated[int, Meta(ge=0, lt=65_536)] = 0
+    hostname: str = ""
+    os_version: str = ""
+    duxos_version: str = ""
+    cpu_cores: Annotated[int, Meta(ge=0, le=65_536)] = 0
+    memory_mb: Count = 0
+    storage_gb: Count = 0
+    gpu_enabled: bool = False
+    gpu_model: str = ""
+    region: str = ""
+    capabilities: tuple[str, ...] = ("api_hosting", "task_execution")
+
+
+class NodeView(Wire, frozen=True):
+    """One node as this node knows it."""
+
+    node_id: Did
+    wallet_address: str
+    ip_address: str
+    port: int
+    capabilities: tuple[str, ...]
+    reputation_score: float
+    tier: int
+    total_tasks_completed: int
+    success_rate: float
+    last_heartbeat: str  # ISO 8601, UTC; empty: never
+    uptime: int  # seconds
+    load_average: tuple[float, float, float]
+    available_memory: int  # MB
+    available_cpu: int
+    memory_usage: float  # percent
+    disk_usage: float  # percent
+    hostname: str
+    os_version: str
+    duxos_version: str
+    cpu_cores: int
+    memory_gb: float
+    storage_gb: int
+    gpu_enabled: bool
+    gpu_model: str
+    region: str
+    status: NodeStatus
+    own: bool
+
+
+class NodeName(Wire, frozen=True):
+    """Which node."""
+
+    node_id: str
+
+
+class ListNodes(Wire, frozen=True):
+    """Only nodes that meet every filter; 0, empty and None filter nothing."""
+
+    min_cpu: int = 0
+    min_memory_mb: int = 0
+    min_storage_gb: int = 0
+    min_reputation: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    min_tier: int = 0
+    capability: str = ""
+    region: str = ""
+    gpu: bool = False
+    status: NodeStatus | None = None
+    limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = 100
+
+
+class NodeList(Wire, frozen=True):
+    """Matching nodes, best reputation first; `total` counts also those beyond the limit."""
+
+    nodes: tuple[NodeView, ...]
+    total: int
+
+
+class UpdateHealth(Wire, frozen=True):
+    """This node's load as the operator measured it; what is None is measured on this machine."""
+
+    request_id: str
+    node_id: str = ""
+    load_average: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    memory_usage: Annotated[float, Meta(ge=0, le=100)] | None = None  # percent
+    disk_usage: Annotated[float, Meta(ge=0, le=100)] | None = None  # percent
+
+
+class Deregister(Wire, frozen=True):
+    """Take this node off the list; its receipts and reputation stay."""
+
+    request_id: str
+    node_id: str = ""
+
+
+class Capabilities(Wire, frozen=True):
+    """Which active nodes offer what."""
+
+    capabilities: dict[str, tuple[Did, ...]]
+
+
+class RegistryStatus(Wire, frozen=True):
+    """What this registry holds."""
+
+    own_node_id: Did
+    registered: bool
+    tip_height: BlockHeight | None  # None: the wallet does not answer
+    nodes: dict[str, int]  # status -> how many
+    receipts: dict[str, int]  # state -> how many
+
+
+class ReceiptView(Wire, frozen=True):
+    """One contract's end, as receipts say and as far as this node has checked the chain."""
+
+    cid: Hash32
+    buyer: Did
+    seller: Did
+    service_id: str
+    price_florins: Florins
+    gross_florins: Florins
+    tax_florins: Florins
+    txid: str
+    height: BlockHeight
+    outcome: str
+    state: ReceiptState
+    reason: str  # why it is pending or refused
+    signed_by: tuple[Did, ...]
+    cursor: int
+    signed: tuple[bytes, ...]  # the receipts themselves, for who wants to check
+
+
+class ScoreLine(Wire, frozen=True):
+    """What one receipt adds to a score today."""
+
+    cid: Hash32
+    other: Did
+    outcome: str
+    height: BlockHeight
+    age_days: int
+    good_florins: Florins  # decayed tax that counts for the seller
+    bad_florins: Florins  # decayed tax that counts against it
+
+
+class Reputation(Wire, frozen=True):
+    """A node's standing, every figure recomputable from `evidence`."""
+
+    node_id: Did
+    score: float  # Q, 0 to 1; 0.5 is a node of which nothing is known
+    score_ppm: int
+    standing_milli: int  # s, thousandths; shown and used for tiers, never for draws
+    weight_florins: Florins  # ω = Q · E, linear: what draws use
+    good_florins: Florins  # E
+    bad_florins: Florins  # N
+    tier: int
+    trade_tier: int
+    duty_tier: int
+    days_witnessed: int
+    jobs_done: int
+    jobs_failed: int
+    activity_florins: Florins  # half of the tax of all its receipts, as buyer or seller, undecayed
+    at_height: BlockHeight
+    evidence: tuple[ScoreLine, ...]
+
+
+class SubmitReceipt(Wire, frozen=True):
+    """A party's signed receipt (`Attested` bytes of a `SettledReceipt`)."""
+
+    request_id: str
+    receipt: bytes
+
+
+class ReceiptVerdict(Wire, frozen=True):
+    """What became of a receipt: pending ones are checked again with every new block."""
+
+    cid: Hash32
+    state: ReceiptState
+    reason: str
+
+
+class ContractName(Wire, frozen=True):
+    """Which contract."""
+
+    cid: Hash32
+
+
+class ReceiptsSince(Wire, frozen=True):
+    """Receipts at or above a height, in the order this node settled them."""
+
+    from_height: int = 0
+    after_cursor: int = 0
+    settled_only: bool = True
+    limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = LIST_MAX
+
+
+class ReceiptList(Wire, frozen=True):
+    """Receipts and where to go on; `next_cursor` is the last one's, or what was asked when there are none."""
+
+    receipts: tuple[ReceiptView, ...]
+    next_cursor: int
+
+
+class EvidenceWindow(Wire, frozen=True):
+    """What was witnessed in a window of heights, both ends included."""
+
+    from_height: int
+    to_height: int
+
+
+class Evidence(Wire, frozen=True):
+    """Signed heartbeats (newest per node) and settled receipts whose heights lie in the window."""
+
+    heartbeats: tuple[bytes, ...]  # `Attested` bytes of a `Heartbeat`
+    receipts: tuple[bytes, ...]  # `Attested` bytes of a `SettledReceipt`, every signature held
+    nodes: tuple[bytes, ...]  # `Attested` bytes of the `NodeInfo` of each node that has a heartbeat here
+
+
+class SyncAsk(Canon, frozen=True):
+    """Another node asks for what it may have missed."""
+
+    kind: str  # "nodes" or "receipts"
+    from_height: int
+    after: int
+    limit: int
+
+
+class SyncAnswer(Canon, frozen=True):
+    """`Attested` bytes, and where to go on (0: there is no more)."""
+
+    items: tuple[bytes, ...]
+    next_after: int
+
+
+class ReputationAsk(Canon, frozen=True):
+    """Another node asks what is known here of a node."""
+
+    did: DidText
+
+
+class ReputationAnswer(Canon, frozen=True):
+    """The score here and the signed receipts behind it (the newest, as many as fit)."""
+
+    score_ppm: int
+    standing_milli: int
+    at_height: int
+    receipts: tuple[bytes, ...]
+
+
+_DID = Did("did:dux:" + "a" * 52)
+_OTHER = Did("did:dux:" + "b" * 52)
+_CID = Hash32(b"\x01" * 32)
+_VIEW = NodeView(
+    node_id=_DID,
+    wallet_address="FQnpM8DGSvHNSL6Q3iUaF6GkmCZsnyGRDm",
+    ip_address="192.168.1.100",
+    port=32570,
+    capabilities=("api_hosting", "task_execution"),
+    reputation_score=0.85,
+    tier=1,
+    total_tasks_completed=1250,
+    success_rate=0.98,
+    last_heartbeat="2026-11-20T12:30:00Z",
+    uptime=86400,
+    load_average=(0.5, 0.3, 0.2),
+    available_memory=4096,
+    available_cpu=4,
+    memory_usage=65.5,
+    disk_usage=45.2,
+    hostname="my-node",
+    os_version="12",
+    duxos_version="1.0.0",
+    cpu_cores=8,
+    memory_gb=16.0,
+    storage_gb=500,
+    gpu_enabled=False,
+    gpu_model="",
+    region="",
+    status=NodeStatus.ACTIVE,
+    own=True,
+)
+_RECEIPT = ReceiptView(
+    cid=_CID,
+    buyer=_OTHER,
+    seller=_DID,
+    service_id="mzxw6ytboi4dcmrtgq2tmnzyhe3dqojx",
+    price_florins=Florins(1_000_000_000),
+    gross_florins=Florins(1_000_000_000),
+    tax_florins=Florins(50_000_000),
+    txid="ab" * 32,
+    height=BlockHeight(812),
+    outcome="released",
+    state=ReceiptState.SETTLED,
+    reason="",
+    signed_by=(_DID, _OTHER),
+    cursor=7,
+    signed=(),
+)
+_REPUTATION = Reputation(
+    node_id=_DID,
+    score=0.916666,
+    score_ppm=916_666,
+    standing_milli=3_171,
+    weight_florins=Florins(45_833_300),
+    good_florins=Florins(50_000_000),
+    bad_florins=Florins(0),
+    tier=1,
+    trade_tier=1,
+    duty_tier=1,
+    days_witnessed=3,
+    jobs_done=1,
+    jobs_failed=0,
+    activity_florins=Florins(25_000_000),
+    at_height=BlockHeight(820),
+    evidence=(
+        ScoreLine(
+            cid=_CID,
+            other=_OTHER,
+            outcome="released",
+            height=BlockHeight(812),
+            age_days=0,
+            good_florins=Florins(50_000_000),
+            bad_florins=Florins(0),
+        ),
+    ),
+)
+
+NODE_REGISTER = Method(
+    name="node.register",
+    params=RegisterNode,
+    result=NodeView,
+    summary="Register this node and announce it to the network.",
+    callers=("cli", "module"),
+    example=(
+        RegisterNode(request_id="reg-1", wallet_address=_VIEW.wallet_address, cpu_cores=8, memory_mb=16384),
+        _VIEW,
+    ),
+    raises=(NotOwnNode, BadNode),
+    once=True,
+)
+NODE_SELF = Method(
+    name="node.self",
+    params=Empty,
+    result=NodeView,
+    summary="This node as others see it.",
+    callers=ANYONE,
+    example=(Empty(), _VIEW),
+    raises=(NotRegistered,),
+)
+NODE_SHOW = Method(
+    name="node.show",
+    params=NodeName,
+    result=NodeView,
+    summary="One node; asked for in the DHT when it is not known here.",
+    callers=ANYONE,
+    example=(NodeName(node_id=_DID), _VIEW),
+    raises=(NotFound,),
+)
+NODE_LIST = Method(
+    name="node.list",
+    params=ListNodes,
+    result=NodeList,
+    summary="Known nodes that meet every filter, best reputation first.",
+    callers=ANYONE,
+    example=(ListNodes(min_cpu=4, min_memory_mb=8192, min_reputation=0.7), NodeList(nodes=(_VIEW,), total=1)),
+)
+NODE_UPDATE_HEALTH = Method(
+    name="node.update_health",
+    params=UpdateHealth,
+    result=NodeView,
+    summary="Put this node's load into a heartbeat now.",
+    callers=("cli", "module"),
+    example=(UpdateHealth(request_id="health-1", load_average=0.5, memory_usage=65.5, disk_usage=45.2), _VIEW),
+    raises=(NotOwnNode, NotRegistered),
+    once=True,
+)
+NODE_DEREGISTER = Method(
+    name="node.deregister",
+    params=Deregister,
+    result=Done,
+    summary="Take this node off the list, here and in the network.",
+    callers=("cli", "module"),
+    example=(Deregister(request_id="dereg-1"), Done()),
+    raises=(NotOwnNode, NotRegistered),
+    once=True,
+)
+NODE_CAPABILITIES = Method(
+    name="node.capabilities",
+    params=Empty,
+    result=Capabilities,
+    summary="Which active nodes offer what.",
+    callers=ANYONE,
+    example=(Empty(), Capabilities(capabilities={"task_execution": (_DID,)})),
+)
+REGISTRY_STATUS = Method(
+    name="registry.status",
+    params=Empty,
+    result=RegistryStatus,
+    summary="How many nodes and receipts this registry holds, and in which state.",
+    callers=ANYONE,
+    example=(
+        Empty(),
+        RegistryStatus(
+            own_node_id=_DID,
+            registered=True,
+            tip_height=BlockHeight(820),
+            nodes={"active": 3},
+            receipts={"settled": 1},
+        ),
+    ),
+)
+REPUTATION_GET = Method(
+    name="reputation.get",
+    params=NodeName,
+    result=Reputation,
+    summary="A node's standing, with the receipts that it comes from.",
+    callers=ANYONE,
+    example=(NodeName(node_id=_DID), _REPUTATION),
+)
+REPUTATION_SUBMIT = Method(
+    name="reputation.submit",
+    params=SubmitReceipt,
+    result=ReceiptVerdict,
+    summary="Hand in a signed receipt: it is checked on the chain, counted, and told to the network.",
+    callers=PEOPLE_AND_UP,
+    example=(
+        SubmitReceipt(request_id="receipt-1", receipt=b"\x94"),
+        ReceiptVerdict(cid=_CID, state=ReceiptState.SETTLED, reason=""),
+    ),
+    raises=(BadReceipt,),
+    once=True,
+)
+RECEIPT_SHOW = Method(
+    name="receipt.show",
+    params=ContractName,
+    result=ReceiptView,
+    summary="What is known of one contract's end.",
+    callers=ANYONE,
+    example=(ContractName(cid=_CID), _RECEIPT),
+    raises=(NotFound,),
+)
+RECEIPTS_SINCE = Method(
+    name="receipts.since",
+    params=ReceiptsSince,
+    result=ReceiptList,
+    summary="Receipts in the order this node settled them.",
+    callers=ANYONE,
+    example=(ReceiptsSince(from_height=800), ReceiptList(receipts=(_RECEIPT,), next_cursor=7)),
+)
+EVIDENCE_WINDOW = Method(
+    name="evidence.window",
+    params=EvidenceWindow,
+    result=Evidence,
+    summary="Signed heartbeats and settled receipts of a window of heights.",
+    callers=("airdropd", "cli", "module"),
+    example=(EvidenceWindow(from_height=700, to_height=820), Evidence(heartbeats=(), receipts=(), nodes=())),
+)
+
+TOPIC_NODE = Topic(name="node", owner="registryd", payload=Attested, summary="A node's signed description of itself.")
+TOPIC_HEARTBEAT = Topic(name="heartbeat", owner="registryd", payload=Attested, summary="A node's signed heartbeat.")
+TOPIC_RECEIPT = Topic(name="receipt", owner="registryd", payload=Attested, summary="A party's signed receipt.")
+
+REGISTRY_SYNC = PeerMethod(
+    name="registry.sync",
+    owner="registryd",
+    params=SyncAsk,
+    result=SyncAnswer,
+    summary="What a node that was away has missed: node descriptions or receipts.",
+    callers=("registryd",),
+    cost=4,
+)
+REPUTATION_ASK = PeerMethod(
+    name="reputation.ask",
+    owner="registryd",
+    params=ReputationAsk,
+    result=ReputationAnswer,
+    summary="A node's score as known there, with the signed receipts behind it.",
+    callers=("registryd",),
+    cost=4,
+)
+
+TOPICS = (TOPIC_NODE, TOPIC_HEARTBEAT, TOPIC_RECEIPT)
+PEER_METHODS = (REGISTRY_SYNC, REPUTATION_ASK)

@@ -2,7 +2,7 @@
 
 `read_log` checks one chain from its inception on, alone. `merge` decides between what is held and what is offered: the
 longer continuation wins, a shorter one changes nothing, a recovery supersedes the rotations after the event it names,
-two different rotations of one event are duplicity (the first seen stays, and the name is disputed until a recovery), and
+two different rotations of one event are duplicity (the first seen stays, the name is disputed until a recovery), and
 two recoveries of one epoch freeze the name for good.
 
 Source: transport_identity.md §2.2 and §2.4.

@@ -38,6 +38,8 @@ class Purpose(StrEnum):
     DRAW = "draw"
     # Work: taskd.
     JOB = "job"
+    JOB_INPUT = "job-input"
+    JOB_OUTPUT = "job-output"
     PACKAGE = "package"
     LIMITS = "limits"
     OUTPUT_COMMITMENT = "output-commitment"

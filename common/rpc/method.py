@@ -80,6 +80,17 @@ class Topic(Generic[CP]):
     payload_bytes_max: int = 8192  # TI §3.3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Namespace:
+    """One kind of DHT record: which daemon may put it, and whose name it may stand under."""
+
+    name: str
+    owner: str
+    summary: str
+    own_name: bool = False  # the record's name must be its signer's DID
+    payload_bytes_max: int = 3072  # TI §3.2
+
+
 def methods_in(module: object) -> list[Method[Wire, Wire]]:
     """Every method a contract module declares, by name."""
     found = [value for value in vars(module).values() if isinstance(value, Method)]

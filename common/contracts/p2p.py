@@ -1,0 +1,468 @@
+"""What p2pd offers to the node's daemons: calls to other nodes, gossip, the DHT, identities, blobs.
+
+Bulk bytes travel by HTTP beside these calls (`PUT /blob`, `GET /blob/<id>`, the same tokens), never inside them.
+"""
+
+from __future__ import annotations
+
+from common.codec import Wire
+from common.contracts import p2p_errors as errors
+from common.identity.errors import IdentityUnsure
+from common.rpc.method import ANYONE, DAEMONS, Done, Empty, Method
+from common.units import BlockHeight, Did, UnixMs
+
+_DID = Did("did:dux:" + "a" * 52)
+_BLOB = "ab" * 32
+_NOW = UnixMs(1_790_000_000_000)
+OTHERS = tuple(daemon for daemon in DAEMONS if daemon != "p2pd")
+
+PAYLOAD_BYTES_MAX = 3072  # one DHT record's payload
+SIGN_BYTES_MAX = 262_144  # a body to sign; larger things are signed by their hash
+
+
+class Info(Wire, frozen=True):
+    """This node as the network sees it."""
+
+    did: Did
+    key_seq: int
+    network: str
+    endpoints: list[str]
+    sessions: int
+    contacts: int
+    records: int
+    blobs: int
+    blob_bytes: int
+    egress: str
+
+
+class PeerView(Wire, frozen=True):
+    """One node we are connected to."""
+
+    did: Did
+    address: str
+    dialled: bool
+    known: bool
+    since_ms: UnixMs
+    clock_skew_ms: int
+    score: float
+
+
+class Peers(Wire, frozen=True):
+    """The nodes we are connected to."""
+
+    peers: list[PeerView]
+
+
+class Connect(Wire, frozen=True):
+    """An outside address `host:port`; with a DID nobody else is accepted there."""
+
+    address: str
+    did: Did | None = None
+
+
+class Connected(Wire, frozen=True):
+    """Who was there."""
+
+    did: Did
+
+
+class PeerCall(Wire, frozen=True):
+    """A peer method of common/contracts/peer.py at another node; params are canonical bytes."""
+
+    did: Did
+    method: str
+    params: bytes
+    deadline_ms: int
+
+
+class PeerAnswer(Wire, frozen=True):
+    """The canonical bytes of the method's result."""
+
+    result: bytes
+
+
+class Publish(Wire, frozen=True):
+    """A message to everybody on a topic that the caller owns; payload is canonical bytes."""
+
+    topic: str
+    payload: bytes
+
+
+class Published(Wire, frozen=True):
+    """The message's id and to how many nodes it went at once."""
+
+    message_id: str
+    sent_to: int
+
+
+class DhtPut(Wire, frozen=True):
+    """A record of ours under (ns, name); a newer one replaces it, an empty payload withdraws it."""
+
+    ns: str
+    name: str
+    payload: bytes
+    ttl_s: int
+
+
+class DhtStored(Wire, frozen=True):
+    """How many nodes hold it now, and its place among our records."""
+
+    stored_at: int
+    seq_ms: UnixMs
+
+
+class DhtGet(Wire, frozen=True):
+    """The records of everybody under (ns, name)."""
+
+    ns: str
+    name: str
+
+
+class RecordView(Wire, frozen=True):
+    """One node's record; its signature has verified."""
+
+    did: Did
+    key_seq: int
+    seq_ms: UnixMs
+    expires_ms: UnixMs
+    payload: bytes
+
+
+class Records(Wire, frozen=True):
+    """At most one record per node."""
+
+    records: list[RecordView]
+
+
+class Resolve(Wire, frozen=True):
+    """Whom a DID stands for now; what is known already serves when it is at most `max_age_s` old."""
+
+    did: Did
+    max_age_s: int = 86_400
+
+
+class Resolved(Wire, frozen=True):
+    """The current key, the log (canonical bytes), the node record (signed bytes) and the derived document (JSON)."""
+
+    did: Did
+    key_seq: int
+    key: bytes
+    disputed: bool
+    frozen: bool
+    ended: bool
+    age_s: int
+    log: bytes
+    node_record: bytes | None
+    document: str
+
+
+class Sign(Wire, frozen=True):
+    """A body to sign with the node's key for a purpose that the caller owns."""
+
+    purpose: str
+    body: bytes
+
+
+class Signature(Wire, frozen=True):
+    """Ed25519 over the tagged body, and by which of our keys."""
+
+    did: Did
+    key_seq: int
+    signature: bytes
+
+
+class Verify(Wire, frozen=True):
+    """Is this the DID's signature, and does `at_ms` (default: now) fall into that key's time?"""
+
+    did: Did
+    key_seq: int
+    purpose: str
+    body: bytes
+    signature: bytes
+    at_ms: UnixMs | None = None
+
+
+class Verdict(Wire, frozen=True):
+    """Whether it counts; the reason when it does not."""
+
+    valid: bool
+    reason: str
+
+
+class LinkCoin(Wire, frozen=True):
+    """A coin key to name in the node record; its signature over `coin_link_hash` (DER, low S)."""
+
+    coin_pubkey: bytes
+    at_ms: UnixMs
+    coin_signature: bytes
+
+
+class BlobRef(Wire, frozen=True):
+    """A blob by its id (64 hex digits)."""
+
+    id: str
+
+
+class BlobStat(Wire, frozen=True):
+    """What is here of a blob; `complete` means that GET will give all of it."""
+
+    id: str
+    known: bool
+    complete: bool
+    size_bytes: int
+    chunks_here: int
+    keep_until_ms: UnixMs | None
+
+
+class BlobFetch(Wire, frozen=True):
+    """Bring a blob here from any of these nodes."""
+
+    id: str
+    providers: list[Did]
+    max_bytes: int
+
+
+class BlobHold(Wire, frozen=True):
+    """Ask other nodes to keep a blob that is here, for `keep_s` seconds and so until a height of the chain."""
+
+    request_id: str
+    id: str
+    holders: list[Did]
+    until_height: BlockHeight
+    keep_s: int
+
+
+class HeldBy(Wire, frozen=True):
+    """One holder's receipt (the signed bytes of common.blobs.StorageReceipt), or why there is none."""
+
+    did: Did
+    receipt: bytes | None
+    reason: str
+
+
+class Held(Wire, frozen=True):
+    """What the holders answered."""
+
+    holders: list[HeldBy]
+
+
+P2P_INFO = Method(
+    name="p2p.info",
+    params=Empty,
+    result=Info,
+    summary="This node's DID, endpoints and what it holds.",
+    callers=ANYONE,
+    example=(
+        Empty(),
+        Info(
+            did=_DID,
+            key_seq=0,
+            network="00" * 32,
+            endpoints=["127.0.0.1:32570"],
+            sessions=5,
+            contacts=5,
+            records=12,
+            blobs=2,
+            blob_bytes=524_288,
+            egress="127.0.0.1:32568",
+        ),
+    ),
+)
+
+P2P_PEERS = Method(
+    name="p2p.peers",
+    params=Empty,
+    result=Peers,
+    summary="The nodes this node is connected to.",
+    callers=ANYONE,
+    example=(
+        Empty(),
+        Peers(
+            peers=[
+                PeerView(
+                    did=_DID,
+                    address="127.0.1.1:32670",
+                    dialled=True,
+                    known=True,
+                    since_ms=_NOW,
+                    clock_skew_ms=3,
+                    score=0.0,
+                )
+            ]
+        ),
+    ),
+)
+
+P2P_CONNECT = Method(
+    name="p2p.connect",
+    params=Connect,
+    result=Connected,
+    summary="Connect to a node by its outside address.",
+    callers=("cli", "module"),
+    example=(Connect(address="127.0.1.1:32670"), Connected(did=_DID)),
+    raises=(errors.PeerUnreachable, errors.HandshakeFailed, errors.CertificateRefused, errors.HelloRefused),
+)
+
+PEER_CALL = Method(
+    name="p2p.peer_call",
+    params=PeerCall,
+    result=PeerAnswer,
+    summary="Call a peer method at another node, connecting to it first where needed.",
+    callers=OTHERS,
+    example=(
+        PeerCall(did=_DID, method="escrow.offer", params=b"\x91\x01", deadline_ms=5000),
+        PeerAnswer(result=b"\x90"),
+    ),
+    raises=(
+        errors.NoPeerMethod,
+        errors.PeerUnknown,
+        errors.PeerUnreachable,
+        errors.SessionClosed,
+        errors.PeerBusy,
+        errors.StreamBroken,
+        errors.MessageTooLong,
+        errors.PeerAnswered,
+        errors.AnswerTooLong,
+        errors.NotForStrangers,
+        errors.OwnerAway,
+        errors.RateLimited,
+    ),
+)
+
+GOSSIP_PUBLISH = Method(
+    name="gossip.publish",
+    params=Publish,
+    result=Published,
+    summary="Tell all nodes, on a topic that the caller owns.",
+    callers=OTHERS,
+    example=(Publish(topic="heartbeat", payload=b"\x91\x01"), Published(message_id="ab" * 32, sent_to=5)),
+    raises=(errors.NotYourTopic, errors.RateLimited),
+)
+
+DHT_PUT = Method(
+    name="dht.put",
+    params=DhtPut,
+    result=DhtStored,
+    summary="Store a signed record of this node; it is offered again until it expires.",
+    callers=OTHERS,
+    example=(
+        DhtPut(ns="service", name="upscale", payload=b"\x91\x01", ttl_s=86_400),
+        DhtStored(stored_at=6, seq_ms=_NOW),
+    ),
+    raises=(errors.NotYourTopic, errors.RecordRefused, errors.NotStored),
+)
+
+DHT_GET = Method(
+    name="dht.get",
+    params=DhtGet,
+    result=Records,
+    summary="Everybody's records under a name.",
+    callers=ANYONE,
+    example=(
+        DhtGet(ns="service", name="upscale"),
+        Records(
+            records=[
+                RecordView(did=_DID, key_seq=0, seq_ms=_NOW, expires_ms=UnixMs(_NOW + 86_400_000), payload=b"\x91\x01")
+            ]
+        ),
+    ),
+    raises=(errors.RecordRefused,),
+)
+
+DID_RESOLVE = Method(
+    name="did.resolve",
+    params=Resolve,
+    result=Resolved,
+    summary="The current key, log, node record and document of a DID.",
+    callers=ANYONE,
+    example=(
+        Resolve(did=_DID),
+        Resolved(
+            did=_DID,
+            key_seq=0,
+            key=b"k" * 32,
+            disputed=False,
+            frozen=False,
+            ended=False,
+            age_s=12,
+            log=b"\x91\x90",
+            node_record=None,
+            document="{}",
+        ),
+    ),
+    raises=(errors.PeerUnknown,),
+)
+
+IDENTITY_SIGN = Method(
+    name="identity.sign",
+    params=Sign,
+    result=Signature,
+    summary="Sign with the node's key, for a purpose that belongs to the caller.",
+    callers=OTHERS,
+    example=(Sign(purpose="heartbeat", body=b"\x91\x01"), Signature(did=_DID, key_seq=0, signature=b"s" * 64)),
+    raises=(errors.NotYourPurpose,),
+)
+
+IDENTITY_VERIFY = Method(
+    name="identity.verify",
+    params=Verify,
+    result=Verdict,
+    summary="Check another node's signature against its event log.",
+    callers=ANYONE,
+    example=(
+        Verify(did=_DID, key_seq=0, purpose="heartbeat", body=b"\x91\x01", signature=b"s" * 64),
+        Verdict(valid=True, reason=""),
+    ),
+    raises=(errors.PeerUnknown,),
+)
+
+IDENTITY_LINK_COIN = Method(
+    name="identity.link_coin",
+    params=LinkCoin,
+    result=Done,
+    summary="Name the node's coin key in its node record.",
+    callers=("flopd",),
+    example=(LinkCoin(coin_pubkey=b"\x02" + b"p" * 32, at_ms=_NOW, coin_signature=b"0" * 70), Done()),
+    raises=(IdentityUnsure,),
+)
+
+BLOB_STAT = Method(
+    name="blob.stat",
+    params=BlobRef,
+    result=BlobStat,
+    summary="What is here of a blob.",
+    callers=ANYONE,
+    example=(
+        BlobRef(id=_BLOB),
+        BlobStat(id=_BLOB, known=True, complete=True, size_bytes=300_000, chunks_here=2, keep_until_ms=None),
+    ),
+)
+
+BLOB_FETCH = Method(
+    name="blob.fetch",
+    params=BlobFetch,
+    result=BlobStat,
+    summary="Bring a blob here, chunk by verified chunk, from any of the given nodes; a repetition resumes.",
+    callers=ANYONE,
+    example=(
+        BlobFetch(id=_BLOB, providers=[_DID], max_bytes=10_000_000),
+        BlobStat(id=_BLOB, known=True, complete=True, size_bytes=300_000, chunks_here=2, keep_until_ms=None),
+    ),
+    raises=(errors.BlobMissing, errors.BlobTooLarge, errors.BlobsFull),
+    deadline_max_s=120.0,
+)
+
+BLOB_HOLD = Method(
+    name="blob.hold",
+    params=BlobHold,
+    result=Held,
+    summary="Ask other nodes to keep a blob; each gives a signed storage receipt.",
+    callers=OTHERS,
+    example=(
+        BlobHold(request_id="hold-1", id=_BLOB, holders=[_DID], until_height=BlockHeight(1500), keep_s=86_400),
+        Held(holders=[HeldBy(did=_DID, receipt=b"\x92", reason="")]),
+    ),
+    raises=(errors.BlobMissing,),
+    once=True,
+    deadline_max_s=120.0,
+)

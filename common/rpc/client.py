@@ -15,12 +15,15 @@ import msgspec
 from jsonrpcclient import request_json_uuid
 
 from common.codec import from_plain, to_plain
-from common.errors import DeadlinePassed, DuxError, NeighbourDown, NoToken, all_errors
+from common.errors import DeadlinePassed, DuxError, NeighbourDown, NoToken, TooLarge, all_errors
 from common.rpc.method import Method, P, R
 from common.rpc.table import MethodTable
 
 DEADLINE_DEFAULT_S = 15.0
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
+TRANSFER_BYTES_MAX = 64 * 1024 * 1024  # what a daemon holds in memory at once
+TRANSFER_DEADLINE_S = 60.0
+HTTP_REFUSED = 400
 DEADLINE_HEADER = "Dux-Deadline-Ms"
 
 
@@ -32,6 +35,14 @@ class Client(Protocol):
 
         Raises:
             DuxError: as the other side raised it, or NeighbourDown, DeadlinePassed.
+        """
+        ...
+
+    async def transfer(self, verb: str, path: str, body: bytes | None) -> bytes:
+        """Bulk bytes beside the calls: p2pd's `PUT /blob` and `GET /blob/<id>`.
+
+        Raises:
+            DuxError: as the daemon answered, or NeighbourDown, DeadlinePassed, TooLarge.
         """
         ...
 
@@ -126,21 +137,64 @@ class HttpClient:
         except aiohttp.ClientError as error:
             raise NeighbourDown(daemon=self._daemon, address=self._url, detail=str(error)) from error
 
+    async def transfer(self, verb: str, path: str, body: bytes | None) -> bytes:
+        """Bulk bytes over HTTP; at most TRANSFER_BYTES_MAX come back."""
+        headers = {"Authorization": f"Bearer {self.token()}"}
+        try:
+            async with (
+                asyncio.timeout(TRANSFER_DEADLINE_S),
+                self.session().request(verb, self._url.rstrip("/") + path, data=body, headers=headers) as response,
+            ):
+                answer = await _read_at_most(response, TRANSFER_BYTES_MAX)
+        except TimeoutError as error:
+            raise DeadlinePassed(method=f"{verb} {path}", deadline_s=TRANSFER_DEADLINE_S) from error
+        except aiohttp.ClientError as error:
+            raise NeighbourDown(daemon=self._daemon, address=self._url, detail=str(error)) from error
+        if response.status >= HTTP_REFUSED:
+            _raise_answer(answer, response.status)
+        return answer
+
     async def close(self) -> None:
         """Close the HTTP session."""
         if self._session is not None:
             await self._session.close()
 
 
-class LocalClient:
-    """Calls a table in this process, through the same bytes as over HTTP."""
+async def _read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_chunked(256 * 1024):
+        size += len(part)
+        if size > limit_bytes:
+            raise TooLarge(limit_bytes=limit_bytes)
+        parts.append(part)
+    return b"".join(parts)
 
-    def __init__(self, table: MethodTable, caller: str) -> None:
+
+def _raise_answer(body: bytes, status: int) -> None:
+    try:
+        answer = msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        answer = {}
+    raise_error(answer.get("error") or {"code": status, "message": body[:200].decode(errors="replace")})
+
+
+class LocalClient:
+    """Calls a table in this process, through the same bytes as over HTTP; bulk bytes still go over HTTP."""
+
+    def __init__(self, table: MethodTable, caller: str, http: HttpClient | None = None) -> None:
         self._table = table
         self._caller = caller
+        self._http = http
 
     async def call(self, method: Method[P, R], params: P, *, deadline_s: float = DEADLINE_DEFAULT_S) -> R:
         """The method's result, as over HTTP."""
         body = request_json_uuid(method.name, to_plain(params)).encode()
         answer = await self._table.dispatch(body, caller=self._caller, deadline_s=deadline_s)
         return decode_answer(answer, method)
+
+    async def transfer(self, verb: str, path: str, body: bytes | None) -> bytes:
+        """Bulk bytes over the daemon's own HTTP door."""
+        if self._http is None:
+            raise NeighbourDown(daemon=self._caller, address="in process", detail="no HTTP door was given")
+        return await self._http.transfer(verb, path, body)

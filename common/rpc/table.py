@@ -227,15 +227,15 @@ def _parse(body: bytes) -> Request:
         if body.lstrip()[:1] == b"[":
             raise BadRequest(detail="batches are refused: send one call per request")
         request = msgspec.json.decode(body, type=Request)
-        if request.jsonrpc != "2.0":
-            raise BadRequest(detail=f"jsonrpc must be '2.0', not {request.jsonrpc[:20]!r}")
-        return request
     except msgspec.ValidationError as error:
         raise BadRequest(detail=f"not a JSON-RPC 2.0 request: {error}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ParseFailed(detail=str(error)) from error
     except RecursionError as error:
         raise BadRequest(detail="nested too deeply") from error
+    if request.jsonrpc != "2.0":
+        raise BadRequest(detail=f"jsonrpc must be '2.0', not {request.jsonrpc[:20]!r}")
+    return request
 
 
 class ParseFailed(CallerMistake):

@@ -1,0 +1,125 @@
+"""The network profile: what all nodes of one network agree on before they talk.
+
+A YAML file that the operator gets with the network (or that `duxnet demo` makes for its own). The parameters that the
+community may change later are here too; the constitution's bounds are checked when the file is read.
+Source: settled.md 9, 13, 15, 19, 23; money.md §6.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from common.codec import Wire, from_plain, to_plain
+from common.errors import BadParams, BadSettings
+from common.units import FLOP, Did, Florins
+
+CUSTODIANS_MAX = 15  # what fits a P2SH script of 520 bytes
+
+
+class KeyFileCosts(Wire, frozen=True):
+    """Argon2id costs of sealed key files."""
+
+    memory_kib: int = 65_536
+    iterations: int = 3
+    lanes: int = 1
+
+
+class Custodian(Wire, frozen=True):
+    """One keeper of the community fund: its node and its fund key (33 bytes, hex)."""
+
+    did: Did
+    pubkey: str
+
+
+class FundParameters(Wire, frozen=True):
+    """The community fund: `threshold` of the custodians' keys spend from it."""
+
+    threshold: int = 2
+    custodians: tuple[Custodian, ...] = ()
+
+
+class Bootstrap(Wire, frozen=True):
+    """A node to ask first: `host:port`, its DID when known."""
+
+    address: str
+    did: Did | None = None
+
+
+class AirdropParameters(Wire, frozen=True):
+    """When the fund is handed back, to whom, and how small a share may be."""
+
+    threshold_florins: Florins = Florins(100 * FLOP)
+    rule: Literal["full", "bonded"] = "full"
+    min_reputation: float = 0.5  # compares with Q, 0 to 1
+    max_nodes: int = 1000
+    carry_below_florins: Florins = Florins(FLOP // 10)
+    evidence_blocks: int = 4  # how long custodians exchange what they hold after the cut-off, blocks
+    heartbeat_s: int = 3600  # a node whose last heartbeat is older is not active, seconds
+
+
+class NetworkProfile(Wire, frozen=True):
+    """One network."""
+
+    name: str
+    chain: str  # family in common/chain/params.py
+    genesis: str  # hex of the coin chain's genesis hash: names the network in everything signed
+    heights: str  # profile in common/chain/heights.py
+    alpn: str = "dux-test/1"
+    inception_bits: int = 0  # work to make an identity; 12 on main
+    key_file_costs: KeyFileCosts = KeyFileCosts()
+    fund: FundParameters = FundParameters()
+    arbiters: tuple[Did, ...] = ()
+    bootstrap: tuple[Bootstrap, ...] = ()
+    tax_bps: int = 500
+    airdrop: AirdropParameters = AirdropParameters()
+    may_keep_phrase: bool = True  # test networks may keep the recovery phrase on disk
+    premine: tuple[tuple[str, Florins], ...] = ()  # embedded chain only: address -> amount in its first block
+
+    @property
+    def is_main(self) -> bool:
+        """Real coins: no shortcuts."""
+        return self.name == "main"
+
+
+def load_profile(path: Path) -> NetworkProfile:
+    """The profile in a YAML file.
+
+    Raises:
+        BadSettings: unreadable, unknown keys, or outside the constitution's bounds.
+    """
+    try:
+        plain: Any = yaml.safe_load(path.read_text())
+        profile = from_plain(plain, NetworkProfile)
+    except (OSError, yaml.YAMLError) as error:
+        raise BadSettings(path=str(path), detail=str(error).replace("\n", " ")) from error
+    except BadParams as error:
+        raise BadSettings(path=str(path), detail=str(error.fields["detail"])) from error
+    problem = first_problem(profile)
+    if problem:
+        raise BadSettings(path=str(path), detail=problem)
+    return profile
+
+
+def save_profile(profile: NetworkProfile, path: Path) -> None:
+    """Write the profile as YAML."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(to_plain(profile), sort_keys=False))
+
+
+def first_problem(profile: NetworkProfile) -> str:
+    """What no network may have, or an empty string. Bounds: mechanisms.md §3.1 (constitution)."""
+    fund = profile.fund
+    if len(bytes.fromhex(profile.genesis)) != 32:  # noqa: PLR2004 - a hash
+        return "genesis must be 64 hex digits"
+    if not 0 <= profile.tax_bps <= 1000:  # noqa: PLR2004
+        return "tax_bps must be between 0 and 1000"
+    if len(fund.custodians) > CUSTODIANS_MAX:
+        return f"at most {CUSTODIANS_MAX} custodians fit one script"
+    if fund.custodians and not 1 <= fund.threshold <= len(fund.custodians):
+        return "fund.threshold must be between 1 and the number of custodians"
+    if profile.is_main and (profile.may_keep_phrase or profile.alpn != "dux/1" or profile.premine):
+        return "main keeps no phrase, speaks dux/1 and has no premine"
+    return ""

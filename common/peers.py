@@ -1,0 +1,96 @@
+"""Other nodes, seen from a daemon: typed calls, gossip, signatures, records and blobs, all through p2pd.
+
+A thin face over `common/contracts/p2p.py`: it encodes and decodes, and adds nothing of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from common.codec import Canon, canonical, from_canonical
+from common.contracts import p2p
+from common.identity.purposes import Purpose
+from common.rpc.client import Client
+from common.rpc.method import CP, CR, Empty, Namespace, PeerMethod, Topic
+from common.units import Did, UnixMs
+
+T = TypeVar("T", bound=Canon)
+
+RESULT_BYTES_MAX = 1024 * 1024  # one peer message, TI §1.5
+
+
+class Peers:
+    """Everything a daemon does with other nodes."""
+
+    def __init__(self, p2pd: Client) -> None:
+        self._p2pd = p2pd
+
+    async def call(self, did: Did, method: PeerMethod[CP, CR], params: CP, *, deadline_s: float = 15.0) -> CR:
+        """The other node's answer.
+
+        Raises:
+            Unavailable, NotNow: repeat later. PeerAnswered: it answered with an error. BadParams: it answered nonsense.
+        """
+        deadline_s = min(deadline_s, method.deadline_max_s)
+        call = p2p.PeerCall(did=did, method=method.name, params=canonical(params), deadline_ms=int(deadline_s * 1000))
+        answer = await self._p2pd.call(p2p.PEER_CALL, call, deadline_s=deadline_s + 2)
+        return from_canonical(answer.result, method.result, max_bytes=RESULT_BYTES_MAX)
+
+    async def publish(self, topic: Topic[CP], payload: CP) -> int:
+        """Spread a message; returns to how many nodes it went at once."""
+        answer = await self._p2pd.call(p2p.GOSSIP_PUBLISH, p2p.Publish(topic=topic.name, payload=canonical(payload)))
+        return answer.sent_to
+
+    async def info(self) -> p2p.Info:
+        """This node's DID and network."""
+        return await self._p2pd.call(p2p.P2P_INFO, Empty())
+
+    async def sign(self, purpose: Purpose, value: Canon) -> p2p.Signature:
+        """This node's signature over the value's canonical bytes."""
+        return await self._p2pd.call(p2p.IDENTITY_SIGN, p2p.Sign(purpose=purpose.value, body=canonical(value)))
+
+    async def is_signed(self, purpose: Purpose, body: bytes, by: p2p.Signature, at_ms: UnixMs | None = None) -> bool:
+        """Did this DID sign these bytes for this purpose, with the key of that time (default: now)?
+
+        Raises:
+            PeerUnknown: its event log cannot be had now.
+        """
+        params = p2p.Verify(
+            did=by.did, key_seq=by.key_seq, purpose=purpose.value, body=body, signature=by.signature, at_ms=at_ms
+        )
+        return (await self._p2pd.call(p2p.IDENTITY_VERIFY, params)).valid
+
+    async def resolve(self, did: Did, *, max_age_s: int = 86_400) -> p2p.Resolved:
+        """Whose key and endpoints a DID stands for."""
+        return await self._p2pd.call(p2p.DID_RESOLVE, p2p.Resolve(did=did, max_age_s=max_age_s))
+
+    async def put_record(self, namespace: Namespace, name: str, payload: Canon, *, ttl_s: int) -> int:
+        """Store a signed record in the DHT; returns how many nodes keep it."""
+        put = p2p.DhtPut(ns=namespace.name, name=name, payload=canonical(payload), ttl_s=ttl_s)
+        return (await self._p2pd.call(p2p.DHT_PUT, put)).stored_at
+
+    async def get_records(self, namespace: Namespace, name: str) -> list[p2p.RecordView]:
+        """The verified records under a name; payloads are not decoded yet."""
+        return (await self._p2pd.call(p2p.DHT_GET, p2p.DhtGet(ns=namespace.name, name=name))).records
+
+    async def fetch_blob(self, blob: str, providers: list[Did], *, max_bytes: int) -> bytes:
+        """A blob's bytes, brought here first when needed.
+
+        Raises:
+            BlobMissing: nobody asked has it.
+        """
+        fetch = p2p.BlobFetch(id=blob, providers=providers, max_bytes=max_bytes)
+        await self._p2pd.call(p2p.BLOB_FETCH, fetch, deadline_s=60)
+        return await self.get_blob(blob)
+
+    async def hold_blob(self, hold: p2p.BlobHold) -> p2p.Held:
+        """Have other nodes keep a copy, each with a signed receipt."""
+        return await self._p2pd.call(p2p.BLOB_HOLD, hold, deadline_s=60)
+
+    async def put_blob(self, data: bytes) -> str:
+        """Keep bytes as a blob here; returns its id."""
+        return (await self._p2pd.transfer("PUT", "/blob", data)).decode()
+
+    async def get_blob(self, blob: str) -> bytes:
+        """The bytes of a blob that is here."""
+        return await self._p2pd.transfer("GET", f"/blob/{blob}", None)

@@ -1,0 +1,8 @@
+"""The `duxnet` command."""
+
+import click
+
+
+@click.group()
+def main() -> None:
+    """DuxNet."""

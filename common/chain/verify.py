@@ -1,0 +1,100 @@
+"""Judges: is this signature right, would the network take this spend.
+
+An invalid transaction handed to a node gets the sender banned (escrow_protocol.md attack 31), so everything is judged
+here first, by btclib's script engine with the rules of this coin: CLTV yes, witness and CSV no, and the relay policy on
+top.
+"""
+
+from __future__ import annotations
+
+import coincurve
+from btclib.exceptions import BTClibException
+from btclib.script.engine import ScriptFlag, verify_input
+from btclib.tx.tx import Tx as JudgeTx
+from btclib.tx.tx_out import TxOut as JudgeOut
+
+from common.chain.fees import FEE_FLOOR_FLORINS, FEE_MAX_FLORINS, TX_BYTES_MAX, is_dust
+from common.chain.tx import HASH_TYPE_ALL, Tx, TxOutput, serialize
+from common.errors import CallerMistake
+
+RULES = (
+    ScriptFlag.P2SH
+    | ScriptFlag.DERSIG
+    | ScriptFlag.CHECKLOCKTIMEVERIFY
+    | ScriptFlag.NULLDUMMY
+    | ScriptFlag.STRICTENC
+    | ScriptFlag.LOW_S
+    | ScriptFlag.SIGPUSHONLY
+    | ScriptFlag.MINIMALDATA
+    | ScriptFlag.CLEANSTACK
+    | ScriptFlag.NULLFAIL
+)
+_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+
+
+class SpendRefused(CallerMistake):
+    """The network would refuse this transaction: {reason}; nothing was broadcast."""
+
+    code = 2015
+    key = "spend-refused"
+
+
+def is_pubkey(pubkey: bytes) -> bool:
+    """Whether these are the 33 bytes of a compressed point of secp256k1."""
+    if len(pubkey) != 33 or pubkey[0] not in (2, 3):  # noqa: PLR2004 - the two compressed forms
+        return False
+    try:
+        coincurve.PublicKey(pubkey)
+    except ValueError:
+        return False
+    return True
+
+
+def is_signature(pubkey: bytes, digest: bytes, signature: bytes) -> bool:
+    """Whether this is the key's low-S DER signature of the 32-byte digest, with SIGHASH_ALL behind it."""
+    if signature[-1:] != HASH_TYPE_ALL or not _is_low_s(signature[:-1]):
+        return False
+    try:
+        return coincurve.PublicKey(pubkey).verify(signature[:-1], digest, hasher=None)
+    except ValueError:
+        return False
+
+
+def _is_low_s(der: bytes) -> bool:
+    try:
+        s_at = 4 + der[3] + 2
+        return 0 < int.from_bytes(der[s_at:], "big") <= _HALF_ORDER and len(der) == der[1] + 2
+    except IndexError:
+        return False
+
+
+def verify_spend(tx: Tx, spent: list[TxOutput]) -> None:
+    """Nothing happens for a transaction whose every input the network would take; `spent` in the order of the inputs.
+
+    Judges scripts with relay policy, amounts, dust, size and the fee; not whether the outputs exist, nor the lock time
+    against the present tip.
+
+    Raises:
+        SpendRefused: with the first rule it breaks.
+    """
+    raw = serialize(tx)
+    _check_amounts(tx, spent, len(raw))
+    judged = JudgeTx.parse(raw, check_validity=False)
+    outputs = [JudgeOut(int(output.value_florins), output.script, check_validity=False) for output in spent]
+    for index in range(len(tx.inputs)):
+        try:
+            verify_input(outputs, judged, index, RULES)
+        except BTClibException as error:
+            raise SpendRefused(reason=f"input {index}: {error}") from error
+
+
+def _check_amounts(tx: Tx, spent: list[TxOutput], size_bytes: int) -> None:
+    if len(spent) != len(tx.inputs):
+        raise SpendRefused(reason=f"{len(tx.inputs)} inputs, but {len(spent)} outputs to spend")
+    fee = sum(int(output.value_florins) for output in spent) - int(tx.paid_florins)
+    if not FEE_FLOOR_FLORINS <= fee <= FEE_MAX_FLORINS:
+        raise SpendRefused(reason=f"a fee of {fee} florins")
+    if not tx.outputs or any(is_dust(int(output.value_florins)) for output in tx.outputs):
+        raise SpendRefused(reason="no output, or one that is dust")
+    if size_bytes > TX_BYTES_MAX:
+        raise SpendRefused(reason=f"{size_bytes} bytes")

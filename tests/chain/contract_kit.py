@@ -1,0 +1,110 @@
+"""Contracts with known keys, for tests of scripts, templates and spends."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import coincurve
+import msgspec
+
+from common.chain.address import pay_to_key
+from common.chain.contract import (
+    CONTRACT_VERSION,
+    Arbiter,
+    Contract,
+    Party,
+    Policy,
+    arbiter_pay_for,
+    result_hash_of,
+    seated,
+)
+from common.chain.fees import FEE_RATE_FLORINS_PER_KB
+from common.chain.fund import fund_output_script
+from common.chain.heights import heights_profile, plan
+from common.chain.settle import lot_digest
+from common.chain.tx import HASH_TYPE_ALL, Outpoint, Tx
+from common.units import FLOP, Florins
+
+PREIMAGE = hashlib.sha256(b"result key").digest()
+OUTPOINT = Outpoint("ab" * 32, 1)
+
+
+def private_key(name: str) -> coincurve.PrivateKey:
+    """A fixed private key for a name."""
+    return coincurve.PrivateKey(hashlib.sha256(name.encode()).digest())
+
+
+def public_key(name: str) -> bytes:
+    """Its public key."""
+    return private_key(name).public_key.format()
+
+
+def sign_digest(name: str, digest: bytes) -> bytes:
+    """The named key's signature with the hash type."""
+    return private_key(name).sign(digest, hasher=None) + HASH_TYPE_ALL
+
+
+@dataclass
+class Kit:
+    """A contract and the names behind its keys."""
+
+    contract: Contract
+    arbiter_names: list[str]  # in the order of their seats
+    preimage: bytes | None
+
+    def sign(self, tx: Tx, *names: str) -> dict[bytes, bytes]:
+        """Signatures of a spend by key."""
+        digest = lot_digest(self.contract, tx)
+        return {public_key(name): sign_digest(name, digest) for name in names}
+
+
+def party(name: str) -> Party:
+    """A party with everything derived from its name."""
+    key = public_key(name)
+    return Party(f"did:dux:{name}", hashlib.sha256(b"nonce" + key).digest(), key, pay_to_key(public_key(name + "-pay")))
+
+
+def make_contract(
+    *,
+    price_florins: int = 10 * FLOP,
+    arbiters: int = 3,
+    locked: bool = True,
+    start: int = 100,
+    profile: str = "main",
+    network: str = "00" * 32,
+) -> Kit:
+    """A contract that both sides may enter."""
+    table = heights_profile(profile)
+    names = [f"arbiter-{number}" for number in range(arbiters)]
+    seats = [Arbiter(f"did:dux:{name}", public_key(name), pay_to_key(public_key(name + "-pay"))) for name in names]
+    contract = Contract(
+        version=CONTRACT_VERSION,
+        network=network,
+        buyer=party("buyer"),
+        seller=party("seller"),
+        service_id="upscale",
+        job_hash=hashlib.sha256(b"job").digest(),
+        price_florins=Florins(price_florins),
+        arbiter_pay_florins=arbiter_pay_for(price_florins),
+        arbiters_needed=(arbiters + 1) // 2,
+        arbiters=seated(seats),
+        result_hash=result_hash_of(PREIMAGE) if locked else b"",
+        result_salt_hash=hashlib.sha256(b"salt").digest(),
+        fund_script=fund_output_script(2, tuple(public_key(f"custodian-{number}") for number in range(3))),
+        tax_bps=500,
+        fee_rate_florins_per_kb=FEE_RATE_FLORINS_PER_KB,
+        depth_blocks=table.depth_blocks,
+        start_blocks=table.start_blocks,
+        heights_profile=profile,
+        heights=plan(table, start, 20, price_florins),
+        policy=Policy.STANDBY,
+        swap_limit_florins=Florins(0),
+    )
+    by_did = {f"did:dux:{name}": name for name in names}
+    return Kit(contract, [by_did[seat.did] for seat in contract.arbiters], PREIMAGE if locked else None)
+
+
+def changed(contract: Contract, **fields: object) -> Contract:
+    """The contract with other fields."""
+    return msgspec.structs.replace(contract, **fields)

@@ -1,0 +1,158 @@
+"""`duxnet test`: every check of the project, in the order from quick to slow, ending with pytest's own summary line.
+
+Promises: what is missing on the machine is installed where this may be done (root on Debian), else said aloud before
+the tests that need it are skipped; with --all nothing may be missing. Exit code 0 means that every check passed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKAGES = ["litecoind", "bubblewrap", "clang", "lld", "libseccomp2"]  # Debian's, for the real coin node, sandbox, wasm
+TOOLS = {
+    "litecoind": "tests against a real coin node",
+    "bwrap": "tests of the native sandbox",
+    "clang": "the rebuild of the example's wasm",
+    "wasm-ld": "the rebuild of the example's wasm",
+}
+ALL_VARIABLE = "DUX_TEST_ALL"  # read by tests/conftest.py: a missing tool fails a test instead of skipping it
+SLOW_MARKS = "not constellation and not coin_node and not sandbox"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One command, what it proves, and whether `--fast` leaves it out."""
+
+    what: str
+    command: tuple[str, ...]
+    slow: bool = False
+
+
+def checks(python: str) -> list[Check]:
+    """The checks that look at the source; tools are run from the environment that runs this."""
+    tools = Path(python).parent
+    return [
+        Check("ruff", (python, "-m", "ruff", "check", "--quiet", ".")),
+        Check("ruff format", (python, "-m", "ruff", "format", "--check", "--quiet", ".")),
+        Check("import-linter", (str(tools / "lint-imports"), "--no-cache")),
+        Check("mypy --strict", (python, "-m", "mypy", "--no-error-summary", *typed_packages()), slow=True),
+    ]
+
+
+def typed_packages() -> list[str]:
+    """The packages that mypy reads: common, every dux_*, and tools."""
+    return ["common", *sorted(path.name for path in CHECKOUT.glob("dux_*") if (path / "__init__.py").exists())]
+
+
+def missing_tools(find: Callable[[str], str | None] = shutil.which) -> dict[str, str]:
+    """Programs that some tests need and this machine lacks, with what they are for."""
+    return {tool: purpose for tool, purpose in TOOLS.items() if find(tool) is None}
+
+
+def install_tools() -> None:
+    """As root on Debian, install what the tests need; elsewhere do nothing."""
+    if not missing_tools() or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return
+    click.echo(f"installing {' '.join(PACKAGES)} (apt-get) …", err=True)
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["apt-get", "-qq", "update"], ["apt-get", "-qq", "install", "-y", "--no-install-recommends"]):
+        words = [*command, *(PACKAGES if "install" in command else [])]
+        subprocess.run(words, check=False, env=environment, **quiet)  # type: ignore[call-overload]
+
+
+def run_check(check: Check) -> bool:
+    """Run it; its output is shown only when it fails."""
+    done = subprocess.run(check.command, cwd=CHECKOUT, check=False, capture_output=True, text=True)
+    click.echo(f"{'ok    ' if done.returncode == 0 else 'FAILED'} {check.what}", err=True)
+    if done.returncode != 0:
+        click.echo(done.stdout + done.stderr, err=True)
+    return done.returncode == 0
+
+
+def rules_modules() -> list[str]:
+    """The modules that only decide: each branch of them must be covered."""
+    return sorted(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("dux_*/*rules*.py"))
+
+
+def run_pytest(arguments: Sequence[str], environment: dict[str, str]) -> tuple[int, str]:
+    """(exit code, the summary line) of pytest, whose output is shown as it comes."""
+    command = [sys.executable, "-m", "pytest", *arguments]
+    last = ""
+    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True) as pytest:
+        for line in pytest.stdout or ():
+            click.echo(line, nl=False)
+            last = line.strip() or last
+    return pytest.returncode, last
+
+
+def run_rules_coverage() -> bool:
+    """Every branch of every rules module was taken by the tests that have just run."""
+    include = ",".join(rules_modules())
+    check = Check(
+        "every branch of the rules modules",
+        (sys.executable, "-m", "coverage", "report", f"--include={include}", "--fail-under=100", "--show-missing"),
+    )
+    return run_check(check)
+
+
+def development_packages_are_here() -> bool:
+    """True when pytest and its companions can be imported."""
+    from importlib.util import find_spec
+
+    return all(find_spec(name) for name in ("pytest", "ruff", "mypy", "coverage"))
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--all", "everything", is_flag=True, help="A missing program fails its tests instead of skipping them.")
+@click.option("--fast", is_flag=True, help="Only what takes seconds: no types, no processes, no coin node, no sandbox.")
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def test(*, everything: bool, fast: bool, pytest_arguments: tuple[str, ...]) -> None:
+    r"""Run every check of the project.
+
+    \b
+    duxnet test                 all that this machine can run
+    duxnet test --fast          before every commit
+    duxnet test tests/rules -k refund    a part of it, without the checks of the source
+    """
+    if not development_packages_are_here():
+        raise click.ClickException(
+            "the developers' packages are missing: pip install -e '.[dev]', or use ./duxnet test"
+        )
+    if not fast:
+        install_tools()
+    for tool, purpose in missing_tools().items():
+        click.echo(
+            f"{tool} is not on this machine: {purpose} will be {'failed' if everything else 'skipped'}", err=True
+        )
+    if pytest_arguments:
+        sys.exit(run_pytest(pytest_arguments, test_environment(everything=everything))[0])
+    passed = [run_check(check) for check in checks(sys.executable) if not (fast and check.slow)]
+    code, summary = run_pytest(whole_suite(fast=fast), test_environment(everything=everything))
+    if not fast:
+        passed.append(run_rules_coverage())
+    if not all(passed):
+        click.echo("a check of the source failed; its words stand above", err=True)
+    click.echo(summary)
+    sys.exit(code or (0 if all(passed) else 1))
+
+
+def test_environment(*, everything: bool) -> dict[str, str]:
+    """What the tests' processes see."""
+    return os.environ | ({ALL_VARIABLE: "1"} if everything else {})
+
+
+def whole_suite(*, fast: bool) -> list[str]:
+    """Arguments for pytest: everything with coverage, or what is quick without."""
+    if fast:
+        return ["-q", "-m", SLOW_MARKS]
+    return ["-q", "--cov", "--cov-report="]

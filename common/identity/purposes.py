@@ -24,6 +24,7 @@ class Purpose(StrEnum):
     RECORD_KEY = "record-key"
     GOSSIP = "gossip"
     GOSSIP_ID = "gossip-id"
+    STAMP = "stamp"
     BLOB_CHUNK = "blob-chunk"
     BLOB_NODE = "blob-node"
     STORAGE_RECEIPT = "storage-receipt"

@@ -1,0 +1,21 @@
+"""What several tests of work need."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+async def wait_until(predicate: Callable[[], bool], *, within_s: float = 20.0) -> None:
+    """Wait for the predicate, not for a time."""
+    async with asyncio.timeout(within_s):
+        while not predicate():
+            await asyncio.sleep(0.01)
+
+
+def child_processes() -> set[int]:
+    """The numbers of this process's living children."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+    return {int(number) for number in listed.split()}

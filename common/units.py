@@ -18,7 +18,7 @@ FLOP = 100_000_000
 MONEY_MAX_FLORINS = 10**18  # the coin's MAX_MONEY: 10^10 FLOP
 BPS = 10_000
 
-_FLOP_TEXT = re.compile(r"(\d{1,10})(?:\.(\d{1,8}))?")
+_FLOP_TEXT = re.compile(r"(\d{1,11})(?:\.(\d{1,8}))?")
 _FLORIN_TEXT = re.compile(r"0|-?[1-9]\d{0,18}")
 
 

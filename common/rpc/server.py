@@ -31,6 +31,7 @@ DEADLINE_DEFAULT_MS = 15_000
 DEADLINE_MAX_MS = 600_000
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
+CALLER = web.RequestKey("caller", str)  # whose token it was, for handlers of extra routes
 Probe = Callable[[], Awaitable[tuple[int, str, str]]]  # (status, content type, text)
 
 
@@ -140,7 +141,7 @@ class RpcServer:
         try:
             check_host(request, self._hosts)
             caller = self._tokens.caller_of(request.headers.get("Authorization"))
-            request["caller"] = caller
+            request[CALLER] = caller
             with _Place(self._in_progress, caller):
                 return await handler(request)
         except DuxError as error:
@@ -162,7 +163,7 @@ class RpcServer:
         if request.content_type != "application/json":
             raise BadRequest(detail="send Content-Type: application/json")
         answer = await self._table.dispatch(
-            await request.read(), caller=request["caller"], deadline_s=_deadline_s(request)
+            await request.read(), caller=request[CALLER], deadline_s=_deadline_s(request)
         )
         return web.Response(body=answer, content_type="application/json")
 

@@ -12,6 +12,7 @@ schemas (dux_os_architecture.md).
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
@@ -72,7 +73,7 @@ class Outcome(StrEnum):
 
 
 class SettledReceipt(Canon, frozen=True):
-    """One party's signed statement that a contract ended on the chain, and how."""
+    """A party's or an arbiter's signed statement that a contract ended on the chain, and how."""
 
     network: Hex64
     cid: Bytes32
@@ -90,14 +91,14 @@ class SettledReceipt(Canon, frozen=True):
     at_ms: UnixMs
 
 
-def receipt_fault(receipt: SettledReceipt, network: str, tax_bps: int) -> str | None:
-    """Why this receipt cannot be true whatever the chain says, or None."""
+def receipt_fault(receipt: SettledReceipt, network: str, tax_bps: int, arbiters: Collection[Did] = ()) -> str | None:
+    """Why this receipt cannot be true whatever the chain says, or None. `arbiters`: those the network lists."""
     if receipt.network != network:
         return "it belongs to another network"
     if receipt.buyer == receipt.seller:
         return "buyer and seller are one"
-    if receipt.signer not in (receipt.buyer, receipt.seller):
-        return "its signer is neither buyer nor seller"
+    if receipt.signer not in (receipt.buyer, receipt.seller, *arbiters):
+        return "its signer is neither buyer nor seller nor one of the network's arbiters"
     if not 0 <= receipt.gross_florins <= receipt.price_florins:
         return "the gross is not between 0 and the price"
     if receipt.tax_florins != tax_of(receipt.gross_florins, tax_bps):

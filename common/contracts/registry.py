@@ -11,10 +11,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from common.codec import Canon, Wire
+from common.codec import Wire
 from common.errors import CallerMistake, NotFound, NotNow
-from common.receipts import Attested, Count, DidText
-from common.rpc.method import ANYONE, Done, Empty, Method, PeerMethod, Topic
+from common.receipts import Count
+from common.rpc.method import ANYONE, Done, Empty, Method
 from common.units import BlockHeight, Did, Florins, Hash32
 
 LIST_MAX = 500  # nodes or receipts in one answer
@@ -247,6 +247,23 @@ class ReceiptVerdict(Wire, frozen=True):
     reason: str
 
 
+class AskOpinion(Wire, frozen=True):
+    """What another node thinks of a node."""
+
+    of: str  # about whom
+    peer: str  # whom to ask
+
+
+class Opinion(Wire, frozen=True):
+    """Another node's score, and how many of the receipts it showed were new here (they are checked now)."""
+
+    score: float
+    standing_milli: int
+    at_height: BlockHeight
+    receipts: int
+    new_receipts: int
+
+
 class ContractName(Wire, frozen=True):
     """Which contract."""
 
@@ -282,37 +299,6 @@ class Evidence(Wire, frozen=True):
     heartbeats: tuple[bytes, ...]  # `Attested` bytes of a `Heartbeat`
     receipts: tuple[bytes, ...]  # `Attested` bytes of a `SettledReceipt`, every signature held
     nodes: tuple[bytes, ...]  # `Attested` bytes of the `NodeInfo` of each node that has a heartbeat here
-
-
-class SyncAsk(Canon, frozen=True):
-    """Another node asks for what it may have missed."""
-
-    kind: str  # "nodes" or "receipts"
-    from_height: int
-    after: int
-    limit: int
-
-
-class SyncAnswer(Canon, frozen=True):
-    """`Attested` bytes, and where to go on (0: there is no more)."""
-
-    items: tuple[bytes, ...]
-    next_after: int
-
-
-class ReputationAsk(Canon, frozen=True):
-    """Another node asks what is known here of a node."""
-
-    did: DidText
-
-
-class ReputationAnswer(Canon, frozen=True):
-    """The score here and the signed receipts behind it (the newest, as many as fit)."""
-
-    score_ppm: int
-    standing_milli: int
-    at_height: int
-    receipts: tuple[bytes, ...]
 
 
 _DID = Did("did:dux:" + "a" * 52)
@@ -485,6 +471,17 @@ REPUTATION_GET = Method(
     callers=ANYONE,
     example=(NodeName(node_id=_DID), _REPUTATION),
 )
+REPUTATION_OPINION = Method(
+    name="reputation.opinion",
+    params=AskOpinion,
+    result=Opinion,
+    summary="Ask another node for its score of a node; the evidence it shows is checked here like any other.",
+    callers=("cli", "module", "taskd"),
+    example=(
+        AskOpinion(of=_DID, peer=_OTHER),
+        Opinion(score=0.9, standing_milli=3_100, at_height=BlockHeight(820), receipts=4, new_receipts=1),
+    ),
+)
 REPUTATION_SUBMIT = Method(
     name="reputation.submit",
     params=SubmitReceipt,
@@ -523,29 +520,3 @@ EVIDENCE_WINDOW = Method(
     callers=("airdropd", "cli", "module"),
     example=(EvidenceWindow(from_height=700, to_height=820), Evidence(heartbeats=(), receipts=(), nodes=())),
 )
-
-TOPIC_NODE = Topic(name="node", owner="registryd", payload=Attested, summary="A node's signed description of itself.")
-TOPIC_HEARTBEAT = Topic(name="heartbeat", owner="registryd", payload=Attested, summary="A node's signed heartbeat.")
-TOPIC_RECEIPT = Topic(name="receipt", owner="registryd", payload=Attested, summary="A party's signed receipt.")
-
-REGISTRY_SYNC = PeerMethod(
-    name="registry.sync",
-    owner="registryd",
-    params=SyncAsk,
-    result=SyncAnswer,
-    summary="What a node that was away has missed: node descriptions or receipts.",
-    callers=("registryd",),
-    cost=4,
-)
-REPUTATION_ASK = PeerMethod(
-    name="reputation.ask",
-    owner="registryd",
-    params=ReputationAsk,
-    result=ReputationAnswer,
-    summary="A node's score as known there, with the signed receipts behind it.",
-    callers=("registryd",),
-    cost=4,
-)
-
-TOPICS = (TOPIC_NODE, TOPIC_HEARTBEAT, TOPIC_RECEIPT)
-PEER_METHODS = (REGISTRY_SYNC, REPUTATION_ASK)

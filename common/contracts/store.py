@@ -12,11 +12,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from common.codec import Canon, Wire
+from common.codec import Wire
 from common.contracts.registry import NodeStatus, ReceiptState
 from common.errors import CallerMistake, NotFound, NotNow
-from common.receipts import REVIEW_CHARS_MAX, STARS_MAX, STARS_MIN, Attested, Count, RatingNotice
-from common.rpc.method import ANYONE, Empty, Method, PeerMethod, Topic
+from common.receipts import REVIEW_CHARS_MAX, STARS_MAX, STARS_MIN, Count
+from common.rpc.method import ANYONE, Empty, Method
 from common.units import Did, Florins, Hash32
 
 SEARCH_MAX = 100  # services in one answer
@@ -258,21 +258,6 @@ class Admission(Wire, frozen=True):
     retry_after_s: int
 
 
-class StoreSyncAsk(Canon, frozen=True):
-    """Another node asks for the services and ratings that it may have missed."""
-
-    kind: str  # "services" or "ratings"
-    after: int
-    limit: int
-
-
-class StoreSyncAnswer(Canon, frozen=True):
-    """Signed services (`Attested` bytes) or ratings (`RatingNotice` bytes), and where to go on (0: no more)."""
-
-    items: tuple[bytes, ...]
-    next_after: int
-
-
 _DID = Did("did:dux:" + "a" * 52)
 _BUYER = Did("did:dux:" + "b" * 52)
 _CID = Hash32(b"\x01" * 32)
@@ -415,20 +400,3 @@ SERVICE_ADMIT = Method(
     raises=(NotFound, NotOwnService),
     once=True,
 )
-
-TOPIC_SERVICE = Topic(name="service", owner="stored", payload=Attested, summary="A provider's signed service.")
-TOPIC_RATING = Topic(
-    name="rating", owner="stored", payload=RatingNotice, summary="A buyer's rating with the receipt that it cites."
-)
-STORE_SYNC = PeerMethod(
-    name="store.sync",
-    owner="stored",
-    params=StoreSyncAsk,
-    result=StoreSyncAnswer,
-    summary="What a node that was away has missed: services or ratings.",
-    callers=("stored",),
-    cost=4,
-)
-
-TOPICS = (TOPIC_SERVICE, TOPIC_RATING)
-PEER_METHODS = (STORE_SYNC,)

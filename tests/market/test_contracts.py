@@ -7,9 +7,9 @@ import inspect
 import pytest
 
 from common.codec import Wire, from_json, json_bytes
-from common.contracts import registry, store
+from common.contracts import peer, peer_registry, peer_store, registry, store
 from common.errors import DuxError
-from common.rpc.method import Method, methods_in, unique
+from common.rpc.method import Method, Namespace, PeerMethod, Topic, methods_in, unique
 
 METHODS = [*methods_in(registry), *methods_in(store)]
 
@@ -23,13 +23,20 @@ def test_an_example_survives_json(method: Method[Wire, Wire]) -> None:
 
 
 def test_names_and_codes_are_unique() -> None:
-    """No two methods, topics or errors share a name or a code; codes lie in the daemon's block."""
+    """No two methods or errors share a name or a code; codes lie in the daemon's block."""
     assert unique([method.name for method in METHODS])
-    topics = [topic.name for topic in (*registry.TOPICS, *store.TOPICS)]
-    assert unique(topics)
     for module, block in ((registry, 5), (store, 6)):
         errors = [e for _, e in inspect.getmembers(module, inspect.isclass) if e.__module__ == module.__name__]
         codes = [e.code for e in errors if issubclass(e, DuxError)]
         assert codes
         assert unique([str(code) for code in codes])
         assert {code // 1000 for code in codes} == {block}
+
+
+def test_what_goes_between_nodes_is_declared() -> None:
+    """p2pd finds each of our peer methods, topics and namespaces in the table, with us as its owner."""
+    for module, owner in ((peer_registry, "registryd"), (peer_store, "stored")):
+        for found, kind in ((peer.peer_methods(), PeerMethod), (peer.topics(), Topic), (peer.namespaces(), Namespace)):
+            own = [value for value in vars(module).values() if isinstance(value, kind)]
+            assert own
+            assert {found[value.name].owner for value in own} == {owner}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,32 +18,8 @@ from common.receipts import (
     receipt_fault,
     service_id_of,
 )
-from common.units import BlockHeight, Did, Florins, UnixMs
-
-NETWORK = "ab" * 32
-BUYER, SELLER, STRANGER = (Did("did:dux:" + letter * 52) for letter in "bsx")
-TAX_BPS = 500
-
-
-def receipt(**changes: object) -> SettledReceipt:
-    """A release of 10 FLOP, signed by the seller, with changes."""
-    plain = SettledReceipt(
-        network=NETWORK,
-        cid=b"\x01" * 32,
-        buyer=BUYER,
-        seller=SELLER,
-        service_id="upscale",
-        price_florins=Florins(1_000_000_000),
-        gross_florins=Florins(1_000_000_000),
-        tax_florins=Florins(50_000_000),
-        txid="cd" * 32,
-        height=BlockHeight(100),
-        outcome=Outcome.RELEASED,
-        output_hash=b"",
-        signer=SELLER,
-        at_ms=UnixMs(1),
-    )
-    return msgspec.structs.replace(plain, **changes)
+from common.units import Did, Florins, UnixMs
+from tests.market.makers import ARBITERS, BUYER, NETWORK, SELLER, STRANGER, TAX_BPS, receipt
 
 
 def test_a_sound_receipt_has_no_fault() -> None:
@@ -52,6 +27,7 @@ def test_a_sound_receipt_has_no_fault() -> None:
     nothing = {"gross_florins": Florins(0), "tax_florins": Florins(0)}
     assert receipt_fault(receipt(), NETWORK, TAX_BPS) is None
     assert receipt_fault(receipt(outcome=Outcome.AWARDED), NETWORK, TAX_BPS) is None
+    assert receipt_fault(receipt(signer=ARBITERS[0]), NETWORK, TAX_BPS, ARBITERS) is None
     for outcome in (Outcome.AWARDED, Outcome.REFUNDED, Outcome.CANCELLED):
         assert receipt_fault(receipt(outcome=outcome, **nothing), NETWORK, TAX_BPS) is None
 
@@ -62,6 +38,7 @@ def test_a_sound_receipt_has_no_fault() -> None:
         ({"network": "00" * 32}, "another network"),
         ({"seller": BUYER, "signer": BUYER}, "are one"),
         ({"signer": STRANGER}, "neither buyer nor seller"),
+        ({"signer": ARBITERS[0]}, "neither buyer nor seller"),
         ({"gross_florins": Florins(1_000_000_001)}, "between 0 and the price"),
         ({"gross_florins": Florins(-1)}, "between 0 and the price"),
         ({"tax_florins": Florins(49_999_999)}, "network's part"),

@@ -1,0 +1,91 @@
+"""What registryds tell each other: nodes, heartbeats and receipts by gossip, and what was missed by asking.
+
+All of it is signed by who it is about or by a party of it; the node that passes it on vouches for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from common.codec import Canon
+from common.receipts import Attested, Count, DidText
+from common.rpc.method import Namespace, PeerMethod, Topic
+
+SYNC_ITEMS_MAX = 200  # of at most 3 KiB each: below a peer message of 1 MiB
+
+
+class NodesAsk(Canon, frozen=True):
+    """Node descriptions that changed here after a cursor."""
+
+    after: Count
+    limit: Annotated[int, Meta(ge=1, le=SYNC_ITEMS_MAX)]
+
+
+class ReceiptsAsk(Canon, frozen=True):
+    """Receipts that arrived here after a cursor, at or above a height."""
+
+    after: Count
+    from_height: Count
+    limit: Annotated[int, Meta(ge=1, le=SYNC_ITEMS_MAX)]
+
+
+class SyncAnswer(Canon, frozen=True):
+    """`Attested` bytes, and the cursor to go on from; with fewer items than asked for there is no more."""
+
+    items: tuple[bytes, ...]
+    next_after: Count
+
+
+class ReputationAsk(Canon, frozen=True):
+    """What is known there of a node."""
+
+    did: DidText
+
+
+class ReputationAnswer(Canon, frozen=True):
+    """The score there and the signed receipts behind it, the newest first, as many as fit."""
+
+    score_ppm: int
+    standing_milli: int
+    at_height: int
+    receipts: tuple[bytes, ...]
+
+
+class CapabilityPointer(Canon, frozen=True):
+    """The signer offers the capability that the record is named after; who it is says its node record."""
+
+    at_ms: int
+
+
+_BY = ("registryd",)
+TOPIC_NODE = Topic(
+    name="node", owner="registryd", payload=Attested, summary="A node's signed description of itself."
+)  # fmt: skip
+TOPIC_HEARTBEAT = Topic(
+    name="heartbeat", owner="registryd", payload=Attested, summary="A node's signed heartbeat."
+)  # fmt: skip
+TOPIC_RECEIPT = Topic(
+    name="receipt", owner="registryd", payload=Attested, summary="A party's signed receipt of a settled contract."
+)  # fmt: skip
+
+NODES_SYNC = PeerMethod(
+    name="registry.nodes", owner="registryd", params=NodesAsk, result=SyncAnswer, callers=_BY, cost=4,
+    params_bytes_max=128, summary="Node descriptions that a node which was away has missed.",
+)  # fmt: skip
+RECEIPTS_SYNC = PeerMethod(
+    name="registry.receipts", owner="registryd", params=ReceiptsAsk, result=SyncAnswer, callers=_BY, cost=4,
+    params_bytes_max=128, summary="Receipts that a node which was away has missed.",
+)  # fmt: skip
+REPUTATION_ASK = PeerMethod(
+    name="reputation.ask", owner="registryd", params=ReputationAsk, result=ReputationAnswer, callers=_BY, cost=4,
+    params_bytes_max=128, summary="A node's score as known there, with the signed receipts behind it.",
+)  # fmt: skip
+
+REGISTERED_NS = Namespace(
+    name="registered", owner="registryd", own_name=True, summary="Signed node descriptions; name = the DID."
+)  # fmt: skip
+CAPABILITY_NS = Namespace(
+    name="capability", owner="registryd", summary="Who offers a capability; name = the capability."
+)  # fmt: skip

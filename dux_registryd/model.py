@@ -1,0 +1,89 @@
+"""Nouns of the registry: what is known of a node and of a settlement. Frozen, no logic, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.receipts import Heartbeat, NodeInfo, Outcome
+from common.units import BlockHeight, Did, Florins
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One contract's end, with its payment checked on the chain."""
+
+    cid: bytes
+    buyer: Did
+    seller: Did
+    price_florins: Florins
+    gross_florins: Florins
+    tax_florins: Florins
+    height: BlockHeight
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What one settlement adds today to its seller's good and bad, in florins of tax."""
+
+    settlement: Settlement
+    age_days: int
+    good_florins: Florins
+    bad_florins: Florins
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What was witnessed of a node's presence, in days of blocks."""
+
+    days_known: int  # since the first heartbeat witnessed
+    days_witnessed: int  # days with a heartbeat among the last `PRESENCE_WINDOW_DAYS`
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A node's standing; every figure follows from weights and presence alone."""
+
+    good_florins: Florins  # E
+    bad_florins: Florins  # N
+    score_ppm: int  # Q, millionths
+    standing_milli: int  # s, thousandths
+    weight_florins: Florins  # ω
+    trade_tier: int
+    duty_tier: int
+
+    @property
+    def tier(self) -> int:
+        """The lower of what trade and what duty give (settled.md 31)."""
+        return min(self.trade_tier, self.duty_tier)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a machine is."""
+
+    uptime_s: int
+    load_milli: tuple[int, int, int]
+    memory_used_bps: int
+    disk_used_bps: int
+    memory_available_mb: int
+    cpu_available: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNode:
+    """A registered node as this registry holds it."""
+
+    info: NodeInfo
+    heartbeat: Heartbeat | None
+    heard_ms: int  # when this node last heard of it, by its own clock; 0: never
+
+
+@dataclass(frozen=True, slots=True)
+class RatedNode:
+    """A known node with its standing: what lists are made of."""
+
+    node: KnownNode
+    score: Score
+    jobs_done: int
+    jobs_failed: int

@@ -1,0 +1,79 @@
+"""Whether a receipt's payment is on the chain, and whether what it says may count.
+
+A receipt is a claim. Two questions decide it: does the best chain show the transaction it names, deep enough, at the
+height it names, and paying the community fund exactly the tax it names? And has somebody signed it whose word is
+enough?
+
+- Something was paid: either party's word is enough, because the tax is burnt.
+- Nothing was paid (an award or a refund to the buyer): the buyer alone could slander for nothing. It counts when the
+  seller signed it too, or two of the network's arbiters did (their verdict). Until then it stays pending.
+
+One transaction settles one contract: a second contract that names the same one is refused.
+
+Source: mechanisms.md §1.1 (evidence) and §5 (negative votes on refunded jobs: free slander).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from common.contracts.registry import ReceiptState
+from common.receipts import Outcome, SettledReceipt
+from common.units import Did
+
+WITNESSES_NEEDED = 2  # of the network's arbiters: panels are 2 of 3 in this version
+MISSING_AFTER_BLOCKS = 1_440  # a payment that the chain does not show a day after its height was never made
+REORG_BLOCKS = 100  # how far below a lost tip settled receipts are checked again
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPayment:
+    """The transaction as this node's chain shows it."""
+
+    height: int | None  # None: waiting, in no block
+    fund_florins: tuple[int, ...]  # what each output on the fund's script is worth
+
+
+Finding = tuple[ReceiptState, str]
+_SETTLED: Finding = (ReceiptState.SETTLED, "")
+
+
+def payment_finding(receipt: SettledReceipt, seen: SeenPayment | None, *, tip: int, depth: int) -> Finding:
+    """What the chain says of a receipt now, and why it is not settled when it is not."""
+    if seen is None:
+        gone = tip > receipt.height + MISSING_AFTER_BLOCKS
+        state = ReceiptState.REFUSED if gone else ReceiptState.PENDING
+        return state, "the chain does not show its payment"
+    if seen.height is None or tip - seen.height + 1 < depth:
+        return ReceiptState.PENDING, f"its payment is not {depth} blocks deep yet"
+    if seen.height != receipt.height:
+        return ReceiptState.REFUSED, f"its payment is at height {seen.height}, not {receipt.height}"
+    if receipt.gross_florins > 0 and int(receipt.tax_florins) not in seen.fund_florins:
+        return ReceiptState.REFUSED, "its payment does not pay the community fund the tax"
+    return _SETTLED
+
+
+def word_finding(receipt: SettledReceipt, signers: Collection[Did], arbiters: Collection[Did]) -> Finding:
+    """Whether those who signed these facts are enough for them to count."""
+    if receipt.gross_florins > 0 or receipt.outcome is Outcome.CANCELLED or receipt.seller in signers:
+        return _SETTLED
+    if len(set(signers) & set(arbiters)) >= WITNESSES_NEEDED:
+        return _SETTLED
+    return ReceiptState.PENDING, "only the buyer says so: the seller's or two arbiters' receipts are awaited"
+
+
+def claim_finding(own_cid: bytes, settled_by: bytes | None) -> Finding:
+    """Whether the transaction was not claimed for another contract before."""
+    if settled_by is not None and settled_by != own_cid:
+        return ReceiptState.REFUSED, f"its payment settled contract {settled_by.hex()[:16]}… already"
+    return _SETTLED
+
+
+def overall(*findings: Finding) -> Finding:
+    """The worst of several findings: refused, else pending, else settled."""
+    for state in (ReceiptState.REFUSED, ReceiptState.PENDING):
+        found = next((finding for finding in findings if finding[0] is state), None)
+        if found is not None:
+            return found
+    return _SETTLED

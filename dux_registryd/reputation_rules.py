@@ -1,0 +1,168 @@
+"""Reputation from receipts: the same receipts give the same score on every machine, to the last digit.
+
+Integer arithmetic only, decay by a table per day, age by block height. What counts:
+
+- Good (E): the tax that a seller's settled contracts paid into the community fund. A score is therefore never cheaper
+  than what was burnt for it.
+- Bad (N): a quarter of the tax that was *not* paid because arbiters or the timeout gave the price back to the buyer.
+  A contract that both sides cancelled, or a release of less than the price, says nothing bad: both agreed to it.
+- Q = (E + 0.05 FLOP) / (E + 4·N + 0.1 FLOP): 0.5 for a stranger, towards 1 by paid work, towards 0 by lost disputes.
+- s = Q · log2(1 + E / 0.05 FLOP): shown, and used for tiers, never for draws (they would reward splitting oneself).
+- ω = Q · E: linear, what draws use.
+
+Bonds (V), airdrops received and fault proofs of the full formula are not evidence that this version holds; they add
+nothing here. Source: mechanisms.md §1.1; settled.md 31.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from common.receipts import Outcome
+from common.units import Did, Florins, tax_of
+from dux_registryd.model import Presence, Score, Settlement, Weight
+
+PPM = 1_000_000
+DAY_BLOCKS = 1_440  # one block a minute
+HALF_LIFE_DAYS = 60
+DECAY_BITS = 40
+PRIOR_GOOD_FLORINS = 5_000_000  # 0.05 FLOP: what a stranger is credited with
+PRIOR_ALL_FLORINS = 10_000_000
+BAD_FACTOR = 4  # how much heavier a bad florin weighs than a good one
+BAD_SHARE = 4  # a job given back counts a quarter of the tax it would have paid
+LOG_BITS = 16
+RATIO_BITS = 64
+
+TRADE_TIER_2 = (6_000, 60)  # standing in thousandths, days known
+DUTY_TIER_2_DAYS = 48  # of the last 60: present on four days of five
+PRESENCE_WINDOW_DAYS = 60
+SUSPENDED_BELOW_MILLI = 1_000  # with anything bad on the books
+
+
+def _root(value: int, degree: int) -> int:
+    """The largest integer whose power of `degree` is at most `value`."""
+    low, high = 0, 1 << (value.bit_length() // degree + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if middle**degree <= value else (low, middle)
+    return low
+
+
+DECAY = tuple(_root(1 << (DECAY_BITS * HALF_LIFE_DAYS - day), HALF_LIFE_DAYS) for day in range(HALF_LIFE_DAYS))
+"""2^(-day/60) for each day of the first half-life, in units of 2^-40, rounded down."""
+
+
+def decayed(florins: int, age_days: int) -> Florins:
+    """What an amount still weighs after so many days; halves every 60, never grows."""
+    halvings, day = divmod(max(age_days, 0), HALF_LIFE_DAYS)
+    return Florins(int(florins) * DECAY[day] >> (DECAY_BITS + halvings))
+
+
+def age_days(height: int, tip: int) -> int:
+    """Whole days of blocks between a settlement and the tip; 0 when the tip is behind."""
+    return max(0, tip - height) // DAY_BLOCKS
+
+
+def good_florins(settlement: Settlement) -> Florins:
+    """The tax paid; all of it is the seller's merit."""
+    return settlement.tax_florins
+
+
+def bad_florins(settlement: Settlement, tax_bps: int) -> Florins:
+    """A quarter of the tax not paid, where the chain or arbiters gave the price back; 0 where both agreed."""
+    if settlement.outcome in (Outcome.RELEASED, Outcome.CANCELLED):
+        return Florins(0)
+    missed = settlement.price_florins - settlement.gross_florins
+    return Florins(int(tax_of(missed, tax_bps)) // BAD_SHARE)
+
+
+def weigh(settlement: Settlement, tip: int, tax_bps: int) -> Weight:
+    """What a settlement adds to its seller at this tip."""
+    age = age_days(settlement.height, tip)
+    return Weight(
+        settlement=settlement,
+        age_days=age,
+        good_florins=decayed(good_florins(settlement), age),
+        bad_florins=decayed(bad_florins(settlement, tax_bps), age),
+    )
+
+
+def quality_ppm(good: int, bad: int) -> int:
+    """Q in millionths: 500,000 of nothing known; grows with good, falls with bad."""
+    return (int(good) + PRIOR_GOOD_FLORINS) * PPM // (int(good) + BAD_FACTOR * int(bad) + PRIOR_ALL_FLORINS)
+
+
+def log2_milli(top: int, bottom: int) -> int:
+    """log2(top / bottom) in thousandths, rounded down; for top ≥ bottom > 0.
+
+    Sixteen binary places by repeated squaring: integers only, so that every machine finds the same.
+    """
+    ratio = (top << RATIO_BITS) // bottom
+    whole = ratio.bit_length() - RATIO_BITS - 1
+    mantissa, places = ratio >> whole, whole
+    for _ in range(LOG_BITS):
+        mantissa = mantissa * mantissa >> RATIO_BITS
+        carry = mantissa >> (RATIO_BITS + 1)
+        mantissa, places = mantissa >> carry, places << 1 | carry
+    return places * 1_000 >> LOG_BITS
+
+
+def standing_milli(good: int, quality: int) -> int:
+    """The standing s, in thousandths."""
+    return quality * log2_milli(int(good) + PRIOR_GOOD_FLORINS, PRIOR_GOOD_FLORINS) // PPM
+
+
+def trade_tier(standing: int, bad: int, presence: Presence) -> int:
+    """0: suspended (little standing and something bad); 1: Initiate; 2: 3.15 FLOP of tax and 60 days."""
+    if bad > 0 and standing < SUSPENDED_BELOW_MILLI:
+        return 0
+    standing_2, days_2 = TRADE_TIER_2
+    return 2 if standing >= standing_2 and presence.days_known >= days_2 else 1
+
+
+def duty_tier(presence: Presence) -> int:
+    """0: never witnessed; 1: witnessed; 2: present on four of five of the last 60 days."""
+    if presence.days_witnessed == 0:
+        return 0
+    return 2 if presence.days_witnessed >= DUTY_TIER_2_DAYS else 1
+
+
+def score_of(weights: Sequence[Weight], presence: Presence) -> Score:
+    """A seller's standing from what its settlements weigh; their order does not matter."""
+    good = sum(int(weight.good_florins) for weight in weights)
+    bad = sum(int(weight.bad_florins) for weight in weights)
+    quality = quality_ppm(good, bad)
+    standing = standing_milli(good, quality)
+    return Score(
+        good_florins=Florins(good),
+        bad_florins=Florins(bad),
+        score_ppm=quality,
+        standing_milli=standing,
+        weight_florins=Florins(quality * good // PPM),
+        trade_tier=trade_tier(standing, bad, presence),
+        duty_tier=duty_tier(presence),
+    )
+
+
+def activity_florins(did: Did, settlements: Iterable[Settlement]) -> Florins:
+    """Half the tax of every contract that a node was a party of: what counts as taking part."""
+    own = (item for item in settlements if did in (item.buyer, item.seller))
+    return Florins(sum(int(item.tax_florins) // 2 for item in own))
+
+
+def jobs(weights: Iterable[Weight]) -> tuple[int, int]:
+    """How many contracts paid the seller something, and how many were taken back from it."""
+    done = failed = 0
+    for weight in weights:
+        if weight.settlement.gross_florins > 0:
+            done += 1
+        elif weight.settlement.outcome is not Outcome.CANCELLED:
+            failed += 1
+    return done, failed
+
+
+def presence_of(days: Iterable[int], today: int) -> Presence:
+    """Presence from the day numbers (height // DAY_BLOCKS) on which heartbeats were witnessed."""
+    seen = sorted(set(days))
+    recent = [day for day in seen if 0 <= today - day < PRESENCE_WINDOW_DAYS]
+    return Presence(days_known=max(0, today - seen[0]) if seen else 0, days_witnessed=len(recent))

@@ -16,7 +16,7 @@ from common.contracts.base import events_method
 from common.contracts.escrow_views import AuditLine, ContractView, FundMovement, HeightsView, Settlement, Status
 from common.errors import CallerMistake, NotNow, PeerMisbehaved
 from common.receipts import Outcome
-from common.rpc.method import ANYONE, PEOPLE, Method
+from common.rpc.method import PEOPLE, Method, callers_of
 from common.units import FLOP, Did, Florins
 
 JOB_BYTES_MAX = 32_768  # a job names its package and input by blob ids; bulk data never stands in it
@@ -420,7 +420,7 @@ SHOW: Method[ContractRef, ContractView] = Method(
     params=ContractRef,
     result=ContractView,
     summary="One contract as this node sees it.",
-    callers=ANYONE,
+    callers=callers_of("escrowd"),
     example=(ContractRef(contract_id=_ID), _VIEW),
 )
 LIST: Method[ListContracts, ContractList] = Method(
@@ -428,7 +428,7 @@ LIST: Method[ListContracts, ContractList] = Method(
     params=ListContracts,
     result=ContractList,
     summary="The contracts of this node, newest first.",
-    callers=ANYONE,
+    callers=callers_of("escrowd"),
     example=(ListContracts(limit=10), ContractList(contracts=(_VIEW,))),
 )
 AUDIT: Method[AuditRead, AuditPage] = Method(
@@ -455,7 +455,7 @@ EXPLAIN: Method[ContractRef, Explanation] = Method(
     params=ContractRef,
     result=Explanation,
     summary="Why a contract stands where it stands and what comes next.",
-    callers=ANYONE,
+    callers=callers_of("escrowd"),
     example=(
         ContractRef(contract_id=_ID),
         Explanation(contract_id=_ID, lines=("RELEASED: the buyer and the seller agreed on 10 FLOP.",)),
@@ -466,7 +466,7 @@ FUND_STATUS: Method[FundStatusParams, FundStatus] = Method(
     params=FundStatusParams,
     result=FundStatus,
     summary="The community fund's balance and movements, from the chain.",
-    callers=ANYONE,
+    callers=callers_of("escrowd"),
     example=(
         FundStatusParams(movements=1),
         FundStatus(

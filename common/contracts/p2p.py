@@ -8,7 +8,7 @@ from __future__ import annotations
 from common.codec import Wire
 from common.contracts import p2p_errors as errors
 from common.identity.errors import IdentityUnsure
-from common.rpc.method import ANYONE, DAEMONS, Done, Empty, Method
+from common.rpc.method import DAEMONS, Done, Empty, Method, callers_of
 from common.units import BlockHeight, Did, UnixMs
 
 _DID = Did("did:dux:" + "a" * 52)
@@ -251,7 +251,7 @@ P2P_INFO = Method(
     params=Empty,
     result=Info,
     summary="This node's DID, endpoints and what it holds.",
-    callers=ANYONE,
+    callers=callers_of("p2pd"),
     example=(
         Empty(),
         Info(
@@ -274,7 +274,7 @@ P2P_PEERS = Method(
     params=Empty,
     result=Peers,
     summary="The nodes this node is connected to.",
-    callers=ANYONE,
+    callers=callers_of("p2pd"),
     example=(
         Empty(),
         Peers(
@@ -308,7 +308,7 @@ PEER_CALL = Method(
     params=PeerCall,
     result=PeerAnswer,
     summary="Call a peer method at another node, connecting to it first where needed.",
-    callers=OTHERS,
+    callers=(*OTHERS, "module"),
     example=(
         PeerCall(did=_DID, method="escrow.offer", params=b"\x91\x01", deadline_ms=5000),
         PeerAnswer(result=b"\x90"),
@@ -357,7 +357,7 @@ DHT_GET = Method(
     params=DhtGet,
     result=Records,
     summary="Everybody's records under a name.",
-    callers=ANYONE,
+    callers=callers_of("p2pd"),
     example=(
         DhtGet(ns="service", name="upscale"),
         Records(
@@ -374,7 +374,7 @@ DID_RESOLVE = Method(
     params=Resolve,
     result=Resolved,
     summary="The current key, log, node record and document of a DID.",
-    callers=ANYONE,
+    callers=callers_of("p2pd"),
     example=(
         Resolve(did=_DID),
         Resolved(
@@ -408,7 +408,7 @@ IDENTITY_VERIFY = Method(
     params=Verify,
     result=Verdict,
     summary="Check another node's signature against its event log.",
-    callers=ANYONE,
+    callers=callers_of("p2pd"),
     example=(
         Verify(did=_DID, key_seq=0, purpose="heartbeat", body=b"\x91\x01", signature=b"s" * 64),
         Verdict(valid=True, reason=""),
@@ -431,7 +431,7 @@ BLOB_STAT = Method(
     params=BlobRef,
     result=BlobStat,
     summary="What is here of a blob.",
-    callers=ANYONE,
+    callers=callers_of("p2pd"),
     example=(
         BlobRef(id=_BLOB),
         BlobStat(id=_BLOB, known=True, complete=True, size_bytes=300_000, chunks_here=2, keep_until_ms=None),
@@ -443,7 +443,7 @@ BLOB_FETCH = Method(
     params=BlobFetch,
     result=BlobStat,
     summary="Bring a blob here, chunk by verified chunk, from any of the given nodes; a repetition resumes.",
-    callers=ANYONE,
+    callers=callers_of("p2pd"),
     example=(
         BlobFetch(id=_BLOB, providers=[_DID], max_bytes=10_000_000),
         BlobStat(id=_BLOB, known=True, complete=True, size_bytes=300_000, chunks_here=2, keep_until_ms=None),

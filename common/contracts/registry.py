@@ -14,7 +14,7 @@ from msgspec import Meta
 from common.codec import Wire
 from common.errors import CallerMistake, NotFound, NotNow
 from common.receipts import Count
-from common.rpc.method import ANYONE, Done, Empty, Method
+from common.rpc.method import Done, Empty, Method, callers_of
 from common.units import BlockHeight, Did, Florins, Hash32
 
 LIST_MAX = 500  # nodes or receipts in one answer
@@ -397,7 +397,7 @@ NODE_SELF = Method(
     params=Empty,
     result=NodeView,
     summary="This node as others see it.",
-    callers=ANYONE,
+    callers=callers_of("registryd"),
     example=(Empty(), _VIEW),
     raises=(NotRegistered,),
 )
@@ -406,7 +406,7 @@ NODE_SHOW = Method(
     params=NodeName,
     result=NodeView,
     summary="One node; asked for in the DHT when it is not known here.",
-    callers=ANYONE,
+    callers=callers_of("registryd"),
     example=(NodeName(node_id=_DID), _VIEW),
     raises=(NotFound,),
 )
@@ -415,7 +415,7 @@ NODE_LIST = Method(
     params=ListNodes,
     result=NodeList,
     summary="Known nodes that meet every filter, best reputation first.",
-    callers=ANYONE,
+    callers=callers_of("registryd"),
     example=(ListNodes(min_cpu=4, min_memory_mb=8192, min_reputation=0.7), NodeList(nodes=(_VIEW,), total=1)),
 )
 NODE_UPDATE_HEALTH = Method(
@@ -443,7 +443,7 @@ NODE_CAPABILITIES = Method(
     params=Empty,
     result=Capabilities,
     summary="Which active nodes offer what.",
-    callers=ANYONE,
+    callers=callers_of("registryd"),
     example=(Empty(), Capabilities(capabilities={"task_execution": (_DID,)})),
 )
 REGISTRY_STATUS = Method(
@@ -451,7 +451,7 @@ REGISTRY_STATUS = Method(
     params=Empty,
     result=RegistryStatus,
     summary="How many nodes and receipts this registry holds, and in which state.",
-    callers=ANYONE,
+    callers=callers_of("registryd"),
     example=(
         Empty(),
         RegistryStatus(
@@ -468,7 +468,7 @@ REPUTATION_GET = Method(
     params=NodeName,
     result=Reputation,
     summary="A node's standing, with the receipts that it comes from.",
-    callers=ANYONE,
+    callers=callers_of("registryd"),
     example=(NodeName(node_id=_DID), _REPUTATION),
 )
 REPUTATION_OPINION = Method(
@@ -500,7 +500,7 @@ RECEIPT_SHOW = Method(
     params=ContractName,
     result=ReceiptView,
     summary="What is known of one contract's end.",
-    callers=ANYONE,
+    callers=callers_of("registryd"),
     example=(ContractName(cid=_CID), _RECEIPT),
     raises=(NotFound,),
 )
@@ -509,7 +509,7 @@ RECEIPTS_SINCE = Method(
     params=ReceiptsSince,
     result=ReceiptList,
     summary="Receipts in the order this node settled them.",
-    callers=ANYONE,
+    callers=callers_of("registryd"),
     example=(ReceiptsSince(from_height=800), ReceiptList(receipts=(_RECEIPT,), next_cursor=7)),
 )
 EVIDENCE_WINDOW = Method(

@@ -16,7 +16,7 @@ from common.codec import Wire
 from common.contracts.registry import NodeStatus, ReceiptState
 from common.errors import CallerMistake, NotFound, NotNow
 from common.receipts import REVIEW_CHARS_MAX, STARS_MAX, STARS_MIN, Count
-from common.rpc.method import ANYONE, Empty, Method
+from common.rpc.method import Empty, Method, callers_of
 from common.units import Did, Florins, Hash32
 
 SEARCH_MAX = 100  # services in one answer
@@ -341,7 +341,7 @@ SERVICE_SEARCH = Method(
     params=SearchServices,
     result=SearchResult,
     summary="Find services by words, tags, price and rating.",
-    callers=ANYONE,
+    callers=callers_of("stored"),
     example=(
         SearchServices(text="upscale #image", max_price_florins=Florins(2_000_000_000), min_rating=4.0),
         SearchResult(services=(_VIEW,), total=1, learnt=0),
@@ -352,7 +352,7 @@ SERVICE_SHOW = Method(
     params=ServiceName,
     result=ServiceDetail,
     summary="One service with its reviews; asked for in the DHT when it is not known here.",
-    callers=ANYONE,
+    callers=callers_of("stored"),
     example=(ServiceName(service_id=_ID), ServiceDetail(service=_VIEW, reviews=(_REVIEW,), signed=b"\x94")),
     raises=(NotFound,),
 )
@@ -361,7 +361,7 @@ SERVICE_LIST_MINE = Method(
     params=Empty,
     result=MyServices,
     summary="This node's own services.",
-    callers=ANYONE,
+    callers=callers_of("stored"),
     example=(Empty(), MyServices(services=(_VIEW,))),
 )
 SERVICE_RATE = Method(

@@ -20,7 +20,22 @@ CR = TypeVar("CR", bound=Canon)
 
 DAEMONS = ("p2pd", "flopd", "escrowd", "airdropd", "registryd", "stored", "taskd")
 PEOPLE = ("cli", "module")  # a person's command line; other programs on this machine
-ANYONE = (*DAEMONS, *PEOPLE)
+ANYONE = (*DAEMONS, *PEOPLE)  # only for what every daemon answers of itself
+
+CALL_GRAPH: dict[str, tuple[str, ...]] = {  # caller -> callees; no cycle. Source: architecture.md §2, settled.md 5
+    "p2pd": (),  # but for the relay of peer calls and gossip inward
+    "flopd": ("p2pd",),
+    "registryd": ("p2pd", "flopd"),
+    "stored": ("p2pd", "flopd", "registryd"),
+    "escrowd": ("p2pd", "flopd", "registryd"),
+    "airdropd": ("p2pd", "flopd", "registryd", "escrowd"),
+    "taskd": ("p2pd", "flopd", "registryd", "stored", "escrowd"),
+}
+
+
+def callers_of(callee: str) -> tuple[str, ...]:
+    """Everybody who may call this daemon at all: those above it in the call graph, and people."""
+    return (*(caller for caller in DAEMONS if callee in CALL_GRAPH[caller]), *PEOPLE)
 
 
 class Empty(Wire, frozen=True):

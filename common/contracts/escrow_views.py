@@ -198,6 +198,12 @@ class KeyRevealed(Wire, frozen=True):
     content_key: bytes
 
 
+class CancelAsked(Wire, frozen=True):
+    """Seller: the buyer would rather end before delivery; escrow.cancel agrees, silence goes on."""
+
+    contract_id: str
+
+
 class Disputed(Wire, frozen=True):
     """One side asked the arbiters; the other side's answer is given by escrowd itself."""
 
@@ -277,6 +283,7 @@ EscrowEvent = (
     | Paused
     | Delivered
     | KeyRevealed
+    | CancelAsked
     | Disputed
     | CaseOpened
     | Voided

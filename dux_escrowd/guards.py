@@ -1,0 +1,340 @@
+"""The conditions of the table, each a small question about a lot and a fact.
+
+Pure. Their names appear in the table, in refusals and in the diagram. Margins are those of escrow_protocol.md §4 and
+§8, as they stand there: `<` and `<=` matter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.chain.contract import Policy
+from dux_escrowd.facts import (
+    AnswerSaid,
+    ArbitersStandBy,
+    AwardSaid,
+    CancelSaid,
+    Clock,
+    CoinDeep,
+    DisputeSaid,
+    Fact,
+    OutputSeen,
+    ReleaseSaid,
+    VoteCommitted,
+    VoteRevealed,
+)
+from dux_escrowd.model import Lot, Role
+from dux_escrowd.voting import (
+    answer_window_over,
+    automatic_vote,
+    committed,
+    is_gross,
+    may_cosign,
+    must_reveal,
+    revealed,
+    verdict,
+    winner_of,
+    winning,
+)
+
+# --- who speaks -------------------------------------------------------------------------------------------------------
+
+
+def by_buyer(lot: Lot, fact: Any) -> bool:
+    """The buyer said it."""
+    return bool(fact.by == lot.deal.buyer)
+
+
+def by_seller(lot: Lot, fact: Any) -> bool:
+    """The seller said it."""
+    return bool(fact.by == lot.deal.seller)
+
+
+def by_party(lot: Lot, fact: Any) -> bool:
+    """A party said it, and not this node."""
+    return fact.by in (lot.deal.buyer, lot.deal.seller) and fact.by != lot.me
+
+
+def by_panel(lot: Lot, fact: Any) -> bool:
+    """An arbiter of the panel said it, not proven faulty."""
+    return fact.by in lot.panel and fact.by not in lot.faulty
+
+
+def by_named(lot: Lot, fact: Any) -> bool:
+    """Somebody named in the contract said it."""
+    return fact.by in (lot.deal.buyer, lot.deal.seller, *lot.panel)
+
+
+def by_answerer(lot: Lot, fact: AnswerSaid | DisputeSaid) -> bool:
+    """The party that did not open the dispute said it."""
+    return fact.by in (lot.deal.buyer, lot.deal.seller) and fact.by != lot.disputed_by
+
+
+# --- agreement and funding --------------------------------------------------------------------------------------------
+
+
+def past_fund_by(lot: Lot, fact: Fact) -> bool:
+    """No funding counts any more."""
+    return fact.at > lot.deal.heights.fund_by
+
+
+def same_contract(_lot: Lot, fact: Any) -> bool:
+    """The other's script and fund are those rebuilt here."""
+    return bool(fact.same)
+
+
+def panel_fits(lot: Lot, fact: Any) -> bool:
+    """As many arbiters as the script has seats."""
+    return len(set(fact.panel)) == lot.deal.seats
+
+
+def first_enough(lot: Lot, fact: OutputSeen) -> bool:
+    """The output holds A + a, for the lot itself, and is not already late."""
+    in_time = fact.coin.height is None or fact.coin.height <= lot.deal.heights.fund_by
+    return lot.number == 0 and in_time and fact.coin.value_florins >= lot.deal.lot_florins
+
+
+def precedes(lot: Lot, fact: OutputSeen) -> bool:
+    """The output is enough and stands earlier on the chain than the coin this lot rests on."""
+    if lot.coin is None or fact.coin.height is None or not first_enough(lot, fact):
+        return False
+    return lot.coin.height is None or fact.coin.height < lot.coin.height
+
+
+def this_coin(lot: Lot, fact: Any) -> bool:
+    """It is about the coin that this lot rests on."""
+    outpoint = fact.coin.outpoint if isinstance(fact, OutputSeen | CoinDeep) else fact.outpoint
+    return bool(outpoint == lot.outpoint)
+
+
+def funded_in_time(lot: Lot, fact: CoinDeep) -> bool:
+    """Confirmed by fund_by, enough, and the lot's own coin."""
+    height = fact.coin.height
+    return (
+        lot.number == 0
+        and height is not None
+        and height <= lot.deal.heights.fund_by
+        and fact.coin.value_florins >= lot.deal.lot_florins
+    )
+
+
+# --- work, key, payment -----------------------------------------------------------------------------------------------
+
+
+def before_deliver_by(lot: Lot, fact: Fact) -> bool:
+    """Delivered in time."""
+    return fact.at <= lot.deal.heights.deliver_by
+
+
+def claimed_before_deliver_by(lot: Lot, fact: Any) -> bool:
+    """The seller wrote a height in time: all an arbiter who hears of it in the dispute can go by."""
+    return bool(fact.claimed_at <= lot.deal.heights.deliver_by)
+
+
+def past_deliver_by(lot: Lot, fact: Fact) -> bool:
+    """The time to deliver is over."""
+    return fact.at > lot.deal.heights.deliver_by
+
+
+def no_start(lot: Lot, fact: Fact) -> bool:
+    """The coin has been deep for more than `start_blocks` and START was never said."""
+    return not lot.started and lot.funded_at is not None and fact.at > lot.funded_at + lot.deal.start_blocks
+
+
+def locked(lot: Lot, _fact: Fact) -> bool:
+    """Script E+h: the result's key is bought."""
+    return lot.deal.lock
+
+
+def not_locked(lot: Lot, _fact: Fact) -> bool:
+    """Script E."""
+    return not lot.deal.lock
+
+
+def swap_agreed(lot: Lot, _fact: Fact) -> bool:
+    """The buyer agreed to go first."""
+    return lot.deal.lock and lot.deal.policy is Policy.SWAP
+
+
+def standby_agreed(lot: Lot, _fact: Fact) -> bool:
+    """The seller agreed to go first while arbiters stand by."""
+    return lot.deal.lock and lot.deal.policy is Policy.STANDBY
+
+
+def may_pay_first(lot: Lot, fact: Fact) -> bool:
+    """Small enough, or confirmed by others; and before dispute_by."""
+    small = lot.deal.price_florins <= lot.deal.swap_limit_florins
+    return lot.deal.lock and (small or lot.confirmed) and fact.at < lot.deal.heights.dispute_by
+
+
+def enough_stand_by(lot: Lot, fact: ArbitersStandBy) -> bool:
+    """At least k answers, none too old."""
+    return fact.answers >= lot.deal.arbiters_needed and fact.at - fact.asked_at <= lot.deal.standby_blocks
+
+
+def ping_due(lot: Lot, fact: Fact) -> bool:
+    """A party's last ping is `start_blocks` old."""
+    return (
+        lot.role is not Role.ARBITER and lot.pinged_at is not None and fact.at - lot.pinged_at >= lot.deal.start_blocks
+    )
+
+
+def before_dispute_by(lot: Lot, fact: Fact) -> bool:
+    """There is still time to dispute afterwards."""
+    return fact.at < lot.deal.heights.dispute_by
+
+
+def dispute_due(lot: Lot, fact: Fact) -> bool:
+    """The last height to ask the arbiters by oneself has come."""
+    return fact.at >= lot.deal.heights.dispute_by
+
+
+def dispute_counts(lot: Lot, fact: Fact) -> bool:
+    """A dispute is heard up to `start_blocks` (60 on main) after dispute_by."""
+    return fact.at <= lot.deal.heights.dispute_by + lot.deal.start_blocks
+
+
+def before_vote_by(lot: Lot, fact: Fact) -> bool:
+    """Strictly before the last margin."""
+    return fact.at < lot.deal.heights.vote_by
+
+
+def by_vote_by(lot: Lot, fact: Fact) -> bool:
+    """Not inside the last margin."""
+    return fact.at <= lot.deal.heights.vote_by
+
+
+def past_vote_by(lot: Lot, fact: Fact) -> bool:
+    """Inside the last margin."""
+    return fact.at > lot.deal.heights.vote_by
+
+
+def signatures_fit(_lot: Lot, fact: ReleaseSaid | CancelSaid | AwardSaid) -> bool:
+    """The coin signatures fit this node's own rebuild."""
+    return fact.valid
+
+
+def full_price(lot: Lot, fact: ReleaseSaid) -> bool:
+    """It pays all that was agreed."""
+    return fact.gross_florins == lot.deal.price_florins
+
+
+def not_released(lot: Lot, _fact: Fact) -> bool:
+    """This node has not released the same coin."""
+    return not lot.release_stands
+
+
+def nothing_delivered(lot: Lot, _fact: Fact) -> bool:
+    """K may still be shown without giving a result away."""
+    return lot.delivered_at is None or not lot.deal.lock
+
+
+def the_lot_itself(lot: Lot, _fact: Fact) -> bool:
+    """Not a stray beside the lot: all coins of a script share h, and K must not be shown for a stray."""
+    return lot.number == 0
+
+
+def never_pushed(lot: Lot, _fact: Fact) -> bool:
+    """This node's own spend has not reached the chain."""
+    return lot.pushed is None
+
+
+def push_due(lot: Lot, fact: Fact) -> bool:
+    """The mempool forgets: hand the spend over again every `rebroadcast_blocks`, and at once after a reorganisation."""
+    return lot.ordered_at is None or fact.at - lot.ordered_at >= lot.deal.rebroadcast_blocks
+
+
+def release_stands(lot: Lot, _fact: Fact) -> bool:
+    """A release for the present coin is held."""
+    return lot.release_stands
+
+
+def own_award(lot: Lot, _fact: Fact) -> bool:
+    """This node is the one to complete the award."""
+    key = winning(lot)
+    return key is not None and winner_of(key) is lot.role
+
+
+def timeout_reached(lot: Lot, fact: Clock) -> bool:
+    """The tip is at T or beyond, and young enough to trust."""
+    return fact.at >= lot.deal.heights.timeout and fact.fresh
+
+
+# --- dispute ----------------------------------------------------------------------------------------------------------
+
+
+def answer_over(lot: Lot, fact: Fact) -> bool:
+    """Answered, or the time to answer is over."""
+    return lot.answered or answer_window_over(lot, fact.at)
+
+
+def vote_open(lot: Lot, fact: Fact) -> bool:
+    """This arbiter has not voted and commitments still count."""
+    return lot.vote_florins is None and fact.at <= lot.deal.heights.commit_by
+
+
+def vote_is_plain(lot: Lot, fact: Fact) -> bool:
+    """Chain and statements decide by themselves."""
+    return vote_open(lot, fact) and automatic_vote(lot, fact.at) is not None
+
+
+def gross_is_legal(lot: Lot, fact: Any) -> bool:
+    """Nothing, or from 0.2 FLOP to the price; and not below the buyer's own release."""
+    least = lot.release_gross_florins if lot.release_stands else 0
+    return is_gross(lot, fact.gross_florins) and fact.gross_florins >= (least or 0)
+
+
+def commitment_counts(lot: Lot, fact: VoteCommitted) -> bool:
+    """In time, and the arbiter's first."""
+    return fact.at <= lot.deal.heights.commit_by and fact.by not in committed(lot)
+
+
+def reveal_counts(lot: Lot, fact: VoteRevealed) -> bool:
+    """In time, fits its commitment, and the arbiter's first."""
+    return (
+        fact.at <= lot.deal.heights.reveal_by
+        and fact.fits
+        and fact.by in committed(lot)
+        and fact.by not in revealed(lot)
+        and is_gross(lot, fact.gross_florins)
+    )
+
+
+def reveal_due(lot: Lot, fact: Fact) -> bool:
+    """This arbiter has to open its vote."""
+    return must_reveal(lot, fact.at)
+
+
+def verdict_ready(lot: Lot, fact: Fact) -> bool:
+    """At least k equal votes, complete, not inside the last margin."""
+    return verdict(lot, fact.at) is not None
+
+
+def cosignable(lot: Lot, fact: AwardSaid) -> bool:
+    """It is this arbiter's own vote."""
+    return may_cosign(lot, fact.key, fact.at)
+
+
+def award_for_coin(lot: Lot, fact: AwardSaid) -> bool:
+    """For the present coin, paying arbiters of the panel only."""
+    return fact.key.outpoint == lot.outpoint and set(fact.key.revealed) <= set(lot.panel)
+
+
+def fair_to_take(lot: Lot, fact: AwardSaid) -> bool:
+    """A buyer never takes an award below what it has released itself."""
+    if lot.role is not Role.BUYER or not lot.release_stands:
+        return True
+    return fact.key.gross_florins >= (lot.release_gross_florins or 0)
+
+
+# --- spends -----------------------------------------------------------------------------------------------------------
+
+
+def same_spend(lot: Lot, fact: Any) -> bool:
+    """It is about the spend that was seen."""
+    return lot.spend is not None and bool(fact.spend.txid == lot.spend.txid)
+
+
+def that_spend(lot: Lot, fact: Any) -> bool:
+    """The spend that was seen is the one that is gone."""
+    return lot.spend is not None and bool(fact.txid == lot.spend.txid)

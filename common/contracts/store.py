@@ -392,7 +392,7 @@ SERVICE_ADMIT = Method(
     params=AdmitBuyer,
     result=Admission,
     summary="May this buyer call this service of ours now? Enforces rate_limit and min_buyer_reputation.",
-    callers=("taskd", "escrowd"),
+    callers=("taskd",),
     example=(
         AdmitBuyer(request_id="admit-1", service_id=_ID, buyer=_BUYER),
         Admission(admitted=True, reason="", retry_after_s=0),

@@ -208,7 +208,7 @@ class Transport(Protocol):
         ...
 
     async def serve(self, on_session: OnSession, handler: Handler) -> Address:
-        """Accept connections, report sessions, answer their streams; the address listened on. Once, before `connect`."""
+        """Accept connections, report sessions, answer their streams; the address listened on. Once, first of all."""
         ...
 
     def session_with(self, did: Did) -> Session | None:

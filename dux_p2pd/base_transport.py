@@ -1,0 +1,225 @@
+"""What every transport shares: one session per DID, bans, dialling once, tasks that end with the transport.
+
+Promise: two nodes that dial each other at the same time end with one session, the one dialled by the lower DID, and
+neither loses a request that was under way on the other. It does not know how bytes travel.
+
+Source: transport_identity.md §1.3 (last sentence), network.md §2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from common.clock import Clock
+from common.errors import DuxError
+from common.units import Did
+from dux_p2pd.gate import Bans, CallBudget, Gate, net_of
+from dux_p2pd.hello import Introduced, Myself
+from dux_p2pd.mux import Mux
+from dux_p2pd.session import Address, Handler, OnSession, Papers, Peer
+from dux_p2pd.wire_errors import HelloRefused, PeerUnreachable
+from dux_p2pd.wire_limits import NET_BAN_S_MAX
+from dux_p2pd.wire_session import Line, Services, WireSession
+
+T = TypeVar("T")
+
+
+class BaseTransport(ABC):
+    """Sessions of one node. Enter it, call `serve`, then `connect`; leaving it ends everything it started."""
+
+    def __init__(
+        self,
+        *,
+        network: str,
+        papers: Papers,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        features: tuple[str, ...] = (),
+        budget: CallBudget | None = None,
+        method_s_max: Mapping[str, float] | None = None,
+    ) -> None:
+        """`network` is the hex genesis hash of the coin chain; `budget` is what peers may spend on our methods."""
+        self.log, self.papers, self.gate = log, papers, Gate()
+        self._clock = clock
+        self._did_bans = Bans()
+        self.me = Myself(
+            network=network, papers=papers, features=features, now_ms=clock.unix_ms, is_banned=self._is_banned
+        )
+        self._budget, self._method_s_max = budget or CallBudget(), dict(method_s_max or {})
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._sessions: dict[Did, WireSession] = {}
+        self._all: set[WireSession] = set()
+        self._dialling: dict[Did, asyncio.Task[WireSession | DuxError]] = {}
+        self._on_session: OnSession | None = None
+        self._services: Services | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop_listening()
+        for session in list(self._all):
+            session.end("this node is shutting down")
+        for task in list(self._tasks):
+            task.cancel()
+        await self._group.__aexit__(kind, error, trace)
+
+    # -- session.Transport
+
+    async def serve(self, on_session: OnSession, handler: Handler) -> Address:
+        """Accept connections, report sessions, answer their streams; the address listened on."""
+        self._on_session = on_session
+        self._services = Services(
+            handler=handler,
+            budget=self._budget,
+            method_s_max=self._method_s_max,
+            spawn=self._spawn_guarded,
+            log=self.log,
+        )
+        return await self._listen()
+
+    async def connect(
+        self,
+        address: Address,
+        expected_did: Did | None = None,
+        expected_transport_keys: tuple[bytes, ...] | None = None,
+    ) -> WireSession:
+        """A session with the node at this address; the one there is already, if it is with the same DID."""
+        if expected_did is None:
+            return await self._dial(address, None, expected_transport_keys)
+        kept = self.session_with(expected_did)
+        if kept is not None:
+            return kept
+        task = self._dialling.get(expected_did)
+        if task is None:
+            task = self._spawn(self._dial_known(address, expected_did, expected_transport_keys))
+            self._dialling[expected_did] = task
+            task.add_done_callback(lambda _: self._dialling.pop(expected_did, None))
+        outcome = await asyncio.shield(task)
+        if isinstance(outcome, DuxError):
+            raise outcome
+        return outcome
+
+    def session_with(self, did: Did) -> WireSession | None:
+        """The one session kept with this DID, if any."""
+        session = self._sessions.get(did)
+        return None if session is None or session.is_leaving else session
+
+    def ban(self, did: Did, duration_s: float) -> None:
+        """Refuse the DID for so long, and its network for at most ten minutes of that."""
+        now = self.now()
+        self._did_bans.add(did, now + duration_s)
+        session = self._sessions.get(did)
+        if session is not None:
+            self.gate.bans.add(net_of(session.peer.address[0]), now + min(duration_s, NET_BAN_S_MAX))
+            session.end("banned")
+
+    # -- for the doorway
+
+    def now(self) -> float:
+        """Seconds of the event loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    def is_surplus(self, did: Did, *, dialled: bool) -> bool:
+        """Whether a new connection with this DID loses against the session that is there.
+
+        Of two that were dialled from different ends the one dialled by the lower DID stays; a second dial from the
+        same end means that this end lost the first; and one that no longer answers loses against any.
+        """
+        old = self.session_with(did)
+        if old is None or old.is_suspect() or old.peer.dialled == dialled:
+            return False
+        lower_dials_new = (self.papers.did < did) == dialled
+        return not lower_dials_new
+
+    def establish(
+        self, line: Line, who: Introduced, *, transport_key: bytes, address: Address, dialled: bool
+    ) -> WireSession:
+        """Make the session of a line whose both ends have introduced themselves, and report it."""
+        if self._services is None or self._on_session is None:
+            raise HelloRefused(reason="this node does not serve yet")
+        peer = Peer(
+            did=who.vouched.did,
+            transport_key=transport_key,
+            node_record=who.vouched.node_record,
+            features=who.features,
+            address=address,
+            dialled=dialled,
+            known=who.known,
+            clock_skew_ms=who.clock_skew_ms,
+        )
+        mux = Mux(dialler=dialled, limits=who.limits, frame_bytes=who.shown.frame)
+        session = WireSession(
+            peer=peer, mux=mux, line=line, peer_streams=who.shown.streams, limits=who.limits, services=self._services
+        )
+        self._keep(session)
+        if who.skew_is_odd:
+            self.log.warning("a peer's clock differs from ours", did=peer.did, skew_ms=who.clock_skew_ms)
+        self._on_session(session)
+        return session
+
+    # -- inside
+
+    @abstractmethod
+    async def _listen(self) -> Address:
+        """Begin to accept connections."""
+
+    @abstractmethod
+    async def _stop_listening(self) -> None:
+        """Accept no more connections, and drop those that are not sessions yet."""
+
+    @abstractmethod
+    async def _dial(self, address: Address, did: Did | None, keys: tuple[bytes, ...] | None) -> WireSession:
+        """A new connection to the address, up."""
+
+    async def _dial_known(self, address: Address, did: Did, keys: tuple[bytes, ...] | None) -> WireSession | DuxError:
+        """Dial; if the peer dialled us meanwhile and hung up on ours, take that session. Errors are returned."""
+        try:
+            return await self._dial(address, did, keys)
+        except DuxError as error:
+            return self.session_with(did) or error
+        except Exception as error:
+            self.log.exception("dialling broke", did=did)
+            return PeerUnreachable(address=f"{address[0]}:{address[1]}", detail=type(error).__name__)
+
+    def _keep(self, session: WireSession) -> None:
+        old = self._sessions.get(session.did)
+        self._sessions[session.did] = session
+        self._all.add(session)
+        session.closed.add_done_callback(lambda _: self._let_go(session))
+        if old is not None:
+            old.retire("another connection with the same node is kept")
+
+    def _let_go(self, session: WireSession) -> None:
+        self._all.discard(session)
+        if self._sessions.get(session.did) is session:
+            del self._sessions[session.did]
+
+    def _is_banned(self, did: Did) -> bool:
+        return self._did_bans.has(did, self.now())
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _spawn_guarded(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._spawn(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """No peer can end the transport's task group, whatever it makes a handler do."""
+        try:
+            await work
+        except Exception:
+            self.log.exception("a stream's task failed")

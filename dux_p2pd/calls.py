@@ -1,0 +1,85 @@
+"""What stands at the head of a stream: what is wanted, and in the other direction how it went.
+
+Each head is a u16 length and a canonical msgpack array of at most 1 KiB; the body follows up to FIN. Pure.
+Source: transport_identity.md §1.5 ([method, deadline_ms, headers]); the answer's head is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from msgspec import Meta
+
+from common.codec import Canon, canonical, from_canonical
+from common.errors import BadParams, DuxError
+from dux_p2pd.session import Headers
+from dux_p2pd.wire_errors import FramingBroken, MessageTooLong
+from dux_p2pd.wire_limits import HEAD_BYTES
+
+T = TypeVar("T", bound=Canon)
+
+_LENGTH_BYTES = 2
+_DETAIL_CHARS = 200  # of an error's text that travels; at most 4 bytes each
+
+
+class RequestHead(Canon, frozen=True):
+    """First bytes of a stream."""
+
+    method: Annotated[str, Meta(min_length=1, max_length=64)]
+    deadline_ms: Annotated[int, Meta(ge=1, le=600_000)]
+    headers: Headers
+
+
+class AnswerHead(Canon, frozen=True):
+    """First bytes in return: code 0 and the body follows, or an error and nothing else."""
+
+    code: Annotated[int, Meta(ge=0, le=65_535)]
+    key: Annotated[str, Meta(max_length=64)]
+    detail: Annotated[str, Meta(max_length=_DETAIL_CHARS)]
+
+
+def request_head(method: str, deadline_s: float, headers: Headers) -> bytes:
+    """The head's bytes.
+
+    Raises:
+        MessageTooLong: method and headers pass 1 KiB.
+    """
+    return _framed(RequestHead(method=method, deadline_ms=max(1, int(deadline_s * 1000)), headers=headers))
+
+
+def answer_ok() -> bytes:
+    """The head of an answer that went well."""
+    return _framed(AnswerHead(code=0, key="", detail=""))
+
+
+def answer_error(error: DuxError) -> bytes:
+    """The whole answer for an error: its number, its key, the start of its text."""
+    return _framed(AnswerHead(code=error.code, key=error.key, detail=error.message[:_DETAIL_CHARS]))
+
+
+def split_head(buffer: bytearray, kind: type[T]) -> T | None:
+    """Take a head off the front of the buffer; None while it is incomplete.
+
+    Raises:
+        FramingBroken: longer than 1 KiB, or not such a head.
+    """
+    if len(buffer) < _LENGTH_BYTES:
+        return None
+    length = int.from_bytes(buffer[:_LENGTH_BYTES])
+    if length > HEAD_BYTES:
+        raise FramingBroken(reason=f"a head of {length} bytes, {HEAD_BYTES} are allowed")
+    if len(buffer) < _LENGTH_BYTES + length:
+        return None
+    data = bytes(buffer[_LENGTH_BYTES : _LENGTH_BYTES + length])
+    del buffer[: _LENGTH_BYTES + length]
+    try:
+        return from_canonical(data, kind, max_bytes=HEAD_BYTES)
+    except BadParams as error:
+        raise FramingBroken(reason=f"a head that does not decode: {error.message}") from error
+
+
+def _framed(head: Canon) -> bytes:
+    data = canonical(head)
+    if len(data) > HEAD_BYTES:
+        raise MessageTooLong(limit_bytes=HEAD_BYTES, found_bytes=len(data))
+    return len(data).to_bytes(_LENGTH_BYTES) + data

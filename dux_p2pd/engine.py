@@ -1,0 +1,148 @@
+"""TLS without sockets: bytes in, bytes out.
+
+Promise: no byte of plaintext leaves or enters before every check of the profile has passed; a client that expects a key
+compares it before its own certificate leaves the machine; whatever a peer sends, `receive` returns and never raises.
+It knows no socket, no clock and no DID: timers are its owner's business.
+
+Source: transport_identity.md §1.2 (3)-(7), §1.5 (starvation meter).
+"""
+
+from __future__ import annotations
+
+import ssl
+from enum import Enum
+
+import msgspec
+
+from dux_p2pd.certs import key_of_leaf
+from dux_p2pd.tls_contexts import TlsContexts
+from dux_p2pd.wire_errors import CertificateRefused, HandshakeFailed
+from dux_p2pd.wire_limits import CLIENT_HANDSHAKE_BYTES, KIB, SERVER_HANDSHAKE_BYTES, STARVED_BYTES
+
+_SLICE_BYTES = 16 * KIB  # fed at a time, so that the starvation meter sees every stretch
+_READ_BYTES = 64 * KIB
+
+
+class Phase(Enum):
+    """Where a connection's TLS stands."""
+
+    HANDSHAKE = "handshake"
+    OPEN = "open"
+    ENDED = "ended"  # the peer closed in order
+    FAILED = "failed"  # abort: nothing more may be sent
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What one step gave: bytes for the socket, plaintext for the next layer, and where things stand."""
+
+    to_send: bytes
+    plaintext: bytes
+    phase: Phase
+    error: HandshakeFailed | CertificateRefused | None = None
+
+
+class TlsEngine:
+    """One end of one connection."""
+
+    def __init__(
+        self, contexts: TlsContexts, *, server_side: bool, expected_keys: tuple[bytes, ...] | None = None
+    ) -> None:
+        """A new end; `expected_keys` are those of the node record that the dialler holds, None if it holds none."""
+        context = contexts.server if server_side else contexts.client
+        self._contexts = contexts
+        self._expected_keys = expected_keys
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._handshake_bytes_left = SERVER_HANDSHAKE_BYTES if server_side else CLIENT_HANDSHAKE_BYTES
+        self._starved_bytes = 0
+        self._peer_key = b""
+        self.phase = Phase.HANDSHAKE
+
+    @property
+    def peer_key(self) -> bytes:
+        """The peer's transport key, proved; empty before the handshake is complete."""
+        return self._peer_key
+
+    def start(self) -> Step:
+        """The client's first flight; nothing for a server."""
+        return self.receive(b"")
+
+    def receive(self, data: bytes) -> Step:
+        """Take what the socket gave. A failed step carries its error and nothing to send."""
+        try:
+            return self._receive(memoryview(data))
+        except (CertificateRefused, HandshakeFailed) as error:
+            return self._fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever TLS or parsing throws drops this connection only
+            return self._fail(HandshakeFailed(reason=f"{type(error).__name__}: {error}"))
+
+    def send(self, plaintext: bytes) -> bytes:
+        """The ciphertext of these bytes, all of them. Only in phase OPEN."""
+        view = memoryview(plaintext)
+        while view:
+            view = view[self._tls.write(view) :]
+        return self._outgoing.read()
+
+    def _receive(self, data: memoryview) -> Step:
+        if self.phase is Phase.HANDSHAKE:
+            data = self._shake(data)
+        plaintext = bytearray()
+        if self.phase is Phase.OPEN:
+            self._decrypt(data, plaintext)
+        return Step(to_send=self._outgoing.read(), plaintext=bytes(plaintext), phase=self.phase)
+
+    def _shake(self, data: memoryview) -> memoryview:
+        """Feed the handshake within its byte limit; what follows it is given back."""
+        fed, rest = data[: self._handshake_bytes_left], data[self._handshake_bytes_left :]
+        self._handshake_bytes_left -= len(fed)
+        self._incoming.write(fed)
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            if rest or self._handshake_bytes_left <= 0:
+                raise HandshakeFailed(reason="too many handshake bytes") from None
+            return rest
+        self._check_peer()
+        self.phase = Phase.OPEN
+        return rest
+
+    def _check_peer(self) -> None:
+        """The checks between the handshake's last byte in and our first byte out."""
+        if self._tls.version() != "TLSv1.3" or self._tls.session_reused:
+            raise HandshakeFailed(reason="not a fresh TLS 1.3 session")
+        if self._tls.selected_alpn_protocol() != self._contexts.alpn:
+            raise HandshakeFailed(reason=f"the peer does not speak {self._contexts.alpn}")
+        key = key_of_leaf(self._tls.getpeercert(binary_form=True))
+        if key == self._contexts.key:
+            raise CertificateRefused(reason="our own key")
+        if self._expected_keys is not None and key not in self._expected_keys:
+            raise CertificateRefused(reason="another key than the node record names")
+        self._peer_key = key
+
+    def _decrypt(self, data: memoryview, plaintext: bytearray) -> None:
+        """Plaintext of all records that are whole; the meter counts ciphertext that yields none."""
+        self._drain(plaintext)
+        while data and self.phase is Phase.OPEN:
+            part, data = data[:_SLICE_BYTES], data[_SLICE_BYTES:]
+            self._incoming.write(part)
+            self._starved_bytes = 0 if self._drain(plaintext) else self._starved_bytes + len(part)
+            if self._starved_bytes > STARVED_BYTES:
+                raise HandshakeFailed(reason="ciphertext without plaintext")
+
+    def _drain(self, plaintext: bytearray) -> int:
+        """Read until TLS wants more; the number of bytes that came."""
+        before = len(plaintext)
+        try:
+            while chunk := self._tls.read(_READ_BYTES):
+                plaintext += chunk
+            self.phase = Phase.ENDED
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.phase = Phase.ENDED
+        return len(plaintext) - before
+
+    def _fail(self, error: HandshakeFailed | CertificateRefused) -> Step:
+        self.phase = Phase.FAILED
+        self._outgoing.read()
+        return Step(to_send=b"", plaintext=b"", phase=Phase.FAILED, error=error)

@@ -1,0 +1,320 @@
+"""Many streams on one connection, without I/O: bytes and times in, events and bytes out.
+
+Theory: either end opens streams (the dialler odd ids, the other even ones, each the next in order). Both directions
+of a stream have credit, 16 KiB at first; the sender never sends beyond it, and beyond the initial windows the receiver
+grants only to streams that are being read, out of one purse per connection. A stream is gone when both ends said FIN
+and everything was read, or when either said RST. A reset of a stream that the acceptor never acknowledged means "not
+executed". An event that breaks a rule raises `FramingBroken`, and the connection is to be closed.
+
+Promise: bytes held unread never exceed streams x 16 KiB + the purse, whatever the peer sends; a peer that floods with
+cheap frames (resets, pings, tiny frames, data for dropped streams) is told off by name. Knows no methods, no tasks, no
+clock.
+
+Source: transport_identity.md §1.5; the yamux specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from dux_p2pd.flow import Flow, Purse
+from dux_p2pd.frames import ACK, FIN, RST, SYN, Frame, FrameReader, Kind, encode
+from dux_p2pd.meters import SpanMeter
+from dux_p2pd.wire_errors import FramingBroken
+from dux_p2pd.wire_limits import (
+    FRAME_BYTES,
+    PETTY_CREDIT_BYTES,
+    PETTY_DATA_BYTES,
+    PETTY_FRAMES_PER_SPAN,
+    PINGS_PER_SPAN,
+    RESETS_PER_SPAN,
+    SPAN_S,
+    WINDOW_BYTES,
+    PeerLimits,
+)
+
+_LAST_ID = 2**32 - 3
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """The peer opened a stream."""
+
+    stream: int
+
+
+class Received(msgspec.Struct, frozen=True):
+    """Bytes came on a stream; they count as unread until `consumed`."""
+
+    stream: int
+    data: bytes
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The peer will send no more on this stream."""
+
+    stream: int
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """The peer reset the stream; `refused` when it never acknowledged it, so that nothing was executed."""
+
+    stream: int
+    refused: bool
+
+
+class Writable(msgspec.Struct, frozen=True):
+    """The stream has credit again, or was acknowledged."""
+
+    stream: int
+
+
+class GoingAway(msgspec.Struct, frozen=True):
+    """The peer takes no new streams."""
+
+    code: int
+
+
+Event = Opened | Received | Finished | Dropped | Writable | GoingAway
+
+
+class Mux:
+    """One end's view of all streams of a connection."""
+
+    def __init__(self, *, dialler: bool, limits: PeerLimits, frame_bytes: int = FRAME_BYTES) -> None:
+        """A fresh connection; `limits` are what the peer may hold of ours, `frame_bytes` the longest DATA it takes."""
+        self._limits = limits
+        self._frame_bytes = min(frame_bytes, FRAME_BYTES)
+        self._next_own = 1 if dialler else 2
+        self._next_peer = 2 if dialler else 1
+        self._flows: dict[int, Flow] = {}
+        self._purse = Purse(limits.credit_bytes)
+        self._reader = FrameReader()
+        self._output = bytearray()
+        self._pings = SpanMeter(PINGS_PER_SPAN, SPAN_S)
+        self._resets = SpanMeter(RESETS_PER_SPAN, SPAN_S)
+        self._petty = SpanMeter(PETTY_FRAMES_PER_SPAN, SPAN_S)
+        self._sent_resets = SpanMeter(RESETS_PER_SPAN // 2, SPAN_S)
+        self._stray_bytes_left = 0  # what may still be under way on streams that we dropped
+        self._leaving = False
+
+    # -- what the owner asks for
+
+    def open(self, data: bytes | memoryview, *, finish: bool) -> tuple[int, int]:
+        """A new stream with its first bytes: its id, and how many of them fitted its credit."""
+        stream = self._next_own
+        self._next_own += 2
+        self._flows[stream] = Flow(own=True, hello_flag=SYN)
+        return stream, self.send(stream, data, finish=finish)
+
+    def send(self, stream: int, data: bytes | memoryview, *, finish: bool) -> int:
+        """Send what fits the credit and say how much that was; FIN goes with the last byte if all of it fitted."""
+        flow = self._flows[stream]
+        taken = min(flow.send_window, len(data))
+        finish = finish and taken == len(data)
+        view = memoryview(data)[:taken]
+        flow.send_window -= taken
+        while view or finish or flow.hello_flag:
+            part, view = view[: self._frame_bytes], view[self._frame_bytes :]
+            last = FIN if finish and not view else 0
+            self._output += encode(Kind.DATA, flow.take_hello_flag() | last, stream, len(part), part)
+            if not view:
+                break
+        if finish:
+            flow.sent_fin = True
+            self._forget_if_done(stream, flow)
+        return taken
+
+    def credit(self, stream: int) -> int:
+        """Bytes that may be sent on the stream now."""
+        flow = self._flows.get(stream)
+        return flow.send_window if flow else 0
+
+    def consumed(self, stream: int, count: int) -> None:
+        """The owner has read so many bytes: the peer gets credit for them once it is worth a frame."""
+        flow = self._flows.get(stream)
+        if flow is None:
+            return
+        grant = flow.consumed(count, self._purse)
+        if grant:
+            self._output += encode(Kind.CREDIT, flow.take_hello_flag(), stream, grant)
+        self._forget_if_done(stream, flow)
+
+    def reset(self, stream: int) -> None:
+        """Drop the stream, whatever its state; nothing happens to one that is gone."""
+        flow = self._flows.get(stream)
+        if flow is None:
+            return
+        if not (flow.sent_fin and flow.got_fin):
+            self._drop(stream, flow, RST | (flow.hello_flag & ACK))
+        self._forget(stream, flow)
+
+    def refuse(self, stream: int) -> None:
+        """Reset a stream that the peer opened, saying that nothing was executed."""
+        flow = self._flows.get(stream)
+        if flow is not None:
+            self._drop(stream, flow, RST)
+            self._forget(stream, flow)
+
+    def may_reset(self, now: float) -> bool:
+        """Whether another reset keeps well below the rate at which the peer would hang up; counts it."""
+        return not self._sent_resets.over(1, now)
+
+    def ping(self, number: int) -> None:
+        """Ask for a sign of life."""
+        self._output += encode(Kind.PING, SYN, 0, number)
+
+    def go_away(self, code: int) -> None:
+        """Take no new streams from now on; 0 in order, 1 the peer broke the rules, 2 our own fault."""
+        self._leaving = True
+        self._output += encode(Kind.GO_AWAY, 0, 0, code)
+
+    def take_output(self) -> bytes:
+        """All bytes for the connection since the last time."""
+        output = bytes(self._output)
+        self._output.clear()
+        return output
+
+    @property
+    def open_streams(self) -> int:
+        """Streams of both sides that are not gone."""
+        return len(self._flows)
+
+    def has(self, stream: int) -> bool:
+        """Whether the stream is not gone yet."""
+        return stream in self._flows
+
+    @property
+    def own_streams(self) -> int:
+        """Streams that we opened and that are not gone."""
+        return sum(1 for flow in self._flows.values() if flow.own)
+
+    @property
+    def can_open(self) -> bool:
+        """Whether new streams are possible at all: nobody said GOAWAY and ids are left."""
+        return not self._leaving and self._next_own <= _LAST_ID
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes received and not yet consumed, over all streams."""
+        return sum(flow.unread for flow in self._flows.values())
+
+    # -- what the peer sends
+
+    def receive(self, data: bytes, now: float) -> Iterator[Event]:
+        """What these bytes mean, in order. The owner may refuse or reset a stream between two events.
+
+        Raises:
+            FramingBroken: at the first breach of a rule.
+        """
+        for frame in self._reader.feed(data):
+            if frame.kind is Kind.DATA or frame.kind is Kind.CREDIT:
+                yield from self._on_stream(frame, now)
+            elif frame.kind is Kind.PING:
+                self._on_ping(frame, now)
+            else:
+                self._leaving = True
+                yield GoingAway(frame.value)
+
+    def _on_ping(self, frame: Frame, now: float) -> None:
+        if self._pings.over(1, now):
+            raise FramingBroken(reason="ping flood")
+        if frame.flags == SYN:
+            self._output += encode(Kind.PING, ACK, 0, frame.value)
+
+    def _on_stream(self, frame: Frame, now: float) -> Iterator[Event]:
+        self._count_petty(frame, now)
+        if frame.flags & SYN:
+            opened = self._accept(frame, now)
+            if opened is not None:
+                yield opened
+        flow = self._flows.get(frame.stream)
+        if flow is None:
+            self._on_gone(frame, now)
+            return
+        yield from self._on_acknowledged(frame, flow)
+        if frame.flags & RST:
+            yield self._on_reset(frame, flow, now)
+        elif frame.kind is Kind.DATA:
+            yield from self._on_data(frame, flow)
+        else:
+            yield from self._on_credit(frame, flow)
+
+    def _count_petty(self, frame: Frame, now: float) -> None:
+        small = PETTY_DATA_BYTES if frame.kind is Kind.DATA else PETTY_CREDIT_BYTES
+        if frame.value < small and not frame.flags & (SYN | FIN | RST) and self._petty.over(1, now):
+            raise FramingBroken(reason="flood of tiny frames")
+
+    def _accept(self, frame: Frame, now: float) -> Event | None:
+        if frame.stream != self._next_peer:
+            raise FramingBroken(reason=f"opened stream {frame.stream}, {self._next_peer} is next")
+        self._next_peer += 2
+        if self._leaving or self.open_streams - self.own_streams >= self._limits.streams:
+            self._output += encode(Kind.CREDIT, RST, frame.stream, 0)
+            self._stray_bytes_left += WINDOW_BYTES
+            self._count_reset(now)
+            return None
+        self._flows[frame.stream] = Flow(own=False, hello_flag=ACK)
+        return Opened(frame.stream)
+
+    def _on_gone(self, frame: Frame, now: float) -> None:
+        """A frame for a stream that we dropped may still be under way; one for a stream that never was may not."""
+        ours = frame.stream % 2 == self._next_own % 2
+        if frame.stream >= (self._next_own if ours else self._next_peer):
+            raise FramingBroken(reason=f"a frame for stream {frame.stream}, which was never opened")
+        self._stray_bytes_left -= len(frame.payload)
+        if self._stray_bytes_left < 0 or self._petty.over(1, now):
+            raise FramingBroken(reason="more on dropped streams than can have been under way")
+        if frame.flags & RST:
+            self._count_reset(now)
+
+    def _on_acknowledged(self, frame: Frame, flow: Flow) -> Iterator[Event]:
+        if frame.flags & ACK:
+            if not flow.own or flow.acknowledged:
+                raise FramingBroken(reason=f"a needless acknowledgement of stream {frame.stream}")
+            flow.acknowledged = True
+            yield Writable(frame.stream)
+
+    def _on_reset(self, frame: Frame, flow: Flow, now: float) -> Event:
+        self._count_reset(now)
+        self._forget(frame.stream, flow)
+        return Dropped(frame.stream, refused=flow.own and not flow.acknowledged)
+
+    def _count_reset(self, now: float) -> None:
+        if self._resets.over(1, now):
+            raise FramingBroken(reason="rapid reset")
+
+    def _on_data(self, frame: Frame, flow: Flow) -> Iterator[Event]:
+        if frame.payload:
+            flow.received(len(frame.payload))
+            yield Received(frame.stream, frame.payload)
+        if frame.flags & FIN:
+            yield self._on_finish(frame, flow)
+
+    def _on_credit(self, frame: Frame, flow: Flow) -> Iterator[Event]:
+        if frame.value:
+            flow.granted(frame.value)
+            yield Writable(frame.stream)
+        if frame.flags & FIN:
+            yield self._on_finish(frame, flow)
+
+    def _on_finish(self, frame: Frame, flow: Flow) -> Event:
+        if flow.got_fin:
+            raise FramingBroken(reason=f"stream {frame.stream} ended twice")
+        flow.got_fin = True
+        self._forget_if_done(frame.stream, flow)
+        return Finished(frame.stream)
+
+    def _drop(self, stream: int, flow: Flow, flags: int) -> None:
+        self._output += encode(Kind.CREDIT, flags, stream, 0)
+        if not flow.got_fin:
+            self._stray_bytes_left += flow.receive_window
+
+    def _forget_if_done(self, stream: int, flow: Flow) -> None:
+        if flow.sent_fin and flow.got_fin and not flow.unread:
+            self._forget(stream, flow)
+
+    def _forget(self, stream: int, flow: Flow) -> None:
+        if self._flows.pop(stream, None) is not None:
+            flow.give_back(self._purse)

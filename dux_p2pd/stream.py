@@ -1,0 +1,258 @@
+"""One stream as the overlay uses it: reading, writing, ending, with waiting in between.
+
+Promise: a reader that does not read stops the sender at its credit; every wait ends with data, the end, or an error of
+wire_errors. All state of the connection is in mux; here is only what waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, TypeVar
+
+from common.errors import DeadlinePassed, DuxError
+from common.units import Did
+from dux_p2pd.calls import AnswerHead, RequestHead, answer_error, answer_ok, split_head
+from dux_p2pd.mux import Mux
+from dux_p2pd.wire_errors import AnswerTooLong, FramingBroken, PeerAnswered, PeerBusy, StreamBroken
+from dux_p2pd.wire_limits import MESSAGE_BYTES
+
+H = TypeVar("H", RequestHead, AnswerHead)
+
+
+class Carrier(Protocol):
+    """What a stream needs of its session."""
+
+    @property
+    def mux(self) -> Mux:
+        """The connection's state."""
+        ...
+
+    @property
+    def did(self) -> Did:
+        """Who is at the other end."""
+        ...
+
+    def flush(self) -> None:
+        """Send what the mux has ready."""
+        ...
+
+    async def room(self) -> None:
+        """Wait while the socket's buffer is above its high-water mark."""
+        ...
+
+    def drop(self, stream: WireStream) -> None:
+        """Reset the stream and forget it."""
+        ...
+
+    def breach(self, error: FramingBroken) -> None:
+        """The peer broke a rule: end the session."""
+        ...
+
+
+class WireStream:
+    """A stream that we opened (`own`) or accepted; implements `session.Stream`."""
+
+    def __init__(self, carrier: Carrier, stream: int, method: str, deadline_s: float, *, own: bool) -> None:
+        self.id, self.method, self.deadline_s, self.own = stream, method, deadline_s, own
+        self.abandoned = False  # nobody reads any more; what still comes is dropped
+        self._carrier = carrier
+        self._buffer = bytearray()
+        self._dropped_bytes = 0
+        self._ended = self._closed = False
+        self._head_done = False  # of the answer: sent (accepted stream) or read (own stream)
+        self._error: DuxError | None = None
+        self._readable, self._writable = asyncio.Event(), asyncio.Event()
+
+    # -- called by the session, in the order of the frames
+
+    def take(self, data: bytes) -> None:
+        """Bytes came."""
+        if self.abandoned:
+            self._carrier.mux.consumed(self.id, len(data))
+            self._dropped_bytes += len(data)
+            return
+        self._buffer += data
+        self._readable.set()
+
+    def end(self) -> None:
+        """The peer sends no more."""
+        self._ended = True
+        self._readable.set()
+
+    def fail(self, error: DuxError) -> None:
+        """The stream is broken; a whole answer that came before stays readable."""
+        if self._error is None:
+            self._error = error
+        if not self._ended:
+            self._buffer.clear()
+        self._readable.set()
+        self._writable.set()
+
+    def wake_writer(self) -> None:
+        """Credit came."""
+        self._writable.set()
+
+    @property
+    def has_said_all(self) -> bool:
+        """Whether our half is ended, so that the peer holds a whole message of ours."""
+        return self._closed
+
+    @property
+    def is_nuisance(self) -> bool:
+        """Whether the peer sends on and on although nobody reads."""
+        return self._dropped_bytes > MESSAGE_BYTES
+
+    # -- session.Stream
+
+    async def read(self, max_bytes: int) -> bytes:
+        """The next bytes, at least one; b"" at the end."""
+        if self.own and not self._head_done:
+            await self._read_answer_head()
+        while not self._buffer and not self._ended:
+            await self._more()
+        return self._taken(max_bytes)
+
+    async def read_all(self) -> bytes:
+        """Everything up to the end, at most one message."""
+        whole = bytearray()
+        while chunk := await self.read(MESSAGE_BYTES):
+            whole += chunk
+            if len(whole) > MESSAGE_BYTES:
+                self.reset()
+                raise AnswerTooLong(did=self._carrier.did, limit_bytes=MESSAGE_BYTES)
+        return bytes(whole)
+
+    async def write(self, data: bytes) -> None:
+        """Hand over bytes, waiting for credit and socket."""
+        await self._write(memoryview(self._with_head(data)), finish=False)
+
+    async def close(self) -> None:
+        """End our half."""
+        if not self._closed:
+            await self._write(memoryview(self._with_head(b"")), finish=True)
+
+    def reset(self) -> None:
+        """Drop both halves at once."""
+        self.fail(StreamBroken(did=self._carrier.did, method=self.method))
+        self._carrier.drop(self)
+
+    # -- called by the session's own coroutines
+
+    async def read_request_head(self) -> RequestHead:
+        """What the peer wants.
+
+        Raises:
+            StreamBroken: it ended or broke off before saying it.
+        """
+        while (head := self._split(RequestHead)) is None:
+            if self._ended:
+                raise StreamBroken(did=self._carrier.did, method="?")
+            await self._more()
+        self.method = head.method
+        return head
+
+    async def finish_with(self, data: bytes | memoryview) -> None:
+        """Write the rest and end our half, in as few frames as possible."""
+        await self._write(memoryview(self._with_head(data)), finish=True)
+
+    async def exchange(self, rest: memoryview) -> bytes:
+        """Send the rest of a request and give the whole answer; an answer that came early counts."""
+        try:
+            if rest:
+                await self._write(rest, finish=True)
+        except StreamBroken:
+            if not self._ended:
+                raise
+        return await self.read_all()
+
+    def said_all(self) -> None:
+        """The opening frame held everything, FIN included."""
+        self._closed = True
+
+    def answer_error(self, error: DuxError) -> None:
+        """Answer with an error if nothing was answered yet, else break the stream off. Never waits."""
+        data = answer_error(error)
+        if self._head_done or self._error is not None or self._carrier.mux.credit(self.id) < len(data):
+            self.reset()
+            return
+        self._head_done = self._closed = True
+        self._carrier.mux.send(self.id, data, finish=True)
+        self._carrier.flush()
+
+    def abandon(self) -> None:
+        """Nobody reads any more: drop what is here and what comes."""
+        self.abandoned = True
+        self._carrier.mux.consumed(self.id, len(self._buffer))
+        self._buffer.clear()
+
+    # -- inside
+
+    def _with_head(self, data: bytes | memoryview) -> bytes | memoryview:
+        if self.own or self._head_done:
+            return data
+        self._head_done = True
+        return answer_ok() + data
+
+    async def _write(self, view: memoryview, *, finish: bool) -> None:
+        while view or finish:
+            await self._carrier.room()
+            if self._error is not None:
+                raise self._error
+            if self._closed:
+                raise StreamBroken(did=self._carrier.did, method=self.method)
+            self._writable.clear()
+            taken = self._carrier.mux.send(self.id, view, finish=finish)
+            view = view[taken:]
+            self._carrier.flush()
+            if not view:
+                self._closed = finish
+                return
+            await self._writable.wait()
+
+    async def _read_answer_head(self) -> None:
+        while (head := self._split(AnswerHead)) is None:
+            if self._ended:
+                raise StreamBroken(did=self._carrier.did, method=self.method)
+            await self._more()
+        self._head_done = True
+        if head.code:
+            self.abandon()
+            raise self._answered(head)
+
+    def _answered(self, head: AnswerHead) -> DuxError:
+        did, method = self._carrier.did, self.method
+        if head.code == PeerBusy.code:
+            return PeerBusy(did=did, method=method, detail=head.detail)
+        if head.code == DeadlinePassed.code:
+            return DeadlinePassed(method=method, deadline_s=self.deadline_s)
+        return PeerAnswered(did=did, method=method, peer_code=head.code, peer_key=head.key, detail=head.detail)
+
+    def _split(self, kind: type[H]) -> H | None:
+        """The head, once it is whole; a head that cannot be meant ends the session."""
+        before = len(self._buffer)
+        try:
+            head = split_head(self._buffer, kind)
+        except FramingBroken as error:
+            self._carrier.breach(error)
+            raise
+        self._carrier.mux.consumed(self.id, before - len(self._buffer))
+        return head
+
+    async def _more(self) -> None:
+        """Wait for anything to happen.
+
+        Raises:
+            the stream's error, once there is nothing left to read.
+        """
+        if self._error is not None:
+            raise self._error
+        self._readable.clear()
+        await self._readable.wait()
+
+    def _taken(self, max_bytes: int) -> bytes:
+        data = bytes(self._buffer[:max_bytes])
+        del self._buffer[:max_bytes]
+        if data:
+            self._carrier.mux.consumed(self.id, len(data))
+            self._carrier.flush()
+        return data

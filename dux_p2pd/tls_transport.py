@@ -1,0 +1,265 @@
+"""The transport over TCP and TLS: sockets, timers, and nothing that is decided elsewhere.
+
+Order for an accepted connection: gate (before any TLS object), 5 s timer, TLS within its byte limits, HELLO within 5 s,
+session. A connection that fails anywhere is aborted with one log line, and no exception of one reaches another.
+
+Source: transport_identity.md §1.2 and §1.5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any
+
+from common.errors import DuxError
+from common.units import Did
+from dux_p2pd.base_transport import BaseTransport
+from dux_p2pd.doorway import Doorway
+from dux_p2pd.engine import Phase, Step, TlsEngine
+from dux_p2pd.gate import net_of
+from dux_p2pd.session import Address
+from dux_p2pd.tls_contexts import TlsContexts
+from dux_p2pd.wire_errors import HandshakeFailed, PeerUnreachable
+from dux_p2pd.wire_limits import HANDSHAKE_S, LINGER_S, TCP_USER_TIMEOUT_MS, WRITE_HIGH_BYTES
+from dux_p2pd.wire_session import WireSession
+
+
+class TlsTransport(BaseTransport):
+    """Sessions over TCP."""
+
+    def __init__(self, *, contexts: TlsContexts, listen: Address, bind_source: bool = False, **shared: Any) -> None:
+        """`listen` is host and port (0 = any free one); `bind_source` dials from that host, for nodes on loopback.
+
+        The other arguments are those of BaseTransport.
+        """
+        super().__init__(**shared)
+        self.contexts = contexts
+        self._listen_on = listen
+        self._source = (listen[0], 0) if bind_source else None
+        self._server: asyncio.Server | None = None
+        self.lines: set[TlsLine] = set()
+
+    def use_contexts(self, contexts: TlsContexts) -> None:
+        """Show another transport key on connections from now on."""
+        self.contexts = contexts
+
+    async def _listen(self) -> Address:
+        loop = asyncio.get_running_loop()
+        host, port = self._listen_on
+        self._server = await loop.create_server(lambda: TlsLine(self, None), host, port, backlog=128)
+        bound = self._server.sockets[0].getsockname()
+        return str(bound[0]), int(bound[1])
+
+    async def _stop_listening(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for line in list(self.lines):
+            line.stop_waiting()
+
+    async def _dial(self, address: Address, did: Did | None, keys: tuple[bytes, ...] | None) -> WireSession:
+        loop = asyncio.get_running_loop()
+        line = TlsLine(self, Dialled(address, did, keys))
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                await loop.create_connection(lambda: line, *address, local_addr=self._source)
+        except OSError as error:  # TimeoutError is one
+            raise PeerUnreachable(address=f"{address[0]}:{address[1]}", detail=str(error) or "no answer") from error
+        try:
+            return await line.up
+        finally:
+            line.stop_waiting()
+
+
+class Dialled:
+    """What the dialler knows of the node it calls."""
+
+    def __init__(self, address: Address, did: Did | None, keys: tuple[bytes, ...] | None) -> None:
+        self.address, self.did, self.keys = address, did, keys
+
+
+class TlsLine(asyncio.Protocol):
+    """One TCP connection; implements `wire_session.Line`."""
+
+    def __init__(self, transport: TlsTransport, dialled: Dialled | None) -> None:
+        """`dialled` is None for an accepted connection."""
+        self._owner, self._dialled = transport, dialled
+        self._loop = asyncio.get_running_loop()
+        self.up: asyncio.Future[WireSession] = self._loop.create_future()
+        self._tcp: asyncio.Transport | None = None
+        self._engine: TlsEngine | None = None
+        self._doorway: Doorway | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._net: str | None = None  # while it counts as half open
+        self._address: Address = dialled.address if dialled else ("", 0)
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Judge the address, then begin TLS."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("not a stream transport")
+        self._tcp = transport
+        name = transport.get_extra_info("peername")
+        if not name or not self._admit(str(name[0])):
+            transport.abort()
+            return
+        self._address = str(name[0]), int(name[1])
+        self._owner.lines.add(self)
+        _tune(transport)
+        self._timer = self._loop.call_later(
+            HANDSHAKE_S, self._fail, HandshakeFailed(reason=f"not complete within {HANDSHAKE_S:.0f} s")
+        )
+        self._begin()
+
+    def data_received(self, data: bytes) -> None:
+        """Ciphertext came."""
+        if self._engine is not None and self._tcp is not None and not self._tcp.is_closing():
+            self._after(self._engine.receive(data))
+
+    def eof_received(self) -> bool:
+        """The peer closed its half: we close ours."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._owner.lines.discard(self)
+        reason = str(exc) if exc else "the connection was closed"
+        if self._doorway is not None:
+            self._doorway.lost(reason)
+        self._settle(HandshakeFailed(reason=reason))
+
+    def pause_writing(self) -> None:
+        """The socket's buffer is above its high-water mark."""
+        self._set_room(has_room=False)
+
+    def resume_writing(self) -> None:
+        """The socket's buffer has drained."""
+        self._set_room(has_room=True)
+
+    # -- wire_session.Line
+
+    def send(self, data: bytes) -> None:
+        """Encrypt and hand to the socket; nothing happens on a line that is going."""
+        if self._engine is None or self._tcp is None or self._tcp.is_closing():
+            return
+        try:
+            self._tcp.write(self._engine.send(data))
+        except Exception as error:  # noqa: BLE001 - a broken engine ends this line only
+            self._fail(HandshakeFailed(reason=f"{type(error).__name__}: {error}"))
+
+    def buffered_bytes(self) -> int:
+        """Bytes taken and not yet gone."""
+        return self._tcp.get_write_buffer_size() if self._tcp is not None else 0
+
+    def close(self) -> None:
+        """Close when the buffer has gone, at the latest after a second."""
+        if self._tcp is not None and not self._tcp.is_closing():
+            self._tcp.close()
+            self._loop.call_later(LINGER_S, self._tcp.abort)
+
+    # -- inside
+
+    def stop_waiting(self) -> None:
+        """Give up a connection that is not a session yet."""
+        if self._doorway is None or self._doorway.session is None:
+            self._fail(HandshakeFailed(reason="given up"))
+
+    def _admit(self, host: str) -> bool:
+        if self._dialled is not None:
+            return True
+        net = net_of(host)
+        reason = self._owner.gate.admit(net, self._owner.now())
+        if reason is None:
+            self._net = net
+        return reason is None
+
+    def _begin(self) -> None:
+        contexts, dialled = self._owner.contexts, self._dialled
+        keys = dialled.keys if dialled else None
+        self._engine = TlsEngine(contexts, server_side=dialled is None, expected_keys=keys)
+        self._after(self._engine.start())
+
+    def _after(self, step: Step) -> None:
+        """Do what a step of the engine asks for; every exception ends this line only."""
+        try:
+            if step.error is not None:
+                self._fail(step.error)
+                return
+            if step.to_send and self._tcp is not None:
+                self._tcp.write(step.to_send)
+            if step.phase is not Phase.HANDSHAKE:
+                self._deliver(step)
+        except Exception as error:
+            self._owner.log.exception("a connection broke", address=self._address[0])
+            self._fail(HandshakeFailed(reason=type(error).__name__))
+
+    def _deliver(self, step: Step) -> None:
+        doorway = self._doorway or self._open_doorway()
+        if step.plaintext:
+            doorway.receive(step.plaintext)
+        if step.phase is Phase.ENDED:
+            self.close()
+
+    def _open_doorway(self) -> Doorway:
+        """TLS is complete: the introduction begins, with a timer of its own."""
+        if self._engine is None or self._timer is None:
+            raise HandshakeFailed(reason="no handshake took place")
+        self._timer.cancel()
+        dialled = self._dialled
+        self._doorway = Doorway(
+            self._owner,
+            self,
+            dialled=dialled is not None,
+            peer_key=self._engine.peer_key,
+            address=self._address,
+            expected_did=dialled.did if dialled else None,
+            record_known=dialled is not None and dialled.keys is not None,
+        )
+        self._doorway.outcome.add_done_callback(self._introduced)
+        self._doorway.start()
+        return self._doorway
+
+    def _introduced(self, outcome: asyncio.Future[WireSession]) -> None:
+        error = outcome.exception()
+        if isinstance(error, DuxError):
+            self._settle(error)
+            return
+        self._leave_gate()
+        if not self.up.done():
+            self.up.set_result(outcome.result())
+
+    def _fail(self, error: DuxError) -> None:
+        """Abort: nothing more is sent."""
+        if self._tcp is not None and not self._tcp.is_closing():
+            if self._doorway is None:
+                self._owner.log.info("handshake failed", address=self._address[0], reason=error.message)
+            self._tcp.abort()
+        self._settle(error)
+
+    def _settle(self, error: DuxError) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._leave_gate()
+        if not self.up.done():
+            self.up.set_exception(error)
+            self.up.exception()  # nobody waits for it on the accepting side
+
+    def _leave_gate(self) -> None:
+        if self._net is not None:
+            self._owner.gate.leave(self._net)
+            self._net = None
+
+    def _set_room(self, *, has_room: bool) -> None:
+        if self._doorway is not None and self._doorway.session is not None:
+            self._doorway.session.set_room(has_room=has_room)
+
+
+def _tune(transport: asyncio.Transport) -> None:
+    """Small frames leave at once; a peer that acknowledges nothing for 15 s is gone; the write buffer has a limit."""
+    transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+    sock = transport.get_extra_info("socket")
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)

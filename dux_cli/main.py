@@ -1,8 +1,63 @@
-"""The `duxnet` command."""
+"""The `duxnet` command: its sections, and the way in."""
+
+from __future__ import annotations
+
+import sys
 
 import click
 
+from dux_cli.command import EXIT_CODES_TEXT, LazyGroup, run_main
 
-@click.group()
+SECTIONS = {
+    "See it": {
+        "demo": ("dux_cli.demo.command:demo", "the whole paid job between six nodes on this machine, from nothing"),
+        "test": ("dux_cli.testing:test", "every check of the project"),
+    },
+    "A node of your own": {
+        "init": ("dux_cli.init:init", "make a node: keys, configuration, network"),
+        "up": ("dux_cli.up:up", "start its daemons and keep them running"),
+        "down": ("dux_cli.up:down", "end them"),
+        "status": ("dux_cli.status:status", "how each daemon fares, and where the chain is"),
+        "logs": ("dux_cli.status:logs", "what a daemon has told"),
+    },
+    "The market": {
+        "search": ("dux_cli.market:search", "find services by words, tags, price and rating"),
+        "call": ("dux_cli.call:call", "buy one call of a service: picture in, picture out"),
+        "rate": ("dux_cli.market:rate", "rate a call that you paid for"),
+        "publish": ("dux_cli.market:publish", "offer a service on this node"),
+        "services": ("dux_cli.market:services", "the services of this node"),
+        "nodes": ("dux_cli.nodes:nodes", "the nodes of the network, and this one among them"),
+    },
+    "Money": {
+        "wallet": ("dux_cli.wallet:wallet", "balance, addresses, payments"),
+        "escrow": ("dux_cli.escrow:escrow", "contracts and their disputes"),
+        "fund": ("dux_cli.escrow:fund", "the community fund as the chain shows it"),
+        "airdrop": ("dux_cli.airdrop:airdrop", "what the fund hands back, to whom and when"),
+    },
+    "Look inside": {
+        "why": ("dux_cli.why:why", "why a task, a contract or a node stands where it stands"),
+        "rpc": ("dux_cli.raw:rpc", "call any method of any daemon with JSON"),
+        "docs": ("dux_cli.docs:docs", "write the generated pages of the documentation anew"),
+    },
+}
+
+
+@click.group(cls=LazyGroup, lazy=SECTIONS, epilog=f"\b\nExit codes:{EXIT_CODES_TEXT}")
+@click.version_option(package_name=None, version="0.1.0", prog_name="duxnet")
+def duxnet() -> None:
+    """DuxNet: a market for computing without a company in the middle.
+
+    \b
+    duxnet demo                          see the whole of it in a minute
+    duxnet init && duxnet up --detach    a node of your own
+    duxnet search upscale                find a service
+    duxnet call SERVICE --input a.png    buy one call of it
+
+    Every command answers people with tables, pipes with tab-separated lines, and programs with --json. A command's
+    own --help shows examples.
+    """
+
+
 def main() -> None:
-    """DuxNet."""
+    """The way in of the installed command and of the launcher."""
+    sys.exit(run_main(duxnet))

@@ -1,8 +1,8 @@
 """Starts, ends and watches the processes of one node.
 
 Promises: a daemon is started once; it is ready when it answers `daemon.info`; it is asked to end (SIGTERM) and, when it
-does not within five seconds, made to (SIGKILL). A process is only ever ended by an id that this node recorded and whose
-command line still names this node's configuration.
+does not within five seconds, made to (SIGKILL). A process is only ever ended by an id that this node recorded together
+with the moment at which it started, so that another process that got the same id later is left alone.
 Does not know what daemons do, nor who asked.
 """
 
@@ -88,6 +88,10 @@ class Node:
     async def close(self) -> None:
         """Stop every daemon that runs and close the clients."""
         await self.stop()
+        await self.close_clients()
+
+    async def close_clients(self) -> None:
+        """Close the connections to the daemons; they run on."""
         for client in self._clients.values():
             await client.close()
         self._clients.clear()
@@ -123,7 +127,7 @@ class Node:
                 group=user,
                 extra_groups=None if user is None else [],
             )
-        pid_file(self.folder, name).write_text(f"{process.pid}\n")
+        record_pid(self.folder, name, process.pid)
         return process
 
     def command(self, name: str) -> list[str]:
@@ -225,14 +229,26 @@ def pid_file(folder: NodeDir, name: str) -> Path:
     return folder.run / f"{name}.pid"
 
 
-def recorded_pid(folder: NodeDir, name: str) -> int | None:
-    """The id of a process that was recorded for this node and still is of this node."""
+def started_at(pid: int) -> str:
+    """When the process started, in clock ticks since boot; empty when there is none. Source: proc(5), stat field 22."""
     try:
-        pid = int(pid_file(folder, name).read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def record_pid(folder: NodeDir, name: str, pid: int) -> None:
+    """Remember a process of this node and when it started."""
+    pid_file(folder, name).write_text(f"{pid} {started_at(pid)}\n")
+
+
+def recorded_pid(folder: NodeDir, name: str) -> int | None:
+    """The id of a process that was recorded for this node and still is the same process."""
+    try:
+        pid, _, started = pid_file(folder, name).read_text().strip().partition(" ")
+    except OSError:
         return None
-    return pid if str(folder.path).encode() in b"\0".join(words) else None
+    return int(pid) if pid.isdigit() and started and started_at(int(pid)) == started else None
 
 
 async def end_recorded(folder: NodeDir, name: str, *, within_s: float = STOP_WITHIN_S) -> bool:

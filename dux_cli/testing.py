@@ -117,7 +117,7 @@ def development_packages_are_here() -> bool:
 @click.option("--fast", is_flag=True, help="Only what takes seconds: no types, no processes, no coin node, no sandbox.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def test(*, everything: bool, fast: bool, pytest_arguments: tuple[str, ...]) -> None:
-    r"""Run every check of the project.
+    """Run every check of the project.
 
     \b
     duxnet test                 all that this machine can run

@@ -1,0 +1,155 @@
+"""`duxnet escrow …` and `duxnet fund`: contracts, their disputes, and the community fund."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from dux_cli.command import DuxCommand, DuxGroup, Session, new_request_id, pass_session
+from dux_cli.output import each, flop, short
+
+if TYPE_CHECKING:
+    from common.contracts.escrow_views import ContractView
+
+STATUSES = ("CREATED", "FUNDED", "IN_PROGRESS", "COMPLETED", "DISPUTED", "RELEASED", "REFUNDED", "CANCELLED")
+
+
+@click.group(cls=DuxGroup)
+def escrow() -> None:
+    """Contracts of this node, as buyer, seller or arbiter."""
+
+
+@escrow.command("list")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only contracts that stand so.")
+@click.option("--limit", default=50, show_default=True)
+@pass_session
+def list_contracts(session: Session, status: str | None, limit: int) -> None:
+    """Contracts, newest first.
+
+    \b
+    duxnet escrow list --status DISPUTED
+    """
+    from common.contracts.escrow import LIST, ListContracts
+    from common.contracts.escrow_views import Status
+
+    wanted = Status(status.upper()) if status else None
+    found = session.ask(LIST, ListContracts(status=wanted, limit=limit))
+    rows = each(found.contracts, lambda c: (c.contract_id, c.role, str(c.status), flop(c.price_florins), c.service_id))
+    session.out.table(found, ("contract", "role", "status", "price", "service"), rows, empty="no contracts yet")
+
+
+@escrow.command()
+@click.argument("contract_id")
+@pass_session
+def show(session: Session, contract_id: str) -> None:
+    """One contract: parties, amounts, who must act by which block, and how it ended."""
+    from common.contracts.escrow import SHOW, ContractRef
+
+    seen = session.ask(SHOW, ContractRef(contract_id=contract_id))
+    session.out.record(seen, facts_of(seen), name=seen.contract_id)
+
+
+def facts_of(seen: ContractView) -> list[tuple[str, str]]:
+    """What a person wants to know of a contract."""
+    facts = [
+        ("contract", seen.contract_id),
+        ("status", f"{seen.status} ({seen.state})"),
+        ("this node is", seen.role),
+        ("buyer", seen.buyer),
+        ("seller", seen.seller),
+        ("arbiters", f"{', '.join(seen.arbiters)} ({seen.arbiters_needed} decide)"),
+        ("service", seen.service_id),
+        ("price", flop(seen.price_florins)),
+        ("locked", flop(seen.locked_florins)),
+        ("disputed by", seen.disputed_by or ""),
+        ("reason", seen.reason),
+        ("coin", seen.outpoint or ""),
+    ]
+    return facts + heights_of(seen) + settlement_of(seen)
+
+
+def heights_of(seen: ContractView) -> list[tuple[str, str]]:
+    """Until which block who may do what."""
+    if seen.heights is None:
+        return []
+    h = seen.heights
+    return [
+        ("blocks", f"start {h.start}, fund by {h.fund_by}, deliver by {h.deliver_by}, dispute by {h.dispute_by}"),
+        ("", f"answer by {h.answer_by}, vote by {h.vote_by}, back to the buyer from {h.timeout}"),
+    ]
+
+
+def settlement_of(seen: ContractView) -> list[tuple[str, str]]:
+    """How the money went, once it went."""
+    if seen.settlement is None:
+        return []
+    s = seen.settlement
+    where = f"block {s.height}" if s.height is not None else "not in a block yet"
+    return [
+        ("outcome", f"{s.outcome}, {where}"),
+        ("provider", flop(s.provider_florins)),
+        ("community fund", flop(s.fund_florins)),
+        ("chain fee", flop(s.fee_florins)),
+        ("transaction", s.txid),
+    ]
+
+
+@escrow.command()
+@click.argument("contract_id")
+@click.option("--reason", default="asked by the owner", show_default=True, help="What is wrong, for the arbiters.")
+@pass_session
+def dispute(session: Session, contract_id: str, reason: str) -> None:
+    """Call the arbiters: they run the job again and decide who is paid."""
+    from common.contracts.escrow import DISPUTE, Dispute
+
+    wish = Dispute(request_id=new_request_id("dispute"), contract_id=contract_id, reason=reason)
+    done = session.ask(DISPUTE, wish)
+    session.out.record(done, [("disputed", contract_id), ("next", f"duxnet why contract {contract_id}")])
+
+
+@escrow.command()
+@click.argument("contract_id")
+@pass_session
+def cancel(session: Session, contract_id: str) -> None:
+    """Ask the other side to end the contract and give the coins back."""
+    from common.contracts.escrow import CANCEL, Cancel
+
+    done = session.ask(CANCEL, Cancel(request_id=new_request_id("cancel"), contract_id=contract_id))
+    session.out.record(done, [("cancelling", contract_id), ("next", f"duxnet escrow show {contract_id}")])
+
+
+@escrow.command()
+@click.option("--after", default=0, help="Lines after this number.")
+@click.option("--limit", default=200, show_default=True)
+@pass_session
+def audit(session: Session, after: int, limit: int) -> None:
+    """The hash-chained log of every decision about money, and whether replaying it gives today's state."""
+    from common.contracts.escrow import AUDIT, AuditRead
+
+    page = session.ask(AUDIT, AuditRead(after=after, limit=limit))
+    rows = each(page.lines, lambda line: (str(line.number), line.kind, short(line.hash.hex())))
+    session.out.table(page, ("line", "what", "hash"), rows, empty="no decisions yet")
+
+
+@click.command(cls=DuxCommand)
+@click.option("--movements", default=10, show_default=True, help="How many of the newest movements to show.")
+@pass_session
+def fund(session: Session, movements: int) -> None:
+    """The community fund: what came in, what went out, who keeps its keys.
+
+    \b
+    duxnet fund --movements 3
+    """
+    from common.contracts.escrow import FUND_STATUS, FundStatusParams
+
+    told = session.ask(FUND_STATUS, FundStatusParams(movements=movements))
+    lines = [
+        ("address", told.address),
+        ("holds", flop(told.balance_florins)),
+        ("received", flop(told.received_florins)),
+        ("handed back", flop(told.paid_florins)),
+        ("keys", f"{told.threshold} of {len(told.custodians)} custodians"),
+        ("as of block", str(told.height)),
+    ]
+    session.out.record(told, lines, name=told.address)

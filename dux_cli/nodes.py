@@ -1,0 +1,97 @@
+"""`duxnet nodes …`: the nodes of the network, their standing, and this node among them."""
+
+from __future__ import annotations
+
+import click
+
+from dux_cli.command import DuxGroup, Session, pass_session
+from dux_cli.output import each, short
+
+
+@click.group(cls=DuxGroup)
+def nodes() -> None:
+    """The nodes of the network as this node knows them."""
+
+
+@nodes.command("list")
+@click.option("--capability", default="", help="Only nodes that offer this, such as api_hosting.")
+@click.option("--min-reputation", type=click.FloatRange(0, 1), default=0.0)
+@click.option("--region", default="")
+@click.option("--active", is_flag=True, help="Only nodes heard of lately.")
+@click.option("--limit", default=100, show_default=True)
+@pass_session
+def list_nodes(
+    session: Session, *, capability: str, min_reputation: float, region: str, active: bool, limit: int
+) -> None:
+    """Nodes, best reputation first.
+
+    \b
+    duxnet nodes list --active --min-reputation 0.6
+    """
+    from common.contracts.registry import NODE_LIST, ListNodes, NodeStatus
+
+    wanted = ListNodes(
+        capability=capability,
+        min_reputation=min_reputation,
+        region=region,
+        status=NodeStatus.ACTIVE if active else None,
+        limit=limit,
+    )
+    found = session.ask(NODE_LIST, wanted)
+    rows = each(
+        found.nodes,
+        lambda n: (n.node_id, n.hostname, str(n.status), f"{n.reputation_score:.2f}", str(n.tier), n.last_heartbeat),
+    )
+    session.out.table(found, ("node", "name", "status", "reputation", "tier", "heard of"), rows, empty="no nodes yet")
+
+
+@nodes.command()
+@click.argument("node_id")
+@pass_session
+def show(session: Session, node_id: str) -> None:
+    """One node: what it offers and how it stands."""
+    from common.contracts.registry import NODE_SHOW, NodeName
+
+    node = session.ask(NODE_SHOW, NodeName(node_id=node_id))
+    lines = [
+        ("node", node.node_id),
+        ("name", node.hostname),
+        ("status", f"{node.status}, heard of {node.last_heartbeat or 'never'}"),
+        ("reputation", f"{node.reputation_score:.3f} (0.5 = nothing known), tier {node.tier}"),
+        ("jobs", f"{node.total_tasks_completed} done, {node.success_rate:.0%} well"),
+        ("offers", ", ".join(node.capabilities)),
+        ("machine", f"{node.cpu_cores} cores, {node.memory_gb:g} GB, {node.storage_gb} GB disk"),
+        ("region", node.region),
+        ("paid at", node.wallet_address),
+    ]
+    session.out.record(node, lines, name=node.node_id)
+
+
+@nodes.command()
+@pass_session
+def peers(session: Session) -> None:
+    """Nodes that this node is connected to now."""
+    from common.contracts.p2p import P2P_PEERS
+    from common.rpc.method import Empty
+
+    found = session.ask(P2P_PEERS, Empty())
+    rows = each(found.peers, lambda p: (p.did, p.address, "this node" if p.dialled else "the other"))
+    session.out.table(found, ("node", "address", "opened by"), rows, empty="no connections")
+
+
+@nodes.command()
+@pass_session
+def me(session: Session) -> None:
+    """This node: its DID, where it listens, how many peers it has."""
+    from common.contracts.p2p import P2P_INFO
+    from common.rpc.method import Empty
+
+    info = session.ask(P2P_INFO, Empty())
+    lines = [
+        ("node", info.did),
+        ("network", short(info.network)),
+        ("listens at", ", ".join(info.endpoints)),
+        ("peers", f"{info.sessions} connected, {info.contacts} known"),
+        ("holds", f"{info.records} records, {info.blobs} blobs of {info.blob_bytes} bytes"),
+    ]
+    session.out.record(info, lines, name=info.did)

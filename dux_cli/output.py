@@ -1,0 +1,140 @@
+"""How a command answers: a table for a person, tab-separated lines for a pipe, one JSON object for a program.
+
+Promises: stdout carries the answer and nothing else; progress goes to stderr; an amount is FLOP for a person and a
+decimal string of florins in JSON; with --quiet only ids are printed, one per line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from common.errors import DuxError
+
+Row = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Output:
+    """The form that the person asked for."""
+
+    as_json: bool = False
+    quiet: bool = False
+
+    @property
+    def for_person(self) -> bool:
+        """True when somebody reads stdout on a terminal."""
+        return not self.as_json and not self.quiet and sys.stdout.isatty()
+
+    def json(self, value: object) -> None:
+        """One JSON object on one line."""
+        sys.stdout.write(json.dumps(plain(value), ensure_ascii=False) + "\n")
+
+    def record(self, value: object, lines: Iterable[tuple[str, str]], *, name: str = "") -> None:
+        """One thing: its JSON, its id, or a line per fact."""
+        facts = [(label, text) for label, text in lines if text]
+        if self.as_json:
+            self.json(value)
+        elif self.quiet:
+            self.text(name)
+        elif self.for_person:
+            width = max((len(label) for label, _ in facts), default=0)
+            self.text("\n".join(f"{label:<{width}}  {text}" for label, text in facts))
+        else:
+            self.text("\n".join(f"{label}\t{text}" for label, text in facts))
+
+    def table(self, value: object, headings: Row, rows: Iterable[Row], *, empty: str = "") -> None:
+        """Several things; the first column of each row is its id. `empty` is said (on stderr) when there are none."""
+        lines = [[str(cell) for cell in row] for row in rows]
+        if self.as_json:
+            self.json(value)
+        elif self.quiet:
+            self.text("\n".join(line[0] for line in lines))
+        elif not lines:
+            note(empty or "nothing to show")
+        elif self.for_person:
+            draw_table(headings, lines)
+        else:
+            self.text("\n".join("\t".join([*line]) for line in lines))
+
+    def text(self, text: str) -> None:
+        """Plain text on stdout; nothing for an empty one."""
+        if text:
+            sys.stdout.write(text + "\n")
+
+    def step(self, text: str) -> None:
+        """A line of progress, for people only."""
+        if not self.quiet and not self.as_json:
+            note(text)
+
+    def error(self, error: DuxError) -> None:
+        """What went wrong, and what to do: text on stderr, and with --json an object on stdout."""
+        if self.as_json:
+            self.json(error_object(error.code, error.key, error.message, error.fields))
+        else:
+            note(f"error: {error.message} [{error.code}]")
+
+
+def error_object(code: int, key: str, message: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The JSON form of every error of every command."""
+    return {"error": {"code": code, "key": key, "message": message, "fields": fields}}
+
+
+def note(text: str) -> None:
+    """A line on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def plain(value: object) -> Any:
+    """Contract structs as JSON data; anything else as it is."""
+    from common.codec import to_plain
+
+    return to_plain(value)
+
+
+def draw_table(headings: Row, lines: Sequence[Row]) -> None:
+    """A table on the terminal; colours only where they are wanted (NO_COLOR)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="" if "NO_COLOR" in os.environ else "bold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=number == 0, overflow="fold")
+    for line in lines:
+        table.add_row(*(escape(cell) for cell in line))
+    Console(no_color="NO_COLOR" in os.environ).print(table)
+
+
+def escape(text: str) -> str:
+    """Text from strangers shown as it is: no markup, no control characters."""
+    from rich.markup import escape as no_markup
+
+    return no_markup(printable(text))
+
+
+def printable(text: str) -> str:
+    """The text without characters that steer a terminal."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def short(name: str, *, keep: int = 12) -> str:
+    """A long id cut in the middle, for a table that a person reads."""
+    return name if len(name) <= keep * 2 + 1 else f"{name[:keep]}…{name[-6:]}"
+
+
+def flop(florins: int) -> str:
+    """An amount for people."""
+    from common.units import format_flop
+
+    return f"{format_flop(florins)} FLOP"
+
+
+def each(values: Iterable[Any], show: Callable[[Any], Row]) -> list[Row]:
+    """The rows of a table."""
+    return [show(value) for value in values]

@@ -1,0 +1,138 @@
+"""`duxnet status` and `duxnet logs`: how the daemons of a node fare."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from common.errors import DuxError
+from common.rpc.method import DAEMONS
+from dux_cli.command import EXIT_FAILED, DuxCommand, Session, pass_session
+from dux_cli.output import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from common.contracts.base import DaemonInfo
+
+ASK_WITHIN_S = 3.0
+FOLLOW_EVERY_S = 0.25
+
+
+@click.command(cls=DuxCommand)
+@pass_session
+def status(session: Session) -> None:
+    """How each daemon fares, and where the chain and the network are. Exit code 1 when one does not answer.
+
+    \b
+    duxnet status
+    duxnet status --json | jq .daemons
+    """
+    session.node.must_exist()
+    found, around = session.run(look(session))
+    rows = [row_of(daemon, info) for daemon, info in found.items()]
+    told = {
+        "node": str(session.node.path),
+        "network": session.node.profile().name,
+        "daemons": {daemon: info for daemon, info in found.items() if info is not None},
+        "silent": [daemon for daemon, info in found.items() if info is None],
+        **around,
+    }
+    session.out.table(told, ("daemon", "state", "up", "process", "what is wrong"), rows)
+    for name, value in around.items():
+        session.out.step(f"{name}: {value}")
+    if told["silent"]:
+        raise SystemExit(EXIT_FAILED)
+
+
+async def look(session: Session) -> tuple[dict[str, DaemonInfo | None], dict[str, Any]]:
+    """What each daemon says of itself, and what wallet and network see around them."""
+    infos = await asyncio.gather(*(info_of(session, daemon) for daemon in DAEMONS))
+    return dict(zip(DAEMONS, infos, strict=True)), await surroundings(session)
+
+
+async def info_of(session: Session, daemon: str) -> DaemonInfo | None:
+    """What a daemon says of itself, or None when it does not answer."""
+    from common.contracts.base import INFO
+    from common.rpc.method import Empty
+
+    try:
+        return await session.client(daemon).call(INFO, Empty(), deadline_s=ASK_WITHIN_S)
+    except DuxError:
+        return None
+
+
+async def surroundings(session: Session) -> dict[str, Any]:
+    """The node's name, its peers and its chain, as far as the daemons that know them answer."""
+    from common.contracts.p2p import P2P_INFO
+    from common.contracts.wallet import WALLET_STATUS
+    from common.rpc.method import Empty
+
+    around: dict[str, Any] = {}
+    try:
+        info = await session.call(P2P_INFO, Empty(), deadline_s=ASK_WITHIN_S)
+        around |= {"did": info.did, "peers": info.sessions}
+    except DuxError as error:
+        around["peers_error"] = error.message
+    try:
+        chain = await session.call(WALLET_STATUS, Empty(), deadline_s=ASK_WITHIN_S)
+        around |= {"chain": chain.family, "height": chain.height, "synced": chain.synced}
+    except DuxError as error:
+        around["chain_error"] = error.message
+    return around
+
+
+def row_of(daemon: str, info: DaemonInfo | None) -> tuple[str, ...]:
+    """A daemon's line in the table."""
+    if info is None:
+        return (daemon, "does not answer", "", "", f"see `duxnet logs {daemon}`")
+    return (daemon, "well" if info.healthy else "ill", lasted(info.uptime_s), str(info.pid), "; ".join(info.problems))
+
+
+def lasted(seconds: float) -> str:
+    """A duration in its largest fitting unit."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+@click.command(cls=DuxCommand)
+@click.argument("daemon", type=click.Choice((*DAEMONS, "host", "up")))
+@click.option("--lines", "-n", default=40, show_default=True, help="How many of the last lines.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with new lines until Ctrl-C.")
+@pass_session
+def logs(session: Session, daemon: str, lines: int, *, follow: bool) -> None:
+    """What a daemon has told: the last lines of its log.
+
+    \b
+    duxnet logs escrowd -n 100
+    duxnet logs taskd -f
+    """
+    from dux_cli.supervisor import tail
+
+    path = session.node.must_exist().log(daemon)
+    last = tail(path, lines)
+    if session.out.as_json:
+        session.out.json({"daemon": daemon, "log": str(path), "lines": last})
+        return
+    session.out.text("\n".join(printable(line) for line in last))
+    if follow:
+        session.run(follow_file(path, session))
+
+
+async def follow_file(path: Path, session: Session) -> None:
+    """Print what is added to a file, until cancelled."""
+    place = path.stat().st_size if path.exists() else 0
+    while True:
+        await asyncio.sleep(FOLLOW_EVERY_S)
+        size = path.stat().st_size if path.exists() else 0
+        place = min(place, size)  # a new file of that name starts at its beginning
+        if size > place:
+            with path.open("rb") as file:
+                file.seek(place)
+                added = file.read(size - place)
+            place = size
+            session.out.text("\n".join(printable(line) for line in added.decode("utf-8", "replace").splitlines()))

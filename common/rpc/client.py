@@ -131,7 +131,7 @@ class HttpClient:
                 asyncio.timeout(deadline_s + 1),  # the daemon answers "deadline passed" itself, a second earlier
                 self.session().post(self._url, data=body, headers=headers) as response,
             ):
-                return response.status, await response.content.read(ANSWER_BYTES_MAX)
+                return response.status, await _read_at_most(response, ANSWER_BYTES_MAX)
         except TimeoutError as error:
             raise DeadlinePassed(method=name, deadline_s=deadline_s) from error
         except aiohttp.ClientError as error:

@@ -54,6 +54,18 @@ def method(name: str, params: type = Number, callers: tuple[str, ...] = ("cli",)
     )
 
 
+class Text(Wire, frozen=True):
+    text: str
+
+
+LONG = Method(
+    name="test.long",
+    params=Number,
+    result=Text,
+    summary="s",
+    callers=("cli",),
+    example=(Number(n=1), Text(text="x")),
+)
 DOUBLE, CRASH, SLOW = method("test.double"), method("test.crash"), method("test.slow")
 ESCROW_ONLY = method("test.escrow_only", callers=("escrowd",))
 PAY = method("test.pay", Once, once=True)
@@ -72,6 +84,11 @@ class DoorDaemon(DuxOSDaemon[Settings]):
 
         async def crash(_params: Number, _ctx: Ctx) -> Number:
             raise RuntimeError(PLANTED_SECRET)
+
+        async def long(params: Number, _ctx: Ctx) -> Text:
+            return Text(text="x" * params.n)
+
+        parts.table.serve(LONG, long)
 
         async def slow(params: Number, _ctx: Ctx) -> Number:
             await asyncio.sleep(params.n)
@@ -174,6 +191,13 @@ async def test_bad_calls_get_a_clear_error(
         assert says in answer["error"]["message"]
         assert (status == 200) == (code < 0 or code == 1104) or status == 400
         assert await client.call(DOUBLE, Number(n=4)) == Number(n=8)
+
+
+async def test_long_answers_arrive_whole(tmp_path: Path, profile: NetworkProfile) -> None:
+    """An answer of many network reads is not cut at the first."""
+    async with door(tmp_path, profile) as (_daemon, client):
+        answer = await client.call(LONG, Number(n=3_000_000))
+        assert len(answer.text) == 3_000_000
 
 
 async def test_our_own_bug_tells_nothing_but_its_number(tmp_path: Path, profile: NetworkProfile) -> None:

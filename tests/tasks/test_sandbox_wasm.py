@@ -8,13 +8,13 @@ import os
 
 import pytest
 import wasmtime
-from task_kit import child_processes, wait_until
 
 from common.clock import SystemClock
 from common.work import Limits
 from dux_taskd.sandbox import wasm, wasm_abi, wasm_probe
 from dux_taskd.sandbox.model import Ended, Outcome, Run
 from dux_taskd.sandbox.wasm import WasmRunner, run_fault
+from tests.tasks.task_kit import child_processes, wait_until
 
 LIMITS = Limits(fuel=1_000_000, memory_bytes=4 << 20, wall_s=5, output_bytes=65_536)
 HEAD = wasm_probe._HEAD

@@ -84,7 +84,7 @@ class RpcServer:
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="jsonrpc"'})
         try:
             body = msgspec.json.decode(await request.read())
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             return _answer({"result": None, "error": _error(PARSE_ERROR, f"Parse error: {error}"), "id": None}, 500)
         if not isinstance(body, list):
             return _answer(*await self._single(body))

@@ -1,0 +1,397 @@
+"""What taskd answers: work bought, work sold, work judged, and what this machine can be trusted to wall in.
+
+A task is one paid job seen from one node: the buyer's (`task.submit` makes it), the seller's (an offer that was taken
+makes it) or an arbiter's (a case makes it). It goes on by itself and survives any crash; `task.status` shows where it is
+and why.
+Source: work.md, settled.md 2, 5, 20 and 29; mechanisms.md §4.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from common.codec import Wire
+from common.contracts.base import events_method
+from common.contracts.escrow_views import Settlement
+from common.contracts.store import CallLimits
+from common.errors import CallerMistake, NotNow, Unavailable
+from common.rpc.method import PEOPLE, Empty, Method, callers_of
+from common.units import FLOP, Did, Florins, UnixMs
+
+INPUT_BYTES_MAX = 64 * 1024 * 1024  # what a node takes as one job's input
+REASON_CHARS_MAX = 500
+
+RequestId = Annotated[str, Meta(min_length=1, max_length=128)]
+Blob = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+TaskId = Annotated[str, Meta(max_length=96)]
+
+
+class KindNotOffered(Unavailable):
+    """This machine cannot run {kind} jobs safely: {reason}. `task.probe` shows what was tried."""
+
+    code = 7001
+    key = "kind-not-offered"
+
+
+class NotForSale(CallerMistake):
+    """Service {service_id} cannot be bought: {reason}."""
+
+    code = 7002
+    key = "not-for-sale"
+
+
+class PriceAbove(CallerMistake):
+    """Service {service_id} costs {price_florins} florins, more than the {limit_florins} you allow."""
+
+    code = 7003
+    key = "price-above"
+
+
+class NoChecker(Unavailable):
+    """No second worker offers to check {kind} jobs now; submit with check `none`, or repeat later."""
+
+    code = 7004
+    key = "no-checker"
+
+
+class NoResult(NotNow):
+    """Task {task_id} is {state}: there is no result yet. {reason}"""
+
+    code = 7005
+    key = "no-result"
+
+
+class TooLate(NotNow):
+    """Task {task_id} is {state}: it can no longer be cancelled; what was paid is settled by the contract."""
+
+    code = 7006
+    key = "too-late"
+
+
+class TaskState(StrEnum):
+    """Where a task is. The last five are final."""
+
+    WAITING = "waiting"  # seller: quoted, not funded yet; buyer: before the first offer
+    PROPOSED = "proposed"  # buyer: offer sent
+    AGREED = "agreed"  # contract made, coin on its way
+    RUNNING = "running"  # the job runs (buyer: somewhere; seller, arbiter: here)
+    DELIVERED = "delivered"  # the encrypted result is there
+    CHECKING = "checking"  # buyer: result decrypted, compared with the second worker's
+    JUDGED = "judged"  # buyer: said good or bad; the contract settles
+    DISPUTED = "disputed"  # the arbiters decide
+    PAID = "paid"  # final: the seller has been paid (in part, perhaps, by an award)
+    REFUNDED = "refunded"  # final: the buyer has its coins back
+    CANCELLED = "cancelled"  # final: nothing was locked, or all of it was given back by both
+    REFUSED = "refused"  # final: no contract came about
+    VOTED = "voted"  # final: arbiter's part is done
+
+
+FINAL = frozenset((TaskState.PAID, TaskState.REFUNDED, TaskState.CANCELLED, TaskState.REFUSED, TaskState.VOTED))
+
+
+class ProbeView(Wire, frozen=True):
+    """One control that was tried on this machine."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+class KindView(Wire, frozen=True):
+    """A job kind, whether it is offered, and every probe that says why."""
+
+    kind: str
+    offered: bool
+    engine: str
+    reason: str
+    probes: tuple[ProbeView, ...]
+
+
+class Probes(Wire, frozen=True):
+    """What this machine can enforce, tried at start."""
+
+    kinds: tuple[KindView, ...]
+
+
+class Serve(Wire, frozen=True):
+    """Run jobs for one of this node's own published services (kind wasm, native or check); `serve` false stops."""
+
+    request_id: RequestId
+    service_id: str
+    serve: bool = True
+
+
+class Serving(Wire, frozen=True):
+    """The services that this node runs jobs for."""
+
+    service_ids: tuple[str, ...]
+
+
+class Submit(Wire, frozen=True, kw_only=True):
+    """Buy one call. `input_blob` is already at p2pd. `check`: `none`, `auto`, or the id of a service of kind check."""
+
+    request_id: RequestId
+    service_id: str
+    input_blob: Blob
+    args: Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=16)] = ()
+    price_limit_florins: Florins  # refused above this; the check's price comes on top
+    check: str = "none"
+    check_limit_florins: Florins = Florins(FLOP)
+    deliver_blocks: Annotated[int, Meta(ge=1, le=100_000)] = 30
+    arbiters: tuple[Did, ...] = ()  # empty: those that the network profile lists
+
+
+class TaskRef(Wire, frozen=True):
+    """A task of this node."""
+
+    task_id: TaskId
+
+
+class TaskLine(Wire, frozen=True):
+    """One thing that happened to a task, in a sentence."""
+
+    at_ms: UnixMs
+    text: str
+
+
+class TaskView(Wire, frozen=True, kw_only=True):
+    """One task as this node sees it; `settlement` and `check_settlement` are read from the chain."""
+
+    task_id: str
+    role: Literal["buyer", "seller", "arbiter"]
+    state: TaskState
+    kind: str
+    service_id: str
+    buyer: Did
+    seller: Did
+    price_florins: Florins
+    contract_id: str | None
+    settlement: Settlement | None
+    checker: Did | None  # the second worker, where one was paid
+    check_contract_id: str | None
+    check_settlement: Settlement | None
+    check_state: str  # "", waiting, agreed (the hashes are equal), differs, missing
+    good: bool | None  # the buyer's judgement, or an arbiter's vote
+    progress_permille: int
+    output_blob: str | None  # of the result in the clear, at this node's p2pd
+    output_hash: bytes | None
+    receipt: bytes | None  # this node's signed SettledReceipt (`Attested`), once closed
+    reason: str
+    created_ms: UnixMs
+    lines: tuple[TaskLine, ...]
+
+
+class ListTasks(Wire, frozen=True):
+    """Newest first."""
+
+    role: Literal["", "buyer", "seller", "arbiter"] = ""
+    open_only: bool = False
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class TaskList(Wire, frozen=True):
+    """Tasks of this node, without their lines."""
+
+    tasks: tuple[TaskView, ...]
+
+
+class CancelTask(Wire, frozen=True):
+    """Buyer: end a task before its work was delivered, as far as the contract still allows."""
+
+    request_id: RequestId
+    task_id: TaskId
+
+
+class TryRun(Wire, frozen=True):
+    """Run a package here without any contract: for publishers."""
+
+    kind: Literal["wasm", "native"]
+    package: Blob
+    entry: str
+    input_blob: Blob
+    args: tuple[str, ...] = ()
+    limits: CallLimits = CallLimits()
+
+
+class TryResult(Wire, frozen=True):
+    """How the run ended, what it used, and its output as a blob at this node's p2pd."""
+
+    ended: str
+    detail: str
+    engine: str
+    fuel_used: int
+    wall_ms: int
+    memory_peak_bytes: int
+    output_blob: str | None
+    output_hash: bytes | None
+    log: str
+
+
+class Explanation(Wire, frozen=True):
+    """Why the task stands where it stands and what comes next, in sentences."""
+
+    task_id: str
+    lines: tuple[str, ...]
+
+
+# Events of task.events: kind = the class's name, body = its fields.
+
+
+class TaskMoved(Wire, frozen=True):
+    """A task changed its state."""
+
+    task_id: str
+    role: str
+    state: TaskState
+    reason: str
+
+
+_A, _B, _C = (Did("did:dux:" + letter * 52) for letter in "abc")
+_REF = TaskRef(task_id="task-1")
+_VIEW = TaskView(
+    task_id="task-1",
+    role="buyer",
+    state=TaskState.PAID,
+    kind="wasm",
+    service_id="s" * 32,
+    buyer=_A,
+    seller=_B,
+    price_florins=Florins(10 * FLOP),
+    contract_id="3f" * 32,
+    settlement=None,
+    checker=_C,
+    check_contract_id=None,
+    check_settlement=None,
+    check_state="agreed",
+    good=True,
+    progress_permille=1000,
+    output_blob="ab" * 32,
+    output_hash=b"h" * 32,
+    receipt=None,
+    reason="",
+    created_ms=UnixMs(1_790_000_000_000),
+    lines=(TaskLine(at_ms=UnixMs(1_790_000_000_000), text="asked for 10 FLOP"),),
+)
+
+PROBE: Method[Empty, Probes] = Method(
+    name="task.probe",
+    params=Empty,
+    result=Probes,
+    summary="What this machine can enforce, and so which kinds of jobs it offers.",
+    callers=callers_of("taskd"),
+    example=(
+        Empty(),
+        Probes(
+            kinds=(
+                KindView(
+                    kind="wasm",
+                    offered=True,
+                    engine="wasmtime-50",
+                    reason="",
+                    probes=(ProbeView(name="fuel stops a loop", holds=True, detail=""),),
+                ),
+            )
+        ),
+    ),
+)
+SERVE: Method[Serve, Serving] = Method(
+    name="task.serve",
+    params=Serve,
+    result=Serving,
+    summary="Start (or stop) running jobs for one of this node's published services.",
+    callers=callers_of("taskd"),
+    once=True,
+    example=(Serve(request_id="r1", service_id="s" * 32), Serving(service_ids=("s" * 32,))),
+    raises=(KindNotOffered, NotForSale),
+)
+SUBMIT: Method[Submit, TaskRef] = Method(
+    name="task.submit",
+    params=Submit,
+    result=TaskRef,
+    summary="Buy one call of a service; contract, checking and payment follow by themselves.",
+    callers=callers_of("taskd"),
+    once=True,
+    example=(
+        Submit(
+            request_id="r1",
+            service_id="s" * 32,
+            input_blob="ab" * 32,
+            args=("scale=2",),
+            price_limit_florins=Florins(10 * FLOP),
+            check="auto",
+        ),
+        _REF,
+    ),
+    raises=(NotForSale, PriceAbove, NoChecker),
+    deadline_max_s=60.0,
+)
+STATUS: Method[TaskRef, TaskView] = Method(
+    name="task.status",
+    params=TaskRef,
+    result=TaskView,
+    summary="Where a task is, and what happened to it.",
+    callers=callers_of("taskd"),
+    example=(_REF, _VIEW),
+)
+LIST: Method[ListTasks, TaskList] = Method(
+    name="task.list",
+    params=ListTasks,
+    result=TaskList,
+    summary="The tasks of this node, newest first.",
+    callers=callers_of("taskd"),
+    example=(ListTasks(role="buyer"), TaskList(tasks=(_VIEW,))),
+)
+RESULT: Method[TaskRef, TaskView] = Method(
+    name="task.result",
+    params=TaskRef,
+    result=TaskView,
+    summary="A task whose result is here: fetch `output_blob` from p2pd.",
+    callers=callers_of("taskd"),
+    example=(_REF, _VIEW),
+    raises=(NoResult,),
+)
+CANCEL: Method[CancelTask, TaskView] = Method(
+    name="task.cancel",
+    params=CancelTask,
+    result=TaskView,
+    summary="End a task before its work was delivered.",
+    callers=callers_of("taskd"),
+    once=True,
+    example=(CancelTask(request_id="r2", task_id="task-1"), _VIEW),
+    raises=(TooLate,),
+)
+TRY_RUN: Method[TryRun, TryResult] = Method(
+    name="task.run",
+    params=TryRun,
+    result=TryResult,
+    summary="Run a package here without a contract, to see that it works and what it uses.",
+    callers=callers_of("taskd"),
+    example=(
+        TryRun(kind="wasm", package="ab" * 32, entry="dux-wasm/1", input_blob="cd" * 32, args=("scale=2",)),
+        TryResult(
+            ended="done",
+            detail="",
+            engine="wasmtime-50",
+            fuel_used=1_000_000,
+            wall_ms=120,
+            memory_peak_bytes=1 << 20,
+            output_blob="ef" * 32,
+            output_hash=b"h" * 32,
+            log="",
+        ),
+    ),
+    raises=(KindNotOffered,),
+    deadline_max_s=600.0,
+)
+EXPLAIN: Method[TaskRef, Explanation] = Method(
+    name="task.explain",
+    params=TaskRef,
+    result=Explanation,
+    summary="Why a task stands where it stands and what comes next.",
+    callers=callers_of("taskd"),
+    example=(_REF, Explanation(task_id="task-1", lines=("PAID: the second worker found the same result.",))),
+)
+EVENTS = events_method("task", callers_of("taskd"))

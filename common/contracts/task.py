@@ -1,8 +1,8 @@
 """What taskd answers: work bought, work sold, work judged, and what this machine can be trusted to wall in.
 
 A task is one paid job seen from one node: the buyer's (`task.submit` makes it), the seller's (an offer that was taken
-makes it) or an arbiter's (a case makes it). It goes on by itself and survives any crash; `task.status` shows where it is
-and why.
+makes it) or an arbiter's (a case makes it). It goes on by itself and survives any crash; `task.status` shows where it
+is and why.
 Source: work.md, settled.md 2, 5, 20 and 29; mechanisms.md §4.
 """
 
@@ -18,7 +18,7 @@ from common.contracts.base import events_method
 from common.contracts.escrow_views import Settlement
 from common.contracts.store import CallLimits
 from common.errors import CallerMistake, NotNow, Unavailable
-from common.rpc.method import PEOPLE, Empty, Method, callers_of
+from common.rpc.method import Empty, Method, callers_of
 from common.units import FLOP, Did, Florins, UnixMs
 
 INPUT_BYTES_MAX = 64 * 1024 * 1024  # what a node takes as one job's input
@@ -58,7 +58,7 @@ class NoChecker(Unavailable):
 
 
 class NoResult(NotNow):
-    """Task {task_id} is {state}: there is no result yet. {reason}"""
+    """Task {task_id} is {state}, so there is no result to fetch ({reason})."""
 
     code = 7005
     key = "no-result"

@@ -15,10 +15,12 @@ SECTIONS = {
     },
     "A node of your own": {
         "init": ("dux_cli.init:init", "make a node: keys, configuration, network"),
+        "phrase": ("dux_cli.init:phrase", "the words that restore the node"),
         "up": ("dux_cli.up:up", "start its daemons and keep them running"),
         "down": ("dux_cli.up:down", "end them"),
         "status": ("dux_cli.status:status", "how each daemon fares, and where the chain is"),
         "logs": ("dux_cli.status:logs", "what a daemon has told"),
+        "testnet": ("dux_cli.testnet:testnet", "a network on this machine to try it in: chain, arbiters, bank"),
     },
     "The market": {
         "search": ("dux_cli.market:search", "find services by words, tags, price and rating"),

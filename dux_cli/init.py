@@ -1,0 +1,186 @@
+"""`duxnet init` and `duxnet phrase`: a new node's keys and configuration.
+
+Promises: a folder that holds keys is never written over; the phrase is shown once, kept sealed until its owner says
+that it is written down, then erased. Source: settled.md 1.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from common.errors import BadParams, CallerMistake
+from dux_cli.command import DuxCommand, DuxGroup, Session, pass_session
+from dux_cli.node_files import ChainLogin, port_base_of, write_config
+
+if TYPE_CHECKING:
+    from common.keygen import KeysMade
+    from common.network import NetworkProfile
+    from dux_cli.node_dir import NodeDir
+
+LOCAL = "local"
+
+
+class NodeExists(CallerMistake):
+    """There is a node in {path} already; use another folder (--node DIR), or `duxnet up`."""
+
+    code = 1126
+    key = "node-exists"
+
+
+@click.command(cls=DuxCommand)
+@click.option("--network", default=LOCAL, show_default=True, help="The network's YAML file; `local`: duxnet testnet's.")
+@click.option(
+    "--index", type=int, help="The node's number on this machine (ports and loopback address follow from it)."
+)
+@click.option("--chain-url", default="", help="JSON-RPC of a coin node of yours, such as http://127.0.0.1:32551.")
+@click.option("--chain-user", default="", help="Its user name.")
+@click.option("--chain-password-file", type=click.Path(exists=True, path_type=Path), help="A file with its password.")
+@click.option("--listen", default="", help="Address at which other nodes reach this one; else a loopback address.")
+@click.option("--phrase-file", type=click.Path(exists=True, path_type=Path), help="Restore the keys of this phrase.")
+@click.option(
+    "--passphrase-file", type=click.Path(exists=True, path_type=Path), help="Seal the keys with what it holds."
+)
+@pass_session
+def init(
+    session: Session, *, network: str, index: int | None, chain_url: str, chain_user: str,
+    chain_password_file: Path | None, listen: str, phrase_file: Path | None, passphrase_file: Path | None,
+) -> None:  # fmt: skip
+    """Make a node: its keys, its configuration, its place in a network.
+
+    \b
+    duxnet testnet up --detach                  a network on this machine …
+    duxnet init                                 … and a node in it
+    duxnet init --network main.yaml --chain-url http://127.0.0.1:32551 \\
+        --chain-user me --chain-password-file ~/coin.password --listen 0.0.0.0
+    """
+    if session.node.exists():
+        raise NodeExists(path=str(session.node.path))
+    if network == LOCAL:
+        place = local_place(session.node, index)
+    else:
+        place = Place(read_profile(network), index or 0, ChainLogin(chain_url, chain_user, chain_password_file))
+        if not chain_url:
+            raise BadParams(detail="a node needs a coin node: add --chain-url, --chain-user and --chain-password-file")
+    made = make_node(
+        session.node,
+        place,
+        listen=listen,
+        phrase=phrase_file.read_text().strip() if phrase_file else "",
+        passphrase=passphrase_file.read_bytes().strip() if passphrase_file else b"",
+    )
+    tell(session, made)
+
+
+class Place:
+    """Where a new node goes: its network, its number on this machine, its coin node."""
+
+    def __init__(self, profile: NetworkProfile, index: int, chain: ChainLogin) -> None:
+        self.profile = profile
+        self.index = index
+        self.chain = chain
+
+
+def read_profile(name: str) -> NetworkProfile:
+    """The network profile in a file."""
+    from common.network import load_profile
+
+    return load_profile(Path(name))
+
+
+def local_place(folder: NodeDir, index: int | None) -> Place:
+    """The next free place in this machine's own test network."""
+    from dux_cli.testnet import LocalNetwork
+
+    testnet = LocalNetwork.default().must_exist()
+    return Place(testnet.profile(), testnet.join(folder) if index is None else index, testnet.chain_login())
+
+
+def make_node(
+    folder: NodeDir, place: Place, *, listen: str = "", phrase: str = "", passphrase: bytes = b""
+) -> KeysMade:
+    """Keys and configuration of a node. The coin node's login is copied to where only flopd will read it."""
+    from common.clock import SystemClock
+    from common.keygen import make_keys
+    from common.randomness import SystemRandomness
+
+    made = make_keys(
+        folder.data,
+        place.profile,
+        randomness=SystemRandomness(),
+        made_ms=SystemClock().unix_ms(),
+        phrase=phrase,
+        passphrase=passphrase,
+    )
+    folder.config.mkdir(parents=True, exist_ok=True)
+    write_config(
+        folder,
+        place.profile,
+        index=place.index,
+        port_base=port_base_of(place.index),
+        chain=own_login(folder, place.chain),
+        listen_host=listen,
+    )
+    return made
+
+
+def own_login(folder: NodeDir, chain: ChainLogin) -> ChainLogin:
+    """The same login with a copy of its password file below flopd's data."""
+    if chain.password_file is None:
+        return chain
+    copy = folder.data / "flopd" / "node.login"
+    shutil.copyfile(chain.password_file, copy)
+    copy.chmod(0o600)
+    return ChainLogin(chain.url, chain.user, copy)
+
+
+def tell(session: Session, made: KeysMade) -> None:
+    """Say what was made; the phrase among it, once."""
+    told = {"node": str(session.node.path), "did": made.did, "address": made.address, "phrase": made.phrase}
+    session.out.record(
+        told,
+        [
+            ("node", str(session.node.path)),
+            ("DID", made.did),
+            ("address", made.address),
+            ("phrase", made.phrase),
+            ("", "write the phrase down: it alone can restore the node; then `duxnet phrase erase`"),
+            ("next", "duxnet up --detach"),
+        ],
+        name=made.did,
+    )
+
+
+@click.group(cls=DuxGroup)
+def phrase() -> None:
+    """The words that restore this node: shown until you say that they are written down."""
+
+
+@phrase.command()
+@click.option("--passphrase-file", type=click.Path(exists=True, path_type=Path), help="What the keys were sealed with.")
+@pass_session
+def show(session: Session, passphrase_file: Path | None) -> None:
+    """Show the phrase once more."""
+    from common.keygen import UNLOCK_FILE, read_phrase
+
+    data = session.node.must_exist().data
+    opener = passphrase_file or data / UNLOCK_FILE
+    words = read_phrase(data, opener.read_bytes().strip())
+    session.out.record({"phrase": words}, [("phrase", words)], name=words)
+
+
+@phrase.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_session
+def erase(session: Session, *, yes: bool) -> None:
+    """Erase the sealed phrase from this machine: you have written it down."""
+    from common.keygen import erase_phrase
+
+    data = session.node.must_exist().data
+    if not yes:
+        click.confirm("Erase the phrase? Without your own copy the node can never be restored.", abort=True, err=True)
+    erase_phrase(data)
+    session.out.record({"erased": True}, [("phrase", "erased")])

@@ -25,7 +25,9 @@ SECTIONS = {
     "The market": {
         "search": ("dux_cli.market:search", "find services by words, tags, price and rating"),
         "call": ("dux_cli.call:call", "buy one call of a service: picture in, picture out"),
+        "fetch": ("dux_cli.call:fetch", "the result of a call that was not waited for"),
         "rate": ("dux_cli.market:rate", "rate a call that you paid for"),
+        "task": ("dux_cli.tasks:task", "the paid jobs of this node; a dry run of a package"),
         "publish": ("dux_cli.market:publish", "offer a service on this node"),
         "services": ("dux_cli.market:services", "the services of this node"),
         "nodes": ("dux_cli.nodes:nodes", "the nodes of the network, and this one among them"),

@@ -6,6 +6,7 @@ says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,9 @@ from dux_cli.wallet import FLOP_AMOUNT
 
 if TYPE_CHECKING:
     from common.contracts.store import ServiceView
+    from common.units import Hash32
 
+HASH_FORM = re.compile("[0-9a-f]{64}")
 SORTS = ("relevance", "price", "rating", "newest", "calls")
 
 
@@ -162,6 +165,7 @@ async def publish_service(
         BadServiceFile: the price or the package does not fit. DuxError: as the daemons raised it.
     """
     from common.contracts.store import SERVICE_PUBLISH, CallLimits, PublishService
+    from common.contracts.task import SERVE, Serve
 
     package = await put_package(session, described, folder) if described.package else ""
     wish = PublishService(
@@ -182,7 +186,9 @@ async def publish_service(
         developer=described.developer,
         royalty_bps=described.royalty_bps,
     )
-    return await session.call(SERVICE_PUBLISH, wish)
+    view = await session.call(SERVICE_PUBLISH, wish)
+    await session.call(SERVE, Serve(request_id=new_request_id("serve"), service_id=view.id))
+    return view
 
 
 def price_of(described: ServiceFile, folder: Path) -> Florins:
@@ -263,35 +269,49 @@ def withdraw(session: Session, service_id: str) -> None:
 
 
 @click.command(cls=DuxCommand)
-@click.argument("cid")
+@click.argument("contract")
 @click.argument("stars", type=click.IntRange(1, 5))
 @click.option("--review", default="", help="A few words for others.")
 @pass_session
-def rate(session: Session, cid: str, stars: int, review: str) -> None:
-    """Rate the call that contract CID paid for: once, 1 to 5 stars.
+def rate(session: Session, contract: str, stars: int, review: str) -> None:
+    """Rate the call that CONTRACT paid for (its id, or the task's): once, 1 to 5 stars.
 
     \b
-    duxnet rate CID 5 --review "sharp and quick"
+    duxnet rate CONTRACT 5 --review "sharp and quick"
     """
-    from common.contracts.store import SERVICE_RATE, RateService
-    from common.units import Hash32
-
-    wish = RateService(request_id=new_request_id("rate"), cid=Hash32(contract_hash(cid)), stars=stars, review=review)
-    view = session.ask(SERVICE_RATE, wish)
+    view = session.run(rate_contract(session, contract, stars, review))
     stars_now = f"{view.reputation:.1f} of 5 by {view.ratings} buyers"
     session.out.record(view, [("service", view.id), ("stars now", stars_now)], name=view.id)
 
 
-def contract_hash(text: str) -> bytes:
-    """The bytes of a contract's id.
+async def rate_contract(session: Session, name: str, stars: int, review: str) -> ServiceView:
+    """Rate by whatever id the person has at hand.
 
     Raises:
-        BadParams: not 64 hex digits.
+        DuxError: as the daemons raised it.
     """
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if len(found) != 32:  # noqa: PLR2004 - a hash
-        raise BadParams(detail=f"a contract's id (cid) is 64 hex digits, not {text!r}; `duxnet escrow show` has it")
-    return found
+    from common.contracts.store import SERVICE_RATE, RateService
+
+    wish = RateService(
+        request_id=new_request_id("rate"), cid=await full_hash(session, name), stars=stars, review=review
+    )
+    return await session.call(SERVICE_RATE, wish)
+
+
+async def full_hash(session: Session, name: str) -> Hash32:
+    """The full hash of the contract with this id, or of the contract of the task with this id.
+
+    Raises:
+        NotFound: there is none, or it was never agreed.
+    """
+    from common.contracts.escrow import SHOW, ContractRef
+    from common.contracts.task import STATUS, TaskRef
+    from common.errors import NotFound
+    from common.units import Hash32
+
+    if not HASH_FORM.fullmatch(name):
+        name = (await session.call(STATUS, TaskRef(task_id=name))).contract_id or name
+    cid = (await session.call(SHOW, ContractRef(contract_id=name))).cid
+    if cid is None:
+        raise NotFound(what="agreed contract", name=name)
+    return Hash32(bytes.fromhex(cid))

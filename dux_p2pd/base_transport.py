@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -65,14 +65,14 @@ class BaseTransport(ABC):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         await self._stop_listening()
         for session in list(self._all):
             session.end("this node is shutting down")
         for task in list(self._tasks):
             task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        await self._group.__aexit__(None, None, None)  # an error of the body stays itself, not an ExceptionGroup
 
     # -- session.Transport
 
@@ -214,12 +214,12 @@ class BaseTransport(ABC):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _spawn_guarded(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn_guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         return self._spawn(self._guarded(work))
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """No peer can end the transport's task group, whatever it makes a handler do."""
         try:
-            await work
+            await work()
         except Exception:
             self.log.exception("a stream's task failed")

@@ -3,13 +3,12 @@
 Theory: TLS proves the key, the node record proves DID -> key, and HELLO inside the channel proves key -> DID; therefore
 no signature over the connection is needed. A message is a u32 length and a canonical msgpack array. Two orders exist:
 
-    dialler holds the peer's record:   dialler HELLO(to) ->      <- HELLO(to)            up
-    dialler does not (DID, or nothing): dialler 0 ->   <- HELLO(nil)   HELLO(to) ->  <- 0   up
+    the dialler holds the peer's record:      HELLO(to) ->                               <- HELLO(to)
+    it does not (it has the DID, or nothing):     0     ->   <- HELLO(nil)   HELLO(to) ->   <- HELLO(to)
 
-A length of 0 from the dialler means "introduce yourself first", so that its DID is shown to nobody whom it has not
-recognised; from the acceptor it means "accepted". So the dialler is up only after the acceptor has judged it, a
-`to_did` of nil occurs only in the first answer to "introduce yourself first", and every dialler names the DID that it
-talks to.
+A length of 0 means "introduce yourself first", so that the dialler's DID is shown to nobody whom it has not recognised.
+The exchange always ends with the acceptor's HELLO to the dialler: so the dialler is up only after the acceptor has
+judged it, every dialler names the DID that it talks to, and a `to_did` of nil occurs only in answer to the 0.
 
 Promise: `Introduced` is returned only when every check has passed, in the order written in `_judge`; nothing beyond
 16 KiB is ever buffered. Knows no sockets and no TLS: the channel's proven key comes in.
@@ -46,7 +45,7 @@ from dux_p2pd.wire_limits import (
 HELLO_FORMAT = 1
 WIRE_VERSIONS = (1,)
 _LENGTH_BYTES = 4
-_MARK = bytes(_LENGTH_BYTES)  # "introduce yourself first" from the dialler, "accepted" from the acceptor
+_BEGIN = bytes(_LENGTH_BYTES)  # "introduce yourself first"
 
 _DidText = Annotated[str, Meta(max_length=64)]
 
@@ -112,9 +111,9 @@ class HelloStep(msgspec.Struct, frozen=True):
 class _Wait(Enum):
     """What the next message must be."""
 
-    HELLO = "their HELLO"
-    HELLO_OR_MARK = "their HELLO, or the wish that we begin"
-    ACCEPTED = "the acceptor's consent"
+    HELLO = "a HELLO to us"
+    NAMELESS_HELLO = "the HELLO that we asked for"
+    HELLO_OR_WISH = "a HELLO to us, or the wish that we begin"
 
 
 class HelloExchange:
@@ -140,16 +139,16 @@ class HelloExchange:
         self._expected_did = expected_did
         self._pay_long_log = pay_long_log
         self._begins = dialler and record_known and expected_did is not None
-        self._wait = _Wait.HELLO if dialler else _Wait.HELLO_OR_MARK
-        self._shown_first = False
+        self._wait = _Wait.HELLO_OR_WISH
+        if dialler:
+            self._wait = _Wait.HELLO if self._begins else _Wait.NAMELESS_HELLO
         self._buffer = bytearray()
-        self._introduced: Introduced | None = None
 
     def start(self) -> bytes:
         """What to send before anything came: nothing for an acceptor."""
         if not self._dialler:
             return b""
-        return self._hello(self._expected_did) if self._begins else _MARK
+        return self._hello(self._expected_did) if self._begins else _BEGIN
 
     def receive(self, data: bytes) -> HelloStep:
         """Take bytes of the channel.
@@ -160,10 +159,11 @@ class HelloExchange:
         self._buffer += data
         to_send = bytearray()
         while (message := self._next_message()) is not None:
-            to_send += self._on_message(message)
-            if self._introduced is not None and self._wait is not _Wait.ACCEPTED:
+            answer, introduced = self._on_message(message)
+            to_send += answer
+            if introduced is not None:
                 leftover, self._buffer = bytes(self._buffer), bytearray()
-                return HelloStep(bytes(to_send), self._introduced, leftover)
+                return HelloStep(bytes(to_send), introduced, leftover)
         return HelloStep(bytes(to_send))
 
     def _next_message(self) -> bytes | None:
@@ -179,32 +179,22 @@ class HelloExchange:
         del self._buffer[:end]
         return message
 
-    def _on_message(self, message: bytes) -> bytes:
-        """The answer to one message; sets `_introduced` when this side is satisfied."""
-        if self._wait is _Wait.ACCEPTED:
-            if message:
-                raise HelloRefused(reason=f"expected {self._wait.value}")
-            self._wait = _Wait.HELLO
-            return b""
+    def _on_message(self, message: bytes) -> tuple[bytes, Introduced | None]:
+        """The answer to one message, and the outcome when this side is satisfied."""
         if not message:
-            return self._show_first()
-        hello = from_canonical(message, Hello, max_bytes=HELLO_BYTES)
-        self._introduced = self._judge(hello)
-        return self._answer(Did(hello.from_did))
+            return self._begin(), None
+        introduced = self._judge(from_canonical(message, Hello, max_bytes=HELLO_BYTES))
+        did = introduced.vouched.did
+        if self._wait is _Wait.NAMELESS_HELLO:
+            self._wait, self._expected_did = _Wait.HELLO, did
+            return self._hello(did), None
+        return b"" if self._dialler else self._hello(did), introduced
 
-    def _show_first(self) -> bytes:
-        if self._wait is not _Wait.HELLO_OR_MARK:
-            raise HelloRefused(reason=f"expected {self._wait.value}")
-        self._wait, self._shown_first = _Wait.HELLO, True
+    def _begin(self) -> bytes:
+        if self._wait is not _Wait.HELLO_OR_WISH:
+            raise HelloRefused(reason=f"{self._wait.value} was due")
+        self._wait = _Wait.HELLO
         return self._hello(None)
-
-    def _answer(self, did: Did) -> bytes:
-        if not self._dialler:
-            return _MARK if self._shown_first else self._hello(did)
-        if self._begins:
-            return b""
-        self._wait = _Wait.ACCEPTED
-        return self._hello(did)
 
     def _hello(self, to_did: Did | None) -> bytes:
         me, papers = self._me, self._me.papers.own()
@@ -232,7 +222,8 @@ class HelloExchange:
         me = self._me
         if hello.network != me.network:
             raise HelloRefused(reason="the peer is of another network")
-        if hello.to_did != self._name_due():
+        due = None if self._wait is _Wait.NAMELESS_HELLO else me.papers.did
+        if hello.to_did != due:
             raise HelloRefused(reason="it is addressed to somebody else")
         if hello.from_did == me.papers.did:
             raise HelloRefused(reason="it bears our own DID")
@@ -249,10 +240,6 @@ class HelloExchange:
         if self._expected_did is not None and did != self._expected_did:
             raise HelloRefused(reason=f"{self._expected_did} was dialled, {did} is there")
         return self._outcome(hello, vouched)
-
-    def _name_due(self) -> Did | None:
-        """Whom the peer's HELLO must address: us; nobody only where we asked it to begin, not knowing us."""
-        return None if self._dialler and not self._begins else self._me.papers.did
 
     def _outcome(self, hello: Hello, vouched: Vouched) -> Introduced:
         common = set(WIRE_VERSIONS) & set(hello.versions)

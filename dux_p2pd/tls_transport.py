@@ -127,8 +127,9 @@ class TlsLine(asyncio.Protocol):
         self._owner.lines.discard(self)
         reason = str(exc) if exc else "the connection was closed"
         if self._doorway is not None:
-            self._doorway.lost(reason)
-        self._settle(HandshakeFailed(reason=reason))
+            self._doorway.lost(reason)  # which settles, with its own reason
+        else:
+            self._settle(HandshakeFailed(reason=reason))
 
     def pause_writing(self) -> None:
         """The socket's buffer is above its high-water mark."""

@@ -62,7 +62,7 @@ class Services(msgspec.Struct, frozen=True):
     handler: Handler
     budget: CallBudget
     method_s_max: Mapping[str, float]  # maxima that differ from REQUEST_S_MAX
-    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
     log: FilteringBoundLogger
 
 
@@ -330,7 +330,8 @@ class WireSession:
             return
         self._executing += 1
         stream = self._streams[number] = WireStream(self, number, "?", HEAD_S, own=False)
-        self._handlers[number] = self._services.spawn(self._serve(stream))
+        task = self._handlers[number] = self._services.spawn(lambda: self._serve(stream))
+        task.add_done_callback(lambda _: self._served(stream))
 
     async def _serve(self, stream: WireStream) -> None:
         """Run the handler of one incoming stream; whatever it raises becomes the answer's error."""
@@ -343,10 +344,6 @@ class WireSession:
         except Exception:
             self._services.log.exception("peer call failed", did=self.did, method=stream.method)
             stream.answer_error(Internal(call_id="-"))
-        finally:
-            self._executing -= 1
-            self._handlers.pop(stream.id, None)
-            self._let_go(stream)
 
     async def _answer(self, stream: WireStream) -> None:
         async with asyncio.timeout(HEAD_S):
@@ -365,8 +362,10 @@ class WireSession:
             else:
                 await stream.finish_with(answer)
 
-    def _let_go(self, stream: WireStream) -> None:
-        """The handler is done: nothing more is read of this stream."""
+    def _served(self, stream: WireStream) -> None:
+        """The handler has ended, even if it never began: its slot is free, nothing more is read of its stream."""
+        self._executing -= 1
+        self._handlers.pop(stream.id, None)
         if self._streams.get(stream.id) is stream:
             stream.abandon()
             self.drop(stream)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import selectors
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,7 @@ from common.units import Did, UnixMs
 from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.certs import public_key
 from dux_p2pd.hello import Myself
+from dux_p2pd.memory_transport import MemoryNetwork, MemoryTransport
 from dux_p2pd.session import OwnPapers, Session, Vouched
 from dux_p2pd.tls_contexts import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
@@ -74,10 +76,10 @@ class TestPapers:
         record = open_record(decode_signed(node_record, max_bytes=RECORD_BYTES_MAX), log, now_ms=now)
         return Vouched(log.did, record.transport_keys, node_record, record.expires_ms)
 
-    def is_known(self, did: Did) -> bool:
+    def is_known(self, did: Did) -> bool:  # noqa: ARG002
         return self.everybody_is_known
 
-    def did_of_key(self, transport_key: bytes) -> Did | None:
+    def did_of_key(self, transport_key: bytes) -> Did | None:  # noqa: ARG002
         return None
 
 
@@ -139,3 +141,65 @@ async def until(predicate: Callable[[], bool], *, within_s: float = 20.0) -> Non
     async with asyncio.timeout(within_s):
         while not predicate():
             await asyncio.sleep(0.005)
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    """Never sleeps: when nothing is ready, time jumps to the next timer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None):
+        if timeout is None:
+            raise RuntimeError("everybody waits for ever")
+        self.now += timeout
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in which hours pass in no time."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+def virtually(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Run an async test in virtual time."""
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(test())
+
+    run.__doc__, run.__name__ = test.__doc__, test.__name__
+    return run
+
+
+@asynccontextmanager
+async def memory_node(
+    network: MemoryNetwork,
+    name: str,
+    *,
+    host: str,
+    handler: Handler = echo,
+    papers: TestPapers | None = None,
+    **more,
+) -> AsyncIterator[TestNode]:
+    papers = papers or TestPapers(name)
+    shared = {
+        "network": NETWORK,
+        "papers": papers,
+        "clock": papers.clock,
+        "log": structlog.get_logger(),
+        "network_of": network,
+        "transport_key": papers.transport_key,
+        "listen": (host, 32570),
+    }
+    async with MemoryTransport(**(shared | more)) as transport:
+        node = TestNode(transport, papers)
+        node.address = await transport.serve(node.sessions.append, handler)
+        yield node

@@ -1,0 +1,305 @@
+"""The framing and the multiplexer without I/O: laws for all inputs, and each way of cheating by name."""
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dux_p2pd.flow import Flow, Purse
+from dux_p2pd.frames import ACK, FIN, RST, SYN, FrameReader, Kind, encode
+from dux_p2pd.mux import Dropped, Finished, GoingAway, Mux, Opened, Received, Writable
+from dux_p2pd.wire_errors import FramingBroken
+from dux_p2pd.wire_limits import FRAME_BYTES, KNOWN, STRANGER, WINDOW_BYTES, WINDOW_MAX_BYTES
+
+FRAMES = st.lists(
+    st.one_of(
+        st.builds(
+            lambda s, d, f: encode(Kind.DATA, f, s, len(d), d),
+            st.integers(1, 99),
+            st.binary(min_size=1, max_size=200),
+            st.sampled_from([0, SYN, FIN]),
+        ),
+        st.builds(lambda s, n: encode(Kind.CREDIT, 0, s, n), st.integers(1, 99), st.integers(1, 2**20)),
+        st.builds(lambda n: encode(Kind.PING, SYN, 0, n), st.integers(0, 2**32 - 1)),
+    ),
+    max_size=20,
+)
+
+
+@given(FRAMES, st.lists(st.integers(0, 300), max_size=40))
+def test_any_split_of_the_bytes_gives_the_same_frames(frames, cuts):
+    """How the network cuts the bytes changes nothing."""
+    whole = b"".join(frames)
+    expected = list(FrameReader().feed(whole))
+    reader, got, at = FrameReader(), [], 0
+    for cut in cuts:
+        got += reader.feed(whole[at : at + cut])
+        at += cut
+    got += reader.feed(whole[at:])
+    assert got == expected
+    assert len(got) == len(frames)
+
+
+BAD_HEADERS = {
+    "version": (1, 0, 0, 1, 1),
+    "type": (0, 4, 0, 1, 1),
+    "flags": (0, 0, 16, 1, 1),
+    "data on stream 0": (0, 0, 0, 0, 1),
+    "credit on stream 0": (0, 1, 0, 0, 1),
+    "ping on a stream": (0, 2, 1, 1, 1),
+    "go away on a stream": (0, 3, 0, 1, 1),
+    "ping neither asked nor answered": (0, 2, 0, 0, 1),
+    "ping both": (0, 2, 3, 0, 1),
+    "go away with flags": (0, 3, 1, 0, 1),
+    "data too long": (0, 0, 0, 1, FRAME_BYTES + 1),
+    "data of 4 GB": (0, 0, 1, 1, 2**32 - 1),
+    "empty data": (0, 0, 0, 1, 0),
+    "empty credit": (0, 1, 0, 1, 0),
+    "reset with data": (0, 0, 8, 1, 5),
+    "reset of an opening": (0, 1, 9, 1, 0),
+    "reset and end": (0, 1, 12, 1, 0),
+}
+
+
+@pytest.mark.parametrize("header", BAD_HEADERS.values(), ids=BAD_HEADERS)
+def test_a_frame_that_cannot_be_meant_ends_the_connection_at_its_header(header):
+    """Unknown frames close; nothing of their payload is waited for or kept."""
+    with pytest.raises(FramingBroken):
+        list(FrameReader().feed(struct.pack(">BBHII", *header)))
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200))
+def test_fuzz_any_bytes_give_frames_or_a_breach(data):
+    """No input makes the reader or the mux raise anything but FramingBroken, nor keep more than a frame."""
+    mux = Mux(dialler=True, limits=STRANGER)
+    try:
+        for event in mux.receive(data, 0.0):
+            assert event
+    except FramingBroken:
+        return
+    assert mux.unread_bytes <= 8 * WINDOW_BYTES
+
+
+class Pair:
+    """Two ends joined by hand; every event lands in a list."""
+
+    def __init__(self, limits=KNOWN):
+        self.a, self.b = Mux(dialler=True, limits=limits), Mux(dialler=False, limits=limits)
+
+    def to_b(self):
+        return list(self.b.receive(self.a.take_output(), 0.0))
+
+    def to_a(self):
+        return list(self.a.receive(self.b.take_output(), 0.0))
+
+
+def test_a_small_call_is_one_frame_each_way():
+    """DATA|SYN|FIN there, DATA|ACK|FIN back, and both ends have forgotten the stream."""
+    pair = Pair()
+    stream, taken = pair.a.open(b"question", finish=True)
+    out = pair.a.take_output()
+    assert (taken, struct.unpack(">BBHII", out[:12])) == (8, (0, 0, SYN | FIN, 1, 8))
+    assert list(pair.b.receive(out, 0.0)) == [Opened(stream), Received(stream, b"question"), Finished(stream)]
+    pair.b.consumed(stream, 8)
+    pair.b.send(stream, b"answer", finish=True)
+    out = pair.b.take_output()
+    assert struct.unpack(">BBHII", out[:12]) == (0, 0, ACK | FIN, 1, 6)
+    assert list(pair.a.receive(out, 0.0)) == [Writable(1), Received(1, b"answer"), Finished(1)]
+    pair.a.consumed(1, 6)
+    assert pair.a.open_streams == pair.b.open_streams == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_every_byte_arrives_in_order_and_credit_is_never_exceeded(data):
+    """Each stream's bytes come out as they went in, and unread bytes stay within streams x 16 KiB + the purse.
+
+    Over random interleavings of writing, delivering and reading.
+    """
+    pair = Pair(KNOWN)
+    sent, read, waiting, unread = {}, {}, {}, {}
+    for step in range(data.draw(st.integers(5, 60))):
+        act = data.draw(st.sampled_from(["open", "write", "deliver", "read", "read"]))
+        size = data.draw(st.integers(1, 60_000))
+        if act == "open" and len(sent) < 6:
+            stream, taken = pair.a.open(b"", finish=False)
+            sent[stream], read[stream], waiting[stream], unread[stream] = b"", b"", b"", b""
+            assert taken == 0
+        elif act == "write" and sent:
+            stream = data.draw(st.sampled_from(sorted(sent)))
+            waiting[stream] += bytes([step % 256]) * size
+            taken = pair.a.send(stream, waiting[stream], finish=False)
+            sent[stream] += waiting[stream][:taken]
+            waiting[stream] = waiting[stream][taken:]
+        elif act == "read" and sent:
+            stream = data.draw(st.sampled_from(sorted(sent)))
+            part, unread[stream] = unread[stream][:size], unread[stream][size:]
+            read[stream] += part
+            if part:
+                pair.b.consumed(stream, len(part))
+        for event in pair.to_b():
+            if isinstance(event, Received):
+                unread[event.stream] += event.data
+        pair.to_a()
+        assert pair.b.unread_bytes == sum(map(len, unread.values()))
+        assert pair.b.unread_bytes <= len(sent) * WINDOW_BYTES + KNOWN.credit_bytes
+    for stream, whole in sent.items():
+        assert read[stream] + unread[stream] == whole
+
+
+@given(st.integers(0, 300_000), st.lists(st.tuples(st.booleans(), st.integers(1, 40_000)), max_size=80))
+def test_the_law_of_flow(purse_bytes, acts):
+    """Window + unread <= 16 KiB + drawn, drawn <= 256 KiB - 16 KiB, and the purse never goes below zero."""
+    purse, flow = Purse(purse_bytes), Flow(own=False, hello_flag=ACK)
+    for is_read, size in acts:
+        if is_read:
+            flow.consumed(min(size, flow.unread), purse)
+        else:
+            flow.received(min(size, flow.receive_window))
+        assert flow.receive_window + flow.unread <= WINDOW_BYTES + flow.drawn <= WINDOW_MAX_BYTES
+        assert purse.left >= 0
+    flow.give_back(purse)
+    assert purse.left == purse_bytes
+
+
+def test_a_stranger_never_gets_more_than_the_initial_windows():
+    """With an empty purse a stream that is read for long keeps its 16 KiB window."""
+    purse, flow = Purse(STRANGER.credit_bytes), Flow(own=False, hello_flag=ACK)
+    for _ in range(100):
+        flow.received(flow.receive_window)
+        flow.consumed(flow.unread, purse)
+        assert flow.receive_window == WINDOW_BYTES
+
+
+def opened(mux, count, *, first=1, flags=SYN):
+    data = b"".join(encode(Kind.DATA, flags, first + 2 * i, 1, b"x") for i in range(count))
+    return list(mux.receive(data, 0.0))
+
+
+def acceptor(limits=KNOWN):
+    return Mux(dialler=False, limits=limits)
+
+
+def breaks(mux, data, reason, now=0.0):
+    with pytest.raises(FramingBroken, match=reason):
+        list(mux.receive(data, now))
+
+
+def test_more_than_the_credit_is_a_breach():
+    """The 16385th byte that nobody read ends the connection.
+
+    Planted bug noticed: Flow.received without its comparison with the window.
+    """
+    mux = acceptor()
+    opened(mux, 1)
+    list(mux.receive(encode(Kind.DATA, 0, 1, WINDOW_BYTES - 1, bytes(WINDOW_BYTES - 1)), 0.0))
+    breaks(mux, encode(Kind.DATA, 0, 1, 1, b"x"), "credit")
+
+
+def test_ids_have_an_order_and_a_parity():
+    """A stream of the wrong parity, out of order, or never opened is a breach."""
+    breaks(acceptor(), encode(Kind.DATA, SYN, 2, 1, b"x"), "next")
+    breaks(acceptor(), encode(Kind.DATA, SYN, 5, 1, b"x"), "next")
+    breaks(acceptor(), encode(Kind.DATA, 0, 1, 1, b"x"), "never opened")
+    breaks(acceptor(), encode(Kind.CREDIT, 0, 2, 9), "never opened")
+
+
+def test_a_stream_ends_once():
+    """Data or a second end after the end, and a needless acknowledgement, are breaches."""
+    for frame, reason in [
+        (encode(Kind.DATA, 0, 1, 1, b"x"), "after the end"),
+        (encode(Kind.DATA, FIN, 1, 0), "twice"),
+        (encode(Kind.DATA, ACK, 1, 1, b"x"), "needless"),
+    ]:
+        mux = acceptor()
+        opened(mux, 1, flags=SYN | FIN)
+        breaks(mux, frame, reason)
+
+
+def test_credit_has_a_bound():
+    """A peer that grants gigabytes does not know what it is doing."""
+    mux = acceptor()
+    opened(mux, 1)
+    breaks(mux, encode(Kind.CREDIT, 0, 1, 2**31), "bounds")
+
+
+def test_streams_beyond_the_limit_are_refused_unexecuted():
+    """The 9th stream of a stranger is reset without acknowledgement, and the opener can tell."""
+    pair = Pair(STRANGER)
+    for _ in range(9):
+        pair.a.open(b"x", finish=True)
+    assert sum(isinstance(event, Opened) for event in pair.to_b()) == 8
+    assert pair.to_a() == [Dropped(17, refused=True)]
+
+
+def test_a_reset_of_an_accepted_stream_is_not_a_refusal():
+    """Once executed, a dropped stream says so: the caller must not take it for untouched."""
+    pair = Pair()
+    stream, _ = pair.a.open(b"x", finish=True)
+    pair.to_b()
+    pair.b.reset(stream)
+    assert pair.to_a() == [Writable(1), Dropped(1, refused=False)]
+
+
+def test_rapid_reset_is_a_breach():
+    """The 101st reset within ten seconds ends the connection; a hundred do not, nor a hundred more later."""
+    mux, now, stream = acceptor(), 0.0, 1
+    pairs = []
+    for _ in range(202):
+        pairs.append(encode(Kind.DATA, SYN, stream, 1, b"x") + encode(Kind.CREDIT, RST, stream, 0))
+        stream += 2
+    list(mux.receive(b"".join(pairs[:100]), now))
+    list(mux.receive(b"".join(pairs[100:200]), 11.0))
+    breaks(mux, pairs[200], "rapid reset", 12.0)
+
+
+def test_floods_of_cheap_frames_are_breaches():
+    """Pings, one-byte data, one-byte credit: each has a rate."""
+    breaks(acceptor(), encode(Kind.PING, SYN, 0, 1) * 101, "ping")
+    for frame in (encode(Kind.DATA, 0, 1, 1, b"x"), encode(Kind.CREDIT, 0, 1, 1)):
+        mux = acceptor()
+        opened(mux, 1)
+        breaks(mux, frame * 10_001, "tiny")
+
+
+def test_what_was_under_way_on_a_dropped_stream_is_forgiven_and_no_more():
+    """After our reset the peer's window may still arrive, once."""
+    mux = acceptor()
+    opened(mux, 1)
+    mux.reset(1)
+    list(mux.receive(encode(Kind.DATA, 0, 1, WINDOW_BYTES - 1, bytes(WINDOW_BYTES - 1)), 0.0))
+    breaks(mux, encode(Kind.DATA, 0, 1, 1, b"x"), "under way")
+
+
+def test_after_go_away_nothing_new_is_accepted():
+    """GOAWAY refuses new streams and lets those under way end."""
+    pair = Pair()
+    pair.a.open(b"x", finish=True)
+    pair.to_b()
+    pair.b.go_away(0)
+    pair.a.open(b"y", finish=True)
+    assert pair.to_b() == []
+    assert pair.to_a() == [GoingAway(0), Dropped(3, refused=True)]
+    pair.b.consumed(1, 1)
+    pair.b.send(1, b"done", finish=True)
+    assert Received(1, b"done") in pair.to_a()
+    assert not pair.a.can_open
+
+
+def test_a_ping_is_answered_with_its_number():
+    """The answer carries the question's number."""
+    mux = acceptor()
+    list(mux.receive(encode(Kind.PING, SYN, 0, 77), 0.0))
+    assert mux.take_output() == encode(Kind.PING, ACK, 0, 77)
+
+
+def test_long_data_goes_in_frames_of_at_most_16_kib_and_stops_at_the_credit():
+    """A megabyte offered on a fresh stream: 16 KiB leave, in frames that the peer accepts."""
+    mux = Mux(dialler=True, limits=KNOWN, frame_bytes=1024)
+    _, taken = mux.open(bytes(1_000_000), finish=True)
+    frames = list(FrameReader().feed(mux.take_output()))
+    assert taken == WINDOW_BYTES
+    assert max(frame.value for frame in frames) == 1024
+    assert not any(frame.flags & FIN for frame in frames)

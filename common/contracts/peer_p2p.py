@@ -71,10 +71,9 @@ class LogAnswer(Canon, frozen=True):
 
 
 class Gossip(Canon, frozen=True):
-    """One gossip envelope with, on a peer's first use of a key, its signer's event log (else empty)."""
+    """One gossip envelope; who lacks its signer's event log asks the sender for it."""
 
     envelope: bytes
-    log: bytes
 
 
 class Heard(Canon, frozen=True):
@@ -144,7 +143,6 @@ BLOB_CHUNKS_STREAM = "blob.chunks"  # a stream: headers name blob and chunk numb
 BLOB_CHUNKS_COST = 8
 
 
-DID_NS = Namespace(
-    name="did", owner="p2pd", own_name=True, summary="Event logs, in chunks of 12 events; name = the DID."
+NODE_NS = Namespace(
+    name="node", owner="p2pd", own_name=True, summary="Node records; the log travels with the store. Name = the DID."
 )
-NODE_NS = Namespace(name="node", owner="p2pd", own_name=True, summary="Node records; name = the DID.")

@@ -1,0 +1,99 @@
+"""DHT records and gossip messages as bytes: what is signed, and how it is opened.
+
+Source: transport_identity.md §3.2 and §3.3.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from common.codec import Canon, canonical, from_canonical
+from common.identity.keys import SigningKey
+from common.identity.purposes import Purpose
+from common.identity.signed import Signed, decode_signed, sign
+from common.identity.tagged import tagged_hash
+from common.units import Did, Hash32, UnixMs
+
+NAME_CHARS_MAX = 64
+PAYLOAD_BYTES_MAX = 3072
+RECORD_BYTES_MAX = 3500
+GOSSIP_PAYLOAD_BYTES_MAX = 8192
+GOSSIP_BYTES_MAX = 8600
+TTL_S_MAX = 172_800  # 48 hours
+
+_Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+_Short = Annotated[str, Meta(min_length=1, max_length=32)]
+_Whole = Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
+class RecordBody(Canon, frozen=True):
+    """[v, ns, name, did, key_seq, seq_ms, ttl_s, payload]; an empty payload withdraws the name."""
+
+    v: Literal[1]
+    ns: _Short
+    name: _Name
+    did: Did
+    key_seq: _Whole
+    seq_ms: _Whole
+    ttl_s: Annotated[int, Meta(ge=1, le=TTL_S_MAX)]
+    payload: Annotated[bytes, Meta(max_length=PAYLOAD_BYTES_MAX)]
+
+    @property
+    def expires_ms(self) -> UnixMs:
+        """When it stops to count."""
+        return UnixMs(self.seq_ms + self.ttl_s * 1000)
+
+
+class GossipBody(Canon, frozen=True):
+    """[v, topic, did, key_seq, seq_ms, ttl_s, payload, stamp]; the stamp is a nonce, 0 when none was made."""
+
+    v: Literal[1]
+    topic: _Short
+    did: Did
+    key_seq: _Whole
+    seq_ms: _Whole
+    ttl_s: Annotated[int, Meta(ge=1, le=120)]
+    payload: Annotated[bytes, Meta(max_length=GOSSIP_PAYLOAD_BYTES_MAX)]
+    stamp: _Whole
+
+
+def record_key(ns: str, name: str) -> Hash32:
+    """The place of a name in the DHT."""
+    return tagged_hash(Purpose.RECORD_KEY, ns.encode() + b"\x00" + name.encode())
+
+
+def sign_record(body: RecordBody, key: SigningKey) -> bytes:
+    """The record as it is stored."""
+    return canonical(sign(key, Purpose.RECORD, body))
+
+
+def split_record(data: bytes) -> tuple[Signed, RecordBody]:
+    """Envelope and body, the signature not yet verified.
+
+    Raises:
+        BadParams: too long or not canonical.
+    """
+    signed = decode_signed(data, max_bytes=RECORD_BYTES_MAX)
+    return signed, from_canonical(signed.body, RecordBody, max_bytes=RECORD_BYTES_MAX)
+
+
+def sign_gossip(body: GossipBody, key: SigningKey) -> bytes:
+    """The message as it travels."""
+    return canonical(sign(key, Purpose.GOSSIP, body))
+
+
+def split_gossip(data: bytes) -> tuple[Signed, GossipBody]:
+    """Envelope and body, the signature not yet verified.
+
+    Raises:
+        BadParams: too long or not canonical.
+    """
+    signed = decode_signed(data, max_bytes=GOSSIP_BYTES_MAX)
+    return signed, from_canonical(signed.body, GossipBody, max_bytes=GOSSIP_BYTES_MAX)
+
+
+def message_id(envelope: bytes) -> Hash32:
+    """The id of a message: over the whole envelope, so that a copy with another signature has another id."""
+    return tagged_hash(Purpose.GOSSIP_ID, envelope)

@@ -1,0 +1,120 @@
+"""p2pd's decisions, without time, sockets or files: what comes in is judged here, elsewhere it is only done.
+
+Source: transport_identity.md §3.1-3.3; network.md §4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from common.codec import canonical
+from common.identity.did import did_bytes
+from common.identity.purposes import Purpose
+from common.identity.tagged import tagged_hash
+from common.rpc.method import Namespace
+from dux_p2pd.records import GossipBody, RecordBody
+
+FUTURE_MS = 600_000  # a record from further ahead is refused
+GOSSIP_AGE_MS = 120_000  # a message older or younger than this is not passed on
+FLOOR_TTLS = 2  # a name's newest number is remembered for so many TTLs after it expired
+RECORDS_PER_DID_MAX = 64
+DIDS_PER_KEY_MAX = 64
+RECORD_ROOM_BYTES = 4096  # counted for one kept record, whatever its size
+
+TIMEOUT_FIRST_S = 2.0  # for a peer never called: a TLS handshake on a loaded machine fits
+TIMEOUT_MIN_S = 0.4
+TIMEOUT_MAX_S = 4.0
+PAUSE_FIRST_S = 0.5
+PAUSE_MAX_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What the store holds that matters for one record offered to it."""
+
+    newest: tuple[int, int] | None  # (key_seq, seq_ms) of the same (did, ns, name), also when expired
+    of_did: int  # records held of this signer
+    dids_at_key: int  # signers at this place
+    bytes_held: int
+    bytes_max: int
+    nearer_nodes: int  # nodes we know that are nearer to the place than we are
+
+
+def record_fault(body: RecordBody, ns: Namespace | None, now_ms: int) -> str | None:
+    """Why a record is not to be believed by anybody, or None. The signature is checked elsewhere."""
+    if ns is None:
+        return f"no namespace {body.ns!r}"
+    if ns.own_name and body.name != body.did:
+        return f"in {body.ns!r} a record stands under its signer's DID only"
+    if len(body.payload) > ns.payload_bytes_max:
+        return f"its payload has {len(body.payload)} bytes, {ns.payload_bytes_max} are allowed"
+    if body.seq_ms > now_ms + FUTURE_MS:
+        return "it is dated in the future"
+    if body.expires_ms <= now_ms:
+        return "it has expired"
+    return None
+
+
+def keep_fault(body: RecordBody, shelf: Shelf, near_max: int) -> str | None:
+    """Why a believable record is not kept here, or None."""
+    if shelf.newest is not None and (body.key_seq, body.seq_ms) <= shelf.newest:
+        return "it is not newer than what is known"
+    if shelf.nearer_nodes >= near_max:
+        return "others are nearer to it"
+    if shelf.newest is None and shelf.of_did >= RECORDS_PER_DID_MAX:
+        return f"its signer has {RECORDS_PER_DID_MAX} records here already"
+    if shelf.newest is None and shelf.dids_at_key >= DIDS_PER_KEY_MAX:
+        return f"its place holds {DIDS_PER_KEY_MAX} signers already"
+    if shelf.newest is None and shelf.bytes_held + RECORD_ROOM_BYTES > shelf.bytes_max:
+        return "the store is full"
+    return None
+
+
+def gossip_fault(body: GossipBody, now_ms: int) -> str | None:
+    """Why a message of a known topic is too old or too young to be looked at, or None."""
+    if abs(now_ms - body.seq_ms) > min(GOSSIP_AGE_MS, body.ttl_s * 1000):
+        return "its time is not now"
+    return None
+
+
+def stamped_part(body: GossipBody) -> bytes:
+    """What a stamp is made over: the signer and the hash of the body with the stamp taken out."""
+    plain = canonical(msgspec.structs.replace(body, stamp=0))
+    return did_bytes(body.did) + tagged_hash(Purpose.GOSSIP, plain)
+
+
+def stamp_bits(part: bytes, nonce: int) -> int:
+    """The zero bits that a nonce gives."""
+    digest = tagged_hash(Purpose.STAMP, part + nonce.to_bytes(8, "big"))
+    return 256 - int.from_bytes(digest, "big").bit_length()
+
+
+def make_stamp(body: GossipBody, bits: int) -> int:
+    """The first nonce with so many zero bits; 20 bits take about a second."""
+    part, nonce = stamped_part(body), 1
+    while stamp_bits(part, nonce) < bits:
+        nonce += 1
+    return nonce
+
+
+def timeout_s(round_trip_s: float | None) -> float:
+    """How long to wait for a peer whose calls took so long on average: four times that, within bounds."""
+    if round_trip_s is None:
+        return TIMEOUT_FIRST_S
+    return min(TIMEOUT_MAX_S, max(TIMEOUT_MIN_S, 4 * round_trip_s + 0.2))
+
+
+def pause_s(failures: int, spread: float) -> float:
+    """How long to leave an address alone after so many failures: doubling to a minute, spread by 0-1 of half of it."""
+    base = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2.0 ** min(failures, 16))
+    return base * (0.5 + 0.5 * spread)
+
+
+def may_listen_at(endpoint: str) -> tuple[str, int] | None:
+    """Host and port of an endpoint's text, or None when it has another form."""
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004
+        return None
+    return host.strip("[]"), int(port)

@@ -1,0 +1,42 @@
+"""Settings of p2pd, units in names, each with its reason."""
+
+from __future__ import annotations
+
+import msgspec
+
+from common.codec import Wire
+from common.settings import DaemonSettings
+
+MIB = 1 << 20
+
+
+class RelayTo(Wire, frozen=True):
+    """A third party's program that answers the peer methods `<name>.*`: where it listens and the token we show it."""
+
+    url: str
+    token_file: str
+
+
+class P2pdSettings(DaemonSettings, frozen=True):
+    """`p2pd.yaml`."""
+
+    listen_host: str = "0.0.0.0"  # noqa: S104 - the one daemon whose task it is to be reached from outside
+    listen_port: int = 0  # 0: port_base + 10
+    endpoints: tuple[str, ...] = ()  # `host:port` told to others; empty: where we listen, when that is one address
+    bootstrap: tuple[str, ...] = ()  # `host:port` or `host:port did:dux:…`, asked beside the network profile's
+    peers_target: int = 16  # connections that are kept up; gossip reaches a thousand nodes in three hops
+    peers_max: int = 256  # above this, connections not used for long are closed (30 KiB each)
+    known_after_s: int | None = None  # a DID first seen longer ago is no stranger; null: 3600, test networks 0
+    stamp_bits: int | None = None  # proof of work on gossip; null: 20 (about a second to make), test networks 0
+    dht_bytes_max: int = 256 * MIB  # records kept for others
+    directory_max: int = 20_000  # event logs of others kept, about 1 KB each
+    republish_s: int = 3600  # records are offered again this often
+    blob_quota_bytes: int = 4096 * MIB
+    blob_bytes_max: int = 1024 * MIB  # one blob
+    blob_put_keep_s: int = 604_800  # what a local daemon put is kept at least a week
+    hold_bytes_max: int = 64 * MIB  # one blob kept for somebody else
+    hold_s_max: int = 5_184_000  # 60 days: a dispute's duty of 43,200 blocks of a minute, twice
+    egress_allow: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)  # daemon -> `host:port` it may reach
+    egress_connections_max: int = 64
+    egress_idle_s: int = 900  # a connection without a byte for so long is closed
+    relay: dict[str, RelayTo] = msgspec.field(default_factory=dict)  # first part of foreign peer methods -> its program

@@ -1,0 +1,275 @@
+"""p2pd's tables, and the only SQL of p2pd.
+
+It knows rows, not what they mean: whether a record may be kept is decided in `rules.py`, whether a log holds in
+`common/identity/log.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.store import Row, Store
+from common.units import Did, UnixMs
+from dux_p2pd.records import RecordBody
+from dux_p2pd.rules import FLOOR_TTLS, RECORD_ROOM_BYTES
+
+MIGRATIONS = (
+    """
+    CREATE TABLE own (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE nodes (
+        did TEXT PRIMARY KEY, log BLOB NOT NULL, disputed INTEGER NOT NULL, frozen INTEGER NOT NULL,
+        record BLOB, seq_ms INTEGER NOT NULL DEFAULT 0, first_ms INTEGER NOT NULL, learned_ms INTEGER NOT NULL,
+        met_ms INTEGER NOT NULL DEFAULT 0, address TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+    CREATE INDEX nodes_by_age ON nodes (learned_ms);
+    CREATE TABLE records (
+        did TEXT NOT NULL, ns TEXT NOT NULL, name TEXT NOT NULL, key BLOB NOT NULL, key_seq INTEGER NOT NULL,
+        seq_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, forget_ms INTEGER NOT NULL, offered_ms INTEGER NOT NULL,
+        mine INTEGER NOT NULL, envelope BLOB, PRIMARY KEY (did, ns, name)) WITHOUT ROWID;
+    CREATE INDEX records_by_key ON records (key);
+    CREATE TABLE blobs (
+        id TEXT PRIMARY KEY, manifest BLOB NOT NULL, size_bytes INTEGER NOT NULL, have BLOB NOT NULL,
+        complete INTEGER NOT NULL, used_ms INTEGER NOT NULL, keep_until_ms INTEGER NOT NULL) WITHOUT ROWID;
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """What is kept of one DID."""
+
+    did: Did
+    log: bytes
+    disputed: bool
+    frozen: bool
+    record: bytes | None
+    first_ms: UnixMs
+    learned_ms: UnixMs
+    met_ms: UnixMs
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRow:
+    """One kept DHT record."""
+
+    did: Did
+    key: bytes
+    expires_ms: UnixMs
+    mine: bool
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRow:
+    """What is kept of one blob; `have` has one bit per chunk."""
+
+    id: str
+    manifest: bytes
+    size_bytes: int
+    have: bytes
+    complete: bool
+    keep_until_ms: UnixMs
+
+
+class OwnTable:
+    """Small things of this node itself."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, name: str) -> bytes | None:
+        """The value last set."""
+        row = self._store.row("SELECT value FROM own WHERE name = ?", name)
+        return bytes(row["value"]) if row else None
+
+    def set(self, name: str, value: bytes) -> None:
+        """Keep a value."""
+        with self._store.transaction() as tx:
+            tx.execute("INSERT OR REPLACE INTO own VALUES (?, ?)", name, value)
+
+
+class NodeTable:
+    """Event logs and node records of others."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, did: str) -> NodeRow | None:
+        """What is kept of this DID."""
+        row = self._store.row("SELECT * FROM nodes WHERE did = ?", did)
+        return _node(row) if row else None
+
+    def put(self, node: NodeRow, seq_ms: int, *, keep_max: int) -> None:
+        """Keep a node's log and record; the ones learned longest ago make room."""
+        with self._store.transaction() as tx:
+            tx.execute(
+                "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (did) DO UPDATE SET "
+                "log = excluded.log, disputed = excluded.disputed, frozen = excluded.frozen, record = excluded.record, "
+                "seq_ms = excluded.seq_ms, learned_ms = excluded.learned_ms",
+                *(node.did, node.log, int(node.disputed), int(node.frozen), node.record, seq_ms),
+                *(node.first_ms, node.learned_ms, node.met_ms, node.address),
+            )
+            tx.execute(
+                "DELETE FROM nodes WHERE did IN (SELECT did FROM nodes ORDER BY learned_ms DESC LIMIT -1 OFFSET ?)",
+                keep_max,
+            )
+
+    def met(self, did: str, address: str, now_ms: int) -> None:
+        """We have reached this node ourselves at this address."""
+        with self._store.transaction() as tx:
+            tx.execute("UPDATE nodes SET met_ms = ?, address = ? WHERE did = ?", now_ms, address, did)
+
+    def last_met(self, count: int) -> list[tuple[str, Did]]:
+        """Addresses and DIDs of the nodes reached last."""
+        rows = self._store.rows(
+            "SELECT address, did FROM nodes WHERE address != '' ORDER BY met_ms DESC LIMIT ?", count
+        )
+        return [(row["address"], Did(row["did"])) for row in rows]
+
+
+def _node(row: Row) -> NodeRow:
+    return NodeRow(
+        did=Did(row["did"]),
+        log=row["log"],
+        disputed=bool(row["disputed"]),
+        frozen=bool(row["frozen"]),
+        record=row["record"],
+        first_ms=UnixMs(row["first_ms"]),
+        learned_ms=UnixMs(row["learned_ms"]),
+        met_ms=UnixMs(row["met_ms"]),
+        address=row["address"],
+    )
+
+
+class RecordTable:
+    """DHT records; a row without envelope remembers only how new the last one was."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def at(self, key: bytes, now_ms: int) -> list[RecordRow]:
+        """The unexpired records at a place, newest first."""
+        return self._read("key = ? AND expires_ms > ?", key, now_ms)
+
+    def due(self, before_ms: int, now_ms: int, count: int) -> list[RecordRow]:
+        """Unexpired records not offered since by anybody, the longest waiting first."""
+        return self._read("offered_ms < ? AND expires_ms > ? ORDER BY offered_ms LIMIT ?", before_ms, now_ms, count)
+
+    def all(self, now_ms: int, count: int) -> list[RecordRow]:
+        """Unexpired records, newest first."""
+        return self._read("expires_ms > ? ORDER BY seq_ms DESC LIMIT ?", now_ms, count)
+
+    def _read(self, where: str, *values: bytes | int) -> list[RecordRow]:
+        rows = self._store.rows(
+            f"SELECT did, key, expires_ms, mine, envelope FROM records WHERE envelope IS NOT NULL AND {where}",  # noqa: S608
+            *values,
+        )
+        return [
+            RecordRow(Did(row["did"]), row["key"], UnixMs(row["expires_ms"]), bool(row["mine"]), row["envelope"])
+            for row in rows
+        ]
+
+    def newest(self, did: str, ns: str, name: str) -> tuple[int, int] | None:
+        """(key_seq, seq_ms) of the newest record known under this name, also of an expired one."""
+        row = self._store.row(
+            "SELECT key_seq, seq_ms FROM records WHERE did = ? AND ns = ? AND name = ?", did, ns, name
+        )
+        return (row["key_seq"], row["seq_ms"]) if row else None
+
+    def counts(self, did: str, key: bytes) -> tuple[int, int, int]:
+        """Records of this signer, signers at this place, bytes counted for all records."""
+        row = self._store.row(
+            "SELECT (SELECT count(*) FROM records WHERE did = ? AND envelope IS NOT NULL) AS of_did, "
+            "(SELECT count(DISTINCT did) FROM records WHERE key = ? AND envelope IS NOT NULL) AS at_key, "
+            "(SELECT count(*) FROM records) AS held",
+            did,
+            key,
+        )
+        return (row["of_did"], row["at_key"], row["held"] * RECORD_ROOM_BYTES) if row else (0, 0, 0)
+
+    def put(self, body: RecordBody, key: bytes, envelope: bytes, *, mine: bool, now_ms: int) -> None:
+        """Keep a record in place of the older one under its name."""
+        forget_ms = body.expires_ms + FLOOR_TTLS * body.ttl_s * 1000
+        with self._store.transaction() as tx:
+            tx.execute(
+                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                *(body.did, body.ns, body.name, key, body.key_seq, body.seq_ms, body.expires_ms, forget_ms, now_ms),
+                *(int(mine), envelope),
+            )
+
+    def offered(self, rows: list[RecordRow], now_ms: int) -> None:
+        """These were offered to others now."""
+        with self._store.transaction() as tx:
+            for row in rows:
+                tx.execute("UPDATE records SET offered_ms = ? WHERE envelope = ?", now_ms, row.envelope)
+
+    def offered_by_other(self, did: str, ns: str, name: str, now_ms: int) -> None:
+        """Somebody offered the same record: we need not, for a while."""
+        with self._store.transaction() as tx:
+            tx.execute("UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ?", now_ms, did, ns, name)
+
+    def sweep(self, now_ms: int) -> None:
+        """Forget the content of expired records, and after a while their numbers too."""
+        with self._store.transaction() as tx:
+            tx.execute("UPDATE records SET envelope = NULL WHERE expires_ms <= ?", now_ms)
+            tx.execute("DELETE FROM records WHERE forget_ms <= ?", now_ms)
+
+    def count(self) -> int:
+        """Records held."""
+        row = self._store.row("SELECT count(*) AS held FROM records WHERE envelope IS NOT NULL")
+        return int(row["held"]) if row else 0
+
+
+class BlobTable:
+    """Which chunks of which blobs are here, and until when they must stay."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, blob: str) -> BlobRow | None:
+        """What is kept of a blob."""
+        row = self._store.row("SELECT * FROM blobs WHERE id = ?", blob)
+        return _blob(row) if row else None
+
+    def put(self, blob: BlobRow, now_ms: int) -> None:
+        """Keep what is known of a blob; a promise to keep it is never shortened."""
+        with self._store.transaction() as tx:
+            tx.execute(
+                "INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET have = excluded.have, "
+                "complete = excluded.complete, used_ms = excluded.used_ms, "
+                "keep_until_ms = max(keep_until_ms, excluded.keep_until_ms)",
+                *(blob.id, blob.manifest, blob.size_bytes, blob.have, int(blob.complete), now_ms, blob.keep_until_ms),
+            )
+
+    def used(self, blob: str, now_ms: int) -> None:
+        """The blob was read now."""
+        with self._store.transaction() as tx:
+            tx.execute("UPDATE blobs SET used_ms = ? WHERE id = ?", now_ms, blob)
+
+    def drop(self, blob: str) -> None:
+        """Forget a blob."""
+        with self._store.transaction() as tx:
+            tx.execute("DELETE FROM blobs WHERE id = ?", blob)
+
+    def idle(self, now_ms: int) -> list[BlobRow]:
+        """Blobs that need not be kept, least recently used first."""
+        return [
+            _blob(row)
+            for row in self._store.rows("SELECT * FROM blobs WHERE keep_until_ms <= ? ORDER BY used_ms", now_ms)
+        ]
+
+    def totals(self) -> tuple[int, int]:
+        """Number of blobs and their bytes in all."""
+        row = self._store.row("SELECT count(*) AS blobs, coalesce(sum(size_bytes), 0) AS bytes FROM blobs")
+        return (row["blobs"], row["bytes"]) if row else (0, 0)
+
+
+def _blob(row: Row) -> BlobRow:
+    return BlobRow(
+        id=row["id"],
+        manifest=row["manifest"],
+        size_bytes=row["size_bytes"],
+        have=row["have"],
+        complete=bool(row["complete"]),
+        keep_until_ms=UnixMs(row["keep_until_ms"]),
+    )

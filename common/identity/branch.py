@@ -1,8 +1,8 @@
 """The operational branch: the file from which p2pd signs, and from which alone the node's DID follows.
 
 Key making writes it once; it holds the parent of the operational keys, the *public* recovery key, and the time of
-making. The inception event is a pure function of it and of the work that the network asks, so whoever makes keys for a network
-knows the DIDs before any node has started. Neither the phrase nor a recovery key is in it.
+making. The inception event is a pure function of it and of the work that the network asks, so whoever makes keys for a
+network knows the DIDs before any node has started. Neither the phrase nor a recovery key is in it.
 
 Source: settled.md 1, transport_identity.md §2.3.
 """

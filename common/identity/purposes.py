@@ -30,7 +30,11 @@ class Purpose(StrEnum):
     STORAGE_RECEIPT = "storage-receipt"
     # Money and agreement: escrowd and flopd.
     CONTRACT = "contract"
+    ESCROW_OFFER = "escrow-offer"
     ESCROW_TERMS = "escrow-terms"
+    ESCROW_SALT = "escrow-salt"
+    ESCROW_ACCEPT = "escrow-accept"
+    ESCROW_AUDIT = "escrow-audit"
     ESCROW_STATEMENT = "escrow-statement"
     ESCROW_VOTE = "escrow-vote"
     ESCROW_RESULT = "escrow-result"
@@ -46,6 +50,7 @@ class Purpose(StrEnum):
     OUTPUT_COMMITMENT = "output-commitment"
     WORK_RECEIPT = "work-receipt"
     SETTLED_RECEIPT = "settled-receipt"
+    RECEIPT_FACTS = "receipt-facts"
     # The market: stored and registryd.
     SERVICE = "service"
     SERVICE_ID = "service-id"
@@ -68,6 +73,8 @@ OWNER: dict[Purpose, str] = {
     Purpose.GOSSIP: "p2pd",
     Purpose.STORAGE_RECEIPT: "p2pd",
     Purpose.ESCROW_TERMS: "escrowd",
+    Purpose.ESCROW_ACCEPT: "escrowd",
+    Purpose.ESCROW_AUDIT: "escrowd",
     Purpose.ESCROW_STATEMENT: "escrowd",
     Purpose.ESCROW_VOTE: "escrowd",
     Purpose.JOB: "taskd",

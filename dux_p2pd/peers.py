@@ -1,0 +1,252 @@
+"""The nodes we are connected to: finding a session to a DID, calling over it, noticing who is slow, dead or hostile.
+
+Promise: one session per DID; an address that failed is left alone for a growing while, so that a dead node costs a
+caller little; a call waits no longer than this peer's calls usually take, times four. It knows addresses from node
+records and from whoever names a contact, and believes neither: the transport proves who is there.
+
+Source: network.md §3 and §4, transport_identity.md §1.4.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from common.clock import Clock
+from common.codec import canonical, from_canonical
+from common.contracts.p2p import PeerView
+from common.contracts.p2p_errors import PeerUnknown, PeerUnreachable
+from common.errors import DuxError, NotNow, PeerMisbehaved, Unavailable
+from common.randomness import Randomness
+from common.rpc.method import CP, CR, PeerMethod
+from common.units import Did, UnixMs
+from dux_p2pd.directory import Directory, Known
+from dux_p2pd.rules import may_listen_at, pause_s, timeout_s
+from dux_p2pd.scores import BAN_S, Scores
+from dux_p2pd.session import Address, Session, Transport
+from dux_p2pd.store import NodeTable
+from dux_p2pd.tasks import Tasks
+
+ANSWER_BYTES_MAX = 1 << 20
+REST_MAX = 4096  # failed DIDs remembered
+DIALS_PER_CALL_MAX = 3  # endpoints of one node that are tried
+ROUND_TRIP_WEIGHT = 0.25  # of the newest call in the average
+OLD_KEY_GRACE_MS = 3_600_000  # a transport key no longer in the record is accepted this much longer
+
+Locate = Callable[[Did], Awaitable[Known]]
+
+
+@dataclass(slots=True)
+class _Rest:
+    failures: int
+    until_s: float
+
+
+class PeerBook:
+    """Sessions by DID."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        directory: Directory,
+        table: NodeTable,
+        scores: Scores,
+        tasks: Tasks,
+        *,
+        clock: Clock,
+        random: Randomness,
+        log: FilteringBoundLogger,
+        sessions_max: int,
+    ) -> None:
+        self._transport = transport
+        self._directory = directory
+        self._table = table
+        self._scores = scores
+        self._tasks = tasks
+        self._clock = clock
+        self._random = random
+        self._log = log
+        self._sessions_max = sessions_max
+        self._since: OrderedDict[Did, UnixMs] = OrderedDict()  # least recently used first
+        self._round_trip_s: dict[Did, float] = {}
+        self._rest: OrderedDict[Did, _Rest] = OrderedDict()
+        self.locate: Locate | None = None  # asks the DHT; set at assembly
+        self.on_up: list[Callable[[Session], None]] = []
+        self.on_down: list[Callable[[Did], None]] = []
+        directory.on_change.append(self._recheck)
+
+    # sessions that come and go
+
+    def on_session(self, session: Session) -> None:
+        """The transport has a new session."""
+        did = session.peer.did
+        self._since[did] = self._clock.unix_ms()
+        self._rest.pop(did, None)
+        session.closed.add_done_callback(lambda _: self._gone(session))
+        if session.peer.dialled:
+            host, port = session.peer.address
+            self._table.met(did, f"{host}:{port}", self._clock.unix_ms())
+        self._log.info("peer connected", did=did, address=session.peer.address[0], dialled=session.peer.dialled)
+        for told in self.on_up:
+            told(session)
+        self._make_room(did)
+
+    def _gone(self, session: Session) -> None:
+        did = session.peer.did
+        if self._transport.session_with(did) is not None:
+            return
+        self._since.pop(did, None)
+        self._round_trip_s.pop(did, None)
+        self._log.info("peer disconnected", did=did, reason=session.closed.result())
+        for told in self.on_down:
+            told(did)
+
+    def _make_room(self, newest: Did) -> None:
+        if len(self._since) <= self._sessions_max:
+            return
+        oldest = next(did for did in self._since if did != newest)
+        if (session := self._transport.session_with(oldest)) is not None:
+            self._tasks.spawn(session.close("making room for another peer"), "close session")
+
+    def _recheck(self, known: Known) -> None:
+        """A newer log or record of a connected node may take its connection's ground away."""
+        session = self._transport.session_with(known.log.did)
+        if session is None or known.record is None:
+            return
+        listed = session.peer.transport_key in known.record.transport_keys
+        waited_ms = self._clock.unix_ms() - known.record.issued_ms
+        if not known.log.sound or (not listed and waited_ms > OLD_KEY_GRACE_MS):
+            self._tasks.spawn(session.close("its papers have changed"), "close session")
+
+    # what others ask
+
+    def sessions(self) -> list[Session]:
+        """All sessions that are up."""
+        found = [self._transport.session_with(did) for did in self._since]
+        return [session for session in found if session is not None]
+
+    def views(self) -> list[PeerView]:
+        """The sessions as p2p.peers shows them."""
+        return [
+            PeerView(
+                did=session.peer.did,
+                address=f"{session.peer.address[0]}:{session.peer.address[1]}",
+                dialled=session.peer.dialled,
+                known=self._directory.is_known(session.peer.did),
+                since_ms=self._since[session.peer.did],
+                clock_skew_ms=session.peer.clock_skew_ms,
+                score=round(self._scores.of(session.peer.did), 1),
+            )
+            for session in self.sessions()
+        ]
+
+    def has_room(self) -> bool:
+        """Whether one more session would push out none."""
+        return len(self._since) < self._sessions_max
+
+    def is_connected(self, did: Did) -> bool:
+        """Whether there is a session with this DID."""
+        return self._transport.session_with(did) is not None
+
+    def is_resting(self, did: Did) -> bool:
+        """Whether dialling this node failed so recently that it is left alone."""
+        rest = self._rest.get(did)
+        return rest is not None and rest.until_s > self._clock.monotonic()
+
+    def wait_s(self, did: Did) -> float:
+        """How long a small call of this peer may take."""
+        return timeout_s(self._round_trip_s.get(did))
+
+    def blame(self, did: Did, points: float, why: str) -> None:
+        """Count a fault; too many end in a ban."""
+        self._log.info("peer blamed", did=did, points=points, reason=why)
+        if self._scores.blame(did, points):
+            self._log.warning("peer banned", did=did, reason=why, ban_s=BAN_S)
+            self._transport.ban(did, BAN_S)
+
+    # dialling
+
+    async def dial(self, address: Address, did: Did | None) -> Session:
+        """A session with whoever is at the address, or with this DID only.
+
+        Raises:
+            PeerUnreachable, PeerMisbehaved.
+        """
+        known = self._directory.get(did) if did else None
+        keys = known.record.transport_keys if known and known.record else None
+        return await self._transport.connect(address, did, keys)
+
+    async def session_to(self, did: Did, hint: Address | None = None) -> Session:
+        """The session with a DID, made when there is none.
+
+        Raises:
+            PeerUnknown, PeerUnreachable, PeerMisbehaved.
+        """
+        session = self._transport.session_with(did)
+        if session is not None:
+            self._since.move_to_end(did)
+            return session
+        if self.is_resting(did):
+            raise PeerUnreachable(address=did, detail="it did not answer a moment ago")
+        addresses = [hint] if hint else await self._addresses(did)
+        try:
+            return await self._first(addresses, did)
+        except (Unavailable, NotNow, PeerMisbehaved):
+            self._let_rest(did)
+            raise
+
+    async def _addresses(self, did: Did) -> list[Address]:
+        known = self._directory.get(did)
+        expired = known is None or known.record is None or known.record.expires_ms <= self._clock.unix_ms()
+        if expired and self.locate is not None:
+            known = await self.locate(did)
+        if known is None or known.record is None:
+            raise PeerUnknown(did=did)
+        found = [address for text in known.record.endpoints if (address := may_listen_at(text)) is not None]
+        return found[:DIALS_PER_CALL_MAX]
+
+    async def _first(self, addresses: list[Address], did: Did) -> Session:
+        last: DuxError = PeerUnknown(did=did)
+        for address in addresses:
+            try:
+                return await self.dial(address, did)
+            except DuxError as error:
+                last = error
+        raise last
+
+    def _let_rest(self, did: Did) -> None:
+        rest = self._rest.pop(did, None) or _Rest(0, 0.0)
+        rest.failures += 1
+        rest.until_s = self._clock.monotonic() + pause_s(rest.failures, self._random.uniform())
+        self._rest[did] = rest
+        if len(self._rest) > REST_MAX:
+            self._rest.popitem(last=False)
+
+    # calling
+
+    async def call(
+        self,
+        did: Did,
+        method: PeerMethod[CP, CR],
+        params: CP,
+        *,
+        deadline_s: float | None = None,
+        hint: Address | None = None,
+    ) -> CR:
+        """Another p2pd's answer; without a deadline, within what this peer's calls usually take.
+
+        Raises:
+            DuxError: it cannot be reached, did not answer in time, answered with an error or with nonsense.
+        """
+        session = await self.session_to(did, hint)
+        started_s = self._clock.monotonic()
+        answer = await session.request(method.name, canonical(params), deadline_s=deadline_s or self.wait_s(did))
+        self._timed(did, self._clock.monotonic() - started_s)
+        return from_canonical(answer, method.result, max_bytes=ANSWER_BYTES_MAX)
+
+    def _timed(self, did: Did, taken_s: float) -> None:
+        before = self._round_trip_s.get(did, taken_s)
+        self._round_trip_s[did] = before + ROUND_TRIP_WEIGHT * (taken_s - before)

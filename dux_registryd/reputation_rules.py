@@ -18,18 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from common.quality import (
+    PPM,
+    PRIOR_GOOD_FLORINS,
+    age_days,
+    decayed,
+    missed_tax_florins,
+    quality_ppm,
+)
 from common.receipts import Outcome
-from common.units import Did, Florins, tax_of
+from common.units import Did, Florins
 from dux_registryd.model import Presence, Score, Settlement, Weight
 
-PPM = 1_000_000
-DAY_BLOCKS = 1_440  # one block a minute
-HALF_LIFE_DAYS = 60
-DECAY_BITS = 40
-PRIOR_GOOD_FLORINS = 5_000_000  # 0.05 FLOP: what a stranger is credited with
-PRIOR_ALL_FLORINS = 10_000_000
-BAD_FACTOR = 4  # how much heavier a bad florin weighs than a good one
-BAD_SHARE = 4  # a job given back counts a quarter of the tax it would have paid
 LOG_BITS = 16
 RATIO_BITS = 64
 
@@ -37,30 +37,6 @@ TRADE_TIER_2 = (6_000, 60)  # standing in thousandths, days known
 DUTY_TIER_2_DAYS = 48  # of the last 60: present on four days of five
 PRESENCE_WINDOW_DAYS = 60
 SUSPENDED_BELOW_MILLI = 1_000  # with anything bad on the books
-
-
-def _root(value: int, degree: int) -> int:
-    """The largest integer whose power of `degree` is at most `value`."""
-    low, high = 0, 1 << (value.bit_length() // degree + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if middle**degree <= value else (low, middle)
-    return low
-
-
-DECAY = tuple(_root(1 << (DECAY_BITS * HALF_LIFE_DAYS - day), HALF_LIFE_DAYS) for day in range(HALF_LIFE_DAYS))
-"""2^(-day/60) for each day of the first half-life, in units of 2^-40, rounded down."""
-
-
-def decayed(florins: int, age_days: int) -> Florins:
-    """What an amount still weighs after so many days; halves every 60, never grows."""
-    halvings, day = divmod(max(age_days, 0), HALF_LIFE_DAYS)
-    return Florins(int(florins) * DECAY[day] >> (DECAY_BITS + halvings))
-
-
-def age_days(height: int, tip: int) -> int:
-    """Whole days of blocks between a settlement and the tip; 0 when the tip is behind."""
-    return max(0, tip - height) // DAY_BLOCKS
 
 
 def good_florins(settlement: Settlement) -> Florins:
@@ -72,8 +48,7 @@ def bad_florins(settlement: Settlement, tax_bps: int) -> Florins:
     """A quarter of the tax not paid, where the chain or arbiters gave the price back; 0 where both agreed."""
     if settlement.outcome in (Outcome.RELEASED, Outcome.CANCELLED):
         return Florins(0)
-    missed = settlement.price_florins - settlement.gross_florins
-    return Florins(int(tax_of(missed, tax_bps)) // BAD_SHARE)
+    return missed_tax_florins(settlement.price_florins, settlement.gross_florins, tax_bps)
 
 
 def weigh(settlement: Settlement, tip: int, tax_bps: int) -> Weight:
@@ -85,11 +60,6 @@ def weigh(settlement: Settlement, tip: int, tax_bps: int) -> Weight:
         good_florins=decayed(good_florins(settlement), age),
         bad_florins=decayed(bad_florins(settlement, tax_bps), age),
     )
-
-
-def quality_ppm(good: int, bad: int) -> int:
-    """Q in millionths: 500,000 of nothing known; grows with good, falls with bad."""
-    return (int(good) + PRIOR_GOOD_FLORINS) * PPM // (int(good) + BAD_FACTOR * int(bad) + PRIOR_ALL_FLORINS)
 
 
 def log2_milli(top: int, bottom: int) -> int:

@@ -8,22 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.quality import DAY_BLOCKS, DECAY, DECAY_BITS, age_days, decayed, quality_ppm
 from common.receipts import Outcome
 from common.units import FLOP, BlockHeight, Florins
 from dux_registryd.model import Presence, Settlement
 from dux_registryd.reputation_rules import (
-    DAY_BLOCKS,
-    DECAY,
-    DECAY_BITS,
     activity_florins,
-    age_days,
     bad_florins,
-    decayed,
     duty_tier,
     jobs,
     log2_milli,
     presence_of,
-    quality_ppm,
     score_of,
     standing_milli,
     trade_tier,

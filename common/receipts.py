@@ -21,7 +21,7 @@ from msgspec import Meta
 from common.codec import Canon, canonical, from_canonical
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
-from common.units import BPS, BlockHeight, Did, Florins, UnixMs, tax_of
+from common.units import BPS, BlockHeight, Did, Florins, Hash32, UnixMs, tax_of
 from common.work import Limits
 
 RECEIPT_BYTES_MAX = 1_024  # body; fits a gossip message together with the contract it settles
@@ -53,14 +53,32 @@ class Attested(Canon, frozen=True):
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
 
 
-def opened(data: bytes, kind: type[C], *, body_bytes_max: int) -> tuple[Attested, C]:
-    """The envelope and the struct inside it; the signature is *not* checked here.
+def attested(data: bytes) -> Attested:
+    """The envelope in bytes; nothing in it is checked yet.
+
+    Raises:
+        BadParams: too long, or not in its one byte form.
+    """
+    return from_canonical(data, Attested, max_bytes=ATTESTED_BYTES_MAX)
+
+
+def body_of(envelope: Attested, kind: type[C], max_bytes: int) -> C:
+    """The struct in an envelope; the signature is *not* checked here.
 
     Raises:
         BadParams: too long, another type, or not in its one byte form.
     """
-    envelope = from_canonical(data, Attested, max_bytes=ATTESTED_BYTES_MAX)
-    return envelope, from_canonical(envelope.body, kind, max_bytes=body_bytes_max)
+    return from_canonical(envelope.body, kind, max_bytes=max_bytes)
+
+
+def opened(data: bytes, kind: type[C], *, body_bytes_max: int) -> tuple[Attested, C]:
+    """The envelope in bytes and the struct inside it; the signature is *not* checked here.
+
+    Raises:
+        BadParams: as `attested` and `body_of`.
+    """
+    envelope = attested(data)
+    return envelope, body_of(envelope, kind, body_bytes_max)
 
 
 class Outcome(StrEnum):
@@ -116,23 +134,28 @@ def _outcome_fault(receipt: SettledReceipt) -> str | None:
     return None
 
 
-def receipt_facts(receipt: SettledReceipt) -> tuple[object, ...]:
-    """What both parties' receipts of one contract must agree on: all but who signed, when, and the output's hash.
+class ReceiptFacts(Canon, frozen=True):
+    """What all receipts of one contract's end must agree on: all but who signed, when, and the output's hash.
 
     The output's hash is left out, because a buyer that never got the result cannot know it.
     """
-    return (
-        receipt.cid,
-        receipt.buyer,
-        receipt.seller,
-        receipt.service_id,
-        receipt.price_florins,
-        receipt.gross_florins,
-        receipt.tax_florins,
-        receipt.txid,
-        receipt.height,
-        receipt.outcome,
-    )
+
+    cid: bytes
+    buyer: Did
+    seller: Did
+    service_id: str
+    price_florins: Florins
+    gross_florins: Florins
+    tax_florins: Florins
+    txid: str
+    height: BlockHeight
+    outcome: Outcome
+
+
+def facts_id(receipt: SettledReceipt) -> Hash32:
+    """The name of a receipt's facts: equal for all who tell the same."""
+    fields = {name: getattr(receipt, name) for name in ReceiptFacts.__struct_fields__}
+    return tagged_hash(Purpose.RECEIPT_FACTS, canonical(ReceiptFacts(**fields)))
 
 
 class Rating(Canon, frozen=True):

@@ -63,10 +63,17 @@ def word_finding(receipt: SettledReceipt, signers: Collection[Did], arbiters: Co
     return ReceiptState.PENDING, "only the buyer says so: the seller's or two arbiters' receipts are awaited"
 
 
-def claim_finding(own_cid: bytes, settled_by: bytes | None) -> Finding:
-    """Whether the transaction was not claimed for another contract before."""
-    if settled_by is not None and settled_by != own_cid:
+def claim_finding(settled_by: bytes | None) -> Finding:
+    """Whether the transaction was not claimed for other facts before (`settled_by`: their contract)."""
+    if settled_by is not None:
         return ReceiptState.REFUSED, f"its payment settled contract {settled_by.hex()[:16]}… already"
+    return _SETTLED
+
+
+def contract_finding(*, settled_otherwise: bool) -> Finding:
+    """Whether the contract's end was not settled with other figures before."""
+    if settled_otherwise:
+        return ReceiptState.REFUSED, "the chain has settled this contract with other figures"
     return _SETTLED
 
 

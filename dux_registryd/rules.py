@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterable
 
 from common.contracts.registry import ListNodes, NodeStatus
+from common.quality import PPM
 from common.receipts import Heartbeat, NodeInfo
 from common.units import Did
 from dux_registryd.model import KnownNode, RatedNode
-from dux_registryd.reputation_rules import PPM
 
 FUTURE_MS = 600_000  # a clock this far ahead is still believed (TI §2.2)
-HEIGHT_AHEAD_MAX = 60  # a heartbeat may cite a block that this node has not seen yet: an hour
+WITNESS_BLOCKS = 60  # a heartbeat whose block is further from this node's own tip is no evidence of being here now
 ACTIVE_HEARTBEATS = 3  # missed in a row before a node is stale
 OFFLINE_AFTER_MS = 3_600_000  # the hour that the specification's airdrop asks for
 CAPABILITIES_MAX = 32
@@ -91,8 +91,8 @@ def heartbeat_fault(
         return "it belongs to another network"
     if heartbeat.at_ms > now_ms + FUTURE_MS:
         return "it comes from the future"
-    if tip is not None and heartbeat.height > tip + HEIGHT_AHEAD_MAX:
-        return "it cites a block that cannot be there yet"
+    if tip is not None and abs(heartbeat.height - tip) > WITNESS_BLOCKS:
+        return "it cites a block too far from the tip"
     if held is not None and heartbeat.at_ms <= held.at_ms:
         return "a newer one is held"
     return None

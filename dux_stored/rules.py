@@ -22,7 +22,7 @@ PACKAGE_BYTES = 32
 MINUTE_MS = 60_000
 CALL_MILLI = 1_000
 PRIOR_STARS = Stars(count=2, total=6)  # ranking treats every service as if two buyers had given it three stars
-OFFERED_KINDS = ("wasm", "native", "api")
+OFFERED_KINDS = ("wasm", "native", "check", "api")  # check: runs a buyer's job anew and compares (settled.md 20)
 RUN_HERE = ("wasm", "native")  # kinds that need a package
 
 _SLUG = re.compile(r"[a-z0-9](-?[a-z0-9])*")
@@ -83,7 +83,7 @@ def _price_fault(record: ServiceRecord) -> str | None:
 def _package_fault(record: ServiceRecord) -> str | None:
     if record.kind in RUN_HERE and len(record.package) != PACKAGE_BYTES:
         return f"a {record.kind} service names the blob of its package (32 bytes)"
-    if record.kind not in RUN_HERE and not record.endpoint:
+    if record.kind == "api" and not record.endpoint:
         return "an api service names its endpoint"
     return None
 

@@ -12,6 +12,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Wire
+from common.contracts.base import events_method
 from common.errors import CallerMistake, NotFound, NotNow
 from common.receipts import Count
 from common.rpc.method import Done, Empty, Method, callers_of
@@ -48,6 +49,20 @@ class BadReceipt(CallerMistake):
 
     code = 5004
     key = "bad-receipt"
+
+
+class NoTip(NotNow):
+    """The wallet has not read the chain yet, and a heartbeat names a block: repeat when it has a height."""
+
+    code = 5005
+    key = "no-tip"
+
+
+class ReceiptNotTaken(NotNow):
+    """The receipt cannot be taken now: {reason}. Hand it in again later, with the same request_id."""
+
+    code = 5006
+    key = "receipt-not-taken"
 
 
 class NodeStatus(StrEnum):
@@ -425,7 +440,7 @@ NODE_UPDATE_HEALTH = Method(
     summary="Put this node's load into a heartbeat now.",
     callers=("cli", "module"),
     example=(UpdateHealth(request_id="health-1", load_average=0.5, memory_usage=65.5, disk_usage=45.2), _VIEW),
-    raises=(NotOwnNode, NotRegistered),
+    raises=(NotOwnNode, NotRegistered, NoTip),
     once=True,
 )
 NODE_DEREGISTER = Method(
@@ -492,7 +507,7 @@ REPUTATION_SUBMIT = Method(
         SubmitReceipt(request_id="receipt-1", receipt=b"\x94"),
         ReceiptVerdict(cid=_CID, state=ReceiptState.SETTLED, reason=""),
     ),
-    raises=(BadReceipt,),
+    raises=(BadReceipt, ReceiptNotTaken),
     once=True,
 )
 RECEIPT_SHOW = Method(
@@ -520,3 +535,4 @@ EVIDENCE_WINDOW = Method(
     callers=("airdropd", "cli", "module"),
     example=(EvidenceWindow(from_height=700, to_height=820), Evidence(heartbeats=(), receipts=(), nodes=())),
 )
+REGISTRY_EVENTS = events_method("registry", callers_of("registryd"))  # NodeChanged {node_id, status}

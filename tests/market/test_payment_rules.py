@@ -7,7 +7,14 @@ import pytest
 from common.contracts.registry import ReceiptState
 from common.receipts import Outcome
 from common.units import Did
-from dux_registryd.payment_rules import SeenPayment, claim_finding, overall, payment_finding, word_finding
+from dux_registryd.payment_rules import (
+    SeenPayment,
+    claim_finding,
+    contract_finding,
+    overall,
+    payment_finding,
+    word_finding,
+)
 from tests.market.makers import ARBITERS, BUYER, SELLER, STRANGER, lost, receipt
 
 PENDING, SETTLED, REFUSED = ReceiptState.PENDING, ReceiptState.SETTLED, ReceiptState.REFUSED
@@ -57,11 +64,12 @@ def test_a_buyer_alone_cannot_slander(signers: tuple[Did, ...], state: ReceiptSt
     assert word_finding(lost(outcome=Outcome.CANCELLED), signers, ARBITERS) == (SETTLED, "")
 
 
-def test_one_transaction_settles_one_contract() -> None:
-    """A second contract that names the same payment is refused; the same one again is not."""
-    assert claim_finding(b"a", None)[0] is SETTLED
-    assert claim_finding(b"a", b"a")[0] is SETTLED
-    assert claim_finding(b"a", b"b")[0] is REFUSED
+def test_one_transaction_settles_one_contract_once() -> None:
+    """Other facts that name a payment or a contract which is settled already are refused."""
+    assert claim_finding(None)[0] is SETTLED
+    assert claim_finding(b"b")[0] is REFUSED
+    assert contract_finding(settled_otherwise=False)[0] is SETTLED
+    assert contract_finding(settled_otherwise=True)[0] is REFUSED
 
 
 def test_the_worst_finding_decides() -> None:

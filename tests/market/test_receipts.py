@@ -13,8 +13,8 @@ from common.receipts import (
     Attested,
     Outcome,
     SettledReceipt,
+    facts_id,
     opened,
-    receipt_facts,
     receipt_fault,
     service_id_of,
 )
@@ -56,8 +56,8 @@ def test_both_parties_receipts_state_the_same_facts() -> None:
     """Who signs, when, and what output it saw do not change the facts; the gross does."""
     ours = receipt()
     theirs = receipt(signer=BUYER, at_ms=UnixMs(2), output_hash=b"\x02" * 32)
-    assert receipt_facts(ours) == receipt_facts(theirs)
-    assert receipt_facts(ours) != receipt_facts(receipt(gross_florins=Florins(1)))
+    assert facts_id(ours) == facts_id(theirs)
+    assert facts_id(ours) != facts_id(receipt(gross_florins=Florins(1)))
 
 
 def test_an_envelope_opens_to_the_same_receipt_and_to_nothing_else() -> None:

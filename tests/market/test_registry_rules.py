@@ -88,7 +88,9 @@ def test_of_two_descriptions_the_later_stays(first: int, second: int) -> None:
         ({"height": 160}, NOW_MS - 1, 100, None),
         ({"network": "00" * 32}, None, 100, "another network"),
         ({"at_ms": NOW_MS + 600_001}, None, 100, "future"),
-        ({"height": 161}, None, 100, "cannot be there"),
+        ({"height": 40}, None, 100, None),
+        ({"height": 161}, None, 100, "too far"),
+        ({"height": 39}, None, 100, "too far"),
         ({}, NOW_MS, 100, "newer one"),
     ],
 )

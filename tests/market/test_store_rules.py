@@ -39,6 +39,7 @@ def offer(**changes: Any) -> Offer:
         ({}, None),
         ({"kind": "api", "package": b"", "endpoint": "https://provider:8080/upscale"}, None),
         ({"developer": STRANGER, "royalty_bps": 1_000}, None),
+        ({"kind": "check", "package": b"", "endpoint": ""}, None),
         ({"network": "00" * 32}, "another network"),
         ({"slug": "Up scale"}, "slug"),
         ({"slug": "a--b"}, "slug"),

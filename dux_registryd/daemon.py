@@ -1,0 +1,114 @@
+"""Assembly of registryd: its parts meet here and nowhere else."""
+
+from __future__ import annotations
+
+from common.contracts import registry
+from common.contracts.base import GossipIn
+from common.contracts.peer_registry import (
+    NODES_SYNC,
+    RECEIPTS_SYNC,
+    REPUTATION_ASK,
+    TOPIC_HEARTBEAT,
+    TOPIC_NODE,
+    TOPIC_RECEIPT,
+)
+from common.daemon import DuxOSDaemon
+from common.parts import Parts
+from common.receipts import Attested
+from dux_registryd.effects import Outside
+from dux_registryd.intake import Intake
+from dux_registryd.node_methods import NodeMethods
+from dux_registryd.pulse import Pulse
+from dux_registryd.receipt_methods import ReceiptMethods
+from dux_registryd.scores import Scores
+from dux_registryd.settings import RegistrydSettings
+from dux_registryd.store import MIGRATIONS, Book
+from dux_registryd.upkeep import Announcer, Checker, Monitor, Sync
+
+
+class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
+    """Guards the list of nodes and what reputations are made of."""
+
+    name = "registryd"
+    settings_type = RegistrydSettings
+
+    async def assemble(self, parts: Parts[RegistrydSettings]) -> None:
+        """Store, neighbours, intake, methods, loops."""
+        book = Book(parts.store(MIGRATIONS))
+        outside = Outside(parts.neighbour("p2pd"), parts.neighbour("flopd"), parts.network)
+        intake = Intake(book, outside, parts.network, parts.clock, parts.settings)
+        scores = Scores(book, outside, parts.network.tax_bps)
+        checker = Checker(book, outside, intake, parts.log, parts.settings.check_s)
+        pulse = Pulse(
+            book,
+            outside,
+            network=parts.network,
+            clock=parts.clock,
+            log=parts.log,
+            data_dir=parts.data_dir,
+            interval_s=parts.settings.heartbeat_s,
+        )
+        nodes = NodeMethods(
+            book,
+            outside,
+            intake,
+            scores,
+            pulse,
+            network=parts.network,
+            clock=parts.clock,
+            settings=parts.settings,
+            data_dir=parts.data_dir,
+        )
+        receipts = ReceiptMethods(book, outside, intake, scores)
+        _serve_nodes(parts, nodes)
+        _serve_receipts(parts, receipts)
+        _serve_peers(parts, intake, receipts)
+        parts.serve_events(registry.REGISTRY_EVENTS, book.store)
+        parts.outbox(book.store, outside.perform)
+        sync = Sync(book, outside, intake, random=parts.random, log=parts.log, sync_s=parts.settings.sync_s)
+        parts.background("announce", Announcer(nodes, book, outside, parts.log, parts.settings).run)
+        parts.background("heartbeats", pulse.run)
+        parts.background("receipts", checker.run)
+        parts.background("monitor", Monitor(book, outside, parts.clock, parts.log, parts.settings).run)
+        parts.background("sync", sync.run)
+        parts.gauges["nodes"] = lambda: float(book.count_nodes())
+        parts.gauges["receipts_settled"] = lambda: float(book.count_claims().get("settled", 0))
+        parts.gauges["receipts_pending"] = lambda: float(book.count_claims().get("pending", 0))
+
+
+def _serve_nodes(parts: Parts[RegistrydSettings], nodes: NodeMethods) -> None:
+    parts.table.serve(registry.NODE_REGISTER, nodes.register)
+    parts.table.serve(registry.NODE_SELF, nodes.own_view)
+    parts.table.serve(registry.NODE_SHOW, nodes.show)
+    parts.table.serve(registry.NODE_LIST, nodes.list_nodes)
+    parts.table.serve(registry.NODE_UPDATE_HEALTH, nodes.update_health)
+    parts.table.serve(registry.NODE_DEREGISTER, nodes.deregister)
+    parts.table.serve(registry.NODE_CAPABILITIES, nodes.capabilities)
+    parts.table.serve(registry.REGISTRY_STATUS, nodes.status)
+
+
+def _serve_receipts(parts: Parts[RegistrydSettings], receipts: ReceiptMethods) -> None:
+    parts.table.serve(registry.REPUTATION_GET, receipts.reputation)
+    parts.table.serve(registry.REPUTATION_OPINION, receipts.opinion)
+    parts.table.serve(registry.REPUTATION_SUBMIT, receipts.submit)
+    parts.table.serve(registry.RECEIPT_SHOW, receipts.show)
+    parts.table.serve(registry.RECEIPTS_SINCE, receipts.since)
+    parts.table.serve(registry.EVIDENCE_WINDOW, receipts.evidence)
+
+
+def _serve_peers(parts: Parts[RegistrydSettings], intake: Intake, receipts: ReceiptMethods) -> None:
+    async def node(envelope: Attested, _message: GossipIn) -> str:
+        return (await intake.node(envelope)).word
+
+    async def heartbeat(envelope: Attested, _message: GossipIn) -> str:
+        return (await intake.heartbeat(envelope)).word
+
+    async def receipt(envelope: Attested, _message: GossipIn) -> str:
+        return (await intake.receipt(envelope, tell=False)).word
+
+    parts.serve_topic(TOPIC_NODE, node)
+    parts.serve_topic(TOPIC_HEARTBEAT, heartbeat)
+    parts.serve_topic(TOPIC_RECEIPT, receipt)
+    parts.serve_peer(NODES_SYNC, receipts.nodes_for_peer)
+    parts.serve_peer(RECEIPTS_SYNC, receipts.receipts_for_peer)
+    parts.serve_peer(REPUTATION_ASK, receipts.reputation_for_peer)

@@ -1,0 +1,198 @@
+"""What registryd asks of its neighbours: signatures, other nodes and the DHT of p2pd, the chain of flopd.
+
+The only file that calls other daemons. Effects of the outbox are told here too; telling twice is the same as once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from common.chain.fund import fund_output_script
+from common.codec import Canon, canonical, from_canonical
+from common.contracts import p2p
+from common.contracts.p2p_errors import NotStored
+from common.contracts.peer_registry import (
+    CAPABILITY_NS,
+    REGISTERED_NS,
+    TOPIC_NODE,
+    TOPIC_RECEIPT,
+    CapabilityPointer,
+)
+from common.contracts.wallet_chain import CHAIN_BLOCK_HASH, CHAIN_TIP, CHAIN_TX, HeightAsked, TxAsked
+from common.errors import NotFound, NotNow, Unavailable
+from common.identity.purposes import Purpose
+from common.network import NetworkProfile
+from common.peers import Peers
+from common.receipts import ATTESTED_BYTES_MAX, Attested
+from common.rpc.client import Client
+from common.rpc.method import CP, CR, Empty, PeerMethod, Topic
+from common.store import Effect
+from common.units import BlockHeight, Did, UnixMs
+from dux_registryd.payment_rules import SeenPayment
+
+RECORD_TTL_S = 86_400
+HASHES_KEPT = 2_000  # block hashes remembered, so that heartbeats of one minute cost one question
+
+TELL_NODE, TELL_RECEIPT, PUT_NODE, PUT_CAPABILITY = "tell-node", "tell-receipt", "put-node", "put-capability"
+
+
+class NobodyThere(NotNow):
+    """This node is connected to no other yet; it is told again until somebody is there."""
+
+    code = 5007
+    key = "nobody-there"
+
+
+class Told(msgspec.Struct, frozen=True):
+    """The body of an effect: signed bytes to tell, a name to put them under; `at_ms` 0 withdraws a capability."""
+
+    signed: bytes = b""
+    name: str = ""
+    at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TipSeen:
+    """Where the chain stands."""
+
+    height: int
+    hash: str
+
+
+class Outside:
+    """The neighbours, as registryd needs them."""
+
+    def __init__(self, p2pd: Client, flopd: Client, network: NetworkProfile) -> None:
+        self._p2pd = p2pd
+        self._peers = Peers(p2pd)
+        self._flopd = flopd
+        self._fund_script = fund_script(network)
+        self._own: Did | None = None
+        self._hashes: dict[int, str] = {}
+        self.tip_seen: TipSeen | None = None
+
+    # identity
+
+    async def own_did(self) -> Did:
+        """This node's DID.
+
+        Raises:
+            NeighbourDown: p2pd does not answer yet.
+        """
+        if self._own is None:
+            self._own = (await self._peers.info()).did
+        return self._own
+
+    async def endpoint(self) -> tuple[str, int]:
+        """Where other nodes reach this one: host and port; empty and 0 when it is not told."""
+        found = (await self._peers.info()).endpoints
+        host, _, port = found[0].rpartition(":") if found else ("", "", "0")
+        return host.strip("[]"), int(port)
+
+    async def signed(self, purpose: Purpose, value: Canon) -> Attested:
+        """The value with this node's signature."""
+        by = await self._peers.sign(purpose, value)
+        return Attested(body=canonical(value), did=by.did, key_seq=by.key_seq, signature=by.signature)
+
+    async def is_signed(self, purpose: Purpose, envelope: Attested, at_ms: int) -> bool:
+        """Whether the envelope's signature is its DID's, with the key of that time."""
+        by = p2p.Signature(did=envelope.did, key_seq=envelope.key_seq, signature=envelope.signature)
+        return await self._peers.is_signed(purpose, envelope.body, by, UnixMs(at_ms))
+
+    # other nodes
+
+    async def publish(self, topic: Topic[CP], payload: CP) -> int:
+        """Spread a message; to how many nodes it went."""
+        return await self._peers.publish(topic, payload)
+
+    async def ask(self, did: Did, method: PeerMethod[CP, CR], params: CP) -> CR:
+        """Another node's answer."""
+        return await self._peers.call(did, method, params)
+
+    async def connected(self) -> list[Did]:
+        """The nodes this node is connected to."""
+        return [peer.did for peer in (await self._p2pd.call(p2p.P2P_PEERS, Empty())).peers]
+
+    async def looked_up(self, did: Did) -> bytes | None:
+        """A node's signed description from the DHT."""
+        records = await self._peers.get_records(REGISTERED_NS, did)
+        return next((record.payload for record in records if record.did == did and record.payload), None)
+
+    # the chain
+
+    async def tip(self) -> TipSeen | None:
+        """The chain's tip once it is read up to there; None when the wallet cannot tell."""
+        try:
+            found = await self._flopd.call(CHAIN_TIP, Empty())
+        except Unavailable:
+            return None
+        if not found.synced:
+            return None
+        self.tip_seen = TipSeen(height=found.height, hash=found.hash)
+        return self.tip_seen
+
+    async def block_hash(self, height: int) -> str | None:
+        """The hash at a height of the best chain; None when there is no such block yet or the wallet cannot tell."""
+        if height in self._hashes:
+            return self._hashes[height]
+        try:
+            found = await self._flopd.call(CHAIN_BLOCK_HASH, HeightAsked(height=BlockHeight(height)))
+        except (NotFound, Unavailable):
+            return None
+        if len(self._hashes) >= HASHES_KEPT:
+            self._hashes.clear()
+        self._hashes[height] = found.hash
+        return found.hash
+
+    def forget_hashes(self) -> None:
+        """The chain was reorganised: what was remembered may be another branch's."""
+        self._hashes.clear()
+
+    async def payment(self, txid: str, height: int) -> SeenPayment | None:
+        """A transaction as the chain shows it now, with what it pays the community fund.
+
+        Raises:
+            Unavailable: the wallet or its coin node does not answer.
+        """
+        try:
+            found = await self._flopd.call(CHAIN_TX, TxAsked(txid=txid, height=BlockHeight(height)))
+        except NotFound:
+            return None
+        paid = tuple(int(output.value_florins) for output in found.outputs if output.script == self._fund_script)
+        return SeenPayment(height=found.height, fund_florins=paid)
+
+    # effects of the outbox
+
+    async def perform(self, effect: Effect) -> None:
+        """Tell or put what a decision wanted; raises `Unavailable` or `NotNow` to be tried again."""
+        told = msgspec.json.decode(effect.body, type=Told)
+        if effect.kind in (TELL_NODE, TELL_RECEIPT):
+            if not await self.publish(TOPIC_NODE if effect.kind == TELL_NODE else TOPIC_RECEIPT, _envelope(told)):
+                raise NobodyThere
+            return
+        try:
+            await self._put(effect.kind, told)
+        except NotStored:
+            return  # p2pd keeps it and offers it again as soon as somebody is near enough
+
+    async def _put(self, kind: str, told: Told) -> None:
+        if kind == PUT_NODE:
+            await self._peers.put_record(REGISTERED_NS, told.name, _envelope(told), ttl_s=RECORD_TTL_S)
+            return
+        payload = canonical(CapabilityPointer(at_ms=told.at_ms)) if told.at_ms else b""
+        put = p2p.DhtPut(ns=CAPABILITY_NS.name, name=told.name, payload=payload, ttl_s=RECORD_TTL_S)
+        await self._p2pd.call(p2p.DHT_PUT, put)
+
+
+def _envelope(told: Told) -> Attested:
+    return from_canonical(told.signed, Attested, max_bytes=ATTESTED_BYTES_MAX)
+
+
+def fund_script(network: NetworkProfile) -> bytes | None:
+    """The community fund's output script; None in a network without custodians."""
+    if not network.fund.custodians:
+        return None
+    keys = tuple(sorted(bytes.fromhex(custodian.pubkey) for custodian in network.fund.custodians))
+    return fund_output_script(network.fund.threshold, keys)

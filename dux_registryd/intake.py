@@ -1,0 +1,192 @@
+"""Takes in what is signed elsewhere: descriptions, heartbeats and receipts, from gossip, peers, the DHT or callers.
+
+One door for all: form, rules, signature, store, in that order, so that the dear step comes last. The answer is a gossip
+verdict with its reason: `accept` what is new and right, `ignore` what is old or cannot be judged now, `reject` what is
+wrong whoever looks at it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from common.chain.heights import depth_for, heights_profile
+from common.clock import Clock
+from common.codec import canonical
+from common.errors import BadParams, DuxError, Unavailable
+from common.identity.purposes import Purpose
+from common.network import NetworkProfile
+from common.receipts import (
+    HEARTBEAT_BYTES_MAX,
+    NODE_BYTES_MAX,
+    RECEIPT_BYTES_MAX,
+    Attested,
+    Heartbeat,
+    NodeInfo,
+    SettledReceipt,
+    attested,
+    body_of,
+    facts_id,
+    receipt_fault,
+)
+from common.store import Tx
+from common.units import Did, UnixMs
+from dux_registryd.effects import TELL_RECEIPT, Outside, TipSeen, Told
+from dux_registryd.payment_rules import claim_finding, contract_finding, overall, payment_finding, word_finding
+from dux_registryd.rules import heartbeat_fault, newer_node, node_fault
+from dux_registryd.settings import RegistrydSettings
+from dux_registryd.store import Book, Claim
+
+ASK_AGAIN_MS = 60_000  # between two looks into the DHT for the same unknown node
+ASKED_KEPT = 10_000  # unknown nodes remembered
+
+Word = Literal["accept", "ignore", "reject"]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of something that came in; `facts` names a receipt's claim."""
+
+    word: Word
+    reason: str = ""
+    facts: bytes = b""
+
+
+class Intake:
+    """The one door of the registry."""
+
+    def __init__(
+        self, book: Book, outside: Outside, network: NetworkProfile, clock: Clock, settings: RegistrydSettings
+    ) -> None:
+        self._book = book
+        self._outside = outside
+        self._network = network
+        self._clock = clock
+        self._settings = settings
+        self._heights = heights_profile(network.heights)
+        self._asked_ms: dict[Did, int] = {}
+        self.new_receipts = asyncio.Event()  # set when a receipt was kept that nobody has looked for yet
+
+    async def node(self, envelope: Attested) -> Taken:
+        """A node's description of itself."""
+        try:
+            info = body_of(envelope, NodeInfo, NODE_BYTES_MAX)
+        except BadParams as error:
+            return Taken("reject", error.message)
+        fault = node_fault(info, self._network.genesis)
+        if fault or info.did != envelope.did:
+            return Taken("reject", fault or "it is signed by another node")
+        held = self._book.node(info.did)
+        if not newer_node(held.info if held else None, info, self._clock.unix_ms()):
+            return Taken("ignore", "a newer description is held")
+        if held is None and self._book.count_nodes() >= self._settings.nodes_max:
+            return Taken("ignore", "the registry is full")
+        taken = await self._signed(Purpose.REGISTRATION, envelope, info.at_ms)
+        if taken.word == "accept":
+            with self._book.store.transaction() as tx:
+                self._book.put_node(tx, info, envelope)
+        return taken
+
+    async def heartbeat(self, envelope: Attested) -> Taken:
+        """A node's sign of life. Without a chain of our own it tells that the node lives, but is no evidence."""
+        try:
+            beat = body_of(envelope, Heartbeat, HEARTBEAT_BYTES_MAX)
+        except BadParams as error:
+            return Taken("reject", error.message)
+        if beat.did != envelope.did:
+            return Taken("reject", "it is signed by another node")
+        if not await self._introduced(beat.did):
+            return Taken("ignore", "the node is not registered here")
+        tip, now_ms = self._outside.tip_seen, self._clock.unix_ms()
+        held = self._book.heartbeat(beat.did)
+        height = tip.height if tip else None
+        fault = heartbeat_fault(beat, held, network=self._network.genesis, now_ms=now_ms, tip=height)
+        if fault:
+            return Taken("ignore", fault)
+        taken = await self._signed(Purpose.HEARTBEAT, envelope, beat.at_ms)
+        if taken.word == "accept":
+            witnessed = await self._on_our_chain(beat, tip)
+            with self._book.store.transaction() as tx:
+                self._book.put_heartbeat(tx, beat, envelope, heard_ms=now_ms, witnessed=witnessed)
+        return taken
+
+    async def _introduced(self, did: Did) -> bool:
+        """Whether a node is registered; one never heard of is looked up in the DHT, at most once a minute."""
+        now_ms = self._clock.unix_ms()
+        if self._book.node(did) is None and now_ms - self._asked_ms.get(did, 0) > ASK_AGAIN_MS:
+            if len(self._asked_ms) >= ASKED_KEPT:
+                self._asked_ms.clear()
+            self._asked_ms[did] = now_ms
+            await self._look_up(did)
+        held = self._book.node(did)
+        return held is not None and not held.info.withdrawn
+
+    async def _look_up(self, did: Did) -> None:
+        try:
+            found = await self._outside.looked_up(did)
+            if found is not None:
+                await self.node(attested(found))
+        except DuxError:
+            return  # it will be heard of again: by gossip, by a peer's list, or at the next heartbeat
+
+    async def _on_our_chain(self, beat: Heartbeat, tip: TipSeen | None) -> bool:
+        return tip is not None and await self._outside.block_hash(beat.height) == beat.block_hash
+
+    async def receipt(self, envelope: Attested, *, tell: bool) -> Taken:
+        """A party's or an arbiter's receipt; `tell`: it came from a caller here, so the network is told of it."""
+        try:
+            receipt = body_of(envelope, SettledReceipt, RECEIPT_BYTES_MAX)
+        except BadParams as error:
+            return Taken("reject", error.message)
+        fault = receipt_fault(receipt, self._network.genesis, self._network.tax_bps, self._network.arbiters)
+        if fault or receipt.signer != envelope.did:
+            return Taken("reject", fault or "it is signed by another node")
+        facts = facts_id(receipt)
+        known = self._book.claim(facts)
+        if known and receipt.signer in known.signers:
+            return Taken("ignore", "it is held already", facts)
+        if known is None and self._book.count_claims().get("pending", 0) >= self._settings.receipts_pending_max:
+            return Taken("ignore", "too many receipts wait for the chain")
+        taken = await self._signed(Purpose.SETTLED_RECEIPT, envelope, receipt.at_ms)
+        if taken.word != "accept":
+            return taken
+        with self._book.store.transaction() as tx:
+            self._keep_word(tx, facts, receipt, envelope, tell=tell)
+        self.new_receipts.set()
+        return Taken("accept", "", facts)
+
+    def _keep_word(self, tx: Tx, facts: bytes, receipt: SettledReceipt, envelope: Attested, *, tell: bool) -> None:
+        self._book.put_word(tx, facts, receipt, envelope)
+        if tell:
+            effect = f"tell-receipt/{facts.hex()}/{receipt.signer}"
+            tx.outbox(effect, TELL_RECEIPT, Told(signed=canonical(envelope)))
+
+    async def check(self, facts: bytes) -> Claim | None:
+        """Look at the chain for a claim's payment now and write down what it says.
+
+        Raises:
+            Unavailable: the wallet or its coin node does not answer; the claim stays as it was.
+        """
+        claim = self._book.claim(facts)
+        tip = await self._outside.tip()
+        if claim is None or tip is None:
+            return claim
+        receipt = claim.receipt
+        seen = await self._outside.payment(receipt.txid, receipt.height)
+        depth = depth_for(self._heights, receipt.price_florins)
+        chain = payment_finding(receipt, seen, tip=tip.height, depth=depth)
+        word = word_finding(receipt, claim.signers, self._network.arbiters)
+        with self._book.store.transaction() as tx:
+            payment = claim_finding(self._book.payment_of(receipt.txid, facts))
+            contract = contract_finding(settled_otherwise=self._book.settled_otherwise(receipt.cid, facts))
+            self._book.set_state(tx, facts, overall(chain, payment, contract, word))
+        return self._book.claim(facts)
+
+    async def _signed(self, purpose: Purpose, envelope: Attested, at_ms: UnixMs) -> Taken:
+        try:
+            if await self._outside.is_signed(purpose, envelope, at_ms):
+                return Taken("accept")
+        except Unavailable as error:
+            return Taken("ignore", error.message)
+        return Taken("reject", "its signature does not verify")

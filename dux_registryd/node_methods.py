@@ -1,0 +1,261 @@
+"""RPC of nodes: register, list, show, health, deregister. Acts for this node's own name only (settled.md 25)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from common import __version__
+from common.chain.address import BadAddress, address_to_script
+from common.chain.params import family_named
+from common.clock import Clock
+from common.codec import canonical
+from common.contracts.registry import (
+    BadNode,
+    Capabilities,
+    Deregister,
+    ListNodes,
+    NodeList,
+    NodeName,
+    NodeStatus,
+    NodeView,
+    NotOwnNode,
+    NotRegistered,
+    RegisterNode,
+    RegistryStatus,
+    UpdateHealth,
+)
+from common.errors import NotFound
+from common.identity.purposes import Purpose
+from common.network import NetworkProfile
+from common.receipts import Attested, NodeInfo, attested
+from common.rpc.method import Done, Empty
+from common.rpc.table import Ctx
+from common.store import Tx
+from common.units import BPS, BlockHeight, Did, UnixMs
+from dux_registryd.effects import PUT_CAPABILITY, PUT_NODE, TELL_NODE, Outside, Told
+from dux_registryd.intake import Intake
+from dux_registryd.machine import hardware
+from dux_registryd.model import KnownNode, Load, RatedNode
+from dux_registryd.pulse import Pulse
+from dux_registryd.rules import (
+    by_reputation,
+    capabilities_of,
+    capability_index,
+    meets,
+    node_fault,
+    status_of,
+    wallet_fault,
+)
+from dux_registryd.scores import Scores
+from dux_registryd.settings import RegistrydSettings
+from dux_registryd.store import Book
+from dux_registryd.views import node_view
+
+
+class NodeMethods:
+    """What callers may do with nodes."""
+
+    def __init__(
+        self,
+        book: Book,
+        outside: Outside,
+        intake: Intake,
+        scores: Scores,
+        pulse: Pulse,
+        *,
+        network: NetworkProfile,
+        clock: Clock,
+        settings: RegistrydSettings,
+        data_dir: Path,
+    ) -> None:
+        self._book = book
+        self._outside = outside
+        self._intake = intake
+        self._scores = scores
+        self._pulse = pulse
+        self._network = network
+        self._clock = clock
+        self._settings = settings
+        self._data_dir = data_dir
+
+    async def register(self, params: RegisterNode, ctx: Ctx) -> NodeView:
+        """Describe this node, sign it, keep it, and have it told to the network."""
+        own = await self._own(params.node_id)
+        info = await self._described(own, params)
+        fault = node_fault(info, self._network.genesis)
+        if fault:
+            raise BadNode(detail=fault)
+        envelope = await self._outside.signed(Purpose.REGISTRATION, info)
+        with self._book.store.transaction() as tx:
+            self._keep(tx, info, envelope)
+            view = self._view_of(own, own)
+            ctx.remember(tx, view)
+        self._pulse.beat_soon()
+        return view
+
+    async def _described(self, own: Did, params: RegisterNode) -> NodeInfo:
+        self._check_wallet(params.wallet_address)
+        machine = hardware(self._data_dir)
+        host, port = await self._outside.endpoint()
+        gpu = params.gpu_model or ("GPU" if params.gpu_enabled else "")
+        return NodeInfo(
+            network=self._network.genesis,
+            did=own,
+            at_ms=self._later_than_held(own),
+            withdrawn=False,
+            wallet_address=params.wallet_address,
+            ip_address=params.ip_address or host,
+            port=params.port or port,
+            hostname=params.hostname or machine.hostname,
+            os_version=params.os_version or machine.os_version,
+            duxos_version=params.duxos_version or __version__,
+            cpu_cores=params.cpu_cores or machine.cpu_cores,
+            memory_mb=params.memory_mb or machine.memory_mb,
+            storage_gb=params.storage_gb or machine.storage_gb,
+            gpu_model=gpu[:128],
+            region=params.region or self._settings.region,
+            capabilities=capabilities_of([*params.capabilities, *(["gpu"] if gpu else [])]),
+        )
+
+    def _check_wallet(self, address: str) -> None:
+        fault = wallet_fault(address)
+        if fault:
+            raise BadNode(detail=fault)
+        try:
+            address_to_script(address, family_named(self._network.chain))
+        except BadAddress as error:
+            raise BadNode(detail=error.message) from error
+
+    def _later_than_held(self, own: Did) -> UnixMs:
+        held = self._book.node(own)
+        return UnixMs(max(self._clock.unix_ms(), held.info.at_ms + 1 if held else 0))
+
+    def _keep(self, tx: Tx, info: NodeInfo, envelope: Attested) -> None:
+        held = self._book.node(info.did)
+        dropped = set(held.info.capabilities) - set(info.capabilities) if held else set()
+        self._book.put_node(tx, info, envelope)
+        self.announce(tx, info, envelope, dropped)
+
+    def announce(self, tx: Tx, info: NodeInfo, envelope: Attested, dropped: set[str]) -> None:
+        """Have our description told by gossip and put into the DHT, with one record per capability."""
+        stamp, signed = f"{info.did}/{info.at_ms}/{tx.now_ms()}", canonical(envelope)
+        tx.outbox(f"{TELL_NODE}/{stamp}", TELL_NODE, Told(signed=signed))
+        tx.outbox(f"{PUT_NODE}/{stamp}", PUT_NODE, Told(signed=signed, name=info.did))
+        offered = () if info.withdrawn else info.capabilities
+        for name in sorted({*offered, *dropped}):
+            at_ms = info.at_ms if name in offered else 0
+            tx.outbox(f"{PUT_CAPABILITY}/{stamp}/{name}", PUT_CAPABILITY, Told(name=name, at_ms=at_ms))
+
+    def announce_again(self, own: Did) -> None:
+        """Offer what is held of ourselves once more: records live a day, and new nodes have come."""
+        held, signed = self._book.node(own), self._book.signed_node(own)
+        if held is not None and signed is not None:
+            with self._book.store.transaction() as tx:
+                self.announce(tx, held.info, attested(signed), set())
+
+    async def own_view(self, _params: Empty, _ctx: Ctx) -> NodeView:
+        """This node as others see it."""
+        own = await self._outside.own_did()
+        self._registered(own)
+        return self._view_of(own, own)
+
+    async def show(self, params: NodeName, _ctx: Ctx) -> NodeView:
+        """One node, asked for in the DHT when it is not known here."""
+        own = await self._outside.own_did()
+        held = self._book.node(params.node_id)
+        if held is None:
+            found = await self._outside.looked_up(Did(params.node_id))
+            if found is not None:
+                await self._intake.node(attested(found))
+        held = self._book.node(params.node_id)
+        if held is None or held.info.withdrawn:
+            raise NotFound(what="node", name=params.node_id)
+        return self._view_of(Did(params.node_id), own)
+
+    async def list_nodes(self, params: ListNodes, _ctx: Ctx) -> NodeList:
+        """Known nodes that meet every filter, best reputation first."""
+        own, now_ms = await self._outside.own_did(), self._clock.unix_ms()
+        rated = [(node, self._status(node.node, now_ms)) for node in self._scores.rate_all(self._book.nodes())]
+        found = sorted((node for node, status in rated if meets(node, status, params)), key=by_reputation)
+        views = [self._view(node, own, now_ms) for node in found[: params.limit]]
+        return NodeList(nodes=tuple(views), total=len(found))
+
+    async def update_health(self, params: UpdateHealth, _ctx: Ctx) -> NodeView:
+        """A heartbeat now, with the load that the operator measured."""
+        own = await self._own(params.node_id)
+        self._registered(own)
+        await self._pulse.beat(_with_health(self._pulse.measured(), params))
+        return self._view_of(own, own)
+
+    async def deregister(self, params: Deregister, ctx: Ctx) -> Done:
+        """Take this node off the list; its receipts and reputation stay."""
+        own = await self._own(params.node_id)
+        held = self._registered(own)
+        info = msgspec.structs.replace(held.info, withdrawn=True, at_ms=self._later_than_held(own))
+        envelope = await self._outside.signed(Purpose.REGISTRATION, info)
+        with self._book.store.transaction() as tx:
+            self._book.put_node(tx, info, envelope)
+            self.announce(tx, info, envelope, set(held.info.capabilities))
+            ctx.remember(tx, Done())
+        return Done()
+
+    async def capabilities(self, _params: Empty, _ctx: Ctx) -> Capabilities:
+        """Which active nodes offer what."""
+        now_ms = self._clock.unix_ms()
+        active = [node for node in self._book.nodes() if self._status(node, now_ms) is NodeStatus.ACTIVE]
+        return Capabilities(capabilities=capability_index(active))
+
+    async def status(self, _params: Empty, _ctx: Ctx) -> RegistryStatus:
+        """What this registry holds."""
+        own, tip, now_ms = await self._outside.own_did(), await self._outside.tip(), self._clock.unix_ms()
+        counts = dict.fromkeys((status.value for status in NodeStatus), 0)
+        for node in self._book.nodes():
+            counts[self._status(node, now_ms).value] += 1
+        held = self._book.node(own)
+        return RegistryStatus(
+            own_node_id=own,
+            registered=held is not None and not held.info.withdrawn,
+            tip_height=BlockHeight(tip.height) if tip else None,
+            nodes=counts,
+            receipts=self._book.count_claims(),
+        )
+
+    async def _own(self, node_id: str) -> Did:
+        own = await self._outside.own_did()
+        if node_id not in ("", own):
+            raise NotOwnNode(node_id=node_id, own=own)
+        return own
+
+    def _registered(self, own: Did) -> KnownNode:
+        held = self._book.node(own)
+        if held is None or held.info.withdrawn:
+            raise NotRegistered
+        return held
+
+    def _status(self, node: KnownNode, now_ms: int) -> NodeStatus:
+        return status_of(node.heard_ms, now_ms, self._settings.heartbeat_s)
+
+    def _view(self, rated: RatedNode, own: Did, now_ms: int) -> NodeView:
+        return node_view(rated, self._status(rated.node, now_ms), own=rated.node.info.did == own)
+
+    def _view_of(self, did: Did, own: Did) -> NodeView:
+        held = self._book.node(did)
+        if held is None:
+            raise NotFound(what="node", name=did)
+        return self._view(self._scores.rate(held), own, self._clock.unix_ms())
+
+
+def _with_health(measured: Load, params: UpdateHealth) -> Load:
+    """The measured load with what the operator says instead."""
+    load = measured
+    if params.load_average is not None:
+        one = round(params.load_average * 1000)
+        load = replace(load, load_milli=(one, *load.load_milli[1:]))
+    if params.memory_usage is not None:
+        load = replace(load, memory_used_bps=round(params.memory_usage * BPS / 100))
+    if params.disk_usage is not None:
+        load = replace(load, disk_used_bps=round(params.disk_usage * BPS / 100))
+    return load

@@ -1,0 +1,53 @@
+"""The registry's file: its tables, and the two shelves in it (`store_nodes`, `store_receipts`). No other SQL."""
+
+from __future__ import annotations
+
+from common.store import Store, Tx
+from dux_registryd.store_nodes import NodeShelf
+from dux_registryd.store_receipts import Claim, ReceiptShelf, by_seller
+
+__all__ = ["MIGRATIONS", "Book", "Claim", "by_seller"]
+
+MIGRATIONS = [
+    """
+    CREATE TABLE nodes (
+        did TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, withdrawn INTEGER NOT NULL, body BLOB NOT NULL,
+        heard_ms INTEGER NOT NULL, beat BLOB, cursor INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX nodes_cursor ON nodes (cursor);
+    CREATE TABLE heartbeats (
+        did TEXT NOT NULL, height INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (did, height)) WITHOUT ROWID;
+    CREATE TABLE presence (did TEXT NOT NULL, day INTEGER NOT NULL, PRIMARY KEY (did, day)) WITHOUT ROWID;
+    CREATE TABLE claims (
+        facts BLOB PRIMARY KEY, cid BLOB NOT NULL, buyer TEXT NOT NULL, seller TEXT NOT NULL, txid TEXT NOT NULL,
+        height INTEGER NOT NULL, price INTEGER NOT NULL, gross INTEGER NOT NULL, tax INTEGER NOT NULL,
+        outcome TEXT NOT NULL, service_id TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
+        cursor INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX claims_cursor ON claims (cursor);
+    CREATE INDEX claims_cid ON claims (cid);
+    CREATE INDEX claims_seller ON claims (seller) WHERE state = 'settled';
+    CREATE INDEX claims_buyer ON claims (buyer) WHERE state = 'settled';
+    CREATE UNIQUE INDEX claims_payment ON claims (txid) WHERE state = 'settled';
+    CREATE UNIQUE INDEX claims_contract ON claims (cid) WHERE state = 'settled';
+    CREATE TABLE words (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, facts BLOB NOT NULL, signer TEXT NOT NULL, height INTEGER NOT NULL,
+        body BLOB NOT NULL, UNIQUE (facts, signer));
+    CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE chain (one INTEGER PRIMARY KEY CHECK (one = 1), height INTEGER NOT NULL, hash TEXT NOT NULL);
+    """
+]
+
+
+class Book(NodeShelf, ReceiptShelf):
+    """What this registry holds."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def place(self, name: str) -> int:
+        """Where this node stands in reading something (0 at first)."""
+        row = self.store.row("SELECT value FROM counter WHERE name = ?", name)
+        return int(row["value"]) if row else 0
+
+    def set_place(self, tx: Tx, name: str, value: int) -> None:
+        """Remember where this node stands."""
+        tx.execute("INSERT OR REPLACE INTO counter VALUES (?, ?)", name, value)

@@ -1,0 +1,218 @@
+"""The part of the registry's file that holds receipts: SQL of claims and words and nothing else.
+
+A receipt is kept as a *claim* (the facts that its signers agree on) and the *words* of those signers. A claim's cursor
+grows whenever its state changes, so that readers can follow; a word's number is the order of arrival, for peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from common.codec import canonical
+from common.contracts.registry import ReceiptState
+from common.receipts import RECEIPT_BYTES_MAX, Attested, Outcome, SettledReceipt, opened
+from common.store import Row, Store, Tx
+from common.units import BlockHeight, Did, Florins
+from dux_registryd.model import Settlement
+from dux_registryd.payment_rules import Finding
+from dux_registryd.store_nodes import next_number
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One contract's end as its signers tell it, and what became of it here."""
+
+    facts: bytes
+    cursor: int
+    state: ReceiptState
+    reason: str
+    receipt: SettledReceipt  # the first word's; words differ in signer, time and output hash only
+    signers: tuple[Did, ...]
+    words: tuple[bytes, ...]
+
+
+class ReceiptShelf:
+    """Receipts as this registry holds them."""
+
+    store: Store
+
+    def put_word(self, tx: Tx, facts: bytes, receipt: SettledReceipt, envelope: Attested) -> bool:
+        """Keep a signer's word, and the claim it makes if it is the first; whether it was new."""
+        new = tx.execute(
+            "INSERT OR IGNORE INTO words (facts, signer, height, body) VALUES (?, ?, ?, ?)",
+            facts,
+            receipt.signer,
+            receipt.height,
+            canonical(envelope),
+        ).rowcount
+        if new and tx.row("SELECT 1 FROM claims WHERE facts = ?", facts) is None:
+            self._open_claim(tx, facts, receipt)
+        return bool(new)
+
+    def _open_claim(self, tx: Tx, facts: bytes, receipt: SettledReceipt) -> None:
+        tx.execute(
+            "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            facts,
+            receipt.cid,
+            receipt.buyer,
+            receipt.seller,
+            receipt.txid,
+            receipt.height,
+            int(receipt.price_florins),
+            int(receipt.gross_florins),
+            int(receipt.tax_florins),
+            receipt.outcome.value,
+            receipt.service_id,
+            ReceiptState.PENDING.value,
+            "its payment was not looked for yet",
+            next_number(tx, "claims"),
+        )
+
+    def set_state(self, tx: Tx, facts: bytes, finding: Finding) -> None:
+        """Write down what was found; readers are told when it differs."""
+        state, reason = finding
+        tx.execute(
+            "UPDATE claims SET state = ?, reason = ?, cursor = ? WHERE facts = ? AND (state != ? OR reason != ?)",
+            state.value,
+            reason,
+            next_number(tx, "claims"),
+            facts,
+            state.value,
+            reason,
+        )
+
+    def reopen_from(self, tx: Tx, height: int) -> int:
+        """After a reorganisation: receipts from this height on are to be checked again."""
+        return tx.execute(
+            "UPDATE claims SET state = 'pending', reason = 'the chain was reorganised', cursor = ? "
+            "WHERE height >= ? AND state != 'pending'",
+            next_number(tx, "claims"),
+            height,
+        ).rowcount
+
+    def claim(self, facts: bytes) -> Claim | None:
+        """One claim by its facts."""
+        row = self.store.row("SELECT * FROM claims WHERE facts = ?", facts)
+        return self._claim(row) if row else None
+
+    def claim_of(self, cid: bytes) -> Claim | None:
+        """What is known of a contract: the settled claim if there is one, else the newest."""
+        row = self.store.row(
+            "SELECT * FROM claims WHERE cid = ? ORDER BY state = 'settled' DESC, cursor DESC LIMIT 1", cid
+        )
+        return self._claim(row) if row else None
+
+    def pending(self, limit: int) -> list[Claim]:
+        """Claims that wait for the chain or for more words."""
+        rows = self.store.rows("SELECT * FROM claims WHERE state = 'pending' ORDER BY cursor LIMIT ?", limit)
+        return [self._claim(row) for row in rows]
+
+    def count_claims(self) -> dict[str, int]:
+        """How many claims are in each state."""
+        rows = self.store.rows("SELECT state, count(*) AS n FROM claims GROUP BY state")
+        return {row["state"]: row["n"] for row in rows}
+
+    def payment_of(self, txid: str, facts: bytes) -> bytes | None:
+        """The contract that another claim has settled with this transaction."""
+        row = self.store.row("SELECT cid FROM claims WHERE txid = ? AND state = 'settled' AND facts != ?", txid, facts)
+        return bytes(row["cid"]) if row else None
+
+    def settled_otherwise(self, cid: bytes, facts: bytes) -> bool:
+        """Whether this contract was settled with other facts."""
+        sql = "SELECT 1 FROM claims WHERE cid = ? AND state = 'settled' AND facts != ?"
+        return self.store.row(sql, cid, facts) is not None
+
+    def claims_after(self, cursor: int, from_height: int, *, settled_only: bool, limit: int) -> list[Claim]:
+        """Claims that changed after a cursor, oldest change first."""
+        states = ("settled", "settled") if settled_only else ("settled", "pending")
+        rows = self.store.rows(
+            "SELECT * FROM claims WHERE cursor > ? AND height >= ? AND state IN (?, ?) ORDER BY cursor LIMIT ?",
+            cursor,
+            from_height,
+            *states,
+            limit,
+        )
+        return [self._claim(row) for row in rows]
+
+    def settled_between(self, low: int, high: int) -> list[Claim]:
+        """Settled claims whose payment's height lies in the window."""
+        rows = self.store.rows(
+            "SELECT * FROM claims WHERE state = 'settled' AND height BETWEEN ? AND ? ORDER BY height, cid", low, high
+        )
+        return [self._claim(row) for row in rows]
+
+    def words_after(self, number: int, from_height: int, limit: int) -> list[tuple[int, bytes]]:
+        """Signed receipts in the order of their arrival."""
+        rows = self.store.rows(
+            "SELECT number, body FROM words WHERE number > ? AND height >= ? ORDER BY number LIMIT ?",
+            number,
+            from_height,
+            limit,
+        )
+        return [(row["number"], bytes(row["body"])) for row in rows]
+
+    def words_about(self, seller: str, limit: int) -> list[bytes]:
+        """Signed receipts of a seller's contracts, the newest first."""
+        rows = self.store.rows(
+            "SELECT words.body FROM words JOIN claims USING (facts) WHERE claims.seller = ? "
+            "ORDER BY words.height DESC, words.number LIMIT ?",
+            seller,
+            limit,
+        )
+        return [bytes(row["body"]) for row in rows]
+
+    def settlements(self) -> list[Settlement]:
+        """Every settled contract."""
+        return [_settlement(row) for row in self.store.rows("SELECT * FROM claims WHERE state = 'settled'")]
+
+    def settlements_of(self, did: str) -> list[Settlement]:
+        """The settled contracts that a node was a party of, newest first."""
+        rows = self.store.rows(
+            "SELECT * FROM claims WHERE state = 'settled' AND (seller = ? OR buyer = ?) ORDER BY height DESC, cid",
+            did,
+            did,
+        )
+        return [_settlement(row) for row in rows]
+
+    def last_tip(self) -> tuple[int, str] | None:
+        """The tip at which receipts were last checked."""
+        row = self.store.row("SELECT height, hash FROM chain")
+        return (row["height"], row["hash"]) if row else None
+
+    def set_last_tip(self, tx: Tx, height: int, block_hash: str) -> None:
+        """Remember the tip at which receipts were checked."""
+        tx.execute("INSERT OR REPLACE INTO chain VALUES (1, ?, ?)", height, block_hash)
+
+    def _claim(self, row: Row) -> Claim:
+        words = self.store.rows("SELECT signer, body FROM words WHERE facts = ? ORDER BY signer", row["facts"])
+        return Claim(
+            facts=bytes(row["facts"]),
+            cursor=row["cursor"],
+            state=ReceiptState(row["state"]),
+            reason=row["reason"],
+            receipt=opened(words[0]["body"], SettledReceipt, body_bytes_max=RECEIPT_BYTES_MAX)[1],
+            signers=tuple(Did(word["signer"]) for word in words),
+            words=tuple(bytes(word["body"]) for word in words),
+        )
+
+
+def by_seller(settlements: Iterable[Settlement]) -> dict[Did, list[Settlement]]:
+    """Settlements under the seller that they speak of."""
+    found: dict[Did, list[Settlement]] = {}
+    for settlement in settlements:
+        found.setdefault(settlement.seller, []).append(settlement)
+    return found
+
+
+def _settlement(row: Row) -> Settlement:
+    return Settlement(
+        cid=bytes(row["cid"]),
+        buyer=Did(row["buyer"]),
+        seller=Did(row["seller"]),
+        price_florins=Florins(row["price"]),
+        gross_florins=Florins(row["gross"]),
+        tax_florins=Florins(row["tax"]),
+        height=BlockHeight(row["height"]),
+        outcome=Outcome(row["outcome"]),
+    )

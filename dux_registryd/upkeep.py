@@ -1,0 +1,254 @@
+"""What registryd does by itself: receipts follow the chain, silent nodes turn stale, what was missed is asked for.
+
+Four loops, each of which survives a neighbour's absence: it logs, waits and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from structlog.typing import FilteringBoundLogger
+
+from common.clock import Clock
+from common.contracts.peer_registry import NODES_SYNC, RECEIPTS_SYNC, SYNC_ITEMS_MAX, NodesAsk, ReceiptsAsk, SyncAnswer
+from common.contracts.registry import NodeStatus, RegisterNode
+from common.errors import BadParams, DuxError
+from common.randomness import Randomness
+from common.receipts import Attested, attested
+from common.rpc.table import Ctx
+from common.units import Did
+from dux_registryd.effects import Outside, TipSeen
+from dux_registryd.intake import Intake, Taken
+from dux_registryd.node_methods import NodeMethods
+from dux_registryd.payment_rules import REORG_BLOCKS
+from dux_registryd.rules import status_of
+from dux_registryd.settings import RegistrydSettings
+from dux_registryd.store import Book
+
+CHECKED_AT_ONCE = 500  # claims looked up in one pass; the rest in the next
+PAGES_MAX = 20  # of one peer's answer in one pass: 4,000 items
+START_PAUSE_S = 2.0  # between tries while p2pd or flopd is starting
+
+
+class Checker:
+    """Pending receipts are looked for on the chain whenever it grows; a reorganisation puts settled ones back."""
+
+    def __init__(self, book: Book, outside: Outside, intake: Intake, log: FilteringBoundLogger, check_s: float) -> None:
+        self._book = book
+        self._outside = outside
+        self._intake = intake
+        self._log = log
+        self._check_s = check_s
+        self._new = intake.new_receipts
+
+    async def run(self) -> None:
+        """Check for ever."""
+        while True:
+            try:
+                await self.once(new_words=self._new.is_set())
+            except DuxError as error:
+                self._log.info("receipts not checked", reason=error.message)
+            await _pause(self._new, self._check_s)
+
+    async def once(self, *, new_words: bool) -> int:
+        """One pass; how many claims were looked at. Nothing to do while the chain stands still and nothing came."""
+        self._new.clear()
+        tip = await self._outside.tip()
+        if tip is None:
+            return 0
+        last = self._book.last_tip()
+        if last == (tip.height, tip.hash) and not new_words:
+            return 0
+        await self._put_back(last)
+        pending = self._book.pending(CHECKED_AT_ONCE)
+        for claim in pending:
+            await self._intake.check(claim.facts)
+        self._remember(tip)
+        return len(pending)
+
+    async def _put_back(self, last: tuple[int, str] | None) -> None:
+        """If the tip we last stood on is no longer on the best chain, settled receipts near it are open again."""
+        if last is None:
+            return
+        self._outside.forget_hashes()
+        if await self._outside.block_hash(last[0]) == last[1]:
+            return
+        with self._book.store.transaction() as tx:
+            opened = self._book.reopen_from(tx, last[0] - REORG_BLOCKS)
+        self._log.warning("chain reorganised", below=last[0], receipts_reopened=opened)
+
+    def _remember(self, tip: TipSeen) -> None:
+        with self._book.store.transaction() as tx:
+            self._book.set_last_tip(tx, tip.height, tip.hash)
+            self._book.thin_heartbeats(tx, tip.height)
+
+
+class Monitor:
+    """Marks who falls silent and who comes back, and forgets who stays away."""
+
+    def __init__(
+        self, book: Book, outside: Outside, clock: Clock, log: FilteringBoundLogger, settings: RegistrydSettings
+    ) -> None:
+        self._book = book
+        self._outside = outside
+        self._clock = clock
+        self._log = log
+        self._settings = settings
+        self._known: dict[Did, NodeStatus] | None = None  # None: not looked yet, so nothing has changed
+
+    async def run(self) -> None:
+        """Look once per heartbeat."""
+        while True:
+            try:
+                self.once(await self._outside.own_did())
+            except DuxError as error:
+                self._log.info("nodes not monitored", reason=error.message)
+            await asyncio.sleep(self._settings.heartbeat_s)
+
+    def once(self, own: Did) -> dict[Did, NodeStatus]:
+        """One look; whose status changed since the last one, and to what."""
+        now_ms = self._clock.unix_ms()
+        seen = {
+            node.info.did: status_of(node.heard_ms, now_ms, self._settings.heartbeat_s) for node in self._book.nodes()
+        }
+        before = seen if self._known is None else self._known
+        changed = {did: status for did, status in seen.items() if before.get(did) is not status}
+        for did, status in changed.items():
+            self._log.info("node changed", did=did, status=status.value)
+        self._known = seen
+        with self._book.store.transaction() as tx:
+            for did, status in changed.items():
+                tx.emit("NodeChanged", {"node_id": did, "status": status.value})
+            self._book.forget_nodes(tx, own, now_ms - int(self._settings.forget_after_s * 1000))
+        return changed
+
+
+class Sync:
+    """Asks one connected node at a time for descriptions and receipts that gossip did not bring here."""
+
+    def __init__(
+        self,
+        book: Book,
+        outside: Outside,
+        intake: Intake,
+        *,
+        random: Randomness,
+        log: FilteringBoundLogger,
+        sync_s: float,
+    ) -> None:
+        self._book = book
+        self._outside = outside
+        self._intake = intake
+        self._random = random
+        self._log = log
+        self._sync_s = sync_s
+
+    async def run(self) -> None:
+        """Ask for ever; at the start often, until somebody has answered."""
+        while True:
+            asked = await self._try()
+            await asyncio.sleep(self._sync_s if asked else min(START_PAUSE_S, self._sync_s))
+
+    async def _try(self) -> bool:
+        try:
+            peers = self._random.sample(sorted(await self._outside.connected()), 1)
+            for peer in peers:
+                await self.once(peer)
+        except DuxError as error:
+            self._log.info("nothing synchronised", reason=error.message)
+            return False
+        return bool(peers)
+
+    async def once(self, peer: Did) -> int:
+        """Ask one node for all that is new there since we last asked it; how many things were new here."""
+
+        async def nodes(after: int) -> SyncAnswer:
+            return await self._outside.ask(peer, NODES_SYNC, NodesAsk(after=after, limit=SYNC_ITEMS_MAX))
+
+        async def receipts(after: int) -> SyncAnswer:
+            ask = ReceiptsAsk(after=after, from_height=0, limit=SYNC_ITEMS_MAX)
+            return await self._outside.ask(peer, RECEIPTS_SYNC, ask)
+
+        async def take_receipt(envelope: Attested) -> Taken:
+            return await self._intake.receipt(envelope, tell=False)
+
+        new = await self._follow(f"nodes/{peer}", nodes, self._intake.node)
+        new_receipts = await self._follow(f"receipts/{peer}", receipts, take_receipt)
+        return new + new_receipts
+
+    async def _follow(
+        self,
+        place: str,
+        ask: Callable[[int], Awaitable[SyncAnswer]],
+        take: Callable[[Attested], Awaitable[Taken]],
+    ) -> int:
+        new = 0
+        for _ in range(PAGES_MAX):
+            after = self._book.place(place)
+            answer = await ask(after)
+            for item in answer.items:
+                new += (await _take(item, take)) == "accept"
+            if answer.next_after <= after:
+                break
+            with self._book.store.transaction() as tx:
+                self._book.set_place(tx, place, answer.next_after)
+        return new
+
+
+class Announcer:
+    """Registers a node whose settings name a wallet, and offers its description again and again."""
+
+    def __init__(
+        self, methods: NodeMethods, book: Book, outside: Outside, log: FilteringBoundLogger, settings: RegistrydSettings
+    ) -> None:
+        self._methods = methods
+        self._book = book
+        self._outside = outside
+        self._log = log
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Announce at the start and on a timer."""
+        while True:
+            try:
+                await self.once()
+            except DuxError as error:
+                self._log.info("node not announced", reason=error.message)
+                await asyncio.sleep(START_PAUSE_S)
+            else:
+                await asyncio.sleep(self._settings.announce_s)
+
+    async def once(self) -> None:
+        """Register at the first start, if the settings say where to be paid; later offer again what is held."""
+        own = await self._outside.own_did()
+        if self._book.node(own) is not None:
+            self._methods.announce_again(own)
+        elif self._settings.wallet_address:
+            wish = RegisterNode(
+                request_id=f"first-start/{own}",
+                wallet_address=self._settings.wallet_address,
+                region=self._settings.region,
+                capabilities=self._settings.capabilities,
+            )
+            await self._methods.register(wish, _own_wish(wish.request_id))
+
+
+def _own_wish(request_id: str) -> Ctx:
+    """The daemon calls its own method, as if from outside."""
+    return Ctx(caller="registryd", call_id=request_id, deadline=0.0, method="node.register", request_id=request_id)
+
+
+async def _take(item: bytes, take: Callable[[Attested], Awaitable[Taken]]) -> str:
+    try:
+        return (await take(attested(item))).word
+    except BadParams:
+        return "reject"
+
+
+async def _pause(wake: asyncio.Event, pause_s: float) -> None:
+    try:
+        async with asyncio.timeout(pause_s):
+            await wake.wait()
+    except TimeoutError:
+        return

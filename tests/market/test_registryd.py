@@ -1,0 +1,459 @@
+"""registryd whole, on a small network at the contract: real daemons, real signatures, no wire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.codec import canonical
+from common.contracts import registry
+from common.contracts.base import GOSSIP_HANDLE, EventsSince, GossipIn
+from common.contracts.peer_registry import TOPIC_HEARTBEAT, TOPIC_NODE, TOPIC_RECEIPT
+from common.contracts.registry import (
+    AskOpinion,
+    BadNode,
+    BadReceipt,
+    ContractName,
+    Deregister,
+    EvidenceWindow,
+    ListNodes,
+    NodeName,
+    NodeStatus,
+    NoTip,
+    NotOwnNode,
+    NotRegistered,
+    ReceiptsSince,
+    ReceiptState,
+    RegisterNode,
+    SubmitReceipt,
+    UpdateHealth,
+)
+from common.errors import BadParams, NotFound, NotPermitted
+from common.identity.purposes import Purpose
+from common.receipts import Heartbeat, NodeInfo, SettledReceipt, attested, body_of
+from common.rpc.client import LocalClient
+from common.rpc.method import Empty
+from common.units import BlockHeight, Hash32
+from dux_registryd.daemon import RegistryDaemon
+from tests.market.fakes import FakeNet, FakeNode, attest, did_number, running, until
+from tests.market.makers import heartbeat, lost, node, receipt
+
+WALLET = "mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef"
+QUICK: dict[str, Any] = {"heartbeat_s": 0.1, "check_s": 0.03, "sync_s": 0.05, "announce_s": 60.0}
+TXID = "cd" * 32
+TAX = 50_000_000
+
+
+def register(request_id: str = "r", **changes: Any) -> RegisterNode:
+    """The specification's machine."""
+    fields: dict[str, Any] = {
+        "wallet_address": WALLET,
+        "ip_address": "192.168.1.100",
+        "hostname": "my-node",
+        "os_version": "22.04",
+        "duxos_version": "1.0.0",
+        "cpu_cores": 8,
+        "memory_mb": 16_384,
+        "storage_gb": 500,
+        "gpu_enabled": True,
+        "gpu_model": "NVIDIA RTX 3080",
+        "region": "eu",
+    }
+    return RegisterNode(request_id=request_id, **fields | changes)
+
+
+def paid(buyer: int, seller: int, signer: int, **changes: Any) -> bytes:
+    """A signed receipt of a release of 10 FLOP between two nodes of the fake network."""
+    made = receipt(buyer=did_number(buyer), seller=did_number(seller), signer=did_number(signer), **changes)
+    return canonical(attest(signer, Purpose.SETTLED_RECEIPT, made))
+
+
+def taken_back(buyer: int, seller: int, signer: int, **changes: Any) -> bytes:
+    """A signed receipt of an award of everything to the buyer."""
+    made = lost(buyer=did_number(buyer), seller=did_number(seller), signer=did_number(signer), **changes)
+    return canonical(attest(signer, Purpose.SETTLED_RECEIPT, made))
+
+
+async def submit(client: LocalClient, data: bytes, request_id: str = "s") -> ReceiptState:
+    """Hand a receipt in as taskd does."""
+    taskd = LocalClient(client._table, "taskd")
+    return (await taskd.call(registry.REPUTATION_SUBMIT, SubmitReceipt(request_id=request_id, receipt=data))).state
+
+
+async def score(client: LocalClient, number: int) -> float:
+    """Q of a node as this registry tells it."""
+    return (await client.call(registry.REPUTATION_GET, NodeName(node_id=did_number(number)))).score
+
+
+async def test_a_registered_node_is_known_to_the_others(tmp_path: Path) -> None:
+    """What one node registers, the other lists, with the same figures, active after its first heartbeat."""
+    net = FakeNet()
+    async with (
+        running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one,
+        running(net.node(2), RegistryDaemon, tmp_path, **QUICK) as two,
+    ):
+        view = await one.call(registry.NODE_REGISTER, register())
+        assert (view.node_id, view.own, view.memory_gb, view.gpu_enabled) == (did_number(1), True, 16.0, True)
+        assert view.capabilities == ("api_hosting", "gpu", "task_execution")
+
+        async def seen() -> Any:
+            listed = (await two.call(registry.NODE_LIST, ListNodes(status=NodeStatus.ACTIVE))).nodes
+            return listed[0] if listed else None
+
+        other = await until(seen)
+        assert not other.own
+        assert (other.hostname, other.cpu_cores, other.storage_gb) == ("my-node", 8, 500)
+        assert other.last_heartbeat == "2026-09-21T14:13:20Z"
+        assert other.tier == 1
+        index = await two.call(registry.NODE_CAPABILITIES, Empty())
+        assert index.capabilities["gpu"] == (did_number(1),)
+        assert ("registered", did_number(1)) in net.dht
+        assert ("capability", "gpu") in net.dht
+
+
+async def test_a_late_node_learns_by_asking(tmp_path: Path) -> None:
+    """A node that was away when it was told learns of nodes and receipts from a peer."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        await one.call(registry.NODE_REGISTER, register())
+        net.chain.settle(TXID, 100, TAX)
+        net.chain.height = 110
+        assert await submit(one, paid(5, 1, 1)) is ReceiptState.SETTLED
+        async with running(net.node(2), RegistryDaemon, tmp_path, **QUICK) as two:
+            await until(lambda: _known(two, 1))
+            await until(lambda: _scored(two, 1, 0.9))
+
+
+async def _known(client: LocalClient, number: int) -> bool:
+    try:
+        await client.call(registry.NODE_SHOW, NodeName(node_id=did_number(number)))
+    except NotFound:
+        return False
+    return True
+
+
+async def _scored(client: LocalClient, number: int, least: float) -> bool:
+    return await score(client, number) >= least
+
+
+async def test_an_unknown_node_is_found_in_the_dht(tmp_path: Path) -> None:
+    """`show` of a node that nobody told us of finds its record; one that is nowhere is not found."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        await one.call(registry.NODE_REGISTER, register())
+        await until(lambda: net.dht.get(("registered", did_number(1))))
+    async with running(net.node(2), RegistryDaemon, tmp_path, **QUICK) as two:
+        assert (await two.call(registry.NODE_SHOW, NodeName(node_id=did_number(1)))).hostname == "my-node"
+        with pytest.raises(NotFound):
+            await two.call(registry.NODE_SHOW, NodeName(node_id=did_number(3)))
+
+
+async def test_nobody_registers_another(tmp_path: Path) -> None:
+    """Another's name, a 0x address and a foreign coin's address are refused, each saying what to do."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        with pytest.raises(NotOwnNode):
+            await one.call(registry.NODE_REGISTER, register(node_id=did_number(2)))
+        with pytest.raises(BadNode, match="Flopcoin address"):
+            await one.call(registry.NODE_REGISTER, register(wallet_address="0x" + "1" * 40))
+        with pytest.raises(BadNode, match="another network"):
+            await one.call(registry.NODE_REGISTER, register(wallet_address="1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2"))
+        with pytest.raises(BadNode, match="IP address"):
+            await one.call(registry.NODE_REGISTER, register(ip_address="here"))
+        with pytest.raises(NotRegistered):
+            await one.call(registry.NODE_SELF, Empty())
+        with pytest.raises(NotPermitted):
+            await LocalClient(one._table, "taskd").call(registry.NODE_REGISTER, register())
+
+
+async def test_the_same_request_registers_once(tmp_path: Path) -> None:
+    """Repeating a register with its request_id gives the first answer and announces nothing new."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        first = await one.call(registry.NODE_REGISTER, register())
+        held = one_signed(net.node(1))
+        assert await one.call(registry.NODE_REGISTER, register()) == first
+        assert one_signed(net.node(1)) == held
+        again = await one.call(registry.NODE_REGISTER, register("r2", cpu_cores=4, gpu_enabled=False, gpu_model=""))
+        assert (again.cpu_cores, again.gpu_enabled) == (4, False)
+        await until(lambda: not net.dht.get(("capability", "gpu")))
+
+
+def one_signed(node_: FakeNode) -> Any:
+    """The node's own description as signed."""
+    store = node_.daemons["registryd"].parts.table.store
+    assert store is not None
+    row = store.row("SELECT body FROM nodes WHERE did = ?", node_.did)
+    return bytes(row["body"]) if row else None
+
+
+async def test_health_is_told_in_a_heartbeat(tmp_path: Path) -> None:
+    """update-health reaches the other node; without a chain there is no block to name, so it waits."""
+    net = FakeNet()
+    calm = QUICK | {"heartbeat_s": 60.0}
+    async with (
+        running(net.node(1), RegistryDaemon, tmp_path, **calm) as one,
+        running(net.node(2), RegistryDaemon, tmp_path, **calm) as two,
+    ):
+        health = UpdateHealth(request_id="h", load_average=0.5, memory_usage=65.5, disk_usage=45.2)
+        with pytest.raises(NotRegistered):
+            await one.call(registry.NODE_UPDATE_HEALTH, health)
+        await one.call(registry.NODE_REGISTER, register())
+        await until(lambda: _known(two, 1))
+        await until(lambda: (TOPIC_HEARTBEAT.name, did_number(2), "accept") in net.gossip)
+        await one.call(registry.NODE_UPDATE_HEALTH, health)
+        view = await two.call(registry.NODE_SHOW, NodeName(node_id=did_number(1)))
+        assert (view.load_average[0], view.memory_usage, view.disk_usage) == (0.5, 65.5, 45.2)
+        net.chain.up = False
+        with pytest.raises(NoTip):
+            await one.call(registry.NODE_UPDATE_HEALTH, UpdateHealth(request_id="h2", load_average=9.0))
+        with pytest.raises(BadParams):
+            await one.call(registry.NODE_UPDATE_HEALTH, UpdateHealth(request_id="h3", memory_usage=101.0))
+
+
+async def test_a_deregistered_node_leaves_and_does_not_come_back(tmp_path: Path) -> None:
+    """It is gone here and there; its older description, told again by anybody, is ignored."""
+    net = FakeNet()
+    async with (
+        running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one,
+        running(net.node(2), RegistryDaemon, tmp_path, **QUICK) as two,
+    ):
+        await one.call(registry.NODE_REGISTER, register())
+        await until(lambda: _known(two, 1))
+        old = one_signed(net.node(1))
+        await one.call(registry.NODE_DEREGISTER, Deregister(request_id="d"))
+        assert (await one.call(registry.NODE_LIST, ListNodes())).total == 0
+        await until(lambda: _unknown(two, 1))
+        assert await gossip(net.node(2), TOPIC_NODE.name, old) == "ignore"
+        assert not await _known(two, 1)
+        with pytest.raises(NotRegistered):
+            await one.call(registry.NODE_DEREGISTER, Deregister(request_id="d2"))
+
+
+async def _unknown(client: LocalClient, number: int) -> bool:
+    return not await _known(client, number)
+
+
+async def gossip(target: FakeNode, topic: str, payload: bytes) -> str:
+    """What a node answers to a gossip message."""
+    message = GossipIn(topic=topic, payload=payload, sender=did_number(30), key_seq=0, seq_ms=0)
+    return (await target.client("registryd", "p2pd").call(GOSSIP_HANDLE, message)).verdict
+
+
+async def test_silence_is_noticed_and_told(tmp_path: Path) -> None:
+    """A node that stops beating turns stale and then offline; whoever reads the events is told."""
+    net = FakeNet()
+    async with running(net.node(2), RegistryDaemon, tmp_path, **QUICK) as two:
+        async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+            await one.call(registry.NODE_REGISTER, register())
+            await until(lambda: _told(two, "active"))
+        net.clock.advance(1)
+        await until(lambda: _told(two, "stale"))
+        assert await _status(two, NodeStatus.STALE)
+        net.clock.advance(3_600)
+        await until(lambda: _told(two, "offline"))
+        assert await _status(two, NodeStatus.OFFLINE)
+
+
+async def _told(client: LocalClient, status: str) -> bool:
+    page = await client.call(registry.REGISTRY_EVENTS, EventsSince())
+    return bool(page.events) and page.events[-1].body == {"node_id": did_number(1), "status": status}
+
+
+async def _status(client: LocalClient, status: NodeStatus) -> bool:
+    return (await client.call(registry.NODE_LIST, ListNodes(status=status))).total == 1
+
+
+async def test_a_paid_job_moves_a_reputation_once_the_chain_shows_it(tmp_path: Path) -> None:
+    """Pending while unseen or shallow, settled when two blocks deep (demo), 0.5 to 0.9; told to the other node."""
+    net = FakeNet()
+    async with (
+        running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one,
+        running(net.node(2), RegistryDaemon, tmp_path, **QUICK) as two,
+    ):
+        assert await submit(one, paid(5, 1, 1)) is ReceiptState.PENDING
+        assert await score(one, 1) == 0.5
+        net.chain.settle(TXID, 100, TAX)
+        net.chain.height = 101
+        await until(lambda: _scored(one, 1, 0.9))
+        await until(lambda: _scored(two, 1, 0.9))
+        shown = await two.call(registry.RECEIPT_SHOW, ContractName(cid=Hash32(receipt().cid)))
+        assert (shown.state, shown.signed_by) == (ReceiptState.SETTLED, (did_number(1),))
+        reputation = await two.call(registry.REPUTATION_GET, NodeName(node_id=did_number(1)))
+        assert sum(line.good_florins for line in reputation.evidence) == reputation.good_florins == TAX
+        assert reputation.jobs_done == 1
+        since = await one.call(registry.RECEIPTS_SINCE, ReceiptsSince())
+        assert [view.cid for view in since.receipts] == [receipt().cid]
+        again = await one.call(registry.RECEIPTS_SINCE, ReceiptsSince(after_cursor=since.next_cursor))
+        assert again.receipts == ()
+        assert (await one.call(registry.REGISTRY_STATUS, Empty())).receipts == {"settled": 1}
+
+
+@pytest.mark.parametrize("tax", [0, TAX - 1])
+async def test_a_payment_that_skips_the_fund_counts_nothing(tmp_path: Path, tax: int) -> None:
+    """A transaction without the fund's exact part settles no receipt."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, tax)
+    net.chain.height = 101
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        assert await submit(one, paid(5, 1, 1)) is ReceiptState.REFUSED
+        assert await score(one, 1) == 0.5
+
+
+async def test_one_payment_is_not_counted_for_two_contracts(tmp_path: Path) -> None:
+    """A second contract that names a settled contract's transaction is refused."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, TAX)
+    net.chain.height = 101
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        assert await submit(one, paid(5, 1, 1)) is ReceiptState.SETTLED
+        assert await submit(one, paid(4, 3, 3, cid=b"\x02" * 32), "t") is ReceiptState.REFUSED
+        assert await score(one, 3) == 0.5
+
+
+async def test_a_buyer_alone_cannot_slander_but_two_arbiters_can_testify(tmp_path: Path) -> None:
+    """A job taken back lowers the seller only with the seller's own or two arbiters' receipts."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, 0)
+    net.chain.height = 101
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        assert await submit(one, taken_back(5, 3, 5), "a") is ReceiptState.PENDING
+        assert await submit(one, taken_back(5, 3, 7), "b") is ReceiptState.PENDING
+        assert await score(one, 3) == 0.5
+        assert await submit(one, taken_back(5, 3, 8), "c") is ReceiptState.SETTLED
+        assert await score(one, 3) < 0.1
+
+
+async def test_a_reorganisation_takes_a_reputation_back(tmp_path: Path) -> None:
+    """When the payment leaves the chain its receipt is pending again and the score falls; back in, it rises."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, TAX)
+    net.chain.height = 105
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        assert await submit(one, paid(5, 1, 1)) is ReceiptState.SETTLED
+        await until(lambda: _scored(one, 1, 0.9))
+        await until(lambda: _checked_at(net.node(1), 105))
+        net.chain.branch, net.chain.txs = 1, {}
+        net.chain.height = 106
+        await until(lambda: _fallen(one))
+        net.chain.settle(TXID, 100, TAX)
+        net.chain.height = 107
+        await until(lambda: _scored(one, 1, 0.9))
+
+
+async def _fallen(client: LocalClient) -> bool:
+    return await score(client, 1) == 0.5
+
+
+def _checked_at(node_: FakeNode, height: int) -> bool:
+    store = node_.daemons["registryd"].parts.table.store
+    row = store.row("SELECT height FROM chain") if store else None
+    return row is not None and row["height"] == height
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: b"junk", "Attested"),
+        (lambda: paid(5, 1, 2), "signer"),
+        (lambda: canonical(attest(2, Purpose.SETTLED_RECEIPT, plain(1))), "signed by another"),
+        (lambda: canonical(attest(1, Purpose.WORK_RECEIPT, plain(1))), "does not verify"),
+        (lambda: canonical(attest(1, Purpose.SETTLED_RECEIPT, heartbeat())), "SettledReceipt"),
+        (lambda: paid(5, 1, 1, network="00" * 32), "another network"),
+    ],
+)
+async def test_a_wrong_receipt_is_refused_with_the_reason(tmp_path: Path, make: Any, word: str) -> None:
+    """Junk, a stranger's word, a foreign signature, another purpose, another thing, another network."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        with pytest.raises(BadReceipt, match=word):
+            await submit(one, make())
+
+
+def plain(seller: int) -> SettledReceipt:
+    """A receipt between node 5 and a seller, signed (in words) by the seller."""
+    return receipt(buyer=did_number(5), seller=did_number(seller), signer=did_number(seller))
+
+
+async def test_gossip_that_lies_is_rejected(tmp_path: Path) -> None:
+    """Forged or mixed-up descriptions and receipts are rejected; heartbeats of nobody are ignored; none is kept."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        target = net.node(1)
+        good = node(did=did_number(2), wallet_address=WALLET)
+        forged = attest(3, Purpose.REGISTRATION, good)
+        mixed = attest(2, Purpose.HEARTBEAT, good)
+        assert await gossip(target, TOPIC_NODE.name, canonical(forged)) == "reject"
+        assert await gossip(target, TOPIC_NODE.name, canonical(mixed)) == "reject"
+        beat = attest(2, Purpose.HEARTBEAT, heartbeat(did=did_number(2)))
+        assert await gossip(target, TOPIC_HEARTBEAT.name, canonical(beat)) == "ignore"
+        assert await gossip(target, TOPIC_NODE.name, canonical(attest(2, Purpose.REGISTRATION, good))) == "accept"
+        for wrong in (
+            attest(3, Purpose.HEARTBEAT, heartbeat(did=did_number(2))),
+            attest(2, Purpose.REGISTRATION, heartbeat(did=did_number(2))),
+            attest(2, Purpose.HEARTBEAT, good),
+        ):
+            assert await gossip(target, TOPIC_HEARTBEAT.name, canonical(wrong)) == "reject"
+        assert await gossip(target, TOPIC_HEARTBEAT.name, canonical(beat)) == "accept"
+        assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 2)) == "reject"
+        assert (await one.call(registry.NODE_LIST, ListNodes())).total == 1
+
+
+async def test_evidence_is_what_was_witnessed(tmp_path: Path) -> None:
+    """The window holds signed heartbeats on our chain, settled receipts and the nodes' descriptions."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, TAX)
+    net.chain.height = 101
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        airdropd = LocalClient(one._table, "airdropd")
+        target, good = net.node(1), node(did=did_number(2), wallet_address=WALLET)
+        await until(lambda: _checked_at(target, 101))
+        await gossip(target, TOPIC_NODE.name, canonical(attest(2, Purpose.REGISTRATION, good)))
+        for block_hash, verdict in (("ee" * 32, "accept"), (net.chain.hash_at(101), "accept")):
+            beat = heartbeat(
+                did=did_number(2), height=BlockHeight(101), block_hash=block_hash, at_ms=net.clock.unix_ms()
+            )
+            assert await gossip(target, TOPIC_HEARTBEAT.name, canonical(attest(2, Purpose.HEARTBEAT, beat))) == verdict
+            net.clock.advance(1)
+        await submit(one, paid(5, 2, 2))
+        found = await airdropd.call(registry.EVIDENCE_WINDOW, EvidenceWindow(from_height=50, to_height=101))
+        beats = [body_of(attested(data), Heartbeat, 512) for data in found.heartbeats]
+        assert [(beat.did, beat.block_hash) for beat in beats] == [(did_number(2), net.chain.hash_at(101))]
+        assert [body_of(attested(data), NodeInfo, 2048).did for data in found.nodes] == [did_number(2)]
+        assert [body_of(attested(data), SettledReceipt, 1024).txid for data in found.receipts] == [TXID]
+        nothing = await airdropd.call(registry.EVIDENCE_WINDOW, EvidenceWindow(from_height=102, to_height=200))
+        assert (nothing.heartbeats, nothing.receipts, nothing.nodes) == ((), (), ())
+
+
+async def test_another_nodes_opinion_comes_with_its_evidence(tmp_path: Path) -> None:
+    """The score told there, and its receipts taken and checked here."""
+    net = FakeNet()
+    quiet = QUICK | {"sync_s": 60.0}
+    net.chain.settle(TXID, 100, TAX)
+    net.chain.height = 101
+    async with running(net.node(2), RegistryDaemon, tmp_path, **quiet) as two:
+        await submit(two, paid(5, 3, 3))
+        async with running(net.node(1), RegistryDaemon, tmp_path, **quiet) as one:
+            told = await one.call(registry.REPUTATION_OPINION, AskOpinion(of=did_number(3), peer=did_number(2)))
+            assert (told.score, told.receipts) == (0.916666, 1)
+            await until(lambda: _scored(one, 3, 0.9))
+
+
+async def test_a_node_with_a_wallet_in_its_settings_registers_itself(tmp_path: Path) -> None:
+    """No set-up: at its first start it is registered with what the machine has; deregistered it stays so."""
+    net = FakeNet()
+    settings = QUICK | {"wallet_address": WALLET, "region": "eu"}
+    async with running(net.node(1), RegistryDaemon, tmp_path, **settings) as one:
+        view = await until(lambda: _self(one))
+        assert (view.region, view.wallet_address, view.ip_address) == ("eu", WALLET, "127.1.1.1")
+        assert view.cpu_cores >= 1
+        assert view.memory_gb > 0
+
+
+async def _self(client: LocalClient) -> Any:
+    try:
+        return await client.call(registry.NODE_SELF, Empty())
+    except NotRegistered:
+        return None

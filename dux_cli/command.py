@@ -71,10 +71,14 @@ class Session:
             try:
                 return await work
             finally:
-                for client in self._clients.values():
-                    await client.close()
+                await self.close()
 
         return asyncio.run(closing())
+
+    async def close(self) -> None:
+        """Close the clients."""
+        for client in self._clients.values():
+            await client.close()
 
     def ask(self, method: Method[P, R], params: P, *, deadline_s: float = 30.0) -> R:
         """One call, from a command that is not asynchronous."""

@@ -69,6 +69,10 @@ class Node:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._clients: dict[str, HttpClient] = {}
 
+    def run_instead(self, daemon: str, module: str) -> None:
+        """From its next start on, this daemon is that module."""
+        self._modules[daemon] = module
+
     async def __aenter__(self) -> Self:
         """Start every daemon and wait until all are ready."""
         try:

@@ -1,0 +1,238 @@
+"""The demo's stage: a coin chain and six nodes on loopback, made from nothing in one folder.
+
+    buyer, seller                  one process per daemon, as a real node runs
+    worker, arbiter-1 … -3         one process per node; the arbiters are the fund's custodians, too
+
+Keys first, then the network's profile (which names custodians, arbiters and first coins), then every node's
+configuration. Everything started here is ended here, by its own process id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from common.chain.address import script_to_address
+from common.chain.fund import fund_output_script
+from common.chain.params import family_named
+from common.clock import SystemClock
+from common.contracts.p2p import P2P_INFO
+from common.contracts.wallet import CHAIN_TIP
+from common.errors import DuxError, Unavailable
+from common.keygen import KeysMade, make_keys
+from common.network import (
+    AirdropParameters,
+    Bootstrap,
+    Custodian,
+    FundParameters,
+    KeyFileCosts,
+    NetworkProfile,
+    save_profile,
+)
+from common.node_ports import OUTSIDE_OFFSET, PORT_BASE, PORTS_PER_NODE, outside_address
+from common.randomness import SystemRandomness
+from common.rpc.method import Empty
+from common.units import FLOP, Florins
+from dux_cli.demo.coin_chain import CoinChain
+from dux_cli.demo.pace import Pace
+from dux_cli.node_dir import NodeDir
+from dux_cli.node_files import ChainLogin, write_config
+from dux_cli.supervisor import Node
+
+NAMES = ("buyer", "seller", "worker", "arbiter-1", "arbiter-2", "arbiter-3")
+SPLIT = ("buyer", "seller")  # one process per daemon
+ARBITERS = NAMES[3:]
+FAMILY = {"embedded": "embedded", "litecoind": "litecoin-regtest", "flopcoind": "flopcoin-regtest"}
+COINS_OF_BUYER = 12  # several contracts are funded at once, each from a confirmed coin of its own
+COIN_FLORINS = Florins(25 * FLOP)
+FUND_FLORINS = Florins(9_960_000_000)  # 99.6 FLOP: the first job's half a FLOP brings it over 100
+CHAIN_PORT_OFFSET = 9  # below the first node's ports
+READY_WITHIN_S = 90.0
+
+
+class NoPorts(Unavailable):
+    """No free block of ports was found on loopback between {first} and {last}; end what listens there."""
+
+    code = 1334
+    key = "no-ports"
+
+
+@dataclass
+class Stage:
+    """What the story is played on."""
+
+    folder: Path
+    chain: CoinChain
+    profile: NetworkProfile
+    keys: dict[str, KeysMade]
+    nodes: dict[str, Node]
+    pace: Pace
+    off: set[str] = field(default_factory=set)  # nodes that the story has put to sleep: the pace does not wait for them
+
+    @property
+    def fund_script(self) -> bytes:
+        """The output script of the community fund."""
+        return fund_script_of(self.profile)
+
+    def did(self, name: str) -> str:
+        """A node's DID."""
+        return self.keys[name].did
+
+    def node(self, name: str) -> Node:
+        """A node's processes and clients."""
+        return self.nodes[name]
+
+    def endpoints(self) -> dict[str, str]:
+        """Where each node answers on this machine, for `--keep`."""
+        return {name: str(node.folder.path) for name, node in self.nodes.items()} | {"chain": self.chain.url}
+
+
+@asynccontextmanager
+async def staged(folder: Path, program: str, tell: Callable[[str], None]) -> AsyncIterator[Stage]:
+    """Make the network in `folder`, start it, and end all of it when the block ends.
+
+    Raises:
+        DuxError: a program is missing, a daemon does not start, no ports are free.
+    """
+    base = free_port_base()
+    tell("making keys for six nodes")
+    keys, profile = make_network(folder, program, base)
+    async with AsyncExitStack() as stack:
+        chain = CoinChain(program, folder / "chain", "127.0.0.1", base - CHAIN_PORT_OFFSET)
+        tell(f"starting the coin chain ({program})")
+        stack.push_async_callback(chain.stop)
+        await chain.start(folder / "network.yaml")
+        await chain.endow(first_coins(profile, keys))
+        nodes = make_nodes(folder, profile, base, chain)
+        stage = Stage(folder, chain, profile, keys, nodes, Pace(chain, lambda: awake(stage)))
+        tell("starting six nodes: 18 processes")
+        for node in nodes.values():
+            stack.push_async_callback(node.close)
+        await asyncio.gather(*(node.start() for node in nodes.values()))
+        await asyncio.gather(*(node.wait_ready(deadline_s=READY_WITHIN_S) for node in nodes.values()))
+        tell("the nodes find each other and read the chain")
+        await stage.pace.until("all nodes connected and in step with the chain", lambda: in_step(stage))
+        mining = asyncio.ensure_future(stage.pace.run())
+        stack.callback(mining.cancel)
+        yield stage
+
+
+def awake(stage: Stage) -> list[Node]:
+    """The nodes that the chain's pace waits for."""
+    return [node for name, node in stage.nodes.items() if name not in stage.off]
+
+
+async def in_step(stage: Stage) -> bool:
+    """Does every node know the others and the chain's tip?"""
+    height = await stage.chain.height()
+    others = len(stage.nodes) - 1
+    return all(await asyncio.gather(*(_is_in_step(node, height, others) for node in stage.nodes.values())))
+
+
+async def _is_in_step(node: Node, height: int, others: int) -> bool:
+    try:
+        info = await node.call(P2P_INFO, Empty(), deadline_s=3)
+        tip = await node.call(CHAIN_TIP, Empty(), deadline_s=3)
+    except DuxError:
+        return False
+    return info.sessions >= others and tip.synced and tip.height >= height
+
+
+def make_network(folder: Path, program: str, base: int) -> tuple[dict[str, KeysMade], NetworkProfile]:
+    """Every node's keys, and the profile of their network, written to `folder/network.yaml`."""
+    costs = KeyFileCosts(memory_kib=8192, iterations=1)  # a test network: opening a key file takes milliseconds
+    draft = NetworkProfile(name="demo", chain=FAMILY[program], genesis="00" * 32, heights="demo", key_file_costs=costs)
+    randomness, now = SystemRandomness(), SystemClock().unix_ms()
+    keys = {name: make_keys(folder / name / "data", draft, randomness=randomness, made_ms=now) for name in NAMES}
+    custodians = tuple(Custodian(did=keys[name].did, pubkey=keys[name].fund_pubkey) for name in ARBITERS)
+    profile = msgspec.structs.replace(
+        draft,
+        fund=FundParameters(threshold=2, custodians=custodians),
+        arbiters=tuple(keys[name].did for name in ARBITERS),
+        bootstrap=tuple(
+            Bootstrap(address=f"{outside_address(NAMES.index(name))}:{_outside_port(base, name)}", did=keys[name].did)
+            for name in ARBITERS[:2]
+        ),
+        airdrop=AirdropParameters(evidence_blocks=4),
+    )
+    if program == "embedded":
+        profile = msgspec.structs.replace(profile, premine=tuple(first_coins(profile, keys)))
+    profile = msgspec.structs.replace(profile, genesis=genesis_of(profile))
+    save_profile(profile, folder / "network.yaml")
+    return keys, profile
+
+
+def genesis_of(profile: NetworkProfile) -> str:
+    """The genesis hash of the profile's chain: the family's own, or what the premine gives."""
+    if profile.chain == "embedded":
+        from dux_sim.chain.profile import chain_of, genesis_hash
+
+        return genesis_hash(chain_of(profile))
+    return family_named(profile.chain).genesis
+
+
+def first_coins(profile: NetworkProfile, keys: dict[str, KeysMade]) -> list[tuple[str, Florins]]:
+    """Who has what in the beginning: the buyer's coins, a little for everybody else, and the fund."""
+    buyer = [(keys["buyer"].address, COIN_FLORINS)] * COINS_OF_BUYER
+    others = [(keys[name].address, Florins(5 * FLOP)) for name in NAMES if name != "buyer"]
+    return [*buyer, *others, (fund_address(profile), FUND_FLORINS)]
+
+
+def fund_script_of(profile: NetworkProfile) -> bytes:
+    """The output script of the network's community fund."""
+    pubkeys = tuple(sorted(bytes.fromhex(custodian.pubkey) for custodian in profile.fund.custodians))
+    return fund_output_script(profile.fund.threshold, pubkeys)
+
+
+def fund_address(profile: NetworkProfile) -> str:
+    """The community fund's address."""
+    address = script_to_address(fund_script_of(profile), family_named(profile.chain))
+    if address is None:
+        raise TypeError("a P2SH script always has an address")
+    return address
+
+
+def make_nodes(folder: Path, profile: NetworkProfile, base: int, chain: CoinChain) -> dict[str, Node]:
+    """Every node's configuration, and its supervisor."""
+    login = ChainLogin(url=chain.url, user=chain.user, password_file=chain.password_file)
+    nodes: dict[str, Node] = {}
+    for index, name in enumerate(NAMES):
+        directory = NodeDir(folder / name)
+        write_config(directory, profile, index=index, port_base=base + index * PORTS_PER_NODE, chain=login)
+        nodes[name] = Node(directory, one_process=name not in SPLIT)
+    return nodes
+
+
+def _outside_port(base: int, name: str) -> int:
+    return base + NAMES.index(name) * PORTS_PER_NODE + OUTSIDE_OFFSET
+
+
+def free_port_base() -> int:
+    """A base from which all ports of the six nodes and the chain are free on loopback.
+
+    Raises:
+        NoPorts: none of forty blocks is.
+    """
+    blocks = range(PORT_BASE + 5000, 64_000, 700)
+    for base in blocks:
+        nodes = (base + index * PORTS_PER_NODE for index in range(len(NAMES)))
+        wanted = [port for first in nodes for port in range(first, first + OUTSIDE_OFFSET + 1)]
+        if all(_is_free(port) for port in (base - CHAIN_PORT_OFFSET, *wanted)):
+            return base
+    raise NoPorts(first=blocks[0], last=blocks[-1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -36,6 +36,7 @@ class ChainFamily(msgspec.Struct, frozen=True, kw_only=True):
     cltv_height: int  # CHECKLOCKTIMEVERIFY binds from here on
     replaces: bool  # BIP125 replacement works, so the fee ladder can be climbed
     is_test: bool
+    broadcast_arguments: tuple[bool | int, ...] = ()  # after the transaction: «the fee is meant», as the node says it
 
 
 _TEST_PUBLIC = bytes.fromhex("043587cf")
@@ -54,6 +55,7 @@ FLOPCOIN_MAIN = ChainFamily(
     cltv_height=111_000,
     replaces=True,
     is_test=False,
+    broadcast_arguments=(True,),
 )
 FLOPCOIN_TEST = ChainFamily(
     name="flopcoin-test",
@@ -68,6 +70,7 @@ FLOPCOIN_TEST = ChainFamily(
     cltv_height=0,
     replaces=True,
     is_test=True,
+    broadcast_arguments=(True,),
 )
 FLOPCOIN_REGTEST = ChainFamily(
     name="flopcoin-regtest",
@@ -82,6 +85,7 @@ FLOPCOIN_REGTEST = ChainFamily(
     cltv_height=0,
     replaces=True,
     is_test=True,
+    broadcast_arguments=(True,),
 )
 LITECOIN_REGTEST = ChainFamily(
     name="litecoin-regtest",
@@ -96,6 +100,7 @@ LITECOIN_REGTEST = ChainFamily(
     cltv_height=1351,
     replaces=False,
     is_test=True,
+    broadcast_arguments=(0,),
 )
 EMBEDDED = ChainFamily(
     name="embedded",

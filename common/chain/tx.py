@@ -101,18 +101,26 @@ def parse(raw: bytes) -> Tx:
     if len(raw) > TX_BYTES_READ_MAX:
         raise BadTransaction(reason=f"{len(raw)} bytes, more than a block")
     try:
-        found = CTransaction.deserialize(raw)
-        return Tx(
-            tuple(
-                TxInput(Outpoint(i.prevout.hash[::-1].hex(), i.prevout.n), bytes(i.scriptSig), i.nSequence)
-                for i in found.vin
-            ),
-            tuple(TxOutput(Florins(o.nValue), bytes(o.scriptPubKey)) for o in found.vout),
-            found.nLockTime,
-            found.nVersion,
-        )
+        return from_library(CTransaction.deserialize(raw))
     except (SerializationError, ValueError) as error:
         raise BadTransaction(reason=str(error)) from error
+
+
+def from_library(found: CTransaction) -> Tx:
+    """The transaction in python-bitcoinlib's form, for readers of whole blocks.
+
+    Raises:
+        ValueError: with values no coin has.
+    """
+    return Tx(
+        tuple(
+            TxInput(Outpoint(item.prevout.hash[::-1].hex(), item.prevout.n), bytes(item.scriptSig), item.nSequence)
+            for item in found.vin
+        ),
+        tuple(TxOutput(Florins(item.nValue), bytes(item.scriptPubKey)) for item in found.vout),
+        found.nLockTime,
+        found.nVersion,
+    )
 
 
 def txid(tx: Tx) -> str:

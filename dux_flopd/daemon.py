@@ -1,0 +1,117 @@
+"""flopd's assembly: parts meet here and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.chain.params import family_named
+from common.contracts.wallet import CHAIN_EVENTS
+from common.daemon import DuxOSDaemon
+from common.errors import BadSettings
+from common.keygen import BRANCH_RECEIVE
+from common.node_ports import EGRESS_OFFSET
+from common.parts import Parts
+from common.store import Store
+from dux_flopd.chain_methods import ChainMethods
+from dux_flopd.chain_store import ChainStore
+from dux_flopd.contract_methods import ContractMethods
+from dux_flopd.contract_rules import fund_script_of
+from dux_flopd.effects import Broadcaster
+from dux_flopd.fund_methods import FundMethods
+from dux_flopd.keyring import Keyring
+from dux_flopd.methods import WalletMethods
+from dux_flopd.model import FollowedScript, ScriptKind
+from dux_flopd.node_rpc import CoinNode, Proxy
+from dux_flopd.scanner import Scanner
+from dux_flopd.schema import MIGRATIONS
+from dux_flopd.settings import FlopSettings
+from dux_flopd.store import WalletStore
+from dux_flopd.unlock import environment, open_keys, terminal
+from dux_flopd.view import ChainView
+from dux_flopd.wallet import Wallet
+
+
+class FlopDaemon(DuxOSDaemon[FlopSettings]):
+    """The wallet of one node."""
+
+    name = "flopd"
+    settings_type = FlopSettings
+
+    async def assemble(self, parts: Parts[FlopSettings]) -> None:
+        """Keys, store, view, methods, loops."""
+        settings, network = parts.settings, parts.network
+        family = family_named(network.chain)
+        keyring = self._keyring(parts)
+        store = parts.store(MIGRATIONS)
+        node = CoinNode(settings.node_url, self._login(), family, self._proxy())
+        parts.stack.push_async_callback(node.close)
+        view = ChainView(ChainStore(store))
+        scanner = Scanner(
+            node,
+            view,
+            genesis=network.genesis,
+            from_height=self._scan_from(keyring),
+            poll_ms=settings.poll_ms,
+            log=parts.log,
+        )
+        wallet = Wallet(WalletStore(store), view, keyring, family, settings)
+        self._follow_own(store, wallet)
+        broadcaster = Broadcaster(node, wallet.store, view, scanner, parts.log)
+        WalletMethods(wallet, scanner, network.genesis).serve(parts.table)
+        ChainMethods(view, scanner, node, wallet.store).serve(parts.table)
+        ContractMethods(wallet, scanner, network).serve(parts.table)
+        FundMethods(wallet, network).serve(parts.table)
+        parts.serve_events(CHAIN_EVENTS, store)
+        parts.outbox(store, broadcaster.perform, broadcaster.refused)
+        parts.background("scanner", scanner.run)
+        parts.background("rebroadcast", broadcaster.keep_alive)
+        parts.problems.append(lambda: scanner.problem)
+        parts.gauges["height"] = lambda: float(view.height)
+        parts.gauges["synced"] = lambda: float(scanner.is_synced)
+
+    def _keyring(self, parts: Parts[FlopSettings]) -> Keyring:
+        unlock = Path(parts.settings.unlock_file) if parts.settings.unlock_file else parts.data_dir / "unlock.key"
+        keyring = Keyring(str(unlock))
+        parts.stack.callback(keyring.shut)
+        secrets = open_keys(parts.data_dir / "wallet.key", unlock, environment(), terminal())
+        if secrets is None:
+            parts.problems.append(lambda: "the keys are sealed: no passphrase was given")
+            parts.log.warning("wallet locked")
+        else:
+            keyring.open(secrets)
+        return keyring
+
+    def _scan_from(self, keyring: Keyring) -> int:
+        birth = keyring.birth_height() if keyring.is_open else 0
+        return max(self.settings.scan_from_height, birth)
+
+    def _follow_own(self, store: Store, wallet: Wallet) -> None:
+        """Own scripts and the fund's are followed from the first block read; the first address was told by keygen."""
+        with store.transaction() as tx:
+            wallet.keep_gap(tx, 0)
+            if wallet.keyring.is_open and wallet.store.last_seen(tx, BRANCH_RECEIVE) < 0:
+                wallet.fresh(tx, BRANCH_RECEIVE, "first")
+            if self.network.fund.custodians:
+                item = FollowedScript(fund_script_of(self.network), ScriptKind.FUND, 0, 0, "")
+                wallet.view.follow(tx, item, 0)
+
+    def _login(self) -> tuple[str, str]:
+        """User and password of the coin node; a file with `user:password` (a cookie) needs no `node_user`."""
+        if not self.settings.node_password_file:
+            return self.settings.node_user, ""
+        path = Path(self.settings.node_password_file)
+        try:
+            text = path.read_text().strip()
+        except OSError as error:
+            raise BadSettings(path="node_password_file", detail=f"{path}: {error.strerror}") from error
+        if self.settings.node_user:
+            return self.settings.node_user, text.removeprefix(f"{self.settings.node_user}:")
+        user, _, password = text.partition(":")
+        return user, password
+
+    def _proxy(self) -> Proxy | None:
+        if not self.settings.egress:
+            return None
+        token_file = Path(self.settings.run_dir) / "p2pd" / f"{self.name}.token"
+        port = self.settings.port_base + EGRESS_OFFSET
+        return Proxy(self.settings.host, port, self.name, token_file)

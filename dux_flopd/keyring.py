@@ -1,0 +1,100 @@
+"""Holds the opened keys and signs with them. Nothing else in the project has a coin key in memory.
+
+It signs digests of transactions that its callers in this daemon built, and hands out public keys, scripts and result
+keys. It can be shut: then everything that needs a key is `WalletLocked`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from common.chain.address import pay_to_key
+from common.chain.script import key_sig
+from common.chain.tx import Tx, sighash
+from common.contracts.wallet_errors import WalletLocked
+from common.keygen import BRANCH_CONTRACT, BRANCH_FUND, BRANCH_PAYOUT, WalletSecrets
+from common.keys import CoinNode, SubKey
+from dux_flopd.model import OwnCoin
+
+
+class Keyring:
+    """The wallet's keys, open or shut."""
+
+    def __init__(self, unlock_file: str) -> None:
+        self._unlock_file = unlock_file
+        self._secrets: WalletSecrets | None = None
+        self._branches: dict[int, CoinNode] = {}
+
+    def __repr__(self) -> str:
+        return f"Keyring({'open' if self.is_open else 'shut'})"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can sign."""
+        return self._secrets is not None
+
+    def open(self, secrets: WalletSecrets) -> None:
+        """Hold these keys."""
+        self._secrets = secrets
+        self._branches = {}
+
+    def shut(self) -> None:
+        """Let go of the keys; Python forgets them when it collects them."""
+        self._secrets = None
+        self._branches = {}
+
+    def birth_height(self) -> int:
+        """No own coin lies below this height."""
+        return self._held().birth_height
+
+    def public(self, branch: int, index: int) -> bytes:
+        """A public key."""
+        return self._node(branch, index).public
+
+    def script(self, branch: int, index: int) -> bytes:
+        """The output script that pays an own key."""
+        return pay_to_key(self.public(branch, index))
+
+    def contract_public(self, index: int) -> bytes:
+        """The public key of one lot."""
+        return self.public(BRANCH_CONTRACT, index)
+
+    def payout_script(self, index: int) -> bytes:
+        """Where the owner is paid by the contract with the key of the same number."""
+        return self.script(BRANCH_PAYOUT, index)
+
+    def fund_public(self) -> bytes:
+        """The custodian key."""
+        return self.public(BRANCH_FUND, 0)
+
+    def sign_contract(self, index: int, digest: bytes) -> bytes:
+        """The lot key's signature."""
+        return self._node(BRANCH_CONTRACT, index).sign(digest)
+
+    def sign_fund(self, digest: bytes) -> bytes:
+        """The custodian key's signature."""
+        return self._node(BRANCH_FUND, 0).sign(digest)
+
+    def sign_payment(self, tx: Tx, coins: tuple[OwnCoin, ...]) -> Tx:
+        """The payment with every input signed; `coins` in the order of the inputs."""
+        return tx.signed([self._input(tx, at, owned) for at, owned in enumerate(coins)])
+
+    def result_key(self, seller_nonce: bytes, lot: int) -> bytes:
+        """K of a lot: derived, so that phrase and nonce bring it back (escrow_protocol.md §3)."""
+        message = b"result" + seller_nonce + lot.to_bytes(4, "big")
+        return hmac.new(self._held().sub_key(SubKey.ESCROW_RESULT), message, hashlib.sha256).digest()
+
+    def _input(self, tx: Tx, at: int, owned: OwnCoin) -> bytes:
+        node = self._node(owned.branch, owned.index)
+        return key_sig(node.sign(sighash(tx, at, owned.coin.script)), node.public)
+
+    def _node(self, branch: int, index: int) -> CoinNode:
+        if branch not in self._branches:
+            self._branches[branch] = self._held().account().child(branch)
+        return self._branches[branch].child(index)
+
+    def _held(self) -> WalletSecrets:
+        if self._secrets is None:
+            raise WalletLocked(unlock_file=self._unlock_file)
+        return self._secrets

@@ -1,0 +1,206 @@
+"""The coin node's JSON-RPC, as much of it as every Bitcoin-family node has. The only file that speaks to the node.
+
+Knows no wallet in the node: blocks, waiting transactions, and handing over a transaction are all it asks for. A node
+that is away is `ChainUnavailable`, an answer that refuses is `RpcRefused` with the node's own code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from aiohttp_socks import ProxyConnector, ProxyType
+from python_socks import ProxyError
+
+from common.chain.params import ChainFamily
+from common.contracts.wallet_errors import ChainUnavailable
+
+CALL_DEADLINE_S = 20.0
+WAIT_SPARE_S = 5.0
+ANSWER_BYTES_MAX = 64 * 1024 * 1024  # a 1 MB block in hex with room
+UNAUTHORIZED = 401
+METHOD_NOT_FOUND = -32601
+WRONG_TYPES = (-1, -3, -32602)  # how old nodes refuse an argument of a newer form
+NOT_FOUND = -5
+
+
+class RpcRefused(Exception):
+    """The node answered with an error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """p2pd's egress; `token_file` holds the password and is read for every new session."""
+
+    host: str
+    port: int
+    user: str
+    token_file: Path
+
+
+@dataclass(frozen=True)
+class NodeTip:
+    """Where the node's best chain stands."""
+
+    height: int
+    hash: str
+
+
+class CoinNode:
+    """One coin node."""
+
+    def __init__(self, url: str, login: tuple[str, str], family: ChainFamily, proxy: Proxy | None = None) -> None:
+        self.url = url
+        self._auth = aiohttp.BasicAuth(*login)
+        self._family = family
+        self._proxy = proxy
+        self._ids = itertools.count(1)
+        self._session: aiohttp.ClientSession | None = None
+        self._waits = True  # until it says that it cannot
+        self._verbosity: int | bool = 0
+        self._tip = NodeTip(-1, "")
+
+    async def close(self) -> None:
+        """End the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def call(self, method: str, *params: Any, deadline_s: float = CALL_DEADLINE_S) -> Any:
+        """The node's result.
+
+        Raises:
+            ChainUnavailable: no answer, no connection, or the login is refused.
+            RpcRefused: the node's own error.
+        """
+        body = {"jsonrpc": "1.0", "id": next(self._ids), "method": method, "params": list(params)}
+        try:
+            async with (
+                asyncio.timeout(deadline_s),
+                self._open().post(self.url, data=msgspec.json.encode(body), auth=self._auth) as response,
+            ):
+                status, text = response.status, await _read(response)
+        except ProxyError as error:
+            await self.close()  # the egress may have a new token: a new session reads it
+            raise ChainUnavailable(endpoint=_shown(self.url), detail=_reason(error)) from error
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise ChainUnavailable(endpoint=_shown(self.url), detail=_reason(error)) from error
+        return self._result(status, text)
+
+    async def genesis(self) -> str:
+        """The hash of block 0."""
+        return str(await self.call("getblockhash", 0))
+
+    async def tip(self) -> NodeTip:
+        """The best chain's tip."""
+        best = str(await self.call("getbestblockhash"))
+        if best != self._tip.hash:
+            header = await self.call("getblockheader", best)
+            self._tip = NodeTip(int(header["height"]), best)
+        return self._tip
+
+    async def wait_for_change(self, wait_ms: int) -> None:
+        """Return when a block came, or after `wait_ms`; sleeps where the node cannot wait."""
+        if self._waits:
+            try:
+                await self.call("waitfornewblock", wait_ms, deadline_s=wait_ms / 1000 + WAIT_SPARE_S)
+            except RpcRefused as error:
+                if error.code != METHOD_NOT_FOUND:
+                    raise
+                self._waits = False
+            else:
+                return
+        await asyncio.sleep(wait_ms / 1000)
+
+    async def block_hash(self, height: int) -> str | None:
+        """The hash at a height of the best chain; None above the tip."""
+        try:
+            return str(await self.call("getblockhash", height))
+        except RpcRefused:
+            return None
+
+    async def block(self, block_hash: str) -> bytes:
+        """A block's bytes."""
+        try:
+            return bytes.fromhex(await self.call("getblock", block_hash, self._verbosity))
+        except RpcRefused as error:
+            if error.code not in WRONG_TYPES or self._verbosity is False:
+                raise
+            self._verbosity = False  # nodes before 0.15 know only true and false
+            return bytes.fromhex(await self.call("getblock", block_hash, self._verbosity))
+
+    async def waiting(self) -> list[str]:
+        """The ids of the transactions that wait for a block."""
+        return [str(item) for item in await self.call("getrawmempool")]
+
+    async def waiting_tx(self, txid: str) -> bytes | None:
+        """The bytes of a waiting transaction; None when it is gone by now."""
+        try:
+            return bytes.fromhex(await self.call("getrawtransaction", txid))
+        except RpcRefused:
+            return None
+
+    async def broadcast(self, raw: bytes) -> None:
+        """Hand a transaction over. `RpcRefused` when the node does not take it."""
+        await self.call("sendrawtransaction", raw.hex(), *self._family.broadcast_arguments)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            connector = _connector(self._proxy) if self._proxy else aiohttp.TCPConnector(limit=8)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
+        return self._session
+
+    def _result(self, status: int, text: bytes) -> Any:
+        if status == UNAUTHORIZED:
+            raise ChainUnavailable(endpoint=_shown(self.url), detail="it refuses the login of node_password_file")
+        try:
+            answer = msgspec.json.decode(text)
+            error = answer["error"]
+        except (msgspec.DecodeError, KeyError, TypeError) as problem:
+            detail = f"HTTP {status} without a JSON-RPC answer"
+            raise ChainUnavailable(endpoint=_shown(self.url), detail=detail) from problem
+        if error:
+            raise RpcRefused(int(error.get("code", 0)), str(error.get("message", "")))
+        return answer["result"]
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > ANSWER_BYTES_MAX:
+            raise OSError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _connector(proxy: Proxy) -> ProxyConnector:
+    return ProxyConnector(
+        proxy_type=ProxyType.SOCKS5,
+        host=proxy.host,
+        port=proxy.port,
+        username=proxy.user,
+        password=proxy.token_file.read_text().strip(),
+        rdns=True,
+        limit=8,
+    )
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port}"
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,121 @@
+"""flopd's pure decisions: which coins pay, what a payment costs, whether a limit forbids it, what has become of it.
+
+No time, no chance, no disk, no network: everything comes in as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from common.chain.fees import fee_for, is_dust
+from common.chain.tx import TxOutput, p2pkh_input_bytes
+from common.contracts.wallet_errors import CoinsPending, InsufficientFunds, OverLimit
+from common.units import Florins
+from dux_flopd.model import OwnCoin, Selection, Spent
+from dux_flopd.settings import FlopSettings
+
+INPUTS_MAX = 500  # about 75 kB: relayed, and signed in a moment
+GAP = 20  # own scripts followed beyond the last one used
+CONFIRMATIONS_TO_SPEND = 1  # change outside a block is never built on: its id may still change
+TX_FRAME_BYTES = 14  # version, lock time and both counts at their longest
+INPUT_FRAME_BYTES = 41  # outpoint, length of the script, sequence
+OUTPUT_FRAME_BYTES = 9  # value, length of the script
+CHANGE_SCRIPT = b"\x76\xa9\x14" + b"\0" * 20 + b"\x88\xac"  # stands for the change output when sizes are counted
+
+
+CoinState = Literal["spendable", "locked", "immature", "pending"]
+PaymentState = Literal["waiting", "seen", "confirmed", "conflicted", "refused"]
+
+
+def coin_state(owned: OwnCoin, tip: int, maturity_blocks: int) -> CoinState:
+    """spendable, locked, immature or pending."""
+    height = owned.coin.height
+    if height is None:
+        return "pending"
+    if owned.is_locked:
+        return "locked"
+    ripe = not owned.coin.is_coinbase or tip - height + 1 >= maturity_blocks
+    return "spendable" if ripe else "immature"
+
+
+def select(coins: Sequence[OwnCoin], outputs: tuple[TxOutput, ...], rate: int, tip: int, maturity: int) -> Selection:
+    """The coins that pay `outputs` and the fee: the smallest single one that does, else the fewest, largest first.
+
+    Change that would be dust goes to the fee.
+
+    Raises:
+        InsufficientFunds: all coins together do not suffice.
+        CoinsPending: they will, once a block confirms or ripens them.
+    """
+    free = sorted((c for c in coins if coin_state(c, tip, maturity) == "spendable"), key=_order)
+    need = sum(int(output.value_florins) for output in outputs)
+    single = next((found for c in free if (found := _paid_by((c,), outputs, need, rate))), None)
+    if single is not None:
+        return single
+    largest = list(reversed(free))
+    for count in range(2, min(len(largest), INPUTS_MAX) + 1):
+        found = _paid_by(tuple(largest[:count]), outputs, need, rate)
+        if found is not None:
+            return found
+    raise _shortage(coins, free, need + _fee(max(1, min(len(free), INPUTS_MAX)), outputs, rate))
+
+
+def _order(owned: OwnCoin) -> tuple[int, str, int]:
+    return owned.coin.value, owned.coin.outpoint.txid, owned.coin.outpoint.vout
+
+
+def _fee(inputs: int, outputs: tuple[TxOutput, ...], rate: int) -> int:
+    size = TX_FRAME_BYTES + inputs * (INPUT_FRAME_BYTES + p2pkh_input_bytes())
+    return int(fee_for(size + sum(OUTPUT_FRAME_BYTES + len(output.script) for output in outputs), rate))
+
+
+def _paid_by(coins: tuple[OwnCoin, ...], outputs: tuple[TxOutput, ...], need: int, rate: int) -> Selection | None:
+    have = sum(owned.coin.value for owned in coins)
+    with_change = _fee(len(coins), (*outputs, TxOutput(Florins(0), CHANGE_SCRIPT)), rate)
+    if have - need - with_change > 0 and not is_dust(have - need - with_change):
+        return Selection(coins, with_change, have - need - with_change)
+    if have - need >= _fee(len(coins), outputs, rate):
+        return Selection(coins, have - need, 0)
+    return None
+
+
+def _shortage(coins: Sequence[OwnCoin], free: list[OwnCoin], need: int) -> InsufficientFunds | CoinsPending:
+    have = sum(owned.coin.value for owned in free)
+    everything = sum(owned.coin.value for owned in coins)
+    if everything >= need:
+        return CoinsPending(need_florins=need, have_florins=have, pending_florins=everything - have)
+    return InsufficientFunds(need_florins=need, have_florins=have)
+
+
+def check_limits(settings: FlopSettings, amount: int, spent: Spent) -> None:
+    """Nothing happens when the owner's standing approval covers this payment.
+
+    Raises:
+        OverLimit: naming the limit that it breaks.
+    """
+    limits = (
+        ("per payment", amount, settings.limit_per_payment_florins),
+        ("per day", amount + int(spent.total), settings.limit_per_day_florins),
+        ("per caller and day", amount + int(spent.by_caller), settings.limit_per_caller_florins),
+        ("per counterparty and day", amount + int(spent.to_counterparty), settings.limit_per_counterparty_florins),
+    )
+    for name, would_be, limit in limits:
+        if would_be > int(limit):
+            raise OverLimit(amount_florins=amount, limit=name, limit_florins=int(limit))
+
+
+def payment_state(*, refused: str, height: int | None, waits: bool, conflicted: bool) -> PaymentState:
+    """What became of a payment: confirmed and seen beat everything, for the chain decides."""
+    if height is not None:
+        return "confirmed"
+    if waits:
+        return "seen"
+    if conflicted:
+        return "conflicted"
+    return "refused" if refused else "waiting"
+
+
+def confirmations(height: int | None, tip: int) -> int:
+    """How many blocks confirm what stands at a height; 0 outside a block."""
+    return 0 if height is None else max(0, tip - height + 1)

@@ -1,0 +1,42 @@
+"""flopd's tables, as migrations: what the chain shows, what is ours, what was decided."""
+
+from __future__ import annotations
+
+MIGRATIONS = (
+    """
+    CREATE TABLE blocks (height INTEGER PRIMARY KEY, hash TEXT NOT NULL, time_s INTEGER NOT NULL);
+    CREATE TABLE scripts (
+        script BLOB PRIMARY KEY, kind TEXT NOT NULL, branch INTEGER NOT NULL, number INTEGER NOT NULL,
+        label TEXT NOT NULL, from_height INTEGER NOT NULL, is_read INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX scripts_unread ON scripts (from_height) WHERE is_read = 0;
+    CREATE TABLE coins (
+        txid TEXT NOT NULL, vout INTEGER NOT NULL, script BLOB NOT NULL, value INTEGER NOT NULL, height INTEGER,
+        position INTEGER NOT NULL, is_coinbase INTEGER NOT NULL, PRIMARY KEY (txid, vout)) WITHOUT ROWID;
+    CREATE INDEX coins_by_script ON coins (script);
+    CREATE INDEX coins_by_height ON coins (height);
+    CREATE TABLE spends (
+        txid TEXT NOT NULL, vout INTEGER NOT NULL, spender TEXT NOT NULL, height INTEGER, script_sig BLOB NOT NULL,
+        PRIMARY KEY (txid, vout, spender)) WITHOUT ROWID;
+    CREATE INDEX spends_by_spender ON spends (spender);
+    CREATE INDEX spends_by_height ON spends (height);
+    CREATE TABLE txs (
+        txid TEXT PRIMARY KEY, raw BLOB NOT NULL, skeleton BLOB NOT NULL, height INTEGER, at_ms INTEGER NOT NULL)
+        WITHOUT ROWID;
+    CREATE INDEX txs_by_skeleton ON txs (skeleton);
+    CREATE INDEX txs_by_height ON txs (height);
+    CREATE TABLE payments (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, txid TEXT NOT NULL UNIQUE, raw BLOB NOT NULL, skeleton BLOB NOT NULL,
+        kind TEXT NOT NULL, request_id TEXT NOT NULL, caller TEXT NOT NULL, counterparty TEXT NOT NULL,
+        amount INTEGER NOT NULL, fee INTEGER NOT NULL, contract_id TEXT NOT NULL, at_ms INTEGER NOT NULL,
+        refused TEXT NOT NULL DEFAULT '');
+    CREATE INDEX payments_by_contract ON payments (contract_id);
+    CREATE INDEX payments_by_time ON payments (at_ms);
+    CREATE TABLE binds (
+        txid TEXT NOT NULL, vout INTEGER NOT NULL, payment TEXT NOT NULL, PRIMARY KEY (txid, vout, payment)) WITHOUT
+        ROWID; CREATE INDEX binds_by_payment ON binds (payment); CREATE TABLE contract_keys ( number INTEGER PRIMARY
+        KEY, purpose TEXT NOT NULL, nonce BLOB NOT NULL, cid TEXT NOT NULL DEFAULT '', UNIQUE (purpose, nonce)); CREATE
+        TABLE contracts ( cid TEXT PRIMARY KEY, body BLOB NOT NULL, role TEXT NOT NULL, key_number INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL) WITHOUT ROWID; CREATE TABLE awards ( cid TEXT NOT NULL, txid TEXT NOT NULL, vout INTEGER
+        NOT NULL, template BLOB NOT NULL, PRIMARY KEY (cid, txid, vout)) WITHOUT ROWID;
+    """,
+)

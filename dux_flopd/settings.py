@@ -1,0 +1,25 @@
+"""flopd's settings: `flopd.yaml` over `common.yaml`. Secrets are named by the paths of their files."""
+
+from __future__ import annotations
+
+from common.chain.fees import FEE_RATE_FLORINS_PER_KB
+from common.settings import DaemonSettings
+from common.units import FLOP, Florins
+
+
+class FlopSettings(DaemonSettings, frozen=True, kw_only=True):
+    """What the owner may set."""
+
+    node_url: str = "http://127.0.0.1:32551"  # JSON-RPC of the coin node
+    node_user: str = ""  # login of the coin node, with `node_password_file`
+    node_password_file: str = ""  # holds the password alone, or `user:password`
+    egress: bool = True  # reach the node through p2pd's SOCKS5 egress; false only where no p2pd runs, in tests
+    poll_ms: int = 250  # between looks at the node's tip and waiting transactions
+    unlock_file: str = ""  # opens the sealed keys without a person; empty: `unlock.key` in flopd's data folder
+    scan_from_height: int = 0  # blocks below are never read; raise it on a main chain to the wallet's first block
+    fee_rate_florins_per_kb: int = FEE_RATE_FLORINS_PER_KB
+    # Standing approval for payments that daemons decide (the owner's own `wallet.send` by cli is not limited):
+    limit_per_payment_florins: Florins = Florins(1_000 * FLOP)
+    limit_per_day_florins: Florins = Florins(5_000 * FLOP)
+    limit_per_caller_florins: Florins = Florins(5_000 * FLOP)
+    limit_per_counterparty_florins: Florins = Florins(2_000 * FLOP)

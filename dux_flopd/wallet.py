@@ -1,0 +1,120 @@
+"""Own addresses, coins and payments: what methods put together. One decision per call, in the caller's transaction.
+
+Builds and signs payments from selected coins, judges them before they are stored, and keeps the own scripts followed
+some way beyond the last one used.
+"""
+
+from __future__ import annotations
+
+from common.chain.params import ChainFamily
+from common.chain.tx import Tx as CoinTx
+from common.chain.tx import TxInput, TxOutput, check_size, serialize, txid
+from common.chain.verify import verify_spend
+from common.keygen import BRANCH_CHANGE, BRANCH_PAYOUT, BRANCH_RECEIVE
+from common.store import Tx
+from common.units import Florins
+from dux_flopd.keyring import Keyring
+from dux_flopd.model import FollowedScript, NewPayment, PaymentKind, ScriptKind, Selection
+from dux_flopd.rules import GAP, check_limits, select
+from dux_flopd.settings import FlopSettings
+from dux_flopd.store import WalletStore
+from dux_flopd.view import ChainView
+
+OWNER = "cli"  # the person's own command line: approved by being typed
+OWN_BRANCHES = (BRANCH_RECEIVE, BRANCH_CHANGE, BRANCH_PAYOUT)
+
+
+class Wallet:
+    """What is ours, and how it is paid out."""
+
+    def __init__(
+        self, store: WalletStore, view: ChainView, keyring: Keyring, family: ChainFamily, settings: FlopSettings
+    ) -> None:
+        self.store = store
+        self.view = view
+        self.keyring = keyring
+        self.family = family
+        self.settings = settings
+        view.on_own_coin = self.keep_gap
+
+    def keep_gap(self, tx: Tx, from_height: int) -> None:
+        """Follow own scripts `GAP` beyond the last one handed out or paid, in every branch."""
+        if not self.keyring.is_open:
+            return
+        for branch in OWN_BRANCHES:
+            first, last = self.store.last_followed(tx, branch) + 1, self.store.last_seen(tx, branch) + GAP
+            for index in range(first, last + 1):
+                item = FollowedScript(self.keyring.script(branch, index), ScriptKind.OWN, branch, index, "")
+                self.view.follow(tx, item, from_height, is_read=True)
+
+    def fresh(self, tx: Tx, branch: int, label: str) -> FollowedScript:
+        """The next own script of a branch, handed out once."""
+        index = self.store.last_seen(tx, branch) + 1
+        item = FollowedScript(self.keyring.script(branch, index), ScriptKind.OWN, branch, index, label)
+        self.view.follow(tx, item, self.view.height + 1, is_read=True)
+        self.store.hand_out(tx, item)
+        self.keep_gap(tx, self.view.height + 1)
+        return item
+
+    def pay(
+        self,
+        tx: Tx,
+        output: TxOutput,
+        *,
+        kind: PaymentKind,
+        request_id: str,
+        caller: str,
+        counterparty: str,
+        contract_id: str = "",
+    ) -> NewPayment:
+        """Decide a payment: limits, coins, change, signatures, judgement; stored and bound, not yet broadcast.
+
+        Raises:
+            OverLimit, InsufficientFunds, CoinsPending, WalletLocked: nothing was decided.
+        """
+        amount = int(output.value_florins)
+        if caller != OWNER:
+            check_limits(self.settings, amount, self.store.spent_since(tx, caller, counterparty))
+        chosen = self._select(output)
+        signed = self._signed(tx, chosen, output)
+        payment = NewPayment(
+            txid=txid(signed),
+            raw=serialize(signed),
+            kind=kind,
+            request_id=request_id,
+            caller=caller,
+            counterparty=counterparty,
+            amount=amount,
+            fee=chosen.fee,
+            binds=tuple(owned.coin.outpoint for owned in chosen.coins),
+            contract_id=contract_id,
+        )
+        self.store.add_payment(tx, payment)
+        tx.audit("payment decided", _told(payment))
+        return payment
+
+    def _select(self, output: TxOutput) -> Selection:
+        rate, maturity = self.settings.fee_rate_florins_per_kb, self.family.maturity_blocks
+        return select(self.store.unspent(), (output,), rate, self.view.height, maturity)
+
+    def _signed(self, tx: Tx, chosen: Selection, output: TxOutput) -> CoinTx:
+        outputs = [output]
+        if chosen.change:
+            outputs.append(TxOutput(Florins(chosen.change), self.fresh(tx, BRANCH_CHANGE, "change").script))
+        inputs = tuple(TxInput(owned.coin.outpoint) for owned in chosen.coins)
+        signed = self.keyring.sign_payment(CoinTx(inputs, tuple(outputs)), chosen.coins)
+        check_size(signed)
+        verify_spend(signed, [TxOutput(Florins(owned.coin.value), owned.coin.script) for owned in chosen.coins])
+        return signed
+
+
+def _told(payment: NewPayment) -> dict[str, str | int]:
+    return {
+        "txid": payment.txid,
+        "kind": payment.kind.value,
+        "caller": payment.caller,
+        "counterparty": payment.counterparty,
+        "amount_florins": str(payment.amount),
+        "fee_florins": str(payment.fee),
+        "contract_id": payment.contract_id,
+    }

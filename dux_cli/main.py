@@ -41,7 +41,7 @@ SECTIONS = {
     "Look inside": {
         "why": ("dux_cli.why:why", "why a task, a contract or a node stands where it stands"),
         "rpc": ("dux_cli.raw:rpc", "call any method of any daemon with JSON"),
-        "docs": ("dux_cli.docs:docs", "write the generated pages of the documentation anew"),
+        "docs": ("dux_cli.docs.command:docs", "write the generated pages of the documentation anew"),
     },
 }
 

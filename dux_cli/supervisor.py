@@ -33,6 +33,7 @@ ASK_EVERY_S = 0.05  # between two looks at a daemon that is starting
 LOG_TAIL_LINES = 5  # shown when a daemon does not start
 CHECKOUT = Path(__file__).resolve().parents[1]
 HOST = "host"  # the one process of a node that is not split
+SLOTS = "slots"  # starts native jobs under users of their own; only where root gives every daemon one
 
 
 class NotStarted(Unavailable):
@@ -101,8 +102,10 @@ class Node:
         self._clients.clear()
 
     def process_names(self) -> tuple[str, ...]:
-        """The node's processes: its daemons, or the one that hosts them."""
-        return (HOST,) if self.one_process else DAEMONS
+        """The node's processes: its daemons (and who changes users for taskd), or the one that hosts them."""
+        if self.one_process:
+            return (HOST,)
+        return (SLOTS, *DAEMONS) if self._uids else DAEMONS
 
     def pid(self, daemon: str) -> int | None:
         """The process id of a daemon that was started here and has not ended."""
@@ -118,7 +121,7 @@ class Node:
     async def _launch(self, name: str) -> asyncio.subprocess.Process:
         self.folder.logs.mkdir(exist_ok=True)
         self.folder.run.mkdir(exist_ok=True)
-        user = self._uids.prepare(self.folder, name) if self._uids else None
+        user = self._uids.prepare(self.folder, name) if self._uids and name in DAEMONS else None
         with self.folder.log(name).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *self.command(name),
@@ -138,6 +141,10 @@ class Node:
         """The command line of a process of this node."""
         start = [sys.executable, "-P", "-m"]
         config = ["--config", str(self.folder.config)]
+        if name == SLOTS and self._uids:
+            taskd = self._uids.prepare(self.folder, "taskd")
+            place = ["--socket", str(self.folder.run / "taskd" / "slots.sock"), "--serve-uid", str(taskd)]
+            return [*start, "dux_taskd.sandbox.slot_launcher", *place]
         if name != HOST:
             return [*start, self._modules[name], *config]
         changed = [f"{d}={m}" for d, m in self._modules.items() if m != f"dux_{d}"]
@@ -201,7 +208,7 @@ class Node:
     def _chosen(self, daemons: tuple[str, ...]) -> tuple[str, ...]:
         if self.one_process:
             return (HOST,)
-        return daemons or DAEMONS
+        return daemons or self.process_names()
 
     async def wait_for_exit(self, daemon: str) -> int:
         """The exit code of a daemon, once it has ended (negative: by that signal)."""

@@ -22,6 +22,7 @@ from dux_cli.supervisor import (
     ASK_EVERY_S,
     HOST,
     LOG_TAIL_LINES,
+    SLOTS,
     STOP_WITHIN_S,
     Node,
     NotStarted,
@@ -109,7 +110,7 @@ async def hold_up(node: Node, session: Session) -> None:
     """Keep the node up until SIGINT or SIGTERM; then end its daemons."""
     from dux_cli.keep_running import keep_running
 
-    for name in (HOST, *DAEMONS):
+    for name in (HOST, SLOTS, *DAEMONS):
         await end_recorded(node.folder, name)  # left over from a supervisor that was killed
     node.folder.run.mkdir(exist_ok=True)
     record_pid(node.folder, UP, os.getpid())
@@ -212,4 +213,4 @@ def down(session: Session) -> None:
 async def end_all(folder: NodeDir) -> list[str]:
     """End the supervisor, which ends its daemons, then whatever it left; the names of what ran."""
     ended = [UP] if await end_recorded(folder, UP, within_s=STOP_WITHIN_S * 3) else []
-    return ended + [name for name in (HOST, *DAEMONS) if await end_recorded(folder, name)]
+    return ended + [name for name in (HOST, SLOTS, *DAEMONS) if await end_recorded(folder, name)]

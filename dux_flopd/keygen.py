@@ -90,9 +90,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dux-keygen", description="Makes a node's keys from one recovery phrase.")
     parser.add_argument("command", choices=("make", "restore", "show", "confirm"))
     parser.add_argument("--config", type=Path, default=CONFIG_DEFAULT, help="folder with common.yaml")
-    parser.add_argument(
-        "--ask-passphrase", action="store_true", help="seal with a passphrase, not an unlock file"
-    )
+    parser.add_argument("--ask-passphrase", action="store_true", help="seal with a passphrase, not an unlock file")
     return parser.parse_args(arguments)
 
 

@@ -62,7 +62,7 @@ class CoinNode:
 
     def __init__(self, url: str, login: tuple[str, str], family: ChainFamily, proxy: Proxy | None = None) -> None:
         self.url = url
-        self._auth = aiohttp.BasicAuth(*login)
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(*login)}
         self._family = family
         self._proxy = proxy
         self._ids = itertools.count(1)
@@ -88,7 +88,7 @@ class CoinNode:
         try:
             async with (
                 asyncio.timeout(deadline_s),
-                self._open().post(self.url, data=msgspec.json.encode(body), auth=self._auth) as response,
+                self._open().post(self.url, data=msgspec.json.encode(body), headers=self._headers) as response,
             ):
                 status, text = response.status, await _read(response)
         except ProxyError as error:

@@ -1,0 +1,34 @@
+"""One coin node of each kind for the whole run; every test that asks for `bench` runs on each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.flopd.coin_node import STARTERS, CoinBench, missing
+from tests.flopd.wallets import WalletNode
+
+NODES = [
+    pytest.param("embedded"),
+    pytest.param("litecoind", marks=pytest.mark.coin_node),
+    pytest.param("flopcoind", marks=pytest.mark.coin_node),
+]
+
+
+@pytest.fixture(scope="session", params=NODES)
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoinBench]:
+    """A coin node with a bank."""
+    reason = missing(request.param)
+    if reason:
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        yield stack.enter_context(STARTERS[request.param](tmp_path_factory.mktemp(request.param)))
+
+
+@pytest.fixture
+def wallet(tmp_path: Path, bench: CoinBench) -> WalletNode:
+    """A fresh wallet, not running yet."""
+    return WalletNode(tmp_path, bench)

@@ -214,6 +214,18 @@ class NodeInfo(Canon, frozen=True):
     capabilities: Annotated[tuple[Annotated[str, Meta(max_length=32)], ...], Meta(max_length=32)]
 
 
+def wallet_fault(address: str) -> str | None:
+    """Why this cannot be a wallet address whatever the network, saying what to write instead; or None."""
+    if address.lower().startswith("0x"):
+        return (
+            f"{address[:12]}… is an Ethereum-style address; Dux OS pays in Flopcoin. Write a Flopcoin address "
+            "instead: `duxnet wallet address` makes one"
+        )
+    if not address:
+        return "it has no wallet address: `duxnet wallet address` makes one"
+    return None
+
+
 class ServiceRecord(Canon, frozen=True):
     """A provider's signed offer.
 

@@ -135,7 +135,13 @@ def start_log(command: str, level: str | None, path: Path | None) -> None:
         return
     from common.log import start_logging
 
-    start_logging("cli", (level or "INFO").upper(), path).info("command started", command=command)
+    try:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        log = start_logging("cli", (level or "INFO").upper(), path)
+    except OSError as error:
+        raise click.ClickException(f"cannot log to {path}: {error.strerror}; name a file that you may write") from error
+    log.info("command started", command=command)
 
 
 class LazyGroup(click.Group):
@@ -173,11 +179,11 @@ class DuxGroup(click.Group):
     command_class = DuxCommand
 
 
-def run_main(group: click.Group, arguments: list[str] | None = None) -> int:
+def run_main(group: click.Group, arguments: list[str] | None = None, *, name: str = "duxnet") -> int:
     """Run the command line; the exit code. A mistake in the command line is told in the form that it asked for."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = group.main(args=words, prog_name="duxnet", standalone_mode=False)
+        code = group.main(args=words, prog_name=name, standalone_mode=False)
     except click.Abort:
         note("stopped")
         return 130

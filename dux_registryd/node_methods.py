@@ -30,7 +30,7 @@ from common.contracts.registry import (
 from common.errors import NotFound
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
-from common.receipts import Attested, NodeInfo, attested
+from common.receipts import Attested, NodeInfo, attested, wallet_fault
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx
 from common.store import Tx
@@ -47,7 +47,6 @@ from dux_registryd.rules import (
     meets,
     node_fault,
     status_of,
-    wallet_fault,
 )
 from dux_registryd.scores import Scores
 from dux_registryd.settings import RegistrydSettings

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from common.contracts.registry import ListNodes, NodeStatus
 from common.quality import PPM
-from common.receipts import Heartbeat, NodeInfo
+from common.receipts import Heartbeat, NodeInfo, wallet_fault
 from common.units import Did
 from dux_registryd.model import KnownNode, RatedNode
 
@@ -25,18 +25,6 @@ CAPABILITIES_MAX = 32
 _CAPABILITY = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _PRINTABLE_FIELDS = ("os_version", "duxos_version", "gpu_model", "region")
-
-
-def wallet_fault(address: str) -> str | None:
-    """Why this cannot be a wallet address whatever the network, saying what to write instead; or None."""
-    if address.lower().startswith("0x"):
-        return (
-            f"{address[:12]}… is an Ethereum-style address; Dux OS pays in Flopcoin. Write a Flopcoin address "
-            "instead: `duxnet wallet new-address` makes one"
-        )
-    if not address:
-        return "it has no wallet address: `duxnet wallet new-address` makes one"
-    return None
 
 
 def node_fault(info: NodeInfo, network: str) -> str | None:

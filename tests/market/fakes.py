@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +49,9 @@ from common.units import BlockHeight, Did, Florins, UnixMs
 from dux_registryd.effects import fund_script
 from tests.market.makers import NETWORK
 
-LOG = structlog.get_logger()
+LOG = structlog.wrap_logger(
+    structlog.PrintLogger(sys.__stderr__), wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+)
 FUND_KEYS = tuple(bytes([2 + n % 2]) + bytes([n + 1]) * 32 for n in range(3))
 
 
@@ -298,17 +302,17 @@ async def running(
     made = kind.settings_type_of()(
         network_profile="network.yaml",
         data_dir=str(folder / str(node.number)),
-        run_dir=str(folder / f"run{node.number}"),
         port_base=next(PORTS),
-        **settings,
+        **{"run_dir": str(folder / f"run{node.number}")} | settings,
     )
     daemon = kind(
         made,
         profile or network(),
+        log=LOG,
         clock=node.net.clock,
         randomness=SeededRandomness(node.number),
         neighbours=node.neighbours(kind.name),
-        store_in_memory="data_dir" not in settings,
+        store_in_memory=True,
     )
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:

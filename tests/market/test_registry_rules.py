@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.contracts.registry import ListNodes, NodeStatus
+from common.receipts import wallet_fault
 from dux_registryd.model import KnownNode, Presence, RatedNode
 from dux_registryd.reputation_rules import score_of
 from dux_registryd.rules import (
@@ -20,7 +21,6 @@ from dux_registryd.rules import (
     newer_node,
     node_fault,
     status_of,
-    wallet_fault,
 )
 from tests.market.makers import BUYER, NETWORK, NOW_MS, SELLER, changed, heartbeat, node
 
@@ -58,7 +58,7 @@ def test_a_node_is_taken_or_told_why_not(changes: dict[str, Any], word: str | No
 
 def test_an_ethereum_address_is_answered_with_what_to_write_instead() -> None:
     """The command lines of the specification print 0x addresses: the error teaches the right one."""
-    assert "duxnet wallet new-address" in (wallet_fault("0x1234567890abcdef1234567890abcdef12345678") or "")
+    assert "duxnet wallet address" in (wallet_fault("0x1234567890abcdef1234567890abcdef12345678") or "")
     assert wallet_fault("mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef") is None
 
 

@@ -55,9 +55,10 @@ ANY_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Net:
+class Overlay:
     """The overlay, put together."""
 
+    keeper: Keeper
     transport: BaseTransport
     directory: Directory
     peers: PeerBook
@@ -73,6 +74,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
 
     name = "p2pd"
     settings_type = P2pdSettings
+    net: Overlay
 
     async def assemble(self, parts: Parts[P2pdSettings]) -> None:
         """Identity first, then the overlay, then what the other daemons see of it."""
@@ -85,7 +87,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             inception_bits=parts.network.inception_bits,
         )
         nodes = NodeTable(store)
-        net = await self._overlay(parts, keeper, nodes, RecordTable(store))
+        self.net = net = await self._overlay(parts, keeper, nodes, RecordTable(store))
         blobs = BlobStore(
             parts.data_dir / "blobs",
             BlobTable(store),
@@ -104,7 +106,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
 
     async def _overlay(
         self, parts: Parts[P2pdSettings], keeper: Keeper, nodes: NodeTable, records: RecordTable
-    ) -> _Net:
+    ) -> Overlay:
         clock, log, settings = parts.clock, parts.log, parts.settings
         directory = self._directory(parts, keeper, nodes)
         transport = await parts.stack.enter_async_context(self.make_transport(parts, keeper, directory))
@@ -137,7 +139,8 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             log=log,
             bits=_on_main(parts, settings.stamp_bits, STAMP_BITS),
         )
-        return _Net(
+        return Overlay(
+            keeper=keeper,
             transport=transport,
             directory=directory,
             peers=peers,
@@ -181,7 +184,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             found[family] = client
         return found
 
-    def _answer_peers(self, net: _Net, swap: BlobSwap) -> None:
+    def _answer_peers(self, net: Overlay, swap: BlobSwap) -> None:
         """What p2pd itself answers to other nodes."""
         router, dht = net.router, net.dht
         router.answer(DHT_FIND, dht.on_find)
@@ -193,7 +196,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         router.answer(BLOB_KEEP, swap.on_keep)
         router.answer_stream(BLOB_CHUNKS_STREAM, swap.serve_chunks)
 
-    async def _listen_outside(self, parts: Parts[P2pdSettings], keeper: Keeper, net: _Net) -> None:
+    async def _listen_outside(self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay) -> None:
         try:
             host, port = await net.transport.serve(net.peers.on_session, net.router.handle)
         except OSError as error:
@@ -220,11 +223,15 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             idle_s=parts.settings.egress_idle_s,
             log=parts.log,
         )
-        await egress.start(parts.settings.host, parts.settings.port_base + EGRESS_OFFSET)
+        port = parts.settings.port_base + EGRESS_OFFSET
+        try:
+            await egress.start(parts.settings.host, port)
+        except OSError as error:
+            raise BadSettings(path="port_base", detail=f"cannot listen on {port}: {error.strerror}") from error
         parts.stack.push_async_callback(egress.stop)
         return egress
 
-    def _upkeep(self, parts: Parts[P2pdSettings], keeper: Keeper, net: _Net, nodes: NodeTable) -> Upkeep:
+    def _upkeep(self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, nodes: NodeTable) -> Upkeep:
         upkeep = Upkeep(
             net.peers,
             net.dht,
@@ -245,7 +252,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         self,
         parts: Parts[P2pdSettings],
         keeper: Keeper,
-        net: _Net,
+        net: Overlay,
         upkeep: Upkeep,
         blobs: BlobStore,
         swap: BlobSwap,

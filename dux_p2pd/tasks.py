@@ -32,12 +32,12 @@ class Tasks:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._ended = True
         for task in self._tasks:
             task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        await self._group.__aexit__(None, None, None)  # the block's own error goes on as it is, in no group
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[None] | None:
         """Run it; None when it is dropped: too many run already (that is logged), or the block has ended."""

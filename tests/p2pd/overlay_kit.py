@@ -62,16 +62,22 @@ class Owner:
         return Verdict(verdict=self.verdict)  # type: ignore[arg-type]
 
 
+GIVEN: set[int] = set()
+
+
 def free_base() -> int:
-    """A port base with free ports on this machine."""
+    """A port base with free ports on this machine, given once."""
     for _ in range(200):
         base = 20_000 + 20 * SystemRandomness().below(600)
+        if base in GIVEN:
+            continue
         with socket.socket() as one, socket.socket() as two:
             try:
                 one.bind(("127.0.0.1", base))
                 two.bind(("127.0.0.1", base + 8))
             except OSError:
                 continue
+            GIVEN.add(base)
             return base
     raise AssertionError("no free ports")
 
@@ -124,6 +130,14 @@ class Node:
             self.daemon.stopping.set()
             await self._task
             self._task = None
+
+    def freeze(self) -> None:
+        """Vanish without closing a socket: nothing is read, answered or accepted any more."""
+        transport = self.daemon.net.transport
+        transport._server.close()  # type: ignore[attr-defined]
+        for line in list(transport.lines):  # type: ignore[attr-defined]
+            line.data_received = lambda _data: None
+            line.send = lambda _data: None
 
     def as_caller(self, caller: str) -> LocalClient:
         """Calls this p2pd's methods as a daemon of its node would."""

@@ -2,13 +2,319 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
+import pytest
+
+from common.codec import canonical
 from common.contracts import p2p
-from tests.p2pd.overlay_kit import network
+from common.contracts.p2p_errors import (
+    NoPeerMethod,
+    NotYourPurpose,
+    NotYourTopic,
+    PeerAnswered,
+    PeerBusy,
+    PeerUnknown,
+    RecordRefused,
+)
+from common.contracts.peer_p2p import DHT_FIND, DHT_STORE, GOSSIP_SEND, FindNode, Gossip, Store
+from common.errors import DuxError, NotPermitted
+from common.identity.keys import SigningKey, is_signed
+from common.identity.log import encode_log
+from common.identity.purposes import Purpose
+from common.identity.signed import Signed
+from common.rpc.method import Empty
+from common.units import Did
+from dux_p2pd.records import GossipBody, RecordBody, record_key, sign_gossip, sign_record, split_gossip
+from tests.p2pd.overlay_kit import Node, all_connected, network, wait_until
+
+NOBODY = Did("did:dux:" + "a" * 52)
 
 
 async def test_nodes_that_know_one_bootstrap_node_find_all_others() -> None:
     """Discovery: who reaches one node of the network reaches all of it."""
     async with network(4) as nodes:
         for node in nodes:
-            peers = await node.as_caller("cli").call(p2p.P2P_PEERS, p2p.Empty())
+            peers = await node.as_caller("cli").call(p2p.P2P_PEERS, Empty())
             assert {view.did for view in peers.peers} == {other.did for other in nodes} - {node.did}
+
+
+async def test_a_node_finds_the_network_again_without_its_bootstrap_node() -> None:
+    """Nodes met before are tried too, so the bootstrap node may be dead when a node comes back."""
+    async with network(3) as (first, second, third):
+        await third.stop()
+        await first.stop()
+        await third.start()
+        await wait_until(lambda: _is_connected(third, second.did), "back without the bootstrap node")
+
+
+async def _is_connected(node: Node, did: Did) -> bool:
+    peers = await node.as_caller("cli").call(p2p.P2P_PEERS, Empty())
+    return did in {view.did for view in peers.peers}
+
+
+# identity
+
+
+async def test_a_did_resolves_at_a_node_that_never_met_it_while_it_is_off() -> None:
+    """Logs and node records are held by the network: key, log and document come out of it, an unknown DID does not."""
+    async with network(4) as nodes:
+        gone, late = nodes[3], nodes[2]
+        await late.stop()
+        (late.folder / "data" / "p2pd" / "p2pd.sqlite").unlink()  # late forgets whom it met
+        await gone.stop()
+        await late.start()
+        await all_connected(nodes[:3])
+        found = await late.as_caller("escrowd").call(p2p.DID_RESOLVE, p2p.Resolve(did=gone.did))
+        assert (found.did, found.key_seq, found.disputed, found.ended) == (gone.did, 0, False, False)
+        assert found.document.count(gone.address) == 1
+        with pytest.raises(PeerUnknown):
+            await late.as_caller("escrowd").call(p2p.DID_RESOLVE, p2p.Resolve(did=NOBODY))
+
+
+async def test_a_signature_made_at_one_node_verifies_at_another_for_its_purpose_only() -> None:
+    """identity.sign serves the purpose's owner alone; identity.verify refuses another purpose, body or time."""
+    async with network(2) as (one, two):
+        sign = p2p.Sign(purpose="heartbeat", body=b"\x91\x01")
+        made = await one.as_caller("registryd").call(p2p.IDENTITY_SIGN, sign)
+        with pytest.raises(NotYourPurpose):
+            await one.as_caller("taskd").call(p2p.IDENTITY_SIGN, sign)
+        good = p2p.Verify(did=made.did, key_seq=0, purpose="heartbeat", body=b"\x91\x01", signature=made.signature)
+        for changes, valid in (
+            ({}, True),
+            ({"purpose": "rating"}, False),
+            ({"body": b"\x91\x02"}, False),
+            ({"at_ms": 1}, False),
+            ({"key_seq": 7}, False),
+        ):
+            asked = msgspec.structs.replace(good, **changes)
+            assert (await two.as_caller("stored").call(p2p.IDENTITY_VERIFY, asked)).valid is valid, changes
+
+
+# peer calls
+
+
+async def test_a_peer_call_reaches_the_owner_with_the_sender_s_proved_did() -> None:
+    """The answer comes back the same way; a call of the own DID takes the same road without the network."""
+    async with network(2) as (one, two):
+        two.owner.answer = b"\x91\x2a"
+        call = p2p.PeerCall(did=two.did, method="store.services", params=b"\x92\x00\x05", deadline_ms=5000)
+        answer = await one.as_caller("stored").call(p2p.PEER_CALL, call)
+        assert answer.result == b"\x91\x2a"
+        assert [(c.method, c.params, c.sender) for c in two.owner.calls] == [
+            ("store.services", b"\x92\x00\x05", one.did)
+        ]
+        await one.as_caller("stored").call(p2p.PEER_CALL, msgspec.structs.replace(call, did=one.did))
+        assert [c.sender for c in one.owner.calls] == [one.did]
+
+
+async def test_peer_calls_that_may_not_be_are_refused() -> None:
+    """By the caller's node: foreign callers, unknown methods. By the called node: p2pd's own methods, a missing owner."""
+    async with network(2) as (one, two):
+        call = p2p.PeerCall(did=two.did, method="store.services", params=b"\x90", deadline_ms=5000)
+        with pytest.raises(NotPermitted):
+            await one.as_caller("taskd").call(p2p.PEER_CALL, call)
+        with pytest.raises(NoPeerMethod):
+            await one.as_caller("stored").call(p2p.PEER_CALL, msgspec.structs.replace(call, method="wallet.send"))
+        session = await one.daemon.net.peers.session_to(two.did)
+        for method in ("wallet.send", "p2p.info", "identity.sign", "peer.handle"):
+            with pytest.raises(PeerAnswered) as refused:
+                await session.request(method, b"\x90", deadline_s=5)
+            assert refused.value.fields["peer_key"] == NoPeerMethod.key
+        two.owner.down = True
+        with pytest.raises(PeerAnswered) as refused:
+            await one.as_caller("stored").call(p2p.PEER_CALL, call)
+        assert refused.value.fields["peer_key"] == "owner-away"
+        assert two.owner.calls == []
+
+
+async def test_strangers_get_a_tenth_and_are_told_when_it_is_used_up() -> None:
+    """A stranger's flood of calls is cut off by its token bucket; a known peer's equal flood is not."""
+    async with network(2, known_after_s=3600) as (one, two):
+        answered = {node: await _flood(node, other) for node, other in ((one, two), (two, one))}
+        assert two.did not in one.daemon.net.directory._trusted
+        assert answered[two] < 450  # two is a stranger to one: a burst of 400, and what refills meanwhile
+        assert answered[one] == 600  # one is the bootstrap node in two's profile
+
+
+async def _flood(node: Node, other: Node) -> int:
+    """How many of 600 calls of unit cost are answered."""
+    session = await node.daemon.net.peers.session_to(other.did)
+    body, answered = canonical(FindNode(key=bytes(32))), 0
+    for _ in range(150):
+        outcomes = await asyncio.gather(
+            *(session.request(DHT_FIND.name, body, deadline_s=10) for _ in range(4)), return_exceptions=True
+        )
+        answered += sum(isinstance(outcome, bytes) for outcome in outcomes)
+        assert all(isinstance(outcome, bytes | PeerBusy | PeerAnswered) for outcome in outcomes)
+    return answered
+
+
+# records
+
+
+async def test_records_of_several_signers_come_back_together() -> None:
+    """A value is a set of records, one per signer, the newest of each; a withdrawn one is gone."""
+    async with network(4) as nodes:
+        for number, node in enumerate(nodes[:3]):
+            put = p2p.DhtPut(ns="tag", name="upscale", payload=bytes([0x91, number]), ttl_s=3600)
+            await node.as_caller("stored").call(p2p.DHT_PUT, put)
+        again = p2p.DhtPut(ns="tag", name="upscale", payload=b"\x91\x63", ttl_s=3600)
+        assert (await nodes[0].as_caller("stored").call(p2p.DHT_PUT, again)).stored_at == 3
+        withdrawn = p2p.DhtPut(ns="tag", name="upscale", payload=b"", ttl_s=3600)
+        await nodes[1].as_caller("stored").call(p2p.DHT_PUT, withdrawn)
+        found = await nodes[3].as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="upscale"))
+        wanted = {nodes[0].did: b"\x91\x63", nodes[2].did: b"\x91\x02"}
+        assert {record.did: record.payload for record in found.records} == wanted
+
+
+async def test_only_the_owner_puts_into_its_namespace() -> None:
+    """Another daemon, an unknown namespace and a name that is not the own DID are refused before anything is signed."""
+    async with network(1) as (node,):
+        put = p2p.DhtPut(ns="tag", name="x", payload=b"\x90", ttl_s=60)
+        for caller, ns in (("taskd", "tag"), ("stored", "nonsense"), ("stored", "node")):
+            with pytest.raises(NotYourTopic):
+                await node.as_caller(caller).call(p2p.DHT_PUT, msgspec.structs.replace(put, ns=ns))
+        with pytest.raises(RecordRefused):
+            await node.as_caller("stored").call(p2p.DHT_PUT, msgspec.structs.replace(put, ttl_s=10**6))
+
+
+async def test_a_forged_record_is_refused_by_who_should_store_it_and_by_who_reads_it() -> None:
+    """Signed by a foreign key under the victim's DID: the storer refuses and blames, a reader ignores a liar's answer."""
+    async with network(3) as (victim, liar, reader):
+        body = RecordBody(
+            v=1, ns="tag", name="upscale", did=victim.did, key_seq=0,
+            seq_ms=liar.daemon.clock.unix_ms(), ttl_s=3600, payload=b"\x91\x66",
+        )  # fmt: skip
+        forged = sign_record(body, SigningKey(b"f" * 32))
+        log = encode_log(victim.daemon.net.directory.get(victim.did).log)  # type: ignore[union-attr]
+        with pytest.raises(PeerAnswered) as refused:
+            await liar.daemon.net.peers.call(reader.did, DHT_STORE, Store(record=forged, log=log), deadline_s=5)
+        assert refused.value.fields["peer_key"] == "bad-signature"
+        assert reader.daemon.net.scores.of(liar.did) > 0
+        liar.daemon.net.dht.shelf.table.put(body, record_key("tag", "upscale"), forged, mine=False, now_ms=body.seq_ms)
+        found = await reader.as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="upscale"))
+        assert found.records == []
+
+
+async def test_an_old_record_never_comes_back() -> None:
+    """Replaying a signer's older record over its newer one changes nothing."""
+    async with network(2) as (one, two):
+        put = p2p.DhtPut(ns="tag", name="x", payload=b"\x91\x01", ttl_s=3600)
+        await one.as_caller("stored").call(p2p.DHT_PUT, put)
+        old = two.daemon.net.dht.shelf.at(record_key("tag", "x"))[0].envelope
+        await one.as_caller("stored").call(p2p.DHT_PUT, msgspec.structs.replace(put, payload=b"\x91\x02"))
+        log = encode_log(one.daemon.net.directory.get(one.did).log)  # type: ignore[union-attr]
+        answer = await one.daemon.net.peers.call(two.did, DHT_STORE, Store(record=old, log=log), deadline_s=5)
+        assert not answer.kept
+        found = await two.as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="x"))
+        assert [record.payload for record in found.records] == [b"\x91\x02"]
+
+
+async def test_a_late_comer_is_given_the_records_it_is_near_to() -> None:
+    """Hand-over: a record put before a node joined is held by it soon after."""
+    async with network(3) as nodes:
+        await nodes[2].stop()
+        put = p2p.DhtPut(ns="tag", name="late", payload=b"\x91\x01", ttl_s=3600)
+        await nodes[0].as_caller("stored").call(p2p.DHT_PUT, put)
+        await nodes[2].start()
+        await wait_until(lambda: nodes[2].daemon.net.dht.shelf.at(record_key("tag", "late")), "handed over")
+
+
+# gossip
+
+
+async def test_a_message_reaches_every_owner_once_with_its_signer() -> None:
+    """Flooding delivers to all, each copy after the first is dropped, and the signer's DID is the one that signed."""
+    async with network(4) as nodes:
+        publish = p2p.Publish(topic="service", payload=b"\x91\x07")
+        told = await nodes[0].as_caller("stored").call(p2p.GOSSIP_PUBLISH, publish)
+        assert told.sent_to == 3
+        await wait_until(lambda: all(len(node.owner.heard) == 1 for node in nodes[1:]), "heard by all")
+        await asyncio.sleep(0.2)  # room for a second copy to arrive where one should not
+        for node in nodes[1:]:
+            assert [(m.topic, m.payload, m.sender) for m in node.owner.heard] == [
+                ("service", b"\x91\x07", nodes[0].did)
+            ]
+        with pytest.raises(NotYourTopic):
+            await nodes[0].as_caller("taskd").call(p2p.GOSSIP_PUBLISH, publish)
+
+
+def message(node: Node, payload: bytes = b"\x91\x07", **changes: object) -> bytes:
+    """A message signed by this node's key."""
+    body = GossipBody(
+        v=1, topic="service", did=node.did, key_seq=0, seq_ms=node.daemon.clock.unix_ms(), ttl_s=120,
+        payload=payload, stamp=0,
+    )  # fmt: skip
+    return sign_gossip(msgspec.structs.replace(body, **changes), node.daemon.net.keeper.signing_key)
+
+
+async def test_a_copy_with_a_garbage_signature_does_not_suppress_the_honest_one() -> None:
+    """The liar's copy comes first and is refused and blamed; the honest copy that follows is still delivered."""
+    async with network(3) as (honest, liar, target):
+        good = message(honest)
+        signed, _ = split_gossip(good)
+        bad = canonical(Signed(body=signed.body, sigs=(bytes(64),)))
+        with pytest.raises(PeerAnswered):
+            await liar.daemon.net.peers.call(target.did, GOSSIP_SEND, Gossip(envelope=bad), deadline_s=5)
+        assert target.daemon.net.scores.of(liar.did) > 0
+        heard = await honest.daemon.net.peers.call(target.did, GOSSIP_SEND, Gossip(envelope=good), deadline_s=5)
+        assert heard.new
+        assert [m.sender for m in target.owner.heard] == [honest.did]
+
+
+async def test_messages_that_are_stale_rejected_or_unknown_go_no_further() -> None:
+    """Too old, of no topic, or rejected by the owner: not one of them reaches the third node."""
+    async with network(3) as (one, two, three):
+        for envelope in (
+            message(one, seq_ms=one.daemon.clock.unix_ms() - 130_000),
+            message(one, seq_ms=one.daemon.clock.unix_ms() + 130_000),
+            message(one, topic="nonsense"),
+        ):
+            answer = await one.daemon.net.peers.call(two.did, GOSSIP_SEND, Gossip(envelope=envelope), deadline_s=5)
+            assert not answer.new
+        assert two.owner.heard == []
+        two.owner.verdict = "reject"
+        await one.daemon.net.peers.call(two.did, GOSSIP_SEND, Gossip(envelope=message(one)), deadline_s=5)
+        assert (len(two.owner.heard), three.owner.heard) == (1, [])
+        assert two.daemon.net.scores.of(one.did) > 0
+
+
+async def test_who_misbehaves_again_and_again_is_banned_for_a_while() -> None:
+    """Twenty invalid messages in a minute end the session and the liar is not let in again."""
+    async with network(2) as (liar, target):
+        for number in range(20):
+            envelope = canonical(Signed(body=split_gossip(message(liar, bytes([number])))[0].body, sigs=(bytes(64),)))
+            with pytest.raises(DuxError):
+                await liar.daemon.net.peers.call(target.did, GOSSIP_SEND, Gossip(envelope=envelope), deadline_s=5)
+        await wait_until(lambda: not target.daemon.net.peers.sessions(), "session ended")
+        with pytest.raises(DuxError):
+            await liar.daemon.net.peers.session_to(target.did)
+
+
+# loss
+
+
+async def test_lookups_go_on_when_nodes_die_without_a_word() -> None:
+    """Two of seven vanish with their sockets half open: everything is still found, and each dead node costs little."""
+    async with network(7) as nodes:
+        put = p2p.DhtPut(ns="tag", name="x", payload=b"\x91\x01", ttl_s=3600)
+        await nodes[1].as_caller("stored").call(p2p.DHT_PUT, put)
+        for dead in nodes[5:]:
+            dead.freeze()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        found = await nodes[4].as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="x"))
+        assert [record.did for record in found.records] == [nodes[1].did]
+        resolve = p2p.Resolve(did=nodes[2].did, max_age_s=0)
+        assert (await nodes[4].as_caller("cli").call(p2p.DID_RESOLVE, resolve)).age_s == 0
+        assert loop.time() - started < 15, "dead peers were waited for one by one"
+
+
+async def test_the_signing_key_signs_what_the_log_names() -> None:
+    """The node's signature verifies with the key of its own event log."""
+    async with network(1) as (node,):
+        made = await node.as_caller("registryd").call(p2p.IDENTITY_SIGN, p2p.Sign(purpose="heartbeat", body=b"x"))
+        resolved = await node.as_caller("registryd").call(p2p.DID_RESOLVE, p2p.Resolve(did=node.did))
+        assert is_signed(resolved.key, Purpose.HEARTBEAT, b"x", made.signature)

@@ -7,6 +7,7 @@ by hand, so that a stranger's version of a transaction gets into one.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import shutil
@@ -41,6 +42,7 @@ BANK_FEE = FLOP // 50
 MATURE_BLOCKS = 1400  # litecoind knows CLTV from 1351 on
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 START_WAIT_S = 30.0
+MINERS = itertools.count()
 
 
 class Refused(Exception):
@@ -91,10 +93,10 @@ class CoinBench:
         return int(self.rpc("getblockcount"))
 
     def mine(self, count: int = 1) -> list[str]:
-        """Blocks whose coins are the bank's."""
+        """Blocks, each call with another miner: a block made anew after a reorganisation is never the one that went."""
         if self.family is FLOPCOIN_REGTEST:
             return [self._mine_dated() for _ in range(count)]
-        address = script_to_address(BANK_SCRIPT, self.family)
+        address = script_to_address(pay_to_key(public_key(f"miner-{next(MINERS)}")), self.family)
         return list(self.rpc("generatetoaddress", count, address))
 
     def _mine_dated(self) -> str:
@@ -229,8 +231,7 @@ def litecoind(folder: Path) -> Iterator[CoinBench]:
     """Litecoind -regtest with the flags of the facts."""
     flags = ["-fallbackfee=0.001", "-peerbloomfilters=1", "-vbparams=mweb:9999999999:99999999999", "-rpcthreads=16"]
     with _daemon("litecoind", LITECOIN_REGTEST, folder, flags) as bench:
-        for _ in range(MATURE_BLOCKS // 100):
-            bench.mine(100)
+        bench.rpc("generatetoaddress", MATURE_BLOCKS, script_to_address(BANK_SCRIPT, bench.family))
         _collect_coinbases(bench, range(1, 140))
         yield bench
 

@@ -56,7 +56,15 @@ def network_of(bench: CoinBench, custodians: list[bytes] | None = None) -> Netwo
 class WalletNode:
     """One wallet on a coin node: keys are made once, the daemon can be stopped and started again."""
 
-    def __init__(self, folder: Path, bench: CoinBench, *, network: NetworkProfile | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bench: CoinBench,
+        *,
+        network: NetworkProfile | None = None,
+        phrase: str = "",
+        birth_height: int | None = None,
+    ) -> None:
         self.folder = folder
         self.bench = bench
         self.network = network or network_of(bench)
@@ -65,7 +73,8 @@ class WalletNode:
             self.network,
             randomness=SeededRandomness(next(SEEDS)),
             made_ms=1,
-            birth_height=bench.height,
+            phrase=phrase,
+            birth_height=bench.height if birth_height is None else birth_height,
         )
         self.changes: dict[str, Any] = {}
         self.daemon: FlopDaemon

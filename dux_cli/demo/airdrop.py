@@ -1,5 +1,7 @@
-"""The fund's hand-back in the demo: every node registers, the first job lifts the fund over its threshold, and the
-custodians' payout is read back from the chain.
+"""The fund's hand-back in the demo.
+
+Every node registers, the first job lifts the fund over its threshold, and the custodians' payout is read back from the
+chain and recomputed by a node that is no custodian.
 """
 
 from __future__ import annotations

@@ -173,15 +173,18 @@ class CoinChain:
             self._own_address = str(await self.call("getnewaddress", *arguments))
         return self._own_address
 
-    async def endow(self, payments: Sequence[tuple[str, Florins]]) -> None:
-        """Give the nodes and the fund their first coins: a premine already did on the embedded chain."""
+    async def ripen(self) -> int:
+        """Mine until the miner has coins and every rule is active; the height below which no node has a coin."""
         if self.program == "embedded":
-            await self.mine(1)
-            return
+            return 0
         if self.program == "litecoind":
             await self.call("createwallet", "demo")
         await self.mine(LITECOIN_FIRST_BLOCKS if self.program == "litecoind" else FLOPCOIN_FIRST_BLOCKS)
-        for address, amount in payments:
+        return await self.height()
+
+    async def endow(self, payments: Sequence[tuple[str, Florins]]) -> None:
+        """Give the nodes and the fund their first coins: a premine already did on the embedded chain."""
+        for address, amount in payments if self.program != "embedded" else ():
             await self.call("sendtoaddress", address, float(Decimal(int(amount)) / FLOP))
         await self.mine(1)
 

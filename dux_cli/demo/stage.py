@@ -101,14 +101,10 @@ async def staged(folder: Path, program: str, tell: Callable[[str], None]) -> Asy
         DuxError: a program is missing, a daemon does not start, no ports are free.
     """
     base = free_port_base()
-    tell("making keys for six nodes")
-    keys, profile = make_network(folder, program, base)
     async with AsyncExitStack() as stack:
         chain = CoinChain(program, folder / "chain", "127.0.0.1", base - CHAIN_PORT_OFFSET)
-        tell(f"starting the coin chain ({program})")
         stack.push_async_callback(chain.stop)
-        await chain.start(folder / "network.yaml")
-        await chain.endow(first_coins(profile, keys))
+        keys, profile = await start_chain(chain, folder, base, tell)
         nodes = make_nodes(folder, profile, base, chain)
         stage = Stage(folder, chain, profile, keys, nodes, Pace(chain, lambda: awake(stage)))
         tell("starting six nodes: 18 processes")
@@ -121,6 +117,25 @@ async def staged(folder: Path, program: str, tell: Callable[[str], None]) -> Asy
         mining = asyncio.ensure_future(stage.pace.run())
         stack.callback(mining.cancel)
         yield stage
+
+
+async def start_chain(
+    chain: CoinChain, folder: Path, base: int, tell: Callable[[str], None]
+) -> tuple[dict[str, KeysMade], NetworkProfile]:
+    """A running chain on which the nodes, whose keys are made here, have their first coins.
+
+    The embedded chain's genesis holds those coins, so its keys come first; on a real coin node they come last, so that
+    nobody has to read the blocks before them.
+    """
+    tell(f"a coin chain ({chain.program}), and keys for six nodes")
+    if chain.program == "embedded":
+        keys, profile = make_network(folder, chain.program, base, birth_height=0)
+        await chain.start(folder / "network.yaml")
+    else:
+        await chain.start(folder)
+        keys, profile = make_network(folder, chain.program, base, birth_height=await chain.ripen())
+    await chain.endow(first_coins(profile, keys))
+    return keys, profile
 
 
 def awake(stage: Stage) -> list[Node]:
@@ -144,12 +159,17 @@ async def _is_in_step(node: Node, height: int, others: int) -> bool:
     return info.sessions >= others and tip.synced and tip.height >= height
 
 
-def make_network(folder: Path, program: str, base: int) -> tuple[dict[str, KeysMade], NetworkProfile]:
+def make_network(
+    folder: Path, program: str, base: int, *, birth_height: int
+) -> tuple[dict[str, KeysMade], NetworkProfile]:
     """Every node's keys, and the profile of their network, written to `folder/network.yaml`."""
     costs = KeyFileCosts(memory_kib=8192, iterations=1)  # a test network: opening a key file takes milliseconds
     draft = NetworkProfile(name="demo", chain=FAMILY[program], genesis="00" * 32, heights="demo", key_file_costs=costs)
     randomness, now = SystemRandomness(), SystemClock().unix_ms()
-    keys = {name: make_keys(folder / name / "data", draft, randomness=randomness, made_ms=now) for name in NAMES}
+    keys = {
+        name: make_keys(folder / name / "data", draft, randomness=randomness, made_ms=now, birth_height=birth_height)
+        for name in NAMES
+    }
     custodians = tuple(Custodian(did=keys[name].did, pubkey=keys[name].fund_pubkey) for name in ARBITERS)
     profile = msgspec.structs.replace(
         draft,

@@ -71,6 +71,13 @@ class TooLate(NotNow):
     key = "too-late"
 
 
+class BadJob(CallerMistake):
+    """The job cannot be made: {detail}."""
+
+    code = 7007
+    key = "bad-job"
+
+
 class TaskState(StrEnum):
     """Where a task is. The last five are final."""
 
@@ -141,7 +148,12 @@ class Submit(Wire, frozen=True, kw_only=True):
     check: str = "none"
     check_limit_florins: Florins = Florins(FLOP)
     deliver_blocks: Annotated[int, Meta(ge=1, le=100_000)] = 30
-    arbiters: tuple[Did, ...] = ()  # empty: those that the network profile lists
+    arbiters: Annotated[tuple[Did, ...], Meta(max_length=9)] = ()  # empty: those that the network profile lists
+    private_input: bool = False  # the input travels encrypted; only worker, checker and arbiters get its key
+    compare: Literal["equal", "tolerance"] = "equal"  # how two outputs are compared; a checker's hash serves `equal`
+    tolerance_step: Annotated[int, Meta(ge=0, le=255)] = 0  # most by which two bytes may differ
+    tolerance_share_ppm: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # millionths of the bytes that may differ
+    alternatives: Annotated[tuple[str, ...], Meta(max_length=4)] = ()  # services tried next when one gives nothing
 
 
 class TaskRef(Wire, frozen=True):
@@ -325,7 +337,7 @@ SUBMIT: Method[Submit, TaskRef] = Method(
         ),
         _REF,
     ),
-    raises=(NotForSale, PriceAbove, NoChecker),
+    raises=(NotForSale, PriceAbove, NoChecker, BadJob),
     deadline_max_s=60.0,
 )
 STATUS: Method[TaskRef, TaskView] = Method(
@@ -383,7 +395,7 @@ TRY_RUN: Method[TryRun, TryResult] = Method(
             log="",
         ),
     ),
-    raises=(KindNotOffered,),
+    raises=(KindNotOffered, BadJob),
     deadline_max_s=600.0,
 )
 EXPLAIN: Method[TaskRef, Explanation] = Method(

@@ -29,6 +29,7 @@ OUTPUT_BYTES_MAX = 64 << 20
 LOG_BYTES_KEPT = 16 << 10
 LOG_BYTES_MAX = 4 << 20  # a job that prints more is ended
 PROCESSES = 64
+CPUS_MILLI = 1_000  # one CPU a slot, unless the operator says otherwise
 QUEUE_S_MAX = 20.0  # set-up, killing and collecting beside the job's own time
 
 
@@ -38,8 +39,8 @@ class NativeRunner:
     kind = JobKind.NATIVE
     engine = ENGINE
 
-    def __init__(self, clock: Clock, launcher: Path, commands: tuple[str, ...]) -> None:
-        self._clock, self._launcher, self._commands = clock, launcher, commands
+    def __init__(self, clock: Clock, launcher: Path, commands: tuple[str, ...], cpus_milli: int = CPUS_MILLI) -> None:
+        self._clock, self._launcher, self._commands, self._cpus_milli = clock, launcher, commands, cpus_milli
 
     def fault(self, run: Run) -> str | None:
         """Why a run cannot even be tried, or None."""
@@ -75,7 +76,7 @@ class NativeRunner:
 
     async def _serve(self, slot: _Slot, run: Run, wall_s: float) -> Outcome:
         with contextlib.ExitStack() as files:
-            log = _Log(slot.hand_over(run, wall_s, files))
+            log = _Log(slot.hand_over(run, wall_s, self._cpus_milli, files))
             try:
                 async with asyncio.timeout(wall_s + QUEUE_S_MAX):
                     ended, file = await _converse(slot, log)
@@ -152,7 +153,7 @@ class _Slot:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
-    def hand_over(self, run: Run, wall_s: float, files: contextlib.ExitStack) -> int:
+    def hand_over(self, run: Run, wall_s: float, cpus_milli: int, files: contextlib.ExitStack) -> int:
         """Send the job; the end of the pipe on which its printing arrives."""
         script, given = _file_of(run.package, files), _file_of(run.input, files)
         log, log_end = os.pipe()
@@ -164,6 +165,7 @@ class _Slot:
             memory_bytes=run.limits.memory_bytes + len(run.package) + len(run.input) + run.limits.output_bytes,
             output_bytes=run.limits.output_bytes,
             processes=PROCESSES,
+            cpus_milli=cpus_milli,
         )
         try:
             slot_wire.send(self._socket, request, (script, given, log_end))

@@ -20,7 +20,6 @@ from dux_taskd.sandbox import collector, slot_inside
 from dux_taskd.sandbox.cgroups import Group, Parents
 from dux_taskd.sandbox.slot_wire import COMMANDS, SlotEnd, SlotEnded, SlotRequest, receive, send
 
-CPUS_MILLI = 1_000  # one CPU a slot
 SETUP_S_MAX = 10.0
 REQUEST_S_MAX = 5.0
 STATUS_BYTES_MAX = 4_096
@@ -44,7 +43,11 @@ def keep(caller: socket.socket, parents: Parents, uid: int) -> int:
     if request.command not in COMMANDS or len(fds) != FILES_WANTED:
         raise BadParams(detail=f"command {request.command!r} with {len(fds)} files")
     group = Group.make(
-        parents, f"slot-{uid}", memory_bytes=request.memory_bytes, processes=request.processes, cpus_milli=CPUS_MILLI
+        parents,
+        f"slot-{uid}",
+        memory_bytes=request.memory_bytes,
+        processes=request.processes,
+        cpus_milli=request.cpus_milli,
     )
     ended, result = SlotEnded(SlotEnd.BROKEN, -1, "not started", False, 0, 0, ""), -1
     try:

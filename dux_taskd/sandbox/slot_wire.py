@@ -32,6 +32,7 @@ class SlotRequest(Canon, frozen=True):
     memory_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 36)]  # of the whole slot, tmpfs and copies included
     output_bytes: Annotated[int, Meta(ge=1, le=1 << 30)]
     processes: Annotated[int, Meta(ge=8, le=4_096)]
+    cpus_milli: Annotated[int, Meta(ge=10, le=64_000)]  # thousandths of one CPU
 
 
 class SlotEnd(StrEnum):

@@ -80,10 +80,11 @@ class BlobSwap:
             return stat
         providers = [did for did in dict.fromkeys(wanted.providers) if did != self._keeper.did][:PROVIDERS_MAX]
         holders = await self._manifests(wanted, providers)
-        work = deque(self._store.missing(wanted.id))
-        async with asyncio.TaskGroup() as group:
-            for did, have in holders.items():
-                group.create_task(self._take_from(did, have, wanted.id, work))
+        while holders and (missing := self._store.missing(wanted.id)):
+            left = await self._round(wanted.id, holders, missing)
+            if len(left) == len(holders) and len(self._store.missing(wanted.id)) == len(missing):
+                break
+            holders = left
         stat = self._store.stat(wanted.id)
         if not stat.complete:
             raise BlobMissing(blob=wanted.id, providers=len(providers))
@@ -104,9 +105,19 @@ class BlobSwap:
             holders[did] = answer.have
         return holders
 
-    async def _take_from(self, did: Did, have: bytes, blob: str, work: deque[int]) -> None:
-        """Fetch runs of missing chunks from one provider until there are none left or it fails."""
-        while run := _next_run(work, have):
+    async def _round(self, blob: str, holders: dict[Did, bytes], missing: list[int]) -> dict[Did, bytes]:
+        """Share the missing chunks among the holders; those that did not fail."""
+        work = deque(missing)
+        share = max(1, min(CHUNKS_PER_STREAM, -(-len(missing) // len(holders))))
+        async with asyncio.TaskGroup() as group:
+            asked = {
+                did: group.create_task(self._take_from(did, have, blob, work, share)) for did, have in holders.items()
+            }
+        return {did: holders[did] for did, task in asked.items() if task.result()}
+
+    async def _take_from(self, did: Did, have: bytes, blob: str, work: deque[int], share: int) -> bool:
+        """Fetch runs of missing chunks from one provider until there are none left (True) or it fails (False)."""
+        while run := _next_run(work, have, share):
             try:
                 taken = await self._take_run(did, blob, run)
             except (DuxError, TimeoutError) as error:
@@ -114,7 +125,8 @@ class BlobSwap:
                 taken = 0
             work.extend(run[taken:])
             if taken < len(run):
-                return
+                return False
+        return True
 
     async def _take_run(self, did: Did, blob: str, run: list[int]) -> int:
         """How many chunks of the run came and were right."""
@@ -220,13 +232,13 @@ class BlobSwap:
         return HeldBy(did=did, receipt=answer.receipt, reason="")
 
 
-def _next_run(work: deque[int], have: bytes) -> list[int]:
+def _next_run(work: deque[int], have: bytes, share: int) -> list[int]:
     """The next chunks in a row that this provider has, taken out of the work; empty when it has none of it."""
     run: list[int] = []
     for _ in range(len(work)):
         index = work.popleft()
         follows = not run or index == run[-1] + 1
-        if has_chunk(have, index) and follows and len(run) < CHUNKS_PER_STREAM:
+        if has_chunk(have, index) and follows and len(run) < share:
             run.append(index)
         else:
             work.append(index)

@@ -75,6 +75,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     name = "p2pd"
     settings_type = P2pdSettings
     net: Overlay
+    blobs: BlobStore
 
     async def assemble(self, parts: Parts[P2pdSettings]) -> None:
         """Identity first, then the overlay, then what the other daemons see of it."""
@@ -88,7 +89,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         )
         nodes = NodeTable(store)
         self.net = net = await self._overlay(parts, keeper, nodes, RecordTable(store))
-        blobs = BlobStore(
+        self.blobs = blobs = BlobStore(
             parts.data_dir / "blobs",
             BlobTable(store),
             clock=parts.clock,

@@ -8,8 +8,8 @@ Source: settled.md 16, transport_identity.md §3.1.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from typing import Any, cast
 
 from kademlia.node import Node
 from kademlia.routing import KBucket, RoutingTable
@@ -113,8 +113,14 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         return bucket.of_net(net) < PER_NET_IN_BUCKET and everywhere < PER_NET_IN_TABLE
 
     def nearest(self, key: bytes, count: int = K) -> list[DuxNode]:
-        """The nodes we know that are nearest to a place, nearest first."""
-        return cast("list[DuxNode]", self.find_neighbors(Place(key), count))
+        """The nodes we know that are nearest to a place, nearest first.
+
+        The package walks from bucket to bucket, which is not the order of distance; a table of a few hundred is sorted.
+        """
+        place = Place(key)
+        self.buckets[self.get_bucket_for(place)].touch_last_updated()
+        others = (node for node in self.contacts() if node.id != key)
+        return heapq.nsmallest(count, others, key=place.distance_to)
 
     def nearer_than_us(self, key: bytes) -> int:
         """How many nodes we know that are nearer to a place than we are (at most 2k are looked at)."""
@@ -124,5 +130,4 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
 
     def contacts(self) -> list[DuxNode]:
         """Every node in the table."""
-        found: list[Any] = [node for bucket in self.buckets for node in bucket.nodes.values()]
-        return cast("list[DuxNode]", found)
+        return [node for bucket in self.buckets for node in bucket.nodes.values()]

@@ -110,7 +110,7 @@ async def test_a_peer_call_reaches_the_owner_with_the_sender_s_proved_did() -> N
 
 
 async def test_peer_calls_that_may_not_be_are_refused() -> None:
-    """By the caller's node: foreign callers, unknown methods. By the called node: p2pd's own methods, a missing owner."""
+    """The caller's node refuses foreign callers and unknown methods, the called one local methods."""
     async with network(2) as (one, two):
         call = p2p.PeerCall(did=two.did, method="store.services", params=b"\x90", deadline_ms=5000)
         with pytest.raises(NotPermitted):
@@ -181,7 +181,7 @@ async def test_only_the_owner_puts_into_its_namespace() -> None:
 
 
 async def test_a_forged_record_is_refused_by_who_should_store_it_and_by_who_reads_it() -> None:
-    """Signed by a foreign key under the victim's DID: the storer refuses and blames, a reader ignores a liar's answer."""
+    """Signed by a foreign key in the victim's name: a storer refuses and blames, a reader ignores the liar's answer."""
     async with network(3) as (victim, liar, reader):
         body = RecordBody(
             v=1, ns="tag", name="upscale", did=victim.did, key_seq=0,

@@ -1,0 +1,158 @@
+"""The egress: a real SOCKS client, real sockets, and everything that must not get out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+from aiohttp_socks.utils import Proxy
+from python_socks import ProxyError
+
+from dux_p2pd.egress import Egress
+from dux_p2pd.socks import parse_target
+
+TOKEN = "0123456789abcdef" * 4
+GREETING = b"\x05\x01\x02"
+LOGIN = b"\x01\x05flopd" + bytes([len(TOKEN)]) + TOKEN.encode()
+CONNECT_LOCAL = b"\x05\x01\x00\x01\x7f\x00\x00\x01"
+
+
+@asynccontextmanager
+async def echo() -> AsyncIterator[int]:
+    """A server outside the node: says back what it hears, in capitals."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1000):
+            writer.write(data.upper())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@asynccontextmanager
+async def egress(folder: Path, *targets: str, **limits: float) -> AsyncIterator[Egress]:
+    (folder / "flopd.token").write_text(TOKEN + "\n")
+    (folder / "stored.token").write_text(TOKEN[::-1] + "\n")
+    allow = {"flopd": frozenset(parse_target(text) for text in targets)}
+    settings = {"connections_max": 4, "idle_s": 5.0} | limits
+    made = Egress(allow, folder, log=structlog.get_logger(), **settings)  # type: ignore[arg-type]
+    await made.start("127.0.0.1", 0)
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+async def through(made: Egress, host: str, port: int, *, user: str = "flopd", password: str = TOKEN) -> bytes:
+    """What a SOCKS client hears back from `host:port`."""
+    proxy = Proxy.from_url(f"socks5://{user}:{password}@{made.address}", rdns=True)
+    stream = await proxy.connect(dest_host=host, dest_port=port, timeout=5)
+    reader, writer = await asyncio.open_connection(sock=stream)
+    writer.write(b"hello")
+    heard = await reader.read(100)
+    writer.close()
+    return heard
+
+
+async def test_a_daemon_gets_where_its_list_allows(tmp_path: Path) -> None:
+    """A real SOCKS client with the daemon's name and token talks to the listed address, also by name."""
+    async with echo() as port, egress(tmp_path, f"127.0.0.1:{port}", f"localhost:{port}") as made:
+        assert await through(made, "127.0.0.1", port) == b"HELLO"
+        assert await through(made, "localhost", port) == b"HELLO"
+
+
+@pytest.mark.parametrize(
+    ("host", "user", "password"),
+    [
+        ("127.0.0.2", "flopd", TOKEN),
+        ("localhost", "flopd", TOKEN),
+        ("127.0.0.1", "flopd", "wrong"),
+        ("127.0.0.1", "flopd", TOKEN[::-1]),
+        ("127.0.0.1", "stored", TOKEN[::-1]),
+        ("127.0.0.1", "../flopd", TOKEN),
+    ],
+    ids=["other address", "same place by name", "wrong token", "another's token", "no list", "path in the name"],
+)
+async def test_nothing_else_gets_out(tmp_path: Path, host: str, user: str, password: str) -> None:
+    """Not on the list, not the daemon's token, no list at all: refused, and the target hears nothing."""
+    async with echo() as port, egress(tmp_path, f"127.0.0.1:{port}") as made:
+        with pytest.raises(ProxyError):
+            await through(made, host, port, user=user.replace("/", "%2F"), password=password)
+        assert made.refused == 1
+
+
+async def test_another_port_of_a_listed_host_is_refused(tmp_path: Path) -> None:
+    """The list names host and port together."""
+    async with echo() as port, echo() as other, egress(tmp_path, f"127.0.0.1:{port}") as made:
+        with pytest.raises(ProxyError):
+            await through(made, "127.0.0.1", other)
+
+
+async def raw(made: Egress, *messages: bytes) -> bytes:
+    """Everything the egress says to these bytes before it hangs up."""
+    host, _, port = made.address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    for message in messages:
+        writer.write(message)
+    heard = await asyncio.wait_for(reader.read(-1), 10)
+    writer.close()
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("messages", "answer"),
+    [
+        ((b"\x04\x01\x00\x50",), b""),
+        ((b"\x05\x01\x00",), b"\x05\xff"),
+        ((GREETING, b"\x02\x00\x00"), b"\x05\x02\x01\x01"),
+        ((GREETING, LOGIN, b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50"), b"\x05\x02\x01\x00\x05\x07"),
+        ((GREETING, LOGIN, b"\x05\x03\x00\x01\x7f\x00\x00\x01\x00\x50"), b"\x05\x02\x01\x00\x05\x07"),
+        ((GREETING, LOGIN, b"\x05\x01\x00\x09"), b"\x05\x02\x01\x00\x05\x08"),
+        ((GREETING, LOGIN, CONNECT_LOCAL + b"\x00\x01"), b"\x05\x02\x01\x00\x05\x02"),
+        ((b"GET / HTTP/1.1\r\n\r\n",), b""),
+    ],
+    ids=["socks 4", "no login offered", "odd login", "bind", "udp", "address type", "not listed", "http"],
+)
+async def test_every_other_word_is_answered_and_hung_up_on(
+    tmp_path: Path, messages: tuple[bytes, ...], answer: bytes
+) -> None:
+    """Malformed or unoffered requests end in the protocol's own refusal."""
+    async with egress(tmp_path, "127.0.0.1:9") as made:
+        heard = await raw(made, *messages)
+        assert heard[: len(answer)] == answer
+        assert bool(heard) == bool(answer)
+
+
+async def test_a_listed_target_that_is_down_says_so(tmp_path: Path) -> None:
+    """Refused by the target is not refused by the list."""
+    async with echo() as port:
+        pass
+    async with egress(tmp_path, f"127.0.0.1:{port}") as made:
+        heard = await raw(made, GREETING, LOGIN, CONNECT_LOCAL + port.to_bytes(2, "big"))
+        assert heard[4:6] == b"\x05\x05"
+
+
+async def test_one_daemon_cannot_take_all_connections_and_idle_ones_end(tmp_path: Path) -> None:
+    """Half of the connections at most; one without a byte for the idle time is closed and makes room again."""
+    async with echo() as port, egress(tmp_path, f"127.0.0.1:{port}", connections_max=2, idle_s=0.3) as made:
+        proxy = Proxy.from_url(f"socks5://flopd:{TOKEN}@{made.address}")
+        stream = await proxy.connect(dest_host="127.0.0.1", dest_port=port, timeout=5)
+        with pytest.raises(ProxyError):
+            await through(made, "127.0.0.1", port)
+        reader, writer = await asyncio.open_connection(sock=stream)
+        assert await asyncio.wait_for(reader.read(1), 10) == b""
+        writer.close()
+        assert await through(made, "127.0.0.1", port) == b"HELLO"
+
+
+@pytest.mark.parametrize("text", ["nothing", "host:", ":80", "host:0", "host:70000", "host:eighty"])
+def test_an_entry_of_another_form_is_refused(text: str) -> None:
+    """A typing error in the list is an error, not an open door."""
+    with pytest.raises(ValueError, match="host:port"):
+        parse_target(text)

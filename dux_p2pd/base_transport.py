@@ -165,7 +165,11 @@ class BaseTransport(ABC):
         self._keep(session)
         if who.skew_is_odd:
             self.log.warning("a peer's clock differs from ours", did=peer.did, skew_ms=who.clock_skew_ms)
-        self._on_session(session)
+        try:
+            self._on_session(session)
+        except Exception:
+            session.end("this node could not take it in")
+            raise
         return session
 
     # -- inside

@@ -41,7 +41,7 @@ from dux_p2pd.lookup import Found, Lookup, lookup
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.records import RecordBody, record_key, split_record
 from dux_p2pd.routing import DuxNode, DuxTable, K
-from dux_p2pd.rules import may_listen_at
+from dux_p2pd.rules import contact_at
 from dux_p2pd.scores import BLAME_BAD_RECORD
 from dux_p2pd.session import Address, Peer, Session
 from dux_p2pd.shelf import RecordShelf
@@ -91,7 +91,7 @@ class Dht:
     def _node_of(self, session: Session) -> DuxNode | None:
         known, host = self._directory.get(session.peer.did), session.peer.address[0]
         for text in known.record.endpoints if known and known.record else ():
-            address = may_listen_at(text)
+            address = contact_at(text)
             if address is not None and (address[0] == host or session.peer.dialled):
                 return DuxNode(session.peer.did, *address)
         return None
@@ -130,16 +130,17 @@ class Dht:
         return Found(records=answer.records, nodes=self._nodes(answer.contacts))
 
     def _drop_if_resting(self, node: DuxNode) -> None:
-        if self._peers.is_resting(node.did):
+        if self._peers.is_resting(node.did, node.address):
             self.table.remove_contact(node)
 
     def _nodes(self, contacts: tuple[Contact, ...]) -> tuple[DuxNode, ...]:
         """The nodes named in an answer, as far as they can be nodes at all."""
         found = []
         for contact in contacts[:CONTACTS_MAX]:
-            if contact.did != self._directory.did and may_listen_at(f"{contact.host}:{contact.port}"):
+            address = contact_at(f"{contact.host}:{contact.port}")
+            if contact.did != self._directory.did and address is not None:
                 try:
-                    found.append(DuxNode(contact.did, contact.host, contact.port))
+                    found.append(DuxNode(contact.did, *address))
                 except DuxError:
                     continue
         return tuple(found)
@@ -255,11 +256,11 @@ class Dht:
     async def on_store(self, params: Store, peer: Peer) -> Stored:
         """DHT_STORE."""
         _, body = split_record(params.record)
-        if (fault := self.shelf.fault(body)) is not None:
+        near = self.table.nearer_than_us(record_key(body.ns, body.name))
+        if (fault := self.shelf.refusal(body, near, 2 * K)) is not None:
             return Stored(kept=False, reason=fault)
         if body.did != self._directory.did:
             self._directory.learn(body.did, params.log)
-        near = self.table.nearer_than_us(record_key(body.ns, body.name))
         try:
             refused = self.shelf.offer(params.record, nearer_nodes=near, near_max=2 * K)
         except BadSignature:

@@ -86,16 +86,16 @@ class GossipNet:
         did = session.peer.did
         if did not in self._queues:
             self._queues[did] = asyncio.Queue(QUEUE_MAX)
-            self._tasks.spawn(self._serve(did, session), "gossip to a peer")
+            self._tasks.spawn(self._serve(did), "gossip to a peer")
 
-    async def _serve(self, did: Did, session: Session) -> None:
-        """Send what is queued for one peer until it is gone."""
+    async def _serve(self, did: Did) -> None:
+        """Send what is queued for one peer until it is gone, over whichever session is kept with it."""
         queue = self._queues[did]
         try:
             async with asyncio.TaskGroup() as group:
                 senders = [group.create_task(self._send(did, queue)) for _ in range(SENDERS_PER_PEER)]
-                while self._peers.is_connected(did):
-                    await asyncio.wait([session.closed], timeout=SEND_S)
+                while (current := self._peers.session_with(did)) is not None:
+                    await asyncio.wait([current.closed], timeout=SEND_S)
                 for sender in senders:
                     sender.cancel()
         finally:

@@ -36,6 +36,10 @@ DIALS_PER_CALL_MAX = 3  # endpoints of one node that are tried
 ROUND_TRIP_WEIGHT = 0.25  # of the newest call in the average
 OLD_KEY_GRACE_MS = 3_600_000  # a transport key no longer in the record is accepted this much longer
 
+Resting = tuple[Did, Address | None]  # None: at the addresses of its own node record
+"""What is left alone after a failure. An address that others gave for a DID rests alone: a wrong one must not keep us
+from the DID itself."""
+
 Locate = Callable[[Did], Awaitable[Known]]
 
 
@@ -72,7 +76,7 @@ class PeerBook:
         self._sessions_max = sessions_max
         self._since: OrderedDict[Did, UnixMs] = OrderedDict()  # least recently used first
         self._round_trip_s: dict[Did, float] = {}
-        self._rest: OrderedDict[Did, _Rest] = OrderedDict()
+        self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
         self.locate: Locate | None = None  # asks the DHT; set at assembly
         self.on_up: list[Callable[[Session], None]] = []
         self.on_down: list[Callable[[Did], None]] = []
@@ -84,7 +88,7 @@ class PeerBook:
         """The transport has a new session."""
         did = session.peer.did
         self._since[did] = self._clock.unix_ms()
-        self._rest.pop(did, None)
+        self._rest.pop((did, None), None)
         session.closed.add_done_callback(lambda _: self._gone(session))
         if session.peer.dialled:
             host, port = session.peer.address
@@ -105,11 +109,18 @@ class PeerBook:
             told(did)
 
     def _make_room(self, newest: Did) -> None:
+        """Close the one not used for longest: first of the strangers that dialled us, who come at no cost."""
         if len(self._since) <= self._sessions_max:
             return
-        oldest = next(did for did in self._since if did != newest)
-        if (session := self._transport.session_with(oldest)) is not None:
-            self._tasks.spawn(session.close("making room for another peer"), "close session")
+        others = [did for did in self._since if did != newest]
+        uninvited = (did for did in others if self._is_uninvited(did))
+        chosen = self._transport.session_with(next(uninvited, others[0]))
+        if chosen is not None:
+            self._tasks.spawn(chosen.close("making room for another peer"), "close session")
+
+    def _is_uninvited(self, did: Did) -> bool:
+        session = self._transport.session_with(did)
+        return session is not None and not session.peer.dialled and not self._directory.is_known(did)
 
     def _recheck(self, known: Known) -> None:
         """A newer log or record of a connected node may take its connection's ground away."""
@@ -151,9 +162,13 @@ class PeerBook:
         """Whether there is a session with this DID."""
         return self._transport.session_with(did) is not None
 
-    def is_resting(self, did: Did) -> bool:
-        """Whether dialling this node failed so recently that it is left alone."""
-        rest = self._rest.get(did)
+    def session_with(self, did: Did) -> Session | None:
+        """The session kept with this DID, if there is one."""
+        return self._transport.session_with(did)
+
+    def is_resting(self, did: Did, hint: Address | None = None) -> bool:
+        """Whether dialling this node (at an address that others gave) failed so recently that it is left alone."""
+        rest = self._rest.get((did, hint))
         return rest is not None and rest.until_s > self._clock.monotonic()
 
     def wait_s(self, did: Did) -> float:
@@ -189,13 +204,13 @@ class PeerBook:
         if session is not None:
             self._since.move_to_end(did)
             return session
-        if self.is_resting(did):
+        if self.is_resting(did, hint):
             raise PeerUnreachable(address=did, detail="it did not answer a moment ago")
         addresses = [hint] if hint else await self._addresses(did)
         try:
             return await self._first(addresses, did)
         except (Unavailable, NotNow, PeerMisbehaved):
-            self._let_rest(did)
+            self._let_rest((did, hint))
             raise
 
     async def _addresses(self, did: Did) -> list[Address]:
@@ -217,11 +232,11 @@ class PeerBook:
                 last = error
         raise last
 
-    def _let_rest(self, did: Did) -> None:
-        rest = self._rest.pop(did, None) or _Rest(0, 0.0)
+    def _let_rest(self, what: Resting) -> None:
+        rest = self._rest.pop(what, None) or _Rest(0, 0.0)
         rest.failures += 1
         rest.until_s = self._clock.monotonic() + pause_s(rest.failures, self._random.uniform())
-        self._rest[did] = rest
+        self._rest[what] = rest
         if len(self._rest) > REST_MAX:
             self._rest.popitem(last=False)
 

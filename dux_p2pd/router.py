@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from common.codec import Canon, canonical, from_canonical
 from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerCallIn
-from common.contracts.p2p_errors import NoPeerMethod, NotForStrangers, OwnerAway
+from common.contracts.p2p_errors import AnswerTooLong, NoPeerMethod, NotForStrangers, OwnerAway
 from common.errors import DeadlinePassed, NeighbourDown, NotPermitted, TooLarge
 from common.rpc.client import Client
 from common.rpc.method import CP, CR, PeerMethod
@@ -70,9 +70,10 @@ class Router:
             await self._streams[name](session, incoming)
             return None
         limit = self._limit_for(name, peer.did)
-        data = await incoming.body()
-        if len(data) > limit:
-            raise TooLarge(limit_bytes=limit)
+        try:
+            data = await incoming.body(limit)
+        except AnswerTooLong as error:
+            raise TooLarge(limit_bytes=limit) from error
         if name in self._own:
             return await self._own[name](data, peer)
         return await self.relay(name, data, peer.did, incoming.deadline_s)

@@ -6,6 +6,7 @@ Source: transport_identity.md §3.1-3.3; network.md §4.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import msgspec
 
@@ -110,6 +111,17 @@ def pause_s(failures: int, spread: float) -> float:
     """How long to leave an address alone after so many failures: doubling to a minute, spread by 0-1 of half of it."""
     base = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2.0 ** min(failures, 16))
     return base * (0.5 + 0.5 * spread)
+
+
+def contact_at(endpoint: str) -> tuple[str, int] | None:
+    """Host and port where the host is an IP address, or None: no name that others chose is ever looked up for them."""
+    address = may_listen_at(endpoint)
+    if address is None:
+        return None
+    try:
+        return str(ip_address(address[0])), address[1]
+    except ValueError:
+        return None
 
 
 def may_listen_at(endpoint: str) -> tuple[str, int] | None:

@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from common.units import Did, UnixMs
+from dux_p2pd.wire_limits import MESSAGE_BYTES
 
 Headers = tuple[tuple[str, bytes], ...]
 Address = tuple[str, int]
@@ -93,8 +94,8 @@ class Stream(Protocol):
         """
         ...
 
-    async def read_all(self) -> bytes:
-        """Everything up to the end, at most one message (1 MiB).
+    async def read_all(self, max_bytes: int = MESSAGE_BYTES) -> bytes:
+        """Everything up to the end, at most so many bytes (and never more than one message, 1 MiB).
 
         Raises:
             AnswerTooLong and those of `read`.
@@ -141,8 +142,12 @@ class Incoming(Protocol):
         """The stream itself, for handlers that move more than one message."""
         ...
 
-    async def body(self) -> bytes:
-        """The whole request, at most 1 MiB."""
+    async def body(self, max_bytes: int = MESSAGE_BYTES) -> bytes:
+        """The whole request; more than `max_bytes` are refused before they are held.
+
+        Raises:
+            AnswerTooLong and those of `Stream.read`.
+        """
         ...
 
 

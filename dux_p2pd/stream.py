@@ -112,14 +112,14 @@ class WireStream:
             await self._more()
         return self._taken(max_bytes)
 
-    async def read_all(self) -> bytes:
-        """Everything up to the end, at most one message."""
-        whole = bytearray()
-        while chunk := await self.read(MESSAGE_BYTES):
+    async def read_all(self, max_bytes: int = MESSAGE_BYTES) -> bytes:
+        """Everything up to the end, at most so many bytes."""
+        limit, whole = min(max_bytes, MESSAGE_BYTES), bytearray()
+        while chunk := await self.read(limit + 1):
             whole += chunk
-            if len(whole) > MESSAGE_BYTES:
-                self.reset()
-                raise AnswerTooLong(did=self._carrier.did, limit_bytes=MESSAGE_BYTES)
+            if len(whole) > limit:
+                self._refuse_rest()
+                raise AnswerTooLong(did=self._carrier.did, limit_bytes=limit)
         return bytes(whole)
 
     async def write(self, data: bytes) -> None:
@@ -186,6 +186,13 @@ class WireStream:
         self._buffer.clear()
 
     # -- inside
+
+    def _refuse_rest(self) -> None:
+        """Too much came: an answer is reset; a request is still answered, with the reason."""
+        if self.own:
+            self.reset()
+        else:
+            self.abandon()
 
     def _with_head(self, data: bytes | memoryview) -> bytes | memoryview:
         if self.own or self._head_done:

@@ -64,7 +64,7 @@ class TlsTransport(BaseTransport):
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 await loop.create_connection(lambda: line, *address, local_addr=self._source)
-        except OSError as error:  # TimeoutError is one
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: a host that cannot be a name
             raise PeerUnreachable(address=f"{address[0]}:{address[1]}", detail=str(error) or "no answer") from error
         try:
             return await line.up

@@ -139,7 +139,7 @@ class Upkeep:
         free = [
             node
             for node in self._dht.table.contacts()
-            if not self._peers.is_connected(node.did) and not self._peers.is_resting(node.did)
+            if not self._peers.is_connected(node.did) and not self._peers.is_resting(node.did, node.address)
         ]
         async with asyncio.TaskGroup() as group:
             for node in self._random.sample(free, min(max(missing, 0), DIALS_AT_ONCE)):

@@ -73,9 +73,9 @@ class WireIncoming:
         self.stream, self.headers = stream, headers
         self.method, self.deadline_s = stream.method, stream.deadline_s
 
-    async def body(self) -> bytes:
+    async def body(self, max_bytes: int = MESSAGE_BYTES) -> bytes:
         """The whole request."""
-        return await self.stream.read_all()
+        return await self.stream.read_all(max_bytes)
 
 
 class WireSession:

@@ -136,7 +136,7 @@ BLOB_MANIFEST = PeerMethod(
 )  # fmt: skip
 BLOB_KEEP = PeerMethod(
     name="blob.keep", owner="p2pd", params=HoldBlob, result=HoldAnswer, callers=(), cost=16, params_bytes_max=128,
-    summary="Keep a blob and sign a receipt for it.",
+    strangers=False, summary="Keep a blob and sign a receipt for it.",
 )  # fmt: skip
 
 BLOB_CHUNKS_STREAM = "blob.chunks"  # a stream: headers name blob and chunk numbers; the chunks follow one another

@@ -43,6 +43,7 @@ MATURE_BLOCKS = 1400  # litecoind knows CLTV from 1351 on
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 START_WAIT_S = 30.0
 MINERS = itertools.count()
+PORTS = itertools.count(0, 3)
 
 
 class Refused(Exception):
@@ -54,10 +55,13 @@ class Refused(Exception):
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, below those that outgoing connections take by themselves."""
+    while True:
+        port = 20_000 + (os.getpid() * 37 + next(PORTS)) % 10_000
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
 
 
 @dataclass
@@ -220,6 +224,7 @@ def embedded(folder: Path) -> Iterator[CoinBench]:
         bench = CoinBench("embedded", EMBEDDED, ready[1], user, password, auth, ready[2])
         paid = parse_block(bytes.fromhex(bench.rpc("getblock", bench.genesis, 0))).txs[1]
         bench.coins = [(Outpoint(paid.txid, at), int(o.value_florins)) for at, o in enumerate(paid.tx.outputs)]
+        bench.mine(2)  # a crafted block looks at two blocks before it
         yield bench
     finally:
         process.terminate()

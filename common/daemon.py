@@ -12,7 +12,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NoReturn
@@ -24,7 +24,7 @@ from common import __version__
 from common.clock import Clock, SystemClock
 from common.contracts.base import DISCOVER, INFO, DaemonInfo, Discovery
 from common.errors import BadSettings, DuxError
-from common.log import LEVELS, start_logging
+from common.log import LEVELS, set_level, start_logging
 from common.network import NetworkProfile, load_profile
 from common.node_ports import rpc_port
 from common.notify import Notifier
@@ -195,19 +195,29 @@ class DuxOSDaemon(Generic[S]):
         store.backup(newest)
         self.log.info("store backed up", path=str(newest))
 
-    def reload(self) -> None:
-        """SIGHUP: read again what may change while running; the rest needs a restart and keeps its value."""
+    def reload(self, read: Callable[[], S]) -> None:
+        """SIGHUP: take the log level and what the daemon's hooks take; the rest keeps its value until a restart."""
+        try:
+            settings = read()
+        except BadSettings as error:
+            self.log.error("settings not reloaded", reason=error.message)  # noqa: TRY400 - the reason is the whole story
+            return
+        set_level(settings.log_level)
         for hook in self.parts.on_reload:
-            hook()
-        self.log.info("settings reloaded")
+            hook(settings)
+        self.log.info("settings reloaded", log_level=settings.log_level)
 
     @classmethod
     def main(cls, arguments: list[str] | None = None) -> NoReturn:
         """The process: read the settings, run, exit. 0 asked to stop, 1 failed, 78 settings unusable."""
         options = _options(cls.name, arguments)
+
+        def read() -> S:
+            loaded = load_settings(options.config, cls.name, cls.settings_type_of(), os.environ)
+            return _with_options(loaded, options)
+
         try:
-            settings = load_settings(options.config, cls.name, cls.settings_type_of(), os.environ)
-            settings = _with_options(settings, options)
+            settings = read()
             network = load_profile(options.config / settings.network_profile)
         except BadSettings as error:
             sys.stderr.write(f"{error.message}\n")
@@ -217,7 +227,7 @@ class DuxOSDaemon(Generic[S]):
             sys.exit(0)
         log = start_logging(cls.name, settings.log_level, Path(settings.log_file) if settings.log_file else None)
         try:
-            asyncio.run(cls._process(settings, network, log))
+            asyncio.run(cls._process(settings, network, log, read))
         except (DuxError, ExceptionGroup) as error:
             log.error("daemon failed", reason=_reason(error), exc_info=error)  # noqa: TRY400 - the trace goes along
             sys.exit(EXIT_BAD_SETTINGS if isinstance(error, BadSettings) else 1)
@@ -229,12 +239,14 @@ class DuxOSDaemon(Generic[S]):
         return cls.settings_type
 
     @classmethod
-    async def _process(cls, settings: S, network: NetworkProfile, log: FilteringBoundLogger) -> None:
+    async def _process(
+        cls, settings: S, network: NetworkProfile, log: FilteringBoundLogger, read: Callable[[], S]
+    ) -> None:
         daemon = cls(settings, network, log=log)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+        loop.add_signal_handler(signal.SIGHUP, daemon.reload, read)
         await daemon.run()
 
 

@@ -16,6 +16,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
+_level = logging.INFO  # of the whole process; SIGHUP may change it
 _PRIORITY = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
 _SECRET_WORDS = ("seed", "phrase", "secret", "token", "password", "passphrase", "private", "preimage", "mnemonic")
 
@@ -27,6 +28,18 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
             event[name] = "[redacted]"
         elif isinstance(value, bytes):
             event[name] = f"[{len(value)} bytes]"
+    return event
+
+
+def set_level(level: str) -> None:
+    """From now on tell only what is at least this important; `level` is one of LEVELS."""
+    global _level  # noqa: PLW0603 - a process has one journal
+    _level = LEVELS[level]
+
+
+def _below_level(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    if LEVELS.get("ERROR" if method in ("exception", "critical") else method.upper(), logging.ERROR) < _level:
+        raise structlog.DropEvent
     return event
 
 
@@ -42,10 +55,12 @@ class _JournalRenderer:
 def start_logging(daemon: str, level: str, log_file: Path | None = None) -> FilteringBoundLogger:
     """Set up the process's logs and return the daemon's logger. `level` is one of LEVELS; `log_file` is appended to."""
     stream: TextIO = log_file.open("a", buffering=1) if log_file else sys.stderr
+    set_level(level)
     person = log_file is None and sys.stderr.isatty()
     renderer = structlog.dev.ConsoleRenderer() if person else _JournalRenderer()
     structlog.configure(
         processors=[
+            _below_level,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -53,7 +68,7 @@ def start_logging(daemon: str, level: str, log_file: Path | None = None) -> Filt
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )

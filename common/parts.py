@@ -67,7 +67,7 @@ class Parts(Generic[S]):
     routes: list[web.RouteDef] = field(default_factory=list)
     problems: list[Callable[[], str]] = field(default_factory=list)  # each returns what is wrong, or ""
     gauges: dict[str, Callable[[], float]] = field(default_factory=dict)  # /metrics: name -> value
-    on_reload: list[Callable[[], None]] = field(default_factory=list)  # SIGHUP
+    on_reload: list[Callable[[S], None]] = field(default_factory=list)  # SIGHUP: gets the settings as read again
     loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = field(default_factory=list)
     _peer_methods: dict[str, Callable[[PeerCallIn], Awaitable[bytes]]] = field(default_factory=dict)
     _topics: dict[str, Callable[[GossipIn], Awaitable[str]]] = field(default_factory=dict)

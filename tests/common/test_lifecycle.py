@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,17 +69,28 @@ def test_systemd_hears_ready_watchdog_and_stopping(tmp_path: Path, config: Path)
         assert "daemon stopped" in log
 
 
-def test_sighup_is_survived_and_logged(tmp_path: Path, config: Path) -> None:
-    """A reload leaves the daemon running."""
+@pytest.mark.parametrize(
+    ("text", "said", "stopped_is_told"),
+    [("log_level: DEBUG\n", "settings reloaded", True), ("log_level: LOUD\n", "settings not reloaded", True),
+     ("log_level: ERROR\n", "daemon ready", False)],
+)  # fmt: skip
+def test_sighup_takes_the_log_level(
+    tmp_path: Path, config: Path, text: str, said: str, *, stopped_is_told: bool
+) -> None:
+    """A reload takes what may change, keeps the old where the new is unusable, and leaves the daemon running."""
     with notify_socket(tmp_path) as (channel, path):
-        process = start(config, NOTIFY_SOCKET=path)
+        process = start(config, NOTIFY_SOCKET=path, WATCHDOG_USEC="200000")
         wait_for(channel, "READY=1")
+        with (config / "exampled.yaml").open("a") as file:
+            file.write(text)
         process.send_signal(signal.SIGHUP)
-        time.sleep(0.2)
+        for _ in range(3):  # three turns of its loop later it has seen the signal
+            wait_for(channel, "WATCHDOG=1")
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=5)
         assert process.returncode == 0
-        assert "settings reloaded" in log
+        assert said in log
+        assert ("daemon stopped" in log) == stopped_is_told
 
 
 def test_killed_daemons_start_again_on_their_data(tmp_path: Path, config: Path) -> None:

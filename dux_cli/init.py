@@ -123,6 +123,7 @@ def make_node(
         port_base=port_base_of(place.index),
         chain=own_login(folder, place.chain),
         listen_host=listen,
+        extra={"registryd": {"wallet_address": made.address}},  # the node registers itself at its first start
     )
     return made
 

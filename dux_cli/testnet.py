@@ -123,10 +123,12 @@ class LocalNetwork:
             fund_output_script(THRESHOLD, tuple(sorted(bytes.fromhex(keys.fund_pubkey) for keys in made))), EMBEDDED
         )
         profile = profile_of(made, fund or "")
-        for index in range(HELPERS):
+        for index, keys in enumerate(made):
             folder = self.helper(index)
             folder.config.mkdir(parents=True, exist_ok=True)
-            write_config(folder, profile, index=index, port_base=port_base_of(index), chain=self.chain_login())
+            paid_at = {"registryd": {"wallet_address": keys.address}}
+            ports = port_base_of(index)
+            write_config(folder, profile, index=index, port_base=ports, chain=self.chain_login(), extra=paid_at)
         from common.network import save_profile
 
         save_profile(profile, self.profile_file)

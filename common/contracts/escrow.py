@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from common.codec import Wire
 from common.contracts.base import events_method
@@ -115,7 +115,8 @@ class Propose(Wire, frozen=True, kw_only=True):
     deliver_blocks: Annotated[int, Meta(ge=1, le=100_000)]
     result_lock: bool = True  # script E+h: the result's key is bought; False for work whose result cannot be withheld
     policy: Literal["standby", "swap"] = "standby"
-    swap_limit_florins: Florins = Florins(250_000_000)  # 2.5 FLOP: most that is paid before the result is seen
+    # 2.5 FLOP: most that is paid before the result is seen
+    swap_limit_florins: Florins = field(default_factory=lambda: Florins(250_000_000))
 
 
 class Quote(Wire, frozen=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from common.codec import Wire
 from common.contracts.base import events_method
@@ -146,7 +146,7 @@ class Submit(Wire, frozen=True, kw_only=True):
     args: Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=16)] = ()
     price_limit_florins: Florins  # refused above this; the check's price comes on top
     check: str = "none"
-    check_limit_florins: Florins = Florins(FLOP)
+    check_limit_florins: Florins = field(default_factory=lambda: Florins(FLOP))
     deliver_blocks: Annotated[int, Meta(ge=1, le=100_000)] = 30
     arbiters: Annotated[tuple[Did, ...], Meta(max_length=9)] = ()  # empty: those that the network profile lists
     private_input: bool = False  # the input travels encrypted; only worker, checker and arbiters get its key

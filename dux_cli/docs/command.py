@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import click
 
-from common.errors import all_errors
+import common
+from common.errors import DuxError, all_errors
 from common.openrpc import openrpc_document
 from common.rpc.method import CALL_GRAPH, DAEMONS
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, pass_session
@@ -61,10 +63,10 @@ def api_pages() -> Iterator[tuple[str, str]]:
         yield f"docs/api/{daemon}.openrpc.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def documented_errors() -> list[Any]:
-    """Every error of common and of the daemons' contracts; programs of our own have theirs in docs/cli.md."""
-    for daemon in DAEMONS:
-        contract_module(daemon)
+def documented_errors() -> list[type[DuxError]]:
+    """Every error of `common`, whatever else is loaded; a program's own errors say in their text what to do."""
+    for module in walk_packages(common.__path__, "common."):
+        import_module(module.name)
     return [kind for kind in all_errors() if kind.__module__.startswith("common.")]
 
 

@@ -65,6 +65,11 @@ class TaskStore:
         row = self.store.row("SELECT task_id, leg FROM legs WHERE contract_id = ?", contract_id)
         return (str(row["task_id"]), int(row["leg"])) if row else None
 
+    def running_tasks(self, limit: int) -> list[Task]:
+        """Tasks whose job runs now, newest first."""
+        rows = self.store.rows("SELECT body FROM tasks WHERE state = 'running' ORDER BY created_ms DESC LIMIT ?", limit)
+        return [from_json(bytes(row["body"]), Task) for row in rows]
+
     def is_proposing(self) -> bool:
         """True while some contract may have been proposed without its name being known here yet."""
         return self.store.row("SELECT 1 FROM tasks WHERE proposing LIMIT 1") is not None

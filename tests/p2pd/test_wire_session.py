@@ -436,3 +436,76 @@ async def test_a_body_that_never_ends_costs_its_deadline():
         assert b.sessions[0].mux.open_streams == 0
         with pytest.raises((PeerAnswered, DeadlinePassed)):
             await stream.read(10)
+
+
+@virtually
+async def test_answers_that_come_too_late_are_dropped_and_free_their_slots():
+    """Calls given up lazily (beyond the polite rate of resets) end when their answers come; nothing is kept of them."""
+
+    async def late(_session, _incoming):
+        await asyncio.sleep(1)
+        return bytes(10_000)
+
+    net = MemoryNetwork()
+    async with memory_node(net, "a", host=A) as a, memory_node(net, "b", host=B, handler=late) as b:
+        session = await a.dial(b)
+        calls = [asyncio.ensure_future(session.request("m", b"", deadline_s=5)) for _ in range(60)]
+        await settle(0.5)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        abandoned = [stream for stream in session._streams.values() if stream.abandoned]
+        assert len(abandoned) == 10
+        await settle(0.7)
+        assert session.mux.open_streams == len(session._streams) == 0
+        assert all(not stream._buffer for stream in abandoned)
+
+
+@virtually
+async def test_nothing_arrives_before_its_time():
+    """On a memory link a segment never overtakes: it comes after its delay, and after all that was sent before it."""
+    weather = CalmWeather(delay_s=1.0)
+    net = MemoryNetwork(weather)
+    async with memory_node(net, "a", host=A) as a, memory_node(net, "b", host=B) as b:
+        session = await a.dial(b)
+        await settle(3)
+        first = asyncio.ensure_future(session.request("m", b"1", deadline_s=20))
+        await settle(0.1)
+        weather.latency_s = 0.1
+        second = asyncio.ensure_future(session.request("m", b"2", deadline_s=20))
+        await settle(0.5)
+        assert not first.done()
+        assert not second.done()
+        assert (await first, await second) == (b"m:1", b"m:2")
+
+
+@virtually
+async def test_a_body_beyond_the_handlers_limit_is_refused_before_it_is_held():
+    """body(100) of a long request: an error that says so, and the session lives on."""
+
+    async def picky(_session, incoming):
+        return await incoming.body(100)
+
+    net = MemoryNetwork()
+    async with memory_node(net, "a", host=A) as a, memory_node(net, "b", host=B, handler=picky) as b:
+        session = await a.dial(b)
+        assert await session.request("m", bytes(100), deadline_s=5) == bytes(100)
+        with pytest.raises(PeerAnswered) as caught:
+            await session.request("m", bytes(900_000), deadline_s=5)
+        assert caught.value.fields["peer_code"] == AnswerTooLong.code
+        assert await session.request("m", b"x", deadline_s=5) == b"x"
+
+
+@virtually
+async def test_a_session_that_the_node_cannot_take_in_is_closed():
+    """An error in the overlay's on_session ends that connection only."""
+    net = MemoryNetwork()
+    async with memory_node(net, "a", host=A) as a, memory_node(net, "b", host=B) as b:
+        b.transport._on_session = lambda _session: 1 / 0
+        session = await a.dial(b)
+        with pytest.raises(SessionClosed):
+            await session.request("m", b"", deadline_s=5)
+        assert not b.transport._all
+        b.transport._on_session = b.sessions.append
+        await settle(2)
+        assert await (await a.dial(b)).request("m", b"", deadline_s=5) == b"m:"

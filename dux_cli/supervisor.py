@@ -250,6 +250,7 @@ def started_at(pid: int) -> str:
 
 def record_pid(folder: NodeDir, name: str, pid: int) -> None:
     """Remember a process of this node and when it started."""
+    folder.run.mkdir(exist_ok=True)
     pid_file(folder, name).write_text(f"{pid} {started_at(pid)}\n")
 
 

@@ -214,7 +214,6 @@ async def hold(network: LocalNetwork, session: Session) -> None:
 
     await end_leftovers(network)
     folder = NodeDir(network.path)
-    folder.run.mkdir(exist_ok=True)
     record_pid(folder, UP, os.getpid())
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -110,6 +110,8 @@ def send(
     if dry_run:
         session.out.record(wish, [("would pay", flop(amount)), ("to", to_address)], name=wish.request_id)
         return
+    if not yes and (session.out.as_json or session.out.quiet):
+        raise BadParams(detail="nobody can be asked here: add --yes and --max-amount FLOP")
     if not yes:
         click.confirm(f"Pay {flop(amount)} to {to_address}?", abort=True, err=True)
     paid = session.ask(WALLET_SEND, wish)

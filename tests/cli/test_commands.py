@@ -1,0 +1,286 @@
+"""Every command against daemons that answer as their contracts say: what it asks, what it prints, how it ends."""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+from PIL import Image
+
+from common.codec import from_plain
+from common.contracts import airdrop, escrow, p2p, registry, store, task, wallet
+from common.contracts.wallet_errors import InsufficientFunds
+from common.errors import NeighbourDown, NotFound, TooBusy
+from common.rpc.method import Method
+from common.units import FLOP, Florins
+from dux_cli.command import run_main
+from dux_cli.main import SECTIONS, duxnet
+from dux_cli.output import printable
+from dux_cli.pictures import make_test_picture, raw_from_picture
+from tests.cli.fake_node import FakeNode, running
+from tests.cli.test_supervisor import free_port_base
+from tests.cli.toy_node import make_toy_node
+
+ROOT = Path(__file__).resolve().parents[2]
+ID = "5f" * 32
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeNode]:
+    folder = make_toy_node(tmp_path_factory.mktemp("node") / "n", port_base=free_port_base())
+    with running(folder) as fake:
+        yield fake
+
+
+@pytest.fixture(autouse=True)
+def fresh(node: FakeNode) -> None:
+    node.seen.clear()
+    node.answers.clear()
+
+
+class Ran:
+    """How a command ended and what it printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        assert self.out.count("\n") == 1, self.out
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(node: FakeNode, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))  # nobody is there to answer
+
+    def command(*words: str) -> Ran:
+        try:
+            code = run_main(duxnet, [*words, "--node", str(node.folder.path)])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        told = capsys.readouterr()
+        return Ran(code, told.out, told.err)
+
+    return command
+
+
+READS: list[tuple[str, Method[Any, Any]]] = [
+    ("wallet balance", wallet.WALLET_BALANCE),
+    ("wallet address --label x", wallet.WALLET_NEW_ADDRESS),
+    ("wallet history --limit 3", wallet.WALLET_HISTORY),
+    ("wallet coins", wallet.WALLET_UTXOS),
+    ("wallet status", wallet.WALLET_STATUS),
+    (f"wallet send {wallet.EXAMPLE_ADDRESS} 10.5 --yes --max-amount 11", wallet.WALLET_SEND),
+    ("escrow list --status disputed", escrow.LIST),
+    (f"escrow show {ID}", escrow.SHOW),
+    (f"escrow dispute {ID} --reason wrong", escrow.DISPUTE),
+    (f"escrow cancel {ID}", escrow.CANCEL),
+    ("escrow audit", escrow.AUDIT),
+    ("fund", escrow.FUND_STATUS),
+    ("nodes list --active", registry.NODE_LIST),
+    ("nodes show did:dux:x", registry.NODE_SHOW),
+    ("nodes peers", p2p.P2P_PEERS),
+    ("nodes me", p2p.P2P_INFO),
+    ("search upscale --tag image --max-price 12 --sort price", store.SERVICE_SEARCH),
+    ("services list", store.SERVICE_LIST_MINE),
+    ("services show abc", store.SERVICE_SHOW),
+    ("services withdraw abc", store.SERVICE_WITHDRAW),
+    (f"rate {ID} 5 --review good", store.SERVICE_RATE),
+    ("task list --role buyer --open", task.LIST),
+    ("task show t1", task.STATUS),
+    ("task cancel t1", task.CANCEL),
+    ("task probe", task.PROBE),
+    ("why task t1", task.EXPLAIN),
+    (f"why contract {ID}", escrow.EXPLAIN),
+    ("why node did:dux:x", registry.REPUTATION_GET),
+    ("airdrop status", airdrop.AIRDROP_STATUS),
+    ("airdrop history", airdrop.AIRDROP_HISTORY),
+    ("airdrop show 0", airdrop.AIRDROP_SHOW),
+    ("airdrop eligible", airdrop.AIRDROP_ELIGIBLE),
+]
+
+
+@pytest.mark.parametrize(("words", "method"), READS, ids=[words for words, _ in READS])
+def test_json_is_the_contracts_answer_and_text_has_lines(run: Any, words: str, method: Method[Any, Any]) -> None:
+    """With --json: one object that decodes as the method's result. In a pipe: lines with tabs. --quiet: ids only."""
+    told = run(*words.split(), "--json")
+    assert told.code == 0, told.err
+    assert from_plain(told.json, method.result) == method.example[1]
+    piped = run(*words.split())
+    assert piped.code == 0
+    assert "\t" in piped.out
+    quiet = run(*words.split(), "--quiet")
+    assert quiet.code == 0
+    assert "\t" not in quiet.out
+
+
+def test_amounts_a_person_writes_arrive_as_florins(run: Any, node: FakeNode) -> None:
+    """10.5 FLOP is 1,050,000,000 florins; more decimals than the coin has are refused before anything is asked."""
+    run("wallet", "send", wallet.EXAMPLE_ADDRESS, "10.5", "--yes", "--max-amount", "11")
+    assert node.asked("wallet.send").amount_florins == 1_050_000_000
+    node.seen.clear()
+    assert run("wallet", "send", wallet.EXAMPLE_ADDRESS, "0.123456789", "--yes", "--max-amount", "11").code == 2
+    assert node.seen == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [(["--yes"], 3), (["--yes", "--max-amount", "1"], 3), (["--dry-run"], 0), ([], 130), (["--json"], 3)],
+)
+def test_nothing_is_paid_without_a_yes_and_a_limit(run: Any, node: FakeNode, options: list[str], code: int) -> None:
+    """--yes without a limit, an amount above it, a dry run, and nobody to answer: no payment in any of them."""
+    assert run("wallet", "send", wallet.EXAMPLE_ADDRESS, "10", *options).code == code
+    assert node.seen == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotFound(what="node", name="x"), 3),
+        (InsufficientFunds(have_florins=1, need_florins=2), 3),
+        (TooBusy(limit=5), 4),
+        (NeighbourDown(daemon="p2pd", address="x", detail="y"), 5),
+        (ValueError("our own bug"), 1),
+    ],
+)
+def test_an_error_has_its_classes_exit_code_and_says_what_to_do(
+    run: Any, node: FakeNode, error: Exception, code: int
+) -> None:
+    """The daemon's error arrives as text on stderr, as an object on stdout with --json; bugs do not leak."""
+    node.answers["node.show"] = error
+    told = run("nodes", "show", "x")
+    assert (told.code, told.out) == (code, "")
+    assert told.err.startswith("error: ")
+    as_json = run("nodes", "show", "x", "--json")
+    assert as_json.code == code
+    assert set(as_json.json["error"]) == {"code", "key", "message", "fields"}
+    assert "our own bug" not in told.err + as_json.out
+
+
+def test_a_wrong_command_line_is_told_in_json_too(run: Any) -> None:
+    """Exit code 2, and the error is an object where a program reads."""
+    told = run("wallet", "send", "--json")
+    assert told.code == 2
+    assert told.json["error"]["key"] == "usage"
+
+
+def test_a_silent_daemon_is_named_with_the_way_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 5 and `duxnet status` where nothing listens; status itself ends with 1."""
+    folder = make_toy_node(tmp_path / "n", port_base=free_port_base())
+    assert run_main(duxnet, ["wallet", "balance", "--node", str(folder.path)]) == 5
+    assert "duxnet status" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        run_main(duxnet, ["status", "--json", "--node", str(folder.path)])
+    assert ended.value.code == 1
+    assert len(json.loads(capsys.readouterr().out)["silent"]) == 7
+
+
+def test_no_node_says_how_to_make_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first thing a new user meets."""
+    assert run_main(duxnet, ["wallet", "balance", "--node", str(tmp_path / "none")]) == 3
+    assert "duxnet init" in capsys.readouterr().err
+
+
+def test_a_call_goes_from_picture_to_picture(run: Any, node: FakeNode, tmp_path: Path) -> None:
+    """The picture's pixels are the job's input; the result's pixels become a picture of its size; the limit is kept."""
+    small, large = tmp_path / "small.png", tmp_path / "large.png"
+    make_test_picture(24, 16).save(small)
+    node.blobs["ab" * 32] = raw_from_picture(make_test_picture(48, 32))
+    told = run("call", "svc", "--input", str(small), "--output", str(large), "--max-price", "10", "--json")
+    assert told.code == 0, told.err
+    asked = node.asked("task.submit")
+    assert (asked.price_limit_florins, asked.check) == (10 * FLOP, "auto")
+    assert node.blobs[asked.input_blob] == raw_from_picture(make_test_picture(24, 16))
+    with Image.open(large) as picture:
+        assert picture.size == (48, 32)
+
+
+def test_a_call_that_was_refunded_ends_with_not_now_and_no_file(run: Any, node: FakeNode, tmp_path: Path) -> None:
+    """No result, no file; the way to the reasons is named."""
+    lost = msgspec.structs.replace(
+        task.STATUS.example[1], state=task.TaskState.REFUNDED, output_blob=None, reason="the seller vanished"
+    )
+    node.answers["task.status"] = lost
+    source = tmp_path / "in.bin"
+    source.write_bytes(b"x")
+    told = run("call", "svc", "--input", str(source), "--output", str(tmp_path / "out"), "--max-price", "1")
+    assert told.code == 4
+    assert "duxnet why task" in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_call_without_a_price_asks_a_person_and_refuses_a_program(run: Any, node: FakeNode, tmp_path: Path) -> None:
+    """Nobody pays a price that was not stated."""
+    source = tmp_path / "in.bin"
+    source.write_bytes(b"x")
+    assert run("call", "svc", "--input", str(source), "--json").code == 3
+    assert run("call", "svc", "--input", str(source)).code == 130
+    assert not [name for name, _ in node.seen if name == "task.submit"]
+
+
+def test_publishing_puts_the_package_publishes_and_serves(run: Any, node: FakeNode) -> None:
+    """The example of the checkout: its price overridden, its package held by the node, its jobs run."""
+    told = run("publish", str(ROOT / "examples/image_upscaler"), "--price", "7.5", "--quiet")
+    assert told.code == 0, told.err
+    asked = node.asked("service.publish")
+    assert asked.price_florins == Florins(750_000_000)
+    assert node.blobs[asked.package] == (ROOT / "examples/image_upscaler/upscaler.wasm").read_bytes()
+    assert node.asked("task.serve").service_id == told.out.strip()
+
+
+def test_a_service_file_with_a_wrong_key_is_named(run: Any, node: FakeNode, tmp_path: Path) -> None:
+    """The file, the key, and an example to look at."""
+    (tmp_path / "service.yaml").write_text("slug: a\nname: b\nprice: 1\ncolour: red\n")
+    told = run("publish", str(tmp_path))
+    assert told.code == 3
+    assert "colour" in told.err
+    assert "examples/image_upscaler" in told.err
+    assert node.seen == []
+
+
+def test_rpc_lists_and_calls_any_method(run: Any, node: FakeNode) -> None:
+    """JSON in, JSON out, checked against the contract on the way."""
+    assert "wallet.send" in run("rpc", "flopd", "--quiet").out
+    told = run("rpc", "stored", "service.search", '{"text": "upscale", "limit": 3}')
+    assert from_plain(json.loads(told.out), store.SearchResult) == store.SERVICE_SEARCH.example[1]
+    assert node.asked("service.search").limit == 3
+    assert run("rpc", "stored", "service.search", '{"limit": "3"}').code == 3
+    assert run("rpc", "stored", "no.such").code == 3
+
+
+def test_strangers_text_cannot_steer_a_terminal() -> None:
+    """Escape sequences in a service's name are shown as replaced characters."""
+    assert printable("a\x1b[31mb\r\n") == "a�[31mb��"
+
+
+def test_every_listed_command_exists_and_takes_the_standard_options() -> None:
+    """Names in the help lead to commands; each takes --json, --log-level and --log-file, or is the test runner."""
+    context = click.Context(duxnet)
+
+    def leaves(command: click.Command) -> Iterator[click.Command]:
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                yield from leaves(command.get_command(context, name))
+        else:
+            yield command
+
+    for section in SECTIONS.values():
+        for name in section:
+            command = duxnet.get_command(context, name)
+            assert command is not None, name
+            for leaf in leaves(command):
+                options = {option for parameter in leaf.params for option in parameter.opts}
+                assert {"--json", "--log-level", "--log-file"} <= options or leaf.name == "test", leaf.name
+
+
+def test_help_teaches_with_an_example() -> None:
+    """Every command with arguments of its own shows a line to type, or says in one sentence what it does."""
+    page = (ROOT / "docs/cli.md").read_text()
+    for heading in re.findall(r"^## (duxnet .*)$", page, flags=re.MULTILINE):
+        assert f"Usage: {heading}" in page

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from common.errors import CallerMistake
+from common.errors import CallerMistake, DuxError
 from common.units import FLOP, Florins
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
 from dux_cli.node_dir import NodeDir, default_node
@@ -26,6 +26,7 @@ from dux_cli.node_files import ChainLogin, outside_endpoint, port_base_of, write
 from dux_cli.output import flop
 from dux_cli.supervisor import (
     ASK_EVERY_S,
+    CHECKOUT,
     LOG_TAIL_LINES,
     Node,
     NotStarted,
@@ -49,6 +50,7 @@ BANK_COINS, BANK_COIN_FLOP = 40, 500  # several, so that it can pay several node
 FUND_FLOP_TENTHS = 996  # 99.6: the first paid call of 10 FLOP brings the fund over its threshold
 READY_WITHIN_S = 90.0
 UP = "testnet"
+CHECK_SERVICE = CHECKOUT / "examples" / "image_upscaler" / "check.yaml"
 
 
 class NoTestnet(CallerMistake):
@@ -221,10 +223,13 @@ async def hold(network: LocalNetwork, session: Session) -> None:
     chain = await start_chain(network)
     helpers = [Node(network.helper(index), one_process=True) for index in range(HELPERS)]
     try:
+        for helper in helpers:
+            await helper.start()
         async with asyncio.TaskGroup() as group:
-            kept = [group.create_task(keep_running(helper, session.out.step)) for helper in helpers]
+            tasks = [group.create_task(keep_running(helper, session.out.step)) for helper in helpers]
+            tasks.append(group.create_task(offer_checks(helpers[0], session)))
             await stopping.wait()
-            for task in kept:
+            for task in tasks:
                 task.cancel()
     finally:
         session.out.step("ending the test network …")
@@ -232,6 +237,23 @@ async def hold(network: LocalNetwork, session: Session) -> None:
             await helper.close()
         chain.terminate()
         await chain.wait()
+
+
+async def offer_checks(helper: Node, session: Session) -> None:
+    """The first helper sells second runs of jobs, so that `duxnet call` finds somebody to check a result."""
+    from common.contracts.store import SERVICE_LIST_MINE
+    from common.rpc.method import Empty
+    from dux_cli.market import publish_service, read_service
+
+    shop = Session(helper.folder, session.out)
+    try:
+        await helper.wait_ready(deadline_s=READY_WITHIN_S)
+        if not (await shop.call(SERVICE_LIST_MINE, Empty())).services:
+            await publish_service(shop, read_service(CHECK_SERVICE), CHECK_SERVICE.parent, price=None, name="")
+    except DuxError as error:
+        session.out.step(f"nobody offers second runs: {error.message}")
+    finally:
+        await shop.close()
 
 
 async def start_chain(network: LocalNetwork) -> asyncio.subprocess.Process:

@@ -119,6 +119,7 @@ async def hold_up(node: Node, session: Session) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     try:
+        await node.start(*node.process_names())
         async with asyncio.TaskGroup() as group:
             kept = group.create_task(keep_running(node, session.out.step))
             told = group.create_task(tell_ready(node, session))

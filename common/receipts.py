@@ -19,6 +19,7 @@ from typing import Annotated, TypeVar
 from msgspec import Meta
 
 from common.codec import Canon, canonical, from_canonical
+from common.errors import BadParams
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.units import BPS, BlockHeight, Did, Florins, Hash32, UnixMs, tax_of
@@ -79,6 +80,15 @@ def opened(data: bytes, kind: type[C], *, body_bytes_max: int) -> tuple[Attested
     """
     envelope = attested(data)
     return envelope, body_of(envelope, kind, body_bytes_max)
+
+
+def form_fault(value: Canon, max_bytes: int) -> str | None:
+    """Why others would refuse a struct that was made here: a field out of its bounds, or too long altogether."""
+    try:
+        from_canonical(canonical(value), type(value), max_bytes=max_bytes)
+    except BadParams as error:
+        return error.message
+    return None
 
 
 class Outcome(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from common.catchup import CatchUp
 from common.contracts import registry
 from common.contracts.base import GossipIn
 from common.contracts.peer_registry import (
@@ -23,7 +24,7 @@ from dux_registryd.receipt_methods import ReceiptMethods
 from dux_registryd.scores import Scores
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import MIGRATIONS, Book
-from dux_registryd.upkeep import Announcer, Checker, Monitor, Sync
+from dux_registryd.upkeep import Announcer, Checker, Monitor, missed
 
 
 class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
@@ -65,12 +66,19 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         _serve_peers(parts, intake, receipts)
         parts.serve_events(registry.REGISTRY_EVENTS, book.store)
         parts.outbox(book.store, outside.perform)
-        sync = Sync(book, outside, intake, random=parts.random, log=parts.log, sync_s=parts.settings.sync_s)
+        catchup = CatchUp(
+            book,
+            outside.connected,
+            missed(outside, intake),
+            random=parts.random,
+            log=parts.log,
+            pause_s=parts.settings.sync_s,
+        )
         parts.background("announce", Announcer(nodes, book, outside, parts.log, parts.settings).run)
         parts.background("heartbeats", pulse.run)
         parts.background("receipts", checker.run)
         parts.background("monitor", Monitor(book, outside, parts.clock, parts.log, parts.settings).run)
-        parts.background("sync", sync.run)
+        parts.background("catch up", catchup.run)
         parts.gauges["nodes"] = lambda: float(book.count_nodes())
         parts.gauges["receipts_settled"] = lambda: float(book.count_claims().get("settled", 0))
         parts.gauges["receipts_pending"] = lambda: float(book.count_claims().get("pending", 0))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from common.attestor import Attestor
 from common.chain.fund import fund_output_script
-from common.codec import Canon, canonical, from_canonical
+from common.codec import canonical, from_canonical
 from common.contracts import p2p
 from common.contracts.p2p_errors import NotStored
 from common.contracts.peer_registry import (
@@ -22,14 +23,12 @@ from common.contracts.peer_registry import (
 )
 from common.contracts.wallet_chain import CHAIN_BLOCK_HASH, CHAIN_TIP, CHAIN_TX, HeightAsked, TxAsked
 from common.errors import NotFound, NotNow, Unavailable
-from common.identity.purposes import Purpose
 from common.network import NetworkProfile
-from common.peers import Peers
 from common.receipts import ATTESTED_BYTES_MAX, Attested
 from common.rpc.client import Client
-from common.rpc.method import CP, CR, Empty, PeerMethod, Topic
+from common.rpc.method import Empty
 from common.store import Effect
-from common.units import BlockHeight, Did, UnixMs
+from common.units import BlockHeight, Did
 from dux_registryd.payment_rules import SeenPayment
 
 RECORD_TTL_S = 86_400
@@ -61,63 +60,25 @@ class TipSeen:
     hash: str
 
 
-class Outside:
+class Outside(Attestor):
     """The neighbours, as registryd needs them."""
 
     def __init__(self, p2pd: Client, flopd: Client, network: NetworkProfile) -> None:
-        self._p2pd = p2pd
-        self._peers = Peers(p2pd)
+        super().__init__(p2pd)
         self._flopd = flopd
         self._fund_script = fund_script(network)
-        self._own: Did | None = None
         self._hashes: dict[int, str] = {}
         self.tip_seen: TipSeen | None = None
 
-    # identity
-
-    async def own_did(self) -> Did:
-        """This node's DID.
-
-        Raises:
-            NeighbourDown: p2pd does not answer yet.
-        """
-        if self._own is None:
-            self._own = (await self._peers.info()).did
-        return self._own
-
     async def endpoint(self) -> tuple[str, int]:
         """Where other nodes reach this one: host and port; empty and 0 when it is not told."""
-        found = (await self._peers.info()).endpoints
+        found = (await self.peers.info()).endpoints
         host, _, port = found[0].rpartition(":") if found else ("", "", "0")
         return host.strip("[]"), int(port)
 
-    async def signed(self, purpose: Purpose, value: Canon) -> Attested:
-        """The value with this node's signature."""
-        by = await self._peers.sign(purpose, value)
-        return Attested(body=canonical(value), did=by.did, key_seq=by.key_seq, signature=by.signature)
-
-    async def is_signed(self, purpose: Purpose, envelope: Attested, at_ms: int) -> bool:
-        """Whether the envelope's signature is its DID's, with the key of that time."""
-        by = p2p.Signature(did=envelope.did, key_seq=envelope.key_seq, signature=envelope.signature)
-        return await self._peers.is_signed(purpose, envelope.body, by, UnixMs(at_ms))
-
-    # other nodes
-
-    async def publish(self, topic: Topic[CP], payload: CP) -> int:
-        """Spread a message; to how many nodes it went."""
-        return await self._peers.publish(topic, payload)
-
-    async def ask(self, did: Did, method: PeerMethod[CP, CR], params: CP) -> CR:
-        """Another node's answer."""
-        return await self._peers.call(did, method, params)
-
-    async def connected(self) -> list[Did]:
-        """The nodes this node is connected to."""
-        return [peer.did for peer in (await self._p2pd.call(p2p.P2P_PEERS, Empty())).peers]
-
     async def looked_up(self, did: Did) -> bytes | None:
         """A node's signed description from the DHT."""
-        records = await self._peers.get_records(REGISTERED_NS, did)
+        records = await self.peers.get_records(REGISTERED_NS, did)
         return next((record.payload for record in records if record.did == did and record.payload), None)
 
     # the chain
@@ -179,11 +140,11 @@ class Outside:
 
     async def _put(self, kind: str, told: Told) -> None:
         if kind == PUT_NODE:
-            await self._peers.put_record(REGISTERED_NS, told.name, _envelope(told), ttl_s=RECORD_TTL_S)
+            await self.peers.put_record(REGISTERED_NS, told.name, _envelope(told), ttl_s=RECORD_TTL_S)
             return
         payload = canonical(CapabilityPointer(at_ms=told.at_ms)) if told.at_ms else b""
         put = p2p.DhtPut(ns=CAPABILITY_NS.name, name=told.name, payload=payload, ttl_s=RECORD_TTL_S)
-        await self._p2pd.call(p2p.DHT_PUT, put)
+        await self.p2pd.call(p2p.DHT_PUT, put)
 
 
 def _envelope(told: Told) -> Attested:

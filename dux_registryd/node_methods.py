@@ -30,7 +30,7 @@ from common.contracts.registry import (
 from common.errors import NotFound
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
-from common.receipts import Attested, NodeInfo, attested, wallet_fault
+from common.receipts import NODE_BYTES_MAX, Attested, NodeInfo, attested, form_fault, wallet_fault
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx
 from common.store import Tx
@@ -84,7 +84,7 @@ class NodeMethods:
         """Describe this node, sign it, keep it, and have it told to the network."""
         own = await self._own(params.node_id)
         info = await self._described(own, params)
-        fault = node_fault(info, self._network.genesis)
+        fault = node_fault(info, self._network.genesis) or form_fault(info, NODE_BYTES_MAX)
         if fault:
             raise BadNode(detail=fault)
         envelope = await self._outside.signed(Purpose.REGISTRATION, info)

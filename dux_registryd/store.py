@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.store import Store, Tx
+from common.store import Store
 from dux_registryd.store_nodes import NodeShelf
 from dux_registryd.store_receipts import Claim, ReceiptShelf, by_seller
 
@@ -48,6 +48,7 @@ class Book(NodeShelf, ReceiptShelf):
         row = self.store.row("SELECT value FROM counter WHERE name = ?", name)
         return int(row["value"]) if row else 0
 
-    def set_place(self, tx: Tx, name: str, value: int) -> None:
+    def keep_place(self, name: str, value: int) -> None:
         """Remember where this node stands."""
-        tx.execute("INSERT OR REPLACE INTO counter VALUES (?, ?)", name, value)
+        with self.store.transaction() as tx:
+            tx.execute("INSERT OR REPLACE INTO counter VALUES (?, ?)", name, value)

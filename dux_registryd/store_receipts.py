@@ -125,12 +125,12 @@ class ReceiptShelf:
 
     def claims_after(self, cursor: int, from_height: int, *, settled_only: bool, limit: int) -> list[Claim]:
         """Claims that changed after a cursor, oldest change first."""
-        states = ("settled", "settled") if settled_only else ("settled", "pending")
+        state = "settled" if settled_only else "%"
         rows = self.store.rows(
-            "SELECT * FROM claims WHERE cursor > ? AND height >= ? AND state IN (?, ?) ORDER BY cursor LIMIT ?",
+            "SELECT * FROM claims WHERE cursor > ? AND height >= ? AND state LIKE ? ORDER BY cursor LIMIT ?",
             cursor,
             from_height,
-            *states,
+            state,
             limit,
         )
         return [self._claim(row) for row in rows]

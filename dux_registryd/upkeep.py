@@ -1,25 +1,24 @@
 """What registryd does by itself: receipts follow the chain, silent nodes turn stale, what was missed is asked for.
 
-Four loops, each of which survives a neighbour's absence: it logs, waits and goes on.
+Three loops, and what to catch up with; each survives a neighbour's absence: it logs, waits and goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from structlog.typing import FilteringBoundLogger
 
+from common.catchup import Page, Subject
 from common.clock import Clock
-from common.contracts.peer_registry import NODES_SYNC, RECEIPTS_SYNC, SYNC_ITEMS_MAX, NodesAsk, ReceiptsAsk, SyncAnswer
+from common.contracts.peer_registry import NODES_SYNC, RECEIPTS_SYNC, SYNC_ITEMS_MAX, NodesAsk, ReceiptsAsk
 from common.contracts.registry import NodeStatus, RegisterNode
-from common.errors import BadParams, DuxError
-from common.randomness import Randomness
-from common.receipts import Attested, attested
+from common.errors import DuxError
+from common.receipts import attested
 from common.rpc.table import Ctx
 from common.units import Did
 from dux_registryd.effects import Outside, TipSeen
-from dux_registryd.intake import Intake, Taken
+from dux_registryd.intake import Intake
 from dux_registryd.node_methods import NodeMethods
 from dux_registryd.payment_rules import REORG_BLOCKS
 from dux_registryd.rules import status_of
@@ -27,7 +26,6 @@ from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book
 
 CHECKED_AT_ONCE = 500  # claims looked up in one pass; the rest in the next
-PAGES_MAX = 20  # of one peer's answer in one pass: 4,000 items
 START_PAUSE_S = 2.0  # between tries while p2pd or flopd is starting
 
 
@@ -124,76 +122,25 @@ class Monitor:
         return changed
 
 
-class Sync:
-    """Asks one connected node at a time for descriptions and receipts that gossip did not bring here."""
+def missed(outside: Outside, intake: Intake) -> tuple[Subject, ...]:
+    """What to ask other nodes for after an absence: descriptions of nodes, and receipts."""
 
-    def __init__(
-        self,
-        book: Book,
-        outside: Outside,
-        intake: Intake,
-        *,
-        random: Randomness,
-        log: FilteringBoundLogger,
-        sync_s: float,
-    ) -> None:
-        self._book = book
-        self._outside = outside
-        self._intake = intake
-        self._random = random
-        self._log = log
-        self._sync_s = sync_s
+    async def nodes(peer: Did, after: int) -> Page:
+        answer = await outside.ask(peer, NODES_SYNC, NodesAsk(after=after, limit=SYNC_ITEMS_MAX))
+        return answer.items, answer.next_after
 
-    async def run(self) -> None:
-        """Ask for ever; at the start often, until somebody has answered."""
-        while True:
-            asked = await self._try()
-            await asyncio.sleep(self._sync_s if asked else min(START_PAUSE_S, self._sync_s))
+    async def receipts(peer: Did, after: int) -> Page:
+        ask = ReceiptsAsk(after=after, from_height=0, limit=SYNC_ITEMS_MAX)
+        answer = await outside.ask(peer, RECEIPTS_SYNC, ask)
+        return answer.items, answer.next_after
 
-    async def _try(self) -> bool:
-        try:
-            peers = self._random.sample(sorted(await self._outside.connected()), 1)
-            for peer in peers:
-                await self.once(peer)
-        except DuxError as error:
-            self._log.info("nothing synchronised", reason=error.message)
-            return False
-        return bool(peers)
+    async def take_node(item: bytes) -> bool:
+        return (await intake.node(attested(item))).word == "accept"
 
-    async def once(self, peer: Did) -> int:
-        """Ask one node for all that is new there since we last asked it; how many things were new here."""
+    async def take_receipt(item: bytes) -> bool:
+        return (await intake.receipt(attested(item), tell=False)).word == "accept"
 
-        async def nodes(after: int) -> SyncAnswer:
-            return await self._outside.ask(peer, NODES_SYNC, NodesAsk(after=after, limit=SYNC_ITEMS_MAX))
-
-        async def receipts(after: int) -> SyncAnswer:
-            ask = ReceiptsAsk(after=after, from_height=0, limit=SYNC_ITEMS_MAX)
-            return await self._outside.ask(peer, RECEIPTS_SYNC, ask)
-
-        async def take_receipt(envelope: Attested) -> Taken:
-            return await self._intake.receipt(envelope, tell=False)
-
-        new = await self._follow(f"nodes/{peer}", nodes, self._intake.node)
-        new_receipts = await self._follow(f"receipts/{peer}", receipts, take_receipt)
-        return new + new_receipts
-
-    async def _follow(
-        self,
-        place: str,
-        ask: Callable[[int], Awaitable[SyncAnswer]],
-        take: Callable[[Attested], Awaitable[Taken]],
-    ) -> int:
-        new = 0
-        for _ in range(PAGES_MAX):
-            after = self._book.place(place)
-            answer = await ask(after)
-            for item in answer.items:
-                new += (await _take(item, take)) == "accept"
-            if answer.next_after <= after:
-                break
-            with self._book.store.transaction() as tx:
-                self._book.set_place(tx, place, answer.next_after)
-        return new
+    return Subject("nodes", nodes, take_node), Subject("receipts", receipts, take_receipt)
 
 
 class Announcer:
@@ -237,13 +184,6 @@ class Announcer:
 def _own_wish(request_id: str) -> Ctx:
     """The daemon calls its own method, as if from outside."""
     return Ctx(caller="registryd", call_id=request_id, deadline=0.0, method="node.register", request_id=request_id)
-
-
-async def _take(item: bytes, take: Callable[[Attested], Awaitable[Taken]]) -> str:
-    try:
-        return (await take(attested(item))).word
-    except BadParams:
-        return "reject"
 
 
 async def _pause(wake: asyncio.Event, pause_s: float) -> None:

@@ -103,6 +103,8 @@ def rating_fault(rating: Rating, receipt: SettledReceipt, network: str) -> str |
         return "its receipt is of another contract or service"
     if not rating.rater == receipt.buyer == receipt.signer:
         return "only the contract's buyer rates, with its own receipt"
+    if receipt.gross_florins == 0:
+        return "nothing was paid, and only who has paid rates"
     return None
 
 

@@ -144,6 +144,7 @@ class FakeNet:
     chain: FakeChain = field(default_factory=FakeChain)
     nodes: dict[Did, FakeNode] = field(default_factory=dict)
     dht: dict[tuple[str, str], dict[Did, p2p.RecordView]] = field(default_factory=dict)
+    dht_waits_s: float = 0.0  # how long a look-up takes
     gossip: list[tuple[str, Did, str]] = field(default_factory=list)  # topic, who took it, verdict
 
     def node(self, number: int) -> FakeNode:
@@ -261,6 +262,7 @@ class FakeNode:
         return p2p.DhtStored(stored_at=1, seq_ms=UnixMs(0))
 
     async def _get(self, params: p2p.DhtGet, _ctx: Ctx) -> p2p.Records:
+        await asyncio.sleep(self.net.dht_waits_s)
         found = {} if self.cut else self.net.dht.get((params.ns, params.name), {})
         return p2p.Records(records=list(found.values()))
 

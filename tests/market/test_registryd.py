@@ -162,6 +162,8 @@ async def test_nobody_registers_another(tmp_path: Path) -> None:
             await one.call(registry.NODE_REGISTER, register(wallet_address="1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2"))
         with pytest.raises(BadNode, match="IP address"):
             await one.call(registry.NODE_REGISTER, register(ip_address="here"))
+        with pytest.raises(BadNode, match="32"):
+            await one.call(registry.NODE_REGISTER, register(region="e" * 33))
         with pytest.raises(NotRegistered):
             await one.call(registry.NODE_SELF, Empty())
         with pytest.raises(NotPermitted):

@@ -99,6 +99,7 @@ def test_only_a_later_record_of_the_same_making_replaces() -> None:
         ({"service_id": "other"}, {"signer": BUYER}, "another contract or service"),
         ({"rater": STRANGER}, {"signer": BUYER}, "buyer"),
         ({}, {"signer": SELLER}, "own receipt"),
+        ({}, {"signer": BUYER, "gross_florins": Florins(0)}, "nothing was paid"),
     ],
 )
 def test_only_the_buyer_rates_with_its_own_receipt(

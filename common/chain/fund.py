@@ -61,12 +61,17 @@ def fund_output_script(needed: int, pubkeys: tuple[bytes, ...]) -> bytes:
     return pay_to_script(fund_redeem_script(needed, pubkeys))
 
 
-def payout_fee(needed: int, pubkeys: tuple[bytes, ...], inputs: int, outputs: tuple[TxOutput, ...]) -> Florins:
-    """The fee of a payout with this many inputs and these outputs."""
+def payout_size(needed: int, pubkeys: tuple[bytes, ...], inputs: int, outputs: tuple[TxOutput, ...]) -> int:
+    """The largest size of a payout with this many inputs and these outputs, in bytes."""
     redeem = fund_redeem_script(needed, pubkeys)
     sig_bytes = len(multisig_sig(redeem, [PLACEHOLDER_SIG] * needed))
     blank = Tx(tuple(TxInput(Outpoint("00" * 32, at)) for at in range(inputs)), outputs)
-    return fee_for(size_with(blank, [sig_bytes] * inputs))
+    return size_with(blank, [sig_bytes] * inputs)
+
+
+def payout_fee(needed: int, pubkeys: tuple[bytes, ...], inputs: int, outputs: tuple[TxOutput, ...]) -> Florins:
+    """The fee of a payout with this many inputs and these outputs."""
+    return fee_for(payout_size(needed, pubkeys, inputs, outputs))
 
 
 def payout_tx(payout: FundPayout) -> Tx:

@@ -1,0 +1,224 @@
+"""What counts as evidence, and who is eligible by it (rule `full`).
+
+Pure: signatures, block hashes and payments are looked up elsewhere and come in as `Facts`. The same items give the same
+members on every machine, in whatever order they come.
+
+Two limits of this rule are why it refuses `main`: identities cost nothing, so shares can be collected by many; and a
+settled transaction names no DID, so that of two different receipts for one transaction the one with more of its
+parties' signatures counts (then the lower contract id), which colluders could contest.
+
+Source: settled.md 23 and 31, mechanisms.md §2.1.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from common.chain.address import BadAddress, address_to_script
+from common.chain.params import family_named
+from common.codec import canonical
+from common.errors import BadParams
+from common.identity.purposes import Purpose
+from common.identity.tagged import tagged_hash
+from common.quality import age_days, decayed, missed_tax_florins, quality_ppm
+from common.receipts import (
+    HEARTBEAT_BYTES_MAX,
+    NODE_BYTES_MAX,
+    RECEIPT_BYTES_MAX,
+    Attested,
+    Heartbeat,
+    NodeInfo,
+    Outcome,
+    SettledReceipt,
+    facts_id,
+    opened,
+    receipt_fault,
+)
+from common.units import Did
+from dux_airdropd.model import Facts, Figures, Item, Kind, Member, Refusal, Window, Witness
+
+PURPOSES = {
+    Kind.HEARTBEAT: Purpose.HEARTBEAT,
+    Kind.NODE: Purpose.REGISTRATION,
+    Kind.RECEIPT: Purpose.SETTLED_RECEIPT,
+}
+WITNESSES_NEEDED = 2  # arbiters whose word makes an unpaid job count without the seller's
+
+Body = Heartbeat | NodeInfo | SettledReceipt
+
+
+def item_id(item: Item) -> bytes:
+    """The name of an item: 32 bytes, equal on every machine."""
+    return tagged_hash(Purpose.AIRDROP_EVIDENCE, canonical(item))
+
+
+def in_order(items: Iterable[Item]) -> tuple[Item, ...]:
+    """Each item once, in the order of the ids."""
+    return tuple(item for _, item in sorted({item_id(item): item for item in items}.items()))
+
+
+def open_item(item: Item) -> tuple[Attested, Body]:
+    """The envelope and the body of an item; nothing about them is believed yet.
+
+    Raises:
+        BadParams: the bytes are no such thing.
+    """
+    if item.kind is Kind.HEARTBEAT:
+        return opened(item.data, Heartbeat, body_bytes_max=HEARTBEAT_BYTES_MAX)
+    if item.kind is Kind.NODE:
+        return opened(item.data, NodeInfo, body_bytes_max=NODE_BYTES_MAX)
+    return opened(item.data, SettledReceipt, body_bytes_max=RECEIPT_BYTES_MAX)
+
+
+def signer_of(body: Body) -> Did:
+    """Whose word the body is."""
+    return body.signer if isinstance(body, SettledReceipt) else body.did
+
+
+def shape_fault(item: Item) -> str:
+    """Why an item needs no looking up to be refused; empty when it does need it."""
+    try:
+        envelope, body = open_item(item)
+    except BadParams as error:
+        return error.message
+    return "" if envelope.did == signer_of(body) else "somebody else signed it"
+
+
+def item_fault(item: Item, facts: Facts, window: Window) -> str:
+    """Why an item does not verify, or an empty string."""
+    fault = shape_fault(item)
+    if fault:
+        return fault
+    body = open_item(item)[1]
+    if not facts.signed:
+        return "its signature is wrong"
+    if body.network != window.network:
+        return "it belongs to another network"
+    if isinstance(body, Heartbeat):
+        return _heartbeat_fault(body, facts, window)
+    return _receipt_fault(body, facts, window) if isinstance(body, SettledReceipt) else ""
+
+
+def _heartbeat_fault(beat: Heartbeat, facts: Facts, window: Window) -> str:
+    if not window.from_height <= beat.height <= window.to_height:
+        return "its block lies outside the window"
+    return "" if beat.block_hash == facts.block_hash else "it cites a block that is not on the chain"
+
+
+def _receipt_fault(receipt: SettledReceipt, facts: Facts, window: Window) -> str:
+    fault = receipt_fault(receipt, window.network, window.tax_bps, window.arbiters)
+    if fault:
+        return fault
+    if not window.from_height <= receipt.height <= window.to_height:
+        return "its payment lies outside the window"
+    if facts.payment is None or facts.payment.height != receipt.height:
+        return "the chain does not show its payment at that height"
+    taxes = [int(out.value_florins) for out in facts.payment.outputs if out.script == window.fund_script]
+    if receipt.gross_florins > 0 and int(receipt.tax_florins) not in taxes:
+        return "its payment does not pay the community fund the tax"
+    return ""
+
+
+# who gets a share
+
+
+def settled(receipts: Iterable[SettledReceipt], arbiters: frozenset[Did]) -> list[SettledReceipt]:
+    """One receipt per settled contract, in the order of contract ids.
+
+    Of one transaction one contract counts; an unpaid job counts by the seller's word or two arbiters'.
+    """
+    by_facts: dict[bytes, list[SettledReceipt]] = defaultdict(list)
+    for receipt in receipts:
+        by_facts[facts_id(receipt)].append(receipt)
+    by_tx: dict[str, list[list[SettledReceipt]]] = defaultdict(list)
+    for told in by_facts.values():
+        if _word_is_enough(told, arbiters):
+            by_tx[told[0].txid].append(told)
+    chosen = [min(claims, key=_claim_rank)[0] for claims in by_tx.values()]
+    by_contract: dict[bytes, list[SettledReceipt]] = defaultdict(list)
+    for receipt in chosen:
+        by_contract[receipt.cid].append(receipt)
+    return [min(told, key=lambda receipt: receipt.txid) for _, told in sorted(by_contract.items())]
+
+
+def _word_is_enough(told: Sequence[SettledReceipt], arbiters: frozenset[Did]) -> bool:
+    first, signers = told[0], {receipt.signer for receipt in told}
+    if first.gross_florins > 0 or first.outcome is Outcome.CANCELLED or first.seller in signers:
+        return True
+    return len(signers & arbiters) >= WITNESSES_NEEDED
+
+
+def _claim_rank(told: Sequence[SettledReceipt]) -> tuple[int, bytes, bytes]:
+    """Sort key of rival claims to one transaction: the least counts."""
+    first = told[0]
+    parties = {receipt.signer for receipt in told} & {first.buyer, first.seller}
+    return (-len(parties), first.cid, facts_id(first))
+
+
+def quality_of(did: Did, receipts: Iterable[SettledReceipt], *, tip: int, tax_bps: int) -> int:
+    """Q of a seller from these receipts at a height, in millionths; half a million without any."""
+    good = bad = 0
+    for receipt in receipts:
+        if receipt.seller != did:
+            continue
+        age = age_days(receipt.height, tip)
+        good += int(decayed(int(receipt.tax_florins), age))
+        if receipt.outcome in (Outcome.AWARDED, Outcome.REFUNDED):
+            missed = missed_tax_florins(receipt.price_florins, receipt.gross_florins, tax_bps)
+            bad += int(decayed(int(missed), age))
+    return quality_ppm(good, bad)
+
+
+def census(witnesses: Iterable[Witness], window: Window, figures: Figures) -> tuple[list[Member], list[Refusal]]:
+    """Who gets a share, in the order of DIDs, and why each other known node gets none.
+
+    A member has a signed heartbeat and a paid job (as buyer or seller) in the window, a quality of at least the
+    network's least, and a wallet address; beyond `max_nodes` the best quality counts, then the DID.
+    """
+    bodies = [witness.body for witness in sorted(witnesses, key=lambda witness: witness.item_id)]
+    nodes = _newest(body for body in bodies if isinstance(body, NodeInfo))
+    alive = {body.did for body in bodies if isinstance(body, Heartbeat)}
+    receipts = settled((body for body in bodies if isinstance(body, SettledReceipt)), window.arbiters)
+    active = {did for receipt in receipts if receipt.gross_florins > 0 for did in (receipt.buyer, receipt.seller)}
+    members: list[Member] = []
+    refusals: list[Refusal] = []
+    for did in sorted(alive | active | nodes.keys()):
+        quality = quality_of(did, receipts, tip=window.to_height, tax_bps=window.tax_bps)
+        script, reason = _standing(did, nodes.get(did), quality, alive, active, figures)
+        address = nodes[did].wallet_address if did in nodes else ""
+        if reason:
+            refusals.append(Refusal(did, address, quality, reason))
+        else:
+            members.append(Member(did, address, script, quality))
+    ranked = sorted(members, key=lambda member: (-member.quality_ppm, member.did))
+    late = [Refusal(m.did, m.address, m.quality_ppm, "more nodes than shares") for m in ranked[figures.max_nodes :]]
+    return sorted(ranked[: figures.max_nodes], key=lambda member: member.did), refusals + late
+
+
+def _newest(nodes: Iterable[NodeInfo]) -> dict[Did, NodeInfo]:
+    """Each node's latest description; of two with one time, the one with the greater bytes."""
+    found: dict[Did, NodeInfo] = {}
+    for node in nodes:
+        held = found.get(node.did)
+        if held is None or (node.at_ms, canonical(node)) > (held.at_ms, canonical(held)):
+            found[node.did] = node
+    return found
+
+
+def _standing(
+    did: Did, node: NodeInfo | None, quality: int, alive: set[Did], active: set[Did], figures: Figures
+) -> tuple[bytes, str]:
+    """Where the node is paid, and why it is not (one of the two is empty)."""
+    if node is None or node.withdrawn:
+        return b"", "it is not registered"
+    if did not in alive:
+        return b"", "no heartbeat since the last cut-off"
+    if did not in active:
+        return b"", "no settled receipt since the last cut-off"
+    if quality < figures.min_quality_ppm:
+        return b"", "its reputation is too low"
+    try:
+        return address_to_script(node.wallet_address, family_named(figures.family)), ""
+    except BadAddress:
+        return b"", "its wallet address is not of this network"

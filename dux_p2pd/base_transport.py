@@ -22,10 +22,11 @@ from common.units import Did
 from dux_p2pd.gate import Bans, CallBudget, Gate, net_of
 from dux_p2pd.hello import Introduced, Myself
 from dux_p2pd.mux import Mux
+from dux_p2pd.serving import Services
 from dux_p2pd.session import Address, Handler, OnSession, Papers, Peer
 from dux_p2pd.wire_errors import HelloRefused, PeerUnreachable
 from dux_p2pd.wire_limits import NET_BAN_S_MAX
-from dux_p2pd.wire_session import Line, Services, WireSession
+from dux_p2pd.wire_session import Line, WireSession
 
 T = TypeVar("T")
 

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
 from dux_p2pd.flow import Flow, Purse
 from dux_p2pd.frames import ACK, FIN, RST, SYN, Frame, FrameReader, Kind, encode
 from dux_p2pd.meters import SpanMeter
+from dux_p2pd.mux_events import Dropped, Event, Finished, GoingAway, Opened, Received, Writable
 from dux_p2pd.wire_errors import FramingBroken
 from dux_p2pd.wire_limits import (
     FRAME_BYTES,
@@ -36,47 +35,6 @@ from dux_p2pd.wire_limits import (
 )
 
 _LAST_ID = 2**32 - 3
-
-
-class Opened(msgspec.Struct, frozen=True):
-    """The peer opened a stream."""
-
-    stream: int
-
-
-class Received(msgspec.Struct, frozen=True):
-    """Bytes came on a stream; they count as unread until `consumed`."""
-
-    stream: int
-    data: bytes
-
-
-class Finished(msgspec.Struct, frozen=True):
-    """The peer will send no more on this stream."""
-
-    stream: int
-
-
-class Dropped(msgspec.Struct, frozen=True):
-    """The peer reset the stream; `refused` when it never acknowledged it, so that nothing was executed."""
-
-    stream: int
-    refused: bool
-
-
-class Writable(msgspec.Struct, frozen=True):
-    """The stream has credit again, or was acknowledged."""
-
-    stream: int
-
-
-class GoingAway(msgspec.Struct, frozen=True):
-    """The peer takes no new streams."""
-
-    code: int
-
-
-Event = Opened | Received | Finished | Dropped | Writable | GoingAway
 
 
 class Mux:

@@ -1,8 +1,8 @@
-"""A session over any line that carries bytes: requests, streams, handlers, keep-alive, orderly end.
+"""A session over any line that carries bytes: requests, streams, keep-alive, orderly end.
 
-Promise: at most `limits.executing` handlers run for a peer, cancelled ones counted until they ended; a handler never
-outlives its deadline, its stream or the session; every breach of the framing ends the session with one log line. It
-does not know whether its line is TLS or memory, nor what a method means.
+Promise: a call ends with its answer, its deadline or the session, whichever is first; a peer that falls silent is given
+up after 15 s; every breach of the framing ends the session with one log line. It does not know whether its line is TLS
+or memory, nor what a method means; the streams that the peer opens are in `serving`.
 
 Source: transport_identity.md §1.5, network.md §2.
 """
@@ -10,19 +10,16 @@ Source: transport_identity.md §1.5, network.md §2.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
-import msgspec
-from structlog.typing import FilteringBoundLogger
-
-from common.errors import DeadlinePassed, DuxError, Internal
+from common.errors import DeadlinePassed
 from dux_p2pd.calls import request_head
-from dux_p2pd.gate import CallBudget, net_of
 from dux_p2pd.liveness import Liveness, Pulse
-from dux_p2pd.mux import Dropped, Event, Finished, GoingAway, Mux, Opened, Received
-from dux_p2pd.session import Handler, Headers, Peer
+from dux_p2pd.mux import Mux
+from dux_p2pd.mux_events import Dropped, Event, Finished, GoingAway, Opened, Received
+from dux_p2pd.serving import Services, Serving
+from dux_p2pd.session import Headers, Peer
+from dux_p2pd.slots import Slots
 from dux_p2pd.stream import WireStream
 from dux_p2pd.wire_errors import FramingBroken, MessageTooLong, PeerBusy, SessionClosed, StreamBroken
 from dux_p2pd.wire_limits import (
@@ -30,7 +27,6 @@ from dux_p2pd.wire_limits import (
     HEAD_S,
     MESSAGE_BYTES,
     OPEN_WAITERS,
-    REQUEST_S_MAX,
     SESSION_LIFE_S,
     STREAM_S_MAX,
     WRITE_STUCK_BYTES,
@@ -56,28 +52,6 @@ class Line(Protocol):
         ...
 
 
-class Services(msgspec.Struct, frozen=True):
-    """What all sessions of a transport share."""
-
-    handler: Handler
-    budget: CallBudget
-    method_s_max: Mapping[str, float]  # maxima that differ from REQUEST_S_MAX
-    spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
-    log: FilteringBoundLogger
-
-
-class WireIncoming:
-    """Implements `session.Incoming`."""
-
-    def __init__(self, stream: WireStream, headers: Headers) -> None:
-        self.stream, self.headers = stream, headers
-        self.method, self.deadline_s = stream.method, stream.deadline_s
-
-    async def body(self, max_bytes: int = MESSAGE_BYTES) -> bytes:
-        """The whole request."""
-        return await self.stream.read_all(max_bytes)
-
-
 class WireSession:
     """Implements `session.Session`, and `stream.Carrier` for its streams."""
 
@@ -89,13 +63,12 @@ class WireSession:
         self.peer, self.mux, self.did = peer, mux, peer.did
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self.is_leaving = False
-        self._line, self._services, self._limits, self._peer_streams = line, services, limits, peer_streams
-        self._net = net_of(peer.address[0])
+        self._line, self._services = line, services
         self._streams: dict[int, WireStream] = {}
-        self._handlers: dict[int, asyncio.Task[None]] = {}
-        self._executing = 0
-        self._openers: deque[asyncio.Future[None]] = deque()
-        self._promised_slots = 0
+        self._serving = Serving(self, services, limits, self._let_go)
+        self._slots = Slots(
+            in_use=lambda: mux.own_streams, limit=peer_streams, is_over=lambda: self.closed.done() or not mux.can_open
+        )
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._retired = False
@@ -110,7 +83,7 @@ class WireSession:
         """The peer's answer to one message."""
         if len(body) > MESSAGE_BYTES:
             raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(body))
-        deadline_s = min(deadline_s, self._services.method_s_max.get(method, REQUEST_S_MAX))
+        deadline_s = min(deadline_s, self._services.longest_s(method))
         message = memoryview(request_head(method, deadline_s, headers) + body)
         try:
             async with asyncio.timeout(deadline_s):
@@ -175,9 +148,8 @@ class WireSession:
         for stream in list(self._streams.values()):
             stream.fail(error)
         self._streams.clear()
-        for task in self._handlers.values():
-            task.cancel()
-        self._wake_openers()
+        self._serving.cancel_all()
+        self._slots.wake()
         self._has_room.set()
 
     def retire(self, reason: str) -> None:
@@ -205,7 +177,7 @@ class WireSession:
         elif self._retired and not self.mux.open_streams:
             self.end("replaced or aged, and drained")
         else:
-            self._wake_openers()
+            self._slots.wake()
 
     async def room(self) -> None:
         """Wait while the line's buffer is above its high-water mark."""
@@ -232,8 +204,9 @@ class WireSession:
     async def _open(self, method: str, first: memoryview, deadline_s: float, *, finish: bool) -> tuple[WireStream, int]:
         """A stream of ours with its first bytes, and how many of them fitted."""
         await self.room()
-        await self._slot(method)
-        self._promised_slots -= 1
+        if not await self._slots.take():
+            raise PeerBusy(did=self.did, method=method, detail=f"{OPEN_WAITERS} calls wait already")
+        self._slots.used()
         if not self.mux.can_open or self.closed.done():
             raise SessionClosed(did=self.did, reason="it is going away")
         number, taken = self.mux.open(first, finish=finish)
@@ -242,38 +215,6 @@ class WireSession:
             stream.said_all()
         self.flush()
         return stream, taken
-
-    async def _slot(self, method: str) -> None:
-        """Wait until the peer lets us open one more stream; the slot is promised to us."""
-        if not self._openers and self._has_slot():
-            self._promised_slots += 1
-            return
-        if len(self._openers) >= OPEN_WAITERS:
-            raise PeerBusy(did=self.did, method=method, detail=f"{OPEN_WAITERS} calls wait already")
-        opener = self._loop.create_future()
-        self._openers.append(opener)
-        try:
-            await opener
-        except asyncio.CancelledError:
-            self._give_up(opener)
-            raise
-
-    def _give_up(self, opener: asyncio.Future[None]) -> None:
-        if opener in self._openers:
-            self._openers.remove(opener)
-        elif opener.done() and not opener.cancelled():
-            self._promised_slots -= 1
-            self._wake_openers()
-
-    def _has_slot(self) -> bool:
-        return self.mux.own_streams + self._promised_slots < self._peer_streams
-
-    def _wake_openers(self) -> None:
-        while self._openers and (self._has_slot() or not self.mux.can_open):
-            opener = self._openers.popleft()
-            if not opener.done():
-                self._promised_slots += 1
-                opener.set_result(None)
 
     def _expire(self, stream: WireStream) -> None:
         if self._streams.get(stream.id) is stream:
@@ -320,52 +261,17 @@ class WireSession:
             stream.fail(PeerBusy(did=self.did, method=stream.method, detail="too many requests at once"))
         else:
             stream.fail(StreamBroken(did=self.did, method=stream.method))
-        task = self._handlers.get(stream.id)
-        if task is not None:
-            task.cancel()
+        self._serving.cancel(stream.id)
 
     def _accept(self, number: int) -> None:
-        if self._executing >= self._limits.executing:
+        if not self._serving.has_room():
             self.mux.refuse(number)
             return
-        self._executing += 1
         stream = self._streams[number] = WireStream(self, number, "?", HEAD_S, own=False)
-        task = self._handlers[number] = self._services.spawn(lambda: self._serve(stream))
-        task.add_done_callback(lambda _: self._served(stream))
+        self._serving.begin(stream)
 
-    async def _serve(self, stream: WireStream) -> None:
-        """Run the handler of one incoming stream; whatever it raises becomes the answer's error."""
-        try:
-            await self._answer(stream)
-        except DuxError as error:
-            stream.answer_error(error)
-        except TimeoutError:
-            stream.answer_error(DeadlinePassed(method=stream.method, deadline_s=stream.deadline_s))
-        except Exception:
-            self._services.log.exception("peer call failed", did=self.did, method=stream.method)
-            stream.answer_error(Internal(call_id="-"))
-
-    async def _answer(self, stream: WireStream) -> None:
-        async with asyncio.timeout(HEAD_S):
-            head = await stream.read_request_head()
-        now, known = self._loop.time(), self.peer.known
-        if not self._services.budget.admit(self.did, self._net, head.method, now, known=known):
-            raise PeerBusy(did="this node", method=head.method, detail="too many calls in a short time")
-        longest_s = self._services.method_s_max.get(head.method, REQUEST_S_MAX)
-        stream.deadline_s = min(head.deadline_ms / 1000, longest_s)
-        async with asyncio.timeout(stream.deadline_s):
-            answer = await self._services.handler(self, WireIncoming(stream, head.headers))
-            if answer is None:
-                await stream.close()
-            elif len(answer) > MESSAGE_BYTES:
-                raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(answer))
-            else:
-                await stream.finish_with(answer)
-
-    def _served(self, stream: WireStream) -> None:
-        """The handler has ended, even if it never began: its slot is free, nothing more is read of its stream."""
-        self._executing -= 1
-        self._handlers.pop(stream.id, None)
+    def _let_go(self, stream: WireStream) -> None:
+        """The handler is done: nothing more is read of its stream."""
         if self._streams.get(stream.id) is stream:
             stream.abandon()
             self.drop(stream)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from dux_p2pd.flow import Flow, Purse
 from dux_p2pd.frames import ACK, FIN, RST, SYN, FrameReader, Kind, encode
-from dux_p2pd.mux import Dropped, Finished, GoingAway, Mux, Opened, Received, Writable
+from dux_p2pd.mux import Mux
+from dux_p2pd.mux_events import Dropped, Finished, GoingAway, Opened, Received, Writable
 from dux_p2pd.wire_errors import FramingBroken
 from dux_p2pd.wire_limits import FRAME_BYTES, KNOWN, STRANGER, WINDOW_BYTES, WINDOW_MAX_BYTES
 

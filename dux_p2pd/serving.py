@@ -1,0 +1,125 @@
+"""The streams that a peer opens: one handler each, within its slot, its deadline and the peer's budget.
+
+Promise: at most `limits.executing` handlers run for a peer, cancelled ones counted until they ended; a handler never
+outlives its deadline, its stream or the session; whatever it raises becomes the answer's error, and only a DuxError's
+text leaves the node.
+
+Source: transport_identity.md §1.5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from common.errors import DeadlinePassed, DuxError, Internal
+from dux_p2pd.gate import CallBudget, net_of
+from dux_p2pd.session import Handler, Headers, Session
+from dux_p2pd.stream import WireStream
+from dux_p2pd.wire_errors import MessageTooLong, PeerBusy
+from dux_p2pd.wire_limits import HEAD_S, MESSAGE_BYTES, REQUEST_S_MAX, PeerLimits
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What all sessions of a transport share."""
+
+    handler: Handler
+    budget: CallBudget
+    method_s_max: Mapping[str, float]  # maxima that differ from REQUEST_S_MAX
+    spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
+    log: FilteringBoundLogger
+
+    def longest_s(self, method: str) -> float:
+        """The longest that a call of this method may take."""
+        return self.method_s_max.get(method, REQUEST_S_MAX)
+
+
+class WireIncoming:
+    """Implements `session.Incoming`."""
+
+    def __init__(self, stream: WireStream, headers: Headers) -> None:
+        self.stream, self.headers = stream, headers
+        self.method, self.deadline_s = stream.method, stream.deadline_s
+
+    async def body(self, max_bytes: int = MESSAGE_BYTES) -> bytes:
+        """The whole request."""
+        return await self.stream.read_all(max_bytes)
+
+
+class Serving:
+    """The handlers of one session."""
+
+    def __init__(
+        self, session: Session, services: Services, limits: PeerLimits, done: Callable[[WireStream], None]
+    ) -> None:
+        """`done` is told of each stream whose handler has ended, even if it never began."""
+        self._session, self._services, self._limits, self._done = session, services, limits, done
+        self._loop = asyncio.get_running_loop()
+        self._net = net_of(session.peer.address[0])
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self.executing = 0
+
+    def has_room(self) -> bool:
+        """Whether one more handler may run."""
+        return self.executing < self._limits.executing
+
+    def begin(self, stream: WireStream) -> None:
+        """Run the handler of a stream that the peer opened."""
+        self.executing += 1
+        task = self._tasks[stream.id] = self._services.spawn(lambda: self._serve(stream))
+        task.add_done_callback(lambda _: self._ended(stream))
+
+    def cancel(self, number: int) -> None:
+        """The peer dropped this stream; the slot is free when the handler has ended."""
+        task = self._tasks.get(number)
+        if task is not None:
+            task.cancel()
+
+    def cancel_all(self) -> None:
+        """The session is over."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    def _ended(self, stream: WireStream) -> None:
+        self.executing -= 1
+        self._tasks.pop(stream.id, None)
+        self._done(stream)
+
+    async def _serve(self, stream: WireStream) -> None:
+        try:
+            await self._answer(stream)
+        except DuxError as error:
+            stream.answer_error(error)
+        except TimeoutError:
+            stream.answer_error(DeadlinePassed(method=stream.method, deadline_s=stream.deadline_s))
+        except Exception:
+            self._services.log.exception("peer call failed", did=self._session.peer.did, method=stream.method)
+            stream.answer_error(Internal(call_id="-"))
+
+    async def _answer(self, stream: WireStream) -> None:
+        async with asyncio.timeout(HEAD_S):
+            head = await stream.read_request_head()
+        self._pay(head.method)
+        stream.deadline_s = min(head.deadline_ms / 1000, self._services.longest_s(head.method))
+        async with asyncio.timeout(stream.deadline_s):
+            answer = await self._services.handler(self._session, WireIncoming(stream, head.headers))
+            if answer is None:
+                await stream.close()
+            elif len(answer) > MESSAGE_BYTES:
+                raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(answer))
+            else:
+                await stream.finish_with(answer)
+
+    def _pay(self, method: str) -> None:
+        """Take the call's cost from the peer's budget.
+
+        Raises:
+            PeerBusy: it is used up.
+        """
+        peer, now = self._session.peer, self._loop.time()
+        if not self._services.budget.admit(peer.did, self._net, method, now, known=peer.known):
+            raise PeerBusy(did="this node", method=method, detail="too many calls in a short time")

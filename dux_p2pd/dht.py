@@ -257,9 +257,8 @@ class Dht:
         """DHT_STORE."""
         _, body = split_record(params.record)
         near = self.table.nearer_than_us(record_key(body.ns, body.name))
-        if (fault := self.shelf.refusal(body, near, 2 * K)) is not None:
-            return Stored(kept=False, reason=fault)
-        if body.did != self._directory.did:
+        wanted = self.shelf.refusal(body, near, 2 * K) is None
+        if wanted and body.did != self._directory.did:
             self._directory.learn(body.did, params.log)
         try:
             refused = self.shelf.offer(params.record, nearer_nodes=near, near_max=2 * K)

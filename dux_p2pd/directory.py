@@ -140,11 +140,13 @@ class Directory:
         return merge(held.log, offered) if held else offered
 
     def _newer_record(self, log: Log, held: Known | None, data: bytes) -> tuple[NodeRecord | None, bytes]:
-        if not data or (held is not None and data == held.record_bytes):
-            return (held.record, held.record_bytes) if held else (None, b"")
+        """The newer of both; a record that is held counts no more once its key is not the current one."""
+        kept, kept_bytes = (held.record, held.record_bytes) if held and held.log.tip == log.tip else (None, b"")
+        if not data or (kept is not None and data == kept_bytes):
+            return kept, kept_bytes
         offered = open_record(decode_signed(data, max_bytes=RECORD_BYTES_MAX), log, now_ms=self._clock.unix_ms())
-        if held is not None and held.record is not None and held.record.seq_ms >= offered.seq_ms:
-            return held.record, held.record_bytes
+        if kept is not None and kept.seq_ms >= offered.seq_ms:
+            return kept, kept_bytes
         return offered, data
 
     def _keep(self, known: Known, held: Known | None) -> None:

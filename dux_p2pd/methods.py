@@ -101,6 +101,7 @@ class NetworkMethods:
         if address is None:
             raise BadParams(detail=f"address: write host:port, not {params.address[:80]!r}")
         session = await self._peers.dial(address, params.did)
+        self._peers.choose(session.peer.did)
         return p2p.Connected(did=session.peer.did)
 
     async def peer_call(self, params: p2p.PeerCall, ctx: Ctx) -> p2p.PeerAnswer:
@@ -111,6 +112,7 @@ class NetworkMethods:
         deadline_s = min(max(params.deadline_ms, 1) / 1000, longest_s, ctx.seconds_left())
         if params.did == self._keeper.did:
             return p2p.PeerAnswer(result=await self._router.relay(params.method, params.params, params.did, deadline_s))
+        self._peers.choose(params.did)
         session = await self._peers.session_to(params.did)
         return p2p.PeerAnswer(result=await session.request(params.method, params.params, deadline_s=deadline_s))
 

@@ -182,6 +182,10 @@ class PeerBook:
             self._log.warning("peer banned", did=did, reason=why, ban_s=BAN_S)
             self._transport.ban(did, BAN_S)
 
+    def choose(self, did: Did) -> None:
+        """This node's own daemons or owner want this DID: it is no stranger here."""
+        self._directory.trust(did)
+
     # dialling
 
     async def dial(self, address: Address, did: Did | None) -> Session:

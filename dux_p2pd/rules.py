@@ -127,6 +127,10 @@ def contact_at(endpoint: str) -> tuple[str, int] | None:
 def may_listen_at(endpoint: str) -> tuple[str, int] | None:
     """Host and port of an endpoint's text, or None when it has another form."""
     host, colon, port = endpoint.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host or "[" in host:
+        return None  # an IPv6 address stands in brackets
     if not colon or not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004
         return None
-    return host.strip("[]"), int(port)
+    return host, int(port)

@@ -67,6 +67,7 @@ class RecordShelf:
         signed, body = split_record(data)
         fault = self.refusal(body, nearer_nodes, near_max)
         if fault is not None:
+            self.table.offered_by_other(body.did, body.ns, body.name, data, self._clock.unix_ms())
             return fault
         if not self.is_genuine(signed, body):
             raise BadSignature(purpose=Purpose.RECORD.value)
@@ -75,10 +76,7 @@ class RecordShelf:
 
     def refusal(self, body: RecordBody, nearer_nodes: int, near_max: int) -> str | None:
         """Why the record would not be kept, its signature aside: asked before anything is verified."""
-        fault = self.fault(body) or keep_fault(body, self._shelf(body, nearer_nodes), near_max)
-        if fault is not None:
-            self.table.offered_by_other(body.did, body.ns, body.name, self._clock.unix_ms())
-        return fault
+        return self.fault(body) or keep_fault(body, self._shelf(body, nearer_nodes), near_max)
 
     def keep_own(self, body: RecordBody, data: bytes) -> None:
         """Keep a record that this node has just signed."""

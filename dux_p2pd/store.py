@@ -203,10 +203,13 @@ class RecordTable:
             for row in rows:
                 tx.execute("UPDATE records SET offered_ms = ? WHERE envelope = ?", now_ms, row.envelope)
 
-    def offered_by_other(self, did: str, ns: str, name: str, now_ms: int) -> None:
-        """Somebody offered the same record: we need not, for a while."""
+    def offered_by_other(self, did: str, ns: str, name: str, envelope: bytes, now_ms: int) -> None:
+        """Somebody offered the very record that we hold: we need not, for a while."""
         with self._store.transaction() as tx:
-            tx.execute("UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ?", now_ms, did, ns, name)
+            tx.execute(
+                "UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ? AND envelope = ?",
+                *(now_ms, did, ns, name, envelope),
+            )
 
     def sweep(self, now_ms: int) -> None:
         """Forget the content of expired records, and after a while their numbers too."""

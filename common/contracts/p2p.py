@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from common.codec import Wire
 from common.contracts import p2p_errors as errors
-from common.identity.errors import IdentityUnsure
+from common.identity.errors import BadSignature
 from common.rpc.method import DAEMONS, Done, Empty, Method, callers_of
 from common.units import BlockHeight, Did, UnixMs
 
@@ -423,7 +423,7 @@ IDENTITY_LINK_COIN = Method(
     summary="Name the node's coin key in its node record.",
     callers=("flopd",),
     example=(LinkCoin(coin_pubkey=b"\x02" + b"p" * 32, at_ms=_NOW, coin_signature=b"0" * 70), Done()),
-    raises=(IdentityUnsure,),
+    raises=(BadSignature,),
 )
 
 BLOB_STAT = Method(

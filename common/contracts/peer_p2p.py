@@ -2,78 +2,90 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
+from common.blobs import BLOB_BYTES_MAX, MANIFEST_BYTES_MAX
 from common.codec import Canon
 from common.rpc.method import Namespace, PeerMethod
 from common.units import BlockHeight, Did
 
 CONTACTS_MAX = 20  # in one find answer; k of the DHT
 RECORDS_BYTES_MAX = 65_536  # in one get answer
+RECORDS_MAX = 256  # in one get answer, however small
+
+Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
+DidText = Annotated[Did, Meta(max_length=64)]
+LogBytes = Annotated[bytes, Meta(max_length=57_344)]  # an event log; a peer message of 64 KiB holds one and a record
+NodeRecordBytes = Annotated[bytes, Meta(max_length=1280)]
+RecordBytes = Annotated[bytes, Meta(max_length=3700)]
 
 
 class Contact(Canon, frozen=True):
     """A node and where it listens."""
 
-    did: Did
-    host: str
-    port: int
+    did: DidText
+    host: Annotated[str, Meta(max_length=64)]
+    port: Annotated[int, Meta(ge=1, le=65_535)]
 
 
 class FindNode(Canon, frozen=True):
     """The nodes nearest to a place in the DHT (32 bytes)."""
 
-    key: bytes
+    key: Hash
 
 
 class Contacts(Canon, frozen=True):
     """At most 20, nearest first."""
 
-    contacts: tuple[Contact, ...]
+    contacts: Annotated[tuple[Contact, ...], Meta(max_length=CONTACTS_MAX)]
 
 
 class FindValue(Canon, frozen=True):
     """The records at a place."""
 
-    key: bytes
+    key: Hash
 
 
 class Values(Canon, frozen=True):
     """Records (signed bytes) at the place, and the nodes nearest to it."""
 
-    records: tuple[bytes, ...]
-    contacts: tuple[Contact, ...]
+    records: Annotated[tuple[RecordBytes, ...], Meta(max_length=RECORDS_MAX)]
+    contacts: Annotated[tuple[Contact, ...], Meta(max_length=CONTACTS_MAX)]
 
 
 class Store(Canon, frozen=True):
     """A record (signed bytes) with its signer's event log, so that the storer can judge it alone."""
 
-    record: bytes
-    log: bytes
+    record: RecordBytes
+    log: LogBytes
 
 
 class Stored(Canon, frozen=True):
     """Whether it is kept now; the reason when not."""
 
     kept: bool
-    reason: str
+    reason: Annotated[str, Meta(max_length=200)]
 
 
 class AskLog(Canon, frozen=True):
     """Whatever is known of a DID."""
 
-    did: Did
+    did: DidText
 
 
 class LogAnswer(Canon, frozen=True):
     """Event log and node record in their bytes; empty when unknown."""
 
-    log: bytes
-    node_record: bytes
+    log: LogBytes
+    node_record: NodeRecordBytes
 
 
 class Gossip(Canon, frozen=True):
     """One gossip envelope; who lacks its signer's event log asks the sender for it."""
 
-    envelope: bytes
+    envelope: Annotated[bytes, Meta(max_length=8800)]
 
 
 class Heard(Canon, frozen=True):
@@ -85,29 +97,29 @@ class Heard(Canon, frozen=True):
 class AskManifest(Canon, frozen=True):
     """The manifest of a blob (32 bytes)."""
 
-    blob: bytes
+    blob: Hash
 
 
 class ManifestAnswer(Canon, frozen=True):
     """The manifest's bytes and which chunks are here, one bit each, first chunk in the lowest bit of the first byte."""
 
-    manifest: bytes
-    have: bytes
+    manifest: Annotated[bytes, Meta(max_length=MANIFEST_BYTES_MAX)]
+    have: Annotated[bytes, Meta(max_length=512)]
 
 
 class HoldBlob(Canon, frozen=True):
     """Keep a blob of mine, to be fetched from me, for so long."""
 
-    blob: bytes
-    size_bytes: int
-    until_height: BlockHeight
-    keep_s: int
+    blob: Hash
+    size_bytes: Annotated[int, Meta(ge=0, le=BLOB_BYTES_MAX)]
+    until_height: Annotated[BlockHeight, Meta(ge=0, le=1 << 31)]
+    keep_s: Annotated[int, Meta(ge=1, le=1 << 31)]
 
 
 class HoldAnswer(Canon, frozen=True):
     """The signed bytes of a StorageReceipt."""
 
-    receipt: bytes
+    receipt: Annotated[bytes, Meta(max_length=1024)]
 
 
 DHT_FIND = PeerMethod(

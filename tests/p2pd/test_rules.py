@@ -137,6 +137,8 @@ def test_timeouts_follow_the_peer_and_pauses_grow() -> None:
     [
         ("127.0.0.1:80", ("127.0.0.1", 80)),
         ("[::1]:80", ("::1", 80)),
+        ("::1:80", None),
+        ("[::1:80", None),
         ("host:0", None),
         ("host:65536", None),
         ("host", None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,8 @@ class WalletNode:
         ready = asyncio.Event()
         task = asyncio.ensure_future(self.daemon.run(ready))
         try:
-            waiter = asyncio.ensure_future(ready.wait())
-            await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                waiter.cancel()
-                task.result()
-            await self.synced()
+            await _unless_ended(task, ready.wait())
+            await _unless_ended(task, self.synced())
             yield self
         finally:
             self.daemon.stopping.set()
@@ -164,6 +160,16 @@ class WalletNode:
         """The first output on a script."""
         found = await self.coins(script)
         return found.coins[0].outpoint
+
+
+async def _unless_ended(task: asyncio.Future[None], wanted: Coroutine[Any, Any, Any]) -> None:
+    """Wait for what is wanted, or for the end of the daemon, whose error is then raised."""
+    waiter = asyncio.ensure_future(wanted)
+    await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        waiter.cancel()
+        task.result()
+    await waiter
 
 
 async def _asked(holds: Callable[[], Any]) -> bool:

@@ -1,0 +1,135 @@
+"""The community fund: m of n custodians pay out of it, each signing only what its own wallet knows to be right."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from common.chain.address import pay_to_key
+from common.chain.fund import BadPayout, FundInput, FundPayout, payout_fee
+from common.chain.settle import MissingSignature
+from common.chain.tx import TxOutput
+from common.codec import canonical
+from common.contracts.wallet import FUND_COINS, FUND_KEY, FUND_SETTLE, FUND_SIGN
+from common.contracts.wallet_contract import FundCoins, PayoutSignatures, SettlePayout, SignPayout
+from common.contracts.wallet_errors import KeyNotOurs, NotAgreed
+from common.rpc.method import Empty
+from common.units import FLOP, Florins
+from dux_flopd.contract_rules import fund_script_of
+from tests.chain.contract_kit import public_key
+from tests.flopd.coin_node import CoinBench
+from tests.flopd.wallets import WalletNode, network_of
+
+
+@pytest.fixture
+async def custodians(tmp_path: Path, bench: CoinBench) -> AsyncIterator[list[WalletNode]]:
+    """Three running wallets that keep a 2-of-3 fund holding two coins, 60 and 45 FLOP."""
+    plain = network_of(bench)
+    nodes = [WalletNode(tmp_path / str(at), bench, network=plain) for at in range(3)]
+    network = network_of(bench, [bytes.fromhex(node.made.fund_pubkey) for node in nodes])
+    script = fund_script_of(network)
+    bench.pay((script, 60 * FLOP))
+    bench.pay((script, 45 * FLOP))
+    bench.mine()
+    async with AsyncExitStack() as stack:
+        for node in nodes:
+            node.network = network
+            await stack.enter_async_context(node.running())
+        yield nodes
+
+
+async def fund(node: WalletNode) -> FundCoins:
+    """The fund as one node sees it."""
+    return await node.call(FUND_COINS, Empty())
+
+
+async def payout_of(nodes: list[WalletNode], share: int = 30 * FLOP) -> FundPayout:
+    """Three equal shares of all the fund's coins, change back to the fund."""
+    seen = await fund(nodes[0])
+    pubkeys = tuple(sorted(bytes.fromhex(node.made.fund_pubkey) for node in nodes))
+    inputs = [FundInput(coin.outpoint, coin.value_florins) for coin in seen.coins]
+    inputs.sort(key=lambda item: (item.outpoint.txid, item.outpoint.vout))
+    shares = [TxOutput(Florins(share), pay_to_key(public_key(f"node-{at}"))) for at in range(3)]
+    blank = TxOutput(Florins(FLOP), seen.script)
+    fee = payout_fee(2, pubkeys, len(inputs), (*shares, blank))
+    change = sum(int(item.value_florins) for item in inputs) - 3 * share - int(fee)
+    outputs = (*shares, TxOutput(Florins(change), seen.script))
+    return FundPayout(nodes[0].network.genesis, "airdrop-1", 2, pubkeys, tuple(inputs), outputs)
+
+
+async def sign(node: WalletNode, payout: FundPayout, request_id: str = "sign") -> PayoutSignatures:
+    """One custodian's signatures."""
+    return await node.call(FUND_SIGN, SignPayout(request_id=request_id, payout=canonical(payout)))
+
+
+async def test_two_of_three_pay_out(custodians: list[WalletNode]) -> None:
+    """Two custodians' signatures complete the payout; the shares are on the chain, the change is the fund's again."""
+    first, second, third = custodians
+    assert (await fund(first)).confirmed_florins == 105 * FLOP
+    payout = await payout_of(custodians)
+    signatures = [await sign(first, payout), await sign(third, payout)]
+    wish = SettlePayout(request_id="settle", payout=canonical(payout), signatures=signatures)
+    sent = await second.call(FUND_SETTLE, wish)
+    assert await second.call(FUND_SETTLE, wish) == sent
+    await second.in_node(sent.txid)
+    second.bench.mine()
+    outputs = [(output.script, int(output.value_florins)) for output in payout.outputs]
+    assert second.bench.outputs_in_tip(sent.txid) == outputs
+    for node in custodians:
+        await node.synced()
+        assert (await fund(node)).confirmed_florins == outputs[-1][1]
+
+
+async def test_one_signature_or_a_wrong_one_is_not_enough(custodians: list[WalletNode]) -> None:
+    """Fewer than m right signatures pay nothing, whatever else comes with them."""
+    first, second, _ = custodians
+    payout = await payout_of(custodians)
+    other = await payout_of(custodians, 20 * FLOP)
+    right, wrong = await sign(first, payout), await sign(second, other, "other")
+    for at, given in enumerate(
+        ([right], [right, wrong], [right, right], [right, structs.replace(wrong, signatures=[])])
+    ):
+        wish = SettlePayout(request_id=f"s{at}", payout=canonical(payout), signatures=given)
+        with pytest.raises(MissingSignature):
+            await first.call(FUND_SETTLE, wish)
+    assert first.bench.rpc("getrawmempool") == []
+
+
+async def test_a_custodian_signs_only_the_funds_own_coins(custodians: list[WalletNode]) -> None:
+    """Another network, fund, value, unknown coin, greedy fee or dust: refused before any signature is made."""
+    node = custodians[0]
+    payout = await payout_of(custodians)
+    one = payout.inputs[0]
+    dearer = structs.replace(one, value_florins=one.value_florins + 1)
+    unknown = structs.replace(one, outpoint=structs.replace(one.outpoint, vout=7))
+    others = tuple(sorted(public_key(f"custodian-{at}") for at in range(3)))
+    less = structs.replace(payout.outputs[0], value_florins=Florins(20 * FLOP))
+    dust = TxOutput(Florins(1000), payout.outputs[0].script)
+    cases = [
+        (structs.replace(payout, network="00" * 32), NotAgreed),
+        (structs.replace(payout, pubkeys=others), NotAgreed),
+        (structs.replace(payout, needed=1), NotAgreed),
+        (structs.replace(payout, inputs=(dearer, *payout.inputs[1:])), NotAgreed),
+        (structs.replace(payout, inputs=(*payout.inputs[1:], unknown)), NotAgreed),
+        (structs.replace(payout, outputs=(less, *payout.outputs[1:])), BadPayout),
+        (structs.replace(payout, outputs=(*payout.outputs, dust)), BadPayout),
+        (structs.replace(payout, inputs=(one, *payout.inputs)), BadPayout),
+    ]
+    for at, (wrong, error) in enumerate(cases):
+        with pytest.raises(error):
+            await sign(node, wrong, f"case-{at}")
+
+
+async def test_who_is_no_custodian_signs_nothing(custodians: list[WalletNode], tmp_path: Path) -> None:
+    """A node of the same network that keeps no part of the fund has no key for it."""
+    stranger = WalletNode(tmp_path / "stranger", custodians[0].bench, network=custodians[0].network)
+    payout = await payout_of(custodians)
+    async with stranger.running():
+        assert (await stranger.call(FUND_KEY, Empty())).pubkey not in payout.pubkeys
+        stranger_payout = structs.replace(payout)
+        with pytest.raises((KeyNotOurs, NotAgreed)):
+            await sign(stranger, stranger_payout)

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from common.codec import Canon, canonical, from_canonical
 from common.errors import BadParams, DuxError
-from dux_p2pd.session import Headers
+from dux_p2pd.papers import Headers
 from dux_p2pd.wire_errors import FramingBroken, MessageTooLong
 from dux_p2pd.wire_limits import HEAD_BYTES
 

@@ -2,71 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from common.contracts.peer import namespaces, peer_methods, topics
-from common.contracts.peer_p2p import (
-    BLOB_CHUNKS_COST,
-    BLOB_CHUNKS_STREAM,
-    BLOB_KEEP,
-    BLOB_MANIFEST,
-    DHT_FIND,
-    DHT_GET_AT,
-    DHT_STORE,
-    DID_LOG,
-    GOSSIP_SEND,
-)
+from common.contracts.peer import topics
 from common.daemon import DuxOSDaemon
 from common.errors import BadSettings
 from common.node_ports import EGRESS_OFFSET, OUTSIDE_OFFSET
 from common.parts import Parts
-from common.rpc.client import Client, HttpClient
-from common.units import Did
 from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.blob_http import BlobDoor
 from dux_p2pd.blob_store import BlobStore
 from dux_p2pd.blob_swap import BlobSwap
-from dux_p2pd.dht import Dht
 from dux_p2pd.directory import Directory
 from dux_p2pd.egress import Egress
-from dux_p2pd.gate import CallBudget
-from dux_p2pd.gossip import GossipNet
 from dux_p2pd.keeper import Keeper, load_branch, load_transport_seed
 from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
-from dux_p2pd.peers import PeerBook
+from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
 from dux_p2pd.resolver import Resolver
-from dux_p2pd.router import Router
-from dux_p2pd.routing import DuxNode, DuxTable
-from dux_p2pd.scores import Scores
 from dux_p2pd.settings import P2pdSettings
-from dux_p2pd.shelf import RecordShelf
-from dux_p2pd.socks import parse_target
+from dux_p2pd.socks import Target, parse_target
 from dux_p2pd.store import MIGRATIONS, BlobTable, NodeTable, OwnTable, RecordTable
-from dux_p2pd.tasks import Tasks
-from dux_p2pd.tls_contexts import contexts_of_seed
+from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
 from dux_p2pd.upkeep import Upkeep
 
-KNOWN_AFTER_S = 3600
-STAMP_BITS = 20
 ANY_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overlay:
-    """The overlay, put together."""
-
-    keeper: Keeper
-    transport: BaseTransport
-    directory: Directory
-    peers: PeerBook
-    router: Router
-    dht: Dht
-    gossip: GossipNet
-    scores: Scores
-    tasks: Tasks
 
 
 class P2pDaemon(DuxOSDaemon[P2pdSettings]):
@@ -76,6 +34,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     settings_type = P2pdSettings
     net: Overlay
     blobs: BlobStore
+    egress: Egress
 
     async def assemble(self, parts: Parts[P2pdSettings]) -> None:
         """Identity first, then the overlay, then what the other daemons see of it."""
@@ -88,7 +47,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             inception_bits=parts.network.inception_bits,
         )
         nodes = NodeTable(store)
-        self.net = net = await self._overlay(parts, keeper, nodes, RecordTable(store))
+        self.net = net = await build_overlay(parts, keeper, nodes, RecordTable(store), self.make_transport)
         self.blobs = blobs = BlobStore(
             parts.data_dir / "blobs",
             BlobTable(store),
@@ -97,74 +56,11 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             blob_bytes_max=settings.blob_bytes_max,
         )
         swap = BlobSwap(blobs, net.peers, keeper, settings=settings, clock=parts.clock, log=parts.log)
-        self._answer_peers(net, swap)
+        answer_peers(net, swap)
         await self._listen_outside(parts, keeper, net)
-        egress = await self._egress(parts)
+        self.egress = egress = await self._egress(parts)
         upkeep = self._upkeep(parts, keeper, net, nodes)
         self._serve_daemons(parts, keeper, net, upkeep, blobs, swap, egress)
-
-    # the overlay
-
-    async def _overlay(
-        self, parts: Parts[P2pdSettings], keeper: Keeper, nodes: NodeTable, records: RecordTable
-    ) -> Overlay:
-        clock, log, settings = parts.clock, parts.log, parts.settings
-        directory = self._directory(parts, keeper, nodes)
-        transport = await parts.stack.enter_async_context(self.make_transport(parts, keeper, directory))
-        tasks = await parts.stack.enter_async_context(Tasks(log))  # ends before the transport that its tasks use
-        scores = Scores(clock)
-        peers = PeerBook(
-            transport,
-            directory,
-            nodes,
-            scores,
-            tasks,
-            clock=clock,
-            random=parts.random,
-            log=log,
-            sessions_max=settings.peers_max,
-        )
-        router = Router(peer_methods(), self._foreign(parts), parts.neighbour, directory)
-        shelf = RecordShelf(records, directory, namespaces(), clock=clock, bytes_max=settings.dht_bytes_max)
-        table = DuxTable(DuxNode(keeper.did, "", 0), clock)
-        dht = Dht(table, shelf, peers, directory, tasks, clock=clock, log=log)
-        gossip = GossipNet(
-            topics=topics(),
-            keeper=keeper,
-            directory=directory,
-            peers=peers,
-            router=router,
-            scores=scores,
-            tasks=tasks,
-            clock=clock,
-            log=log,
-            bits=_on_main(parts, settings.stamp_bits, STAMP_BITS),
-        )
-        return Overlay(
-            keeper=keeper,
-            transport=transport,
-            directory=directory,
-            peers=peers,
-            router=router,
-            dht=dht,
-            gossip=gossip,
-            scores=scores,
-            tasks=tasks,
-        )
-
-    def _directory(self, parts: Parts[P2pdSettings], keeper: Keeper, nodes: NodeTable) -> Directory:
-        network = parts.network
-        named = [custodian.did for custodian in network.fund.custodians]
-        named += [*network.arbiters, *(did for _, did in _bootstrap(parts) if did is not None)]
-        return Directory(
-            nodes,
-            keeper,
-            clock=parts.clock,
-            inception_bits=network.inception_bits,
-            known_after_s=_on_main(parts, parts.settings.known_after_s, KNOWN_AFTER_S),
-            keep_max=parts.settings.directory_max,
-            trusted=frozenset(named),
-        )
 
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         """TLS over TCP; the simulator puts another one here."""
@@ -177,26 +73,6 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             **shared_arguments(parts, directory),
         )
 
-    def _foreign(self, parts: Parts[P2pdSettings]) -> dict[str, Client]:
-        found: dict[str, Client] = {}
-        for family, target in parts.settings.relay.items():
-            client = HttpClient(family, target.url, Path(target.token_file))
-            parts.stack.push_async_callback(client.close)
-            found[family] = client
-        return found
-
-    def _answer_peers(self, net: Overlay, swap: BlobSwap) -> None:
-        """What p2pd itself answers to other nodes."""
-        router, dht = net.router, net.dht
-        router.answer(DHT_FIND, dht.on_find)
-        router.answer(DHT_GET_AT, dht.on_get_at)
-        router.answer(DHT_STORE, dht.on_store)
-        router.answer(DID_LOG, dht.on_log)
-        router.answer(GOSSIP_SEND, net.gossip.on_message)
-        router.answer(BLOB_MANIFEST, swap.on_manifest)
-        router.answer(BLOB_KEEP, swap.on_keep)
-        router.answer_stream(BLOB_CHUNKS_STREAM, swap.serve_chunks)
-
     async def _listen_outside(self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay) -> None:
         try:
             host, port = await net.transport.serve(net.peers.on_session, net.router.handle)
@@ -205,20 +81,15 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         endpoints = parts.settings.endpoints or (() if host in ANY_HOSTS else (f"{host}:{port}",))
         keeper.announce(endpoints)
         parts.log.info("listening outside", did=keeper.did, address=f"{host}:{port}")
-        parts.problems.append(lambda: "" if net.peers.sessions() or not _bootstrap(parts) else "no peer is connected")
+        parts.problems.append(
+            lambda: "" if net.peers.sessions() or not bootstrap_list(parts) else "no peer is connected"
+        )
 
     # what the other daemons see
 
     async def _egress(self, parts: Parts[P2pdSettings]) -> Egress:
-        try:
-            allow = {
-                daemon: frozenset(parse_target(text) for text in texts)
-                for daemon, texts in parts.settings.egress_allow.items()
-            }
-        except ValueError as error:
-            raise BadSettings(path="egress_allow", detail=str(error)) from error
         egress = Egress(
-            allow,
+            _allow_lists(parts.settings),
             parts.run_dir,
             connections_max=parts.settings.egress_connections_max,
             idle_s=parts.settings.egress_idle_s,
@@ -230,7 +101,15 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         except OSError as error:
             raise BadSettings(path="port_base", detail=f"cannot listen on {port}: {error.strerror}") from error
         parts.stack.push_async_callback(egress.stop)
+        parts.on_reload.append(lambda settings: self._reload_egress(egress, settings))
         return egress
+
+    def _reload_egress(self, egress: Egress, settings: P2pdSettings) -> None:
+        """SIGHUP: other allow-lists; lists that cannot be read change nothing."""
+        try:
+            egress.allow(_allow_lists(settings))
+        except BadSettings as error:
+            self.log.error("allow-lists not taken", reason=error.message)  # noqa: TRY400 - a typing error has no trace
 
     def _upkeep(self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, nodes: NodeTable) -> Upkeep:
         upkeep = Upkeep(
@@ -238,7 +117,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             net.dht,
             keeper,
             nodes,
-            _bootstrap(parts),
+            bootstrap_list(parts),
             clock=parts.clock,
             random=parts.random,
             log=parts.log,
@@ -283,32 +162,15 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         parts.gauges["egress_refused"] = lambda: egress.refused
 
 
-def shared_arguments(parts: Parts[P2pdSettings], directory: Directory) -> dict[str, Any]:
-    """What every transport of a node is given."""
-    methods = peer_methods().values()
-    costs: dict[str, float] = {method.name: method.cost for method in methods}
-    costs[BLOB_CHUNKS_STREAM] = BLOB_CHUNKS_COST
-    return {
-        "network": parts.network.genesis,
-        "papers": directory,
-        "clock": parts.clock,
-        "log": parts.log,
-        "budget": CallBudget(costs),
-        "method_s_max": {method.name: method.deadline_max_s for method in methods},
-    }
+def _allow_lists(settings: P2pdSettings) -> dict[str, frozenset[Target]]:
+    """Where each daemon may go.
 
-
-def _bootstrap(parts: Parts[P2pdSettings]) -> list[tuple[str, Did | None]]:
-    """Addresses to begin from: the settings' and the network profile's."""
-    found: list[tuple[str, Did | None]] = []
-    for text in parts.settings.bootstrap:
-        address, _, did = text.partition(" ")
-        found.append((address, Did(did.strip()) if did.strip() else None))
-    return found + [(one.address, one.did) for one in parts.network.bootstrap]
-
-
-def _on_main(parts: Parts[P2pdSettings], chosen: int | None, on_main: int) -> int:
-    """A setting as chosen; unset, the given value on main and 0 on test networks."""
-    if chosen is not None:
-        return chosen
-    return on_main if parts.network.is_main else 0
+    Raises:
+        BadSettings: an entry is not host:port.
+    """
+    try:
+        return {
+            daemon: frozenset(parse_target(text) for text in texts) for daemon, texts in settings.egress_allow.items()
+        }
+    except ValueError as error:
+        raise BadSettings(path="egress_allow", detail=str(error)) from error

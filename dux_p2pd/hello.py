@@ -27,7 +27,7 @@ from msgspec import Meta
 
 from common.codec import Canon, canonical, from_canonical
 from common.units import Did
-from dux_p2pd.session import Papers, Vouched
+from dux_p2pd.papers import Papers, Vouched
 from dux_p2pd.wire_errors import HelloRefused
 from dux_p2pd.wire_limits import (
     CLOCK_SKEW_WARN_MS,

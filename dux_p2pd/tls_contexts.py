@@ -8,13 +8,12 @@ Source: transport_identity.md §1.1.
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
 
 import msgspec
 
-from dux_p2pd.certs import ca_pem, pem_of_seed, public_key
+from dux_p2pd.certs import ca_pem
 
 
 class TlsContexts(msgspec.Struct, frozen=True):
@@ -24,18 +23,6 @@ class TlsContexts(msgspec.Struct, frozen=True):
     client: ssl.SSLContext
     key: bytes  # the public transport key, 32 bytes
     alpn: str
-
-
-def contexts_of_seed(seed: bytes, alpn: str) -> TlsContexts:
-    """Contexts of the transport key with this seed.
-
-    `ssl` takes private keys from files only: it gets one in anonymous memory, which never touches a disk.
-    """
-    handle = os.memfd_create("transport-key", os.MFD_CLOEXEC)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(pem_of_seed(seed))
-        file.flush()
-        return make_contexts(Path(f"/proc/self/fd/{handle}"), public_key(seed), alpn)
 
 
 def make_contexts(key_file: Path, key: bytes, alpn: str) -> TlsContexts:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dux_p2pd.certs import LEAF_BYTES, ca_certificate, key_of_leaf, leaf_certificate, pem_of_seed, public_key
-from dux_p2pd.tls_contexts import contexts_of_seed
+from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.wire_errors import CertificateRefused
 
 CA_KEY = "789d30ab59b68365c2ebd1af84239608b78e482acdd77c400f0ed42899db9b29"

@@ -11,7 +11,7 @@ from dux_p2pd import tls_transport as transport_module
 from dux_p2pd.engine import Phase, TlsEngine
 from dux_p2pd.frames import RST, SYN, Kind, encode
 from dux_p2pd.hello import HelloExchange
-from dux_p2pd.tls_contexts import contexts_of_seed
+from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.wire_errors import (
     CertificateRefused,
     HandshakeFailed,

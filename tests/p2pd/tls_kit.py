@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dux_p2pd.certs import ca_pem, pem_of_seed
-from dux_p2pd.tls_contexts import TlsContexts, contexts_of_seed
+from dux_p2pd.tls_contexts import TlsContexts
+from dux_p2pd.tls_keys import contexts_of_seed
 from tests.p2pd.wire_kit import ALPN
 
 CA_KEY = ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"duxnet public network CA v1").digest())

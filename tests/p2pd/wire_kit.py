@@ -21,7 +21,7 @@ from dux_p2pd.certs import public_key
 from dux_p2pd.hello import Myself
 from dux_p2pd.memory_transport import MemoryNetwork, MemoryTransport
 from dux_p2pd.session import OwnPapers, Session, Vouched
-from dux_p2pd.tls_contexts import contexts_of_seed
+from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
 
 NETWORK = "00" * 32

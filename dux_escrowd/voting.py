@@ -8,16 +8,16 @@ Source: escrow_protocol.md §7, §8, §9.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 
+from common.identity.purposes import Purpose
+from common.identity.tagged import tagged_hash
 from dux_escrowd.model import AwardKey, Lot, Role
 
 
 def commitment_of(contract_id: str, arbiter: str, gross_florins: int, salt: bytes) -> bytes:
     """H(vote, salt), bound to contract and arbiter so that it cannot be copied (32 bytes)."""
-    body = f"{contract_id}\0{arbiter}\0{gross_florins}\0".encode() + salt
-    return hashlib.sha256(b"duxnet/escrow-vote/v1\0" + body).digest()
+    return bytes(tagged_hash(Purpose.ESCROW_VOTE, f"{contract_id}\0{arbiter}\0{gross_florins}\0".encode() + salt))
 
 
 def is_gross(lot: Lot, gross_florins: int) -> bool:

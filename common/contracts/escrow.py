@@ -21,6 +21,7 @@ from common.units import FLOP, Did, Florins
 
 JOB_BYTES_MAX = 32_768  # a job names its package and input by blob ids; bulk data never stands in it
 EVIDENCE_BYTES_MAX = 8_192
+WORK_RECEIPT_BYTES_MAX = 1_024  # it travels inside the statement DELIVERED
 REASON_CHARS_MAX = 500
 
 RequestId = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -95,6 +96,27 @@ class TermsDiffer(PeerMisbehaved):
     key = "terms-differ"
 
 
+class PeerNotReady(NotNow):
+    """{did} cannot take {method} yet ({detail}); it is sent again."""
+
+    code = 3010
+    key = "peer-not-ready"
+
+
+class NotKnownYet(NotNow):
+    """This node has not got contract {contract_id} yet; send it again in a moment."""
+
+    code = 3011
+    key = "not-known-yet"
+
+
+class StaleTip(NotNow):
+    """The newest block known (height {height}) is too old to decide on; it goes on when the chain view is fresh."""
+
+    code = 3012
+    key = "stale-tip"
+
+
 class ContractRef(Wire, frozen=True):
     """A contract by its name on every node, known from the offer on."""
 
@@ -135,9 +157,9 @@ class Deliver(Wire, frozen=True):
     contract_id: ContractId
     ciphertext_blob: Blob
     output_commitment: Hash
-    receipts: Annotated[tuple[bytes, ...], Meta(max_length=16)]  # signed storage receipts
-    holders: Annotated[tuple[Did, ...], Meta(max_length=16)]
-    work_receipt: Annotated[bytes, Meta(max_length=EVIDENCE_BYTES_MAX)]
+    receipts: Annotated[tuple[bytes, ...], Meta(max_length=4)]  # signed storage receipts, at most 512 bytes each
+    holders: Annotated[tuple[Did, ...], Meta(max_length=8)]
+    work_receipt: Annotated[bytes, Meta(max_length=WORK_RECEIPT_BYTES_MAX)]
 
 
 class ContentKey(Wire, frozen=True):

@@ -15,7 +15,7 @@ from common.codec import Canon
 from common.rpc.method import PeerMethod, Topic
 from common.units import Did, Florins
 
-STATEMENT_BYTES_MAX = 4_096  # one signed statement: an award's signatures and a delivery's receipts fit
+STATEMENT_BYTES_MAX = 4_000  # one signed statement; two of them fit a gossip message as a proof of fault
 STATEMENTS_AT_ONCE = 12  # with their limit below 64 KiB, a peer message
 ARBITERS_MAX = 16  # candidates in an offer
 

@@ -1,0 +1,268 @@
+"""How a contract comes about: from offer and quote to terms, from terms and acceptances to the contract itself.
+
+Pure. Promise: two nodes with the same offer and quote build the same terms, and with the same acceptances the same
+contract; what this node's own network profile does not know is refused before anything is signed.
+
+Source: escrow_protocol.md §5; settled.md 2, 15. Arbiters come from a list; the draw comes with a later version.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from common.chain.contract import (
+    CONTRACT_VERSION,
+    Arbiter,
+    Contract,
+    Party,
+    Policy,
+    arbiter_pay_for,
+    seated,
+)
+from common.chain.contract_rules import PRICE_MAX_FLORINS, panel_size_for
+from common.chain.fees import GROSS_MIN_FLORINS
+from common.chain.fund import fund_output_script
+from common.chain.heights import Heights, depth_for, heights_profile, plan
+from common.codec import Canon, canonical
+from common.contracts.peer_escrow import ARBITERS_MAX, Offer, Quote
+from common.identity.purposes import Purpose
+from common.identity.tagged import tagged_hash
+from common.network import NetworkProfile
+from common.units import Did, Florins
+from dux_escrowd.model import Deal
+
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+TERMS_BYTES_MAX = 4_096
+ACCEPT_BYTES_MAX = 512
+START_LAG_BLOCKS = 2  # how far two honest tips may differ
+
+
+class ContractName(Canon, frozen=True):
+    """What names a contract from the offer on."""
+
+    network: str
+    buyer: Did
+    nonce: Bytes32
+
+
+class Terms(Canon, frozen=True):
+    """TERMS: all of the contract but the panel's keys; both parties sign it before arbiters are asked."""
+
+    contract_id: Bytes32
+    network: str
+    buyer: Party
+    seller: Party
+    service_id: str
+    job_hash: Bytes32
+    price_florins: Florins
+    arbiter_pay_florins: Florins
+    arbiters_needed: int
+    candidates: Annotated[tuple[Did, ...], Meta(max_length=ARBITERS_MAX)]
+    result_hash: bytes
+    result_salt_hash: Bytes32
+    fund_script: bytes
+    tax_bps: int
+    fee_rate_florins_per_kb: int
+    depth_blocks: int
+    start_blocks: int
+    heights_profile: str
+    heights: Heights
+    policy: Policy
+    swap_limit_florins: Florins
+
+
+class Accept(Canon, frozen=True):
+    """ROLE_ACCEPT: an arbiter's fresh key and payout script for these terms."""
+
+    terms_hash: Bytes32
+    arbiter: Arbiter
+
+
+def contract_id_of(network: str, buyer: str, nonce: bytes) -> bytes:
+    """The name of a contract on every node (32 bytes)."""
+    return bytes(tagged_hash(Purpose.ESCROW_OFFER, canonical(ContractName(network, Did(buyer), nonce))))
+
+
+def salt_hash(salt: bytes) -> bytes:
+    """What commits to r (32 bytes)."""
+    return bytes(tagged_hash(Purpose.ESCROW_SALT, salt))
+
+
+def terms_hash(terms: Terms) -> bytes:
+    """What arbiters accept (32 bytes)."""
+    return bytes(tagged_hash(Purpose.ESCROW_TERMS, canonical(terms)))
+
+
+def fund_script_of(profile: NetworkProfile) -> bytes:
+    """The community fund's output script, from this node's own profile."""
+    keys = tuple(sorted(bytes.fromhex(custodian.pubkey) for custodian in profile.fund.custodians))
+    return fund_output_script(profile.fund.threshold, keys)
+
+
+def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) -> str | None:
+    """Why this node cannot enter such an offer, or None."""
+    laws = {
+        "it is for another network": offer.network == profile.genesis,
+        "its name does not follow from its nonce": (
+            offer.contract_id == contract_id_of(offer.network, buyer, offer.buyer_nonce)
+        ),
+        "it is for another seller": offer.seller == me and buyer != me,
+        "the fund is not the one this node knows": offer.fund_script == fund_script_of(profile),
+        "the tax is not the network's": offer.tax_bps == profile.tax_bps,
+        "the heights are of another profile": offer.heights_profile == profile.heights,
+        "the job does not hash to its name": offer.job_hash == bytes(tagged_hash(Purpose.JOB, offer.job)),
+        "the policy is unknown": offer.policy in tuple(Policy),
+        "the job has no time": offer.deliver_blocks >= 1,
+    }
+    broken = next((law for law, holds in laws.items() if not holds), None)
+    return broken or wish_problem(
+        price_florins=offer.price_florins,
+        arbiters=offer.arbiters,
+        needed=offer.arbiters_needed,
+        parties=(buyer, offer.seller),
+    )
+
+
+def wish_problem(*, price_florins: int, arbiters: tuple[Did, ...], needed: int, parties: tuple[str, str]) -> str | None:
+    """Why no contract of this price and panel can be made, or None."""
+    seats = 2 * needed - 1
+    if not GROSS_MIN_FLORINS <= price_florins <= PRICE_MAX_FLORINS:
+        return f"a price is from {int(GROSS_MIN_FLORINS)} to {int(PRICE_MAX_FLORINS)} florins"
+    if seats < panel_size_for(price_florins):
+        return f"this price wants {panel_size_for(price_florins)} arbiters, {seats} seats are asked for"
+    if len(set(arbiters)) != len(arbiters) or not seats <= len(arbiters) <= ARBITERS_MAX:
+        return f"{seats} different arbiters or more have to be named, at most {ARBITERS_MAX}"
+    if set(parties) & set(arbiters) or len(set(parties)) != len(parties):
+        return "buyer, seller and arbiters are different nodes"
+    return None
+
+
+def terms_of(offer: Offer, quote: Quote, buyer: str) -> Terms:
+    """The terms that follow from an offer and its quote."""
+    profile = heights_profile(offer.heights_profile)
+    price = int(offer.price_florins)
+    return Terms(
+        contract_id=offer.contract_id,
+        network=offer.network,
+        buyer=Party(buyer, offer.buyer_nonce, offer.buyer_key, offer.buyer_payout_script),
+        seller=Party(offer.seller, quote.seller_nonce, quote.seller_key, quote.seller_payout_script),
+        service_id=offer.service_id,
+        job_hash=offer.job_hash,
+        price_florins=offer.price_florins,
+        arbiter_pay_florins=arbiter_pay_for(price),
+        arbiters_needed=offer.arbiters_needed,
+        candidates=offer.arbiters,
+        result_hash=quote.result_hash,
+        result_salt_hash=offer.result_salt_hash,
+        fund_script=offer.fund_script,
+        tax_bps=offer.tax_bps,
+        fee_rate_florins_per_kb=offer.fee_rate_florins_per_kb,
+        depth_blocks=depth_for(profile, price),
+        start_blocks=profile.start_blocks,
+        heights_profile=offer.heights_profile,
+        heights=plan(profile, quote.start, offer.deliver_blocks, price),
+        policy=Policy(offer.policy),
+        swap_limit_florins=offer.swap_limit_florins,
+    )
+
+
+def quote_problem(offer: Offer, quote: Quote, tip: int) -> str | None:
+    """Why the buyer cannot sign terms with this quote, or None."""
+    if bool(quote.result_hash) != offer.result_lock:
+        return "the result lock is not the one asked for"
+    if quote.start > tip + START_LAG_BLOCKS:
+        return f"its start {quote.start} lies ahead of the tip {tip}"
+    if tip >= plan(heights_profile(offer.heights_profile), quote.start, 1, offer.price_florins).fund_by:
+        return "it is too old to be funded in time"
+    return None
+
+
+def terms_problem(terms: Terms, profile: NetworkProfile, me: str) -> str | None:
+    """Why an arbiter cannot accept a seat under these terms, or None."""
+    laws = {
+        "they are of another network": terms.network == profile.genesis,
+        "their name does not follow from the buyer's nonce": (
+            terms.contract_id == contract_id_of(terms.network, terms.buyer.did, terms.buyer.nonce)
+        ),
+        "the fund is not the one this node knows": terms.fund_script == fund_script_of(profile),
+        "the tax is not the network's": terms.tax_bps == profile.tax_bps,
+        "the heights are of another profile": terms.heights_profile == profile.heights,
+        "this node is not a candidate": me in terms.candidates,
+    }
+    broken = next((law for law, holds in laws.items() if not holds), None)
+    return broken or wish_problem(
+        price_florins=terms.price_florins,
+        arbiters=terms.candidates,
+        needed=terms.arbiters_needed,
+        parties=(terms.buyer.did, terms.seller.did),
+    )
+
+
+def seats_of(terms: Terms) -> int:
+    """N = 2k - 1."""
+    return 2 * terms.arbiters_needed - 1
+
+
+def contract_of(terms: Terms, accepts: list[Accept]) -> Contract:
+    """The contract that follows from terms and acceptances."""
+    return Contract(
+        version=CONTRACT_VERSION,
+        network=terms.network,
+        buyer=terms.buyer,
+        seller=terms.seller,
+        service_id=terms.service_id,
+        job_hash=terms.job_hash,
+        price_florins=terms.price_florins,
+        arbiter_pay_florins=terms.arbiter_pay_florins,
+        arbiters_needed=terms.arbiters_needed,
+        arbiters=seated([accept.arbiter for accept in accepts]),
+        result_hash=terms.result_hash,
+        result_salt_hash=terms.result_salt_hash,
+        fund_script=terms.fund_script,
+        tax_bps=terms.tax_bps,
+        fee_rate_florins_per_kb=terms.fee_rate_florins_per_kb,
+        depth_blocks=terms.depth_blocks,
+        start_blocks=terms.start_blocks,
+        heights_profile=terms.heights_profile,
+        heights=terms.heights,
+        policy=terms.policy,
+        swap_limit_florins=terms.swap_limit_florins,
+    )
+
+
+def seal_problem(terms: Terms, contract: Contract, accepts: list[Accept]) -> str | None:
+    """Why this contract does not follow from these terms and acceptances, or None."""
+    dids = [accept.arbiter.did for accept in accepts]
+    if len(set(dids)) != len(dids) or len(dids) != seats_of(terms):
+        return f"{seats_of(terms)} different arbiters have to accept"
+    if not set(dids) <= set(terms.candidates):
+        return "an arbiter is none of the candidates"
+    if any(accept.terms_hash != terms_hash(terms) for accept in accepts):
+        return "an acceptance is for other terms"
+    if contract != contract_of(terms, accepts):
+        return "it is not what follows from the terms"
+    return None
+
+
+def deal_of(terms: Terms) -> Deal:
+    """What the table needs of the terms."""
+    profile = heights_profile(terms.heights_profile)
+    reserve = seats_of(terms) * int(terms.arbiter_pay_florins)
+    return Deal(
+        buyer=terms.buyer.did,
+        seller=terms.seller.did,
+        price_florins=int(terms.price_florins),
+        lot_florins=int(terms.price_florins) + reserve,
+        arbiters_needed=terms.arbiters_needed,
+        seats=seats_of(terms),
+        lock=bool(terms.result_hash),
+        policy=terms.policy,
+        swap_limit_florins=int(terms.swap_limit_florins),
+        depth_blocks=terms.depth_blocks,
+        start_blocks=terms.start_blocks,
+        standby_blocks=profile.standby_blocks,
+        rebroadcast_blocks=profile.rebroadcast_blocks,
+        heights=terms.heights,
+    )

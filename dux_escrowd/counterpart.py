@@ -1,0 +1,192 @@
+"""The other side of the agreement: a seller's quote and terms, an arbiter's seat, and the sealed contract for both.
+
+Promise: nothing is signed but what this node rebuilt from the offer, its own quote and its own network profile; a
+repeated request gets the first answer. Source: escrow_protocol.md §5; settled.md 2.
+"""
+
+from __future__ import annotations
+
+from common.chain.contract import LOT, Arbiter, Contract
+from common.chain.contract_rules import check_contract
+from common.codec import canonical, from_canonical
+from common.contracts import peer_escrow as peer
+from common.contracts import wallet_contract as wallet
+from common.contracts.escrow import BadTerms, NotKnownYet, TermsDiffer, TooManyOpen
+from common.contracts.escrow_views import OfferReceived
+from common.identity.purposes import Purpose
+from common.identity.tagged import tagged_hash
+from common.receipts import Attested
+from common.units import Did
+from dux_escrowd import agreement as deal
+from dux_escrowd.desk import Desk
+from dux_escrowd.model import Role
+from dux_escrowd.pen import Pen, Step
+from dux_escrowd.records import ACCEPT, OFFER, QUOTE, TERMS, opened_terms
+from dux_escrowd.store import Agreed
+
+ASK_QUOTE = "quote"
+
+
+class Counterpart:
+    """Seller and arbiter."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._pen = Pen(desk)
+        self._book = desk.book
+        self._shelf = desk.book.shelf
+
+    async def take_offer(self, offer: peer.Offer, sender: Did) -> peer.Ack:
+        """OFFER came: kept for taskd to answer.
+
+        Raises:
+            BadTerms: this node cannot enter it. TooManyOpen: the buyer has unfunded ones.
+        """
+        contract_id = offer.contract_id.hex()
+        known = self._book.records.offer(contract_id)
+        if known is not None:
+            return peer.Ack(kept=known == offer)
+        problem = deal.offer_problem(offer, sender, self._desk.me, self._desk.profile)
+        if problem:
+            raise BadTerms(reason=problem)
+        unfunded, limit = self._shelf.unfunded(sender), self._desk.settings.open_offers_max
+        if unfunded >= limit:
+            raise TooManyOpen(did=sender, open_contracts=unfunded, limit=limit)
+        height = await self._desk.height()
+        with self._book.store.transaction() as tx:
+            self._pen.open(tx, contract_id, Role.SELLER, "offered", buyer=sender, seller=self._desk.me, height=height)
+            self._shelf.keep(tx, contract_id, OFFER, offer)
+            self._book.tell(tx, _received(offer, sender))
+        return peer.Ack(kept=True)
+
+    async def quote(self, step: Step) -> None:
+        """QUOTE: a fresh key and the result's lock, or a refusal, to the buyer."""
+        row, offer = self._desk.row(step.contract_id), self._book.records.offer(step.contract_id)
+        if offer is None:
+            return
+        quote = self._book.records.quote(row.contract_id) or await self._make_quote(row, offer, step)
+        await self._desk.call(row.buyer, peer.QUOTE, quote)
+
+    async def _make_quote(self, row: Agreed, offer: peer.Offer, step: Step) -> peer.Quote:
+        name = bytes.fromhex(row.contract_id)
+        if not step.accept:
+            return peer.Quote(name, accept=False, reason=step.reason, seller_nonce=b"", seller_key=b"",
+                              seller_payout_script=b"", result_hash=b"", start=0)  # fmt: skip
+        nonce = self._desk.random.bytes(32)
+        key = await self._pen.key(row.contract_id, "seller", nonce)
+        lock = wallet.ResultLockAsked(nonce=nonce, lot=LOT)
+        locked = await self._desk.flopd.call(wallet.CONTRACT_RESULT_LOCK, lock) if offer.result_lock else None
+        quote = peer.Quote(
+            contract_id=name, accept=True, reason="", seller_nonce=nonce, seller_key=key.pubkey,
+            seller_payout_script=key.payout_script, result_hash=locked.result_hash if locked else b"",
+            start=await self._desk.height(),
+        )  # fmt: skip
+        with self._book.store.transaction() as tx:
+            self._shelf.keep(tx, row.contract_id, QUOTE, quote)
+            self._shelf.note(tx, row.contract_id, key_index=key.index)
+        return quote
+
+    async def take_terms(self, call: peer.TermsCall, sender: Did) -> peer.TermsAnswer:
+        """TERMS came with r: signed as well, if they are what follows from offer and quote.
+
+        Raises:
+            TermsDiffer: they are not.
+        """
+        theirs = from_canonical(call.terms, Attested, max_bytes=deal.TERMS_BYTES_MAX)
+        terms = opened_terms(call.terms)
+        row = self._shelf.contract(terms.contract_id.hex())
+        offer = self._book.records.offer(row.contract_id) if row else None
+        quote = self._book.records.quote(row.contract_id) if row else None
+        if row is None or offer is None or quote is None or sender != row.buyer:
+            raise NotKnownYet(contract_id=terms.contract_id.hex())
+        if terms != deal.terms_of(offer, quote, sender) or deal.salt_hash(call.salt) != offer.result_salt_hash:
+            raise TermsDiffer(contract_id=row.contract_id, reason="they do not follow from offer and quote")
+        if theirs.did != sender:
+            raise TermsDiffer(contract_id=row.contract_id, reason="another node signed them")
+        await self._desk.require_signed(Purpose.ESCROW_TERMS, theirs, row.contract_id)
+        mine = await self._desk.attest(Purpose.ESCROW_TERMS, terms)
+        height = await self._desk.height()
+        if self._shelf.lot(row.contract_id) is None:
+            with self._book.store.transaction() as tx:
+                self._shelf.note(tx, row.contract_id, salt=call.salt)
+                self._pen.begin(tx, row, terms, {row.buyer: call.terms, row.seller: canonical(mine)}, height)
+        return peer.TermsAnswer(self._shelf.owned(row.contract_id, TERMS)[row.seller])
+
+    # --- an arbiter's step, and the seal for all
+
+    async def take_role(self, call: peer.RoleCall, sender: Did) -> peer.RoleAnswer:
+        """A seat is offered: taken with a fresh key.
+
+        Raises:
+            BadTerms: this node does not arbitrate, or not under such terms.
+        """
+        terms = await self._both_signed(call.by_buyer, call.by_seller)
+        contract_id = terms.contract_id.hex()
+        problem = deal.terms_problem(terms, self._desk.profile, self._desk.me)
+        if problem or sender != terms.buyer.did or not self._desk.settings.arbitrate:
+            raise BadTerms(reason=problem or "this node takes no seat")
+        held = self._shelf.raw(contract_id, ACCEPT, self._desk.me)
+        return peer.RoleAnswer(held if held is not None else await self._accept(call, terms))
+
+    async def _accept(self, call: peer.RoleCall, terms: deal.Terms) -> bytes:
+        contract_id = terms.contract_id.hex()
+        nonce = bytes(tagged_hash(Purpose.ESCROW_ACCEPT, deal.terms_hash(terms) + self._desk.me.encode()))
+        key = await self._pen.key(contract_id, "arbiter", nonce)
+        accept = deal.Accept(deal.terms_hash(terms), Arbiter(self._desk.me, key.pubkey, key.payout_script))
+        signed = canonical(await self._desk.attest(Purpose.ESCROW_ACCEPT, accept))
+        height = await self._desk.height()
+        if self._shelf.contract(contract_id) is None:
+            with self._book.store.transaction() as tx:
+                buyer, seller = Did(terms.buyer.did), Did(terms.seller.did)
+                self._pen.open(tx, contract_id, Role.ARBITER, "agreeing", buyer=buyer, seller=seller, height=height)
+                self._shelf.note(tx, contract_id, key_index=key.index)
+                self._shelf.keep(tx, contract_id, ACCEPT, signed, self._desk.me)
+                row = self._desk.row(contract_id)
+                self._pen.begin(tx, row, terms, {buyer: call.by_buyer, seller: call.by_seller}, height)
+        return signed
+
+    async def _both_signed(self, by_buyer: bytes, by_seller: bytes) -> deal.Terms:
+        terms = opened_terms(by_buyer)
+        contract_id = terms.contract_id.hex()
+        for body, did in ((by_buyer, terms.buyer.did), (by_seller, terms.seller.did)):
+            attested = from_canonical(body, Attested, max_bytes=deal.TERMS_BYTES_MAX)
+            if attested.did != did or opened_terms(body) != terms:
+                raise TermsDiffer(contract_id=contract_id, reason="buyer and seller did not sign the same")
+            await self._desk.require_signed(Purpose.ESCROW_TERMS, attested, contract_id)
+        return terms
+
+    async def take_seal(self, call: peer.SealCall, sender: Did) -> peer.Ack:
+        """The sealed contract came: checked against own terms and all acceptances, then rebuilt by the wallet.
+
+        Raises:
+            TermsDiffer: it does not follow from the terms.
+        """
+        contract = from_canonical(call.contract, Contract, max_bytes=deal.TERMS_BYTES_MAX)
+        terms = opened_terms(call.by_buyer)
+        row, mine = self._shelf.contract(terms.contract_id.hex()), self._book.records.terms(terms.contract_id.hex())
+        if row is None or mine is None or sender != row.buyer:
+            raise NotKnownYet(contract_id=terms.contract_id.hex())
+        accepts = [await self._pen.right_accept(mine, data) for data in call.accepts]
+        problem = "they are other terms" if terms != mine else deal.seal_problem(mine, contract, accepts)
+        if problem:
+            raise TermsDiffer(contract_id=row.contract_id, reason=problem)
+        check_contract(contract)
+        height = await self._desk.height()
+        if self._book.records.contract(row.contract_id) is None:
+            with self._book.store.transaction() as tx:
+                for accept, data in zip(accepts, call.accepts, strict=True):
+                    self._shelf.keep(tx, row.contract_id, ACCEPT, data, accept.arbiter.did)
+                self._pen.complete(tx, row, contract, height)
+        return peer.Ack(kept=True)
+
+
+def _received(offer: peer.Offer, buyer: Did) -> OfferReceived:
+    return OfferReceived(
+        contract_id=offer.contract_id.hex(),
+        buyer=buyer,
+        service_id=offer.service_id,
+        job=offer.job,
+        job_hash=offer.job_hash,
+        price_florins=offer.price_florins,
+        deliver_blocks=offer.deliver_blocks,
+    )

@@ -1,0 +1,92 @@
+"""Assembly only: the parts of escrowd meet here and nowhere else."""
+
+from __future__ import annotations
+
+from common.contracts import escrow, peer_escrow
+from common.daemon import DuxOSDaemon
+from common.parts import Parts
+from dux_escrowd import orders
+from dux_escrowd.book import Book
+from dux_escrowd.counterpart import ASK_QUOTE, Counterpart
+from dux_escrowd.desk import Desk
+from dux_escrowd.effects import Effects, WalletHand
+from dux_escrowd.follower import Follower
+from dux_escrowd.inbox import Inbox
+from dux_escrowd.methods import Methods
+from dux_escrowd.mouth import PeerHand
+from dux_escrowd.parley import ASK_OFFER, ASK_SEAL, ASK_SEATS, ASK_TERMS, Parley
+from dux_escrowd.pen import Step
+from dux_escrowd.schema import MIGRATIONS
+from dux_escrowd.settings import EscrowSettings
+from dux_escrowd.voice import LETTER, Letter, Voice
+
+
+class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
+    """Guards contracts, channels' agreements, disputes, the 95/5 rule and the community fund's books; holds no key."""
+
+    name = "escrowd"
+    settings_type = EscrowSettings
+
+    async def assemble(self, parts: Parts[EscrowSettings]) -> None:
+        """Store first, then who this node is, then hands, ears and loops."""
+        store = parts.store(MIGRATIONS)
+        book = Book(store)
+        book.check(str(parts.data_dir))
+        desk = Desk(
+            book=book,
+            flopd=parts.neighbour("flopd"),
+            peers=parts.peers,
+            me=(await parts.peers.info()).did,
+            profile=parts.network,
+            settings=parts.settings,
+            clock=parts.clock,
+            random=parts.random,
+            log=parts.log,
+        )
+        parley, counterpart, inbox = Parley(desk), Counterpart(desk), Inbox(desk)
+        Methods(desk).serve(parts.table)
+        parts.serve_events(escrow.EVENTS, store)
+        _listen(parts, parley, counterpart, inbox)
+        effects = _effects(desk, Voice(desk, inbox), parley, counterpart)
+        parts.outbox(store, effects.perform, effects.refused)
+        parts.background("follower", Follower(desk, parley).run)
+
+
+def _listen(parts: Parts[EscrowSettings], parley: Parley, counterpart: Counterpart, inbox: Inbox) -> None:
+    """What other nodes may ask."""
+    parts.serve_peer(peer_escrow.OFFER, counterpart.take_offer)
+    parts.serve_peer(peer_escrow.QUOTE, parley.take_quote)
+    parts.serve_peer(peer_escrow.TERMS, counterpart.take_terms)
+    parts.serve_peer(peer_escrow.ROLE, counterpart.take_role)
+    parts.serve_peer(peer_escrow.SEAL, counterpart.take_seal)
+    parts.serve_peer(peer_escrow.STATEMENTS, inbox.statements)
+    parts.serve_peer(peer_escrow.STATEMENTS_GET, inbox.statements_get)
+    parts.serve_peer(peer_escrow.KEY, inbox.key)
+    parts.serve_peer(peer_escrow.CASE, inbox.case)
+    parts.serve_peer(peer_escrow.STANDBY, inbox.standby)
+    parts.serve_peer(peer_escrow.CONTRACT_GET, inbox.contract_get)
+    parts.serve_topic(peer_escrow.FAULT, inbox.fault)
+
+
+def _effects(desk: Desk, voice: Voice, parley: Parley, counterpart: Counterpart) -> Effects:
+    """Who carries which order."""
+    effects, wallet = Effects(desk), WalletHand(desk, voice)
+    peers = PeerHand(desk, voice, wallet)
+    effects.carries(orders.Adopt, wallet.adopt)
+    effects.carries(orders.Fund, wallet.fund)
+    effects.carries(orders.SignRelease, wallet.sign_release)
+    effects.carries(orders.SignCancel, wallet.sign_cancel)
+    effects.carries(orders.SignAward, wallet.sign_award)
+    effects.carries(orders.Settle, wallet.settle)
+    effects.carries(orders.Say, peers.say)
+    effects.carries(orders.ShowKey, peers.show_key)
+    effects.carries(orders.ShowCase, peers.show_case)
+    effects.carries(orders.PingArbiters, peers.ping)
+    effects.carries(orders.PublishFault, peers.publish)
+    effects.sends(LETTER, Letter, voice.deliver)
+    effects.sends(ASK_OFFER, Step, parley.offer)
+    effects.sends(ASK_TERMS, Step, parley.terms)
+    effects.sends(ASK_SEATS, Step, parley.seats)
+    effects.sends(ASK_SEAL, Step, parley.seal)
+    effects.sends(ASK_QUOTE, Step, counterpart.quote)
+    return effects

@@ -1,0 +1,106 @@
+"""What all of escrowd's hands share: the book, the wallet, other nodes, the chain's tip, and who this node is.
+
+Promise: an error of another node is told apart into "later" and "never", so that the outbox repeats only what can help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from common.chain.heights import heights_profile
+from common.clock import Clock
+from common.codec import Canon, canonical
+from common.contracts import wallet_chain as chain
+from common.contracts.escrow import BadStatement, PeerNotReady
+from common.contracts.p2p import Signature
+from common.contracts.p2p_errors import PeerAnswered
+from common.errors import NotFound, NotNow, Unavailable, all_errors
+from common.identity.purposes import Purpose
+from common.network import NetworkProfile
+from common.peers import Peers
+from common.randomness import Randomness
+from common.receipts import Attested
+from common.rpc.client import Client
+from common.rpc.method import CP, CR, Empty, PeerMethod
+from common.units import Did
+from dux_escrowd.book import Book
+from dux_escrowd.settings import EscrowSettings
+from dux_escrowd.store import Agreed
+
+PEER_DEADLINE_S = 10.0
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """The parts that every hand of escrowd holds."""
+
+    book: Book
+    flopd: Client
+    peers: Peers
+    me: Did
+    profile: NetworkProfile
+    settings: EscrowSettings
+    clock: Clock
+    random: Randomness
+    log: FilteringBoundLogger
+
+    async def tip(self) -> chain.Tip:
+        """The chain's tip as the wallet sees it."""
+        return await self.flopd.call(chain.CHAIN_TIP, Empty())
+
+    async def height(self) -> int:
+        """The tip's height."""
+        return int((await self.tip()).height)
+
+    def is_fresh(self, tip: chain.Tip) -> bool:
+        """Whether the tip is young enough to decide on K or a refund (no limit on test profiles)."""
+        limit_s = heights_profile(self.profile.heights).tip_age_max_s
+        return limit_s is None or self.clock.unix_ms() // 1000 - tip.time_s <= limit_s
+
+    async def call(self, did: Did, method: PeerMethod[CP, CR], params: CP) -> CR:
+        """The other node's answer.
+
+        Raises:
+            PeerNotReady, Unavailable: repeat later. PeerAnswered: it refused for good.
+        """
+        try:
+            return await self.peers.call(did, method, params, deadline_s=PEER_DEADLINE_S)
+        except PeerAnswered as error:
+            if is_for_later(error):
+                detail = str(error.fields.get("detail", ""))
+                raise PeerNotReady(did=did, method=method.name, detail=detail) from error
+            raise
+
+    async def attest(self, purpose: Purpose, value: Canon) -> Attested:
+        """The value under this node's signature."""
+        signature = await self.peers.sign(purpose, value)
+        return Attested(canonical(value), signature.did, signature.key_seq, signature.signature)
+
+    async def require_signed(self, purpose: Purpose, attested: Attested, contract_id: str) -> None:
+        """Nothing happens for a right signature.
+
+        Raises:
+            BadStatement: it is not.
+        """
+        by = Signature(did=attested.did, key_seq=attested.key_seq, signature=attested.signature)
+        if not await self.peers.is_signed(purpose, attested.body, by):
+            raise BadStatement(contract_id=contract_id, reason=f"the signature of {attested.did} is wrong")
+
+    def row(self, contract_id: str) -> Agreed:
+        """The contract's row.
+
+        Raises:
+            NotFound: this node has no such contract.
+        """
+        row = self.book.shelf.contract(contract_id)
+        if row is None:
+            raise NotFound(what="contract", name=contract_id)
+        return row
+
+
+def is_for_later(error: PeerAnswered) -> bool:
+    """Whether the other node's error says "not now"; an error that this version does not know is final."""
+    code = error.fields.get("peer_code")
+    return any(kind.code == code and issubclass(kind, NotNow | Unavailable) for kind in all_errors())

@@ -1,0 +1,165 @@
+"""Follows the chain for every contract that stands: what is on its script, and the tip, become facts.
+
+Promise: `chain.coins` is always the whole truth of now; events only wake this loop, so nothing is lost when some are
+missed, and after a restart the lots catch up with one look. Source: settled.md 5, escrow_protocol.md §6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from common.chain.contract import Contract
+from common.chain.heights import heights_profile
+from common.chain.spends import SpendKind, classify
+from common.contracts import wallet_chain as chain
+from common.contracts.base import EventsSince
+from common.contracts.escrow import Refused, WrongPhase
+from common.errors import NotFound, NotNow, Unavailable
+from common.store import Tx
+from common.units import BlockHeight, Florins
+from dux_escrowd.desk import Desk
+from dux_escrowd.facts import Clock, Fact, KeyShown
+from dux_escrowd.model import Coin, Exit, Lot, Role, Spend, State
+from dux_escrowd.observe import OnChain, next_fact
+from dux_escrowd.parley import Parley
+from dux_escrowd.records import SPEND, SpendRead
+from dux_escrowd.store import Agreed
+
+EVENTS_WAIT_S = 20.0
+EVENTS_AT_ONCE = 500
+PAUSE_S = 1.0  # after the wallet could not be asked
+FACTS_PER_LOOK_MAX = 64  # per contract: a look that finds more goes on at the next block
+FOLLOWED_AFTER_END_BLOCKS = 1_440  # a reorganisation deeper than a day of main is beyond all bounds
+
+
+class Follower:
+    """Looks at the chain and tells the book."""
+
+    def __init__(self, desk: Desk, parley: Parley) -> None:
+        self._desk = desk
+        self._parley = parley
+        self._cursor = 0
+
+    async def run(self) -> None:
+        """Look now and after every change, until cancelled."""
+        while True:
+            try:
+                await self._catch_up()
+                await self.look()
+                await self._wait()
+            except (NotNow, Unavailable) as error:
+                self._desk.log.info("chain cannot be followed now", reason=error.message)
+                await asyncio.sleep(PAUSE_S)
+
+    async def _catch_up(self) -> None:
+        """Old events say nothing that a look does not."""
+        while await self._read(0.0):
+            pass
+
+    async def _wait(self) -> None:
+        while not await self._read(EVENTS_WAIT_S):
+            pass
+
+    async def _read(self, wait_s: float) -> bool:
+        since = EventsSince(cursor=self._cursor, wait_s=wait_s, limit=EVENTS_AT_ONCE)
+        page = await self._desk.flopd.call(chain.CHAIN_EVENTS, since, deadline_s=wait_s + 10)
+        self._cursor = page.cursor
+        return bool(page.events)
+
+    async def look(self) -> None:
+        """Every followed contract, once."""
+        tip = await self._desk.tip()
+        if not tip.synced:
+            return
+        self._drop_old_drafts(int(tip.height))
+        for row in self._desk.book.shelf.followed():
+            outputs = await self._outputs(row)
+            self._learn(row, outputs, int(tip.height), fresh=self._desk.is_fresh(tip))
+
+    def _drop_old_drafts(self, height: int) -> None:
+        limit = heights_profile(self._desk.profile.heights).fund_blocks
+        for row in self._desk.book.shelf.drafts():
+            if height > row.created_height + limit:
+                self._parley.refuse(row, "no agreement came about in time")
+
+    async def _outputs(self, row: Agreed) -> list[OnChain] | None:
+        """What is on the contract's script; None before it is watched."""
+        contract = self._desk.book.records.contract(row.contract_id)
+        if row.script is None or contract is None:
+            return None
+        try:
+            coins = await self._desk.flopd.call(chain.CHAIN_COINS, chain.ScriptAsked(script=row.script))
+        except NotFound:
+            await self._watch(row.contract_id, row.script, contract)
+            return None
+        return [self._on_chain(row, contract, coin) for coin in coins.coins]
+
+    async def _watch(self, contract_id: str, script: bytes, contract: Contract) -> None:
+        from_height = BlockHeight(contract.heights.start)
+        watch = chain.WatchScripts(request_id=f"{contract_id}/again", scripts=[script], from_height=from_height)
+        await self._desk.flopd.call(chain.CHAIN_WATCH, watch)
+
+    def _on_chain(self, row: Agreed, contract: Contract, coin: chain.CoinView) -> OnChain:
+        found = Coin(str(coin.outpoint), int(coin.value_florins), _height(coin.height))
+        if coin.spend is None:
+            return OnChain(found, None)
+        spent = classify(contract, coin.spend.raw, coin.outpoint, int(coin.value_florins))
+        gross = spent.gross_florins
+        read = SpendRead(gross, spent.seller_florins, spent.fund_florins, spent.fee_florins)
+        with self._desk.book.store.transaction() as tx:
+            self._desk.book.shelf.keep(tx, row.contract_id, SPEND, read, coin.spend.txid)
+            if spent.preimage is not None and row.preimage is None:
+                self._desk.book.shelf.note(tx, row.contract_id, preimage=spent.preimage)
+        way = exit_of(spent.kind, gross)
+        return OnChain(found, Spend(way, coin.spend.txid, int(gross), _height(coin.spend.height)))
+
+    def _learn(self, row: Agreed, outputs: list[OnChain] | None, height: int, *, fresh: bool) -> None:
+        book = self._desk.book
+        with book.store.transaction() as tx:
+            self._learn_outputs(tx, row.contract_id, outputs, height)
+            self._learn_key(tx, row.contract_id, height)
+            for lot in book.shelf.lots(row.contract_id):
+                book.learn(tx, row.contract_id, Clock(at=height, fresh=fresh), lot.number)
+            if self._is_over(book.shelf.lots(row.contract_id), height):
+                book.shelf.note(tx, row.contract_id, follow=0)
+
+    def _learn_outputs(self, tx: Tx, contract_id: str, outputs: list[OnChain] | None, height: int) -> None:
+        book, passed = self._desk.book, set[tuple[int, Fact]]()
+        for _ in range(FACTS_PER_LOOK_MAX if outputs is not None else 0):
+            found = next_fact(book.shelf.lots(contract_id), outputs or [], height, passed)
+            if found is None:
+                return
+            passed.add(found)
+            try:
+                book.learn(tx, contract_id, found[1], found[0])
+            except (WrongPhase, Refused) as error:
+                self._desk.log.debug("chain fact not taken", contract_id=contract_id, reason=error.message)
+
+    def _learn_key(self, tx: Tx, contract_id: str, height: int) -> None:
+        """K became public with a spend: the buyer has it, too."""
+        row, lot = self._desk.row(contract_id), self._desk.book.shelf.lot(contract_id)
+        spent = lot is not None and lot.spend is not None and not lot.revealed
+        if row.role is Role.BUYER and row.preimage is not None and spent:
+            self._desk.book.hear(tx, contract_id, "key", KeyShown(at=height, by=row.seller))
+
+    @staticmethod
+    def _is_over(lots: list[Lot], height: int) -> bool:
+        return bool(lots) and all(_lot_over(lot, height) for lot in lots)
+
+
+def _lot_over(lot: Lot, height: int) -> bool:
+    if lot.state is State.VOID:
+        return height > lot.deal.heights.timeout + FOLLOWED_AFTER_END_BLOCKS
+    rests_on = lot.spend.height if lot.spend else None
+    return lot.state is State.CLOSED and rests_on is not None and height > rests_on + FOLLOWED_AFTER_END_BLOCKS
+
+
+def exit_of(kind: SpendKind, gross_florins: Florins) -> Exit:
+    """The way out, also for a spend that both parties signed in a shape of their own: named by whom it paid."""
+    if kind is SpendKind.UNKNOWN:
+        return Exit.RELEASE if gross_florins > 0 else Exit.CANCEL
+    return Exit(kind.value)
+
+
+def _height(height: BlockHeight | None) -> int | None:
+    return None if height is None else int(height)

@@ -1,0 +1,65 @@
+"""From what stands on the chain to facts: compares a contract's lots with every output on its script.
+
+Pure. Promise: asked again after each fact was taken, it comes to an end, and then the lots say about the chain exactly
+what the chain shows. A spend goes before its coin goes; a coin is deep before it is spent.
+
+Source: escrow_protocol.md §6, §8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+
+from msgspec import Struct
+
+from dux_escrowd.facts import CoinDeep, Fact, OutputGone, OutputSeen, SpendDeep, SpendGone, SpendSeen
+from dux_escrowd.model import SEEN, Coin, Lot, Spend, State
+
+
+class OnChain(Struct, frozen=True):
+    """One output on the script, with its spend as the table names it."""
+
+    coin: Coin
+    spend: Spend | None
+
+
+def next_fact(
+    lots: Sequence[Lot], outputs: Sequence[OnChain], tip: int, passed: Container[tuple[int, Fact]] = ()
+) -> tuple[int, Fact] | None:
+    """The next fact, and the number of the lot that it is for; None when the lots are up to date.
+
+    `lots`: the lot (number 0) and its strays; `outputs`: in the chain's order; `passed`: facts that were tried before.
+    """
+    return next((found for found in _facts(lots, outputs, tip) if found not in passed), None)
+
+
+def _facts(lots: Sequence[Lot], outputs: Sequence[OnChain], tip: int) -> Iterator[tuple[int, Fact]]:
+    by_outpoint = {output.coin.outpoint: output for output in outputs}
+    for lot in lots:
+        if lot.coin is not None:
+            yield from ((lot.number, fact) for fact in _of_lot(lot, by_outpoint.get(lot.coin.outpoint), tip))
+    held = {lot.coin.outpoint for lot in lots if lot.coin is not None}
+    for output in outputs:
+        if output.coin.outpoint not in held:
+            yield 0, OutputSeen(at=tip, coin=output.coin)
+
+
+def _of_lot(lot: Lot, output: OnChain | None, tip: int) -> Iterator[Fact]:
+    spend = output.spend if output else None
+    if lot.spend is not None and spend is None:
+        yield SpendGone(at=tip, txid=lot.spend.txid)
+    if output is None:
+        yield OutputGone(at=tip, outpoint=lot.outpoint or "")
+        return
+    if output.coin != lot.coin:
+        yield OutputSeen(at=tip, coin=output.coin)
+    if lot.state is State.FUNDED_SEEN and _is_deep(output.coin.height, tip, lot):
+        yield CoinDeep(at=tip, coin=output.coin)
+    if spend is not None and spend != lot.spend:
+        yield SpendSeen(at=tip, spend=spend)
+    if spend is not None and lot.state in SEEN and _is_deep(spend.height, tip, lot):
+        yield SpendDeep(at=tip, spend=spend)
+
+
+def _is_deep(height: int | None, tip: int, lot: Lot) -> bool:
+    return height is not None and tip - height + 1 >= lot.deal.depth_blocks

@@ -1,0 +1,41 @@
+"""The tables of escrowd's store, one migration after another; a migration that was released is never changed."""
+
+from __future__ import annotations
+
+MIGRATIONS = (
+    """
+    CREATE TABLE contracts (
+        contract_id TEXT PRIMARY KEY, role TEXT NOT NULL, stage TEXT NOT NULL, buyer TEXT NOT NULL,
+        seller TEXT NOT NULL, created_ms INTEGER NOT NULL, created_height INTEGER NOT NULL, key_index INTEGER,
+        cid TEXT, script BLOB, address TEXT, salt BLOB, preimage BLOB, reason TEXT NOT NULL DEFAULT '',
+        evidence BLOB NOT NULL DEFAULT x'', follow INTEGER NOT NULL DEFAULT 0);
+    CREATE INDEX contracts_followed ON contracts (follow) WHERE follow = 1;
+    CREATE INDEX contracts_by_cid ON contracts (cid);
+    CREATE TABLE documents (
+        contract_id TEXT NOT NULL, kind TEXT NOT NULL, owner TEXT NOT NULL, body BLOB NOT NULL,
+        PRIMARY KEY (contract_id, kind, owner)) WITHOUT ROWID;
+    CREATE TABLE births (
+        contract_id TEXT NOT NULL, number INTEGER NOT NULL, lot BLOB NOT NULL,
+        PRIMARY KEY (contract_id, number)) WITHOUT ROWID;
+    CREATE TABLE lots (
+        contract_id TEXT NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL, facts INTEGER NOT NULL,
+        lot BLOB NOT NULL, PRIMARY KEY (contract_id, number)) WITHOUT ROWID;
+    CREATE TABLE facts (
+        contract_id TEXT NOT NULL, number INTEGER NOT NULL, position INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+        state TEXT NOT NULL, fact BLOB NOT NULL, PRIMARY KEY (contract_id, number, position)) WITHOUT ROWID;
+    CREATE TABLE statements (
+        contract_id TEXT NOT NULL, signer TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
+        kind TEXT NOT NULL, heard_height INTEGER NOT NULL, taken INTEGER NOT NULL, attested BLOB NOT NULL,
+        effect_id TEXT UNIQUE, PRIMARY KEY (contract_id, signer, seq)) WITHOUT ROWID;
+    CREATE TABLE waiting (
+        contract_id TEXT NOT NULL, name TEXT NOT NULL, fact BLOB NOT NULL,
+        PRIMARY KEY (contract_id, name)) WITHOUT ROWID;
+    CREATE TABLE acked (
+        contract_id TEXT NOT NULL, peer TEXT NOT NULL, signer TEXT NOT NULL, next_seq INTEGER NOT NULL,
+        PRIMARY KEY (contract_id, peer, signer)) WITHOUT ROWID;
+    CREATE TABLE faults (
+        contract_id TEXT NOT NULL, signer TEXT NOT NULL, first BLOB NOT NULL, second BLOB NOT NULL,
+        PRIMARY KEY (contract_id, signer)) WITHOUT ROWID;
+    CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    """,
+)

@@ -1,0 +1,12 @@
+"""What `escrowd.yaml` may hold besides the keys that every daemon has."""
+
+from __future__ import annotations
+
+from common.settings import DaemonSettings
+
+
+class EscrowSettings(DaemonSettings, frozen=True, kw_only=True):
+    """escrowd's own settings."""
+
+    open_offers_max: int = 3  # unfunded contracts that one buyer may have open with this node as seller
+    arbitrate: bool = True  # take seats as an arbiter when asked

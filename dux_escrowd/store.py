@@ -1,0 +1,310 @@
+"""The only file with SQL: contracts, their lots, the facts that led there, statements, secrets and evidence.
+
+Promise: what one decision wrote is there whole or not at all (it is handed the transaction); nothing is overwritten but
+snapshots of lots, which the facts give again. Secrets (r, vote salts, K that was shown) stay in this file, readable by
+escrowd alone. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from common.codec import Canon, canonical, from_canonical
+from common.store import Row, Store, Tx, Value
+from common.units import Did
+from dux_escrowd.facts import AnyFact, Fact
+from dux_escrowd.model import Lot, Role, State
+from dux_escrowd.statements import Heard, opened_statement
+
+C = TypeVar("C", bound=Canon)
+DOCUMENT_BYTES_MAX = 65_536
+
+
+class Agreed(msgspec.Struct, frozen=True):
+    """One contract's row: who and what, beside the lots."""
+
+    contract_id: str
+    role: Role
+    stage: str
+    buyer: Did
+    seller: Did
+    created_ms: int
+    created_height: int
+    key_index: int | None
+    cid: str | None
+    script: bytes | None
+    address: str | None
+    salt: bytes | None
+    preimage: bytes | None
+    reason: str
+    evidence: bytes
+    follow: int
+
+
+class Shelf:
+    """Reads and writes what escrowd remembers; writing always inside the decision it is handed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    # --- contracts --------------------------------------------------------------------------------------------------
+
+    def contract(self, contract_id: str) -> Agreed | None:
+        """The contract's row."""
+        row = self._store.row("SELECT * FROM contracts WHERE contract_id = ?", contract_id)
+        return _agreed(row) if row else None
+
+    def contract_by_cid(self, cid: str) -> Agreed | None:
+        """The contract with this hash."""
+        row = self._store.row("SELECT * FROM contracts WHERE cid = ?", cid)
+        return _agreed(row) if row else None
+
+    def followed(self) -> list[Agreed]:
+        """Contracts whose script is watched, oldest first."""
+        rows = self._store.rows("SELECT * FROM contracts WHERE follow = 1 ORDER BY created_ms, contract_id")
+        return [_agreed(row) for row in rows]
+
+    def listed(self, before: str | None, limit: int) -> list[Agreed]:
+        """Newest first."""
+        rows = self._store.rows(
+            "SELECT * FROM contracts WHERE ?1 IS NULL OR (created_ms, contract_id) < "
+            "(SELECT created_ms, contract_id FROM contracts WHERE contract_id = ?1) "
+            "ORDER BY created_ms DESC, contract_id DESC LIMIT ?2",
+            before,
+            limit,
+        )
+        return [_agreed(row) for row in rows]
+
+    def drafts(self) -> list[Agreed]:
+        """Contracts that have no lot yet and may still get one."""
+        rows = self._store.rows(
+            "SELECT * FROM contracts WHERE stage NOT IN ('lot', 'refused') ORDER BY created_ms, contract_id"
+        )
+        return [_agreed(row) for row in rows]
+
+    def unfunded(self, buyer: str) -> int:
+        """How many contracts with this buyer wait for terms or coins."""
+        row = self._store.row(
+            "SELECT count(*) AS n FROM contracts LEFT JOIN lots USING (contract_id) "
+            "WHERE buyer = ? AND stage != 'refused' AND (lots.state IS NULL "
+            "OR (lots.number = 0 AND lots.state IN ('DRAFT', 'DRAWING', 'AGREED')))",
+            buyer,
+        )
+        return int(row["n"]) if row else 0
+
+    @staticmethod
+    def open(tx: Tx, row: Agreed) -> None:
+        """A new contract."""
+        tx.execute(
+            "INSERT INTO contracts (contract_id, role, stage, buyer, seller, created_ms, created_height, key_index, "
+            "salt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            row.contract_id, row.role, row.stage, row.buyer, row.seller, row.created_ms, row.created_height,
+            row.key_index, row.salt,
+        )  # fmt: skip
+
+    @staticmethod
+    def note(tx: Tx, contract_id: str, **values: Value) -> None:
+        """Set columns of a contract."""
+        names = ", ".join(f"{name} = ?" for name in values)
+        tx.execute(f"UPDATE contracts SET {names} WHERE contract_id = ?", *values.values(), contract_id)  # noqa: S608 - own names
+
+    # --- documents: what was signed or sent for a contract ----------------------------------------------------------
+
+    def document(self, contract_id: str, kind: str, form: type[C], owner: str = "") -> C | None:
+        """A canonical document of the contract."""
+        body = self.raw(contract_id, kind, owner)
+        return from_canonical(body, form, max_bytes=DOCUMENT_BYTES_MAX) if body is not None else None
+
+    def raw(self, contract_id: str, kind: str, owner: str = "") -> bytes | None:
+        """The bytes of a document."""
+        row = self._store.row(
+            "SELECT body FROM documents WHERE contract_id = ? AND kind = ? AND owner = ?", contract_id, kind, owner
+        )
+        return bytes(row["body"]) if row else None
+
+    def owned(self, contract_id: str, kind: str) -> dict[str, bytes]:
+        """All documents of a kind by their owners."""
+        rows = self._store.rows(
+            "SELECT owner, body FROM documents WHERE contract_id = ? AND kind = ? ORDER BY owner", contract_id, kind
+        )
+        return {row["owner"]: bytes(row["body"]) for row in rows}
+
+    @staticmethod
+    def keep(tx: Tx, contract_id: str, kind: str, document: Canon | bytes, owner: str = "") -> None:
+        """Keep a document; the first of its kind and owner stays, but a case may be shown again with more."""
+        body = document if isinstance(document, bytes) else canonical(document)
+        verb = "INSERT OR REPLACE" if kind == "case" else "INSERT OR IGNORE"
+        tx.execute(f"{verb} INTO documents VALUES (?, ?, ?, ?)", contract_id, kind, owner, body)
+
+    # --- lots and facts ---------------------------------------------------------------------------------------------
+
+    def lot(self, contract_id: str, number: int = 0) -> Lot | None:
+        """A lot as it stands."""
+        row = self._store.row("SELECT lot FROM lots WHERE contract_id = ? AND number = ?", contract_id, number)
+        return msgspec.msgpack.decode(row["lot"], type=Lot) if row else None
+
+    def lots(self, contract_id: str) -> list[Lot]:
+        """The lot and its strays."""
+        rows = self._store.rows("SELECT lot FROM lots WHERE contract_id = ? ORDER BY number", contract_id)
+        return [msgspec.msgpack.decode(row["lot"], type=Lot) for row in rows]
+
+    def position(self, contract_id: str, number: int) -> int:
+        """How many facts the lot has taken."""
+        row = self._store.row("SELECT facts FROM lots WHERE contract_id = ? AND number = ?", contract_id, number)
+        return int(row["facts"]) if row else 0
+
+    def facts(self, contract_id: str, number: int = 0) -> list[tuple[Fact, State, int]]:
+        """The facts a lot has taken, the state each led to, and when (Unix ms)."""
+        rows = self._store.rows(
+            "SELECT fact, state, at_ms FROM facts WHERE contract_id = ? AND number = ? ORDER BY position",
+            contract_id,
+            number,
+        )
+        return [(decode_fact(row["fact"]), State(row["state"]), int(row["at_ms"])) for row in rows]
+
+    def births(self) -> list[Lot]:
+        """Every lot as it began."""
+        rows = self._store.rows("SELECT lot FROM births ORDER BY contract_id, number")
+        return [msgspec.msgpack.decode(row["lot"], type=Lot) for row in rows]
+
+    @staticmethod
+    def begin(tx: Tx, lot: Lot) -> None:
+        """A new lot."""
+        body = msgspec.msgpack.encode(lot)
+        tx.execute("INSERT INTO births VALUES (?, ?, ?)", lot.contract_id, lot.number, body)
+        tx.execute("INSERT INTO lots VALUES (?, ?, ?, 0, ?)", lot.contract_id, lot.number, lot.state.value, body)
+
+    @staticmethod
+    def advance(tx: Tx, lot: Lot, fact: Fact, position: int) -> None:
+        """A lot after its next fact. The fact is left out of the history when nothing but the clock moved."""
+        tx.execute(
+            "UPDATE lots SET state = ?, facts = ?, lot = ? WHERE contract_id = ? AND number = ?",
+            lot.state.value, position + 1, msgspec.msgpack.encode(lot), lot.contract_id, lot.number,
+        )  # fmt: skip
+        tx.execute(
+            "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)",
+            lot.contract_id, lot.number, position, tx.now_ms(), lot.state.value, msgspec.json.encode(fact),
+        )  # fmt: skip
+
+    # --- statements -------------------------------------------------------------------------------------------------
+
+    def chain(self, contract_id: str, signer: str) -> list[bytes]:
+        """The hashes of a signer's statements, in order."""
+        rows = self._store.rows(
+            "SELECT hash FROM statements WHERE contract_id = ? AND signer = ? ORDER BY seq", contract_id, signer
+        )
+        return [bytes(row["hash"]) for row in rows]
+
+    def chains(self, contract_id: str) -> dict[Did, list[bytes]]:
+        """Every chain held of a contract."""
+        rows = self._store.rows("SELECT DISTINCT signer FROM statements WHERE contract_id = ?", contract_id)
+        return {Did(row["signer"]): self.chain(contract_id, row["signer"]) for row in rows}
+
+    def said(self, contract_id: str, signer: str, from_seq: int = 0, limit: int = 100) -> list[bytes]:
+        """A signer's signed statements from a number on."""
+        rows = self._store.rows(
+            "SELECT attested FROM statements WHERE contract_id = ? AND signer = ? AND seq >= ? ORDER BY seq LIMIT ?",
+            contract_id, signer, from_seq, limit,
+        )  # fmt: skip
+        return [bytes(row["attested"]) for row in rows]
+
+    def heard(self, contract_id: str, kind: str) -> list[Heard]:
+        """All statements of a kind, newest last within each signer."""
+        rows = self._store.rows(
+            "SELECT attested FROM statements WHERE contract_id = ? AND kind = ? ORDER BY signer, seq", contract_id, kind
+        )
+        return [opened_statement(bytes(row["attested"])) for row in rows]
+
+    def untaken(self, contract_id: str) -> list[tuple[Heard, int]]:
+        """Statements whose fact the lot has not taken yet, and the tip at which each was heard."""
+        rows = self._store.rows(
+            "SELECT attested, heard_height FROM statements WHERE contract_id = ? AND taken = 0 ORDER BY signer, seq",
+            contract_id,
+        )
+        return [(opened_statement(bytes(row["attested"])), int(row["heard_height"])) for row in rows]
+
+    def authored(self, effect_id: str) -> bool:
+        """Whether this effect's statement was signed before."""
+        return self._store.row("SELECT 1 FROM statements WHERE effect_id = ?", effect_id) is not None
+
+    @staticmethod
+    def add_statement(
+        tx: Tx, contract_id: str, heard: Heard, *, height: int, taken: bool, effect_id: str | None = None
+    ) -> None:
+        """One more statement of its signer's chain."""
+        statement = heard.statement
+        tx.execute(
+            "INSERT INTO statements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            contract_id, statement.signer, statement.seq, heard.hash, statement.kind.value, height, int(taken),
+            canonical(heard.attested), effect_id,
+        )  # fmt: skip
+
+    @staticmethod
+    def take_statement(tx: Tx, contract_id: str, heard: Heard) -> None:
+        """The lot has taken this statement's fact."""
+        tx.execute(
+            "UPDATE statements SET taken = 1 WHERE contract_id = ? AND signer = ? AND seq = ?",
+            contract_id, heard.statement.signer, heard.statement.seq,
+        )  # fmt: skip
+
+    # --- facts that wait for their phase, acknowledgements, faults --------------------------------------------------
+
+    def waiting(self, contract_id: str) -> dict[str, Fact]:
+        """Facts that came before their phase, by name."""
+        rows = self._store.rows("SELECT name, fact FROM waiting WHERE contract_id = ? ORDER BY name", contract_id)
+        return {row["name"]: decode_fact(row["fact"]) for row in rows}
+
+    @staticmethod
+    def wait(tx: Tx, contract_id: str, name: str, fact: Fact) -> None:
+        """Keep a fact until its phase comes."""
+        body = msgspec.json.encode(fact)
+        tx.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?)", contract_id, name, body)
+
+    @staticmethod
+    def done_waiting(tx: Tx, contract_id: str, name: str) -> None:
+        """The fact was taken."""
+        tx.execute("DELETE FROM waiting WHERE contract_id = ? AND name = ?", contract_id, name)
+
+    def acked(self, contract_id: str, peer: str) -> dict[Did, int]:
+        """Which statement of each signer the peer wants next."""
+        rows = self._store.rows(
+            "SELECT signer, next_seq FROM acked WHERE contract_id = ? AND peer = ?", contract_id, peer
+        )
+        return {Did(row["signer"]): int(row["next_seq"]) for row in rows}
+
+    @staticmethod
+    def ack(tx: Tx, contract_id: str, peer: str, signer: str, next_seq: int) -> None:
+        """The peer holds a chain up to here."""
+        tx.execute("INSERT OR REPLACE INTO acked VALUES (?, ?, ?, ?)", contract_id, peer, signer, next_seq)
+
+    def fault(self, contract_id: str, signer: str) -> tuple[bytes, bytes] | None:
+        """The proof that a signer contradicted itself."""
+        row = self._store.row("SELECT * FROM faults WHERE contract_id = ? AND signer = ?", contract_id, signer)
+        return (bytes(row["first"]), bytes(row["second"])) if row else None
+
+    @staticmethod
+    def add_fault(tx: Tx, contract_id: str, signer: str, first: bytes, second: bytes) -> None:
+        """Keep a proof; the first stays."""
+        tx.execute("INSERT OR IGNORE INTO faults VALUES (?, ?, ?, ?)", contract_id, signer, first, second)
+
+    def setting(self, name: str) -> bytes | None:
+        """A value of this daemon's own, such as a cursor."""
+        row = self._store.row("SELECT value FROM settings WHERE name = ?", name)
+        return bytes(row["value"]) if row else None
+
+    @staticmethod
+    def set(tx: Tx, name: str, value: bytes) -> None:
+        """Keep a value of this daemon's own."""
+        tx.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", name, value)
+
+
+def _agreed(row: Row) -> Agreed:
+    return msgspec.convert({key: row[key] for key in row.keys()}, Agreed)  # noqa: SIM118 - sqlite3.Row iterates values
+
+
+def decode_fact(body: bytes) -> Fact:
+    """A fact from its stored form."""
+    fact: Fact = msgspec.json.decode(body, type=AnyFact)
+    return fact

@@ -7,7 +7,7 @@ signature operations. Source: escrow_protocol.md §3, facts §2 and §6.
 from __future__ import annotations
 
 from bitcoin.core import script as op
-from bitcoin.core.script import CScript
+from bitcoin.core.script import CScript, CScriptInvalidError
 
 from common.chain.fees import SIGNATURE_BYTES_MAX
 from common.chain.heights import LOCKTIME_HEIGHT_MAX
@@ -126,7 +126,7 @@ def pushes(script_sig: bytes) -> list[bytes]:
     """
     try:
         items = list(CScript(script_sig))
-    except ValueError:
+    except (ValueError, CScriptInvalidError):
         return []
     return [item if isinstance(item, bytes) else _number_bytes(item) for item in items]
 

@@ -18,6 +18,8 @@ from common.chain.tx import Outpoint, Tx, parse
 from common.chain.verify import is_signature
 from common.units import BPS, Florins, tax_of
 
+GUESSES_MAX = 100  # grosses with one tax that are tried: 20 at 5 %
+
 
 class SpendKind(StrEnum):
     """Which way out a spend took."""
@@ -113,11 +115,18 @@ def _award_candidates(contract: Contract, tx: Tx, value_florins: int, winner: Si
     paid = {output.script for output in tx.outputs}
     revealed = tuple(seat for seat, arbiter in enumerate(contract.arbiters) if arbiter.payout_script in paid)
     seller, fee = int(_paid_to(tx, contract.seller.payout_script)), value_florins - int(tx.paid_florins)
-    guesses = {0, int(contract.price_florins)}
+    guesses = {0, int(contract.price_florins), *_taxed(int(_paid_to(tx, contract.fund_script)), contract.tax_bps)}
     for net in (seller, seller + fee):
         near = net * BPS // max(1, BPS - contract.tax_bps)
         guesses |= {gross for gross in range(near - 2, near + 3) if gross - int(tax_of(gross, contract.tax_bps)) == net}
     return [Award(Florins(gross), winner, revealed) for gross in sorted(guesses)]
+
+
+def _taxed(tax: int, tax_bps: int) -> range:
+    """Every gross of which this is the tax; none when the tax is too small to tell."""
+    if not tax or BPS // max(1, tax_bps) > GUESSES_MAX:
+        return range(0)
+    return range(-(-tax * BPS // tax_bps), -(-(tax + 1) * BPS // tax_bps))
 
 
 def _paid_to(tx: Tx, script: bytes) -> Florins:

@@ -21,7 +21,7 @@ from common.chain.contract import (
 )
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.chain.fund import fund_output_script
-from common.chain.heights import heights_profile, plan
+from common.chain.heights import depth_for, heights_profile, plan
 from common.chain.settle import lot_digest
 from common.chain.tx import HASH_TYPE_ALL, Outpoint, Tx
 from common.units import FLOP, Florins
@@ -94,7 +94,7 @@ def make_contract(
         fund_script=fund_output_script(2, tuple(public_key(f"custodian-{number}") for number in range(3))),
         tax_bps=500,
         fee_rate_florins_per_kb=FEE_RATE_FLORINS_PER_KB,
-        depth_blocks=table.depth_blocks,
+        depth_blocks=depth_for(table, price_florins),
         start_blocks=table.start_blocks,
         heights_profile=profile,
         heights=plan(table, start, 20, price_florins),

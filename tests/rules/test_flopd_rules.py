@@ -1,0 +1,161 @@
+"""flopd's decisions: coins chosen, limits kept, states told; every case written."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.chain.address import p2pkh_script
+from common.chain.fees import DUST_FLORINS, FEE_RATE_FLORINS_PER_KB
+from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, p2pkh_input_bytes, size_with
+from common.contracts.wallet_errors import CoinsPending, InsufficientFunds, OverLimit
+from common.units import FLOP, Florins
+from dux_flopd.effects import verdict
+from dux_flopd.model import Coin, OwnCoin, Selection, Spent
+from dux_flopd.rules import check_limits, coin_state, confirmations, payment_state, select
+from dux_flopd.settings import FlopSettings
+
+TIP, MATURITY = 1000, 240
+SCRIPT = p2pkh_script(bytes(20))
+
+
+def coin(value: int, at: int = 0, *, height: int | None = 900, locked: bool = False, mined: bool = False) -> OwnCoin:
+    """An own coin."""
+    return OwnCoin(Coin(Outpoint(f"{at:064x}", 0), SCRIPT, value, height, 0, mined), 0, at, locked)
+
+
+def chosen(coins: list[OwnCoin], amount: int) -> Selection:
+    """The selection for one output."""
+    return select(coins, (TxOutput(Florins(amount), SCRIPT),), FEE_RATE_FLORINS_PER_KB, TIP, MATURITY)
+
+
+@pytest.mark.parametrize(
+    ("owned", "state"),
+    [
+        (coin(1, height=None), "pending"),
+        (coin(1, height=None, locked=True), "pending"),
+        (coin(1, locked=True), "locked"),
+        (coin(1, height=TIP), "spendable"),
+        (coin(1, mined=True, height=TIP - MATURITY + 2), "immature"),
+        (coin(1, mined=True, height=TIP - MATURITY + 1), "spendable"),
+    ],
+)
+def test_coin_state(owned: OwnCoin, state: str) -> None:
+    """A coin is spent only in a block, ripe and unbound."""
+    assert coin_state(owned, TIP, MATURITY) == state
+
+
+@given(
+    values=st.lists(st.integers(1000, 50 * FLOP), min_size=1, max_size=40), amount=st.integers(DUST_FLORINS, 60 * FLOP)
+)
+def test_a_selection_conserves_and_pays_its_size(values: list[int], amount: int) -> None:
+    """Coins = amount + fee + change; no dust change; the fee covers the size at the rate; no coin twice."""
+    coins = [coin(value, at) for at, value in enumerate(values)]
+    try:
+        found = chosen(coins, amount)
+    except InsufficientFunds:
+        assert sum(values) < amount + FLOP // 100 + 40 * 150 * FEE_RATE_FLORINS_PER_KB // 1000
+        return
+    assert sum(owned.coin.value for owned in found.coins) == amount + found.fee + found.change
+    assert found.change == 0 or found.change >= DUST_FLORINS
+    assert len({owned.coin.outpoint for owned in found.coins}) == len(found.coins)
+    outputs = [TxOutput(Florins(amount), SCRIPT)] + [TxOutput(Florins(found.change), SCRIPT)] * bool(found.change)
+    tx = Tx(tuple(TxInput(owned.coin.outpoint) for owned in found.coins), tuple(outputs))
+    size = size_with(tx, [p2pkh_input_bytes()] * len(found.coins))
+    assert found.fee >= max(FLOP // 100, size * FEE_RATE_FLORINS_PER_KB // 1000)
+
+
+def test_the_smallest_single_coin_pays() -> None:
+    """One coin that suffices is taken before several, and the smallest such one."""
+    found = chosen([coin(9 * FLOP, 1), coin(5 * FLOP, 2), coin(2 * FLOP, 3)], 4 * FLOP)
+    assert [owned.index for owned in found.coins] == [2]
+    several = chosen([coin(3 * FLOP, 1), coin(2 * FLOP, 2), coin(2 * FLOP, 3)], 4 * FLOP)
+    assert [owned.index for owned in several.coins] == [1, 3]
+
+
+def test_shortage_says_whether_waiting_helps() -> None:
+    """Coins that wait for a block or ripen: repeat later; none at all: receive some first."""
+    with pytest.raises(CoinsPending):
+        chosen([coin(FLOP, 1), coin(9 * FLOP, 2, height=None)], 4 * FLOP)
+    with pytest.raises(CoinsPending):
+        chosen([coin(9 * FLOP, 2, mined=True, height=TIP)], 4 * FLOP)
+    with pytest.raises(InsufficientFunds):
+        chosen([coin(FLOP, 1)], 4 * FLOP)
+    with pytest.raises(InsufficientFunds):
+        chosen([], FLOP)
+
+
+SETTINGS = FlopSettings(
+    network_profile="",
+    data_dir="",
+    run_dir="",
+    limit_per_payment_florins=Florins(10),
+    limit_per_day_florins=Florins(100),
+    limit_per_caller_florins=Florins(50),
+    limit_per_counterparty_florins=Florins(20),
+)
+
+
+@pytest.mark.parametrize(
+    ("amount", "spent", "broken"),
+    [
+        (10, (90, 40, 10), ""),
+        (11, (0, 0, 0), "per payment"),
+        (10, (91, 0, 0), "per day"),
+        (10, (41, 41, 0), "per caller and day"),
+        (10, (11, 11, 11), "per counterparty and day"),
+    ],
+)
+def test_check_limits(amount: int, spent: tuple[int, int, int], broken: str) -> None:
+    """Each limit holds to the florin and is named when it is broken."""
+    so_far = Spent(*(Florins(value) for value in spent))
+    if not broken:
+        check_limits(SETTINGS, amount, so_far)
+        return
+    with pytest.raises(OverLimit) as caught:
+        check_limits(SETTINGS, amount, so_far)
+    assert caught.value.fields["limit"] == broken
+
+
+@pytest.mark.parametrize(
+    ("refused", "height", "waits", "conflicted", "state"),
+    [
+        ("", 5, False, False, "confirmed"),
+        ("why", 5, True, True, "confirmed"),
+        ("why", None, True, True, "seen"),
+        ("why", None, False, True, "conflicted"),
+        ("why", None, False, False, "refused"),
+        ("", None, False, False, "waiting"),
+    ],
+)
+def test_payment_state(refused: str, height: int | None, waits: bool, conflicted: bool, state: str) -> None:  # noqa: FBT001
+    """The chain decides before anything else."""
+    assert payment_state(refused=refused, height=height, waits=waits, conflicted=conflicted) == state
+
+
+@pytest.mark.parametrize(("height", "count"), [(None, 0), (1000, 1), (999, 2), (1001, 0)])
+def test_confirmations(height: int | None, count: int) -> None:
+    """A block at the tip is one confirmation; above the tip there is none."""
+    assert confirmations(height, TIP) == count
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "wanted"),
+    [
+        (-27, "transaction already in block chain", "taken"),
+        (-26, "txn-already-known", "taken"),
+        (-27, "Transaction already in mempool", "taken"),
+        (-25, "Missing inputs", "later"),
+        (-25, "bad-txns-inputs-missingorspent", "later"),
+        (-26, "txn-mempool-conflict", "later"),
+        (-26, "64: non-final", "later"),
+        (-26, "insufficient fee, rejecting replacement", "later"),
+        (-26, "64: dust", "refused"),
+        (-26, "16: mandatory-script-verify-flag-failed", "refused"),
+        (-22, "TX decode failed", "refused"),
+    ],
+)
+def test_verdict(code: int, message: str, wanted: str) -> None:
+    """What a block or a reorganisation may mend is tried again; what it cannot is refused."""
+    assert verdict(code, message) == wanted

@@ -20,18 +20,18 @@ from dux_taskd.sandbox.model import Runner
 from dux_taskd.sandbox.native import NativeRunner
 from dux_taskd.sandbox.wasm import WasmRunner
 from dux_taskd.schema import MIGRATIONS
-from dux_taskd.settings import Settings, cpus_milli, size_bytes, slot_socket
+from dux_taskd.settings import TaskSettings, cpus_milli, size_bytes, slot_socket
 from dux_taskd.store import TaskStore
 from dux_taskd.worker import Workshop
 
 
-class TaskDaemon(DuxOSDaemon[Settings]):
+class TaskDaemon(DuxOSDaemon[TaskSettings]):
     """Guards the sandbox; buys, sells and judges work."""
 
     name = "taskd"
-    settings_type = Settings
+    settings_type = TaskSettings
 
-    def make_executor(self, parts: Parts[Settings]) -> Executor:
+    def make_executor(self, parts: Parts[TaskSettings]) -> Executor:
         """What runs foreign code; a test of the network may replace it by one that lies."""
         sandbox = parts.settings.sandbox
         wasm: tuple[Runner, ...] = (WasmRunner(parts.clock),) if sandbox.runtime != "native" else ()
@@ -41,7 +41,7 @@ class TaskDaemon(DuxOSDaemon[Settings]):
         budget = size_bytes(parts.settings.memory_budget, "memory_budget")
         return Executor(runners, Capacity(parts.settings.jobs_at_once, budget))
 
-    async def assemble(self, parts: Parts[Settings]) -> None:
+    async def assemble(self, parts: Parts[TaskSettings]) -> None:
         """Store, executor, the three roles, methods, loops."""
         memory_max = size_bytes(parts.settings.sandbox.memory_limit, "sandbox.memory_limit")
         if memory_max > size_bytes(parts.settings.memory_budget, "memory_budget"):
@@ -68,7 +68,7 @@ class TaskDaemon(DuxOSDaemon[Settings]):
         parts.gauges["open_jobs"] = store.open_jobs
         parts.gauges["kinds_offered"] = lambda: len(executor.offered)
 
-    def _workshop(self, parts: Parts[Settings], store: TaskStore, executor: Executor) -> Workshop:
+    def _workshop(self, parts: Parts[TaskSettings], store: TaskStore, executor: Executor) -> Workshop:
         return Workshop(
             escrowd=parts.neighbour("escrowd"),
             peers=parts.peers,
@@ -80,7 +80,7 @@ class TaskDaemon(DuxOSDaemon[Settings]):
         )
 
     def _considering(
-        self, parts: Parts[Settings], store: TaskStore, executor: Executor, memory_max: int
+        self, parts: Parts[TaskSettings], store: TaskStore, executor: Executor, memory_max: int
     ) -> Considering:
         return Considering(
             stored=parts.neighbour("stored"),
@@ -93,7 +93,7 @@ class TaskDaemon(DuxOSDaemon[Settings]):
         )
 
     def _effects(
-        self, parts: Parts[Settings], store: TaskStore, desk: Desk, executor: Executor, considering: Considering
+        self, parts: Parts[TaskSettings], store: TaskStore, desk: Desk, executor: Executor, considering: Considering
     ) -> None:
         effects = Effects(
             neighbours=parts.neighbour,
@@ -107,7 +107,7 @@ class TaskDaemon(DuxOSDaemon[Settings]):
         parts.outbox(store.store, effects.perform, effects.refused)
 
     def _serve(
-        self, parts: Parts[Settings], store: TaskStore, desk: Desk, executor: Executor, workshop: Workshop
+        self, parts: Parts[TaskSettings], store: TaskStore, desk: Desk, executor: Executor, workshop: Workshop
     ) -> None:
         stored = parts.neighbour("stored")
         buying = Buying(stored=stored, peers=parts.peers, network=parts.network, random=parts.random)

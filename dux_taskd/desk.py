@@ -227,7 +227,7 @@ def effect_id(order: Order) -> str:
     if isinstance(order, RunAgain):
         return f"{order.task_id}/{kind}"
     if isinstance(order, SignReceipt):
-        return f"{order.contract_id}/{kind}/{order.settlement.txid}"
+        return f"{order.contract_id}/{kind}/{order.settlement.txid[:32]}"  # a request_id has at most 128 characters
     return f"{order.contract_id}/{kind}"
 
 

@@ -1,4 +1,4 @@
-"""Settings of taskd: the specification's `sandbox` keys under their own names, the rest with units in theirs."""
+"""TaskSettings of taskd: the specification's `sandbox` keys under their own names, the rest with units in theirs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sandbox(Wire, frozen=True):
     allowed_commands: tuple[str, ...] = ("python", "node", "bash")  # of kind native
 
 
-class Settings(DaemonSettings, frozen=True, kw_only=True):
+class TaskSettings(DaemonSettings, frozen=True, kw_only=True):
     """What `taskd.yaml` may hold."""
 
     sandbox: Sandbox = Sandbox()
@@ -50,12 +50,12 @@ def size_bytes(text: str, path: str) -> int:
     return int(match.group(1)) * _UNITS[match.group(2)]
 
 
-def slot_socket(settings: Settings) -> Path:
+def slot_socket(settings: TaskSettings) -> Path:
     """Where the slot launcher is looked for."""
     return Path(settings.slot_socket) if settings.slot_socket else Path(settings.run_dir) / "taskd" / "slots.sock"
 
 
-def cpus_milli(settings: Settings) -> int:
+def cpus_milli(settings: TaskSettings) -> int:
     """The CPU limit of a native job in thousandths of one CPU."""
     whole, _, rest = settings.sandbox.cpu_limit.partition(".")
     return max(10, int(whole) * 1000 + int(rest.ljust(3, "0")))

@@ -4,7 +4,6 @@ The kernel is sinc(x)·sinc(x/3) for |x| < 3. For factor f it is needed at x = n
 after the point. Run: `python make_kernel.py > src/kernel.h`. A test compares the file with this output.
 """
 
-
 from __future__ import annotations
 
 import math

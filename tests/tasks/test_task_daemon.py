@@ -1,0 +1,285 @@
+"""The main job and its bad days, through real taskds on a market of contract-level fakes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from common.contracts import task as contract
+from common.contracts.task import TaskState
+from common.errors import NotPermitted
+from common.receipts import Outcome
+from common.units import FLOP, Florins
+from dux_taskd.sandbox.model import Ended
+from tests.tasks.fake_market import ARBITERS, Market, did
+from tests.tasks.task_daemons import Player, QuickRunner, playing, sell, submit
+
+BUYER, SELLER, CHECKER, OTHER = 1, 2, 3, 4
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Market:
+    return Market(tmp_path)
+
+
+@contextlib.asynccontextmanager
+async def stage(market: Market, *, seller: QuickRunner | None = None, checker: QuickRunner | None = None,
+                buyer: QuickRunner | None = None):  # fmt: skip
+    """Buyer, seller, checker and three arbiters."""
+    async with contextlib.AsyncExitStack() as stack:
+        players: dict[int, Player] = {}
+        runners = {BUYER: buyer, SELLER: seller, CHECKER: checker}
+        for number in (BUYER, SELLER, CHECKER, *ARBITERS):
+            players[number] = await stack.enter_async_context(playing(market, number, runners.get(number)))
+        yield players
+
+
+async def test_a_paid_job_is_run_checked_and_paid(market: Market) -> None:
+    """Both workers run it, hashes agree, both are paid, the buyer holds the result, all parties sign receipts."""
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        await sell(players[CHECKER], "check", FLOP)
+        task_id = await submit(players[BUYER], service, check="auto")
+        view = await players[BUYER].until(task_id)
+        assert (view.state, view.check_state, view.good) == (TaskState.PAID, "agreed", True)
+        assert view.output_blob is not None
+        assert players[BUYER].node.blobs[view.output_blob] == b"DUCK"
+        assert view.settlement is not None
+        assert (view.settlement.gross_florins, view.settlement.provider_florins) == (10 * FLOP, 950_000_000)
+        assert view.check_settlement is not None
+        assert view.check_settlement.gross_florins == FLOP
+        seller = await players[SELLER].until(f"job-{view.contract_id}")
+        assert (seller.state, seller.output_hash) == (TaskState.PAID, view.output_hash)
+        from tests.tasks.task_kit import wait_until  # noqa: PLC0415
+
+        await wait_until(lambda: len(market.receipts) >= 10)
+        signers = {(receipt.cid.hex(), receipt.signer) for receipt in market.receipts}
+        for contract_id, worker in ((view.contract_id, SELLER), (view.check_contract_id, CHECKER)):
+            assert {(contract_id, did(n)) for n in (BUYER, worker, *ARBITERS)} <= signers
+        assert all(r.outcome is Outcome.RELEASED and r.tax_florins * 20 == r.gross_florins for r in market.receipts)
+        explained = await players[BUYER].ask(contract.EXPLAIN, contract.TaskRef(task_id=task_id))
+        assert "agreed" in " ".join(explained.lines)
+
+
+async def test_the_checker_delivers_a_hash_and_nothing_else(market: Market) -> None:
+    """What the checker sealed opens to 32 bytes; neither it nor the seller shows the hash before its key is shown."""
+    market.hold_keys = True
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        await sell(players[CHECKER], "check", FLOP)
+        task_id = await submit(players[BUYER], service, check="auto")
+        await players[BUYER].until(task_id, TaskState.DELIVERED)
+        view = await players[BUYER].view(task_id)
+        while not all(deal.delivered for deal in market.deals.values()):
+            await players[BUYER].view(task_id)
+        output_hash = (await players[SELLER].view(f"job-{view.contract_id}")).output_hash
+        assert output_hash is not None
+        for deal in market.deals.values():
+            assert deal.delivered is not None
+            said = deal.delivered.work_receipt + deal.delivered.output_commitment
+            assert output_hash not in said
+        assert (await players[BUYER].view(task_id)).output_hash is None
+        for deal in market.deals.values():
+            market.show_key(deal)
+        assert (await players[BUYER].until(task_id)).state is TaskState.PAID
+
+
+async def test_a_wrong_result_is_disputed_and_not_paid(market: Market) -> None:
+    """Hashes differ, the buyer's own run sides with the checker, arbiters run it again: coins back, checker paid."""
+    async with stage(market, seller=QuickRunner(b" altered")) as players:
+        service = await sell(players[SELLER])
+        await sell(players[CHECKER], "check", FLOP)
+        task_id = await submit(players[BUYER], service, check="auto")
+        view = await players[BUYER].until(task_id)
+        assert (view.state, view.check_state, view.good) == (TaskState.REFUNDED, "differs", False)
+        assert view.settlement is not None
+        assert (view.settlement.outcome, view.settlement.gross_florins) == (Outcome.AWARDED, 0)
+        assert view.check_settlement is not None
+        assert view.check_settlement.gross_florins == FLOP
+        case = await players[ARBITERS[0]].until(f"case-{view.contract_id}")
+        assert (case.state, case.good) == (TaskState.VOTED, False)
+        deal = market.deals[str(view.contract_id)]
+        assert deal.evidence[0] == market.deals[str(view.check_contract_id)].delivered.work_receipt  # type: ignore[union-attr]
+
+
+async def test_a_lying_checker_does_not_cost_an_honest_seller_its_pay(market: Market) -> None:
+    """The buyer's own run sides with the seller: result paid, check disputed and not paid."""
+    async with stage(market, checker=QuickRunner(b" altered")) as players:
+        service = await sell(players[SELLER])
+        await sell(players[CHECKER], "check", FLOP)
+        task_id = await submit(players[BUYER], service, check="auto")
+        view = await players[BUYER].until(task_id)
+        assert (view.state, view.check_state) == (TaskState.PAID, "differs")
+        assert view.check_settlement is not None
+        assert view.check_settlement.gross_florins == 0
+
+
+async def test_a_buyer_that_never_judges_does_not_keep_the_sellers_pay(market: Market) -> None:
+    """The seller's dispute: arbiters run the job again and award the whole price."""
+    async with stage(market) as players:
+        market.hold_keys = True
+        service = await sell(players[SELLER])
+        task_id = await submit(players[BUYER], service)
+        view = await players[BUYER].until(task_id, TaskState.DELIVERED)
+        deal = market.deals[str(view.contract_id)]
+        market.dispute(deal, did(SELLER), "no release")
+        view = await players[BUYER].until(task_id)
+        assert view.state is TaskState.PAID
+        assert view.settlement is not None
+        assert view.settlement.outcome is Outcome.AWARDED
+
+
+async def test_a_vanished_seller_costs_nothing_and_the_next_service_is_asked(market: Market) -> None:
+    """The first seller is gone after the offer: award of nothing, then the alternative delivers and is paid."""
+    async with stage(market) as players, playing(market, OTHER) as other:
+        service, second = await sell(players[SELLER]), await sell(other)
+        players[SELLER].daemon.stopping.set()
+        task_id = await submit(players[BUYER], service, alternatives=(second,))
+        view = await players[BUYER].until(task_id, TaskState.PROPOSED)
+        deal = market.deals[str(view.contract_id)]
+        market.advance(deal)
+        market.dispute(deal, did(BUYER), "no start")
+        view = await players[BUYER].until(task_id)
+        assert (view.state, view.seller) == (TaskState.PAID, did(OTHER))
+        assert deal.settlement is not None
+        assert deal.settlement.gross_florins == 0
+
+
+async def test_a_refused_offer_locks_nothing(market: Market) -> None:
+    """A service that is not served is refused with the reason; without alternatives the task ends as refused."""
+    async with stage(market) as players:
+        service = market.publish(SELLER, "wasm", FLOP, players[SELLER].node.put(b"x"))
+        task_id = await submit(players[BUYER], service)
+        view = await players[BUYER].until(task_id)
+        assert view.state is TaskState.REFUSED
+        assert "does not run jobs" in view.reason
+
+
+async def test_a_job_that_fails_gives_the_coins_back(market: Market) -> None:
+    """A run without a result ends in a cancel by the seller, with its reason."""
+    runner = QuickRunner()
+    runner.ends = [Ended.OUT_OF_FUEL]
+    async with stage(market, seller=runner) as players:
+        task_id = await submit(players[BUYER], await sell(players[SELLER]))
+        view = await players[BUYER].until(task_id)
+        assert view.state is TaskState.CANCELLED
+        job = await players[SELLER].until(f"job-{view.contract_id}")
+        assert "out-of-fuel" in job.reason
+
+
+async def test_a_run_that_broke_is_repeated(market: Market) -> None:
+    """A sandbox that broke under a job is no fault of the job: it runs again and is paid."""
+    runner = QuickRunner()
+    runner.ends = [Ended.BROKEN, Ended.BROKEN]
+    async with stage(market, seller=runner) as players:
+        task_id = await submit(players[BUYER], await sell(players[SELLER]))
+        assert (await players[BUYER].until(task_id)).state is TaskState.PAID
+        assert runner.runs == 3
+
+
+async def test_cancelling_before_delivery_kills_the_job_and_gives_all_back(market: Market) -> None:
+    """The seller's sandbox is killed, the contract ends as cancelled; after delivery it is too late."""
+    import asyncio  # noqa: PLC0415
+
+    runner = QuickRunner()
+    runner.gate = asyncio.Event()
+    async with stage(market, seller=runner) as players:
+        service = await sell(players[SELLER])
+        task_id = await submit(players[BUYER], service)
+        await players[BUYER].until(task_id, TaskState.RUNNING)
+        await players[BUYER].ask(contract.CANCEL, contract.CancelTask(request_id="c", task_id=task_id))
+        view = await players[BUYER].until(task_id)
+        assert view.state is TaskState.CANCELLED
+        runner.gate.set()
+        task_id = await submit(players[BUYER], service, request_id="r2")
+        await players[BUYER].until(task_id)
+        with pytest.raises(contract.TooLate):
+            await players[BUYER].ask(contract.CANCEL, contract.CancelTask(request_id="c2", task_id=task_id))
+
+
+async def test_a_private_input_is_read_by_its_audience_only(market: Market) -> None:
+    """The blob is a ciphertext; worker and checker get its key from the buyer, a stranger does not."""
+    from common.contracts.peer_task import INPUT_KEY, AskInputKey  # noqa: PLC0415
+    from common.peers import Peers  # noqa: PLC0415
+
+    async with stage(market) as players, playing(market, OTHER) as other:
+        service = await sell(players[SELLER])
+        await sell(players[CHECKER], "check", FLOP)
+        task_id = await submit(players[BUYER], service, b"secret duck", check="auto", private_input=True)
+        view = await players[BUYER].until(task_id)
+        assert view.state is TaskState.PAID
+        assert players[BUYER].node.blobs[str(view.output_blob)] == b"SECRET DUCK"
+        assert not [blob for blob in players[SELLER].node.blobs.values() if b"secret" in blob.lower()]
+        row = players[BUYER].daemon.parts.table.store.row("SELECT blob FROM input_keys")  # type: ignore[union-attr]
+        ask = AskInputKey(blob=bytes.fromhex(row["blob"]))  # type: ignore[index]
+        with pytest.raises(Exception, match="audience"):
+            await Peers(other.node.neighbour("p2pd")).call(did(BUYER), INPUT_KEY, ask)
+
+
+async def test_prices_are_checked_before_anything_is_proposed(market: Market) -> None:
+    """Too dear a service, no checker within the limit, an unknown service: an error each, and no contract."""
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        with pytest.raises(contract.PriceAbove):
+            await submit(players[BUYER], service, price_limit_florins=Florins(9 * FLOP))
+        with pytest.raises(contract.NoChecker):
+            await submit(players[BUYER], service, check="auto")
+        await sell(players[CHECKER], "check", 2 * FLOP)
+        with pytest.raises(contract.NoChecker):
+            await submit(players[BUYER], service, check="auto")
+        with pytest.raises(contract.NotForSale):
+            await submit(players[BUYER], "nothing")
+        assert market.deals == {}
+
+
+async def test_a_repeated_submit_buys_once(market: Market) -> None:
+    """The same request_id gets the same task; another wish under it is refused."""
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        first = await submit(players[BUYER], service)
+        assert await submit(players[BUYER], service) == first
+        await players[BUYER].until(first)
+        assert len(market.deals) == 1
+
+
+async def test_seller_progress_reaches_the_buyer_only(market: Market) -> None:
+    """The buyer of the contract is told how far it is; anybody else is refused."""
+    import asyncio  # noqa: PLC0415
+
+    from common.contracts.peer_task import AskProgress  # noqa: PLC0415
+
+    runner = QuickRunner()
+    runner.gate = asyncio.Event()
+    async with stage(market, seller=runner) as players:
+        task_id = await submit(players[BUYER], await sell(players[SELLER]))
+        view = await players[BUYER].until(task_id, TaskState.RUNNING)
+        async with asyncio.timeout(20):
+            while (await players[BUYER].view(task_id)).progress_permille != 500:
+                await asyncio.sleep(0.05)
+        methods = players[SELLER].daemon.parts._peer_methods["task.progress"]
+        from common.codec import canonical  # noqa: PLC0415
+        from common.contracts.base import PeerCallIn  # noqa: PLC0415
+
+        ask = canonical(AskProgress(contract_id=bytes.fromhex(str(view.contract_id))))
+        with pytest.raises(NotPermitted):
+            await methods(PeerCallIn(method="task.progress", params=ask, sender=did(OTHER)))
+        runner.gate.set()
+        await players[BUYER].until(task_id)
+
+
+async def test_arbiters_that_find_nothing_delivered_vote_nothing(market: Market) -> None:
+    """A seller that never delivers earns nothing, whoever asks the arbiters."""
+    import asyncio  # noqa: PLC0415
+
+    runner = QuickRunner()
+    runner.gate = asyncio.Event()
+    async with stage(market, seller=runner) as players:
+        task_id = await submit(players[BUYER], await sell(players[SELLER]))
+        view = await players[BUYER].until(task_id, TaskState.RUNNING)
+        market.dispute(market.deals[str(view.contract_id)], did(BUYER), "too late")
+        view = await players[BUYER].until(task_id)
+        assert view.state is TaskState.REFUNDED
+        case = await players[ARBITERS[1]].view(f"case-{view.contract_id}")
+        assert "nothing was delivered" in case.reason

@@ -81,9 +81,8 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         endpoints = parts.settings.endpoints or (() if host in ANY_HOSTS else (f"{host}:{port}",))
         keeper.announce(endpoints)
         parts.log.info("listening outside", did=keeper.did, address=f"{host}:{port}")
-        parts.problems.append(
-            lambda: "" if net.peers.sessions() or not bootstrap_list(parts) else "no peer is connected"
-        )
+        others = [address for address, _ in bootstrap_list(parts) if address not in endpoints]
+        parts.problems.append(lambda: "" if net.peers.sessions() or not others else "no peer is connected")
 
     # what the other daemons see
 

@@ -67,6 +67,10 @@ class Egress:
         bound = self._server.sockets[0].getsockname()
         self.address = f"{bound[0]}:{bound[1]}"
 
+    def allow(self, allow: Mapping[str, frozenset[Target]]) -> None:
+        """From now on these lists hold; connections that are open stay."""
+        self._allow = allow
+
     async def stop(self) -> None:
         """Listen no more; what is open ends with the daemon."""
         if self._server is not None:

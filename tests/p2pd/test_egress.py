@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 from aiohttp_socks.utils import Proxy
@@ -14,6 +15,7 @@ from python_socks import ProxyError
 
 from dux_p2pd.egress import Egress
 from dux_p2pd.socks import parse_target
+from tests.p2pd.overlay_kit import network
 
 TOKEN = "0123456789abcdef" * 4
 GREETING = b"\x05\x01\x02"
@@ -149,6 +151,23 @@ async def test_one_daemon_cannot_take_all_connections_and_idle_ones_end(tmp_path
         assert await asyncio.wait_for(reader.read(1), 10) == b""
         writer.close()
         assert await through(made, "127.0.0.1", port) == b"HELLO"
+
+
+async def test_a_reload_changes_the_lists_and_a_typing_error_in_them_changes_nothing() -> None:
+    """SIGHUP takes the new allow-lists; unreadable ones leave the old ones in force."""
+    async with echo() as port, network(1) as (node,):
+        daemon = node.daemon
+        (node.folder / "run" / "p2pd" / "flopd.token").write_text(TOKEN + "\n")
+        made = daemon.egress
+        for texts, reached in (((f"127.0.0.1:{port}",), True), (("nonsense",), True), ((), False)):
+            settings = msgspec.structs.replace(node.settings, egress_allow={"flopd": texts})
+            for hook in daemon.parts.on_reload:
+                hook(settings)
+            if reached:
+                assert await through(made, "127.0.0.1", port) == b"HELLO"
+            else:
+                with pytest.raises(ProxyError):
+                    await through(made, "127.0.0.1", port)
 
 
 @pytest.mark.parametrize("text", ["nothing", "host:", ":80", "host:0", "host:70000", "host:eighty"])

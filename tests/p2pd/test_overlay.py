@@ -24,9 +24,17 @@ from common.identity.keys import SigningKey, is_signed
 from common.identity.log import encode_log
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
+from common.parts import Parts
 from common.rpc.method import Empty
 from common.units import Did
+from dux_p2pd.base_transport import BaseTransport
+from dux_p2pd.daemon import P2pDaemon
+from dux_p2pd.directory import Directory
+from dux_p2pd.keeper import Keeper
+from dux_p2pd.memory_transport import MemoryNetwork, MemoryTransport
+from dux_p2pd.overlay import shared_arguments
 from dux_p2pd.records import GossipBody, RecordBody, record_key, sign_gossip, sign_record, split_gossip
+from dux_p2pd.settings import P2pdSettings
 from tests.p2pd.overlay_kit import Node, all_connected, network, wait_until
 
 NOBODY = Did("did:dux:" + "a" * 52)
@@ -318,3 +326,34 @@ async def test_the_signing_key_signs_what_the_log_names() -> None:
         made = await node.as_caller("registryd").call(p2p.IDENTITY_SIGN, p2p.Sign(purpose="heartbeat", body=b"x"))
         resolved = await node.as_caller("registryd").call(p2p.DID_RESOLVE, p2p.Resolve(did=node.did))
         assert is_signed(resolved.key, Purpose.HEARTBEAT, b"x", made.signature)
+
+
+# other transports
+
+
+class InMemory(P2pDaemon):
+    """The same daemon on the simulator's transport."""
+
+    world: MemoryNetwork
+
+    def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
+        return MemoryTransport(
+            network_of=self.world,
+            transport_key=keeper.transport_key,
+            listen=(parts.settings.listen_host, parts.settings.listen_port),
+            **shared_arguments(parts, directory),
+        )
+
+
+async def test_the_daemon_does_not_know_how_its_bytes_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the memory transport nodes meet, call and gossip as on sockets."""
+    world = MemoryNetwork()
+    monkeypatch.setattr(InMemory, "world", world, raising=False)
+    monkeypatch.setattr("tests.p2pd.overlay_kit.P2pDaemon", InMemory)
+    async with network(3) as (one, two, three):
+        assert len(world.listening) == 3
+        call = p2p.PeerCall(did=two.did, method="store.services", params=b"\x90", deadline_ms=5000)
+        await one.as_caller("stored").call(p2p.PEER_CALL, call)
+        assert [c.sender for c in two.owner.calls] == [one.did]
+        await two.as_caller("stored").call(p2p.GOSSIP_PUBLISH, p2p.Publish(topic="service", payload=b"\x91\x07"))
+        await wait_until(lambda: one.owner.heard and three.owner.heard, "heard by both")

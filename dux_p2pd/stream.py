@@ -14,7 +14,7 @@ from common.units import Did
 from dux_p2pd.calls import AnswerHead, RequestHead, answer_error, answer_ok, split_head
 from dux_p2pd.mux import Mux
 from dux_p2pd.wire_errors import AnswerTooLong, FramingBroken, PeerAnswered, PeerBusy, StreamBroken
-from dux_p2pd.wire_limits import MESSAGE_BYTES
+from dux_p2pd.wire_limits import MESSAGE_BYTES, WRITE_SLICE_BYTES
 
 H = TypeVar("H", RequestHead, AnswerHead)
 
@@ -208,13 +208,15 @@ class WireStream:
             if self._closed:
                 raise StreamBroken(did=self._carrier.did, method=self.method)
             self._writable.clear()
-            taken = self._carrier.mux.send(self.id, view, finish=finish)
+            part, last = view[:WRITE_SLICE_BYTES], len(view) <= WRITE_SLICE_BYTES
+            taken = self._carrier.mux.send(self.id, part, finish=finish and last)
             view = view[taken:]
             self._carrier.flush()
             if not view:
                 self._closed = finish
                 return
-            await self._writable.wait()
+            if taken < len(part):
+                await self._writable.wait()
 
     async def _read_answer_head(self) -> None:
         while (head := self._split(AnswerHead)) is None:

@@ -181,7 +181,8 @@ class WireSession:
 
     async def room(self) -> None:
         """Wait while the line's buffer is above its high-water mark."""
-        await self._has_room.wait()
+        while not self._has_room.is_set():  # who is woken first may fill the buffer again
+            await self._has_room.wait()
 
     def drop(self, stream: WireStream) -> None:
         """Reset the stream and forget it; where that would look like rapid reset, let a whole request run out."""

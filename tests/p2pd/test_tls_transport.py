@@ -394,3 +394,31 @@ def test_the_hostile_kit_is_honest_about_its_control(tmp_path):
     engine = TlsEngine(contexts_of_seed(bytes(32), ALPN), server_side=True)
     raw = RawEnd(context, server=False)
     assert engine.receive(raw.step(engine.receive(raw.step(b"")).to_send)).phase is Phase.OPEN
+
+
+async def test_many_writers_to_a_slow_reader_keep_the_buffer_small():
+    """64 streams with a megabyte each to a peer that grants much credit and reads nothing: the buffer has a limit.
+
+    Planted bug noticed: writers that do not look at the buffer again after waking end the session.
+    """
+
+    async def big(_session, incoming):
+        for _ in range(16):
+            await incoming.stream.write(bytes(1_000_000))
+
+    async with tls_node("b", host=B, handler=big) as b, raw_socket(b) as (reader, writer):
+        eve = Attacker()
+        await eve.shake(reader, writer)
+        await eve.introduce(b)
+        head = b"\x93\xa1m\xcd\x4e\x20\x90"
+        for i in range(64):
+            eve.say(encode(Kind.DATA, SYN | 4, 1 + 2 * i, len(head) + 2, len(head).to_bytes(2) + head))
+            eve.say(encode(Kind.CREDIT, 0, 1 + 2 * i, 8_000_000))
+        await until(lambda: b.sessions[0]._line.buffered_bytes() > 256 * 1024)
+        most = 0
+        for _ in range(200):
+            eve.engine.receive(await reader.read(65_536))
+            await asyncio.sleep(0)
+            most = max(most, b.sessions[0]._line.buffered_bytes())
+        assert not b.sessions[0].closed.done()
+        assert most < 600_000

@@ -130,6 +130,8 @@ async def test_peer_calls_that_may_not_be_are_refused() -> None:
             with pytest.raises(PeerAnswered) as refused:
                 await session.request(method, b"\x90", deadline_s=5)
             assert refused.value.fields["peer_key"] == NoPeerMethod.key
+        with pytest.raises(NoPeerMethod):
+            await one.daemon.net.router.relay(DHT_FIND.name, canonical(FindNode(key=bytes(32))), one.did, 1.0)
         two.owner.down = True
         with pytest.raises(PeerAnswered) as refused:
             await one.as_caller("stored").call(p2p.PEER_CALL, call)

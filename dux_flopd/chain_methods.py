@@ -120,7 +120,8 @@ class ChainMethods:
             return _tx_view(params.txid, *known)
         if params.height is not None:
             return await self._tx_in_block(params.txid, params.height)
-        raw = await self._node.waiting_tx(params.txid)
+        waits = params.txid in await self._node.waiting()  # a node may know it from an old block, too
+        raw = await self._node.waiting_tx(params.txid) if waits else None
         if raw is None:
             raise NotFound(what="transaction", name=params.txid)
         return _tx_view(params.txid, raw, None)

@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from aiohttp_socks import ProxyConnector, ProxyType
-from python_socks import ProxyError
+from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError, ProxyType
 
 from common.chain.params import ChainFamily
 from common.contracts.wallet_errors import ChainUnavailable
@@ -91,7 +90,7 @@ class CoinNode:
                 self._open().post(self.url, data=msgspec.json.encode(body), headers=self._headers) as response,
             ):
                 status, text = response.status, await _read(response)
-        except ProxyError as error:
+        except (ProxyError, ProxyConnectionError, ProxyTimeoutError) as error:
             await self.close()  # the egress may have a new token: a new session reads it
             raise ChainUnavailable(endpoint=_shown(self.url), detail=_reason(error)) from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:

@@ -8,13 +8,34 @@ from hypothesis import strategies as st
 
 from common.chain.address import p2pkh_script
 from common.chain.fees import DUST_FLORINS, FEE_RATE_FLORINS_PER_KB
+from common.chain.templates import Award, Cancel, Refund, Release, Side, Template
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, p2pkh_input_bytes, size_with
-from common.contracts.wallet_errors import CoinsPending, InsufficientFunds, OverLimit
+from common.contracts.wallet_errors import (
+    CoinsPending,
+    InsufficientFunds,
+    KeyNotOurs,
+    KeyUsed,
+    NotAgreed,
+    OverLimit,
+    TooEarly,
+    TooLate,
+    TooShallow,
+)
+from common.network import NetworkProfile
 from common.units import FLOP, Florins
+from dux_flopd.contract_rules import (
+    check_depth,
+    check_own_part,
+    check_time,
+    fund_script_of,
+    may_show_key,
+    signs,
+)
 from dux_flopd.effects import verdict
-from dux_flopd.model import Coin, OwnCoin, Selection, Spent
+from dux_flopd.model import Coin, ContractKeyRow, OwnCoin, Selection, Spent
 from dux_flopd.rules import check_limits, coin_state, confirmations, payment_state, select
 from dux_flopd.settings import FlopSettings
+from tests.chain.contract_kit import Kit, make_contract
 
 TIP, MATURITY = 1000, 240
 SCRIPT = p2pkh_script(bytes(20))
@@ -159,3 +180,92 @@ def test_confirmations(height: int | None, count: int) -> None:
 def test_verdict(code: int, message: str, wanted: str) -> None:
     """What a block or a reorganisation may mend is tried again; what it cannot is refused."""
     assert verdict(code, message) == wanted
+
+
+def test_a_network_without_custodians_has_no_fund() -> None:
+    """Nothing is signed where the profile names nobody who keeps the fund."""
+    network = NetworkProfile(name="tests", chain="embedded", genesis="00" * 32, heights="demo")
+    with pytest.raises(NotAgreed):
+        fund_script_of(network)
+
+
+def part_of(kit: Kit, role: str, **changes: object) -> None:
+    """The check of our own part, with everything right but the changes."""
+    person = {"buyer": kit.contract.buyer, "seller": kit.contract.seller}[role]
+    given: dict[str, object] = {
+        "key": ContractKeyRow(3, role, person.nonce, ""),
+        "pubkey": person.key,
+        "payout": person.payout_script,
+        "result_hash": kit.contract.result_hash,
+    }
+    check_own_part(kit.contract, role, "cid", **(given | changes))  # type: ignore[arg-type]
+
+
+def test_own_part() -> None:
+    """The key was made for this role and nonce, serves no other contract, and stands there with our payout."""
+    kit = make_contract()
+    nonce = kit.contract.seller.nonce
+    part_of(kit, "buyer")
+    part_of(kit, "seller")
+    part_of(make_contract(locked=False), "seller", result_hash=bytes(32))
+    part_of(kit, "seller", key=ContractKeyRow(3, "seller", nonce, "cid"))
+    wrong: list[tuple[dict[str, object], type[Exception]]] = [
+        ({"key": None}, KeyNotOurs),
+        ({"key": ContractKeyRow(3, "buyer", nonce, "")}, KeyNotOurs),
+        ({"key": ContractKeyRow(3, "seller", nonce, "another")}, KeyUsed),
+        ({"key": ContractKeyRow(3, "seller", bytes(32), "")}, KeyNotOurs),
+        ({"pubkey": kit.contract.buyer.key}, KeyNotOurs),
+        ({"payout": kit.contract.buyer.payout_script}, KeyNotOurs),
+        ({"result_hash": bytes(32)}, KeyNotOurs),
+    ]
+    for changes, error in wrong:
+        with pytest.raises(error):
+            part_of(kit, "seller", **changes)
+
+
+def test_an_arbiters_part_is_its_seat() -> None:
+    """An arbiter is who sits in the panel with our key and payout script; its nonce is nobody's business."""
+    contract = make_contract().contract
+    seat, key = contract.arbiters[1], ContractKeyRow(0, "arbiter", bytes(32), "")
+    right = {"key": key, "payout": seat.payout_script, "result_hash": b""}
+    check_own_part(contract, "arbiter", "cid", pubkey=seat.key, **right)  # type: ignore[arg-type]
+    with pytest.raises(KeyNotOurs):
+        check_own_part(contract, "arbiter", "cid", pubkey=contract.buyer.key, **right)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("template", "roles"),
+    [
+        (Release(Florins(FLOP)), {"buyer", "seller"}),
+        (Cancel(), {"buyer", "seller"}),
+        (Award(Florins(0), Side.BUYER, ()), {"arbiter", "buyer"}),
+        (Award(Florins(FLOP), Side.SELLER, ()), {"arbiter", "seller"}),
+        (Refund(), {"buyer"}),
+    ],
+)
+def test_who_signs_what(template: Template, roles: set[str]) -> None:
+    """Every pair of role and way out, the refused ones too."""
+    assert {role for role in ("buyer", "seller", "arbiter") if signs(template, role)} == roles
+
+
+def test_times_and_depths() -> None:
+    """A refund waits for T, a seller's K for nothing after vote_by; every other way out has no clock here."""
+    contract = make_contract().contract
+    heights = contract.heights
+    release = Release(Florins(FLOP))
+    check_time(contract, release, "seller", heights.vote_by)
+    check_time(contract, release, "buyer", heights.timeout)
+    check_time(make_contract(locked=False).contract, release, "seller", heights.timeout)
+    check_time(contract, Award(Florins(0), Side.BUYER, ()), "buyer", heights.timeout)
+    check_time(contract, Refund(), "buyer", heights.timeout)
+    with pytest.raises(TooLate):
+        check_time(contract, release, "seller", heights.vote_by + 1)
+    with pytest.raises(TooEarly):
+        check_time(contract, Refund(), "buyer", heights.timeout - 1)
+    check_depth(contract, release, "x", 95, 100)
+    check_depth(contract, Refund(), "x", 100, 100)
+    for template, height in ((release, 96), (Refund(), None)):
+        with pytest.raises(TooShallow):
+            check_depth(contract, template, "x", height, 100)
+    assert [may_show_key(template, "seller") for template in (release, Cancel(), Refund())] == [True, True, False]
+    assert not may_show_key(release, "buyer")

@@ -1,0 +1,194 @@
+"""chain.*: what others may ask of the view, and how the node is reached."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from common.chain.address import pay_to_key
+from common.chain.params import EMBEDDED
+from common.chain.tx import BadTransaction, serialize, txid
+from common.contracts.wallet import (
+    CHAIN_BLOCK_HASH,
+    CHAIN_BROADCAST,
+    CHAIN_COINS,
+    CHAIN_TX,
+    CHAIN_WATCH,
+    WALLET_HISTORY,
+    WALLET_SEND,
+    HistoryAsked,
+    Send,
+)
+from common.contracts.wallet_chain import Broadcast, HeightAsked, ScriptAsked, TxAsked, WatchScripts
+from common.contracts.wallet_errors import ChainUnavailable
+from common.errors import BadParams, NotFound
+from common.units import FLOP, BlockHeight, Florins
+from dux_flopd.node_rpc import CoinNode, Proxy
+from tests.chain.contract_kit import public_key
+from tests.flopd.coin_node import CoinBench, free_port
+from tests.flopd.test_crashes import gate
+from tests.flopd.test_payments import bank_address, funded
+from tests.flopd.wallets import WalletNode
+
+
+async def test_a_foreign_transaction_is_broadcast_until_it_is_in_a_block(wallet: WalletNode) -> None:
+    """What another made is handed over, once per request, and found by id while it waits and by height afterwards."""
+    async with wallet.running():
+        bench = wallet.bench
+        tx = bench.pay((pay_to_key(public_key("somebody")), FLOP), send=False)
+        wish = Broadcast(request_id="b", raw=serialize(tx))
+        answer = await wallet.call(CHAIN_BROADCAST, wish)
+        assert answer == await wallet.call(CHAIN_BROADCAST, wish)
+        assert answer.txid == txid(tx)
+        await wallet.in_node(answer.txid)
+        assert (await wallet.call(CHAIN_TX, TxAsked(txid=answer.txid))).height is None
+        bench.mine()
+        await wallet.synced()
+        with pytest.raises(NotFound):
+            await wallet.call(CHAIN_TX, TxAsked(txid=answer.txid))
+        found = await wallet.call(CHAIN_TX, TxAsked(txid=answer.txid, height=BlockHeight(bench.height)))
+        assert (found.height, found.raw, found.outputs) == (bench.height, serialize(tx), list(tx.outputs))
+        with pytest.raises(NotFound):
+            await wallet.call(CHAIN_TX, TxAsked(txid=answer.txid, height=BlockHeight(bench.height - 1)))
+        with pytest.raises(BadTransaction):
+            await wallet.call(CHAIN_BROADCAST, Broadcast(request_id="c", raw=b"\x01\x02"))
+
+
+async def test_what_the_node_refuses_for_good_binds_nothing(wallet: WalletNode) -> None:
+    """A node that will never take a payment: its coins are free, the history says refused, nothing is repeated."""
+    async with gate(wallet.bench) as passage:
+        passage.is_shut, passage.refusal = False, "64: dust"
+        wallet.changes = {"node_url": f"http://127.0.0.1:{passage.port}/"}
+        async with wallet.running():
+            await funded(wallet, 3 * FLOP)
+            wish = Send(request_id="s", address=bank_address(wallet.bench), amount_florins=Florins(FLOP))
+            sent = await wallet.call(WALLET_SEND, wish)
+            await wallet.until(lambda: _spendable(wallet, 3 * FLOP), "the coin is free again")
+            entry = (await wallet.call(WALLET_HISTORY, HistoryAsked())).entries[0]
+            assert (entry.txid, entry.state, entry.change_florins) == (sent.txid, "refused", 0)
+            wallet.bench.mine()
+            await wallet.synced()
+            assert len(set(passage.handed_over)) == 1
+
+
+async def _spendable(wallet: WalletNode, florins: int) -> bool:
+    return (await wallet.balance()).spendable_florins == florins
+
+
+async def test_heights_and_scripts_that_are_not_known(wallet: WalletNode) -> None:
+    """Above the tip, before the chain, not watched, too long: each refusal says what is wrong."""
+    async with wallet.running():
+        for height in (-1, wallet.bench.height + 1):
+            with pytest.raises(NotFound):
+                await wallet.call(CHAIN_BLOCK_HASH, HeightAsked(height=BlockHeight(height)))
+        early = await wallet.call(CHAIN_BLOCK_HASH, HeightAsked(height=BlockHeight(0)))
+        assert early.hash == wallet.bench.genesis
+        with pytest.raises(NotFound):
+            await wallet.call(CHAIN_COINS, ScriptAsked(script=pay_to_key(public_key("nobody"))))
+        wrong = WatchScripts(request_id="w", scripts=[bytes(200)], from_height=BlockHeight(0))
+        with pytest.raises(BadParams):
+            await wallet.call(CHAIN_WATCH, wrong)
+        with pytest.raises(BadParams):
+            await wallet.call(CHAIN_WATCH, structs.replace(wrong, scripts=[b""] * 1001))
+
+
+async def test_a_script_is_found_where_it_already_waits(wallet: WalletNode) -> None:
+    """Watching a script whose coin waits in the mempool finds it, without a new block."""
+    async with wallet.running():
+        script = pay_to_key(public_key(f"late {wallet.bench.height}"))
+        wallet.bench.pay((script, FLOP))
+        await wallet.synced()
+        start = BlockHeight(wallet.bench.height)
+        await wallet.call(CHAIN_WATCH, WatchScripts(request_id="w", scripts=[script], from_height=start))
+
+        async def found() -> bool:
+            return [coin.height for coin in (await wallet.coins(script)).coins] == [None]
+
+        await wallet.until(found, "the waiting coin is told")
+
+
+@dataclass
+class SocksServer:
+    """A SOCKS5 server with user and password, as p2pd's egress is."""
+
+    port: int
+    password: str
+    users: list[str] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """RFC 1928 and 1929, as far as a client of ours needs them."""
+        _, count = await reader.readexactly(2)
+        await reader.readexactly(count)
+        writer.write(b"\x05\x02")
+        user = await self._text(reader, skip=1)
+        password = await self._text(reader)
+        self.users.append(user)
+        writer.write(b"\x01\x00" if password == self.password else b"\x01\x01")
+        if password == self.password:
+            _, _, _, kind = await reader.readexactly(4)
+            host = await self._text(reader) if kind == 3 else socket.inet_ntoa(await reader.readexactly(4))
+            (port,) = struct.unpack(">H", await reader.readexactly(2))
+            far_reader, far_writer = await asyncio.open_connection(host, port)
+            writer.write(b"\x05\x00\x00\x01" + bytes(6))
+            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        writer.close()
+
+    async def _text(self, reader: asyncio.StreamReader, skip: int = 0) -> str:
+        await reader.readexactly(skip)
+        (length,) = await reader.readexactly(1)
+        return (await reader.readexactly(length)).decode()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@asynccontextmanager
+async def egress(password: str) -> AsyncIterator[SocksServer]:
+    """The server, running."""
+    proxy = SocksServer(free_port(), password)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", proxy.port)
+    try:
+        yield proxy
+    finally:
+        server.close()
+
+
+async def test_the_node_is_reached_through_the_egress_alone(bench: CoinBench, tmp_path: Path) -> None:
+    """Every call goes through the proxy under flopd's name; a changed token is read again; no token, no way round."""
+    token_file = tmp_path / "flopd.token"
+    async with egress("token-1") as proxy:
+        route = Proxy("127.0.0.1", proxy.port, "flopd", token_file)
+        node = CoinNode(bench.url, (bench.user, bench.password), EMBEDDED, route)
+        with pytest.raises(ChainUnavailable):
+            await node.genesis()
+        token_file.write_text("token-1\n")
+        assert await node.genesis() == bench.genesis
+        assert proxy.users[-1] == "flopd"
+        await node.close()
+        proxy.password = "token-2"
+        with pytest.raises(ChainUnavailable):
+            await node.genesis()
+        token_file.write_text("token-2\n")
+        assert await node.genesis() == bench.genesis
+        await node.close()
+
+
+async def test_a_wrong_login_is_told_without_the_password(bench: CoinBench) -> None:
+    """The node refuses the login: the error says which file to mend and not what is in it."""
+    node = CoinNode(bench.url, ("u", "surely-wrong"), bench.family)
+    with pytest.raises(ChainUnavailable, match="node_password_file") as caught:
+        await node.genesis()
+    assert "surely-wrong" not in str(caught.value)
+    await node.close()

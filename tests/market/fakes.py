@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from common.contracts.wallet_chain import (
 )
 from common.contracts.wallet_errors import ChainUnavailable
 from common.daemon import DuxOSDaemon
-from common.errors import DuxError, NotFound
+from common.errors import DuxError, NeighbourDown, NotFound
 from common.identity.did import did_of
 from common.identity.keys import SigningKey, is_signed
 from common.identity.purposes import OWNER, Purpose
@@ -43,7 +44,7 @@ from common.network import Custodian, FundParameters, NetworkProfile
 from common.randomness import SeededRandomness
 from common.receipts import Attested
 from common.rpc.client import Client, LocalClient
-from common.rpc.method import Empty
+from common.rpc.method import DAEMONS, Empty, Method, P, R
 from common.rpc.table import Ctx, MethodTable
 from common.units import BlockHeight, Did, Florins, UnixMs
 from dux_registryd.effects import fund_script
@@ -178,7 +179,9 @@ class FakeNode:
 
         def client(daemon: str) -> Client:
             fakes = {"p2pd": self.p2pd, "flopd": self.flopd}
-            return LocalClient(fakes[daemon] if daemon in fakes else self.daemons[daemon].parts.table, caller)
+            if daemon in fakes:
+                return LocalClient(fakes[daemon], caller)
+            return Neighbour(self, daemon, caller)
 
         return client
 
@@ -288,7 +291,36 @@ class FakeNode:
         )
 
 
-PORTS = iter(range(42_000, 60_000, 10))
+class Neighbour:
+    """A daemon under test as another one reaches it: there or not."""
+
+    def __init__(self, node: FakeNode, daemon: str, caller: str) -> None:
+        self._node = node
+        self._daemon = daemon
+        self._caller = caller
+
+    async def call(self, method: Method[P, R], params: P, *, deadline_s: float = 15.0) -> R:
+        """The daemon's answer.
+
+        Raises:
+            NeighbourDown: it does not run.
+        """
+        if self._daemon not in self._node.daemons:
+            raise NeighbourDown(daemon=self._daemon, address="here", detail="it does not run")
+        return await self._node.client(self._daemon, self._caller).call(method, params, deadline_s=deadline_s)
+
+    async def transfer(self, verb: str, path: str, data: bytes | None) -> tuple[int, bytes]:
+        """No bulk bytes here."""
+        raise NeighbourDown(
+            daemon=self._daemon, address=path, detail=f"{verb} of {len(data or b'')} bytes is not faked"
+        )
+
+
+def free_base(daemon: str) -> int:
+    """A port base that puts this daemon on a port which is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1]) - DAEMONS.index(daemon)
 
 
 @contextlib.asynccontextmanager
@@ -304,7 +336,7 @@ async def running(
     made = kind.settings_type_of()(
         network_profile="network.yaml",
         data_dir=str(folder / str(node.number)),
-        port_base=next(PORTS),
+        port_base=free_base(kind.name),
         **{"run_dir": str(folder / f"run{node.number}")} | settings,
     )
     daemon = kind(

@@ -24,6 +24,7 @@ from common.contracts.registry import (
     NoTip,
     NotOwnNode,
     NotRegistered,
+    ReceiptNotTaken,
     ReceiptsSince,
     ReceiptState,
     RegisterNode,
@@ -291,6 +292,41 @@ async def test_a_paid_job_moves_a_reputation_once_the_chain_shows_it(tmp_path: P
         again = await one.call(registry.RECEIPTS_SINCE, ReceiptsSince(after_cursor=since.next_cursor))
         assert again.receipts == ()
         assert (await one.call(registry.REGISTRY_STATUS, Empty())).receipts == {"settled": 1}
+
+
+async def test_without_a_chain_receipts_wait_and_nothing_is_lost(tmp_path: Path) -> None:
+    """A receipt handed in while the wallet is away is pending; when it is back the receipt settles by itself."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, TAX)
+    net.chain.height = 101
+    net.chain.up = False
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        await one.call(registry.NODE_REGISTER, register())
+        assert await submit(one, paid(5, 1, 1)) is ReceiptState.PENDING
+        assert (await one.call(registry.REGISTRY_STATUS, Empty())).tip_height is None
+        assert (await one.call(registry.NODE_SELF, Empty())).last_heartbeat == ""
+        net.chain.up = True
+        await until(lambda: _scored(one, 1, 0.9))
+        await until(lambda: _beating(one))
+
+
+async def _beating(client: LocalClient) -> bool:
+    return bool((await client.call(registry.NODE_SELF, Empty())).last_heartbeat)
+
+
+async def test_a_full_registry_takes_nobody_new(tmp_path: Path) -> None:
+    """Above its bounds unknown nodes and new claims are ignored, and what is known is still served."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, nodes_max=1, receipts_pending_max=1, **QUICK) as one:
+        target = net.node(1)
+        for number, verdict in ((2, "accept"), (3, "ignore"), (2, "ignore")):
+            told = attest(number, Purpose.REGISTRATION, node(did=did_number(number), wallet_address=WALLET))
+            assert await gossip(target, TOPIC_NODE.name, canonical(told)) == verdict
+        assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 1)) == "accept"
+        assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 1)) == "ignore"
+        with pytest.raises(ReceiptNotTaken, match="too many"):
+            await submit(one, paid(5, 1, 1, cid=b"\x02" * 32))
+        assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 5)) == "accept"
 
 
 @pytest.mark.parametrize("tax", [0, TAX - 1])

@@ -20,6 +20,7 @@ from common.contracts.store import (
     AlreadyRated,
     BadRating,
     BadService,
+    CallLimits,
     NotOwnService,
     PackageMissing,
     PublishService,
@@ -325,6 +326,47 @@ async def test_a_rating_that_came_before_its_payment_counts_when_the_chain_shows
         net.chain.settle(TXID, 100, 0)
         net.chain.height = 104
         await until(lambda: _forgotten(net.node(1)))
+
+
+async def test_a_rating_outlives_an_absent_registry(tmp_path: Path) -> None:
+    """It is kept while the registry is away, handed to it with its receipt when it is back, and counted."""
+    net = FakeNet()
+    node = net.node(1)
+    async with running(node, StoreDaemon, tmp_path, **QUICK) as client:
+        async with running(node, RegistryDaemon, tmp_path, **QUICK_REGISTRY):
+            node.blobs[PACKAGE] = 1
+            mine = await client.call(contract.SERVICE_PUBLISH, publish())
+        paid = settled_receipt(net, 2, 1)
+        given = canonical(attest(2, Purpose.RATING, rating(rater=did_number(2), service_id=mine.id)))
+        notice = canonical(RatingNotice(rating=given, receipt=paid))
+        assert await gossip(node, TOPIC_RATING.name, notice) == "accept"
+        assert await _stars(client, mine.id) == 0.0
+        async with running(node, RegistryDaemon, tmp_path, **QUICK_REGISTRY):
+            await until(lambda: _has_stars(client, mine.id, 5.0))
+
+
+async def test_an_update_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:
+    """Every field that can be changed, in the form that is signed; a package must be here, too."""
+    net = FakeNet()
+    async with market(net.node(1), tmp_path) as client:
+        mine = await client.call(contract.SERVICE_PUBLISH, publish())
+        net.node(1).blobs["6b" * 32] = 1
+        limits = CallLimits(fuel=1, memory_bytes=1 << 20, wall_s=1, output_bytes=1)
+        wish = UpdateService(
+            request_id="u", service_id=mine.id, package="6b" * 32, limits=limits, min_buyer_reputation=0.25, version="2"
+        )
+        view = await client.call(contract.SERVICE_UPDATE, wish)
+        assert (view.package, view.limits, view.min_buyer_reputation) == ("6b" * 32, limits, 0.25)
+        assert (view.version, view.name, view.tags, view.price_florins) == (
+            "2",
+            mine.name,
+            mine.tags,
+            mine.price_florins,
+        )
+        with pytest.raises(PackageMissing):
+            await client.call(
+                contract.SERVICE_UPDATE, UpdateService(request_id="v", service_id=mine.id, package="00" * 32)
+            )
 
 
 async def _stars(client: LocalClient, service_id: str) -> float:

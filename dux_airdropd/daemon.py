@@ -16,8 +16,8 @@ from common.quality import PPM
 from dux_airdropd import rules
 from dux_airdropd.custody import Custody
 from dux_airdropd.effects import Outside
-from dux_airdropd.read_methods import Methods
 from dux_airdropd.model import Figures
+from dux_airdropd.read_methods import Methods
 from dux_airdropd.recount import Recount
 from dux_airdropd.settings import AirdropdSettings
 from dux_airdropd.store import MIGRATIONS, Books

@@ -1,0 +1,485 @@
+"""A small world for airdropd: real chain, real signatures, real daemons; p2pd, flopd and registryd are thin fakes.
+
+The chain is the embedded one, so every payout is judged by mainnet's rules. Nodes can be down, lie, and be killed in
+the middle of any call; a killed daemon starts again from its file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from coincurve import PrivateKey
+
+from common.chain.address import pay_to_key, script_to_address
+from common.chain.fund import FundInput, FundPayout, assemble_payout, fund_output_script, payout_digests
+from common.chain.params import EMBEDDED
+from common.chain.tx import Outpoint, TxOutput, parse, serialize
+from common.chain.tx import Tx as FundTx
+from common.chain.tx import txid as txid_of
+from common.clock import ManualClock
+from common.codec import canonical, from_canonical
+from common.contracts import p2p
+from common.contracts import wallet_chain as wc
+from common.contracts.airdrop import AIRDROP_STATUS, AirdropStatus
+from common.contracts.base import PEER_HANDLE, PeerCallIn
+from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnknown
+from common.contracts.registry import EVIDENCE_WINDOW, Evidence, EvidenceWindow
+from common.contracts.wallet_contract import (
+    FUND_SETTLE,
+    FUND_SIGN,
+    PayoutSent,
+    PayoutSignatures,
+    SettlePayout,
+    SignPayout,
+)
+from common.errors import DuxError, NotFound, NotNow, Unavailable
+from common.identity.keys import SigningKey, is_signed
+from common.identity.purposes import Purpose
+from common.network import AirdropParameters, Custodian, FundParameters, NetworkProfile
+from common.outbox import OutboxWorker
+from common.randomness import SeededRandomness
+from common.receipts import Attested, Heartbeat, NodeInfo, SettledReceipt
+from common.rpc.client import LocalClient
+from common.rpc.method import Done, Empty, Method, P, R
+from common.rpc.table import Ctx, MethodTable
+from common.store import Store
+from common.units import FLOP, BlockHeight, Did, Florins, UnixMs
+from dux_airdropd.daemon import AirdropDaemon
+from dux_airdropd.settings import AirdropdSettings
+from dux_sim.chain.errors import Invalid
+from dux_sim.chain.node import Node as ChainNode
+from dux_sim.chain.profile import ChainProfile, Premine, genesis_hash
+from dux_sim.chain.wire import Tx, decode_tx, shown
+from tests.embedded_chain.coin_bench import Coin, raw, spend
+from tests.market import makers
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+NOW_MS = 1_790_000_000_000
+CHANGE = FLOP // 50
+RIVAL_CAME_FIRST = ("txn-mempool-conflict", "insufficient fee", "bad-txns-inputs-missingorspent", "txn-already-known")
+
+
+QUIET = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+class Killed(BaseException):
+    """The process is gone in the middle of a call."""
+
+
+class FusedClient:
+    """A client of one fake neighbour that counts calls and can kill its daemon before or after one of them."""
+
+    def __init__(self, world: World, node: Node, inner: LocalClient) -> None:
+        self._world, self._node, self._inner = world, node, inner
+
+    async def call(self, method: Method[P, R], params: P, *, deadline_s: float = 15.0) -> R:
+        self._world.burn(self._node)
+        answer = await self._inner.call(method, params, deadline_s=deadline_s)
+        self._world.burn(self._node)
+        return answer
+
+    async def transfer(self, verb: str, path: str, body: bytes | None) -> bytes:
+        self._world.burn(self._node)
+        if verb == "PUT" and body is not None:
+            name = sha256(body).hexdigest()
+            self._node.blobs[name] = body
+            return name.encode()
+        return self._node.blobs[path.removeprefix("/blob/")]
+
+
+class Node:
+    """One node: its keys, what its registry has witnessed, its fakes, and its airdropd."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world, self.number = world, number
+        self.did = Did("did:dux:" + LETTERS[number] + "a" * 51)
+        self.key = SigningKey(bytes([number + 1]) * 32)
+        self.coin_key = PrivateKey(bytes([number + 1]) * 32)
+        self.payout_script = pay_to_key(PrivateKey(bytes([number + 101]) * 32).public_key.format())
+        self.address = script_to_address(self.payout_script, EMBEDDED) or ""
+        self.blobs: dict[str, bytes] = {}
+        self.heartbeats: list[bytes] = []
+        self.nodes: list[bytes] = []
+        self.receipts: list[bytes] = []
+        self.up = True
+        self.calls = 0
+        self.clients: dict[str, FusedClient] = {}
+        self.daemon: AirdropDaemon
+        self.stack: AsyncExitStack
+
+    # life
+
+    async def start(self) -> None:
+        """Start, or start again from the file."""
+        self.up = True
+        self.clients = {name: self._client(name) for name in ("p2pd", "flopd", "registryd")}
+        settings = AirdropdSettings(
+            network_profile="", data_dir=str(self.world.folder / str(self.number)), run_dir=str(self.world.folder)
+        )
+        self.daemon = AirdropDaemon(
+            settings,
+            self.world.network,
+            log=QUIET,
+            clock=self.world.clock,
+            randomness=SeededRandomness(self.number),
+            neighbours=lambda name: self.clients[name],
+            store_in_memory=not self.world.durable,
+        )
+        self.stack = AsyncExitStack()
+        parts = self.daemon._make_parts(self.stack)
+        self.daemon.parts = parts
+        await self.daemon.assemble(parts)
+        self.table = parts.table
+        store = parts.table.store
+        assert store is not None
+        self.store = store
+        self.worker = OutboxWorker(store, self.daemon.custody.perform, clock=self.world.clock, log=QUIET)
+
+    async def stop(self) -> None:
+        """Gone; what was not committed is lost."""
+        self.up = False
+        await self.stack.aclose()
+
+    async def look(self) -> None:
+        """One look and whatever the outbox wants; killed when the fuse burns through."""
+        try:
+            with suppress(NotNow, Unavailable):
+                await self.daemon.look()
+            for effect in self.worker._ready():
+                await self.worker._try(effect)
+        except Killed:
+            await self.stop()
+            await self.start()
+
+    async def ask(self, method: Method[P, R], params: P) -> R:
+        """What a person would hear from this node's airdropd."""
+        return await LocalClient(self.table, "cli").call(method, params)
+
+    async def status(self) -> AirdropStatus:
+        return await self.ask(AIRDROP_STATUS, Empty())
+
+    # fakes
+
+    def _table(self) -> MethodTable:
+        table = MethodTable(log=QUIET, clock=self.world.clock, randomness=SeededRandomness(1))
+        table.store = Store.open(None, [], self.world.clock)
+        return table
+
+    def _client(self, name: str) -> FusedClient:
+        table = self._table()
+        {"p2pd": self._serve_p2pd, "flopd": self._serve_flopd, "registryd": self._serve_registryd}[name](table)
+        return FusedClient(self.world, self, LocalClient(table, "airdropd"))
+
+    def _serve_registryd(self, table: MethodTable) -> None:
+        async def window(_params: EvidenceWindow, _ctx: Ctx) -> Evidence:
+            return Evidence(heartbeats=tuple(self.heartbeats), receipts=tuple(self.receipts), nodes=tuple(self.nodes))
+
+        table.serve(EVIDENCE_WINDOW, window)
+
+    def _serve_p2pd(self, table: MethodTable) -> None:
+        async def info(_params: Empty, _ctx: Ctx) -> p2p.Info:
+            return p2p.Info(
+                did=self.did, key_seq=0, network=self.world.network.genesis, endpoints=[], sessions=0, contacts=0,
+                records=0, blobs=0, blob_bytes=0, egress="",
+            )  # fmt: skip
+
+        async def verify(params: p2p.Verify, _ctx: Ctx) -> p2p.Verdict:
+            signer = self.world.by_did.get(params.did)
+            good = signer is not None and is_signed(
+                signer.key.public, Purpose(params.purpose), params.body, params.signature
+            )
+            return p2p.Verdict(valid=good, reason="")
+
+        async def peer_call(params: p2p.PeerCall, _ctx: Ctx) -> p2p.PeerAnswer:
+            return await self.world.carry(self.did, params)
+
+        async def fetch(params: p2p.BlobFetch, _ctx: Ctx) -> p2p.BlobStat:
+            for did in params.providers:
+                data = self.world.by_did[did].blobs.get(params.id)
+                if data is not None and self.world.by_did[did].up:
+                    self.blobs[params.id] = data
+                    return p2p.BlobStat(
+                        id=params.id, known=True, complete=True, size_bytes=len(data), chunks_here=1, keep_until_ms=None
+                    )
+            raise BlobMissing(blob=params.id, providers=len(params.providers))
+
+        table.serve(p2p.P2P_INFO, info)
+        table.serve(p2p.IDENTITY_VERIFY, verify)
+        table.serve(p2p.PEER_CALL, peer_call)
+        table.serve(p2p.BLOB_FETCH, fetch)
+
+    def _serve_flopd(self, table: MethodTable) -> None:
+        chain, world = self.world.chain, self.world
+
+        async def tip(_params: Empty, _ctx: Ctx) -> wc.Tip:
+            top = chain.chain.tip
+            return wc.Tip(height=BlockHeight(top.height), hash=shown(top.hash), time_s=0, synced=True, source="core")
+
+        async def block_hash(params: wc.HeightAsked, _ctx: Ctx) -> wc.BlockHash:
+            if params.height > chain.chain.tip.height:
+                raise NotFound(what="block", name=str(params.height))
+            return wc.BlockHash(height=params.height, hash=shown(chain.chain.active[params.height].hash))
+
+        async def watch(_params: wc.WatchScripts, _ctx: Ctx) -> Done:
+            return Done()
+
+        async def coins(params: wc.ScriptAsked, _ctx: Ctx) -> wc.Coins:
+            return wc.Coins(coins=world.coins_on(params.script), tip=BlockHeight(chain.chain.tip.height))
+
+        async def tx(params: wc.TxAsked, _ctx: Ctx) -> wc.TxView:
+            return world.tx_view(params.txid)
+
+        async def sign(params: SignPayout, _ctx: Ctx) -> PayoutSignatures:
+            payout = from_canonical(params.payout, FundPayout, max_bytes=10**6)
+            world.signed.append((self.did, payout))
+            signatures = [self.coin_key.sign(digest, hasher=None) + b"\x01" for digest in payout_digests(payout)]
+            return PayoutSignatures(pubkey=self.coin_key.public_key.format(), signatures=signatures)
+
+        async def settle(params: SettlePayout, _ctx: Ctx) -> PayoutSent:
+            payout = from_canonical(params.payout, FundPayout, max_bytes=10**6)
+            full = assemble_payout(payout, {item.pubkey: tuple(item.signatures) for item in params.signatures})
+            world.broadcast(serialize(full))
+            return PayoutSent(txid=txid_of(full), fee_florins=Florins(0))
+
+        table.serve(wc.CHAIN_TIP, tip)
+        table.serve(wc.CHAIN_BLOCK_HASH, block_hash)
+        table.serve(wc.CHAIN_WATCH, watch)
+        table.serve(wc.CHAIN_COINS, coins)
+        table.serve(wc.CHAIN_TX, tx)
+        table.serve(FUND_SIGN, sign)
+        table.serve(FUND_SETTLE, settle)
+
+
+def sign_all(payout: FundPayout, signers: list[Node]) -> FundTx:
+    """The payout with these custodians' signatures."""
+    digests = payout_digests(payout)
+    return assemble_payout(
+        payout,
+        {
+            node.coin_key.public_key.format(): tuple(node.coin_key.sign(d, hasher=None) + b"\x01" for d in digests)
+            for node in signers
+        },
+    )
+
+
+class World:
+    """Nodes 0 to custodians-1 keep the fund, the others only take part."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        nodes: int = 5,
+        custodians: int = 3,
+        needed: int = 2,
+        fund: int = 99 * FLOP,
+        durable: bool = False,
+        **rule: Any,
+    ) -> None:
+        self.folder, self.durable = folder, durable
+        self.clock = ManualClock(NOW_MS)
+        bank = script_to_address(pay_to_key(PrivateKey(sha256(b"bench funder").digest()).public_key.format()), EMBEDDED)
+        self.nodes: list[Node] = []
+        keys = [PrivateKey(bytes([n + 1]) * 32).public_key.format() for n in range(custodians)]
+        self.fund_script = fund_output_script(needed, tuple(sorted(keys)))
+        premine = (
+            Premine(script_to_address(self.fund_script, EMBEDDED) or "", str(fund)),
+            *(Premine(bank or "", str(1_000 * FLOP)) for _ in range(20)),
+        )
+        profile = ChainProfile(name="airdrop", premine=premine, mine_to=bank)
+        self.chain = ChainNode(profile)
+        self._bank = list(range(1, 21))
+        dids = [Did("did:dux:" + LETTERS[n] + "a" * 51) for n in range(custodians)]
+        self.network = NetworkProfile(
+            name="airdrop",
+            chain="embedded",
+            genesis=genesis_hash(profile),
+            heights="demo",
+            fund=FundParameters(
+                threshold=needed,
+                custodians=tuple(Custodian(did=d, pubkey=k.hex()) for d, k in zip(dids, keys, strict=True)),
+            ),
+            airdrop=AirdropParameters(evidence_blocks=2, **rule),
+        )
+        self.nodes = [Node(self, number) for number in range(nodes)]
+        self.by_did = {node.did: node for node in self.nodes}
+        self.signed: list[tuple[Did, FundPayout]] = []
+        self.fuse: tuple[int, int] | None = None  # node number, calls until it is killed
+        self.tamper: Callable[[Did, p2p.PeerCall], p2p.PeerCall] = lambda _sender, call: call
+
+    async def start(self) -> None:
+        for node in self.nodes:
+            await node.start()
+
+    async def stop(self) -> None:
+        for node in self.nodes:
+            if node.up:
+                await node.stop()
+
+    async def run(self, blocks: int) -> None:
+        """So many blocks, with looks of all nodes after each."""
+        for _ in range(blocks):
+            self.chain.mine(b"\x51")
+            self.clock.advance(60)
+            for _ in range(2):
+                for node in self.nodes:
+                    if node.up:
+                        await node.look()
+
+    @property
+    def nobody_left_to_kill(self) -> bool:
+        """Whether the fuse has burnt through."""
+        return self.fuse is None
+
+    def burn(self, node: Node) -> None:
+        """Count a call of a daemon; when its fuse has burnt through, the daemon is killed there."""
+        node.calls += 1
+        if self.fuse is not None and self.fuse[0] == node.number:
+            self.fuse = (self.fuse[0], self.fuse[1] - 1)
+            if self.fuse[1] == 0:
+                self.fuse = None
+                raise Killed
+
+    async def carry(self, sender: Did, call: p2p.PeerCall) -> p2p.PeerAnswer:
+        """What two p2pds do: relay to the daemon that owns the method, name the sender, hide the rest."""
+        target = self.by_did[call.did]
+        if not target.up:
+            raise PeerUnknown(did=call.did)
+        call = self.tamper(sender, call)
+        inward = PeerCallIn(method=call.method, params=call.params, sender=sender)
+        try:
+            answer = await LocalClient(target.table, "p2pd").call(PEER_HANDLE, inward)
+        except DuxError as error:
+            raise PeerAnswered(
+                did=call.did, method=call.method, peer_code=error.code, peer_key=error.key, detail=error.message
+            ) from error
+        return p2p.PeerAnswer(result=answer.result)
+
+    # the chain
+
+    def coins_on(self, script: bytes) -> list[wc.CoinView]:
+        """Every output on a script in blocks, with its spend."""
+        found: dict[tuple[bytes, int], wc.CoinView] = {}
+        for entry in self.chain.chain.active:
+            for position, tx in enumerate(entry.block.txs):
+                for txin in tx.inputs:
+                    key = (txin.prevout.txid, txin.prevout.vout)
+                    if key in found:
+                        spend_view = wc.SpendView(
+                            txid=shown(tx.txid), height=BlockHeight(entry.height), raw=tx.raw, script_sig=b""
+                        )
+                        found[key] = msgspec.structs.replace(found[key], spend=spend_view)
+                for vout, out in enumerate(tx.outputs):
+                    if out.script == script:
+                        found[(tx.txid, vout)] = wc.CoinView(
+                            outpoint=Outpoint(shown(tx.txid), vout),
+                            value_florins=Florins(out.value_florins),
+                            height=BlockHeight(entry.height),
+                            position=position,
+                            spend=None,
+                        )
+        return list(found.values())
+
+    def tx_view(self, name: str) -> wc.TxView:
+        place = self.chain.chain.tx_places.get(bytes.fromhex(name)[::-1])
+        if place is None:
+            raise NotFound(what="transaction", name=name)
+        entry, position = place
+        raw_tx = entry.block.txs[position].raw
+        outputs: list[TxOutput] = list(parse(raw_tx).outputs)
+        return wc.TxView(txid=name, height=BlockHeight(entry.height), raw=raw_tx, spent=[], outputs=outputs)
+
+    def broadcast(self, raw_tx: bytes) -> None:
+        """As flopd's outbox: handed to the chain; a rival that came first is no error."""
+        try:
+            self.chain.submit_tx(decode_tx(raw_tx))
+        except Invalid as refused:
+            if refused.reason not in RIVAL_CAME_FIRST:
+                raise
+
+    def pay_fund(self, florins: int) -> Tx:
+        """A payment to the fund, mined in the next block."""
+        origin = self.chain.chain.active[0].block.txs[1]
+        coin = Coin(shown(origin.txid), self._bank.pop(), origin.outputs[1].script, 1_000 * FLOP)
+        made = spend(coin, [(florins, self.fund_script), (coin.value - florins - CHANGE, coin.lock)])
+        tx = decode_tx(bytes.fromhex(raw(made)))
+        self.chain.submit_tx(tx)
+        self.chain.mine(b"\x51")
+        return tx
+
+    def spend_fund(self) -> str:
+        """Two custodians spend the fund's largest coin for something else; returns the transaction's name."""
+        view = max(self.coins_on(self.fund_script), key=lambda coin: int(coin.value_florins))
+        left = Florins(int(view.value_florins) - 1_200_000)
+        keys = tuple(bytes.fromhex(item.pubkey) for item in self.network.fund.custodians)
+        payout = FundPayout(
+            network=self.network.genesis,
+            purpose="something else",
+            needed=self.network.fund.threshold,
+            pubkeys=tuple(sorted(keys)),
+            inputs=(FundInput(view.outpoint, view.value_florins),),
+            outputs=(TxOutput(left, self.nodes[4].payout_script),),
+        )
+        spent = sign_all(payout, self.nodes[:2])
+        self.broadcast(serialize(spent))
+        return txid_of(spent)
+
+    def balance(self, script: bytes) -> int:
+        """What lies unspent on a script, in florins."""
+        return sum(coin.out.value_florins for coin in self.chain.chain.coins.values() if coin.out.script == script)
+
+    # evidence
+
+    def attest(self, node: Node, purpose: Purpose, body: Heartbeat | NodeInfo | SettledReceipt) -> bytes:
+        data = canonical(body)
+        return canonical(Attested(data, node.did, 0, node.key.sign(purpose, data)))
+
+    def announce(self, *numbers: int, seen_by: list[int] | None = None) -> None:
+        """Nodes register and send a heartbeat, witnessed by all custodians or by some nodes."""
+        top = self.chain.chain.tip
+        for number in numbers:
+            node = self.nodes[number]
+            beat = makers.heartbeat(
+                network=self.network.genesis,
+                did=node.did,
+                height=BlockHeight(top.height),
+                block_hash=shown(top.hash),
+                at_ms=UnixMs(NOW_MS + top.height),
+            )
+            info = makers.node(network=self.network.genesis, did=node.did, wallet_address=node.address)
+            for witness in self._witnesses(seen_by):
+                witness.heartbeats.append(self.attest(node, Purpose.HEARTBEAT, beat))
+                witness.nodes.append(self.attest(node, Purpose.REGISTRATION, info))
+
+    def trade(self, buyer: int, seller: int, gross: int = 10 * FLOP, *, seen_by: list[int] | None = None) -> None:
+        """A paid job: its tax goes to the fund, its receipt to the custodians' registries."""
+        tx = self.pay_fund(gross // 20)
+        sold = self.nodes[seller]
+        receipt = makers.receipt(
+            network=self.network.genesis,
+            cid=tx.txid,
+            buyer=self.nodes[buyer].did,
+            seller=sold.did,
+            signer=sold.did,
+            price_florins=Florins(gross),
+            gross_florins=Florins(gross),
+            tax_florins=Florins(gross // 20),
+            txid=shown(tx.txid),
+            height=BlockHeight(self.chain.chain.tip.height),
+        )
+        for witness in self._witnesses(seen_by):
+            witness.receipts.append(self.attest(sold, Purpose.SETTLED_RECEIPT, receipt))
+
+    def _witnesses(self, seen_by: list[int] | None) -> list[Node]:
+        return [self.nodes[n] for n in (range(len(self.nodes)) if seen_by is None else seen_by)]
+
+    def paid(self, number: int) -> int:
+        """What a node's wallet received, in florins."""
+        return self.balance(self.nodes[number].payout_script)

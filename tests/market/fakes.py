@@ -309,11 +309,9 @@ class Neighbour:
             raise NeighbourDown(daemon=self._daemon, address="here", detail="it does not run")
         return await self._node.client(self._daemon, self._caller).call(method, params, deadline_s=deadline_s)
 
-    async def transfer(self, verb: str, path: str, data: bytes | None) -> tuple[int, bytes]:
-        """No bulk bytes here."""
-        raise NeighbourDown(
-            daemon=self._daemon, address=path, detail=f"{verb} of {len(data or b'')} bytes is not faked"
-        )
+    async def transfer(self, verb: str, path: str, body: bytes | None) -> bytes:
+        """Bulk bytes over the daemon's own HTTP door."""
+        return await self._node.client(self._daemon, self._caller).transfer(verb, path, body)
 
 
 def free_base(daemon: str) -> int:

@@ -26,7 +26,7 @@ from common.contracts.base import (
     PeerCallIn,
     Verdict,
 )
-from common.errors import UnknownMethod
+from common.errors import Unavailable, UnknownMethod
 from common.network import NetworkProfile
 from common.outbox import OutboxWorker, Perform, Refused
 from common.peers import Peers
@@ -42,6 +42,7 @@ S = TypeVar("S", bound=DaemonSettings)
 
 EVENTS_WAIT_MAX_S = 25.0
 EVENTS_PAGE_MAX = 500
+OWN_DID_WAIT_S, OWN_DID_PAUSE_S = 60.0, 0.2  # a node's daemons start in any order
 
 PeerHandler = Callable[[CP, Did], Awaitable[CR]]
 TopicHandler = Callable[[CP, GossipIn], Awaitable[str]]
@@ -80,6 +81,30 @@ class Parts(Generic[S]):
     def peers(self) -> Peers:
         """Other nodes, signatures and blobs, all through p2pd."""
         return Peers(self.neighbour("p2pd"))
+
+    async def own_did(self) -> Did:
+        """This node's DID: asked of p2pd once and kept, so that a daemon starts without waiting for it ever after.
+
+        Raises:
+            NeighbourDown: p2pd has never answered, for OWN_DID_WAIT_S.
+        """
+        kept = self.data_dir / "node.did"
+        if not self.store_in_memory and kept.exists():
+            return Did(kept.read_text().strip())
+        did = await self._ask_did()
+        if not self.store_in_memory:
+            unfinished = kept.with_suffix(".part")
+            unfinished.write_text(did)
+            unfinished.replace(kept)
+        return did
+
+    async def _ask_did(self) -> Did:
+        for _ in range(int(OWN_DID_WAIT_S / OWN_DID_PAUSE_S)):
+            try:
+                return (await self.peers.info()).did
+            except Unavailable:
+                await asyncio.sleep(OWN_DID_PAUSE_S)
+        return (await self.peers.info()).did
 
     def store(self, migrations: Sequence[str]) -> Store:
         """Open this daemon's store: `once` methods keep their answers in it, and it is closed last."""

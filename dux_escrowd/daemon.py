@@ -36,7 +36,7 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
             book=book,
             flopd=parts.neighbour("flopd"),
             peers=parts.peers,
-            me=(await parts.peers.info()).did,
+            me=await parts.own_did(),
             profile=parts.network,
             settings=parts.settings,
             clock=parts.clock,

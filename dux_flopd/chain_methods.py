@@ -34,8 +34,8 @@ from common.units import BlockHeight, Florins
 from dux_flopd.blocks import parse_block
 from dux_flopd.chain_store import ChainStore
 from dux_flopd.model import Coin, FollowedScript, NewPayment, PaymentKind, ScriptKind
-from dux_flopd.node_rpc import CoinNode, RpcRefused
 from dux_flopd.scanner import Scanner
+from dux_flopd.source import ChainSource, Refused
 from dux_flopd.store import WalletStore
 from dux_flopd.view import ChainView
 
@@ -46,7 +46,7 @@ SCRIPT_BYTES_MAX = 100  # key hashes and script hashes have 25 and 23
 class ChainMethods:
     """Handlers of chain.*."""
 
-    def __init__(self, view: ChainView, scanner: Scanner, node: CoinNode, wallet: WalletStore) -> None:
+    def __init__(self, view: ChainView, scanner: Scanner, node: ChainSource, wallet: WalletStore) -> None:
         self._view = view
         self._store: ChainStore = view.store
         self._scanner = scanner
@@ -138,8 +138,8 @@ class ChainMethods:
             raise NotFound(what="block at height", name=str(height))
         try:
             found = self._store.block_hash(height) or await self._node.block_hash(height)
-        except RpcRefused as error:
-            raise ChainUnavailable(endpoint=self._node.url, detail=str(error)) from error
+        except Refused as error:
+            raise ChainUnavailable(endpoint=self._node.endpoint, detail=str(error)) from error
         if found is None:
             raise NotFound(what="block at height", name=str(height))
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.chain.params import family_named
+from common.chain.params import ChainFamily, family_named
 from common.contracts.wallet import CHAIN_EVENTS
 from common.daemon import DuxOSDaemon
 from common.errors import BadSettings
@@ -25,6 +25,7 @@ from dux_flopd.node_rpc import CoinNode, Proxy
 from dux_flopd.scanner import Scanner
 from dux_flopd.schema import MIGRATIONS
 from dux_flopd.settings import FlopSettings
+from dux_flopd.source import ChainSource
 from dux_flopd.store import WalletStore
 from dux_flopd.unlock import environment, open_keys, terminal
 from dux_flopd.view import ChainView
@@ -43,7 +44,7 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         family = family_named(network.chain)
         keyring = self._keyring(parts)
         store = parts.store(MIGRATIONS)
-        node = CoinNode(settings.node_url, self._login(), family, self._proxy())
+        node = self.chain_source(family)
         parts.stack.push_async_callback(node.close)
         view = ChainView(ChainStore(store))
         scanner = Scanner(
@@ -66,8 +67,13 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         parts.background("scanner", scanner.run)
         parts.background("rebroadcast", broadcaster.keep_alive)
         parts.problems.append(lambda: scanner.problem)
+        parts.on_reload.append(wallet.approve)
         parts.gauges["height"] = lambda: float(view.height)
         parts.gauges["synced"] = lambda: float(scanner.is_synced)
+
+    def chain_source(self, family: ChainFamily) -> ChainSource:
+        """Where the chain comes from: a coin node's RPC. A simulator's subclass hands in its own."""
+        return CoinNode(self.settings.node_url, self._login(), family, self._proxy())
 
     def _keyring(self, parts: Parts[FlopSettings]) -> Keyring:
         unlock = Path(parts.settings.unlock_file) if parts.settings.unlock_file else parts.data_dir / "unlock.key"

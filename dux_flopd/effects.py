@@ -15,8 +15,8 @@ from common.contracts.wallet_errors import ChainUnavailable, NodeRefused
 from common.errors import DuxError
 from common.store import Effect, Tx
 from dux_flopd.model import BroadcastEffect
-from dux_flopd.node_rpc import CoinNode, RpcRefused
 from dux_flopd.scanner import Scanner
+from dux_flopd.source import ChainSource, Refused
 from dux_flopd.store import WalletStore
 from dux_flopd.view import ChainView
 
@@ -38,7 +38,7 @@ class Broadcaster:
     """The way of payments to the node."""
 
     def __init__(
-        self, node: CoinNode, store: WalletStore, view: ChainView, scanner: Scanner, log: FilteringBoundLogger
+        self, node: ChainSource, store: WalletStore, view: ChainView, scanner: Scanner, log: FilteringBoundLogger
     ) -> None:
         self._node = node
         self._store = store
@@ -85,7 +85,7 @@ class Broadcaster:
     async def _hand_over(self, txid: str, raw: bytes) -> None:
         try:
             await self._node.broadcast(raw)
-        except RpcRefused as error:
+        except Refused as error:
             outcome = verdict(error.code, error.message)
             if outcome == "refused":
                 raise NodeRefused(method="sendrawtransaction", detail=str(error)) from error

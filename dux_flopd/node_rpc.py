@@ -1,7 +1,7 @@
 """The coin node's JSON-RPC, as much of it as every Bitcoin-family node has. The only file that speaks to the node.
 
 Knows no wallet in the node: blocks, waiting transactions, and handing over a transaction are all it asks for. A node
-that is away is `ChainUnavailable`, an answer that refuses is `RpcRefused` with the node's own code.
+that is away is `ChainUnavailable`, an answer that refuses is `Refused` with the node's own code.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, Prox
 
 from common.chain.params import ChainFamily
 from common.contracts.wallet_errors import ChainUnavailable
+from dux_flopd.source import ChainTip, Refused
 
 CALL_DEADLINE_S = 20.0
 WAIT_SPARE_S = 5.0
@@ -29,15 +30,6 @@ WRONG_TYPES = (-1, -3, -32602)  # how old nodes refuse an argument of a newer fo
 NOT_FOUND = -5
 
 
-class RpcRefused(Exception):
-    """The node answered with an error."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"{message} ({code})")
-        self.code = code
-        self.message = message
-
-
 @dataclass(frozen=True)
 class Proxy:
     """p2pd's egress; `token_file` holds the password and is read for every new session."""
@@ -46,14 +38,6 @@ class Proxy:
     port: int
     user: str
     token_file: Path
-
-
-@dataclass(frozen=True)
-class NodeTip:
-    """Where the node's best chain stands."""
-
-    height: int
-    hash: str
 
 
 class CoinNode:
@@ -68,7 +52,12 @@ class CoinNode:
         self._session: aiohttp.ClientSession | None = None
         self._waits = True  # until it says that it cannot
         self._verbosity: int | bool = 0
-        self._tip = NodeTip(-1, "")
+        self._tip = ChainTip(-1, "")
+
+    @property
+    def endpoint(self) -> str:
+        """Host and port, without the login."""
+        return _shown(self.url)
 
     async def close(self) -> None:
         """End the connections."""
@@ -81,7 +70,7 @@ class CoinNode:
 
         Raises:
             ChainUnavailable: no answer, no connection, or the login is refused.
-            RpcRefused: the node's own error.
+            Refused: the node's own error.
         """
         body = {"jsonrpc": "1.0", "id": next(self._ids), "method": method, "params": list(params)}
         try:
@@ -92,21 +81,21 @@ class CoinNode:
                 status, text = response.status, await _read(response)
         except (ProxyError, ProxyConnectionError, ProxyTimeoutError) as error:
             await self.close()  # the egress may have a new token: a new session reads it
-            raise ChainUnavailable(endpoint=_shown(self.url), detail=_reason(error)) from error
+            raise ChainUnavailable(endpoint=self.endpoint, detail=_reason(error)) from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise ChainUnavailable(endpoint=_shown(self.url), detail=_reason(error)) from error
+            raise ChainUnavailable(endpoint=self.endpoint, detail=_reason(error)) from error
         return self._result(status, text)
 
     async def genesis(self) -> str:
         """The hash of block 0."""
         return str(await self.call("getblockhash", 0))
 
-    async def tip(self) -> NodeTip:
+    async def tip(self) -> ChainTip:
         """The best chain's tip."""
         best = str(await self.call("getbestblockhash"))
         if best != self._tip.hash:
             header = await self.call("getblockheader", best)
-            self._tip = NodeTip(int(header["height"]), best)
+            self._tip = ChainTip(int(header["height"]), best)
         return self._tip
 
     async def wait_for_change(self, wait_ms: int) -> None:
@@ -114,7 +103,7 @@ class CoinNode:
         if self._waits:
             try:
                 await self.call("waitfornewblock", wait_ms, deadline_s=wait_ms / 1000 + WAIT_SPARE_S)
-            except RpcRefused as error:
+            except Refused as error:
                 if error.code != METHOD_NOT_FOUND:
                     raise
                 self._waits = False
@@ -126,14 +115,14 @@ class CoinNode:
         """The hash at a height of the best chain; None above the tip."""
         try:
             return str(await self.call("getblockhash", height))
-        except RpcRefused:
+        except Refused:
             return None
 
     async def block(self, block_hash: str) -> bytes:
         """A block's bytes."""
         try:
             return bytes.fromhex(await self.call("getblock", block_hash, self._verbosity))
-        except RpcRefused as error:
+        except Refused as error:
             if error.code not in WRONG_TYPES or self._verbosity is False:
                 raise
             self._verbosity = False  # nodes before 0.15 know only true and false
@@ -147,11 +136,11 @@ class CoinNode:
         """The bytes of a waiting transaction; None when it is gone by now."""
         try:
             return bytes.fromhex(await self.call("getrawtransaction", txid))
-        except RpcRefused:
+        except Refused:
             return None
 
     async def broadcast(self, raw: bytes) -> None:
-        """Hand a transaction over. `RpcRefused` when the node does not take it."""
+        """Hand a transaction over. `Refused` when the node does not take it."""
         await self.call("sendrawtransaction", raw.hex(), *self._family.broadcast_arguments)
 
     def _open(self) -> aiohttp.ClientSession:
@@ -162,15 +151,15 @@ class CoinNode:
 
     def _result(self, status: int, text: bytes) -> Any:
         if status == UNAUTHORIZED:
-            raise ChainUnavailable(endpoint=_shown(self.url), detail="it refuses the login of node_password_file")
+            raise ChainUnavailable(endpoint=self.endpoint, detail="it refuses the login of node_password_file")
         try:
             answer = msgspec.json.decode(text)
             error = answer["error"]
         except (msgspec.DecodeError, KeyError, TypeError) as problem:
             detail = f"HTTP {status} without a JSON-RPC answer"
-            raise ChainUnavailable(endpoint=_shown(self.url), detail=detail) from problem
+            raise ChainUnavailable(endpoint=self.endpoint, detail=detail) from problem
         if error:
-            raise RpcRefused(int(error.get("code", 0)), str(error.get("message", "")))
+            raise Refused(int(error.get("code", 0)), str(error.get("message", "")))
         return answer["result"]
 
 

@@ -14,7 +14,7 @@ from common.chain.tx import BadTransaction, parse, serialize
 from common.contracts.wallet_errors import ChainUnavailable, WrongChain
 from common.errors import DuxError
 from dux_flopd.blocks import BlockTx, parse_block
-from dux_flopd.node_rpc import CoinNode, NodeTip, RpcRefused
+from dux_flopd.source import ChainSource, ChainTip, Refused
 from dux_flopd.view import ChainView
 
 RETRY_S = 1.0
@@ -27,7 +27,7 @@ class Scanner:
 
     def __init__(
         self,
-        node: CoinNode,
+        node: ChainSource,
         view: ChainView,
         *,
         genesis: str,
@@ -57,7 +57,7 @@ class Scanner:
             try:
                 await self.catch_up()
                 await self._node.wait_for_change(self._poll_ms)
-            except (ChainUnavailable, RpcRefused) as error:
+            except (ChainUnavailable, Refused) as error:
                 await self._note_problem(error)
                 await asyncio.sleep(RETRY_S)
 
@@ -91,7 +91,7 @@ class Scanner:
             raise WrongChain(found=found, expected=self._genesis)
         self._is_our_chain = True
 
-    async def _follow(self, tip: NodeTip) -> bool:
+    async def _follow(self, tip: ChainTip) -> bool:
         moved = False
         while self._view.hash != tip.hash:
             fork = await self._fork(tip)
@@ -104,7 +104,7 @@ class Scanner:
                 tip = await self._node.tip()
         return moved
 
-    async def _fork(self, tip: NodeTip) -> int:
+    async def _fork(self, tip: ChainTip) -> int:
         """The height of the last block that view and node share; below the first one read when none is known."""
         if self._view.height < 0:
             return self._view.height
@@ -115,7 +115,7 @@ class Scanner:
             height -= 1
         return self._from_height - 1
 
-    async def _read_up_to(self, tip: NodeTip) -> bool:
+    async def _read_up_to(self, tip: ChainTip) -> bool:
         """Read blocks to the tip; false when the chain changed under way."""
         start = self._view.height + 1 if self._view.height >= 0 else self._from_height
         for height in range(start, tip.height + 1):

@@ -6,6 +6,8 @@ some way beyond the last one used.
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from common.chain.params import ChainFamily
 from common.chain.tx import Tx as CoinTx
 from common.chain.tx import TxInput, TxOutput, check_size, serialize, txid
@@ -36,6 +38,17 @@ class Wallet:
         self.family = family
         self.settings = settings
         view.on_own_coin = self.keep_gap
+
+    def approve(self, settings: FlopSettings) -> None:
+        """The owner changed the standing approval or the fee rate; the rest keeps its value until a restart."""
+        self.settings = structs.replace(
+            self.settings,
+            fee_rate_florins_per_kb=settings.fee_rate_florins_per_kb,
+            limit_per_payment_florins=settings.limit_per_payment_florins,
+            limit_per_day_florins=settings.limit_per_day_florins,
+            limit_per_caller_florins=settings.limit_per_caller_florins,
+            limit_per_counterparty_florins=settings.limit_per_counterparty_florins,
+        )
 
     def keep_gap(self, tx: Tx, from_height: int) -> None:
         """Follow own scripts `GAP` beyond the last one handed out or paid, in every branch."""

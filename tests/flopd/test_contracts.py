@@ -393,13 +393,17 @@ async def test_what_is_not_ours_is_not_adopted(tmp_path: Path, bench: CoinBench)
 
 
 async def test_limits_hold_for_daemons(tmp_path: Path, bench: CoinBench) -> None:
-    """A contract above the owner's standing approval is not entered."""
+    """A contract above the owner's standing approval is not entered; raised limits hold at once, without a restart."""
     async with deal(tmp_path, bench) as d:
-        assert int(lot_value(d.contract)) > 5 * FLOP
-    d.buyer.changes = {"limit_per_counterparty_florins": Florins(5 * FLOP)}
-    async with d.buyer.running():
+        d.buyer.changes = {"limit_per_counterparty_florins": Florins(5 * FLOP)}
+        for hook in d.buyer.daemon.parts.on_reload:
+            hook(d.buyer.settings())
         with pytest.raises(OverLimit):
             await d.adopt(0)
+        d.buyer.changes = {}
+        for hook in d.buyer.daemon.parts.on_reload:
+            hook(d.buyer.settings())
+        await d.adopt(0)
 
 
 async def test_a_rewritten_funding_is_not_paid_again(tmp_path: Path, bench: CoinBench) -> None:

@@ -20,7 +20,7 @@ from aiohttp import ClientSession, web
 
 from common.codec import to_plain
 from common.contracts.wallet import WALLET_BALANCE, WALLET_SEND, WALLET_STATUS, Send
-from common.errors import DuxError
+from common.errors import DuxError, Internal
 from common.network import save_profile
 from common.node_ports import rpc_port
 from common.rpc.client import HttpClient
@@ -216,3 +216,22 @@ async def total_is(client: HttpClient, florins: int) -> bool:
     """Whether the wallet's total is this, all of it spendable."""
     balance = await client.call(WALLET_BALANCE, Empty())
     return balance.total_florins == balance.spendable_florins == florins
+
+
+async def test_killed_right_after_the_decision(wallet: WalletNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decision and answer are one write: nothing comes between, so the repetition hears of the first payment."""
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed here")
+
+    async with wallet.running():
+        await funded(wallet, 5 * FLOP, 5 * FLOP)
+        wish = Send(request_id="between", address=bank_address(wallet.bench), amount_florins=Florins(FLOP))
+        with monkeypatch.context() as patch:
+            patch.setattr(wallet.daemon.parts.table, "_keep", killed)
+            with pytest.raises(Internal):
+                await wallet.call(WALLET_SEND, wish)
+        sent = await wallet.call(WALLET_SEND, wish)
+        await wallet.in_node(sent.txid)
+        assert wallet.bench.rpc("getrawmempool") == [sent.txid]
+        wallet.bench.mine()

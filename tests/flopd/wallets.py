@@ -77,6 +77,7 @@ class WalletNode:
             birth_height=bench.height if birth_height is None else birth_height,
         )
         self.changes: dict[str, Any] = {}
+        self.daemon_type: type[FlopDaemon] = FlopDaemon
         self.daemon: FlopDaemon
         self.log = structlog.get_logger()
 
@@ -98,7 +99,7 @@ class WalletNode:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[WalletNode]:
         """The daemon, synced; stopped orderly at the end."""
-        self.daemon = FlopDaemon(self.settings(), self.network, log=self.log)
+        self.daemon = self.daemon_type(self.settings(), self.network, log=self.log)
         ready = asyncio.Event()
         task = asyncio.ensure_future(self.daemon.run(ready))
         try:

@@ -39,7 +39,7 @@ from common.store import Store
 from common.units import Did, Florins, UnixMs, tax_of
 
 LOG = structlog.wrap_logger(
-    structlog.PrintLogger(sys.__stderr__), wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+    structlog.PrintLogger(sys.__stderr__), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
 )
 GENESIS = "ab" * 32
 ARBITERS = (7, 8, 9)
@@ -189,7 +189,7 @@ class FakeNode:
         self.blobs: dict[str, bytes] = {}
         self.events: list[base.EventView] = []
         self.taskd: MethodTable | None = None
-        self.escrow_up = True
+        self.alive = True  # a dead process is heard of no more
         self.calls: list[str] = []
         self.changed = asyncio.Event()
         self.tables = {name: self._table() for name in ("p2pd", "escrowd", "stored", "registryd")}
@@ -420,8 +420,8 @@ class _Client:
         self._node, self._name = node, name
 
     async def call(self, method: Method[Any, Any], params: Any, *, deadline_s: float = 15.0) -> Any:
-        if self._name == "escrowd" and not self._node.escrow_up:
-            raise NeighbourDown(daemon="escrowd", address="fake", detail="off")
+        if not self._node.alive:
+            raise NeighbourDown(daemon=self._name, address="fake", detail="the caller is dead")
         self._node.calls.append(method.name)
         return await LocalClient(self._node.tables[self._name], "taskd").call(method, params, deadline_s=deadline_s)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -62,7 +62,8 @@ def init(
     if network == LOCAL:
         place = local_place(session.node, index)
     else:
-        place = Place(read_profile(network), index or 0, ChainLogin(chain_url, chain_user, chain_password_file))
+        login = ChainLogin(chain_url, chain_user, chain_password_file)
+        place = Place(read_profile(network), index or 0, port_base_of(index or 0), login)
         if not chain_url:
             raise BadParams(detail="a node needs a coin node: add --chain-url, --chain-user and --chain-password-file")
     made = make_node(
@@ -78,10 +79,20 @@ def init(
 class Place:
     """Where a new node goes: its network, its number on this machine, its coin node."""
 
-    def __init__(self, profile: NetworkProfile, index: int, chain: ChainLogin) -> None:
+    def __init__(
+        self, profile: NetworkProfile, index: int, port_base: int, chain: ChainLogin, *, quick: bool = False
+    ) -> None:
         self.profile = profile
         self.index = index
+        self.port_base = port_base
         self.chain = chain
+        self._quick = quick
+
+    def settings(self, address: str) -> dict[str, dict[str, Any]]:
+        """More settings by daemon: with an address to be paid at, the node registers itself at its first start."""
+        from dux_cli.testnet import quick_settings
+
+        return quick_settings(address) if self._quick else {"registryd": {"wallet_address": address}}
 
 
 def read_profile(name: str) -> NetworkProfile:
@@ -96,7 +107,8 @@ def local_place(folder: NodeDir, index: int | None) -> Place:
     from dux_cli.testnet import LocalNetwork
 
     testnet = LocalNetwork.default().must_exist()
-    return Place(testnet.profile(), testnet.join(folder) if index is None else index, testnet.chain_login())
+    number = testnet.join(folder) if index is None else index
+    return Place(testnet.profile(), number, testnet.port_base(number), testnet.chain_login(), quick=True)
 
 
 def make_node(
@@ -120,10 +132,10 @@ def make_node(
         folder,
         place.profile,
         index=place.index,
-        port_base=port_base_of(place.index),
+        port_base=place.port_base,
         chain=own_login(folder, place.chain),
         listen_host=listen,
-        extra={"registryd": {"wallet_address": made.address}},  # the node registers itself at its first start
+        extra=place.settings(made.address),
     )
     return made
 

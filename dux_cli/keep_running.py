@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from common.clock import Clock, SystemClock
 from common.errors import CallerMistake
-from dux_cli.supervisor import LOG_TAIL_LINES, Node, tail
+from dux_cli.supervisor import Node, last_words
 
 PAUSE_FIRST_S = 1.0
 PAUSE_MAX_S = 30.0
@@ -60,7 +60,7 @@ async def _keep(node: Node, name: str, say: Callable[[str], None], clock: Clock)
         began = clock.monotonic()
         code = await node.wait_for_exit(name)
         if code == EXIT_BAD_SETTINGS:
-            words = " | ".join(tail(node.folder.log(name), LOG_TAIL_LINES))
+            words = last_words(node.folder.log(name))
             raise UnusableSettings(daemon=name, tail=words, config=str(node.folder.config))
         pause_s = backoff.pause_after(clock.monotonic() - began)
         say(f"{name} ended ({ended_how(code)}); starting it again in {pause_s:g} s")

@@ -18,7 +18,7 @@ from common.codec import Wire, from_plain
 from common.errors import BadParams, CallerMistake
 from common.units import Florins, parse_flop
 from dux_cli.command import DuxCommand, DuxGroup, Session, new_request_id, pass_session
-from dux_cli.output import each, flop
+from dux_cli.output import counted, each, flop
 from dux_cli.wallet import FLOP_AMOUNT
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def show(session: Session, service_id: str) -> None:
         ("what it does", s.description),
         ("price", flop(s.price_florins)),
         ("provider", s.provider),
-        ("stars", f"{s.reputation:.1f} of 5 by {s.ratings} buyers" if s.ratings else "not rated yet"),
+        ("stars", f"{s.reputation:.1f} of 5 by {counted(s.ratings, 'buyer')}" if s.ratings else "not rated yet"),
         ("paid calls", str(s.total_calls)),
         ("tags", ", ".join(s.tags)),
         ("kind", s.kind),
@@ -280,7 +280,7 @@ def rate(session: Session, contract: str, stars: int, review: str) -> None:
     duxnet rate CONTRACT 5 --review "sharp and quick"
     """
     view = session.run(rate_contract(session, contract, stars, review))
-    stars_now = f"{view.reputation:.1f} of 5 by {view.ratings} buyers"
+    stars_now = f"{view.reputation:.1f} of 5 by {counted(view.ratings, 'buyer')}"
     session.out.record(view, [("service", view.id), ("stars now", stars_now)], name=view.id)
 
 

@@ -128,6 +128,11 @@ def short(name: str, *, keep: int = 12) -> str:
     return name if len(name) <= keep * 2 + 1 else f"{name[:keep]}…{name[-6:]}"
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 buyer`, `2 buyers`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def flop(florins: int) -> str:
     """An amount for people."""
     from common.units import format_flop

@@ -9,6 +9,7 @@ Does not know what daemons do, nor who asked.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 STOP_WITHIN_S = 5.0  # SIGTERM to SIGKILL
 READY_WITHIN_S = 30.0
 ASK_EVERY_S = 0.05  # between two looks at a daemon that is starting
-LOG_TAIL_LINES = 5  # shown when a daemon does not start
+LOG_TAIL_LINES = 5  # looked at when a daemon does not start
+WORDS_CHARS_MAX = 600  # of them shown
 CHECKOUT = Path(__file__).resolve().parents[1]
 HOST = "host"  # the one process of a node that is not split
 SLOTS = "slots"  # starts native jobs under users of their own; only where root gives every daemon one
@@ -172,7 +174,7 @@ class Node:
 
     def _not_started(self, daemon: str, reason: str) -> NotStarted:
         log = self.folder.log(HOST if self.one_process else daemon)
-        return NotStarted(daemon=daemon, reason=reason, log=str(log), tail=" | ".join(tail(log, LOG_TAIL_LINES)))
+        return NotStarted(daemon=daemon, reason=reason, log=str(log), tail=last_words(log))
 
     async def info(self, daemon: str) -> DaemonInfo | None:
         """What the daemon says of itself, or None while it does not answer."""
@@ -278,6 +280,19 @@ async def end_recorded(folder: NodeDir, name: str, *, within_s: float = STOP_WIT
         os.kill(pid, signal.SIGKILL)
     pid_file(folder, name).unlink(missing_ok=True)
     return True
+
+
+def last_words(path: Path) -> str:
+    """Why a program ended, as far as the end of its log tells: the last reason given, else its last lines."""
+    lines = tail(path, LOG_TAIL_LINES)
+    for line in reversed(lines):
+        try:
+            told = json.loads(line[line.index("{") :])
+        except ValueError:
+            continue
+        if isinstance(told, dict) and told.get("reason"):
+            return f"{told.get('event', '')}: {told['reason']}"
+    return " | ".join(lines)[-WORDS_CHARS_MAX:]
 
 
 def tail(path: Path, lines: int) -> list[str]:

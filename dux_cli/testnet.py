@@ -1,8 +1,8 @@
 """`duxnet testnet …`: a whole network on this machine, to try one's own nodes in.
 
-Promises: an embedded coin chain that mines on a timer, and three helper nodes that serve as arbiters and as custodians
-of the fund; the first of them also holds coins to give away. All of it stays on loopback. What it makes is kept, so
-that nodes made for it work again after a pause.
+Promises: an embedded coin chain that mines on a timer, three helper nodes that serve as arbiters and as custodians of
+the fund, the first of which also holds coins to give away, and a fourth that sells second runs of jobs. All of it stays
+on loopback. What it makes is kept, so that nodes made for it work again after a pause.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from common.errors import CallerMistake, DuxError
 from common.units import FLOP, Florins
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
-from dux_cli.node_dir import NodeDir, default_node
+from dux_cli.node_dir import NODE_VARIABLE, NodeDir, default_node
 from dux_cli.node_files import ChainLogin, outside_endpoint, port_base_of, write_config
 from dux_cli.output import flop
 from dux_cli.supervisor import (
     ASK_EVERY_S,
     CHECKOUT,
-    LOG_TAIL_LINES,
     Node,
     NotStarted,
     child_environment,
     end_recorded,
+    last_words,
     record_pid,
     recorded_pid,
-    tail,
 )
 from dux_cli.wallet import FLOP_AMOUNT
 
@@ -42,14 +41,18 @@ if TYPE_CHECKING:
     from common.keygen import KeysMade
     from common.network import NetworkProfile
 
-HELPERS = 3  # arbiters and custodians; a panel has three
+JUDGES = 3  # helpers that are arbiters and custodians; a panel has three
+HELPERS = JUDGES + 1  # the last one is the second worker, for nobody judges what it checked
 THRESHOLD = 2
-CHAIN_PORT = 32550  # below the nodes' ports
+PORT_BASE = 21_560  # of the first helper; below the ports that the kernel gives to outgoing connections
+CHAIN_PORT = PORT_BASE - 10
 BLOCK_EVERY_S = 1.0
+HEARTBEAT_S = 5.0
 BANK_COINS, BANK_COIN_FLOP = 40, 500  # several, so that it can pay several nodes within one block
 FUND_FLOP_TENTHS = 996  # 99.6: the first paid call of 10 FLOP brings the fund over its threshold
 READY_WITHIN_S = 90.0
 UP = "testnet"
+TESTNET_VARIABLE = "DUXNET_TESTNET"
 CHECK_SERVICE = CHECKOUT / "examples" / "image_upscaler" / "check.yaml"
 
 
@@ -71,8 +74,10 @@ class LocalNetwork:
 
     @classmethod
     def default(cls) -> Self:
-        """The test network beside this user's node."""
-        return cls(default_node({}).parent / "testnet")
+        """The test network of this user: `DUXNET_TESTNET`, or beside the user's node."""
+        if TESTNET_VARIABLE in os.environ:
+            return cls(Path(os.environ[TESTNET_VARIABLE]))
+        return cls(default_node({k: v for k, v in os.environ.items() if k != NODE_VARIABLE}).parent / "testnet")
 
     def must_exist(self) -> Self:
         """This network, which has been made.
@@ -98,6 +103,10 @@ class LocalNetwork:
         """How a node's flopd reaches the chain."""
         return ChainLogin(f"http://127.0.0.1:{CHAIN_PORT}/", "duxnet", self.chain / "rpc.auth")
 
+    def port_base(self, index: int) -> int:
+        """Where the ports of its node `index` begin."""
+        return port_base_of(index, PORT_BASE)
+
     def join(self, folder: NodeDir) -> int:
         """A number of its own on this machine for a new node; it is never given twice."""
         self.members.mkdir(exist_ok=True)
@@ -122,15 +131,16 @@ class LocalNetwork:
         write_private(self.chain / "rpc.auth", f"duxnet:{SystemRandomness().bytes(20).hex()}\n".encode())
         made = [make_helper_keys(self.helper(index)) for index in range(HELPERS)]
         fund = script_to_address(
-            fund_output_script(THRESHOLD, tuple(sorted(bytes.fromhex(keys.fund_pubkey) for keys in made))), EMBEDDED
+            fund_output_script(THRESHOLD, tuple(sorted(bytes.fromhex(keys.fund_pubkey) for keys in made[:JUDGES]))),
+            EMBEDDED,
         )
         profile = profile_of(made, fund or "")
         for index, keys in enumerate(made):
             folder = self.helper(index)
             folder.config.mkdir(parents=True, exist_ok=True)
-            paid_at = {"registryd": {"wallet_address": keys.address}}
-            ports = port_base_of(index)
-            write_config(folder, profile, index=index, port_base=ports, chain=self.chain_login(), extra=paid_at)
+            settings = quick_settings(keys.address)
+            ports = self.port_base(index)
+            write_config(folder, profile, index=index, port_base=ports, chain=self.chain_login(), extra=settings)
         from common.network import save_profile
 
         save_profile(profile, self.profile_file)
@@ -139,6 +149,11 @@ class LocalNetwork:
         """The command line of the chain's process."""
         listen = ["--listen", f"127.0.0.1:{CHAIN_PORT}", "--data", str(self.chain), "--mine-every", str(BLOCK_EVERY_S)]
         return [sys.executable, "-P", "-m", "dux_sim.chaind", "--profile", str(self.profile_file), *listen]
+
+
+def quick_settings(address: str) -> dict[str, dict[str, Any]]:
+    """What a node of a test network has beside its place: paid at this address, and heard of within seconds."""
+    return {"registryd": {"wallet_address": address, "heartbeat_s": HEARTBEAT_S, "check_s": 1.0}}
 
 
 def make_helper_keys(folder: NodeDir) -> KeysMade:
@@ -169,11 +184,11 @@ def profile_of(helpers: list[KeysMade], fund_address: str) -> NetworkProfile:
         key_file_costs=KeyFileCosts(memory_kib=8192, iterations=1),
         fund=FundParameters(
             threshold=THRESHOLD,
-            custodians=tuple(Custodian(did=keys.did, pubkey=keys.fund_pubkey) for keys in helpers),
+            custodians=tuple(Custodian(did=keys.did, pubkey=keys.fund_pubkey) for keys in helpers[:JUDGES]),
         ),
-        arbiters=tuple(keys.did for keys in helpers),
+        arbiters=tuple(keys.did for keys in helpers[:JUDGES]),
         bootstrap=tuple(
-            Bootstrap(address=outside_endpoint(index, port_base_of(index)), did=keys.did)
+            Bootstrap(address=outside_endpoint(index, port_base_of(index, PORT_BASE)), did=keys.did)
             for index, keys in enumerate(helpers)
         ),
         premine=(*coins, (fund_address, Florins(FUND_FLOP_TENTHS * FLOP // 10))),
@@ -227,7 +242,7 @@ async def hold(network: LocalNetwork, session: Session) -> None:
             await helper.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(keep_running(helper, session.out.step)) for helper in helpers]
-            tasks.append(group.create_task(offer_checks(helpers[0], session)))
+            tasks.append(group.create_task(offer_checks(helpers[-1], session)))
             await stopping.wait()
             for task in tasks:
                 task.cancel()
@@ -240,7 +255,7 @@ async def hold(network: LocalNetwork, session: Session) -> None:
 
 
 async def offer_checks(helper: Node, session: Session) -> None:
-    """The first helper sells second runs of jobs, so that `duxnet call` finds somebody to check a result."""
+    """The last helper sells second runs of jobs, so that `duxnet call` finds somebody to check a result."""
     from common.contracts.store import SERVICE_LIST_MINE
     from common.rpc.method import Empty
     from dux_cli.market import publish_service, read_service
@@ -271,7 +286,7 @@ async def start_chain(network: LocalNetwork) -> asyncio.subprocess.Process:
     record_pid(folder, "chain", chain.pid)
     while not chain_listens():
         if chain.returncode is not None:
-            words = " | ".join(tail(folder.log("chain"), LOG_TAIL_LINES))
+            words = last_words(folder.log("chain"))
             raise NotStarted(daemon="chain", reason="it has ended", log=str(folder.log("chain")), tail=words)
         await asyncio.sleep(ASK_EVERY_S)
     return chain
@@ -314,7 +329,7 @@ async def detached(network: LocalNetwork) -> None:
         for helper in helpers:
             await helper.close_clients()
     if not all(answered):
-        words = " | ".join(tail(folder.log(UP), LOG_TAIL_LINES))
+        words = last_words(folder.log(UP))
         raise NotStarted(daemon=UP, reason="a helper does not answer", log=str(folder.logs), tail=words)
 
 

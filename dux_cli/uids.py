@@ -7,6 +7,7 @@ that are meant for it. Needs no entry in /etc/passwd. Source: settled.md 4 and 7
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,11 +35,20 @@ class Uids:
 
     @classmethod
     def of_node(cls, folder: NodeDir) -> Uids:
-        """The users of the node in this folder; nodes whose ports differ have different users."""
-        from common.node_ports import PORT_BASE, PORTS_PER_NODE
+        """The users of the node in this folder; nodes on different ports have different users."""
+        from common.node_ports import PORTS_PER_NODE
 
-        index = max(0, (folder.port_base - PORT_BASE) // PORTS_PER_NODE)
-        return cls(UID_BASE + UIDS_PER_NODE * index)
+        return cls(UID_BASE + UIDS_PER_NODE * (folder.port_base // PORTS_PER_NODE))
+
+    def check(self, folder: NodeDir) -> None:
+        """Every daemon's user can get at the program and at the node.
+
+        Raises:
+            Unreachable: one could not, with the folder that stands in the way.
+        """
+        program = (Path(__file__).resolve(), Path(sys.executable).absolute(), Path(sys.executable).resolve())
+        for path in (*program, Path(sys.prefix), folder.config):
+            check_reachable(path.parent, self._first)
 
     def uid(self, daemon: str) -> int:
         """The daemon's user, which is its group too."""
@@ -54,9 +64,8 @@ class Uids:
         Raises:
             Unreachable: that user could not get at the program or the folders.
         """
+        self.check(folder)
         uid = self.uid(daemon)
-        for path in (folder.data, folder.run, folder.config, Path(__file__).resolve().parent):
-            check_reachable(path, uid)
         own = folder.data / daemon
         own.mkdir(mode=0o700, exist_ok=True)
         for path in (own, *below(own)):

@@ -15,22 +15,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from common.errors import CallerMistake, NotNow
+from common.errors import CallerMistake, DuxError, NotNow
 from common.rpc.method import DAEMONS
 from dux_cli.command import DuxCommand, Session, pass_session
 from dux_cli.supervisor import (
     ASK_EVERY_S,
     HOST,
-    LOG_TAIL_LINES,
     SLOTS,
     STOP_WITHIN_S,
     Node,
     NotStarted,
     child_environment,
     end_recorded,
+    last_words,
     record_pid,
     recorded_pid,
-    tail,
 )
 
 if TYPE_CHECKING:
@@ -85,13 +84,17 @@ def users_of(folder: NodeDir, *, same_user: bool) -> Uids | None:
     """Whom to run the daemons as: users of their own when root starts them.
 
     Raises:
-        SameUserOnMain: asked for, where real coins are.
+        SameUserOnMain: asked for, where real coins are. Unreachable: they could not read the program or the node.
     """
     from dux_cli.uids import Uids
 
     if same_user and folder.profile().is_main:
         raise SameUserOnMain
-    return Uids.of_node(folder) if os.geteuid() == 0 and not same_user else None
+    if os.geteuid() != 0 or same_user:
+        return None
+    users = Uids.of_node(folder)
+    users.check(folder)
+    return users
 
 
 def refuse_walls_down(node: Node, *, one_process: bool) -> None:
@@ -126,11 +129,18 @@ async def hold_up(node: Node, session: Session) -> None:
             await first_of(stopping, kept)
             told.cancel()
             kept.cancel()
-    except* CallerMistake as errors:
-        raise errors.exceptions[0] from None
+    except* DuxError as errors:
+        raise innermost(errors) from None
     finally:
         session.out.step("ending the daemons …")
         await node.close()
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The first error inside groups of groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def first_of(stopping: asyncio.Event, kept: asyncio.Task[None]) -> None:
@@ -195,7 +205,7 @@ async def wait_for_child(node: Node, child: subprocess.Popen[bytes]) -> None:
 def not_started(node: Node, name: str, reason: str) -> NotStarted:
     """The error with the end of the log that tells why."""
     log = node.folder.log(name)
-    return NotStarted(daemon=name, reason=reason, log=str(log), tail=" | ".join(tail(log, LOG_TAIL_LINES)))
+    return NotStarted(daemon=name, reason=reason, log=str(log), tail=last_words(log))
 
 
 @click.command(cls=DuxCommand)

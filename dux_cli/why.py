@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dux_cli.command import DuxGroup, Session, pass_session
-from dux_cli.output import flop
+from dux_cli.output import counted, flop
 
 
 @click.group(cls=DuxGroup)
@@ -43,11 +43,15 @@ def node(session: Session, node_id: str) -> None:
     from common.contracts.registry import REPUTATION_GET, NodeName
 
     told = session.ask(REPUTATION_GET, NodeName(node_id=node_id))
+    days = counted(told.days_witnessed, "day")
     facts = [
         ("reputation", f"{told.score:.3f} (0.5 = nothing known)"),
-        ("tier", f"{told.tier}: trade {told.trade_tier}, duty {told.duty_tier} ({told.days_witnessed} days witnessed)"),
-        ("for it", f"{flop(told.good_florins)} of tax on {told.jobs_done} jobs done well, aged"),
-        ("against it", f"{flop(told.bad_florins)} of tax on {told.jobs_failed} jobs that failed, aged"),
+        (
+            "tier",
+            f"{told.tier}: trade {told.trade_tier}, duty {told.duty_tier} ({days} witnessed)",
+        ),
+        ("for it", f"{flop(told.good_florins)} of tax on {counted(told.jobs_done, 'job')} done well, aged"),
+        ("against it", f"{flop(told.bad_florins)} of tax on {counted(told.jobs_failed, 'job')} that failed, aged"),
         ("as of block", str(told.at_height)),
     ]
     for line in told.evidence:

@@ -1,0 +1,50 @@
+"""A node's configuration is what the daemons read."""
+
+from pathlib import Path
+
+import pytest
+
+from common.network import NetworkProfile, load_profile
+from common.rpc.method import DAEMONS
+from common.settings import load_settings
+from dux_cli.host import daemon_class
+from dux_cli.node_dir import NodeDir
+from dux_cli.node_files import ChainLogin, write_config
+from dux_cli.testnet import HELPERS, JUDGES, LocalNetwork
+
+PROFILE = NetworkProfile(name="toy", chain="embedded", genesis="00" * 32, heights="demo")
+
+
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_every_daemon_accepts_the_configuration_that_init_writes(daemon: str, tmp_path: Path) -> None:
+    """Each file passes the daemon's own settings: no unknown key, no wrong type."""
+    folder = NodeDir(tmp_path)
+    folder.config.mkdir()
+    write_config(folder, PROFILE, index=2, port_base=32760, chain=ChainLogin("http://127.0.0.1:1234/"))
+    settings = load_settings(folder.config, daemon, daemon_class(f"dux_{daemon}").settings_type_of(), {})
+    assert settings.port_base == 32760
+    if daemon == "p2pd":
+        assert settings.egress_allow == {"flopd": ("127.0.0.1:1234",)}
+        assert settings.listen_host == "127.1.2.1"
+    assert load_profile(folder.config / settings.network_profile) == PROFILE
+
+
+def test_no_secret_stands_in_a_configuration(tmp_path: Path) -> None:
+    """A test network's login is in files named by the configuration, and readable by their owner alone."""
+    network = LocalNetwork(tmp_path / "net")
+    network.make()
+    login = (network.chain / "rpc.auth").read_text().strip().split(":")[1]
+    for helper in range(HELPERS):
+        for file in network.helper(helper).config.iterdir():
+            assert login not in file.read_text()
+    assert (network.chain / "rpc.auth").stat().st_mode & 0o077 == 0
+
+
+def test_a_test_network_names_its_helpers_and_gives_each_newcomer_a_place_of_its_own(tmp_path: Path) -> None:
+    """Custodians, arbiters and bootstrap are the helpers; numbers are never given twice."""
+    network = LocalNetwork(tmp_path / "net")
+    network.make()
+    profile = network.profile()
+    assert len(profile.arbiters) == len(profile.fund.custodians) == JUDGES
+    assert len(profile.bootstrap) == HELPERS
+    assert [network.join(NodeDir(tmp_path / name)) for name in ("a", "b")] == [HELPERS, HELPERS + 1]

@@ -1,0 +1,108 @@
+"""The session that a person types: a network, two nodes in it, a service published, found, bought, rated, explained."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from common.units import FLOP
+from dux_cli.pictures import make_test_picture
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 120
+
+
+class Person:
+    """Types commands; every one must end with the expected code."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = os.environ | {"DUXNET_TESTNET": str(home / "testnet"), "PYTHONPATH": str(ROOT)}
+
+    def types(self, *words: str, node: str = "", code: int = 0) -> str:
+        command = [sys.executable, "-P", "-m", "dux_cli", *words, *(["--node", str(self.home / node)] if node else [])]
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=WAIT_S, check=False, cwd=self.home
+        )
+        assert done.returncode == code, f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout.strip()
+
+    def reads(self, *words: str, node: str) -> Any:
+        return json.loads(self.types(*words, "--json", node=node))
+
+    def repeats(self, until: Callable[[Any], object], *words: str, node: str) -> Any:
+        """Types a command until its answer satisfies, at most two hundred times."""
+        answer = None
+        for _ in range(200):
+            answer = self.reads(*words, node=node)
+            if until(answer):
+                return answer
+        raise AssertionError(f"{words}: {answer}")
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    someone = Person(tmp_path_factory.mktemp("hand"))
+    someone.types("testnet", "up", "--detach")
+    try:
+        for node in ("alice", "bob"):
+            someone.types("init", "--quiet", node=node)
+            someone.types("up", "--detach", "--same-user", node=node)
+        yield someone
+    finally:
+        for node in ("alice", "bob"):
+            someone.types("down", node=node)
+        someone.types("testnet", "down")
+
+
+@pytest.mark.constellation
+@pytest.mark.timeout(400)
+def test_a_person_sells_buys_rates_and_asks_why(person: Person) -> None:
+    """Real processes, a real chain: of 10 FLOP, 9.5 less the chain's fee reach the seller, and 0.5 the fund."""
+    assert person.reads("status", node="alice")["silent"] == []
+    person.types("testnet", "give", "100", node="alice")
+    service = person.types("publish", str(ROOT / "examples/image_upscaler"), "--price", "10", "--quiet", node="bob")
+    person.repeats(lambda found: service in [s["id"] for s in found["services"]], "search", "upscale", node="alice")
+    person.repeats(is_checked_by_somebody, "search", "check", node="alice")
+    person.repeats(lambda held: int(held["spendable_florins"]) == 100 * FLOP, "wallet", "balance", node="alice")
+    small, large = person.home / "small.png", person.home / "large.png"
+    make_test_picture(96, 64).save(small)
+    files = ["--input", str(small), "--output", str(large), "--arg", "scale=2"]
+    bought = person.reads("call", service, *files, "--max-price", "10", "--check", "auto", node="alice")
+    with Image.open(large) as picture:
+        assert picture.size == (192, 128)
+    assert (bought["state"], bought["good"], bought["check_state"]) == ("paid", True, "agreed")
+    paid = bought["settlement"]
+    assert int(paid["provider_florins"]) + int(paid["fee_florins"]) == 950_000_000
+    assert int(paid["fund_florins"]) == 50_000_000
+    person.repeats(lambda seen: seen["receipt"], "task", "show", bought["task_id"], node="alice")
+    rated = person.reads("rate", bought["task_id"], "5", node="alice")
+    assert (rated["ratings"], rated["reputation"]) == (1, 5.0)
+    assert "settled" in person.types("why", "contract", bought["contract_id"], node="bob").lower()
+    seller = person.types("nodes", "me", "--quiet", node="bob")
+    assert float(person.types("why", "node", seller, "--quiet", node="alice")) > 0.5
+
+
+def is_checked_by_somebody(found: Any) -> bool:
+    """A second worker is known and alive."""
+    return any(s["kind"] == "check" and s["provider_status"] == "active" for s in found["services"])
+
+
+@pytest.mark.constellation
+@pytest.mark.timeout(200)
+def test_a_node_that_is_down_says_so_and_comes_back_with_what_it_had(person: Person) -> None:
+    """Down: exit codes 1 and 5. Up again: the same DID, the same services."""
+    me = person.types("nodes", "me", "--quiet", node="bob")
+    mine = person.types("services", "list", "--quiet", node="bob")
+    person.types("down", node="bob")
+    person.types("status", node="bob", code=1)
+    person.types("wallet", "balance", node="bob", code=5)
+    person.types("up", "--detach", "--same-user", node="bob")
+    assert person.types("nodes", "me", "--quiet", node="bob") == me
+    assert person.types("services", "list", "--quiet", node="bob") == mine

@@ -19,7 +19,6 @@ from dux_flopd.view import ChainView
 
 RETRY_S = 1.0
 WAITING_PER_ROUND = 500  # transactions fetched from the mempool in one round; the rest follows in the next
-WAITING_KEPT = 50_000  # ids remembered as looked at
 
 
 class Scanner:
@@ -147,10 +146,10 @@ class Scanner:
         fresh = [txid for txid in waiting if txid not in self._looked_at][:WAITING_PER_ROUND]
         for txid in fresh:
             await self._look_at(txid)
-        if len(self._looked_at) > WAITING_KEPT:
-            self._looked_at.intersection_update(waiting)
-        if (await self._node.tip()).hash == self._view.hash:  # else one that was just mined would look gone
-            self._view.keep_only(set(waiting))
+        self._looked_at.intersection_update(waiting)  # one that goes and comes back is looked at again
+        gone = set(self._view.store.waiting()) - set(waiting)
+        if gone and (await self._node.tip()).hash == self._view.hash:  # else one that was just mined would look gone
+            self._view.forget(gone)
 
     async def _look_at(self, txid: str) -> None:
         raw = await self._node.waiting_tx(txid)

@@ -69,13 +69,11 @@ class ChainView:
         with self.store.store.transaction() as tx:
             self._tell_tip(tx, self.height, self.hash, None)
 
-    def keep_only(self, waiting: set[str]) -> None:
-        """Transactions that neither wait nor are in a block are gone."""
-        gone = [txid for txid in self.store.waiting() if txid not in waiting]
-        if gone:
-            with self.store.store.transaction() as tx:
-                for txid in gone:
-                    self._forget(tx, txid)
+    def forget(self, gone: set[str]) -> None:
+        """These transactions neither wait any more nor are in a block."""
+        with self.store.store.transaction() as tx:
+            for txid in sorted(gone):
+                self._forget(tx, txid)
 
     def _touches(self, item: BlockTx) -> bool:
         return any(output.script in self._scripts for output in item.tx.outputs) or any(

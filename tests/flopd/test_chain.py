@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from common.chain.address import pay_to_key
+from common.chain.address import address_to_script, pay_to_key
 from common.chain.params import EMBEDDED
 from common.chain.tx import BadTransaction, serialize, txid
 from common.contracts.wallet import (
@@ -77,6 +77,25 @@ async def test_what_the_node_refuses_for_good_binds_nothing(wallet: WalletNode) 
             wallet.bench.mine()
             await wallet.synced()
             assert len(set(passage.handed_over)) == 1
+
+
+async def test_a_waiting_coin_that_is_dropped_and_comes_back(wallet: WalletNode) -> None:
+    """A node forgets a transaction and learns it again: our coin goes with it and comes back with it."""
+    async with gate(wallet.bench) as passage:
+        passage.is_shut = False
+        wallet.changes = {"node_url": f"http://127.0.0.1:{passage.port}/"}
+        async with wallet.running():
+            wallet.bench.pay((address_to_script(wallet.made.address, wallet.bench.family), FLOP))
+            for hides, florins in ((False, FLOP), (True, 0), (False, FLOP)):
+                passage.hides_waiting = hides
+                await wallet.until(lambda florins=florins: _pending(wallet, florins), f"{florins} florins wait")
+            assert len(await wallet.events("CoinGone")) == 1
+            wallet.bench.mine()
+            await wallet.until(lambda: _spendable(wallet, FLOP))
+
+
+async def _pending(wallet: WalletNode, florins: int) -> bool:
+    return (await wallet.balance()).pending_florins == florins
 
 
 async def _spendable(wallet: WalletNode, florins: int) -> bool:

@@ -40,6 +40,7 @@ class Gate:
     is_shut: bool = True
     is_broken: bool = False
     refusal: str = ""
+    hides_waiting: bool = False
     held: int = 0
     handed_over: list[str] = field(default_factory=list)
 
@@ -57,6 +58,8 @@ class Gate:
             if self.refusal:
                 error = {"code": -26, "message": self.refusal}
                 return web.json_response({"result": None, "error": error, "id": call["id"]}, status=500)
+        if call["method"] == "getrawmempool" and self.hides_waiting:
+            return web.json_response({"result": [], "error": None, "id": call["id"]})
         headers = {"Authorization": request.headers["Authorization"]}
         async with ClientSession() as session, session.post(self.target, data=body, headers=headers) as answer:
             return web.Response(body=await answer.read(), status=answer.status)

@@ -64,7 +64,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
         parts.background("follow escrowd", follower.run)
         parts.background("workshop", workshop.run)
         parts.background("chamber", chamber.run)
-        parts.background("probe", executor.probe)
+        parts.background("probe", executor.keep_probing)
         parts.gauges["open_jobs"] = store.open_jobs
         parts.gauges["kinds_offered"] = lambda: len(executor.offered)
 

@@ -14,37 +14,25 @@ from common.contracts.escrow_views import Settlement
 from common.contracts.task import TaskMoved, TaskState
 from common.store import Tx
 from common.units import format_flop
-from dux_taskd import rules_buyer, rules_seller
+from dux_taskd import rules_buyer, rules_seller, words
 from dux_taskd.model import (
-    Advanced,
     Assignment,
     CancelLeg,
-    CancelWanted,
     Case,
     CaseState,
     CastVote,
     Consider,
-    Delivered,
-    DisputeSeen,
     Fact,
-    FoundFaulty,
     GiveBack,
     GiveQuote,
     HandOver,
     JobState,
     JudgeLeg,
-    KeyShown,
-    LegState,
-    Opened,
     OpenResult,
     Order,
     Propose,
-    Proposed,
-    RanAgain,
-    Refused,
     RunAgain,
     SignReceipt,
-    SpendSeen,
     Task,
 )
 from dux_taskd.rules_arbiter import Verdict
@@ -59,6 +47,18 @@ SELLER_STATE: dict[JobState, TaskState] = {
     JobState.SEALED: TaskState.DELIVERED,
     JobState.GIVEN_BACK: TaskState.JUDGED,
     JobState.CLOSED: TaskState.PAID,
+}
+
+
+JOB_WORDS: dict[JobState, str] = {
+    JobState.OFFERED: "the offer is looked at",
+    JobState.QUOTED: "this node takes the offer",
+    JobState.REFUSED: "this node refuses the offer",
+    JobState.WORKING: "the contract is funded: the job runs",
+    JobState.PAUSED: "the funding has left the chain: the job waits",
+    JobState.SEALED: "the result is encrypted and handed over",
+    JobState.GIVEN_BACK: "this node gives the contract back",
+    JobState.CLOSED: "the contract is over",
 }
 
 
@@ -87,7 +87,7 @@ class Desk:
 
     def begin(self, tx: Tx, task: Task) -> None:
         """Write a new task and propose its first contract."""
-        self._store.say(tx, task.task_id, "asked for")
+        self._store.say(tx, task.task_id, words.ordered(task))
         self._write_task(tx, None, rules_buyer.begin(task))
 
     def take(self, tx: Tx, task_id: str, fact: Fact) -> None:
@@ -97,7 +97,7 @@ class Desk:
             return
         turn = rules_buyer.decide(task, fact)
         if turn.task != task:
-            self._store.say(tx, task_id, sentence(task, fact))
+            self._store.say(tx, task_id, words.sentence(task, fact))
         self._write_task(tx, task, turn)
 
     def _write_task(self, tx: Tx, before: Task | None, turn: rules_buyer.Turn) -> None:
@@ -108,8 +108,7 @@ class Desk:
         for order in turn.orders:
             self._order(tx, order)
             if isinstance(order, JudgeLeg):
-                word = "good" if order.good else "bad"
-                self._store.say(tx, task.task_id, f"contract {order.leg} judged {word}: {order.reason}")
+                self._store.say(tx, task.task_id, words.judged(task, order))
         for leg in task.legs:
             if leg.state in rules_buyer.OVER:
                 tx.cancel_effects(ask_lane(task.task_id, leg.number))
@@ -122,7 +121,11 @@ class Desk:
     def offer(self, tx: Tx, offer: Assignment) -> None:
         """A new offer, once."""
         if self._store.assignment(offer.contract_id) is None:
-            self._store.say(tx, job_ref(offer.contract_id), f"offered for {format_flop(offer.price_florins)} FLOP")
+            self._store.say(
+                tx,
+                job_ref(offer.contract_id),
+                f"a buyer offers {format_flop(offer.price_florins)} FLOP ({offer.buyer})",
+            )
             self._write_assignment(tx, None, rules_seller.on_offer(offer))
 
     def seller(self, tx: Tx, contract_id: str, rule: Callable[[Assignment], rules_seller.Turn]) -> None:
@@ -139,7 +142,9 @@ class Desk:
         for order in turn.orders:
             self._order(tx, order)
         if before is None or before.state is not after.state:
-            self._moved(tx, job_ref(after.contract_id), "seller", seller_state(after), after.state.value, after.reason)
+            self._moved(
+                tx, job_ref(after.contract_id), "seller", seller_state(after), JOB_WORDS[after.state], after.reason
+            )
         if after.state is JobState.WORKING:
             self._on_work()
         elif before is not None and before.state is JobState.WORKING:
@@ -155,7 +160,9 @@ class Desk:
         if known is not None and (known.state is not CaseState.OPEN or known.content_key):
             return
         self._store.put_case(tx, case)
-        self._moved(tx, case_ref(case.contract_id), "arbiter", TaskState.RUNNING, "case opened", case.reason)
+        self._moved(
+            tx, case_ref(case.contract_id), "arbiter", TaskState.RUNNING, "this node is asked to decide", case.reason
+        )
         self._on_work()
 
     def decide_case(self, tx: Tx, contract_id: str, verdict: Verdict | None, reason: str) -> None:
@@ -164,10 +171,14 @@ class Desk:
         if case is None or case.state is not CaseState.OPEN:
             return
         if verdict is None:
-            self._close_case(tx, replace(case, state=CaseState.CLOSED, reason=reason), f"no vote: {reason}")
+            self._close_case(
+                tx, replace(case, state=CaseState.CLOSED, reason=reason), f"this node does not vote: {reason}"
+            )
             return
         voted = replace(case, state=CaseState.VOTED, gross_florins=verdict.gross_florins, reason=verdict.reason)
-        self._close_case(tx, voted, f"voted {format_flop(verdict.gross_florins)} FLOP: {verdict.reason}")
+        self._close_case(
+            tx, voted, f"this node votes {format_flop(verdict.gross_florins)} FLOP for the seller: {verdict.reason}"
+        )
         vote = CastVote(contract_id=contract_id, gross_florins=verdict.gross_florins, reason=verdict.reason)
         self._order(tx, vote)
 
@@ -229,43 +240,3 @@ def effect_id(order: Order) -> str:
     if isinstance(order, SignReceipt):
         return f"{order.contract_id}/{kind}/{order.settlement.txid[:32]}"  # a request_id has at most 128 characters
     return f"{order.contract_id}/{kind}"
-
-
-def sentence(task: Task, fact: Fact) -> str:
-    """What happened, in words."""
-    if isinstance(fact, CancelWanted):
-        return "the owner asked for the end"
-    if isinstance(fact, RanAgain):
-        return f"ran the job here: {fact.rerun.reason or fact.rerun.output_hash.hex()[:16]}"
-    plan = task.legs[fact.leg].plan
-    if isinstance(fact, Proposed):
-        return f"{plan.kind.value}: offered {format_flop(plan.price_florins)} FLOP to {plan.worker}"
-    return f"{plan.kind.value}: {_leg_words(fact)}"
-
-
-def _leg_words(fact: Fact) -> str:  # noqa: PLR0911 - one line for each fact reads as a table
-    match fact:
-        case Refused():
-            return f"no contract ({fact.reason})"
-        case Delivered():
-            return "delivered, its hash is fixed by a commitment"
-        case KeyShown():
-            return "the key was shown"
-        case Opened():
-            return f"opened, output {fact.output_hash.hex()[:16]}…"
-        case FoundFaulty():
-            return f"not as promised ({fact.reason})"
-        case DisputeSeen():
-            return f"the arbiters are asked ({fact.reason})"
-        case SpendSeen():
-            return _spend_words(fact)
-        case Advanced():
-            return "funded, the worker works" if fact.state is LegState.RUNNING else "agreed by all"
-    return type(fact).__name__
-
-
-def _spend_words(fact: SpendSeen) -> str:
-    if fact.settlement is None:
-        return "its settlement left the chain"
-    paid = format_flop(fact.settlement.gross_florins)
-    return f"{fact.settlement.outcome.value}, {paid} FLOP, {'for good' if fact.closed else 'seen on the chain'}"

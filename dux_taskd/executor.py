@@ -15,6 +15,8 @@ from common.contracts.task import KindNotOffered
 from common.work import JobKind, JobSpec, Limits
 from dux_taskd.sandbox.model import Offer, Outcome, Progress, Run, Runner
 
+PROBE_AGAIN_S = 60.0
+
 
 class Capacity:
     """Admission by number of runs and declared memory, first come first served."""
@@ -67,10 +69,18 @@ class Executor:
         self.probed = asyncio.Event()
 
     async def probe(self) -> None:
-        """Try every runner's limits; until then nothing is offered."""
+        """Try the limits of every runner that is not offered; until the first time nothing is."""
         for kind, runner in self._runners.items():
-            self.offers[kind] = await runner.probe()
+            if kind not in self.offered:
+                self.offers[kind] = await runner.probe()
         self.probed.set()
+
+    async def keep_probing(self) -> None:
+        """Probe now, and again while a kind is missing: a loaded machine or a launcher that came late is no verdict."""
+        await self.probe()
+        while self.offered != frozenset(self._runners):
+            await asyncio.sleep(PROBE_AGAIN_S)
+            await self.probe()
 
     @property
     def offered(self) -> frozenset[JobKind]:

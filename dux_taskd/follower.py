@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from common.contracts import escrow
 from common.contracts import escrow_views as views
 from common.contracts.base import EventsSince, EventView
-from common.errors import BadParams, NotNow, Unavailable
+from common.errors import BadParams, DuxError, NotNow, Unavailable
 from common.rpc.client import Client
 from common.store import Tx
 from common.units import Florins
@@ -57,12 +57,28 @@ class Follower:
             self._log.warning("escrow event skipped", reason=error.message)
             body = None
         if body is not None and not isinstance(body, views.OfferReceived | views.CaseOpened):
-            while not self._is_named(body.contract_id) and self._store.is_proposing():  # noqa: ASYNC110
-                await asyncio.sleep(UNNAMED_PAUSE_S)
+            await self._named(body.contract_id)
         with self._store.store.transaction() as tx:
             if body is not None:
                 self.decide(tx, body)
             self._store.set_cursor(tx, CURSOR, event.cursor)
+
+    async def _named(self, contract_id: str) -> None:
+        """Wait while this may be the contract of a proposal of ours that has not been answered yet."""
+        while not self._is_named(contract_id) and self._store.is_proposing():
+            if not await self._is_bought(contract_id):
+                return
+            await asyncio.sleep(UNNAMED_PAUSE_S)
+
+    async def _is_bought(self, contract_id: str) -> bool:
+        """True when this node is the contract's buyer, or escrowd cannot say now."""
+        try:
+            view = await self._escrowd.call(escrow.SHOW, escrow.ContractRef(contract_id=contract_id))
+        except (NotNow, Unavailable):
+            return True
+        except DuxError:
+            return False
+        return view.role == "buyer"
 
     def _is_named(self, contract_id: str) -> bool:
         held: tuple[Any, ...] = (

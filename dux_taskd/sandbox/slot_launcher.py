@@ -24,6 +24,8 @@ from common.errors import DuxError
 from dux_taskd.sandbox import cgroups, confine, slot_keeper
 
 FIRST_UID = 1_900_000_000  # above systemd's container range, below 2^31: nobody's
+RANGE = 64  # uids of one launcher; several may run on one machine
+RANGES_MAX = 1_024
 SLOTS = 4
 BACKLOG = 8
 KEEP = frozenset({confine.CAP_SETUID, confine.CAP_SETGID, confine.CAP_KILL})
@@ -31,7 +33,7 @@ WAIT_MS = 500
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says."""
+    """What the command line says; `first_uid` is where ranges begin until one is claimed."""
 
     socket: Path
     serve_uid: int
@@ -44,8 +46,8 @@ def read_options(words: list[str]) -> Options:
     parser = argparse.ArgumentParser(prog="slot_launcher", description="Starts sandboxed jobs under uids of their own.")
     parser.add_argument("--socket", type=Path, required=True, help="where dux_taskd reaches it")
     parser.add_argument("--serve-uid", type=int, required=True, help="the uid of dux_taskd; nobody else is served")
-    parser.add_argument("--slots", type=int, default=SLOTS, help="jobs at a time")
-    parser.add_argument("--first-uid", type=int, default=FIRST_UID, help="uid of the first slot")
+    parser.add_argument("--slots", type=int, default=SLOTS, choices=range(1, RANGE + 1), help="jobs at a time")
+    parser.add_argument("--first-uid", type=int, default=FIRST_UID, help="where the slots' uids begin")
     return Options(**vars(parser.parse_args(words)))
 
 
@@ -61,6 +63,23 @@ def open_socket(options: Options) -> socket.socket:
     os.chown(options.socket, options.serve_uid, -1)
     server.listen(BACKLOG)
     return server
+
+
+def claim_uids(first_uid: int) -> tuple[socket.socket, int]:
+    """A range of uids that no other launcher of this machine uses, as long as the returned socket is open.
+
+    Raises:
+        OSError: all ranges are taken.
+    """
+    for number in range(RANGES_MAX):
+        claim, first = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), first_uid + number * RANGE
+        try:
+            claim.bind(f"\0duxnet-slots-{first}")  # a name without a file, which the kernel gives once
+        except OSError:
+            claim.close()
+        else:
+            return claim, first
+    raise OSError(f"all {RANGES_MAX} ranges of slot uids are taken")
 
 
 def peer_uid(caller: socket.socket) -> int:
@@ -133,6 +152,8 @@ class Launcher:
 def main(words: list[str] | None = None) -> int:
     """Open, give up rights, serve."""
     options = read_options(sys.argv[1:] if words is None else words)
+    claim, first_uid = claim_uids(options.first_uid)
+    options = msgspec.structs.replace(options, first_uid=first_uid)
     parents = cgroups.prepare(cgroups.find_parents())
     server = open_socket(options)
     confine.keep_capabilities(KEEP)
@@ -149,6 +170,7 @@ def main(words: list[str] | None = None) -> int:
         launcher.end()
         options.socket.unlink(missing_ok=True)
         cgroups.remove(parents)
+        claim.close()
     return 0
 
 

@@ -17,7 +17,7 @@ from dux_taskd.sandbox.model import Ended
 ENTRY = "dux-wasm/1"
 MODULE_BYTES_MAX = 16 << 20  # python.wasm has 26 MiB and takes 18 s to compile: not yet
 INPUT_BYTES_MAX = 64 << 20
-OUTPUT_BYTES_MAX = 256 << 20
+OUTPUT_BYTES_MAX = 64 << 20  # what one transfer between daemons holds
 MEMORY_BYTES_MAX = 2 << 30  # addresses are returned in the upper half of a signed 64-bit number
 FRAME_BYTES_MAX = OUTPUT_BYTES_MAX + 65_536
 TABLE_ELEMENTS_MAX = 65_536

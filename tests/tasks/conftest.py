@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tasks.task_kit import SLOT_UIDS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,6 +23,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip("native jobs need a slot launcher, which only root can start: NOT tested here")
     socket = tmp_path_factory.mktemp("slots") / "slots.sock"
     words = ["-m", "dux_taskd.sandbox.slot_launcher", "--socket", str(socket), "--serve-uid", str(os.getuid())]
+    words += ["--first-uid", str(SLOT_UIDS)]
     with subprocess.Popen([sys.executable, *words], cwd=ROOT) as process:
         until = time.monotonic() + 20
         while not socket.exists():

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+SLOT_UIDS = 2_000_000_000 + os.getpid() % 10_000 * 4_096  # of this test run's launchers alone
+
 
 async def wait_until(predicate: Callable[[], bool], *, within_s: float = 20.0) -> None:
     """Wait for the predicate, not for a time."""

@@ -9,6 +9,7 @@ import pytest
 from common.contracts.task import KindNotOffered
 from common.errors import BadSettings
 from common.work import EQUAL, JobKind, JobSpec, Limits
+from dux_taskd import executor as executor_module
 from dux_taskd.executor import Capacity, Executor
 from dux_taskd.sandbox.model import Ended, Offer, Outcome, Probe, Progress, Run
 from dux_taskd.settings import TaskSettings, cpus_milli, size_bytes
@@ -88,6 +89,19 @@ async def test_a_kind_that_does_not_hold_is_refused() -> None:
     run = Run(package=b"", entry="python", args=(), input=b"", limits=job().limits)
     with pytest.raises(KindNotOffered, match="switched off"):
         await executor.run(JobKind.NATIVE, run, lambda _: None)
+
+
+async def test_a_kind_that_failed_its_probe_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loaded machine is no verdict for ever: the kind is offered as soon as its probes hold."""
+    monkeypatch.setattr(executor_module, "PROBE_AGAIN_S", 0.01)
+    runner = Slow(holds=False)
+    executor = Executor((runner,), Capacity(1, 1))
+    probing = asyncio.ensure_future(executor.keep_probing())
+    await executor.probed.wait()
+    assert not executor.offered
+    runner.holds = True
+    await probing
+    assert executor.offered == {JobKind.WASM}
 
 
 def test_an_offer_without_probes_is_none() -> None:

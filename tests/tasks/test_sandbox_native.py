@@ -15,12 +15,11 @@ from common.work import Limits
 from dux_taskd.sandbox import collector, native_probe, slot_launcher, slot_wire
 from dux_taskd.sandbox.model import Ended, Outcome, Run
 from dux_taskd.sandbox.native import NativeRunner
-from tests.tasks.task_kit import wait_until
+from tests.tasks.task_kit import SLOT_UIDS, wait_until
 
 pytestmark = pytest.mark.sandbox
 COMMANDS = ("python", "bash", "node")
 LIMITS = Limits(fuel=0, memory_bytes=96 << 20, wall_s=15, output_bytes=1 << 20)
-LAST_UID = slot_launcher.FIRST_UID + slot_launcher.SLOTS
 
 
 async def go(launcher: Path, script: str, *args: str, entry: str = "python", deadline_s: float = 15.0) -> Outcome:
@@ -41,7 +40,7 @@ def slot_processes() -> list[int]:
                 state = (folder / "stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1].split()[0]
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if slot_launcher.FIRST_UID <= uid < LAST_UID and state != "Z":
+            if SLOT_UIDS <= uid < SLOT_UIDS + slot_launcher.RANGE and state != "Z":
                 found.append(int(folder.name))
     return found
 
@@ -58,7 +57,7 @@ async def test_without_a_launcher_native_is_not_offered_and_nothing_runs(tmp_pat
     runner = NativeRunner(SystemClock(), tmp_path / "none.sock", COMMANDS)
     offer = await runner.probe()
     assert not offer.offered
-    assert "dux-slots.service" in offer.reason
+    assert "duxnet up" in offer.reason
     mark = tmp_path / "mark"
     outcome = await go(tmp_path / "none.sock", f"touch {mark}", entry="bash")
     assert outcome.ended is Ended.BROKEN
@@ -130,7 +129,7 @@ async def test_hostile_jobs_are_contained(launcher: Path, name: str) -> None:
     outcome = await go(launcher, script, *args, deadline_s=1.0 if ended is Ended.DEADLINE else 15.0)
     assert outcome.ended is ended, outcome
     assert outcome.output == b""
-    assert slot_processes() == []
+    await wait_until(lambda: slot_processes() == [], within_s=2)
 
 
 REACH = {
@@ -183,7 +182,7 @@ async def test_a_grandchild_that_left_its_session_dies_with_the_job(launcher: Pa
     script = f"import os,time\n{leave}open('/out/result','w').write('x')\nos._exit(0)"
     outcome = await go(launcher, script)
     assert (outcome.ended, outcome.output) == (Ended.DONE, b"x")
-    assert slot_processes() == []
+    await wait_until(lambda: slot_processes() == [], within_s=2)
 
 
 async def test_cancelling_kills_the_job_before_it_returns(launcher: Path) -> None:
@@ -193,7 +192,7 @@ async def test_cancelling_kills_the_job_before_it_returns(launcher: Path) -> Non
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert slot_processes() == []
+    await wait_until(lambda: slot_processes() == [], within_s=2)
 
 
 async def test_slots_are_used_again_and_side_by_side(launcher: Path) -> None:
@@ -214,6 +213,18 @@ async def test_only_the_named_uid_is_served(tmp_path: Path) -> None:
         outcome = await go(socket, "open('/out/result','w')")
         process.terminate()
     assert outcome.ended is Ended.BROKEN
+
+
+def test_two_launchers_never_share_uids() -> None:
+    """Each claims a range of its own; a range is free again when its launcher is gone."""
+    first, uid = slot_launcher.claim_uids(SLOT_UIDS + 1)
+    second, other = slot_launcher.claim_uids(SLOT_UIDS + 1)
+    assert other == uid + slot_launcher.RANGE
+    first.close()
+    third, again = slot_launcher.claim_uids(SLOT_UIDS + 1)
+    assert again == uid
+    second.close()
+    third.close()
 
 
 def test_the_collector_never_follows_or_opens_what_is_no_plain_file(tmp_path: Path) -> None:

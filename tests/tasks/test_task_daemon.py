@@ -15,6 +15,7 @@ from common.units import FLOP, Florins
 from dux_taskd.sandbox.model import Ended
 from tests.tasks.fake_market import ARBITERS, Market, did
 from tests.tasks.task_daemons import Player, QuickRunner, playing, sell, submit
+from tests.tasks.task_kit import wait_until
 
 BUYER, SELLER, CHECKER, OTHER = 1, 2, 3, 4
 
@@ -52,8 +53,6 @@ async def test_a_paid_job_is_run_checked_and_paid(market: Market) -> None:
         assert view.check_settlement.gross_florins == FLOP
         seller = await players[SELLER].until(f"job-{view.contract_id}")
         assert (seller.state, seller.output_hash) == (TaskState.PAID, view.output_hash)
-        from tests.tasks.task_kit import wait_until  # noqa: PLC0415
-
         await wait_until(lambda: len(market.receipts) >= 10)
         signers = {(receipt.cid.hex(), receipt.signer) for receipt in market.receipts}
         for contract_id, worker in ((view.contract_id, SELLER), (view.check_contract_id, CHECKER)):
@@ -283,3 +282,22 @@ async def test_arbiters_that_find_nothing_delivered_vote_nothing(market: Market)
         assert view.state is TaskState.REFUNDED
         case = await players[ARBITERS[1]].view(f"case-{view.contract_id}")
         assert "nothing was delivered" in case.reason
+
+
+async def test_events_of_other_parts_do_not_wait_for_a_proposal(market: Market) -> None:
+    """While a proposal of ours cannot be answered, an event of a contract in which we are only arbiter passes."""
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        first = await submit(players[BUYER], service)
+        done = await players[BUYER].until(first)
+        follower_store = players[ARBITERS[0]].daemon.parts.table.store
+        assert follower_store is not None
+        with follower_store.transaction() as tx:
+            tx.execute("INSERT INTO tasks VALUES ('stuck', ?, 'waiting', 0, 1, 0)", b"{}")
+        second = await submit(players[BUYER], service, request_id="r2")
+        await players[BUYER].until(second)
+        events = len(players[ARBITERS[0]].node.events)
+        await wait_until(
+            lambda: follower_store.row("SELECT value FROM cursors WHERE name = 'escrow'")["value"] == events  # type: ignore[index]
+        )
+        assert done.state is TaskState.PAID

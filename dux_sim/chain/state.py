@@ -255,16 +255,6 @@ class ChainState:
         for position, tx in enumerate(entry.block.txs):
             self.tx_places[tx.txid] = (entry, position)
 
-    def check_candidate(self, block: Block) -> None:
-        """A block built on the tip would connect (its work is not asked for): what a miner checks before hashing.
-
-        Raises:
-            Invalid: it would not.
-        """
-        entry = Entry(block, self.tip.height + 1, 0, 0, self.tip)
-        self._connect(entry)
-        self._disconnect()
-
 
 def _stands_on(upper: Entry, lower: Entry) -> bool:
     step: Entry | None = upper

@@ -15,7 +15,7 @@ from common.chain.address import script_to_address
 from common.chain.params import EMBEDDED
 from dux_sim.chain import difficulty, scripts
 from dux_sim.chain.state import ChainState, Entry
-from dux_sim.chain.wire import Block, OutPoint, Tx, TxOut, encode_header, shown
+from dux_sim.chain.wire import AuxPow, OutPoint, Tx, TxOut, encode_header, shown
 
 JsonObject = dict[str, Any]
 COIN = Decimal(100_000_000)
@@ -116,15 +116,12 @@ def block_view(chain: ChainState, entry: Entry, *, whole: bool) -> JsonObject:
     view = header_view(chain, entry) | {"size": len(block.raw), "strippedsize": len(block.raw)}
     view["tx"] = [tx_view(tx) if whole else shown(tx.txid) for tx in block.txs]
     if block.auxpow is not None:
-        view["auxpow"] = auxpow_view(block)
+        view["auxpow"] = auxpow_view(block.auxpow)
     return view
 
 
-def auxpow_view(block: Block) -> JsonObject:
+def auxpow_view(proof: AuxPow) -> JsonObject:
     """The proof by the parent chain."""
-    proof = block.auxpow
-    if proof is None:
-        return {}
     return {
         "tx": tx_view(proof.coinbase),
         "index": proof.index,

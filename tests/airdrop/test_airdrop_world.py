@@ -19,7 +19,7 @@ from common.rpc.method import Empty
 from common.units import FLOP, Did, Florins
 from dux_airdropd import rules
 from dux_airdropd.evidence_rules import in_order
-from dux_airdropd.model import Proposal
+from dux_airdropd.model import Proof, Proposal
 from dux_sim.chain import audit
 from tests.airdrop.world import World
 
@@ -379,3 +379,66 @@ async def test_a_foreign_spend_of_the_fund_ends_the_round(make: Made) -> None:
 def refuse_all(_sender: Did, call: PeerCall) -> PeerCall:
     """No peer call says anything useful."""
     return msgspec.structs.replace(call, params=b"\xc0")
+
+
+# asked for what is not there
+
+
+async def test_questions_about_unknown_airdrops_say_what_to_do(make: Made) -> None:
+    """An unknown number, a proof that is not ready, noise for a proof: each its own error."""
+    world = await make()
+    prepared(world)
+    await world.run(2)
+    node = world.nodes[0]
+    with pytest.raises(ac.NoSuchAirdrop, match="lists those there are"):
+        await node.ask(ac.AIRDROP_SHOW, ac.NumberAsked(number=7))
+    with pytest.raises(ac.ProofNotReady, match="gathering"):
+        await node.ask(ac.AIRDROP_PROOF, ac.NumberAsked(number=0))
+    with pytest.raises(ac.BadProof, match="no proof"):
+        await node.ask(ac.AIRDROP_VERIFY, ac.VerifyProof(proof=b"\x00"))
+    lines = (await node.ask(ac.AIRDROP_EXPLAIN, ac.ExplainAsked())).lines
+    assert "Custodians exchange evidence until height" in lines[1]
+    assert (await node.ask(ac.AIRDROP_LEDGER, Empty())).owed_florins == {}
+
+
+async def test_changed_proofs_are_found_out(make: Made) -> None:
+    """A proof with another payout, another transaction or another height is not valid; an unknown one waits."""
+    world = await make()
+    prepared(world)
+    await world.run(12)
+    node = world.nodes[4]
+    data = (await node.ask(ac.AIRDROP_PROOF, ac.NumberAsked(number=0))).proof
+    proof = from_canonical(data, Proof, max_bytes=10**7)
+    change = msgspec.structs.replace
+    lies = [
+        (change(proof, proposal=to_thief(proof.proposal)), "its payout is not what its evidence gives"),
+        (change(proof, txid="ab" * 32), "the chain does not show its transaction"),
+        (change(proof, paid_height=proof.paid_height + 1), "its transaction is at height"),
+        (change(proof, proposal=without_a_node(proof.proposal)), ""),
+        (change(proof, proposal=change(proof.proposal, number=5)), "have not come to airdrop 5"),
+        (change(proof, proposal=change(proof.proposal, network="00" * 32)), "another network"),
+    ]
+    for lie, words in lies:
+        verdict = await node.ask(ac.AIRDROP_VERIFY, ac.VerifyProof(proof=canonical(lie)))
+        assert not verdict.valid
+        assert words in " ".join(verdict.problems), verdict.problems
+
+
+async def test_late_progress_is_explained(make: Made) -> None:
+    """While custodians sign, and while the payment is shallow, people are told so."""
+    world = await make()
+    prepared(world)
+    seen: list[str] = []
+    for _ in range(10):
+        await world.run(1)
+        seen += (await world.nodes[0].ask(ac.AIRDROP_EXPLAIN, ac.ExplainAsked())).lines
+    assert any("propose and sign payouts; 2 of 3" in line for line in seen)
+    assert any("has to lie 2 blocks deep" in line for line in seen)
+
+
+async def test_main_is_refused_at_start(tmp_path: Path) -> None:
+    """Rule `full` on main does not start, and says which rule main needs."""
+    world = World(tmp_path)
+    world.network = msgspec.structs.replace(world.network, name="main")
+    with pytest.raises(ac.RuleRefused, match="main needs 'bonded'"):
+        await world.nodes[0].start()

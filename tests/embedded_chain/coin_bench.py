@@ -198,7 +198,7 @@ class EmbeddedBench:
 
     name, maturity = "embedded", 240
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: int = 260) -> None:
         address = script_to_address(pay("funder"), EMBEDDED)
         assert address is not None
         premine = tuple(Premine(address, str(COIN_VALUE)) for _ in range(COINS))
@@ -206,7 +206,7 @@ class EmbeddedBench:
         self.rpc = RpcTable(self.node)
         origin = self.node.chain.active[0].block.txs[1]
         self._coins = [Coin(origin.txid[::-1].hex(), vout, pay("funder"), COIN_VALUE) for vout in range(COINS)]
-        self.node.mine(pay("funder"), CLTV_HEIGHT)
+        self.node.mine(pay("funder"), blocks)
 
     def send(self, raw_tx: str) -> str:
         try:

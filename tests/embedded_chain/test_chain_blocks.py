@@ -21,7 +21,7 @@ from dux_sim.chain.profile import ChainProfile, Premine
 from dux_sim.chain.rpc import RpcTable
 from dux_sim.chain.state import ChainState
 from dux_sim.chain.wire import AuxPow, Block, Header, OutPoint, Tx, TxIn, TxOut, decode_tx, shown
-from tests.embedded_chain.coin_bench import FEE, Coin, pay, raw, spend, txid
+from tests.embedded_chain.coin_bench import FEE, Coin, p2sh, pay, raw, spend, txid
 
 ADDRESS = script_to_address(pay("funder"), EMBEDDED)
 OP_TRUE = b"\x51"
@@ -91,6 +91,26 @@ def sigop_heavy(node: Node) -> Block:
     return candidate(node, replace(paying(node), outputs=(TxOut(1, b"\xae" * 1001),)))
 
 
+def mined(node: Node) -> Tx:
+    """A payment that is in a block already, its outputs unspent."""
+    tx = paying(node)
+    node.submit_tx(tx)
+    node.mine(OP_TRUE)
+    return tx
+
+
+def sigops_in_redeem_scripts(node: Node) -> Block:
+    """19,700 signature checks announced in an output and 400 in a redeem script: together too many."""
+    redeem = b"\x51\x00\x63" + b"\xae" * 20 + b"\x68"
+    coin = premined(node, 0)
+    signed = spend(coin, [(FLOP, p2sh(redeem)), (coin.value - FLOP - FEE, pay("a"))])
+    funding = decode_tx(bytes.fromhex(raw(signed)))
+    node.submit_block(miner.work(candidate(node, funding)))
+    origin = TxIn(OutPoint(funding.txid, 0), bytes([len(redeem)]) + redeem, 0xFFFFFFFF)
+    heavy = Tx(1, (origin,), (TxOut(1, b"\xae" * 985),), 0)
+    return candidate(node, heavy)
+
+
 def no_work(block: Block) -> Block:
     """The block with a nonce that does not meet the target."""
     headers = (replace(block.header, nonce=n) for n in range(1000))
@@ -98,7 +118,7 @@ def no_work(block: Block) -> Block:
 
 
 RULES: list[tuple[str, Callable[[Node], Block]]] = [
-    ("bad-diffbits", lambda node: candidate(node, bits=0x1F00FFFF)),
+    ("bad-diffbits", lambda node: candidate(node, bits=0x207FFFFE)),
     ("time-too-old", lambda node: candidate(node, time_s=node.chain.tip.median_time_s)),
     ("time-too-new", lambda node: candidate(node, time_s=node.now_s() + 7201)),
     ("bad-version(0x00a30003)", lambda node: candidate(node, version=0xA30003)),
@@ -110,6 +130,8 @@ RULES: list[tuple[str, Callable[[Node], Block]]] = [
     ),
     ("bad-txnmrklroot", lambda node: Block(candidate(node).header, None, candidate(node, paying(node)).txs)),
     ("bad-txns-duplicate", mutated),
+    ("bad-txns-BIP30", lambda node: candidate(node, mined(node))),
+    ("bad-blk-sigops", sigops_in_redeem_scripts),
     ("bad-txns-inputs-missingorspent", lambda node: candidate(node, paying(node), replace(paying(node), lock_time=5))),
     ("bad-blk-length", lambda node: with_txs(candidate(node))),
     ("bad-blk-length", big),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from common.units import FLOP
+from dux_sim.chain import policy
 from tests.embedded_chain.coin_bench import (
     FEE,
     FINAL,
@@ -150,9 +151,13 @@ def test_waiting_ends_after_a_day(embedded: EmbeddedBench) -> None:
     """After 24 hours of the chain's time an unmined transaction is gone, and can be sent again."""
     low = raw(spend(embedded.coin(), [(OUT - 40_000, pay("funder"))]))
     assert embedded.send(low) == "ok"
-    embedded.mine(24 * 60)
-    assert len(embedded.node.pool.waiting) == 1
-    embedded.mine(2)
-    assert not embedded.node.pool.waiting
+    node = embedded.node
+    node.clock.fixed_s = node.now_s() + policy.EXPIRY_S
+    embedded.mine()
+    assert len(node.pool.waiting) == 1
+    node.clock.fixed_s += 1
+    embedded.mine()
+    assert not node.pool.waiting
+    node.clock.fixed_s = 0
     assert embedded.send(low) == "ok"
     embedded.node.pool.drop_with_descendants(next(iter(embedded.node.pool.waiting)))

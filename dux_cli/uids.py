@@ -68,6 +68,7 @@ class Uids:
         uid = self.uid(daemon)
         own = folder.data / daemon
         own.mkdir(mode=0o700, exist_ok=True)
+        own.chmod(0o700)
         for path in (own, *below(own)):
             os.chown(path, uid, uid, follow_symlinks=False)
         self._make_tokens(folder.run / daemon, uid)

@@ -5,6 +5,7 @@ It asks the store daemon and p2pd; the measuring itself is `rules_seller.offer_f
 
 from __future__ import annotations
 
+from common.clock import Clock
 from common.codec import from_canonical
 from common.contracts.store import SERVICE_ADMIT, SERVICE_SHOW, AdmitBuyer, CallLimits, ServiceName
 from common.errors import BadParams, NotFound
@@ -37,7 +38,9 @@ class Considering:
         open_jobs_max: int,
         memory_bytes_max: int,
         wall_s_max: int,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._stored, self._peers, self._store, self._executor = stored, peers, store, executor
         self._open_jobs_max, self._memory_bytes_max, self._wall_s_max = open_jobs_max, memory_bytes_max, wall_s_max
 
@@ -62,7 +65,7 @@ class Considering:
             limits=limits_of(service.limits),
             own_did=(await self._peers.info()).did,
             kinds_offered=self._executor.offered,
-            open_jobs=self._store.open_jobs(),
+            open_jobs=self._store.open_jobs(self._clock.unix_ms()),
             open_jobs_max=self._open_jobs_max,
             memory_bytes_max=self._memory_bytes_max,
             wall_s_max=self._wall_s_max,

@@ -65,7 +65,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
         parts.background("workshop", workshop.run)
         parts.background("chamber", chamber.run)
         parts.background("probe", executor.keep_probing)
-        parts.gauges["open_jobs"] = store.open_jobs
+        parts.gauges["open_jobs"] = lambda: store.open_jobs(parts.clock.unix_ms())
         parts.gauges["kinds_offered"] = lambda: len(executor.offered)
 
     def _workshop(self, parts: Parts[TaskSettings], store: TaskStore, executor: Executor) -> Workshop:
@@ -90,6 +90,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
             open_jobs_max=parts.settings.open_jobs_max,
             memory_bytes_max=memory_max,
             wall_s_max=parts.settings.sandbox.timeout,
+            clock=parts.clock,
         )
 
     def _effects(

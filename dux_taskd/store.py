@@ -17,6 +17,7 @@ from dux_taskd import rules_buyer
 from dux_taskd.model import Assignment, Case, CaseState, JobState, LegState, Task
 
 LINES_SHOWN = 100
+QUOTE_HOLDS_MS = 2 * 3_600_000  # a main-net contract is funded within an hour and a half of its quote, or never
 
 S = TypeVar("S", Task, Assignment, Case)
 
@@ -90,10 +91,13 @@ class TaskStore:
             "SELECT body FROM assignments WHERE state = ? ORDER BY created_ms", JobState.WORKING.value, Assignment
         )
 
-    def open_jobs(self) -> int:
-        """How many jobs were quoted and are not done."""
-        states = (JobState.QUOTED.value, JobState.WORKING.value, JobState.PAUSED.value)
-        row = self.store.row("SELECT count(*) AS n FROM assignments WHERE state IN (?, ?, ?)", *states)
+    def open_jobs(self, now_ms: int) -> int:
+        """How many jobs are funded and not done, or quoted lately: an old quote that nobody took holds no place."""
+        row = self.store.row(
+            "SELECT count(*) AS n FROM assignments WHERE state IN ('working', 'paused') "
+            "OR (state = 'quoted' AND created_ms > ?)",
+            now_ms - QUOTE_HOLDS_MS,
+        )
         return int(row["n"]) if row else 0
 
     # Arbiter.

@@ -50,6 +50,7 @@ def confine_self(memory_bytes: int) -> None:
         resource.RLIMIT_MSGQUEUE: 0,
     }
     confine.limit_resources(limits)
+    confine.die_with_parent()  # a killed taskd leaves no job behind
     confine.no_new_privileges()
     if confine.machine_is_known():
         confine.install_filter(seccomp.worker_filter())

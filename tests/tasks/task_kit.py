@@ -17,7 +17,8 @@ async def wait_until(predicate: Callable[[], bool], *, within_s: float = 20.0) -
             await asyncio.sleep(0.01)
 
 
-def child_processes() -> set[int]:
-    """The numbers of this process's living children."""
-    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+def child_processes(pid: int = 0) -> set[int]:
+    """The numbers of a process's living children; of this one's by default."""
+    pid = pid or os.getpid()
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
     return {int(number) for number in listed.split()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import wasmtime
@@ -136,6 +138,40 @@ async def test_a_cancelled_run_leaves_no_process() -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert not child_processes() - before
+
+
+PARENT = """
+import asyncio, sys, wasmtime
+from common.clock import SystemClock
+from common.work import Limits
+from dux_taskd.sandbox import wasm_probe
+from dux_taskd.sandbox.model import Run
+from dux_taskd.sandbox.wasm import WasmRunner
+limits = Limits(fuel=10**15, memory_bytes=1 << 20, wall_s=300, output_bytes=64)
+package = bytes(wasmtime.wat2wasm(wasm_probe.LOOP))
+run = Run(package=package, entry="dux-wasm/1", args=(), input=b"", limits=limits)
+asyncio.run(WasmRunner(SystemClock()).run(run, deadline_s=300.0, progress=lambda _: None))
+"""
+
+
+async def test_a_killed_parent_leaves_no_worker() -> None:
+    """Kill -9 of the daemon in mid-job: its worker process dies with it."""
+    root = Path(__file__).parents[2]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, cwd=root)
+    await wait_until(lambda: any(is_confined(pid) for pid in child_processes(process.pid)))
+    workers = child_processes(process.pid)
+    process.kill()
+    await process.wait()
+    await wait_until(lambda: not any(Path(f"/proc/{pid}/fd").exists() and is_confined(pid) for pid in workers))
+
+
+def is_confined(pid: int) -> bool:
+    """True while the process lives behind its filter."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return "Seccomp:\t2" in status and "State:\tZ" not in status
 
 
 async def test_a_killed_worker_is_broken_not_a_result() -> None:

@@ -13,6 +13,7 @@ from common.errors import NotPermitted
 from common.receipts import Outcome
 from common.units import FLOP, Florins
 from dux_taskd.sandbox.model import Ended
+from dux_taskd.store import QUOTE_HOLDS_MS, TaskStore
 from tests.tasks.fake_market import ARBITERS, Market, did
 from tests.tasks.task_daemons import Player, QuickRunner, playing, sell, submit
 from tests.tasks.task_kit import wait_until
@@ -301,3 +302,16 @@ async def test_events_of_other_parts_do_not_wait_for_a_proposal(market: Market) 
             lambda: follower_store.row("SELECT value FROM cursors WHERE name = 'escrow'")["value"] == events  # type: ignore[index]
         )
         assert done.state is TaskState.PAID
+
+
+async def test_quotes_that_nobody_took_hold_no_place_for_ever(market: Market) -> None:
+    """Offers that are quoted and never funded fill the places only for a while."""
+    market.fund_by_hand = True
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        task_id = await submit(players[BUYER], service)
+        await players[BUYER].until(task_id, TaskState.AGREED)
+        store = TaskStore(players[SELLER].daemon.parts.table.store)  # type: ignore[arg-type]
+        now_ms = players[SELLER].daemon.clock.unix_ms()
+        assert store.open_jobs(now_ms) == 1
+        assert store.open_jobs(now_ms + QUOTE_HOLDS_MS + 1_000) == 0

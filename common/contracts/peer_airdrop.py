@@ -1,7 +1,7 @@
 """What airdropds say to each other: the evidence a custodian holds, a proposed payout, signatures of it, proofs.
 
 Bulk travels as blobs (settled.md 11): a message names one, the receiver fetches it from the sender. Nothing said here
-is believed: evidence and proposals are verified item by item, signatures against the payout, proofs by recomputing them.
+is believed: evidence and proposals are verified item by item, signatures against the payout, proofs by being made anew.
 Source: settled.md 23, money.md §6.
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import msgspec
@@ -17,7 +17,9 @@ from jsonrpcclient import request_json_uuid
 from common.codec import from_plain, to_plain
 from common.errors import DeadlinePassed, DuxError, NeighbourDown, NoToken, TooLarge, all_errors
 from common.rpc.method import Method, P, R
-from common.rpc.table import MethodTable
+
+if TYPE_CHECKING:
+    from common.rpc.table import MethodTable
 
 DEADLINE_DEFAULT_S = 15.0
 ANSWER_BYTES_MAX = 16 * 1024 * 1024

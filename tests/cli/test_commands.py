@@ -10,6 +10,7 @@ from typing import Any
 import click
 import msgspec
 import pytest
+from click.shell_completion import ShellComplete
 from PIL import Image
 
 from common.codec import from_plain
@@ -252,6 +253,14 @@ def test_rpc_lists_and_calls_any_method(run: Any, node: FakeNode) -> None:
     assert node.asked("service.search").limit == 3
     assert run("rpc", "stored", "service.search", '{"limit": "3"}').code == 3
     assert run("rpc", "stored", "no.such").code == 3
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_learns_the_commands(run: Any, shell: str) -> None:
+    """The script names the command; asked as the shell asks, it completes."""
+    assert "_DUXNET_COMPLETE" in run("completion", shell).out
+    completed = ShellComplete(duxnet, {}, "duxnet", "_DUXNET_COMPLETE").get_completions([], "wal")
+    assert [item.value for item in completed] == ["wallet"]
 
 
 def test_strangers_text_cannot_steer_a_terminal() -> None:

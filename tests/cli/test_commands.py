@@ -24,8 +24,7 @@ from dux_cli.main import SECTIONS, duxnet
 from dux_cli.output import printable
 from dux_cli.pictures import make_test_picture, raw_from_picture
 from tests.cli.fake_node import FakeNode, running
-from tests.cli.test_supervisor import free_port_base
-from tests.cli.toy_node import make_toy_node
+from tests.cli.toy_node import free_port_base, make_toy_node
 
 ROOT = Path(__file__).resolve().parents[2]
 ID = "5f" * 32

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +12,7 @@ from common.rpc.method import DAEMONS
 from dux_cli.keep_running import Backoff, UnusableSettings, keep_running
 from dux_cli.node_dir import NodeDir
 from dux_cli.supervisor import HOST, Node, NotStarted, end_recorded, record_pid, recorded_pid, started_at
-from tests.cli.toy_node import make_toy_node, write_toys
-
-
-def free_port_base() -> int:
-    """A base whose seven ports are free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1]) // 100 * 100 - 1000
+from tests.cli.toy_node import free_port_base, make_toy_node, write_toys
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class Output:
 
     def record(self, value: object, lines: Iterable[tuple[str, str]], *, name: str = "") -> None:
         """One thing: its JSON, its id, or a line per fact."""
-        facts = [(label, text) for label, text in lines if text]
+        facts = [(label, printable(text)) for label, text in lines if text]
         if self.as_json:
             self.json(value)
         elif self.quiet:
@@ -50,7 +50,7 @@ class Output:
 
     def table(self, value: object, headings: Row, rows: Iterable[Row], *, empty: str = "") -> None:
         """Several things; the first column of each row is its id. `empty` is said (on stderr) when there are none."""
-        lines = [[str(cell) for cell in row] for row in rows]
+        lines = [[printable(str(cell)) for cell in row] for row in rows]
         if self.as_json:
             self.json(value)
         elif self.quiet:
@@ -60,7 +60,7 @@ class Output:
         elif self.for_person:
             draw_table(headings, lines)
         else:
-            self.text("\n".join("\t".join([*line]) for line in lines))
+            self.text("\n".join("\t".join(line) for line in lines))
 
     def text(self, text: str) -> None:
         """Plain text on stdout; nothing for an empty one."""
@@ -112,14 +112,14 @@ def draw_table(headings: Row, lines: Sequence[Row]) -> None:
 
 
 def escape(text: str) -> str:
-    """Text from strangers shown as it is: no markup, no control characters."""
+    """Text shown as it is, whatever looks like markup in it."""
     from rich.markup import escape as no_markup
 
-    return no_markup(printable(text))
+    return no_markup(text)
 
 
 def printable(text: str) -> str:
-    """The text without characters that steer a terminal."""
+    """Text from strangers without characters that steer a terminal or end a cell."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 

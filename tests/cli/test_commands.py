@@ -262,9 +262,17 @@ def test_the_shell_learns_the_commands(run: Any, shell: str) -> None:
     assert [item.value for item in completed] == ["wallet"]
 
 
-def test_strangers_text_cannot_steer_a_terminal() -> None:
-    """Escape sequences in a service's name are shown as replaced characters."""
+def test_strangers_text_cannot_steer_a_terminal(run: Any, node: FakeNode) -> None:
+    """Escape sequences and tabs in a service's name and description are shown as replaced characters."""
     assert printable("a\x1b[31mb\r\n") == "a�[31mb��"
+    found = store.SERVICE_SEARCH.example[1]
+    evil = msgspec.structs.replace(found.services[0], name="x\x1b]0;\tgone", description="\x1b[2J")
+    node.answers["service.search"] = msgspec.structs.replace(found, services=(evil,))
+    node.answers["service.show"] = msgspec.structs.replace(store.SERVICE_SHOW.example[1], service=evil)
+    for command in (["search"], ["services", "show", "x"]):
+        told = run(*command).out
+        assert "\x1b" not in told
+        assert "x�]0;�gone" in told
 
 
 def test_every_listed_command_exists_and_takes_the_standard_options() -> None:

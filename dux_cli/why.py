@@ -58,3 +58,14 @@ def node(session: Session, node_id: str) -> None:
         weight = f"+{flop(line.good_florins)}" if line.good_florins else f"-{flop(line.bad_florins)}"
         facts.append((f"contract {line.cid.hex()[:16]}", f"{line.outcome} at block {line.height}: {weight}"))
     session.out.record(told, facts, name=str(told.score))
+
+
+@why.command()
+@click.argument("did", default="")
+@pass_session
+def airdrop(session: Session, did: str) -> None:
+    """What the next airdrop waits for; with a DID, why that node would get a share or not."""
+    from common.contracts.airdrop import AIRDROP_EXPLAIN, ExplainAsked
+
+    told = session.ask(AIRDROP_EXPLAIN, ExplainAsked(did=did), deadline_s=60.0)
+    session.out.record(told, [("", line) for line in told.lines], name=did)

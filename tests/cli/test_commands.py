@@ -99,6 +99,7 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     ("why task t1", task.EXPLAIN),
     (f"why contract {ID}", escrow.EXPLAIN),
     ("why node did:dux:x", registry.REPUTATION_GET),
+    ("why airdrop did:dux:x", airdrop.AIRDROP_EXPLAIN),
     ("airdrop status", airdrop.AIRDROP_STATUS),
     ("airdrop history", airdrop.AIRDROP_HISTORY),
     ("airdrop show 0", airdrop.AIRDROP_SHOW),

@@ -95,8 +95,8 @@ def first_enough(lot: Lot, fact: OutputSeen) -> bool:
 
 
 def precedes(lot: Lot, fact: OutputSeen) -> bool:
-    """The output is enough and stands earlier on the chain than the coin this lot rests on."""
-    if lot.coin is None or fact.coin.height is None or not first_enough(lot, fact):
+    """Another output is enough and stands earlier on the chain than the coin this lot rests on."""
+    if lot.coin is None or fact.coin.height is None or this_coin(lot, fact) or not first_enough(lot, fact):
         return False
     return lot.coin.height is None or fact.coin.height < lot.coin.height
 

@@ -37,14 +37,17 @@ def answer_window_over(lot: Lot, at: int) -> bool:
 
 
 def automatic_vote(lot: Lot, at: int) -> int | None:
-    """The vote that needs no judgement of the result, in florins of gross; None: somebody has to look at the result."""
+    """The vote that needs no judgement of the result, in florins of gross; None: somebody has to look at the result.
+
+    A delivery made at the last moment has `start_blocks` to be heard of.
+    """
     heights = lot.deal.heights
     if lot.release_stands:
         return lot.release_gross_florins
     if lot.deal.seller in lot.faulty:
         return 0
     if lot.delivered_at is None:
-        return 0 if not lot.started or at > heights.deliver_by else None
+        return 0 if not lot.started or at > heights.deliver_by + lot.deal.start_blocks else None
     if not lot.key_known and at > heights.answer_by:
         return 0
     return None

@@ -22,9 +22,8 @@ from dux_cli.demo.stage import ARBITERS, Stage
 from dux_cli.demo.teller import Teller
 
 SHORT_JOB_BLOCKS = 6  # what the bad days' contracts give the seller for its work
-SLOW_BLOCK_S = 1.5  # while daemons are killed one by one, so that the job is still under way
 DAY_WITHIN_S = 240.0
-LIAR = "dux_sim.liars.wrong_result"
+LIAR = "dux_sim.liars"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ Play = Callable[[Stage, Teller, job.Offers, Path], Awaitable[Day]]
 async def no_start(stage: Stage, teller: Teller, offers: job.Offers, picture: Path) -> Day:
     """The seller agrees, and vanishes before it begins: the arbiters give everything back."""
     task = await job.submit(stage, offers, picture, request_id="no-start", deliver_blocks=SHORT_JOB_BLOCKS)
-    await until_state(stage, task, TaskState.AGREED)
+    await job.agreed(stage, task)
     async with asleep(stage, "seller"):
         teller.say("kill -9 of all seven daemons of the seller, right after both signed")
         view = await wait_settled(stage, task)
@@ -58,7 +57,7 @@ async def no_start(stage: Stage, teller: Teller, offers: job.Offers, picture: Pa
 async def refund_after_timeout(stage: Stage, teller: Teller, offers: job.Offers, picture: Path) -> Day:
     """The seller vanishes, and two arbiters are silent: after height T the buyer takes its coins back alone."""
     task = await job.submit(stage, offers, picture, request_id="no-arbiters", deliver_blocks=SHORT_JOB_BLOCKS)
-    await until_state(stage, task, TaskState.AGREED)
+    await job.agreed(stage, task)
     async with asleep(stage, "seller", *ARBITERS[1:]):
         teller.say("the seller and two of three arbiters are gone: no quorum is left; the chain passes height T")
         view = await wait_settled(stage, task)
@@ -74,6 +73,7 @@ async def wrong_result(stage: Stage, teller: Teller, offers: job.Offers, picture
         task = await job.submit(
             stage, offers, picture, request_id="wrong", check=offers.check_id, deliver_blocks=SHORT_JOB_BLOCKS
         )
+        await job.agreed(stage, task, contracts=2)
         view = await wait_settled(stage, task)
     day = await ended(stage, "wrong-result", view, "awarded", gross=0)
     teller.say(f"hashes differ, arbiters re-ran the job from the evidence: the buyer is repaid ({day.outcome})")
@@ -83,11 +83,11 @@ async def wrong_result(stage: Stage, teller: Teller, offers: job.Offers, picture
 async def never_releases(stage: Stage, teller: Teller, offers: job.Offers, picture: Path) -> Day:
     """The buyer has its result and stays silent: the seller's automatic dispute is won."""
     task = await job.submit(stage, offers, picture, request_id="silent", deliver_blocks=SHORT_JOB_BLOCKS)
-    await until_state(stage, task, TaskState.DELIVERED)
-    contract = (await status(stage, task)).contract_id
+    await job.agreed(stage, task)
+    contract = await contract_of(stage, task)
     await stage.node("buyer").kill("taskd")
-    teller.say("the buyer's taskd is killed after delivery: nobody there says «good»")
-    view = await wait_contract(stage, "seller", contract or "")
+    teller.say("the buyer's taskd is killed: the result will arrive, and nobody there will ever say «good»")
+    view = await wait_contract(stage, "seller", contract)
     await stage.node("buyer").start("taskd")
     await stage.node("buyer").wait_ready("taskd")
     day = await ended(stage, "buyer-never-releases", view, "awarded", gross=view.price_florins)
@@ -97,24 +97,29 @@ async def never_releases(stage: Stage, teller: Teller, offers: job.Offers, pictu
 
 async def killed_in_turn(stage: Stage, teller: Teller, offers: job.Offers, picture: Path) -> Day:
     """Kill -9 of each of the seller's daemons while a job is under way, then of all at once."""
-    seller = stage.node("seller")
     task = await job.submit(stage, offers, picture, request_id="kills", deliver_blocks=40)
     kills: list[str] = []
-    async with stage.pace.faster(SLOW_BLOCK_S):
-        for daemon in DAEMONS:
-            kills.append(f"{daemon}@{(await status(stage, task)).state}")
-            await seller.kill(daemon)
-            await seller.start(daemon)
-            await seller.wait_ready(daemon)
-        kills.append(f"all@{(await status(stage, task)).state}")
-        await seller.kill()
-        await seller.start()
-        await seller.wait_ready()
+    await job.agreed(stage, task)
+    async with stage.pace.paused():  # the chain waits: the job gets no further than to a release that is not mined
+        kills += [await kill_and_restart(stage, task, daemon) for daemon in DAEMONS[:2]]
+        for _ in range(stage.depth_blocks + 1):
+            await stage.pace.step()
+        kills += [await kill_and_restart(stage, task, daemon) for daemon in DAEMONS[2:]]
+        kills.append(await kill_and_restart(stage, task))
     teller.say(f"killed and restarted: {', '.join(kills)}")
     view = await wait_settled(stage, task)
     day = await ended(stage, "kill-9-of-every-daemon", view, "released", gross=view.price_florins, kills=tuple(kills))
     teller.say(f"the job went on from the stores ({day.outcome})")
     return day
+
+
+async def kill_and_restart(stage: Stage, task: str, *daemons: str) -> str:
+    """Kill -9 of the seller's daemons (all, when none is named) and a new start; `name@state of the task`."""
+    seller, state = stage.node("seller"), (await status(stage, task)).state
+    await seller.kill(*daemons)
+    await seller.start(*daemons)
+    await seller.wait_ready(*daemons)
+    return f"{daemons[0] if daemons else 'all'}@{state}"
 
 
 FULL: tuple[Play, ...] = (no_start, wrong_result, never_releases, killed_in_turn, refund_after_timeout)
@@ -138,8 +143,19 @@ async def until_state(stage: Stage, task: str, wanted: TaskState) -> None:
 
 async def wait_settled(stage: Stage, task: str) -> ContractView:
     """The contract of a buyer's task, once its coin's spend lies deep enough."""
-    view = await status(stage, task)
-    return await wait_contract(stage, "buyer", view.contract_id or "")
+    return await wait_contract(stage, "buyer", await contract_of(stage, task))
+
+
+async def contract_of(stage: Stage, task: str) -> str:
+    """The contract that a buyer's task has made."""
+    view: list[TaskView] = []
+
+    async def known() -> bool:
+        view[:] = [await status(stage, task)]
+        return view[0].contract_id is not None
+
+    await stage.pace.until(f"task {task} to have a contract", known)
+    return view[0].contract_id or ""
 
 
 async def wait_contract(stage: Stage, name: str, contract: str) -> ContractView:

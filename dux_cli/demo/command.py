@@ -146,6 +146,7 @@ async def main_job(stage: Stage, wish: Wish, teller: Teller, report: Report) -> 
     picture = job.input_picture(stage, wish.input_file, fast=wish.fast)
     async with teller.part("job", f"3. The paid job: {picture.name}, twice as large, for 10 FLOP"):
         task = await job.submit(stage, offers, picture, request_id="main", check=offers.check_id)
+        await job.agreed(stage, task, contracts=2)
         view = await job.follow(stage, task, teller)
         report.result_ok, written = await job.fetch(stage, view, picture, wish.output)
         report.result_path, report.result_size = str(wish.output), written.rpartition("(")[2].rstrip(")")
@@ -228,7 +229,8 @@ async def check_coins(stage: Stage, teller: Teller, report: Report) -> None:
         return found[0].conserved
 
     try:
-        await stage.pace.until("every coin to have an owner", settled, within_s=30)
+        async with stage.pace.paused():  # the chain stands still while it is counted
+            await stage.pace.until("every coin to have an owner", settled, within_s=30)
     finally:
         audit = found[0]
         report.conserved = audit.conserved

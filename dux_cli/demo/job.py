@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from common.contracts.escrow import FUND_STATUS, FundStatusParams
+from common.contracts.escrow import FUND_STATUS, SHOW, ContractRef, FundStatusParams
 from common.contracts.registry import REPUTATION_GET, NodeName
 from common.contracts.store import SERVICE_SEARCH, SearchServices, ServiceView
 from common.contracts.task import FINAL, STATUS, SUBMIT, Submit, TaskRef, TaskView
@@ -30,7 +30,7 @@ CHECK_FILE = CHECKOUT / "examples" / "image_upscaler" / "check.yaml"
 PRICE = Florins(10 * FLOP)
 CHECK_PRICE = Florins(FLOP)
 SCALE = 2
-LOOK_EVERY_S = 0.2
+SIGNED_BY_ALL = frozenset({"AGREED", "FUNDED_SEEN", "FUNDED", "DELIVERED", "REVEALED"})
 TASK_WITHIN_S = 180.0
 
 
@@ -105,6 +105,19 @@ async def submit(
         deliver_blocks=deliver_blocks,
     )
     return (await node.call(SUBMIT, wish, deadline_s=60)).task_id
+
+
+async def agreed(stage: Stage, task_id: str, *, contracts: int = 1) -> None:
+    """Return when a task's contracts are signed by all. The chain waits: offers run out by height, not by seconds."""
+
+    async def signed() -> bool:
+        view = await stage.node("buyer").call(STATUS, TaskRef(task_id=task_id))
+        ids = [name for name in (view.contract_id, view.check_contract_id) if name is not None]
+        seen = [await stage.node("buyer").call(SHOW, ContractRef(contract_id=name)) for name in ids]
+        return len([one for one in seen if one.state in SIGNED_BY_ALL]) >= contracts or view.state in FINAL
+
+    async with stage.pace.paused():
+        await stage.pace.until(f"task {task_id} to be agreed by all", signed)
 
 
 async def follow(stage: Stage, task_id: str, teller: Teller | None, *, within_s: float = TASK_WITHIN_S) -> TaskView:

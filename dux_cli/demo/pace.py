@@ -36,11 +36,14 @@ class Pace:
         self._nodes = nodes
         self.block_every_s = BLOCK_EVERY_S
         self.height = 0
+        self._going = asyncio.Event()
+        self._going.set()
 
     async def run(self) -> None:
         """Mine until cancelled."""
         while True:
             await asyncio.sleep(self.block_every_s)
+            await self._going.wait()
             self.height = await self._chain.height()
             if await self._followed():
                 await self._chain.mine(1)
@@ -66,6 +69,20 @@ class Pace:
             yield
         finally:
             self.block_every_s = usual
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """No block comes by itself until the block of code ends; `step` mines one."""
+        self._going.clear()
+        try:
+            yield
+        finally:
+            self._going.set()
+
+    async def step(self) -> None:
+        """One block now."""
+        await self._chain.mine(1)
+        self.height = await self._chain.height()
 
     async def until(self, what: str, seen: Callable[[], Awaitable[bool]], *, within_s: float = 60.0) -> None:
         """Return when the predicate is true.

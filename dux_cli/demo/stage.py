@@ -20,6 +20,7 @@ import msgspec
 
 from common.chain.address import script_to_address
 from common.chain.fund import fund_output_script
+from common.chain.heights import heights_profile
 from common.chain.params import family_named
 from common.clock import SystemClock
 from common.contracts.p2p import P2P_INFO
@@ -35,7 +36,7 @@ from common.network import (
     NetworkProfile,
     save_profile,
 )
-from common.node_ports import OUTSIDE_OFFSET, PORT_BASE, PORTS_PER_NODE, outside_address
+from common.node_ports import OUTSIDE_OFFSET, PORTS_PER_NODE, outside_address
 from common.randomness import SystemRandomness
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
@@ -54,6 +55,7 @@ COIN_FLORINS = Florins(25 * FLOP)
 FUND_FLORINS = Florins(9_960_000_000)  # 99.6 FLOP: the first job's half a FLOP brings it over 100
 CHAIN_PORT_OFFSET = 9  # below the first node's ports
 READY_WITHIN_S = 90.0
+PORTS_FROM, PORTS_TO = 12_000, 31_000  # below those that the kernel gives to outgoing connections
 
 
 class NoPorts(Unavailable):
@@ -79,6 +81,11 @@ class Stage:
     def fund_script(self) -> bytes:
         """The output script of the community fund."""
         return fund_script_of(self.profile)
+
+    @property
+    def depth_blocks(self) -> int:
+        """Confirmations on which a contract of the demo rests."""
+        return heights_profile(self.profile.heights).depth_blocks
 
     def did(self, name: str) -> str:
         """A node's DID."""
@@ -239,7 +246,7 @@ def free_port_base() -> int:
     Raises:
         NoPorts: none of forty blocks is.
     """
-    blocks = range(PORT_BASE + 5000, 64_000, 700)
+    blocks = range(PORTS_FROM, PORTS_TO, 700)
     for base in blocks:
         nodes = (base + index * PORTS_PER_NODE for index in range(len(NAMES)))
         wanted = [port for first in nodes for port in range(first, first + OUTSIDE_OFFSET + 1)]

@@ -183,8 +183,8 @@ class DuxOSDaemon(Generic[S]):
     async def _backups(self) -> None:
         store: Store | None = self.parts.table.store
         while True:
-            await asyncio.sleep(self.settings.backup_interval_s or 86_400)
-            if store is not None and self.settings.backup_interval_s and not self._store_in_memory:
+            await asyncio.sleep(self.settings.backup_interval or 86_400)
+            if store is not None and self.settings.backup_interval and not self._store_in_memory:
                 self._backup_once(store)
 
     def _backup_once(self, store: Store) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 class Notifier:
-    """Sends READY, WATCHDOG, RELOADING, STOPPING; silent where nobody listens."""
+    """Sends READY, WATCHDOG, STOPPING; silent where nobody listens."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")

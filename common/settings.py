@@ -7,6 +7,7 @@ Source: style.md 2.5, settled.md 34.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,12 +29,25 @@ class DaemonSettings(Wire, frozen=True):
     network_profile: str  # path of the network's YAML file; relative ones are relative to the configuration folder
     data_dir: str  # each daemon writes only below `data_dir/<daemon>`
     run_dir: str  # tokens and probe sockets: `run_dir/<daemon>/`
-    host: str = "127.0.0.1"  # RPC listens here
+    host: str = "127.0.0.1"  # RPC listens here: an address of this machine's loopback
     port_base: int = 32560  # the constellation's ports count from here, by the daemon's place in the table
     log_level: str = "INFO"
     log_file: str = ""  # empty: standard error, which is the journal under systemd
-    backup_interval_s: int = 3600  # seconds between copies of the store; 0 = none
+    backup_interval: int = 3600  # seconds between copies of the store; 0 = none (the specification's key, so no unit)
     watchdog_s: int = 30  # seconds without a turn of the loop after which systemd restarts the daemon
+
+    def __post_init__(self) -> None:
+        """Calls and tokens travel in the clear, so they stay on this machine. Source: settled.md 35."""
+        if not is_loopback(self.host):
+            raise ValueError(f"host: {self.host!r} is not of this machine; use 127.0.0.1, and `ssh -L` from elsewhere")
+
+
+def is_loopback(host: str) -> bool:
+    """Does the address lead to this machine alone?"""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings(folder: Path, daemon: str, kind: type[S], environment: Mapping[str, str]) -> S:

@@ -113,6 +113,9 @@ def test_killed_daemons_start_again_on_their_data(tmp_path: Path, config: Path) 
         ("- a\n", "key: value"),
         ("port: true\n", "$.port"),
         ("port: 0\nlog_level: LOUD\n", "DEBUG"),
+        ("port: 0\nhost: 0.0.0.0\n", "ssh -L"),
+        ("port: 0\nhost: node.example\n", "ssh -L"),
+        ("port: 0\nhost: '::'\n", "ssh -L"),
     ],
 )
 def test_unusable_settings_are_told_and_exit_78(config: Path, text: str, says: str) -> None:

@@ -92,7 +92,7 @@ class FlopProcess:
         self._base = settings.port_base
         save_profile(wallet.network, self._config / "network.yaml")
         common = {"network_profile": "network.yaml", "data_dir": settings.data_dir, "run_dir": settings.run_dir}
-        common |= {"port_base": self._base, "backup_interval_s": 0}
+        common |= {"port_base": self._base, "backup_interval": 0}
         own = {
             "node_url": f"http://127.0.0.1:{passage.port}/",
             "node_user": settings.node_user,

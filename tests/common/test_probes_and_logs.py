@@ -1,0 +1,148 @@
+"""What a daemon shows of itself: probes behind a token or the private socket, its own description, and its log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import structlog
+
+from common import __version__
+from common.contracts.base import DISCOVER, INFO
+from common.daemon import DuxOSDaemon
+from common.log import set_level, start_logging
+from common.network import NetworkProfile
+from common.parts import Parts
+from common.rpc.client import HttpClient
+from common.rpc.method import Empty
+from common.settings import DaemonSettings
+
+
+class Settings(DaemonSettings, frozen=True, kw_only=True):
+    port: int = 0
+
+
+class Watched(DuxOSDaemon[Settings]):
+    name = "watchedd"
+    settings_type = Settings
+    trouble = ""
+
+    async def assemble(self, parts: Parts[Settings]) -> None:
+        parts.problems.append(lambda: self.trouble)
+        parts.gauges["things"] = lambda: 7.0
+
+
+@pytest.fixture
+async def daemon(tmp_path: Path, profile: NetworkProfile) -> AsyncIterator[Watched]:
+    options = Settings(network_profile="", data_dir=str(tmp_path / "data"), run_dir=str(tmp_path / "run"))
+    watched = Watched(options, profile)
+    async with watched.running():
+        yield watched
+
+
+@pytest.fixture
+async def client(daemon: Watched, tmp_path: Path) -> AsyncIterator[HttpClient]:
+    found = HttpClient("watchedd", f"http://127.0.0.1:{daemon.port}/", tmp_path / "run" / "watchedd" / "cli.token")
+    yield found
+    await found.close()
+
+
+async def by_socket(tmp_path: Path, path: str) -> tuple[int, str]:
+    connector = aiohttp.UnixConnector(str(tmp_path / "run" / "watchedd" / "probe.sock"))
+    async with aiohttp.ClientSession(connector=connector) as session, session.get("http://localhost" + path) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_health_is_200_or_503_with_the_reason(daemon: Watched, client: HttpClient, tmp_path: Path) -> None:
+    """A container's or systemd's probe sees by the status, a person by the text; `daemon.info` says the same."""
+    assert await by_socket(tmp_path, "/health") == (200, "ok\n")
+    daemon.trouble = "the chain's tip is an hour old"
+    assert await by_socket(tmp_path, "/health") == (503, "the chain's tip is an hour old\n")
+    info = await client.call(INFO, Empty())
+    assert (info.healthy, info.problems) == (False, ["the chain's tip is an hour old"])
+    assert (info.version, info.name) == (__version__, "watchedd")
+    assert info.uptime_s >= 0
+
+
+async def test_metrics_are_prometheus_text_with_the_daemons_gauges(daemon: Watched, tmp_path: Path) -> None:
+    """Every line is `name value`; the version, the uptime and the daemon's own figures are among them."""
+    status, text = await by_socket(tmp_path, "/metrics")
+    figures = dict(line.rsplit(" ", 1) for line in text.splitlines())
+    assert status == 200
+    assert figures[f'dux_info{{daemon="{daemon.name}",version="{__version__}"}}'] == "1"
+    assert figures["dux_watchedd_things"] == "7"
+    assert float(figures["dux_watchedd_uptime_seconds"]) >= 0
+
+
+@pytest.mark.parametrize("path", ["health", "metrics"])
+async def test_on_the_port_a_probe_wants_a_token(client: HttpClient, path: str) -> None:
+    """Without a token nothing is told; with it the same answer as on the socket."""
+    async with client.session().get(client.url + path) as answer:
+        assert answer.status == 401
+        assert "token file" in await answer.text()
+    async with client.session().get(client.url + path, headers={"Authorization": f"Bearer {client.token()}"}) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_the_probe_socket_answers_no_calls(tmp_path: Path) -> None:
+    """The way that needs no token leads to the probes and nowhere else."""
+    connector = aiohttp.UnixConnector(str(tmp_path / "run" / "watchedd" / "probe.sock"))
+    body = {"jsonrpc": "2.0", "id": 1, "method": "daemon.info", "params": {}}
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.post("http://localhost/", json=body) as answer,
+    ):
+        assert answer.status == 404
+
+
+async def test_a_daemon_describes_itself(client: HttpClient) -> None:
+    """`rpc.discover` gives an OpenRPC document that names every method served, with its parameters."""
+    document = (await client.call(DISCOVER, Empty())).document
+    assert document["openrpc"].startswith("1.")
+    assert {"daemon.info", "rpc.discover"} <= {method["name"] for method in document["methods"]}
+    assert all("params" in method and "result" in method for method in document["methods"])
+
+
+@pytest.fixture(autouse=True)
+def usual_logs() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+    set_level("INFO")
+
+
+def test_a_line_for_the_journal_is_a_priority_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """The journal takes the priority off and keeps the facts as fields."""
+    log = start_logging("watchedd", "INFO")
+    log.info("lot funded", lot=3)
+    log.error("lot lost")
+    log.debug("too small to tell")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("<6>{")
+    assert second.startswith("<3>{")
+    told = json.loads(first[3:])
+    assert {key: told[key] for key in ("event", "lot", "daemon", "level")} == {
+        "event": "lot funded", "lot": 3, "daemon": "watchedd", "level": "info",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["seed", "wallet_passphrase", "Token", "private_key", "preimage", "rpc_password"])
+def test_no_secret_reaches_the_log(capsys: pytest.CaptureFixture[str], field: str) -> None:
+    """A field that is named like a secret is blanked, raw bytes are counted and not shown."""
+    start_logging("watchedd", "INFO").warning("something happened", **{field: "hunter2", "blob": b"hunter2"})
+    told = capsys.readouterr().err
+    assert "hunter2" not in told
+    assert "[redacted]" in told
+    assert "[7 bytes]" in told
+
+
+def test_a_log_file_is_appended_to(tmp_path: Path) -> None:
+    """`--log-file` keeps what earlier runs told."""
+    path = tmp_path / "d.log"
+    path.write_text("earlier\n")
+    start_logging("watchedd", "INFO", path).info("daemon ready")
+    earlier, now = path.read_text().splitlines()
+    assert (earlier, json.loads(now[3:])["event"]) == ("earlier", "daemon ready")

@@ -229,11 +229,6 @@ def nothing_delivered(lot: Lot, _fact: Fact) -> bool:
     return lot.delivered_at is None or not lot.deal.lock
 
 
-def the_lot_itself(lot: Lot, _fact: Fact) -> bool:
-    """Not a stray beside the lot: all coins of a script share h, and K must not be shown for a stray."""
-    return lot.number == 0
-
-
 def never_pushed(lot: Lot, _fact: Fact) -> bool:
     """This node's own spend has not reached the chain."""
     return lot.pushed is None

@@ -49,7 +49,7 @@ def checks(python: str) -> list[Check]:
 
 
 def typed_packages() -> list[str]:
-    """The packages that mypy reads: common, every dux_*, and tools."""
+    """The packages that mypy reads: common and every dux_*."""
     return ["common", *sorted(path.name for path in CHECKOUT.glob("dux_*") if (path / "__init__.py").exists())]
 
 
@@ -80,8 +80,9 @@ def run_check(check: Check) -> bool:
 
 
 def rules_modules() -> list[str]:
-    """The modules that only decide: each branch of them must be covered."""
-    return sorted(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("dux_*/*rules*.py"))
+    """The modules that only decide, wherever they stand: each branch of them must be covered."""
+    found = {path for package in typed_packages() for path in (CHECKOUT / package).rglob("*rules*.py")}
+    return sorted(str(path.relative_to(CHECKOUT)) for path in found)
 
 
 def run_pytest(arguments: Sequence[str], environment: dict[str, str]) -> tuple[int, str]:

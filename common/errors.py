@@ -130,7 +130,7 @@ class RequestIdReused(CallerMistake):
 
 
 class NotFound(CallerMistake):
-    """There is no {what} {name!r}."""
+    """There is no {what} {name!r} here: look at the list of those there are, or check the spelling."""
 
     code = 1109
     key = "not-found"

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from common.codec import Wire
 from common.errors import DuxError, Unavailable
 from common.rpc.method import DAEMONS, Method, P, R
 from dux_cli.node_dir import NodeDir, owner_of
@@ -43,14 +42,6 @@ class NotStarted(Unavailable):
 
     code = 1321
     key = "not-started"
-
-
-class Running(Wire, frozen=True):
-    """One daemon, as `duxnet status` shows it."""
-
-    daemon: str
-    pid: int | None
-    state: str  # ready | starting | stopped
 
 
 class Node:

@@ -31,16 +31,6 @@ def signature_is_right(contract: Contract, tx: Tx, pubkey: bytes, signature: byt
     return is_signature(pubkey, lot_digest(contract, tx), signature)
 
 
-def signer_keys(contract: Contract, template: Template) -> tuple[bytes, ...]:
-    """Whose signatures the way out can use; of the arbiters' only `arbiters_needed` are needed."""
-    if isinstance(template, Refund):
-        return (contract.buyer.key,)
-    if isinstance(template, Award):
-        winner = contract.buyer if template.winner == Side.BUYER else contract.seller
-        return (winner.key, *(arbiter.key for arbiter in contract.arbiters))
-    return (contract.buyer.key, contract.seller.key)
-
-
 def assemble(
     contract: Contract, template: Template, tx: Tx, signatures: dict[bytes, bytes], preimage: bytes | None = None
 ) -> Tx:

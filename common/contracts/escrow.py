@@ -82,13 +82,6 @@ class BadStatement(PeerMisbehaved):
     key = "bad-statement"
 
 
-class StatementGap(NotNow):
-    """{signer}'s statement {seq} of contract {contract_id} follows a missing one; send the earlier first."""
-
-    code = 3008
-    key = "statement-gap"
-
-
 class TermsDiffer(PeerMisbehaved):
     """The other side's terms of contract {contract_id} are not those agreed: {reason}."""
 

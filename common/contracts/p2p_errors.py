@@ -165,13 +165,6 @@ class BlobsFull(NotNow):
     key = "blobs-full"
 
 
-class BlobCorrupt(PeerMisbehaved):
-    """{did} sent a chunk of blob {blob} that does not hash to its place."""
-
-    code = 8011
-    key = "blob-corrupt"
-
-
 class OwnerAway(Unavailable):
     """{owner}, which answers {method}, does not answer on this node; repeat later."""
 

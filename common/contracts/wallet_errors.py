@@ -41,13 +41,6 @@ class WalletLocked(NotNow):
     key = "wallet-locked"
 
 
-class WrongPassphrase(CallerMistake):
-    """{path} does not open with this passphrase; try again, or restore the wallet from its phrase."""
-
-    code = 2106
-    key = "wrong-passphrase"
-
-
 class ChainUnavailable(Unavailable):
     """The coin node at {endpoint} does not answer: {detail}. Is it running, and is the endpoint on the egress list?"""
 

@@ -8,7 +8,6 @@ Source: architecture.md §5, settled.md 4 and 35.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import os
 from collections.abc import Awaitable, Callable
@@ -199,15 +198,3 @@ def _deadline_s(request: web.Request) -> float:
     if not text.isascii() or not text.isdigit():
         raise BadRequest(detail=f"{DEADLINE_HEADER} is a whole number of milliseconds")
     return min(int(text), DEADLINE_MAX_MS) / 1000
-
-
-async def unix_probe(socket: Path, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
-    """(status, text) of `/health` or `/metrics` over a daemon's probe socket."""
-    import aiohttp  # noqa: PLC0415 - only probes need the client side
-
-    async with (
-        asyncio.timeout(timeout_s),
-        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session,
-        session.get(f"http://localhost{path}") as response,
-    ):
-        return response.status, await response.text()

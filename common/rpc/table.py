@@ -103,10 +103,6 @@ class MethodTable:
         self.methods[method.name] = method
         self._bound[method.name] = run
 
-    def may_call(self, caller: str) -> bool:
-        """Is there any method here that this caller may call?"""
-        return any(caller in method.callers for method in self.methods.values())
-
     def callers(self) -> list[str]:
         """Everybody who may call at least one method here."""
         return sorted({caller for method in self.methods.values() for caller in method.callers})

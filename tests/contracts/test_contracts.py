@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,6 +16,7 @@ from common.codec import from_plain, to_plain
 from common.errors import DuxError, all_errors
 from common.rpc.method import ANYONE, CALL_GRAPH, DAEMONS, Method, methods_in
 
+ROOT = Path(__file__).resolve().parents[2]
 MODULES = [
     importlib.import_module(f"common.contracts.{info.name}") for info in pkgutil.iter_modules(common.contracts.__path__)
 ]
@@ -76,6 +79,16 @@ def test_no_daemon_calls_upward_or_itself() -> None:
     }
     assert [edge for edge in sorted(edges) if edge[1] not in CALL_GRAPH[edge[0]]] == []
     tuple(TopologicalSorter(CALL_GRAPH).static_order())  # raises on a cycle
+
+
+def test_every_error_that_is_declared_is_raised() -> None:
+    """An error that nobody raises is a promise in the documents that the program does not keep."""
+    families = {"DuxError", "CallerMistake", "NotNow", "Unavailable", "PeerMisbehaved"}
+    sources = [path.read_text() for package in ("common", "dux_*") for path in ROOT.glob(f"{package}/**/*.py")]
+    declared = [error.__name__ for error in all_errors() if error.__module__.startswith(("common.", "dux_"))]
+    used = re.compile(r"(?<!class )\b([A-Z]\w+)\(|raise ([A-Z]\w+)\b")
+    raised = {one or other for text in sources for one, other in used.findall(text)}
+    assert sorted(set(declared) - raised - families) == []
 
 
 def test_error_codes_are_unique_and_in_their_blocks() -> None:

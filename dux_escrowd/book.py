@@ -21,14 +21,13 @@ from dux_escrowd.facts import AnyFact, Clock, Fact
 from dux_escrowd.hearing import Ear, fact_of
 from dux_escrowd.model import Coin, Lot, State
 from dux_escrowd.news import Reporter
+from dux_escrowd.observe import STRAYS_MAX
 from dux_escrowd.orders import AnyOrder, OpenStray, Order, Say, ShowCase, Tell
 from dux_escrowd.records import Records
 from dux_escrowd.replay import FACT_LINE, LOT_LINE, LoggedFact, LoggedLot
 from dux_escrowd.rules import decide
 from dux_escrowd.statements import Heard
 from dux_escrowd.store import Shelf
-
-STRAYS_MAX = 16  # outputs beside the lot that are followed; a stranger pays for each
 
 
 class Errand(msgspec.Struct, frozen=True):
@@ -147,7 +146,8 @@ class Book:
 
     def _open_stray(self, tx: Tx, lot: Lot, order: OpenStray) -> None:
         known = self.shelf.lots(lot.contract_id)
-        if len(known) > STRAYS_MAX or any(other.outpoint == order.outpoint for other in known):
+        is_full = len(known) > STRAYS_MAX and order.value_florins < lot.deal.lot_florins
+        if is_full or any(other.outpoint == order.outpoint for other in known):
             return
         coin = Coin(order.outpoint, order.value_florins, order.height)
         stray = Lot(

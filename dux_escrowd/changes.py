@@ -23,7 +23,7 @@ from dux_escrowd.facts import (
     VoteRevealed,
 )
 from dux_escrowd.model import AwardSigned, Ballot, Lot, Role
-from dux_escrowd.voting import automatic_vote, case_is_ready, committed, must_reveal, verdict, winning
+from dux_escrowd.voting import automatic_vote, case_is_ready, is_gross, must_reveal, verdict, winning
 
 
 def seat_panel(lot: Lot, fact: PanelSeated) -> Lot:
@@ -168,8 +168,6 @@ def _voted(lot: Lot, gross_florins: int) -> Lot:
 
 def take_commitment(lot: Lot, fact: VoteCommitted) -> Lot:
     """One more commitment; perhaps the last one that this arbiter waited for."""
-    if fact.by in committed(lot):
-        return lot
     return open_own(replace(lot, ballots=(*lot.ballots, Ballot(fact.by, fact.commitment))), fact)
 
 
@@ -230,7 +228,9 @@ def lose_spend(lot: Lot, _fact: Fact) -> Lot:
 def mark_fault(lot: Lot, fact: Equivocation) -> Lot:
     """Somebody contradicted itself: an arbiter's vote is void, a buyer is held to its larger release."""
     marked = replace(lot, faulty=tuple(sorted({*lot.faulty, fact.by})))
-    least = lot.release_gross_florins or 0
-    if fact.by != lot.deal.buyer or fact.gross_florins is None or fact.gross_florins < least:
+    gross, least = fact.gross_florins, lot.release_gross_florins or 0
+    if fact.by != lot.deal.buyer or gross is None or fact.outpoint is None or fact.outpoint != lot.outpoint:
         return marked
-    return replace(marked, release_gross_florins=fact.gross_florins, release_outpoint=fact.outpoint)
+    if gross < least or not is_gross(lot, gross):  # what no transaction can pay would bind arbiters to nothing
+        return marked
+    return replace(marked, release_gross_florins=gross, release_outpoint=fact.outpoint)

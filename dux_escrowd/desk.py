@@ -16,7 +16,7 @@ from common.contracts import wallet_chain as chain
 from common.contracts.escrow import BadStatement, PeerNotReady
 from common.contracts.p2p import Signature
 from common.contracts.p2p_errors import PeerAnswered
-from common.errors import NotFound, NotNow, Unavailable, all_errors
+from common.errors import Internal, NotFound, NotNow, Unavailable, all_errors
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.peers import Peers
@@ -101,6 +101,6 @@ class Desk:
 
 
 def is_for_later(error: PeerAnswered) -> bool:
-    """Whether the other node's error says "not now"; an error that this version does not know is final."""
+    """Whether the other node's error says "not now" or tells of a fault of its own; one that is not known is final."""
     code = error.fields.get("peer_code")
-    return any(kind.code == code and issubclass(kind, NotNow | Unavailable) for kind in all_errors())
+    return any(kind.code == code and issubclass(kind, NotNow | Unavailable | Internal) for kind in all_errors())

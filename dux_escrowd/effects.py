@@ -21,14 +21,15 @@ from common.contracts.escrow import StaleTip
 from common.contracts.escrow_views import FundingFailed
 from common.errors import DuxError, NotFound
 from common.store import Effect, Tx
-from common.units import BlockHeight, Florins
+from common.units import BlockHeight, Did, Florins
 from dux_escrowd.book import Errand
 from dux_escrowd.desk import Desk
-from dux_escrowd.facts import Pushed, Ready
-from dux_escrowd.hearing import award_template, outpoint_of
+from dux_escrowd.facts import AwardSaid, CancelSaid, Pushed, Ready, ReleaseSaid
+from dux_escrowd.hearing import Ear, award_template, fact_of, outpoint_of
 from dux_escrowd.model import Exit, Lot, State
 from dux_escrowd.orders import Adopt, Fund, Order, Settle, ShowKey, SignAward, SignCancel, SignRelease, Word
 from dux_escrowd.rules import still_wanted
+from dux_escrowd.statements import Heard
 from dux_escrowd.store import Agreed
 from dux_escrowd.voice import Voice
 from dux_escrowd.words import SaidAward, SaidCancel, SaidReady, SaidRelease
@@ -37,6 +38,7 @@ SHOWS_KEY_OR_REFUNDS = (Exit.RELEASE, Exit.REFUND)
 ATTEMPTS_AFTER_END = 20  # of anything still open once the contract is closed or void
 
 Performer = Callable[[Any, Effect], Awaitable[None]]
+CoinSigned = ReleaseSaid | CancelSaid | AwardSaid
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -150,23 +152,29 @@ class WalletHand:
 
     def _award_signatures(self, job: Job, order: Settle) -> list[wallet.KeySignature]:
         keys = {arbiter.did: arbiter.key for arbiter in job.contract.arbiters}
-        found = []
-        for heard in self._desk.book.shelf.heard(job.row.contract_id, Word.AWARD):
-            said = heard.said
-            if not isinstance(said, SaidAward) or order.award is None:
-                continue
-            same = (said.outpoint, int(said.gross_florins), tuple(sorted(said.revealed)))
-            if same == (order.award.outpoint, order.award.gross_florins, order.award.revealed):
-                pubkey = keys[heard.statement.signer]
-                found.append(wallet.KeySignature(pubkey=pubkey, signature=said.signatures[0]))
-        return found
+        found: dict[bytes, bytes] = {}
+        for heard, fact in self._right(job, Word.AWARD):
+            if isinstance(fact, AwardSaid) and isinstance(heard.said, SaidAward) and fact.key == order.award:
+                found[keys[Did(fact.by)]] = heard.said.signatures[0]
+        return [wallet.KeySignature(pubkey=key, signature=signature) for key, signature in found.items()]
 
     def _last(self, job: Job, word: Word, form: type[Any], outpoint: str) -> Any:
-        said = [heard.said for heard in self._desk.book.shelf.heard(job.row.contract_id, word)]
+        """The last such statement of the party whose coin signatures it carries, where they fit; junk is passed."""
+        said = [heard.said for heard, _fact in self._right(job, word)]
         fitting = [body for body in said if isinstance(body, form) and body.outpoint == outpoint]
+        if word is Word.RELEASE:
+            fitting = [body for body in fitting if int(body.gross_florins) == job.lot.release_gross_florins]
         if not fitting:
             raise NotFound(what=f"{word.value} of contract", name=job.row.contract_id)
         return fitting[-1]
+
+    def _right(self, job: Job, word: Word) -> list[tuple[Heard, CoinSigned]]:
+        """Statements whose coin signatures are their signer's own and fit what this node builds."""
+        ear = Ear(job.contract, job.lot, 0)
+        signers = {Word.RELEASE: (job.row.buyer,), Word.CANCEL: (job.row.seller,)}.get(word, job.lot.panel)
+        heard = self._desk.book.shelf.heard(job.row.contract_id, word)
+        facts = [(item, fact_of(item, ear)) for item in heard if item.statement.signer in signers]
+        return [(item, fact) for item, fact in facts if isinstance(fact, CoinSigned) and fact.valid]
 
 
 class Effects:

@@ -99,8 +99,8 @@ class Inbox:
         """Two statements with one number: kept, told, published; the lot applies what is worse for their signer."""
         shelf, signer = self._desk.book.shelf, second.statement.signer
         held = shelf.said(row.contract_id, signer, second.statement.seq, 1)
-        if not held:
-            raise BadStatement(contract_id=row.contract_id, reason="its predecessor is not the one held")
+        if not held:  # it follows another statement than the one held: that one proves the fault, not this
+            return
         first = opened_statement(held[0])
         if shelf.fault(row.contract_id, signer) is not None or not is_fault(first, second):
             return

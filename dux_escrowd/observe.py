@@ -15,6 +15,8 @@ from msgspec import Struct
 from dux_escrowd.facts import CoinDeep, Fact, OutputGone, OutputSeen, SpendDeep, SpendGone, SpendSeen
 from dux_escrowd.model import SEEN, Coin, Lot, Spend, State
 
+STRAYS_MAX = 16  # outputs of less than A + a beside the lot that are followed
+
 
 class OnChain(Struct, frozen=True):
     """One output on the script, with its spend as the table names it."""
@@ -39,9 +41,16 @@ def _facts(lots: Sequence[Lot], outputs: Sequence[OnChain], tip: int) -> Iterato
         if lot.coin is not None:
             yield from ((lot.number, fact) for fact in _of_lot(lot, by_outpoint.get(lot.coin.outpoint), tip))
     held = {lot.coin.outpoint for lot in lots if lot.coin is not None}
-    for output in outputs:
-        if output.coin.outpoint not in held:
-            yield 0, OutputSeen(at=tip, coin=output.coin)
+    for output in _worth_following([item for item in outputs if item.coin.outpoint not in held], lots):
+        yield 0, OutputSeen(at=tip, coin=output.coin)
+
+
+def _worth_following(others: list[OnChain], lots: Sequence[Lot]) -> list[OnChain]:
+    """Outputs of A + a first, however many; smaller ones while there is room: dust must never hide the funding."""
+    enough = max((lot.deal.lot_florins for lot in lots), default=0)
+    large = [output for output in others if output.coin.value_florins >= enough]
+    small = [output for output in others if output.coin.value_florins < enough]
+    return large + (small if len(lots) <= STRAYS_MAX else [])
 
 
 def _of_lot(lot: Lot, output: OnChain | None, tip: int) -> Iterator[Fact]:

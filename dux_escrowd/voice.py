@@ -12,6 +12,7 @@ import msgspec
 
 from common.codec import canonical
 from common.contracts.escrow import PeerNotReady
+from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.peer_escrow import (
     STATEMENTS,
     STATEMENTS_AT_ONCE,
@@ -20,6 +21,7 @@ from common.contracts.peer_escrow import (
     Head,
     StatementsCall,
 )
+from common.errors import CallerMistake, PeerMisbehaved
 from common.identity.purposes import Purpose
 from common.store import Tx
 from common.units import Did
@@ -109,7 +111,8 @@ class Voice:
     def _lacking(self, lot: Lot, peer: Did) -> list[bytes]:
         shelf = self._desk.book.shelf
         acked = shelf.acked(lot.contract_id, peer)
-        signers = [did for did in (lot.deal.buyer, lot.deal.seller, lot.me) if concerns(lot, peer, did) and did != peer]
+        said_by = (lot.me, lot.deal.buyer, lot.deal.seller)  # own first: nothing of another can stand in its way
+        signers = [did for did in said_by if concerns(lot, peer, did) and did != peer]
         missing = [
             statement
             for did in dict.fromkeys(signers)
@@ -131,5 +134,13 @@ class Voice:
 
     async def _fetch(self, contract_id: str, peer: Did, signer: Did, from_seq: int) -> None:
         ask = AskStatements(bytes.fromhex(contract_id), signer, from_seq)
-        answer = await self._desk.call(peer, STATEMENTS_GET, ask)
-        await self._inbox.take(contract_id, answer.statements)
+        try:
+            answer = await self._desk.call(peer, STATEMENTS_GET, ask)
+            await self._inbox.take(contract_id, answer.statements)
+        except (
+            CallerMistake,
+            PeerMisbehaved,
+            PeerAnswered,
+        ) as error:
+            # what a peer says of others closes no letter of this node
+            self._desk.log.info("chain not fetched", contract_id=contract_id, peer=peer, reason=error.message)

@@ -39,17 +39,17 @@ def answer_window_over(lot: Lot, at: int) -> bool:
 def automatic_vote(lot: Lot, at: int) -> int | None:
     """The vote that needs no judgement of the result, in florins of gross; None: somebody has to look at the result.
 
-    A delivery made at the last moment has `start_blocks` to be heard of.
+    A delivery made at the last moment has `start_blocks` to be heard of. A release of a part is no verdict, or a buyer
+    would set its own price in the dispute; no vote is below it.
     """
     heights = lot.deal.heights
-    if lot.release_stands:
-        return lot.release_gross_florins
-    if lot.deal.seller in lot.faulty:
-        return 0
+    least = (lot.release_gross_florins or 0) if lot.release_stands else 0
+    if least >= lot.deal.price_florins or lot.deal.seller in lot.faulty:
+        return least
     if lot.delivered_at is None:
-        return 0 if not lot.started or at > heights.deliver_by + lot.deal.start_blocks else None
+        return least if not lot.started or at > heights.deliver_by + lot.deal.start_blocks else None
     if not lot.key_known and at > heights.answer_by:
-        return 0
+        return least
     return None
 
 
@@ -108,9 +108,11 @@ def _respects_release(lot: Lot, gross_florins: int) -> bool:
 
 
 def may_cosign(lot: Lot, key: AwardKey, at: int) -> bool:
-    """Another arbiter's award is this one's own vote, pays at least all who revealed to this one, and is in time."""
+    """Another arbiter's award is this one's own opened vote, pays at least all who revealed to it, and is in time."""
     return (
         lot.vote_florins == key.gross_florins
+        and lot.me in revealed(lot)
+        and len(set(key.revealed)) == len(key.revealed)
         and key.outpoint == lot.outpoint
         and set(revealed(lot)) <= set(key.revealed)
         and set(key.revealed) <= set(lot.panel)

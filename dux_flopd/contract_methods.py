@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from common.chain.address import script_to_address
 from common.chain.contract import (
     CONTRACT_BYTES_MAX,
@@ -238,7 +240,8 @@ class ContractMethods:
     def _note_award(self, tx: Tx, row: ContractRow, outpoint: Outpoint, template: Template) -> None:
         if row.role != "arbiter" or not isinstance(template, Award):
             return
-        wanted = canonical(template)
+        # Whoever revealed a vote may be known to one arbiter and not yet to another: only the verdict binds.
+        wanted = canonical(structs.replace(template, revealed=()))
         if self._store.signed_award(tx, row.cid, outpoint, wanted) != wanted:
             raise NotAgreed(reason="this wallet has signed another award for this outpoint; two would prove a fault")
 

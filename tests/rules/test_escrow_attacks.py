@@ -1,0 +1,79 @@
+"""What liars say to a node's table: each of these once cost an honest party its coins."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from common.units import FLOP
+from dux_escrowd import facts as f
+from dux_escrowd.model import AwardKey, AwardSigned, Ballot, Coin, Lot, Role, State
+from dux_escrowd.observe import STRAYS_MAX, OnChain, next_fact
+from dux_escrowd.rules import decide
+from dux_escrowd.voting import automatic_vote, may_cosign
+from tests.rules.escrow_world import ARBITERS, PRICE, B, S, deal_for
+
+POINT = "aa" * 32 + ":0"
+DEAL = deal_for()
+COIN = Coin(POINT, DEAL.lot_florins, 105)
+KEY = AwardKey(POINT, PRICE, ARBITERS)
+
+
+def arbiter(**changes: object) -> Lot:
+    """Anna, who has heard both sides, and knows delivery and key."""
+    lot = Lot(
+        contract_id="c" * 64, me="anna", role=Role.ARBITER, deal=DEAL, state=State.ANSWERED, panel=ARBITERS, coin=COIN,
+        started=True, delivered_at=110, key_known=True, disputed_by=S, disputed_at=112, answered=True,
+    )  # fmt: skip
+    return replace(lot, **changes)
+
+
+def release(gross_florins: int) -> f.ReleaseSaid:
+    """The buyer's valid coin signatures for this gross."""
+    return f.ReleaseSaid(at=113, by=B, outpoint=POINT, gross_florins=gross_florins, valid=True)
+
+
+def test_a_release_of_a_part_is_no_verdict() -> None:
+    """A buyer cannot set its own price in a dispute: a part is the least of a vote, the whole price decides."""
+    part, _orders = decide(arbiter(), release(FLOP // 5))
+    assert (part.vote_florins, automatic_vote(part, 113)) == (None, None)
+    whole, _orders = decide(arbiter(), release(PRICE))
+    assert whole.vote_florins == PRICE
+    nothing, _orders = decide(arbiter(delivered_at=None, started=False), release(FLOP // 5))
+    assert nothing.vote_florins == FLOP // 5
+
+
+def test_a_buyer_that_contradicts_itself_binds_nobody_to_what_cannot_be_paid() -> None:
+    """Illegal gross or another coin in a forked release leave the case to judgement; a legal one counts against it."""
+    for gross, point in ((10**18, POINT), (1, POINT), (PRICE, "bb" * 32 + ":0"), (PRICE, None)):
+        fault = f.Equivocation(at=113, by=B, gross_florins=gross, outpoint=point)
+        after, _orders = decide(arbiter(), fault)
+        assert (after.faulty, after.release_gross_florins, automatic_vote(after, 113)) == ((B,), None, None)
+    held, _orders = decide(arbiter(), release(PRICE))
+    fork = f.Equivocation(at=114, by=B, gross_florins=PRICE, outpoint="bb" * 32 + ":0")
+    assert decide(held, fork)[0].release_stands
+    legal = f.Equivocation(at=113, by=B, gross_florins=PRICE, outpoint=POINT)
+    assert automatic_vote(decide(arbiter(), legal)[0], 113) == PRICE
+
+
+def test_no_arbiter_signs_with_another_before_its_own_vote_is_open() -> None:
+    """An award that comes before the reveal learns nothing of a vote and gets no signature; nor does a doubled name."""
+    ballot = Ballot("anna", b"", None)
+    voted = arbiter(vote_florins=PRICE, ballots=(ballot,))
+    assert not may_cosign(voted, KEY, 130)
+    opened = replace(voted, ballots=(replace(ballot, gross_florins=PRICE),))
+    assert may_cosign(opened, KEY, 130)
+    assert not may_cosign(opened, replace(KEY, revealed=("anna", "anna", "bert")), 130)
+    signed, _orders = decide(opened, f.AwardSaid(at=130, by="bert", key=KEY, valid=True))
+    assert AwardSigned("anna", KEY) in signed.awards
+
+
+def test_dust_never_hides_the_funding() -> None:
+    """Any number of small outputs before the funding on the chain: it is seen first, and they are forgotten at last."""
+    lot = Lot(contract_id="c" * 64, me=B, role=Role.BUYER, deal=DEAL, state=State.AGREED, panel=ARBITERS)
+    dust = [OnChain(Coin(f"{number:064x}:0", FLOP // 100, 104), None) for number in range(200)]
+    found = next_fact([lot], [*dust, OnChain(COIN, None)], 105)
+    assert found == (0, f.OutputSeen(at=105, coin=COIN))
+    strays = [replace(lot, number=n + 1, coin=dust[n].coin, state=State.VOID) for n in range(STRAYS_MAX)]
+    later = [item for item in dust if item.coin.outpoint not in {stray.outpoint for stray in strays}]
+    assert next_fact([lot, *strays], [*later, *dust[:STRAYS_MAX]], 105) is None
+    assert next_fact([lot, *strays], [*dust, OnChain(COIN, None)], 105) == found

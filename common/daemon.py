@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -39,7 +40,6 @@ from common.settings import CONFIG_DEFAULT, effective, load_settings
 from common.store import Store
 
 STOP_WITHIN_S = 5.0
-BACKUPS_KEPT = 2
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits(3): systemd does not restart on it
 
 
@@ -70,6 +70,7 @@ class DuxOSDaemon(Generic[S]):
         self._started = self.clock.monotonic()
         self.stopping = asyncio.Event()
         self.port = 0
+        self._backup_problem = ""
         self.parts: Parts[S]
 
     async def assemble(self, parts: Parts[S]) -> None:
@@ -153,7 +154,8 @@ class DuxOSDaemon(Generic[S]):
         return int(getattr(self.settings, "port", 0))
 
     def _info(self) -> DaemonInfo:
-        problems = [problem for check in self.parts.problems if (problem := check())]
+        found = [self._backup_problem, *(check() for check in self.parts.problems)]
+        problems = [problem for problem in found if problem]
         return DaemonInfo(
             name=self.name,
             version=__version__,
@@ -185,7 +187,16 @@ class DuxOSDaemon(Generic[S]):
         while True:
             await asyncio.sleep(self.settings.backup_interval or 86_400)
             if store is not None and self.settings.backup_interval and not self._store_in_memory:
-                self._backup_once(store)
+                self._try_backup(store)
+
+    def _try_backup(self, store: Store) -> None:
+        """A full disk is told by `/health`; the daemon goes on, and the next turn tries again."""
+        try:
+            self._backup_once(store)
+            self._backup_problem = ""
+        except (OSError, sqlite3.Error) as error:
+            self._backup_problem = f"the store could not be copied: {error}"
+            self.log.error("backup failed", reason=str(error))  # noqa: TRY400 - the reason is the whole story
 
     def _backup_once(self, store: Store) -> None:
         folder = self.parts.data_dir / "backup"

@@ -17,7 +17,6 @@ from dux_flopd.settings import FlopSettings
 
 INPUTS_MAX = 500  # about 75 kB: relayed, and signed in a moment
 GAP = 20  # own scripts followed beyond the last one used
-CONFIRMATIONS_TO_SPEND = 1  # change outside a block is never built on: its id may still change
 TX_FRAME_BYTES = 14  # version, lock time and both counts at their longest
 INPUT_FRAME_BYTES = 41  # outpoint, length of the script, sequence
 OUTPUT_FRAME_BYTES = 9  # value, length of the script

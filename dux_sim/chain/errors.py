@@ -5,7 +5,6 @@ Knows nothing of JSON-RPC codes; `rpc` maps these to them.
 
 from __future__ import annotations
 
-REJECT_MALFORMED = 0x01
 REJECT_INVALID = 0x10
 REJECT_OBSOLETE = 0x11
 REJECT_DUPLICATE = 0x12

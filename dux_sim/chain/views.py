@@ -20,7 +20,6 @@ from dux_sim.chain.wire import AuxPow, OutPoint, Tx, TxOut, encode_header, shown
 JsonObject = dict[str, Any]
 COIN = Decimal(100_000_000)
 PLACES = Decimal("0.00000001")
-OP_PUSHDATA1 = 0x4C
 
 
 def amount(florins: int) -> Decimal:

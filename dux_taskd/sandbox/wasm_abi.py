@@ -22,7 +22,6 @@ MEMORY_BYTES_MAX = 2 << 30  # addresses are returned in the upper half of a sign
 FRAME_BYTES_MAX = OUTPUT_BYTES_MAX + 65_536
 TABLE_ELEMENTS_MAX = 65_536
 COMPILE_MEMORY_BYTES = 1 << 30  # beside the job's own memory: compiling is an attack surface
-WASM_PAGE_BYTES = 65_536
 
 IMPORTS = {("dux", "progress"): "func(i32)"}
 EXPORTS = {

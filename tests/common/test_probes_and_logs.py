@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +21,7 @@ from common.parts import Parts
 from common.rpc.client import HttpClient
 from common.rpc.method import Empty
 from common.settings import DaemonSettings
+from common.store import Store
 
 
 class Settings(DaemonSettings, frozen=True, kw_only=True):
@@ -31,6 +34,7 @@ class Watched(DuxOSDaemon[Settings]):
     trouble = ""
 
     async def assemble(self, parts: Parts[Settings]) -> None:
+        self.store = parts.store(["CREATE TABLE things (n INTEGER);"])
         parts.problems.append(lambda: self.trouble)
         parts.gauges["things"] = lambda: 7.0
 
@@ -105,6 +109,38 @@ async def test_a_daemon_describes_itself(client: HttpClient) -> None:
     assert document["openrpc"].startswith("1.")
     assert {"daemon.info", "rpc.discover"} <= {method["name"] for method in document["methods"]}
     assert all("params" in method and "result" in method for method in document["methods"])
+
+
+def put(store: Store, n: int) -> None:
+    with store.transaction() as tx:
+        tx.execute("INSERT INTO things VALUES (?)", n)
+
+
+def things_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as copy:
+        return int(copy.execute("SELECT count(*) FROM things").fetchone()[0])
+
+
+async def test_two_generations_of_backups_stand_beside_the_store(daemon: Watched, tmp_path: Path) -> None:
+    """Each copy is whole and is of its moment; the one before is kept, older ones are not."""
+    for n in range(3):
+        put(daemon.store, n)
+        daemon._try_backup(daemon.store)
+    folder = tmp_path / "data" / "watchedd" / "backup"
+    assert {path.name: things_in(path) for path in folder.iterdir()} == {"watchedd.sqlite": 3, "watchedd.1.sqlite": 2}
+
+
+async def test_a_backup_that_fails_is_told_and_ends_nothing(daemon: Watched, tmp_path: Path) -> None:
+    """A full or wrong disk turns health to 503 with the reason until a copy succeeds; calls go on."""
+    in_the_way = tmp_path / "data" / "watchedd" / "backup"
+    in_the_way.write_text("a file where the folder should be")
+    daemon._try_backup(daemon.store)
+    status, text = await by_socket(tmp_path, "/health")
+    assert status == 503
+    assert "could not be copied" in text
+    in_the_way.unlink()
+    daemon._try_backup(daemon.store)
+    assert await by_socket(tmp_path, "/health") == (200, "ok\n")
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from common.contracts import wallet_chain as chain
 from common.contracts.escrow import BadStatement, PeerNotReady
 from common.contracts.p2p import Signature
 from common.contracts.p2p_errors import PeerAnswered
+from common.contracts.wallet_errors import NotSynced
 from common.errors import Internal, NotFound, NotNow, Unavailable, all_errors
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
@@ -51,8 +52,15 @@ class Desk:
         return await self.flopd.call(chain.CHAIN_TIP, Empty())
 
     async def height(self) -> int:
-        """The tip's height."""
-        return int((await self.tip()).height)
+        """The tip's height, for an agreement: windows that count from an old tip would be over before they begin.
+
+        Raises:
+            NotSynced: the wallet is still reading the chain; ask again.
+        """
+        tip = await self.tip()
+        if not tip.synced:
+            raise NotSynced(height=int(tip.height))
+        return int(tip.height)
 
     def is_fresh(self, tip: chain.Tip) -> bool:
         """Whether the tip is young enough to decide on K or a refund (no limit on test profiles)."""

@@ -17,12 +17,20 @@ from pathlib import Path
 import click
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-PACKAGES = ["litecoind", "bubblewrap", "clang", "lld", "libseccomp2"]  # Debian's, for the real coin node, sandbox, wasm
+PACKAGES = [
+    "litecoind",
+    "bubblewrap",
+    "clang",
+    "lld",
+    "make",
+    "libseccomp2",
+]  # Debian's, for the real coin node, sandbox, wasm
 TOOLS = {
     "litecoind": "tests against a real coin node",
     "bwrap": "tests of the native sandbox",
     "clang": "the rebuild of the example's wasm",
     "wasm-ld": "the rebuild of the example's wasm",
+    "make": "the rebuild of the example's wasm",
 }
 ALL_VARIABLE = "DUX_TEST_ALL"  # read by tests/conftest.py: a missing tool fails a test instead of skipping it
 SLOW_MARKS = "not constellation and not coin_node and not sandbox"

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import os
 import signal
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,22 +21,22 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from common import __version__
+from common.backups import Backups
 from common.clock import Clock, SystemClock
 from common.contracts.base import DISCOVER, INFO, DaemonInfo, Discovery
 from common.errors import BadSettings, DuxError
 from common.log import LEVELS, set_level, start_logging
+from common.neighbours import HttpNeighbours
 from common.network import NetworkProfile, load_profile
 from common.node_ports import rpc_port
 from common.notify import Notifier
 from common.openrpc import openrpc_document
 from common.parts import Neighbours, Parts, S, run_loops
 from common.randomness import Randomness, SystemRandomness
-from common.rpc.client import HttpClient
 from common.rpc.method import DAEMONS, Empty
 from common.rpc.server import RpcServer, Tokens
 from common.rpc.table import Ctx, MethodTable
 from common.settings import CONFIG_DEFAULT, effective, load_settings
-from common.store import Store
 
 STOP_WITHIN_S = 5.0
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits(3): systemd does not restart on it
@@ -70,7 +69,6 @@ class DuxOSDaemon(Generic[S]):
         self._started = self.clock.monotonic()
         self.stopping = asyncio.Event()
         self.port = 0
-        self._backup_problem = ""
         self.parts: Parts[S]
 
     async def assemble(self, parts: Parts[S]) -> None:
@@ -83,6 +81,7 @@ class DuxOSDaemon(Generic[S]):
         async with AsyncExitStack() as stack:
             self.parts = parts = self._make_parts(stack)
             await self.assemble(parts)
+            self._backups = self._make_backups(parts)
             self._serve_own(parts)
             await self._listen(parts)
             yield
@@ -99,7 +98,7 @@ class DuxOSDaemon(Generic[S]):
             notifier.send("READY=1", f"STATUS=listening on {self.settings.host}:{self.port}")
             if ready:
                 ready.set()
-            loops = [*self.parts.loops, ("watchdog", lambda: self._watchdog(notifier)), ("backup", self._backups)]
+            loops = [*self.parts.loops, ("watchdog", lambda: self._watchdog(notifier)), ("backup", self._backups.run)]
             work = asyncio.ensure_future(run_loops(loops))
             asked = asyncio.ensure_future(self.stopping.wait())
             try:
@@ -129,6 +128,12 @@ class DuxOSDaemon(Generic[S]):
             store_in_memory=self._store_in_memory,
         )
 
+    def _make_backups(self, parts: Parts[S]) -> Backups:
+        store = None if self._store_in_memory else parts.table.store
+        backups = Backups(store, parts.data_dir / "backup", self.name, self.settings.backup_interval, self.log)
+        parts.problems.append(lambda: backups.problem)
+        return backups
+
     def _serve_own(self, parts: Parts[S]) -> None:
         async def info(_params: Empty, _ctx: Ctx) -> DaemonInfo:
             return self._info()
@@ -154,8 +159,7 @@ class DuxOSDaemon(Generic[S]):
         return int(getattr(self.settings, "port", 0))
 
     def _info(self) -> DaemonInfo:
-        found = [self._backup_problem, *(check() for check in self.parts.problems)]
-        problems = [problem for problem in found if problem]
+        problems = [problem for check in self.parts.problems if (problem := check())]
         return DaemonInfo(
             name=self.name,
             version=__version__,
@@ -181,30 +185,6 @@ class DuxOSDaemon(Generic[S]):
         while True:
             notifier.send("WATCHDOG=1")
             await asyncio.sleep(pause_s)
-
-    async def _backups(self) -> None:
-        store: Store | None = self.parts.table.store
-        while True:
-            await asyncio.sleep(self.settings.backup_interval or 86_400)
-            if store is not None and self.settings.backup_interval and not self._store_in_memory:
-                self._try_backup(store)
-
-    def _try_backup(self, store: Store) -> None:
-        """A full disk is told by `/health`; the daemon goes on, and the next turn tries again."""
-        try:
-            self._backup_once(store)
-            self._backup_problem = ""
-        except (OSError, sqlite3.Error) as error:
-            self._backup_problem = f"the store could not be copied: {error}"
-            self.log.error("backup failed", reason=str(error))  # noqa: TRY400 - the reason is the whole story
-
-    def _backup_once(self, store: Store) -> None:
-        folder = self.parts.data_dir / "backup"
-        newest, older = folder / f"{self.name}.sqlite", folder / f"{self.name}.1.sqlite"
-        if newest.exists():
-            newest.replace(older)
-        store.backup(newest)
-        self.log.info("store backed up", path=str(newest))
 
     def reload(self, read: Callable[[], S]) -> None:
         """SIGHUP: take the log level and what the daemon's hooks take; the rest keeps its value until a restart."""
@@ -259,25 +239,6 @@ class DuxOSDaemon(Generic[S]):
             loop.add_signal_handler(number, daemon.stopping.set)
         loop.add_signal_handler(signal.SIGHUP, daemon.reload, read)
         await daemon.run()
-
-
-class HttpNeighbours:
-    """Clients of the other daemons of this node, made when first asked for and closed with the daemon."""
-
-    def __init__(self, settings: Any, caller: str, stack: AsyncExitStack) -> None:
-        self._settings = settings
-        self._caller = caller
-        self._stack = stack
-        self._clients: dict[str, HttpClient] = {}
-
-    def __call__(self, daemon: str) -> HttpClient:
-        """The client that calls `daemon` under this daemon's name."""
-        if daemon not in self._clients:
-            url = f"http://{self._settings.host}:{rpc_port(daemon, self._settings.port_base)}/"
-            client = HttpClient(daemon, url, Path(self._settings.run_dir) / daemon / f"{self._caller}.token")
-            self._stack.push_async_callback(client.close)
-            self._clients[daemon] = client
-        return self._clients[daemon]
 
 
 def _options(daemon: str, arguments: list[str] | None) -> argparse.Namespace:

@@ -125,7 +125,7 @@ async def test_two_generations_of_backups_stand_beside_the_store(daemon: Watched
     """Each copy is whole and is of its moment; the one before is kept, older ones are not."""
     for n in range(3):
         put(daemon.store, n)
-        daemon._try_backup(daemon.store)
+        daemon._backups.copy()
     folder = tmp_path / "data" / "watchedd" / "backup"
     assert {path.name: things_in(path) for path in folder.iterdir()} == {"watchedd.sqlite": 3, "watchedd.1.sqlite": 2}
 
@@ -134,12 +134,12 @@ async def test_a_backup_that_fails_is_told_and_ends_nothing(daemon: Watched, tmp
     """A full or wrong disk turns health to 503 with the reason until a copy succeeds; calls go on."""
     in_the_way = tmp_path / "data" / "watchedd" / "backup"
     in_the_way.write_text("a file where the folder should be")
-    daemon._try_backup(daemon.store)
+    daemon._backups.copy()
     status, text = await by_socket(tmp_path, "/health")
     assert status == 503
     assert "could not be copied" in text
     in_the_way.unlink()
-    daemon._try_backup(daemon.store)
+    daemon._backups.copy()
     assert await by_socket(tmp_path, "/health") == (200, "ok\n")
 
 

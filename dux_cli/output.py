@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Row = Sequence[str]
 
+ID_SHOWN_WHOLE = 34  # characters: an address or a service id; a transaction or a DID is longer
+ID_HEAD, ID_TAIL = 16, 6
+
 
 @dataclass(frozen=True)
 class Output:
@@ -98,6 +101,12 @@ def plain(value: object) -> Any:
     return to_plain(value)
 
 
+def shortened(cell: str) -> str:
+    """A long id as a person tells it apart; --quiet and --json give it whole."""
+    is_long = len(cell) > ID_SHOWN_WHOLE and " " not in cell
+    return f"{cell[:ID_HEAD]}…{cell[-ID_TAIL:]}" if is_long else cell
+
+
 def draw_table(headings: Row, lines: Sequence[Row]) -> None:
     """A table on the terminal; colours only where they are wanted (NO_COLOR)."""
     from rich.console import Console
@@ -107,7 +116,7 @@ def draw_table(headings: Row, lines: Sequence[Row]) -> None:
     for number, heading in enumerate(headings):
         table.add_column(heading, no_wrap=number == 0, overflow="fold")
     for line in lines:
-        table.add_row(*(escape(cell) for cell in line))
+        table.add_row(*(escape(shortened(cell)) for cell in line))
     Console(no_color="NO_COLOR" in os.environ).print(table)
 
 

@@ -100,7 +100,7 @@ class Methods:
         """The seller takes or leaves an offer."""
         row = self._as(params.contract_id, SELLER)
         if row.stage not in ("offered", "agreeing"):
-            raise c.WrongPhase(fact="quote", state=row.stage, contract_id=row.contract_id)
+            raise c.OfferOver(state=row.stage, contract_id=row.contract_id)
         step = Step(row.contract_id, accept=params.accept, reason=params.reason)
         ref = c.ContractRef(contract_id=row.contract_id)
         with self._book.store.transaction() as tx:

@@ -14,7 +14,7 @@ from common.codec import canonical, from_canonical
 from common.contracts import peer_escrow as peer
 from common.contracts import wallet_contract as wallet
 from common.contracts.escrow import BadTerms, PeerNotReady, TermsDiffer
-from common.contracts.escrow_views import QuoteRefused
+from common.contracts.escrow_views import QuoteRefused, Voided
 from common.contracts.p2p_errors import PeerAnswered
 from common.errors import NotNow, Unavailable
 from common.identity.purposes import Purpose
@@ -174,6 +174,8 @@ class Parley:
             tx.cancel_effects(agree_lane(row.contract_id))
             if row.role is Role.BUYER:
                 self._book.tell(tx, QuoteRefused(contract_id=row.contract_id, reason=reason))
+            elif row.role is Role.SELLER:
+                self._book.tell(tx, Voided(contract_id=row.contract_id))
 
     async def take_quote(self, quote: peer.Quote, sender: Did) -> peer.Ack:
         """QUOTE came: the terms follow, or the end."""

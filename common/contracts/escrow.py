@@ -110,6 +110,14 @@ class StaleTip(NotNow):
     key = "stale-tip"
 
 
+class OfferOver(CallerMistake):
+    """The offer of contract {contract_id} is {state}: it ran out or was answered, nothing is left to quote."""
+
+    code = 3013
+    key = "offer-over"
+    http_status = 409
+
+
 class ContractRef(Wire, frozen=True):
     """A contract by its name on every node, known from the offer on."""
 
@@ -338,7 +346,7 @@ QUOTE: Method[Quote, ContractRef] = Method(
         Quote(request_id="q-1", contract_id=_ID, accept=True, reason=""),
         ContractRef(contract_id=_ID),
     ),
-    raises=(NotYours, WrongPhase),
+    raises=(NotYours, OfferOver),
     once=True,
 )
 RESULT_KEY: Method[ContractRef, ContentKey] = Method(

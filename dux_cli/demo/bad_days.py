@@ -18,7 +18,7 @@ from common.contracts.task import STATUS, TaskRef, TaskState, TaskView
 from common.errors import DuxError
 from common.rpc.method import DAEMONS
 from dux_cli.demo import job
-from dux_cli.demo.stage import ARBITERS, Stage
+from dux_cli.demo.stage import ARBITERS, Stage, in_step
 from dux_cli.demo.teller import Teller
 
 SHORT_JOB_BLOCKS = 6  # what the bad days' contracts give the seller for its work
@@ -208,6 +208,7 @@ async def asleep(stage: Stage, *names: str) -> AsyncIterator[None]:
     finally:
         await asyncio.gather(*(stage.node(name).start() for name in names))
         await asyncio.gather(*(stage.node(name).wait_ready() for name in names))
+        await stage.pace.until("the nodes that were away to have read the chain", lambda: in_step(stage))
         stage.off.difference_update(names)
 
 

@@ -80,6 +80,22 @@ async def test_an_offer_that_nobody_answers_ends_by_itself(net: Net) -> None:
         assert "refused" in lines[0]
 
 
+async def test_an_offer_that_the_seller_leaves_lying_ends_at_the_seller_too(net: Net) -> None:
+    """Its taskd is told that there is nothing left to quote, and a quote that comes too late is not asked for again."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        ref = await buyer.call(escrow.PROPOSE, _wish(seller, arbiters))
+
+        async def offered() -> bool:
+            return bool((await seller.call(escrow.LIST, escrow.ListContracts())).contracts)
+
+        await until(offered, "offered")
+        await net.mine(11)
+        assert (await seller.event(Voided)).contract_id == ref.contract_id
+        late = escrow.Quote(request_id=request_id(), contract_id=ref.contract_id, accept=True, reason="")
+        with pytest.raises(escrow.OfferOver):
+            await seller.call(escrow.QUOTE, late)
+
+
 async def test_a_panel_that_never_sits_voids_the_contract(net: Net) -> None:
     """Too few arbiters accept: after fund_by both sides are out, and nothing was funded."""
     async with market(net, *NAMES) as (buyer, seller, *arbiters):

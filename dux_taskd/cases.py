@@ -86,7 +86,7 @@ class Chamber:
             package, data = await self._materials.gather(job, [case.seller, case.buyer, *case.holders])
         except WrongMaterial as error:
             return Finding(missing=str(error))
-        except BlobMissing:
+        except (NotNow, Unavailable):
             if last:
                 return Finding(missing="the worker cannot show what it ran: package or input is missing")
             raise

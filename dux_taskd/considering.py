@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from common.clock import Clock
 from common.codec import from_canonical
+from common.contracts.escrow import SHOW, ContractRef
 from common.contracts.store import SERVICE_ADMIT, SERVICE_SHOW, AdmitBuyer, CallLimits, ServiceName
 from common.errors import BadParams, NotFound
 from common.peers import Peers
@@ -32,6 +33,7 @@ class Considering:
         self,
         *,
         stored: Client,
+        escrowd: Client,
         peers: Peers,
         store: TaskStore,
         executor: Executor,
@@ -40,7 +42,7 @@ class Considering:
         wall_s_max: int,
         clock: Clock,
     ) -> None:
-        self._clock = clock
+        self._clock, self._escrowd = clock, escrowd
         self._stored, self._peers, self._store, self._executor = stored, peers, store, executor
         self._open_jobs_max, self._memory_bytes_max, self._wall_s_max = open_jobs_max, memory_bytes_max, wall_s_max
 
@@ -69,8 +71,13 @@ class Considering:
             open_jobs_max=self._open_jobs_max,
             memory_bytes_max=self._memory_bytes_max,
             wall_s_max=self._wall_s_max,
+            arbiters=await self._arbiters(offer) if job.input_private else frozenset(),
         )
         return rules_seller.offer_fault(offer, job, terms) or await self._not_admitted(offer)
+
+    async def _arbiters(self, offer: Assignment) -> frozenset[str]:
+        """Who may have to open the input one day."""
+        return frozenset((await self._escrowd.call(SHOW, ContractRef(contract_id=offer.contract_id))).arbiters)
 
     async def _not_admitted(self, offer: Assignment) -> str:
         """What the store daemon holds against this buyer now: its rate limit or its reputation."""

@@ -84,6 +84,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
     ) -> Considering:
         return Considering(
             stored=parts.neighbour("stored"),
+            escrowd=parts.neighbour("escrowd"),
             peers=parts.peers,
             store=store,
             executor=executor,

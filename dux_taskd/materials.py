@@ -5,9 +5,8 @@ Promise: what is returned has the hashes that the job names. It asks only the no
 
 from __future__ import annotations
 
-from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.peer_task import INPUT_KEY, AskInputKey
-from common.errors import DuxError
+from common.errors import DuxError, NotNow, Unavailable
 from common.peers import Peers
 from common.units import Did
 from common.work import JobSpec, input_hash_of
@@ -45,26 +44,33 @@ class Materials:
         return package, data
 
     async def _in_the_clear(self, job: JobSpec, sealed: bytes, providers: list[Did]) -> bytes:
-        key = await self._key(job, providers)
-        try:
-            return sealing.open_input(key, sealed)
-        except sealing.SealBroken as error:
-            raise WrongMaterial("the private input does not open with the key that was shown") from error
-
-    async def _key(self, job: JobSpec, providers: list[Did]) -> bytes:
-        """The input's key: known here, or asked of those who may show it, and kept for the rest of the audience."""
-        blob = job.input_blob.hex()
+        """With the key known here, or the first one shown that fits; that is kept for the rest of the audience."""
+        blob, later, reasons = job.input_blob.hex(), list[DuxError](), list[str]()
         known = self._store.input_key(blob)
         if known is not None:
-            return known
-        reasons = []
+            return _opened(known, sealed, job)
         for did in providers:
             try:
                 answer = await self._peers.call(did, INPUT_KEY, AskInputKey(blob=job.input_blob))
-            except (PeerAnswered, DuxError) as error:
-                reasons.append(error.message)
+                data = _opened(answer.key, sealed, job)
+            except (WrongMaterial, DuxError) as error:
+                later += [error] if isinstance(error, NotNow | Unavailable) else []
+                reasons.append(str(error))
                 continue
             with self._store.store.transaction() as tx:
                 self._store.keep_input_key(tx, blob, answer.key, job.audience)
-            return answer.key
+            return data
+        if later:
+            raise later[0]  # somebody who may have it could not be asked: nobody is blamed for that
         raise WrongMaterial(f"nobody shows the key of the private input ({'; '.join(reasons)[:200]})")
+
+
+def _opened(key: bytes, sealed: bytes, job: JobSpec) -> bytes:
+    """The input under this key, if it is the one that the job names."""
+    try:
+        data = sealing.open_input(key, sealed)
+    except sealing.SealBroken as error:
+        raise WrongMaterial("the private input does not open with the key that was shown") from error
+    if input_hash_of(data) != job.input_hash:
+        raise WrongMaterial("the input is not the one that the job names")
+    return data

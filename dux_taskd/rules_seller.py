@@ -46,6 +46,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     open_jobs_max: int
     memory_bytes_max: int
     wall_s_max: int
+    arbiters: frozenset[str] = frozenset()  # of the contract that is offered; looked up for private inputs
 
 
 def offer_fault(offer: Assignment, job: JobSpec, terms: Terms) -> str:
@@ -64,6 +65,10 @@ def offer_fault(offer: Assignment, job: JobSpec, terms: Terms) -> str:
         (job.comparator.kind is not ComparatorKind.CUSTOM, "custom comparators are not offered yet"),
         (job.kind is not JobKind.CHECK or job.comparator.kind is ComparatorKind.EQUAL, "a check compares hashes"),
         (not job.input_private or terms.own_did in job.audience, "the input is not meant for this node"),
+        (
+            not job.input_private or terms.arbiters <= set(job.audience),
+            "the input is not meant for the arbiters: they could not judge the result",
+        ),
         (terms.open_jobs < terms.open_jobs_max, "this node has all the jobs it can take; ask again later"),
     )
     return next((fault for holds, fault in claims if not holds), "")

@@ -50,6 +50,8 @@ def test_a_fitting_offer_is_taken() -> None:
     check = job(kind=JobKind.CHECK, package=b"other" + bytes(27), entry="x")
     assert offer_fault(offer(check), check, replace(TERMS, kind="check")) == ""
     private = job(input_private=True, audience=(B,))
+    judged = replace(TERMS, arbiters=frozenset(("did:dux:anna",)))
+    assert "arbiters" in offer_fault(offer(private), private, judged)  # else a buyer could blind them, and win
     assert offer_fault(offer(private), private, TERMS) == ""
 
 

@@ -58,7 +58,7 @@ class NoChecker(Unavailable):
 
 
 class NoResult(NotNow):
-    """Task {task_id} is {state}, so there is no result to fetch ({reason})."""
+    """Task {task_id} is {state}, so there is no result to fetch ({reason}); `task.explain` tells what comes next."""
 
     code = 7005
     key = "no-result"

@@ -48,6 +48,8 @@ async def test_a_paid_job_is_run_checked_and_paid(market: Market) -> None:
         assert (view.state, view.check_state, view.good) == (TaskState.PAID, "agreed", True)
         assert view.output_blob is not None
         assert players[BUYER].node.blobs[view.output_blob] == b"DUCK"
+        result = await players[BUYER].ask(contract.RESULT, contract.TaskRef(task_id=task_id))
+        assert (result.output_blob, result.output_hash) == (view.output_blob, view.output_hash)
         assert view.settlement is not None
         assert (view.settlement.gross_florins, view.settlement.provider_florins) == (10 * FLOP, 950_000_000)
         assert view.check_settlement is not None
@@ -81,6 +83,8 @@ async def test_the_checker_delivers_a_hash_and_nothing_else(market: Market) -> N
             said = deal.delivered.work_receipt + deal.delivered.output_commitment
             assert output_hash not in said
         assert (await players[BUYER].view(task_id)).output_hash is None
+        with pytest.raises(contract.NoResult, match="delivered"):
+            await players[BUYER].ask(contract.RESULT, contract.TaskRef(task_id=task_id))
         for deal in market.deals.values():
             market.show_key(deal)
         assert (await players[BUYER].until(task_id)).state is TaskState.PAID

@@ -167,7 +167,7 @@ async def wait_contract(stage: Stage, name: str, contract: str) -> ContractView:
             found[:] = [await stage.node(name).call(SHOW, ContractRef(contract_id=contract))]
         except DuxError:
             return False
-        return found[0].state == "CLOSED"
+        return found[0].state in ("CLOSED", "VOID")  # VOID: no contract came about, nothing was locked
 
     async with stage.pace.faster():
         await stage.pace.until(f"contract {contract[:12]} to close", closed, within_s=DAY_WITHIN_S)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from common.chain.address import is_p2pkh, is_p2sh
 from common.chain.contract import (
     CONTRACT_VERSION,
     Arbiter,
@@ -22,9 +23,10 @@ from common.chain.contract import (
     seated,
 )
 from common.chain.contract_rules import PRICE_MAX_FLORINS, panel_size_for
-from common.chain.fees import GROSS_MIN_FLORINS
+from common.chain.fees import FEE_RATE_FLORINS_PER_KB, GROSS_MIN_FLORINS
 from common.chain.fund import fund_output_script
-from common.chain.heights import Heights, depth_for, heights_profile, plan
+from common.chain.heights import Heights, depth_for, heights_problems, heights_profile, plan
+from common.chain.verify import is_pubkey
 from common.codec import Canon, canonical
 from common.contracts.peer_escrow import ARBITERS_MAX, Offer, Quote
 from common.identity.purposes import Purpose
@@ -36,6 +38,7 @@ from dux_escrowd.model import Deal
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 TERMS_BYTES_MAX = 4_096
 ACCEPT_BYTES_MAX = 512
+FEE_RATE_SPARE = 2  # an offer's fee rate is at most twice the usual
 START_LAG_BLOCKS = 2  # how far two honest tips may differ
 
 
@@ -115,6 +118,7 @@ def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) ->
         "the job does not hash to its name": offer.job_hash == bytes(tagged_hash(Purpose.JOB, offer.job)),
         "the policy is unknown": offer.policy in tuple(Policy),
         "the job has no time": offer.deliver_blocks >= 1,
+        "its fee rate is not the usual one": _is_usual(offer.fee_rate_florins_per_kb),
     }
     broken = next((law for law, holds in laws.items() if not holds), None)
     return broken or wish_problem(
@@ -123,6 +127,11 @@ def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) ->
         needed=offer.arbiters_needed,
         parties=(buyer, offer.seller),
     )
+
+
+def _is_usual(fee_rate: int) -> bool:
+    """A release pays its fee from the seller's part: a buyer must not burn that part by a rate of its own."""
+    return FEE_RATE_FLORINS_PER_KB <= fee_rate <= FEE_RATE_SPARE * FEE_RATE_FLORINS_PER_KB
 
 
 def wish_problem(*, price_florins: int, arbiters: tuple[Did, ...], needed: int, parties: tuple[str, str]) -> str | None:
@@ -179,7 +188,7 @@ def quote_problem(offer: Offer, quote: Quote, tip: int) -> str | None:
     return None
 
 
-def terms_problem(terms: Terms, profile: NetworkProfile, me: str) -> str | None:
+def terms_problem(terms: Terms, profile: NetworkProfile, me: str, tip: int) -> str | None:
     """Why an arbiter cannot accept a seat under these terms, or None."""
     laws = {
         "they are of another network": terms.network == profile.genesis,
@@ -190,14 +199,32 @@ def terms_problem(terms: Terms, profile: NetworkProfile, me: str) -> str | None:
         "the tax is not the network's": terms.tax_bps == profile.tax_bps,
         "the heights are of another profile": terms.heights_profile == profile.heights,
         "this node is not a candidate": me in terms.candidates,
+        "they begin ahead of the tip": terms.heights.start <= tip + START_LAG_BLOCKS,
+        "they are too old to be funded in time": tip < terms.heights.fund_by,
     }
     broken = next((law for law, holds in laws.items() if not holds), None)
-    return broken or wish_problem(
-        price_florins=terms.price_florins,
-        arbiters=terms.candidates,
-        needed=terms.arbiters_needed,
-        parties=(terms.buyer.did, terms.seller.did),
+    wrong = [] if broken else heights_problems(heights_profile(profile.heights), terms.heights, terms.price_florins)
+    return (
+        broken
+        or next(iter(wrong), None)
+        or wish_problem(
+            price_florins=terms.price_florins,
+            arbiters=terms.candidates,
+            needed=terms.arbiters_needed,
+            parties=(terms.buyer.did, terms.seller.did),
+        )
     )
+
+
+def seat_problem(terms: Terms, accept: Accept) -> str | None:
+    """Why an arbiter cannot sit with what it named, or None: else one could spoil every contract it is asked for."""
+    key, payout = accept.arbiter.key, accept.arbiter.payout_script
+    if not is_pubkey(key) or key in (terms.buyer.key, terms.seller.key):
+        return "an arbiter's key is none, or a party's"
+    if not (is_p2pkh(payout) or is_p2sh(payout)):
+        return "an arbiter's payout script pays neither a key hash nor a script hash"
+    taken = (terms.buyer.payout_script, terms.seller.payout_script, terms.fund_script)
+    return "an arbiter wants to be paid where another is" if payout in taken else None
 
 
 def seats_of(terms: Terms) -> int:

@@ -49,9 +49,7 @@ class Counterpart:
         problem = deal.offer_problem(offer, sender, self._desk.me, self._desk.profile)
         if problem:
             raise BadTerms(reason=problem)
-        unfunded, limit = self._shelf.unfunded(sender), self._desk.settings.open_offers_max
-        if unfunded >= limit:
-            raise TooManyOpen(did=sender, open_contracts=unfunded, limit=limit)
+        self._check_open(sender, self._desk.settings.open_offers_max)
         height = await self._desk.height()
         with self._book.store.transaction() as tx:
             self._pen.open(tx, contract_id, Role.SELLER, "offered", buyer=sender, seller=self._desk.me, height=height)
@@ -99,6 +97,8 @@ class Counterpart:
         quote = self._book.records.quote(row.contract_id) if row else None
         if row is None or offer is None or quote is None or sender != row.buyer:
             raise NotKnownYet(contract_id=terms.contract_id.hex())
+        if not quote.accept or row.stage == "refused":
+            raise TermsDiffer(contract_id=row.contract_id, reason="the offer was refused or has run out")
         if terms != deal.terms_of(offer, quote, sender) or deal.salt_hash(call.salt) != offer.result_salt_hash:
             raise TermsDiffer(contract_id=row.contract_id, reason="they do not follow from offer and quote")
         if theirs.did != sender:
@@ -118,15 +118,23 @@ class Counterpart:
         """A seat is offered: taken with a fresh key.
 
         Raises:
-            BadTerms: this node does not arbitrate, or not under such terms.
+            BadTerms: this node does not arbitrate, or not under such terms. TooManyOpen: the buyer has unfunded ones.
         """
         terms = await self._both_signed(call.by_buyer, call.by_seller)
         contract_id = terms.contract_id.hex()
-        problem = deal.terms_problem(terms, self._desk.profile, self._desk.me)
+        held = self._shelf.raw(contract_id, ACCEPT, self._desk.me)
+        if held is not None and sender == terms.buyer.did:
+            return peer.RoleAnswer(held)
+        problem = deal.terms_problem(terms, self._desk.profile, self._desk.me, await self._desk.height())
         if problem or sender != terms.buyer.did or not self._desk.settings.arbitrate:
             raise BadTerms(reason=problem or "this node takes no seat")
-        held = self._shelf.raw(contract_id, ACCEPT, self._desk.me)
-        return peer.RoleAnswer(held if held is not None else await self._accept(call, terms))
+        self._check_open(sender, self._desk.settings.open_seats_max)
+        return peer.RoleAnswer(await self._accept(call, terms))
+
+    def _check_open(self, buyer: Did, limit: int) -> None:
+        unfunded = self._shelf.unfunded(buyer)
+        if unfunded >= limit:
+            raise TooManyOpen(did=buyer, open_contracts=unfunded, limit=limit)
 
     async def _accept(self, call: peer.RoleCall, terms: deal.Terms) -> bytes:
         contract_id = terms.contract_id.hex()

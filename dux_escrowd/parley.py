@@ -16,7 +16,7 @@ from common.contracts import wallet_contract as wallet
 from common.contracts.escrow import BadTerms, PeerNotReady, TermsDiffer
 from common.contracts.escrow_views import QuoteRefused, Voided
 from common.contracts.p2p_errors import PeerAnswered
-from common.errors import NotNow, Unavailable
+from common.errors import DuxError
 from common.identity.purposes import Purpose
 from common.receipts import Attested
 from common.units import Did
@@ -136,10 +136,11 @@ class Parley:
         try:
             answer = await self._desk.call(did, peer.ROLE, call)
             accept = await self._pen.right_accept(terms, answer.accept)
-        except (NotNow, Unavailable, PeerAnswered, TermsDiffer) as error:
+        except DuxError as error:  # whatever this one does, the others are asked
             self._desk.log.info("arbiter not seated", contract_id=row.contract_id, arbiter=did, reason=error.message)
             return
-        if accept.arbiter.did == did:
+        taken = [opened_accept(body).arbiter.key for body in self._shelf.owned(row.contract_id, ACCEPT).values()]
+        if accept.arbiter.did == did and accept.arbiter.key not in taken:
             with self._book.store.transaction() as tx:
                 self._shelf.keep(tx, row.contract_id, ACCEPT, answer.accept, did)
 

@@ -84,5 +84,8 @@ class Pen:
         accept = from_canonical(attested.body, deal.Accept, max_bytes=deal.ACCEPT_BYTES_MAX)
         if accept.terms_hash != deal.terms_hash(terms) or attested.did != accept.arbiter.did:
             raise TermsDiffer(contract_id=terms.contract_id.hex(), reason="an acceptance is for other terms")
+        problem = deal.seat_problem(terms, accept)
+        if problem:
+            raise TermsDiffer(contract_id=terms.contract_id.hex(), reason=problem)
         await self._desk.require_signed(Purpose.ESCROW_ACCEPT, attested, terms.contract_id.hex())
         return accept

@@ -48,12 +48,13 @@ def adopt(_before: Lot, _after: Lot, _fact: Fact) -> Orders:
 
 
 def agreed(before: Lot, after: Lot, _fact: Fact) -> Orders:
-    """With the last READY: tell, and the buyer funds; it must confirm by fund_by, so not after fund_by - 1."""
+    """With the last READY: tell, and the buyer funds; it must confirm by fund_by, so d blocks are left for that."""
     named = {after.deal.buyer, after.deal.seller, *after.panel}
     if set(before.ready) == named or set(after.ready) != named:
         return ()
     told: Orders = (Tell(news=News.AGREED),)
-    return (*told, Fund(not_after=after.deal.heights.fund_by - 1)) if after.role is Role.BUYER else told
+    last = after.deal.heights.fund_by - after.deal.depth_blocks
+    return (*told, Fund(not_after=last)) if after.role is Role.BUYER else told
 
 
 def funded(before: Lot, after: Lot, _fact: Fact) -> Orders:

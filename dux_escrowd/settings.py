@@ -9,4 +9,5 @@ class EscrowSettings(DaemonSettings, frozen=True, kw_only=True):
     """escrowd's own settings."""
 
     open_offers_max: int = 3  # unfunded contracts that one buyer may have open with this node as seller
+    open_seats_max: int = 16  # unfunded contracts of one buyer in which this node has a seat or a part
     arbitrate: bool = True  # take seats as an arbiter when asked

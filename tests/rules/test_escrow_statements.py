@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from common.chain.contract import cid, result_hash_of
+from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.codec import canonical
 from common.contracts.escrow import BadStatement
 from common.contracts.peer_escrow import Offer, Quote
@@ -184,6 +185,7 @@ def quote(**changes: Any) -> Quote:
         ({"job": b"other"}, "job does not hash"),
         ({"policy": "trust"}, "policy"),
         ({"deliver_blocks": 0}, "no time"),
+        ({"fee_rate_florins_per_kb": 20 * FEE_RATE_FLORINS_PER_KB}, "fee rate"),  # burnt from the seller's part
         ({"price_florins": Florins(1)}, "a price is from"),
         ({"price_florins": Florins(30 * FLOP)}, "wants 5 arbiters"),
         ({"arbiters": DIDS[:2]}, "have to be named"),
@@ -199,8 +201,13 @@ def test_an_offer_that_differs_from_what_this_node_knows_is_refused(changes: dic
 def test_both_sides_build_the_same_contract_and_an_arbiter_sees_through_another() -> None:
     """Terms follow from offer and quote, the contract from terms and acceptances; what does not follow is refused."""
     terms = deal.terms_of(offer(), quote(), ALICE)
-    assert deal.terms_problem(terms, PROFILE, DIDS[0]) is None
-    assert "candidate" in (deal.terms_problem(terms, PROFILE, ALICE) or "")
+    tip, heights = terms.heights.start, terms.heights
+    assert deal.terms_problem(terms, PROFILE, DIDS[0], tip) is None
+    assert "candidate" in (deal.terms_problem(terms, PROFILE, ALICE, tip) or "")
+    assert "ahead of the tip" in (deal.terms_problem(terms, PROFILE, DIDS[0], tip - 3) or "")
+    assert "too old" in (deal.terms_problem(terms, PROFILE, DIDS[0], heights.fund_by) or "")
+    bent = msgspec.structs.replace(terms, heights=msgspec.structs.replace(heights, timeout=heights.timeout + 10**6))
+    assert "distance from T" in (deal.terms_problem(bent, PROFILE, DIDS[0], tip) or "")
     accepts = [
         deal.Accept(deal.terms_hash(terms), deal.Arbiter(did, public_key(did), party(did).payout_script))
         for did in DIDS[:3]
@@ -211,6 +218,15 @@ def test_both_sides_build_the_same_contract_and_an_arbiter_sees_through_another(
     assert "3 different" in (deal.seal_problem(terms, contract, accepts[:2]) or "")
     stranger = msgspec.structs.replace(accepts[0], arbiter=msgspec.structs.replace(accepts[0].arbiter, did=ALICE))
     assert "candidates" in (deal.seal_problem(terms, contract, [stranger, *accepts[1:]]) or "")
+    for changes, words in (
+        ({"key": b"\x05" * 33}, "key"),
+        ({"key": terms.seller.key}, "key"),
+        ({"payout_script": b"\x6a"}, "payout"),
+        ({"payout_script": terms.seller.payout_script}, "paid where"),
+    ):
+        bad = msgspec.structs.replace(accepts[0], arbiter=msgspec.structs.replace(accepts[0].arbiter, **changes))
+        assert words in (deal.seat_problem(terms, bad) or "")
+    assert deal.seat_problem(terms, accepts[0]) is None
     stale = msgspec.structs.replace(accepts[0], terms_hash=b"x" * 32)
     assert "other terms" in (deal.seal_problem(terms, contract, [stale, *accepts[1:]]) or "")
     cheaper = msgspec.structs.replace(contract, tax_bps=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Awaitable
@@ -22,6 +23,8 @@ from dux_cli.demo import accounts, airdrop, bad_days, job
 from dux_cli.demo.stage import NAMES, Stage, staged
 from dux_cli.demo.teller import Teller
 from dux_cli.output import Output
+
+EXIT_TERMINATED = 143  # as a shell says it of SIGTERM
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -86,7 +89,10 @@ def demo(session: Session, *, chain: str, input_file: Path | None, output: Path,
     """
     folder = Path(tempfile.mkdtemp(prefix="duxnet-demo-"))
     wish = Wish(chain, input_file, output.absolute(), keep, fast, folder)
-    report = asyncio.run(run(wish, Teller()))
+    try:
+        report = asyncio.run(run(wish, Teller()))
+    except asyncio.CancelledError:  # SIGTERM: everything that was started has been ended
+        raise SystemExit(EXIT_TERMINATED) from None
     if report.ok and not keep:
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -99,6 +105,9 @@ def demo(session: Session, *, chain: str, input_file: Path | None, output: Path,
 async def run(wish: Wish, teller: Teller) -> Report:
     """Play the story; whatever goes wrong ends up in the report."""
     report = Report(chain=wish.chain, seconds=teller.seconds)
+    story = asyncio.current_task()
+    if story is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, story.cancel)
     try:
         await play(wish, teller, report)
     except (DuxError, OSError, ExceptionGroup) as error:

@@ -282,7 +282,10 @@ async def test_award_by_two_of_three(tmp_path: Path, bench: CoinBench, gross: in
 
 
 async def test_an_arbiter_signs_one_award_only(tmp_path: Path, bench: CoinBench) -> None:
-    """A second, different award for the same outpoint is refused: two would prove a fault. The same again is fine."""
+    """Another verdict for the same outpoint is refused: two would prove a fault. The same again is fine.
+
+    So is the same verdict that pays others who revealed: else one arbiter could split the rest over who is paid.
+    """
     async with deal(tmp_path, bench) as d:
         await d.fund()
         arbiter = d.arbiters[1]
@@ -290,6 +293,7 @@ async def test_an_arbiter_signs_one_award_only(tmp_path: Path, bench: CoinBench)
         with pytest.raises(NotAgreed):
             await d.sign(arbiter, Award(Florins(PRICE), Side.SELLER, (0, 1)), "other")
         assert await d.sign(arbiter, Award(Florins(0), Side.BUYER, (0, 1)), "again") == first
+        assert await d.sign(arbiter, Award(Florins(0), Side.BUYER, (0, 1, 2)), "third") != first
 
 
 async def test_refund_after_t_by_the_buyer_alone(tmp_path: Path, bench: CoinBench) -> None:

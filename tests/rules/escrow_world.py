@@ -100,6 +100,7 @@ class World:
     shared_key_by_standby: bool = False
     broken: bool = False
     wallet_down: set[str] = field(default_factory=set)
+    wallet_missed: bool = False  # the seller's own wallet was away in the last margin: what it then loses is its own
     delayed: list[tuple[str, Order]] = field(default_factory=list)
     ordered: list[tuple[str, Order]] = field(default_factory=list)
     at_work: bool = False
@@ -363,6 +364,7 @@ class World:
         """Blocks; what is due arrives, everybody looks at the chain."""
         for _ in range(blocks):
             self.height += 1
+            self.wallet_missed |= S in self.wallet_down and self.height > self.deal.heights.vote_by
             self._confirm(censor=censor)
             for message in [m for m in self.mail if self.height - m.since > DELAY]:
                 self.arrive(message)
@@ -459,7 +461,8 @@ class World:
         """The bounds of escrow_protocol.md §2, with honest arbiters or without any quorum."""
         paid = self.spend.gross_florins if self.spend is not None and self.spend.height is not None else 0
         delivered = self.lots[S].delivered_at is not None
-        if self.honest(S) and delivered and self.good and self.quorum() and not self.reorged and self.coin is not None:
+        entitled = delivered and self.good and not self.reorged and not self.wallet_missed
+        if self.honest(S) and entitled and self.quorum() and self.coin is not None:
             self.law(paid == PRICE, "an entitled seller is not paid")
         if self.honest(B) and not self.good and self.policy is Policy.STANDBY and self.quorum():
             self.law(paid == 0, "an honest buyer pays for a bad result")

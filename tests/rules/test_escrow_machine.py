@@ -176,6 +176,18 @@ def test_no_history_breaks_a_law() -> None:
     run_state_machine_as_test(Histories, settings=LIMITS)
 
 
+@pytest.mark.parametrize(("past_blocks", "paid"), [(-1, PRICE), (40, 0)])
+def test_a_seller_bears_the_silence_of_its_own_wallet_and_no_other(past_blocks: int, paid: int) -> None:
+    """A wallet that is back before `vote_by` costs nothing; one that sleeps past T loses to the refund, lawfully."""
+    world = World(lock=False, policy=Policy.SWAP, good=True, liars=frozenset(), silent=frozenset())
+    world.work()
+    world.wallet_down.add(S)
+    world.mine(world.deal.heights.vote_by + past_blocks - world.height)
+    world.heal()
+    assert world.spend is not None
+    assert world.spend.gross_florins == paid
+
+
 def without(rows: tuple[Row, ...], fact: type[f.Fact], guard: object) -> tuple[Row, ...]:
     """The table with one guard forgotten in the rows of a fact."""
     found = [row for row in rows if row.fact is fact and guard in row.guards]

@@ -24,6 +24,7 @@ REBROADCAST_S = 60.0  # also without a new block: a node may have been restarted
 ALREADY = ("already", "txn-already-known")
 LATER = ("missing", "conflict", "spent", "non-final", "mempool", "replacement", "insufficient", "too-long")
 ALREADY_IN_CHAIN = -27
+JUDGEMENTS = (-22, -25, -26)  # of the transaction itself; every other code tells of the node (-28: it is starting)
 
 
 def verdict(code: int, message: str) -> str:
@@ -31,7 +32,7 @@ def verdict(code: int, message: str) -> str:
     text = message.lower()
     if code == ALREADY_IN_CHAIN or any(word in text for word in ALREADY):
         return "taken"
-    return "later" if any(word in text for word in LATER) else "refused"
+    return "refused" if code in JUDGEMENTS and not any(word in text for word in LATER) else "later"
 
 
 class Broadcaster:

@@ -26,6 +26,7 @@ WAIT_SPARE_S = 5.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024  # a 1 MB block in hex with room
 UNAUTHORIZED = 401
 METHOD_NOT_FOUND = -32601
+OUT_OF_RANGE = -8
 WRONG_TYPES = (-1, -3, -32602)  # how old nodes refuse an argument of a newer form
 NOT_FOUND = -5
 
@@ -115,7 +116,9 @@ class CoinNode:
         """The hash at a height of the best chain; None above the tip."""
         try:
             return str(await self.call("getblockhash", height))
-        except Refused:
+        except Refused as error:
+            if error.code != OUT_OF_RANGE:  # a node that is starting must not look like a chain that is gone
+                raise
             return None
 
     async def block(self, block_hash: str) -> bytes:

@@ -110,6 +110,7 @@ class WalletStore:
             payment.contract_id,
             tx.now_ms(),
         )
+        tx.execute("UPDATE payments SET refused = '' WHERE txid = ?", payment.txid)  # decided again: tried again
         for point in payment.binds:
             tx.execute("INSERT OR IGNORE INTO binds VALUES (?, ?, ?)", point.txid, point.vout, payment.txid)
         tx.outbox(f"broadcast/{payment.txid}", "broadcast", BroadcastEffect(payment.txid))

@@ -175,6 +175,8 @@ def test_confirmations(height: int | None, count: int) -> None:
         (-26, "64: dust", "refused"),
         (-26, "16: mandatory-script-verify-flag-failed", "refused"),
         (-22, "TX decode failed", "refused"),
+        (-28, "Verifying blocks...", "later"),
+        (-32603, "internal error", "later"),
     ],
 )
 def test_verdict(code: int, message: str, wanted: str) -> None:

@@ -27,6 +27,7 @@ from common.contracts.base import (
     Verdict,
 )
 from common.errors import Unavailable, UnknownMethod
+from common.event_feed import EventFeed
 from common.network import NetworkProfile
 from common.outbox import OutboxWorker, Perform, Refused
 from common.peers import Peers
@@ -35,7 +36,7 @@ from common.rpc.client import Client
 from common.rpc.method import CP, CR, Method, PeerMethod, Topic
 from common.rpc.table import Ctx, MethodTable
 from common.settings import DaemonSettings
-from common.store import EventFeed, Store
+from common.store import Store
 from common.units import Did, UnixMs
 
 S = TypeVar("S", bound=DaemonSettings)

@@ -10,7 +10,6 @@ Source: architecture.md §5, style.md 2.4, settled.md 26 and 28.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -302,34 +301,6 @@ def first_broken_line(lines: Sequence[Any]) -> int | None:
             return expected
         prev = right
     return None
-
-
-class EventFeed:
-    """Lets others read this daemon's events in order, waiting for new ones."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._changed = asyncio.Event()
-        store.on_event(self._changed.set)
-
-    async def since(self, cursor: int, wait_s: float, limit: int) -> list[Event]:
-        """Events after `cursor`, oldest first, at most `limit`; waits up to `wait_s` when there are none."""
-        found = self._read(cursor, limit)
-        if found or wait_s <= 0:
-            return found
-        try:
-            async with asyncio.timeout(wait_s):
-                while not found:
-                    self._changed.clear()
-                    await self._changed.wait()
-                    found = self._read(cursor, limit)
-        except TimeoutError:
-            return []
-        return found
-
-    def _read(self, cursor: int, limit: int) -> list[Event]:
-        rows = self._store.rows("SELECT * FROM events WHERE cursor > ? ORDER BY cursor LIMIT ?", cursor, limit)
-        return [Event(row["cursor"], row["at_ms"], row["kind"], row["body"]) for row in rows]
 
 
 def effect_error(error: DuxError) -> str:

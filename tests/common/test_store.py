@@ -12,8 +12,9 @@ import structlog
 from common.clock import ManualClock, SystemClock
 from common.codec import Wire
 from common.errors import CallerMistake, CorruptStore, DuxError, NewerSchema, Unavailable
+from common.event_feed import EventFeed
 from common.outbox import OutboxWorker, pause_ms
-from common.store import Effect, EventFeed, Store, Tx
+from common.store import Effect, Store, Tx
 
 LOG = structlog.get_logger()
 COINS = ["CREATE TABLE coins (id INTEGER PRIMARY KEY, value INTEGER NOT NULL CHECK (value >= 0));"]

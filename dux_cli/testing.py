@@ -6,6 +6,7 @@ the tests that need it are skipped; with --all nothing may be missing. Exit code
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -93,13 +94,13 @@ def rules_modules() -> list[str]:
     return sorted(str(path.relative_to(CHECKOUT)) for path in found)
 
 
-def run_pytest(arguments: Sequence[str], environment: dict[str, str]) -> tuple[int, str]:
-    """(exit code, the summary line) of pytest, whose output is shown as it comes."""
+def run_pytest(arguments: Sequence[str], environment: dict[str, str], *, aside: bool = False) -> tuple[int, str]:
+    """(exit code, the summary line) of pytest, whose output is shown as it comes, on stderr when put `aside`."""
     command = [sys.executable, "-m", "pytest", *arguments]
     last = ""
     with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True) as pytest:
         for line in pytest.stdout or ():
-            click.echo(line, nl=False)
+            click.echo(line, nl=False, err=aside)
             last = line.strip() or last
     return pytest.returncode, last
 
@@ -124,8 +125,9 @@ def development_packages_are_here() -> bool:
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--all", "everything", is_flag=True, help="A missing program fails its tests instead of skipping them.")
 @click.option("--fast", is_flag=True, help="Only what takes seconds: no types, no processes, no coin node, no sandbox.")
+@click.option("--json", "as_json", is_flag=True, help="End with one JSON object; all else goes to stderr.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def test(*, everything: bool, fast: bool, pytest_arguments: tuple[str, ...]) -> None:
+def test(*, everything: bool, fast: bool, as_json: bool, pytest_arguments: tuple[str, ...]) -> None:
     """Run every check of the project.
 
     \b
@@ -134,25 +136,29 @@ def test(*, everything: bool, fast: bool, pytest_arguments: tuple[str, ...]) -> 
     duxnet test tests/rules -k refund    a part of it, without the checks of the source
     """
     if not development_packages_are_here():
-        raise click.ClickException(
-            "the developers' packages are missing: pip install -e '.[dev]', or use ./duxnet test"
-        )
+        raise click.ClickException("the developers' packages are missing: ./duxnet test, or pip install -e '.[dev]'")
+    prepare(everything=everything, fast=fast)
+    whole = not pytest_arguments
+    passed = {check.what: run_check(check) for check in checks(sys.executable) if whole and not (fast and check.slow)}
+    arguments = whole_suite(fast=fast) if whole else pytest_arguments
+    code, summary = run_pytest(arguments, test_environment(everything=everything), aside=as_json)
+    if whole and not fast:
+        passed["every branch of the rules modules"] = run_rules_coverage()
+    if not all(passed.values()):
+        click.echo("a check of the source failed; its words stand above", err=True)
+    told = json.dumps({"passed": code == 0 and all(passed.values()), "checks": passed, "tests": summary})
+    if as_json or whole:  # of a part, pytest's own last line has been printed just now
+        click.echo(told if as_json else summary)
+    sys.exit(code or (0 if all(passed.values()) else 1))
+
+
+def prepare(*, everything: bool, fast: bool) -> None:
+    """Install what is missing and may be installed; say what stays missing and what follows."""
     if not fast:
         install_tools()
+    follows = "failed" if everything else "skipped"
     for tool, purpose in missing_tools().items():
-        click.echo(
-            f"{tool} is not on this machine: {purpose} will be {'failed' if everything else 'skipped'}", err=True
-        )
-    if pytest_arguments:
-        sys.exit(run_pytest(pytest_arguments, test_environment(everything=everything))[0])
-    passed = [run_check(check) for check in checks(sys.executable) if not (fast and check.slow)]
-    code, summary = run_pytest(whole_suite(fast=fast), test_environment(everything=everything))
-    if not fast:
-        passed.append(run_rules_coverage())
-    if not all(passed):
-        click.echo("a check of the source failed; its words stand above", err=True)
-    click.echo(summary)
-    sys.exit(code or (0 if all(passed) else 1))
+        click.echo(f"{tool} is not on this machine: {purpose} will be {follows}", err=True)
 
 
 def test_environment(*, everything: bool) -> dict[str, str]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.chain.address import address_to_script
+from common.chain.params import family_named
+from common.contracts.airdrop import Share
 from common.contracts.wallet import WALLET_UTXOS
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
@@ -130,10 +133,11 @@ async def others_coins(stage: Stage, unspent: dict[str, Output]) -> set[str]:
     return known
 
 
-def fund_florins(stage: Stage, ledger: Ledger) -> int:
-    """The fund's coins on the chain, counted here."""
-    script = stage.fund_script.hex()
-    return sum(output.value_florins for output in ledger.unspent.values() if output.script == script)
+def has_output(stage: Stage, ledger: Ledger, txid: str, share: Share) -> bool:
+    """Does this payout hold exactly this node's share on this node's address?"""
+    script = address_to_script(share.address, family_named(stage.profile.chain)).hex()
+    found = [ledger.outputs[name] for name in ledger.pays.get(txid, ())]
+    return sum(output.value_florins for output in found if output.script == script) == share.paid_florins
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from common.contracts.escrow import SHOW, ContractRef
 from common.contracts.escrow_views import ContractView
-from common.contracts.task import STATUS, TaskRef, TaskState, TaskView
+from common.contracts.task import STATUS, TaskRef, TaskView
 from common.errors import DuxError
 from common.rpc.method import DAEMONS
 from dux_cli.demo import job
@@ -129,16 +129,6 @@ FAST: tuple[Play, ...] = (no_start,)
 async def status(stage: Stage, task: str) -> TaskView:
     """The buyer's view of a task."""
     return await stage.node("buyer").call(STATUS, TaskRef(task_id=task))
-
-
-async def until_state(stage: Stage, task: str, wanted: TaskState) -> None:
-    """Return when the buyer's task has come to a state, or past it."""
-    order = list(TaskState)
-
-    async def seen() -> bool:
-        return order.index((await status(stage, task)).state) >= order.index(wanted)
-
-    await stage.pace.until(f"task {task} to be {wanted}", seen)
 
 
 async def wait_settled(stage: Stage, task: str) -> ContractView:

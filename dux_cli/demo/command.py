@@ -44,6 +44,7 @@ class Report(msgspec.Struct, kw_only=True):
     airdrop_paid_florins: str = "0"
     airdrop_verified: bool = False
     reputation_moved: bool = False
+    rating_moved: bool = False
     bad_days: dict[str, dict[str, Any]] = {}
     txids: dict[str, str] = {}
     seconds: dict[str, float] = {}
@@ -110,8 +111,8 @@ async def run(wish: Wish, teller: Teller) -> Report:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, story.cancel)
     try:
         await play(wish, teller, report)
-    except (DuxError, OSError, ExceptionGroup) as error:
-        report.error = str(error) or type(error).__name__
+    except Exception as error:  # noqa: BLE001 - whatever went wrong, the last line still says what was seen
+        report.error = f"{type(error).__name__}: {error}" if not isinstance(error, DuxError) else error.message
         teller.say(f"the demo stopped: {report.error}")
     report.ok = not report.error and is_ok(report, fast=wish.fast)
     return report
@@ -122,7 +123,12 @@ def is_ok(report: Report, *, fast: bool) -> bool:
     expected = len(bad_days.FAST if fast else bad_days.FULL)
     days = list(report.bad_days.values())
     good_days = len(days) == expected and all(day["as_expected"] for day in days)
-    paid = int(report.airdrop_paid_florins) > 0 and report.airdrop_verified and report.reputation_moved
+    paid = (
+        int(report.airdrop_paid_florins) > 0
+        and report.airdrop_verified
+        and report.reputation_moved
+        and report.rating_moved
+    )
     return report.result_ok and good_days and paid and report.conserved
 
 
@@ -162,6 +168,7 @@ async def main_job(stage: Stage, wish: Wish, teller: Teller, report: Report) -> 
         teller.say(f"written: {written}; {'exactly' if report.result_ok else 'NOT'} what an independent program makes")
         await book(stage, view, report, teller)
         await job.rate(stage, view, teller)
+        report.rating_moved = await job.rating_is_seen(stage, offers.service_id)
         await reputation_moves(stage, before, report, teller)
     return offers, picture
 
@@ -205,12 +212,16 @@ async def hand_back(stage: Stage, teller: Teller, report: Report) -> None:
     """The fund passed 100 FLOP with the first job: the custodians pay."""
     detail = await airdrop.wait_paid(stage, teller)
     ledger = await accounts.read_chain(stage.chain)
-    addresses = {share.address for share in detail.shares}
+    paid = sum(1 for share in detail.shares if accounts.has_output(stage, ledger, detail.airdrop.txid, share))
     report.airdrop_paid_florins = str(int(detail.airdrop.paid_florins))
     report.txids["airdrop"] = detail.airdrop.txid
-    on_chain = sum(ledger.outputs[name].value_florins for name in ledger.pays[detail.airdrop.txid])
-    report.airdrop_verified = await airdrop.verified_by(stage, "buyer") and on_chain >= detail.airdrop.paid_florins
-    teller.say(f"{len(addresses)} shares; the buyer's node recomputed the payout: {report.airdrop_verified}")
+    total = sum(int(share.paid_florins) for share in detail.shares)
+    whole = paid == len(detail.shares) > 0 and total == detail.airdrop.paid_florins
+    report.airdrop_verified = whole and await airdrop.verified_by(stage, "buyer")
+    teller.say(
+        f"{paid} of {len(detail.shares)} shares stand on the chain to the last florin; "
+        f"the buyer's node recomputed the payout: {'the same' if report.airdrop_verified else 'NOT the same'}"
+    )
 
 
 async def one_day(report: Report, play_day: Awaitable[bad_days.Day]) -> None:
@@ -271,6 +282,7 @@ def show(report: Report, out: Output) -> None:
         ("result", f"{report.result_path} ({report.result_size})", yes(report.result_ok)),
         ("paid", f"{paid} + {parts}", yes("release" in report.txids)),
         ("checked by", "a second worker, paid by a contract of its own", yes(bool(report.check))),
+        ("rating", "five stars, as a third node shows them", yes(report.rating_moved)),
         ("reputation", "of seller and worker, in a third node's eyes", yes(report.reputation_moved)),
         ("airdrop", flop(report.airdrop_paid_florins), yes(report.airdrop_verified)),
     ]

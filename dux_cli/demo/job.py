@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from common.contracts.escrow import FUND_STATUS, SHOW, ContractRef, FundStatusParams
+from common.contracts.escrow import SHOW, ContractRef
 from common.contracts.registry import REPUTATION_GET, NodeName
-from common.contracts.store import SERVICE_SEARCH, SearchServices, ServiceView
+from common.contracts.store import SERVICE_SEARCH, SERVICE_SHOW, SearchServices, ServiceName, ServiceView
 from common.contracts.task import FINAL, STATUS, SUBMIT, Submit, TaskRef, TaskView
 from common.units import FLOP, Florins, format_flop
 from dux_cli.command import Session
@@ -30,6 +30,7 @@ CHECK_FILE = CHECKOUT / "examples" / "image_upscaler" / "check.yaml"
 PRICE = Florins(10 * FLOP)
 CHECK_PRICE = Florins(FLOP)
 SCALE = 2
+FIVE_STARS = 5.0
 SIGNED_BY_ALL = frozenset({"AGREED", "FUNDED_SEEN", "FUNDED", "DELIVERED", "REVEALED"})
 TASK_WITHIN_S = 180.0
 
@@ -166,6 +167,17 @@ async def rate(stage: Stage, view: TaskView, teller: Teller) -> None:
     teller.say(f"the buyer rates the call: {service.reputation:.1f} stars by {service.ratings} buyer")
 
 
+async def rating_is_seen(stage: Stage, service_id: str, node: str = "arbiter-1") -> bool:
+    """A third node shows one rating of five stars for the service, from the buyer's receipt that it checked itself."""
+
+    async def seen() -> bool:
+        service = (await stage.node(node).call(SERVICE_SHOW, ServiceName(service_id=service_id))).service
+        return service.ratings == 1 and service.reputation == FIVE_STARS and service.total_calls >= 1
+
+    await stage.pace.until("a third node to show the rating", seen)
+    return True
+
+
 async def reputations(stage: Stage, judge: str = "arbiter-1") -> dict[str, int]:
     """What a third node thinks of seller and worker: standing in thousandths, from receipts it has checked itself."""
     found = {}
@@ -173,9 +185,3 @@ async def reputations(stage: Stage, judge: str = "arbiter-1") -> dict[str, int]:
         asked = NodeName(node_id=stage.did(name))
         found[name] = (await stage.node(judge).call(REPUTATION_GET, asked)).standing_milli
     return found
-
-
-async def fund_balance(stage: Stage, name: str = "arbiter-1") -> Florins:
-    """The fund's coins as a node's books have them."""
-    status = await stage.node(name).call(FUND_STATUS, FundStatusParams(movements=0))
-    return status.balance_florins

@@ -2,6 +2,7 @@
 
 A lane's effects are performed one after another in the order they were wanted; different lanes side by side. An effect
 that meets a neighbour which is down is tried again with growing pauses, for ever: giving up would lose it. An effect
+that meets a bug of ours is tried again likewise and shows in the daemon's health; the other lanes go on. An effect
 that is refused as wrong is closed with its error and handed to `refused`, which decides what that means.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
-from common.errors import DuxError, NotNow, Unavailable
+from common.errors import DuxError, Internal, NotNow, Unavailable
 from common.store import Effect, Store, Tx, effect_error
 
 LANES_AT_ONCE = 16  # effects in progress; each is at most one RPC call
@@ -42,6 +43,7 @@ class OutboxWorker:
         self._log = log
         self._wake = asyncio.Event()
         self._busy: set[str] = set()
+        self.broken: dict[str, str] = {}  # effects that met a bug of ours and are tried again -> what was raised
         store.on_outbox(self._wake.set)
 
     async def run(self) -> None:
@@ -81,9 +83,14 @@ class OutboxWorker:
             self._postpone(effect, error)
         except DuxError as error:
             self._refuse(effect, error)
+        except Exception as error:  # noqa: BLE001 - our own bug in one effect must not stop the others' money
+            self._log.exception("effect broke", effect_id=effect.effect_id, kind=effect.kind)
+            self.broken[effect.effect_id] = type(error).__name__
+            self._postpone(effect, Internal(call_id=effect.effect_id))
         else:
             with self._store.transaction() as tx:
                 self._close(tx, effect, None)
+            self.broken.pop(effect.effect_id, None)
         finally:
             self._busy.discard(effect.lane)
             self._wake.set()

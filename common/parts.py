@@ -118,6 +118,7 @@ class Parts(Generic[S]):
     def outbox(self, store: Store, perform: Perform, refused: Refused | None = None) -> None:
         """Perform the store's effects in the background."""
         worker = OutboxWorker(store, perform, clock=self.clock, log=self.log, refused=refused)
+        self.problems.append(lambda: f"effects met a bug: {', '.join(worker.broken)[:200]}" if worker.broken else "")
         self.background("outbox", worker.run)
 
     def background(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -204,6 +204,26 @@ async def test_an_effect_is_tried_until_its_neighbour_is_back() -> None:
     assert done == ["b1", "a1", "a2"]
 
 
+async def test_a_bug_in_one_effect_stops_no_other() -> None:
+    """An effect that raises what nobody foresaw is tried again and told of; other lanes go on; nothing is lost."""
+    store = Store.open(None, [], SystemClock())
+    done: list[str] = []
+    bugs = 2
+
+    async def perform(effect: Effect) -> None:
+        nonlocal bugs
+        if effect.lane == "a" and bugs:
+            bugs -= 1
+            raise KeyError("nobody thought of this")
+        done.append(effect.effect_id)
+
+    with store.transaction() as tx:
+        tx.outbox("a1", "pay", Note(text=""), lane="a")
+        tx.outbox("b1", "pay", Note(text=""), lane="b")
+    await run_outbox(store, perform, lambda: len(done) == 2)
+    assert done == ["b1", "a1"]
+
+
 async def test_a_refused_effect_is_closed_and_told_once() -> None:
     """A wrong effect is not repeated for ever: the daemon learns of it in the transaction that closes it."""
     store = Store.open(None, COINS, SystemClock())

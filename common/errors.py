@@ -160,6 +160,13 @@ class NeighbourDown(Unavailable):
     key = "neighbour-down"
 
 
+class Ending(Unavailable):
+    """The daemon is ending; repeat the call with the same request_id once it is up again."""
+
+    code = 1303
+    key = "ending"
+
+
 class Internal(DuxError):
     """Internal error; the daemon's log has the trace under call_id={call_id}."""
 

@@ -21,7 +21,7 @@ import msgspec
 
 from common.clock import Clock
 from common.codec import json_bytes
-from common.errors import CorruptStore, DuxError, NewerSchema
+from common.errors import CorruptStore, DuxError, Ending, NewerSchema
 
 Row = sqlite3.Row
 Value = str | int | float | bytes | None
@@ -156,6 +156,7 @@ class Store:
         self._path = path
         self._clock = clock
         self._open_tx = False
+        self._closed = False
         self._outbox_wakers: list[Callable[[], None]] = []
         self._event_wakers: list[Callable[[], None]] = []
 
@@ -232,7 +233,7 @@ class Store:
         """One decision: committed when the block ends, rolled back when it raises. Never nested or across an await."""
         if self._open_tx:
             raise RuntimeError("a decision is being written already: transactions do not nest")
-        tx = Tx(self._connection, self._clock)
+        tx = Tx(self._open(), self._clock)
         self._open_tx = True
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -252,13 +253,18 @@ class Store:
         for waker in self._event_wakers if tx.wakes_readers else ():
             waker()
 
+    def _open(self) -> sqlite3.Connection:
+        if self._closed:  # a call that came in just before the end, or a task that outlives it by a moment
+            raise Ending
+        return self._connection
+
     def rows(self, sql: str, *values: Value) -> list[Row]:
         """All rows of a query, outside any decision."""
-        return self._connection.execute(sql, values).fetchall()
+        return self._open().execute(sql, values).fetchall()
 
     def row(self, sql: str, *values: Value) -> Row | None:
         """The first row of a query, or None."""
-        found: Row | None = self._connection.execute(sql, values).fetchone()
+        found: Row | None = self._open().execute(sql, values).fetchone()
         return found
 
     def backup(self, target: Path) -> None:
@@ -268,7 +274,7 @@ class Store:
         unfinished.unlink(missing_ok=True)
         copy = sqlite3.connect(unfinished)
         try:
-            self._connection.backup(copy)
+            self._open().backup(copy)
         finally:
             copy.close()
         unfinished.replace(target)
@@ -283,6 +289,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file; open decisions are lost, which is what they are for."""
+        self._closed = True
         self._connection.close()
 
 

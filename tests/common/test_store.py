@@ -11,7 +11,7 @@ import structlog
 
 from common.clock import ManualClock, SystemClock
 from common.codec import Wire
-from common.errors import CallerMistake, CorruptStore, DuxError, NewerSchema, Unavailable
+from common.errors import CallerMistake, CorruptStore, DuxError, Ending, NewerSchema, Unavailable
 from common.event_feed import EventFeed
 from common.outbox import OutboxWorker, pause_ms
 from common.store import Effect, Store, Tx
@@ -40,6 +40,16 @@ def test_a_decision_lands_whole_or_not_at_all() -> None:
         tx.execute("INSERT INTO coins VALUES (2, -1)")
     for table in ("coins", "outbox", "events", "audit", "answers"):
         assert store.rows(f"SELECT * FROM {table}") == [], table
+
+
+def test_a_closed_store_says_that_the_daemon_is_ending() -> None:
+    """A call that meets the end of its daemon is told to repeat, not that it met a bug."""
+    store = make()
+    store.close()
+    with pytest.raises(Ending, match="repeat"):
+        store.rows("SELECT 1")
+    with pytest.raises(Ending), store.transaction():
+        pass
 
 
 def test_transactions_do_not_nest() -> None:

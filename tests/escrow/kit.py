@@ -24,7 +24,7 @@ from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, EventsSince, Gossi
 from common.contracts.escrow_views import ContractView, EscrowEvent, read_event
 from common.contracts.p2p_errors import PeerAnswered, PeerUnreachable
 from common.contracts.wallet import WALLET_NEW_ADDRESS, NewAddress
-from common.errors import DuxError
+from common.errors import DuxError, Ending
 from common.identity.did import did_of
 from common.identity.keys import SigningKey, is_signed
 from common.identity.purposes import OWNER, Purpose
@@ -40,6 +40,7 @@ from common.store import Effect, Store
 from common.units import FLOP, Did, Florins, UnixMs
 from dux_escrowd.book import Book
 from dux_escrowd.daemon import EscrowDaemon
+from dux_escrowd.follower import Follower
 from dux_escrowd.model import Lot
 from dux_escrowd.settings import EscrowSettings
 from tests.flopd.coin_node import CoinBench, free_port
@@ -53,7 +54,7 @@ WAIT_S = 40.0
 JOB = b"\x93job"
 
 
-class Killed(Exception):
+class Killed(BaseException):  # a death, not an error: nobody handles it
     """The process dies here."""
 
 
@@ -76,6 +77,20 @@ class MortalDaemon(EscrowDaemon):
 
         parts.outbox = mortal  # type: ignore[method-assign]
         await super().assemble(parts)
+        for name, loop in parts.loops:
+            if name == "follower":
+                self._watch(loop.__self__)  # type: ignore[attr-defined]
+
+    def _watch(self, follower: Follower) -> None:
+        """Note up to which height the follower has looked."""
+        plain = follower.look
+
+        async def look() -> None:
+            height = self.node.net.height
+            await plain()
+            self.node.looked_at = height
+
+        follower.look = look  # type: ignore[method-assign]
 
 
 class Net:
@@ -84,6 +99,7 @@ class Net:
     def __init__(self, bench: CoinBench, folder: Path) -> None:
         self.bench = bench
         self.folder = folder
+        self.height = bench.height
         self.nodes: dict[Did, Node] = {}
         self.lost: Callable[[Node, Did, str], bool] = lambda _sender, _to, _method: False
         self.calls: list[tuple[str, str, str]] = []  # sender, receiver, method
@@ -96,17 +112,22 @@ class Net:
     async def mine(self, count: int = 1) -> None:
         """Blocks, and every wallet that runs has read them."""
         self.bench.mine(count)
+        self.height = self.bench.height
         for node in self.nodes.values():
             await node.wallet.synced()
+
+    async def is_idle(self) -> bool:
+        """Every escrowd that runs has read the tip and has nothing to do that was not tried before."""
+        return all(node.looked_at == self.height and not node.has_work() for node in self.nodes.values())
 
     async def mine_to(self, height: int) -> None:
         """Blocks up to this height, and every wallet has read them."""
         await self.mine(max(1, height - self.bench.height))
 
     async def mine_until(self, predicate: Callable[[], Any], what: str, blocks: int = 150) -> None:
-        """Block after block until the predicate is true, each time with some time for the daemons."""
+        """Block after block until the predicate is true, each time after the daemons have done what they can."""
         for _ in range(blocks):
-            if await holds_soon(predicate, 0.25):
+            if await holds_soon(self.is_idle, 1.0) and await asked(predicate):
                 return
             await self.mine()
         raise AssertionError(f"not within {blocks} blocks: {what}")
@@ -145,6 +166,7 @@ class Node:
         self.wallet = WalletNode(net.folder / name, net.bench, network=net.profile())
         self.port_base = free_port()
         self.mortal = False
+        self.looked_at = 0
         self.deaths: list[tuple[str, str]] = []  # effect kind, before or after it
         self.daemon: EscrowDaemon | None = None
         self.p2pd = MethodTable(log=LOG, clock=SystemClock(), randomness=SystemRandomness())
@@ -251,6 +273,17 @@ class Node:
         daemon.node = self
         return daemon
 
+    def has_work(self) -> bool:
+        """Dead, or something in the outbox was not tried yet and does not stand behind what was."""
+        if self.daemon is None or self.daemon.parts.table.store is None:
+            return True
+        heads = "SELECT min(position) FROM outbox WHERE done_ms IS NULL GROUP BY lane"
+        untried = f"SELECT 1 FROM outbox WHERE attempts = 0 AND position IN ({heads}) LIMIT 1"
+        try:
+            return self.daemon.parts.table.store.row(untried) is not None
+        except Ending:
+            return True
+
     def perhaps_die(self, kind: str, moment: str) -> None:
         """Once for each kind of effect and each moment, where the test wants it."""
         if self.mortal and (kind, moment) not in self.deaths:
@@ -260,11 +293,15 @@ class Node:
     # --- what a taskd does ------------------------------------------------------------------------------------------
 
     async def call(self, method: Method[P, R], params: P) -> R:
-        """Call escrowd as taskd does; wait while it is being started again."""
-        await until(lambda: self.daemon is not None, f"{self.name} is up")
-        assert self.daemon is not None
+        """Call escrowd as taskd does: again, when the call met its end, and wait while it is being started again."""
         caller = "taskd" if "taskd" in method.callers else method.callers[0]
-        return await LocalClient(self.daemon.parts.table, caller).call(method, params)
+        while True:
+            await until(lambda: self.daemon is not None, f"{self.name} is up")
+            assert self.daemon is not None
+            try:
+                return await LocalClient(self.daemon.parts.table, caller).call(method, params)
+            except Ending:
+                await asyncio.sleep(0.02)
 
     async def events(self) -> list[EscrowEvent]:
         """All events so far."""

@@ -275,7 +275,7 @@ class World:
         if lot.delivered_at is not None:
             self.send(name, f.DeliverySaid(at=0, by=S, claimed_at=lot.delivered_at), *ARBITERS)
         if lot.release_gross_florins is not None and lot.release_outpoint is not None:
-            for outpoint, gross in self.releases:
+            for outpoint, gross in sorted(self.releases):
                 fact = f.ReleaseSaid(at=0, by=B, outpoint=outpoint, gross_florins=gross, valid=True)
                 self.send(name, fact, *ARBITERS)
 
@@ -461,13 +461,16 @@ class World:
         """The bounds of escrow_protocol.md §2, with honest arbiters or without any quorum."""
         paid = self.spend.gross_florins if self.spend is not None and self.spend.height is not None else 0
         delivered = self.lots[S].delivered_at is not None
-        entitled = delivered and self.good and not self.reorged and not self.wallet_missed
+        entitled = delivered and self.good and not self.reorged and not self.wallet_missed and not self.cancels
         if self.honest(S) and entitled and self.quorum() and self.coin is not None:
             self.law(paid == PRICE, "an entitled seller is not paid")
         if self.honest(B) and not self.good and self.policy is Policy.STANDBY and self.quorum():
             self.law(paid == 0, "an honest buyer pays for a bad result")
         bought = len(self.liars & set(ARBITERS)) >= K
-        if self.honest(S) and self.good and self.lock and not paid and not bought and not self.reorged:
+        awake = (
+            not self.reorged and not self.wallet_missed
+        )  # K goes to the buyer with an award, which S has to complete
+        if self.honest(S) and self.good and self.lock and not paid and not bought and awake:
             self.law(not self.keys_shown or self.shared_key_by_standby or self.cancels, "K was given away for nothing")
 
 

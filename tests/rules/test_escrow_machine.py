@@ -115,20 +115,20 @@ class Histories(RuleBasedStateMachine):
         if self.world.coin is None:
             return
         key = AwardKey(self.world.coin.outpoint, gross, tuple(sorted(set(ARBITERS) & self.world.liars)))
-        for name in set(ARBITERS) & self.world.liars:
+        for name in sorted(set(ARBITERS) & self.world.liars):
             self.world.sign_award(name, key)
 
     @rule()
     def bought_arbiters_commit(self) -> None:
         """They may take part in the vote, too."""
-        for name in set(ARBITERS) & self.world.liars:
+        for name in sorted(set(ARBITERS) & self.world.liars):
             fact = f.VoteCommitted(at=0, by=name, commitment=b"c")
             self.world.send(name, fact, *(other for other in self.world.lots if other != name))
 
     @rule(gross=st.sampled_from([0, PRICE]))
     def bought_arbiters_reveal(self, gross: int) -> None:
         """At any time, whatever suits them."""
-        for name in set(ARBITERS) & self.world.liars:
+        for name in sorted(set(ARBITERS) & self.world.liars):
             fact = f.VoteRevealed(at=0, by=name, gross_florins=gross, fits=True)
             self.world.send(name, fact, *(other for other in self.world.lots if other != name))
 
@@ -262,7 +262,7 @@ def judged_bad(world: World) -> None:
     world.mine(3)
     world.judge()
     world.arrive_all()
-    for name in set(ARBITERS) & world.liars:
+    for name in sorted(set(ARBITERS) & world.liars):
         world.send(name, f.VoteCommitted(at=0, by=name, commitment=b"c"), *(n for n in world.lots if n != name))
     world.arrive_all()
 

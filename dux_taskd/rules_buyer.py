@@ -88,7 +88,7 @@ def _take_leg(leg: Leg, fact: Fact) -> Leg:  # noqa: PLR0911 - one line for each
             return _delivered(leg, fact)
         case KeyShown() if leg.state in HAS_RESULT and not leg.content_key:
             return replace(leg, state=_unless_over(leg, LegState.REVEALED), content_key=fact.content_key)
-        case Opened() if leg.content_key and not leg.output_hash:
+        case Opened() if leg.content_key and not leg.output_hash and not leg.faulty:
             state = _unless_over(leg, LegState.OPENED)
             return replace(leg, state=state, output_hash=fact.output_hash, output_blob=fact.output_blob)
         case FoundFaulty() if leg.content_key and not leg.output_hash:

@@ -334,6 +334,19 @@ FACTS = st.one_of(
 )
 
 
+def test_what_was_found_faulty_is_not_opened_afterwards() -> None:
+    """A result that was judged bad because it did not open stays so, whatever arrives late."""
+    key = [
+        Delivered(leg=0, ciphertext_blob="b", commitment=b"c", work_receipt=b"r", holders=()),
+        KeyShown(leg=0, content_key=b"k"),
+    ]
+    turn = begin(task())
+    for fact in (*key, FoundFaulty(leg=0, reason="f"), Opened(leg=0, output_hash=b"h" * 32, output_blob="o")):
+        turn = decide(turn.task, fact)
+    assert turn.task.legs[0].faulty
+    assert turn.task.legs[0].output_hash == b""
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.lists(FACTS, max_size=24))
 def test_laws_of_every_history(facts: list[Fact]) -> None:

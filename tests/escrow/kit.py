@@ -50,7 +50,7 @@ LOG = structlog.wrap_logger(
     structlog.PrintLogger(sys.__stderr__), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
 )
 REQUESTS = itertools.count()
-WAIT_S = 40.0
+WAIT_S = 90.0  # outbox pauses grow to 30 s: two of them fit, and a loaded machine
 JOB = b"\x93job"
 
 

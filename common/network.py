@@ -40,6 +40,11 @@ class FundParameters(Wire, frozen=True):
     threshold: int = 2
     custodians: tuple[Custodian, ...] = ()
 
+    @property
+    def pubkeys(self) -> tuple[bytes, ...]:
+        """The custodians' keys (33 bytes each) in bytewise order, as scripts hold them."""
+        return tuple(sorted(bytes.fromhex(custodian.pubkey) for custodian in self.custodians))
+
 
 class Bootstrap(Wire, frozen=True):
     """A node to ask first: `host:port`, its DID when known."""

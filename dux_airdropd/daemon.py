@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from common.chain.fund import fund_output_script
 from common.chain.heights import heights_profile
+from common.community_fund import fund_script_of
 from common.contracts.airdrop import AIRDROP_EVENTS, RuleRefused
 from common.contracts.peer_airdrop import EVIDENCE, PROOF, PROPOSAL, SIGNATURE
 from common.daemon import DuxOSDaemon
@@ -26,13 +26,11 @@ from dux_airdropd.watch import Watch
 
 def figures_of(network: NetworkProfile) -> Figures:
     """The fund and the rule's parameters, as every node of the network has them."""
-    needed = network.fund.threshold
-    pubkeys = tuple(sorted(bytes.fromhex(custodian.pubkey) for custodian in network.fund.custodians))
     return Figures(
         network=network.genesis,
-        needed=needed,
-        pubkeys=pubkeys,
-        fund_script=fund_output_script(needed, pubkeys) if pubkeys else b"",
+        needed=network.fund.threshold,
+        pubkeys=network.fund.pubkeys,
+        fund_script=fund_script_of(network.fund) if network.fund.custodians else b"",
         family=network.chain,
         threshold_florins=int(network.airdrop.threshold_florins),
         carry_below_florins=int(network.airdrop.carry_below_florins),

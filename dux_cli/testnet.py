@@ -122,19 +122,12 @@ class LocalNetwork:
 
     def make(self) -> None:
         """Keys of the helpers, then the profile that names them, then their configurations."""
-        from common.chain.address import script_to_address
-        from common.chain.fund import fund_output_script
-        from common.chain.params import EMBEDDED
         from common.keyfile import write_private
         from common.randomness import SystemRandomness
 
         write_private(self.chain / "rpc.auth", f"duxnet:{SystemRandomness().bytes(20).hex()}\n".encode())
         made = [make_helper_keys(self.helper(index)) for index in range(HELPERS)]
-        fund = script_to_address(
-            fund_output_script(THRESHOLD, tuple(sorted(bytes.fromhex(keys.fund_pubkey) for keys in made[:JUDGES]))),
-            EMBEDDED,
-        )
-        profile = profile_of(made, fund or "")
+        profile = profile_of(made)
         for index, keys in enumerate(made):
             folder = self.helper(index)
             folder.config.mkdir(parents=True, exist_ok=True)
@@ -168,10 +161,11 @@ def make_helper_keys(folder: NodeDir) -> KeysMade:
     return make_keys(folder.data, blank, randomness=SystemRandomness(), made_ms=SystemClock().unix_ms())
 
 
-def profile_of(helpers: list[KeysMade], fund_address: str) -> NetworkProfile:
+def profile_of(helpers: list[KeysMade]) -> NetworkProfile:
     """The network of these helpers; its genesis follows from its premine."""
     from msgspec.structs import replace
 
+    from common.community_fund import fund_address_of
     from common.network import Bootstrap, Custodian, FundParameters, KeyFileCosts, NetworkProfile
     from dux_sim.chain.profile import chain_of, genesis_hash
 
@@ -191,8 +185,9 @@ def profile_of(helpers: list[KeysMade], fund_address: str) -> NetworkProfile:
             Bootstrap(address=outside_endpoint(index, port_base_of(index, PORT_BASE)), did=keys.did)
             for index, keys in enumerate(helpers)
         ),
-        premine=(*coins, (fund_address, Florins(FUND_FLOP_TENTHS * FLOP // 10))),
     )
+    fund = (fund_address_of(profile), Florins(FUND_FLOP_TENTHS * FLOP // 10))
+    profile = replace(profile, premine=(*coins, fund))
     return replace(profile, genesis=genesis_hash(chain_of(profile)))
 
 

@@ -24,10 +24,10 @@ from common.chain.contract import (
 )
 from common.chain.contract_rules import PRICE_MAX_FLORINS, panel_size_for
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB, GROSS_MIN_FLORINS
-from common.chain.fund import fund_output_script
 from common.chain.heights import Heights, depth_for, heights_problems, heights_profile, plan
 from common.chain.verify import is_pubkey
 from common.codec import Canon, canonical
+from common.community_fund import fund_script_of
 from common.contracts.peer_escrow import ARBITERS_MAX, Offer, Quote
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
@@ -98,12 +98,6 @@ def terms_hash(terms: Terms) -> bytes:
     return bytes(tagged_hash(Purpose.ESCROW_TERMS, canonical(terms)))
 
 
-def fund_script_of(profile: NetworkProfile) -> bytes:
-    """The community fund's output script, from this node's own profile."""
-    keys = tuple(sorted(bytes.fromhex(custodian.pubkey) for custodian in profile.fund.custodians))
-    return fund_output_script(profile.fund.threshold, keys)
-
-
 def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) -> str | None:
     """Why this node cannot enter such an offer, or None."""
     laws = {
@@ -112,7 +106,7 @@ def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) ->
             offer.contract_id == contract_id_of(offer.network, buyer, offer.buyer_nonce)
         ),
         "it is for another seller": offer.seller == me and buyer != me,
-        "the fund is not the one this node knows": offer.fund_script == fund_script_of(profile),
+        "the fund is not the one this node knows": offer.fund_script == fund_script_of(profile.fund),
         "the tax is not the network's": offer.tax_bps == profile.tax_bps,
         "the heights are of another profile": offer.heights_profile == profile.heights,
         "the job does not hash to its name": offer.job_hash == bytes(tagged_hash(Purpose.JOB, offer.job)),
@@ -195,7 +189,7 @@ def terms_problem(terms: Terms, profile: NetworkProfile, me: str, tip: int) -> s
         "their name does not follow from the buyer's nonce": (
             terms.contract_id == contract_id_of(terms.network, terms.buyer.did, terms.buyer.nonce)
         ),
-        "the fund is not the one this node knows": terms.fund_script == fund_script_of(profile),
+        "the fund is not the one this node knows": terms.fund_script == fund_script_of(profile.fund),
         "the tax is not the network's": terms.tax_bps == profile.tax_bps,
         "the heights are of another profile": terms.heights_profile == profile.heights,
         "this node is not a candidate": me in terms.candidates,

@@ -6,27 +6,25 @@ Source: money.md §6.
 
 from __future__ import annotations
 
-from common.chain.address import script_to_address
-from common.chain.params import family_named
+from common.community_fund import fund_address_of, fund_script_of
 from common.contracts import wallet_chain as chain
 from common.contracts.escrow import FundStatus, FundStatusParams
 from common.contracts.escrow_views import FundMovement
 from common.errors import NotFound
 from common.units import BlockHeight, Florins
-from dux_escrowd.agreement import fund_script_of
 from dux_escrowd.desk import Desk
 
 
 async def fund_status(desk: Desk, params: FundStatusParams) -> FundStatus:
     """The fund as the chain shows it, newest movements first."""
-    script = fund_script_of(desk.profile)
+    script = fund_script_of(desk.profile.fund)
     coins = await _coins(desk, script)
     received = sum(int(coin.value_florins) for coin in coins.coins if coin.height is not None)
     spent = [coin for coin in coins.coins if coin.spend is not None and coin.spend.height is not None]
     paid = sum(int(coin.value_florins) for coin in spent)
     moves = [_movement(coin) for coin in reversed(coins.coins)]
     return FundStatus(
-        address=script_to_address(script, family_named(desk.profile.chain)) or "",
+        address=fund_address_of(desk.profile),
         threshold=desk.profile.fund.threshold,
         custodians=tuple(custodian.did for custodian in desk.profile.fund.custodians),
         balance_florins=Florins(received - paid),

@@ -11,6 +11,7 @@ import asyncio
 from common.chain.contract_rules import check_contract
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.codec import canonical, from_canonical
+from common.community_fund import fund_script_of
 from common.contracts import peer_escrow as peer
 from common.contracts import wallet_contract as wallet
 from common.contracts.escrow import BadTerms, PeerNotReady, TermsDiffer
@@ -78,7 +79,7 @@ class Parley:
             policy=wish.policy,
             swap_limit_florins=wish.swap_limit_florins,
             result_salt_hash=deal.salt_hash(row.salt or b""),
-            fund_script=deal.fund_script_of(self._desk.profile),
+            fund_script=fund_script_of(self._desk.profile.fund),
             tax_bps=self._desk.profile.tax_bps,
             fee_rate_florins_per_kb=FEE_RATE_FLORINS_PER_KB,
             heights_profile=self._desk.profile.heights,

@@ -7,26 +7,14 @@ which network this is. Source: settled.md 6, escrow_protocol.md §3 and §8.
 from __future__ import annotations
 
 from common.chain.contract import Contract, Party
-from common.chain.fund import fund_output_script
 from common.chain.templates import Award, Cancel, Refund, Release, Side, Template
+from common.community_fund import fund_script_of
 from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed, TooEarly, TooLate, TooShallow
 from common.network import NetworkProfile
 from dux_flopd.model import ContractKeyRow
 from dux_flopd.rules import confirmations
 
 REFUND_DEPTH_BLOCKS = 1  # the buyer alone takes what is its own; only an id that may still change is waited for
-
-
-def fund_script_of(network: NetworkProfile) -> bytes:
-    """The community fund's output script, as our own network profile says.
-
-    Raises:
-        NotAgreed: the network has no custodians.
-    """
-    if not network.fund.custodians:
-        raise NotAgreed(reason="this network's profile names no custodians of the community fund")
-    pubkeys = tuple(bytes.fromhex(item.pubkey) for item in network.fund.custodians)
-    return fund_output_script(network.fund.threshold, pubkeys)
 
 
 def check_network(contract: Contract, network: NetworkProfile) -> None:
@@ -37,7 +25,7 @@ def check_network(contract: Contract, network: NetworkProfile) -> None:
     """
     laws = {
         "it is for another network": contract.network == network.genesis,
-        "its fund script is not our network's": contract.fund_script == fund_script_of(network),
+        "its fund script is not our network's": contract.fund_script == fund_script_of(network.fund),
         "its tax is not our network's": contract.tax_bps == network.tax_bps,
         "its heights are not our network's": contract.heights_profile == network.heights,
     }

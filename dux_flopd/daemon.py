@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.chain.params import ChainFamily, family_named
+from common.community_fund import fund_script_of
 from common.contracts.wallet import CHAIN_EVENTS
 from common.daemon import DuxOSDaemon
 from common.errors import BadSettings
@@ -15,7 +16,6 @@ from common.store import Store
 from dux_flopd.chain_methods import ChainMethods
 from dux_flopd.chain_store import ChainStore
 from dux_flopd.contract_methods import ContractMethods
-from dux_flopd.contract_rules import fund_script_of
 from dux_flopd.effects import Broadcaster
 from dux_flopd.fund_methods import FundMethods
 from dux_flopd.keyring import Keyring
@@ -98,7 +98,7 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
             if wallet.keyring.is_open and wallet.store.last_seen(tx, BRANCH_RECEIVE) < 0:
                 wallet.fresh(tx, BRANCH_RECEIVE, "first")
             if self.network.fund.custodians:
-                item = FollowedScript(fund_script_of(self.network), ScriptKind.FUND, 0, 0, "")
+                item = FollowedScript(fund_script_of(self.network.fund), ScriptKind.FUND, 0, 0, "")
                 wallet.view.follow(tx, item, 0)
 
     def _login(self) -> tuple[str, str]:

@@ -6,7 +6,7 @@ checked here.
 
 from __future__ import annotations
 
-from common.chain.address import pay_to_script, script_to_address
+from common.chain.address import pay_to_script
 from common.chain.fund import (
     PAYOUT_BYTES_MAX,
     FundPayout,
@@ -16,6 +16,7 @@ from common.chain.fund import (
 )
 from common.chain.tx import serialize, txid
 from common.codec import from_canonical
+from common.community_fund import fund_address_of, fund_script_of
 from common.contracts.wallet_contract import (
     FUND_COINS,
     FUND_KEY,
@@ -34,7 +35,6 @@ from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
 from common.units import BlockHeight, Florins
 from dux_flopd.chain_methods import coin_view
-from dux_flopd.contract_rules import fund_script_of
 from dux_flopd.model import NewPayment, PaymentKind
 from dux_flopd.wallet import Wallet
 
@@ -59,13 +59,13 @@ class FundMethods:
 
     async def coins(self, _params: Empty, _ctx: Ctx) -> FundCoins:
         """The fund's unspent coins."""
-        script, store = fund_script_of(self._network), self._wallet.view.store
+        script, store = fund_script_of(self._network.fund), self._wallet.view.store
         views = [coin_view(store, coin) for coin in store.coins_on(script)]
         unspent = [view for view in views if view.spend is None]
         confirmed = sum(int(view.value_florins) for view in unspent if view.height is not None)
         return FundCoins(
             script=script,
-            address=script_to_address(script, self._wallet.family) or "",
+            address=fund_address_of(self._network),
             coins=unspent,
             confirmed_florins=Florins(confirmed),
             pending_florins=Florins(sum(int(view.value_florins) for view in unspent) - confirmed),
@@ -110,7 +110,7 @@ class FundMethods:
 
     def _payout(self, data: bytes) -> FundPayout:
         payout = from_canonical(data, FundPayout, max_bytes=PAYOUT_BYTES_MAX)
-        script = fund_script_of(self._network)
+        script = fund_script_of(self._network.fund)
         if payout.network != self._network.genesis:
             raise NotAgreed(reason="the payout is for another network")
         if pay_to_script(fund_redeem_script(payout.needed, payout.pubkeys)) != script:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import msgspec
 
 from common.attestor import Attestor
-from common.chain.fund import fund_output_script
 from common.codec import canonical, from_canonical
+from common.community_fund import fund_script_of
 from common.contracts import p2p
 from common.contracts.p2p_errors import NotStored
 from common.contracts.peer_registry import (
@@ -66,7 +66,7 @@ class Outside(Attestor):
     def __init__(self, p2pd: Client, flopd: Client, network: NetworkProfile) -> None:
         super().__init__(p2pd)
         self._flopd = flopd
-        self._fund_script = fund_script(network)
+        self._fund_script = fund_script_of(network.fund) if network.fund.custodians else None
         self._hashes: dict[int, str] = {}
         self.tip_seen: TipSeen | None = None
 
@@ -149,11 +149,3 @@ class Outside(Attestor):
 
 def _envelope(told: Told) -> Attested:
     return from_canonical(told.signed, Attested, max_bytes=ATTESTED_BYTES_MAX)
-
-
-def fund_script(network: NetworkProfile) -> bytes | None:
-    """The community fund's output script; None in a network without custodians."""
-    if not network.fund.custodians:
-        return None
-    keys = tuple(sorted(bytes.fromhex(custodian.pubkey) for custodian in network.fund.custodians))
-    return fund_output_script(network.fund.threshold, keys)

@@ -18,11 +18,10 @@ from pathlib import Path
 
 import msgspec
 
-from common.chain.address import script_to_address
-from common.chain.fund import fund_output_script
 from common.chain.heights import heights_profile
 from common.chain.params import family_named
 from common.clock import SystemClock
+from common.community_fund import fund_address_of, fund_script_of
 from common.contracts.p2p import P2P_INFO
 from common.contracts.wallet import CHAIN_TIP
 from common.errors import DuxError, Unavailable
@@ -80,7 +79,7 @@ class Stage:
     @property
     def fund_script(self) -> bytes:
         """The output script of the community fund."""
-        return fund_script_of(self.profile)
+        return fund_script_of(self.profile.fund)
 
     @property
     def depth_blocks(self) -> int:
@@ -208,21 +207,7 @@ def first_coins(profile: NetworkProfile, keys: dict[str, KeysMade]) -> list[tupl
     """Who has what in the beginning: the buyer's coins, a little for everybody else, and the fund."""
     buyer = [(keys["buyer"].address, COIN_FLORINS)] * COINS_OF_BUYER
     others = [(keys[name].address, Florins(5 * FLOP)) for name in NAMES if name != "buyer"]
-    return [*buyer, *others, (fund_address(profile), FUND_FLORINS)]
-
-
-def fund_script_of(profile: NetworkProfile) -> bytes:
-    """The output script of the network's community fund."""
-    pubkeys = tuple(sorted(bytes.fromhex(custodian.pubkey) for custodian in profile.fund.custodians))
-    return fund_output_script(profile.fund.threshold, pubkeys)
-
-
-def fund_address(profile: NetworkProfile) -> str:
-    """The community fund's address."""
-    address = script_to_address(fund_script_of(profile), family_named(profile.chain))
-    if address is None:
-        raise TypeError("a P2SH script always has an address")
-    return address
+    return [*buyer, *others, (fund_address_of(profile), FUND_FLORINS)]
 
 
 def make_nodes(folder: Path, profile: NetworkProfile, base: int, chain: CoinChain) -> dict[str, Node]:

@@ -30,6 +30,7 @@ from common.chain.spends import SpendKind, classify
 from common.chain.templates import Award, Cancel, Refund, Release, Side, Template
 from common.chain.tx import Outpoint, parse, txid
 from common.codec import canonical
+from common.community_fund import fund_script_of
 from common.contracts.wallet import (
     CHAIN_TX,
     CHAIN_WATCH,
@@ -63,7 +64,6 @@ from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed, OverL
 from common.network import NetworkProfile
 from common.rpc.method import Empty
 from common.units import FLOP, BlockHeight, Florins
-from dux_flopd.contract_rules import fund_script_of
 from tests.flopd.coin_node import CoinBench, high_s
 from tests.flopd.test_payments import funded
 from tests.flopd.wallets import WalletNode, network_of
@@ -198,7 +198,7 @@ def agreed(network: NetworkProfile, keys: list[ContractKey], nonces: list[bytes]
         arbiters=seated(seats),
         result_hash=lock,
         result_salt_hash=bytes(32),
-        fund_script=fund_script_of(network),
+        fund_script=fund_script_of(network.fund),
         tax_bps=network.tax_bps,
         fee_rate_florins_per_kb=FEE_RATE_FLORINS_PER_KB,
         depth_blocks=profile.depth_blocks,

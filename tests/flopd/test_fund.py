@@ -10,16 +10,21 @@ import pytest
 from msgspec import structs
 
 from common.chain.address import pay_to_key
-from common.chain.fund import BadPayout, FundInput, FundPayout, payout_fee
+from common.chain.fund import (
+    BadPayout,
+    FundInput,
+    FundPayout,
+    payout_fee,
+)
 from common.chain.settle import MissingSignature
 from common.chain.tx import TxOutput
 from common.codec import canonical
+from common.community_fund import fund_script_of
 from common.contracts.wallet import FUND_COINS, FUND_KEY, FUND_SETTLE, FUND_SIGN
 from common.contracts.wallet_contract import FundCoins, PayoutSignatures, SettlePayout, SignPayout
 from common.contracts.wallet_errors import KeyNotOurs, NotAgreed
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
-from dux_flopd.contract_rules import fund_script_of
 from tests.chain.contract_kit import public_key
 from tests.flopd.coin_node import CoinBench
 from tests.flopd.wallets import WalletNode, network_of
@@ -31,7 +36,7 @@ async def custodians(tmp_path: Path, bench: CoinBench) -> AsyncIterator[list[Wal
     plain = network_of(bench)
     nodes = [WalletNode(tmp_path / str(at), bench, network=plain) for at in range(3)]
     network = network_of(bench, [bytes.fromhex(node.made.fund_pubkey) for node in nodes])
-    script = fund_script_of(network)
+    script = fund_script_of(network.fund)
     bench.pay((script, 60 * FLOP))
     bench.pay((script, 45 * FLOP))
     bench.mine()

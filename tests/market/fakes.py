@@ -21,6 +21,7 @@ import structlog
 from common.chain.tx import TxOutput
 from common.clock import ManualClock
 from common.codec import Canon, canonical
+from common.community_fund import fund_script_of
 from common.contracts import p2p, peer
 from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerCallIn
 from common.contracts.p2p_errors import NotStored, PeerUnreachable
@@ -47,7 +48,6 @@ from common.rpc.client import Client, LocalClient
 from common.rpc.method import DAEMONS, Empty, Method, P, R
 from common.rpc.table import Ctx, MethodTable
 from common.units import BlockHeight, Did, Florins, UnixMs
-from dux_registryd.effects import fund_script
 from tests.market.makers import NETWORK
 
 LOG = structlog.wrap_logger(
@@ -96,7 +96,7 @@ class FakeChain:
         self.up = True
         self.branch = 0
         self.txs: dict[str, tuple[int, list[TxOutput]]] = {}
-        self.fund_script = fund_script(network()) or b""
+        self.fund_script = fund_script_of(network().fund)
 
     def hash_at(self, height: int) -> str:
         """The block's hash; blocks of another branch have others from the fork on."""

@@ -11,6 +11,7 @@ import pytest
 from common.chain.contract import cid, result_hash_of
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.codec import canonical
+from common.community_fund import fund_script_of
 from common.contracts.escrow import BadStatement
 from common.contracts.peer_escrow import Offer, Quote
 from common.errors import BadParams
@@ -157,7 +158,7 @@ def offer(**changes: Any) -> Offer:
         "service_id": "upscale", "job": job, "job_hash": bytes(tagged_hash(Purpose.JOB, job)),
         "price_florins": Florins(10 * FLOP), "arbiters": DIDS, "arbiters_needed": 2, "deliver_blocks": 10,
         "result_lock": True, "policy": "standby", "swap_limit_florins": Florins(0),
-        "result_salt_hash": deal.salt_hash(b"r" * 32), "fund_script": deal.fund_script_of(PROFILE), "tax_bps": 500,
+        "result_salt_hash": deal.salt_hash(b"r" * 32), "fund_script": fund_script_of(PROFILE.fund), "tax_bps": 500,
         "fee_rate_florins_per_kb": 1_200_000, "heights_profile": "demo",
     }  # fmt: skip
     return Offer(**fields | changes)

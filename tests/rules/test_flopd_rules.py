@@ -10,12 +10,12 @@ from common.chain.address import p2pkh_script
 from common.chain.fees import DUST_FLORINS, FEE_RATE_FLORINS_PER_KB
 from common.chain.templates import Award, Cancel, Refund, Release, Side, Template
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, p2pkh_input_bytes, size_with
+from common.community_fund import NoFund, fund_script_of
 from common.contracts.wallet_errors import (
     CoinsPending,
     InsufficientFunds,
     KeyNotOurs,
     KeyUsed,
-    NotAgreed,
     OverLimit,
     TooEarly,
     TooLate,
@@ -27,7 +27,6 @@ from dux_flopd.contract_rules import (
     check_depth,
     check_own_part,
     check_time,
-    fund_script_of,
     may_show_key,
     signs,
 )
@@ -187,8 +186,8 @@ def test_verdict(code: int, message: str, wanted: str) -> None:
 def test_a_network_without_custodians_has_no_fund() -> None:
     """Nothing is signed where the profile names nobody who keeps the fund."""
     network = NetworkProfile(name="tests", chain="embedded", genesis="00" * 32, heights="demo")
-    with pytest.raises(NotAgreed):
-        fund_script_of(network)
+    with pytest.raises(NoFund):
+        fund_script_of(network.fund)
 
 
 def part_of(kit: Kit, role: str, **changes: object) -> None:

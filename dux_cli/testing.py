@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +90,11 @@ def run_check(check: Check) -> bool:
 
 
 def rules_modules() -> list[str]:
-    """The modules that only decide, wherever they stand: each branch of them must be covered."""
-    found = {path for package in typed_packages() for path in (CHECKOUT / package).rglob("*rules*.py")}
-    return sorted(str(path.relative_to(CHECKOUT)) for path in found)
+    """The files that only decide, as the import contract `pure-rules` lists them: each branch must be covered."""
+    settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    pure = next(contract for contract in contracts if contract["id"] == "pure-rules")
+    return [name.replace(".", "/") + ".py" for name in pure["source_modules"]]
 
 
 def run_pytest(arguments: Sequence[str], environment: dict[str, str], *, aside: bool = False) -> tuple[int, str]:

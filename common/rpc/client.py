@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import msgspec
-from jsonrpcclient import request_json_uuid
+from jsonrpcclient import request_json
 
 from common.codec import from_plain, to_plain
 from common.errors import DeadlinePassed, DuxError, NeighbourDown, NoToken, TooLarge, all_errors
@@ -73,6 +73,14 @@ def decode_answer(body: bytes, method: Method[P, R]) -> R:
     return from_plain(answer["result"], method.result)
 
 
+def request_body(method: Method[P, R], params: P) -> bytes:
+    """The bytes of one call. One exchange carries one call, so the id tells nothing and is always 1.
+
+    (The library's own ids come from a generator that two threads may not use at once.)
+    """
+    return request_json(method.name, to_plain(params), id=1).encode()
+
+
 class HttpClient:
     """Calls one daemon over HTTP. The token file is read when first needed and again when it was refused."""
 
@@ -113,7 +121,7 @@ class HttpClient:
         Raises:
             DuxError: as the daemon raised it, or NeighbourDown, DeadlinePassed.
         """
-        body = request_json_uuid(method.name, to_plain(params)).encode()
+        body = request_body(method, params)
         deadline_s = min(deadline_s, method.deadline_max_s)
         status, answer = await self._post(method.name, body, deadline_s)
         if status == NoToken.http_status:  # the daemon may have made a new token since we read it
@@ -191,7 +199,7 @@ class LocalClient:
 
     async def call(self, method: Method[P, R], params: P, *, deadline_s: float = DEADLINE_DEFAULT_S) -> R:
         """The method's result, as over HTTP."""
-        body = request_json_uuid(method.name, to_plain(params)).encode()
+        body = request_body(method, params)
         answer = await self._table.dispatch(body, caller=self._caller, deadline_s=deadline_s)
         return decode_answer(answer, method)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.codec import Wire
+from common.contracts.base import INFO
 from common.daemon import DuxOSDaemon
 from common.errors import BadRequest, RequestIdReused, Unavailable
 from common.network import NetworkProfile
 from common.parts import Parts
-from common.rpc.client import HttpClient
-from common.rpc.method import Method
+from common.rpc.client import HttpClient, request_body
+from common.rpc.method import Empty, Method
 from common.rpc.server import BODY_BYTES_MAX, CALLS_PER_CALLER_MAX
 from common.rpc.table import Ctx
 from common.settings import DaemonSettings
@@ -285,3 +288,15 @@ async def test_fuzzed_bodies_never_take_the_daemon_down(tmp_path: Path, profile:
             _, answer = await post(client, body)
             assert ("result" in answer) != ("error" in answer), (body, answer)
         assert await client.call(DOUBLE, Number(n=4)) == Number(n=8)
+
+
+def test_calls_are_formed_in_several_threads_at_once() -> None:
+    """The command line and a daemon in one process form calls side by side: no state is shared between them."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            bodies = list(pool.map(lambda _: request_body(INFO, Empty()), range(4000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert set(bodies) == {b'{"jsonrpc": "2.0", "method": "daemon.info", "id": 1}'}

@@ -104,3 +104,10 @@ def test_the_context_is_the_profile():
         assert context.keylog_filename is None
     assert contexts.server.num_tickets == 0
     assert "PRIVATE KEY" in pem_of_seed(SEED)
+
+
+@pytest.mark.parametrize("key", [b"", b"k" * 31, b"k" * 33])
+def test_a_leaf_is_made_for_keys_of_32_bytes_only(key):
+    """A key of another length has no leaf."""
+    with pytest.raises(CertificateRefused, match="32 bytes"):
+        leaf_certificate(key)

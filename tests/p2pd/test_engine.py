@@ -206,3 +206,30 @@ def test_fuzz_noise_never_raises_and_never_opens(noise, server_side):
     step = engine.receive(noise)
     assert step.phase in (Phase.HANDSHAKE, Phase.FAILED)
     assert step.plaintext == b""
+
+
+class Library:
+    """A TLS library that is not what the profile asked for: its answers stand in for the real object's."""
+
+    def __init__(self, tls, **answers):
+        self._tls, self._answers = tls, answers
+
+    def __getattr__(self, name):
+        return self._answers.get(name) or getattr(self._tls, name)
+
+
+@pytest.mark.parametrize("answers", [{"version": lambda: "TLSv1.2"}, {"session_reused": True}], ids=["old", "resumed"])
+def test_a_library_that_agreed_to_less_than_the_profile_is_not_believed(answers):
+    """The context forbids old versions and resumption; the engine looks all the same, before its own bytes leave."""
+    server, client = TlsEngine(SERVER, server_side=True), TlsEngine(CLIENT, server_side=False)
+    client._tls = Library(client._tls, **answers)
+    step = client.receive(server.receive(client.start().to_send).to_send)
+    assert (step.phase, step.to_send) == (Phase.FAILED, b"")
+    assert "not a fresh TLS 1.3 session" in str(step.error)
+
+
+def test_an_end_that_is_told_by_an_empty_read_is_an_end():
+    """Some libraries end a channel by a read of nothing and not by an error."""
+    client, server = joined()
+    client._tls = Library(client._tls, read=lambda _count: b"")
+    assert client.receive(server.send(b"last words")).phase is Phase.ENDED

@@ -105,3 +105,12 @@ def test_silence_is_asked_after_5_s_and_dead_after_15():
     assert life.check(15.0) is Pulse.DEAD
     life.heard(15.1)
     assert life.check(20.0) is Pulse.FINE
+
+
+def test_work_beyond_a_usual_handshake_is_paid_from_the_same_bucket():
+    """A net that was charged for a long log has fewer connections left."""
+    gate = Gate()
+    assert gate.charge("a", 15, 0.0)
+    assert not gate.charge("a", 15, 0.0)
+    results = [gate.admit("a", 0.0) for _ in range(6)]
+    assert results.count(None) == 5

@@ -304,3 +304,41 @@ def test_long_data_goes_in_frames_of_at_most_16_kib_and_stops_at_the_credit():
     assert taken == WINDOW_BYTES
     assert max(frame.value for frame in frames) == 1024
     assert not any(frame.flags & FIN for frame in frames)
+
+
+def test_what_is_gone_cannot_be_dropped_again():
+    """Resetting or refusing a stream that is gone says nothing; one that ended on both sides is let go silently."""
+    pair = Pair()
+    stream, _ = pair.a.open(b"question", finish=True)
+    pair.to_b()
+    pair.b.send(stream, b"answer", finish=True)
+    pair.to_a()
+    assert pair.a.has(stream)  # its answer is not read yet
+    pair.a.reset(stream)
+    assert not pair.a.has(stream)
+    for mux in (pair.a, pair.b):
+        mux.take_output()
+        mux.reset(99)
+        mux.refuse(99)
+        assert mux.take_output() == b""
+
+
+def test_credit_can_end_a_stream():
+    """A FIN may come with credit, also with none: nothing is granted then, and the stream has ended."""
+    for credit in (0, 5):
+        pair = Pair()
+        stream, _ = pair.a.open(b"", finish=False)
+        pair.to_b()
+        events = list(pair.b.receive(encode(Kind.CREDIT, FIN, stream, credit), 0.0))
+        assert events == ([Writable(stream)] if credit else []) + [Finished(stream)]
+
+
+def test_an_owner_may_drop_a_stream_between_two_events():
+    """A frame that opens, fills and ends a stream tells the rest although the owner dropped it at the first event."""
+    pair = Pair()
+    stream, _ = pair.a.open(b"question", finish=True)
+    events = pair.b.receive(pair.a.take_output(), 0.0)
+    assert next(events) == Opened(stream)
+    pair.b.refuse(stream)
+    assert list(events) == []
+    assert pair.b.unread_bytes == 0

@@ -8,6 +8,7 @@ import struct
 from contextlib import suppress
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from dux_p2pd.frames import ACK, FIN, RST, SYN, Kind, encode
 from dux_p2pd.memory_transport import MemoryLine, MemoryNetwork
 from dux_p2pd.mux import Mux
 from dux_p2pd.mux_events import Finished, Opened, Received
-from dux_p2pd.wire_errors import FramingBroken, PeerBusy
+from dux_p2pd.wire_errors import FramingBroken, MessageTooLong, PeerBusy
 from dux_p2pd.wire_limits import HEAD_BYTES, KNOWN, STRANGER, WINDOW_BYTES
 from tests.p2pd.wire_kit import VirtualLoop, memory_node
 
@@ -169,3 +170,9 @@ def test_a_doorway_fed_with_changed_hellos_lets_nobody_wrong_in(noise, place, ch
 
     with patch.object(MemoryLine, "send", send):
         in_virtual_time(main)
+
+
+def test_a_request_head_over_its_limit_is_refused_before_it_is_sent():
+    """Method and headers that pass 1 KiB are the caller's mistake, with the limit."""
+    with pytest.raises(MessageTooLong, match="1024"):
+        request_head("m", 1.0, (("stamp", b"x" * HEAD_BYTES),))

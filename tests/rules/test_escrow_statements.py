@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from common.chain.contract import cid, result_hash_of
+from common.chain.contract import cid, lot_value, result_hash_of
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB
+from common.chain.settle import lot_digest
+from common.chain.templates import Release, build
 from common.codec import canonical
 from common.community_fund import fund_script_of
 from common.contracts.escrow import BadStatement
@@ -23,7 +25,8 @@ from common.units import FLOP, Did, Florins
 from dux_escrowd import agreement as deal
 from dux_escrowd import facts as f
 from dux_escrowd.content_key import content_key
-from dux_escrowd.model import Lot, Role, State
+from dux_escrowd.hearing import Ear, fits
+from dux_escrowd.model import Coin, Lot, Role, State
 from dux_escrowd.orders import Word
 from dux_escrowd.replay import FACT_LINE, LOT_LINE, LoggedFact, LoggedLot, replay
 from dux_escrowd.rules import decide
@@ -43,7 +46,7 @@ from dux_escrowd.statements import (
 )
 from dux_escrowd.voting import commitment_of
 from dux_escrowd.words import Said, SaidDelivered, SaidDispute, SaidRelease, SaidStart
-from tests.chain.contract_kit import party, public_key
+from tests.chain.contract_kit import OUTPOINT, make_contract, party, public_key, sign_digest
 from tests.rules.escrow_world import ARBITERS, B, S, deal_for
 
 ALICE, BOB = Did("did:dux:" + "a" * 52), Did("did:dux:" + "b" * 52)
@@ -270,3 +273,20 @@ def test_the_name_of_a_contract_binds_buyer_and_network() -> None:
     assert deal.contract_id_of(NET, ALICE, b"n" * 32) != deal.contract_id_of(NET, BOB, b"n" * 32)
     assert deal.contract_id_of(NET, ALICE, b"n" * 32) != deal.contract_id_of("11" * 32, ALICE, b"n" * 32)
     assert hashlib.sha256(b"r").digest() != deal.salt_hash(b"r"), "tagged, so that no other hash serves"
+
+
+def test_coin_signatures_are_judged_for_the_coin_of_the_lot_alone() -> None:
+    """For another coin the table judges by its outpoint; for this one a way out that cannot be built fits nothing."""
+    kit = make_contract()
+    coin = Coin(f"{OUTPOINT.txid}:{OUTPOINT.vout}", int(lot_value(kit.contract)), 100)
+    lot = Lot(contract_id="c", me=S, role=Role.SELLER, deal=deal_for(), panel=ARBITERS, state=State.FUNDED, coin=coin)
+    ear = Ear(kit.contract, lot, 101)
+    release = Release(Florins(10 * FLOP))
+    right = sign_digest(
+        "buyer", lot_digest(kit.contract, build(kit.contract, OUTPOINT, coin.value_florins, release, 0))
+    )
+    assert fits(ear, coin.outpoint, release, kit.contract.buyer.key, (right,))
+    assert not fits(ear, coin.outpoint, release, kit.contract.seller.key, (right,))
+    assert not fits(ear, coin.outpoint, Release(Florins(1)), kit.contract.buyer.key, (right,))  # dust cannot be paid
+    assert fits(ear, "ee" * 32 + ":0", release, kit.contract.buyer.key, (b"junk",))
+    assert fits(Ear(kit.contract, msgspec.structs.replace(lot, coin=None), 101), coin.outpoint, release, b"", (b"",))

@@ -144,10 +144,12 @@ def test_the_chain_tells_about_strays_and_the_lot_alike() -> None:
     found = next_fact([main, known], outputs, 110)
     assert found == (0, f.OutputSeen(at=110, coin=unknown))
     assert next_fact([main, known], outputs, 110, {found}) is None
-    assert next_fact([replace(main, spend=Spend(Exit.REFUND, "t", 0, 1))], [], 110) == (
-        0,
-        f.SpendGone(at=110, txid="t"),
-    )
+    spent = replace(main, spend=Spend(Exit.REFUND, "t", 0, 1))
+    gone = (0, f.SpendGone(at=110, txid="t"))
+    assert next_fact([spent], [], 110) == gone
+    coin_gone = (0, f.OutputGone(at=110, outpoint=POINT))
+    assert next_fact([spent], [], 110, {gone}) == coin_gone
+    assert next_fact([spent], [], 110, {gone, coin_gone}) is None
 
 
 def test_a_contract_that_nobody_funds_ends_by_itself() -> None:

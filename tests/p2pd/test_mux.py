@@ -342,3 +342,12 @@ def test_an_owner_may_drop_a_stream_between_two_events():
     pair.b.refuse(stream)
     assert list(events) == []
     assert pair.b.unread_bytes == 0
+    stream, _ = pair.a.open(b"question", finish=True)
+    events = pair.b.receive(pair.a.take_output(), 0.0)
+    assert next(events) == Opened(stream)
+    pair.b.send(stream, b"answer", finish=True)
+    assert next(events) == Received(stream, b"question")
+    pair.b.consumed(stream, 8)
+    pair.b.reset(stream)
+    assert list(events) == [Finished(stream)]
+    assert pair.b.open_streams == 0

@@ -12,6 +12,8 @@ from typing import ClassVar
 
 FieldValue = str | int | float | bool | None
 
+CODE_MAX, KEY_CHARS_MAX = 65_535, 64  # of any error, ours or a third party's: what the answer to a peer has room for
+
 
 class DuxError(Exception):
     """Something went wrong."""
@@ -193,6 +195,28 @@ class CorruptStore(DuxError):
 
     code = 1002
     key = "corrupt-store"
+
+
+class RemoteFailure(DuxError):
+    """{text} (an error that this program does not know: {remote_code} {remote_key})."""
+
+    code = 1003
+    key = "remote-failure"
+
+
+class RemoteNotNow(NotNow):
+    """{text} (repeat it later with the same request_id; an error that this program does not know: {remote_code})."""
+
+    code = 1202
+    key = "remote-not-now"
+
+
+def may_repeat(error: DuxError) -> bool:
+    """Whether the same call, repeated with the same request_id, may go well later: not now, or a fault not of the call.
+
+    An internal error is such a fault: giving up for it would lose what was to be done.
+    """
+    return isinstance(error, NotNow | Unavailable | Internal)
 
 
 def all_errors(base: type[DuxError] = DuxError) -> list[type[DuxError]]:

@@ -1,9 +1,9 @@
 """Performs what decisions wanted, after they are on disk, as often as it takes.
 
 A lane's effects are performed one after another in the order they were wanted; different lanes side by side. An effect
-that meets a neighbour which is down is tried again with growing pauses, for ever: giving up would lose it. An effect
-that meets a bug of ours is tried again likewise and shows in the daemon's health; the other lanes go on. An effect
-that is refused as wrong is closed with its error and handed to `refused`, which decides what that means.
+that meets a neighbour which is down or has a bug is tried again with growing pauses, for ever: giving up would lose it.
+An effect that meets a bug of ours is tried again likewise and shows in the daemon's health; the other lanes go on. An
+effect that is refused as wrong is closed with its error and handed to `refused`, which decides what that means.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
-from common.errors import DuxError, Internal, NotNow, Unavailable
+from common.errors import DuxError, Internal, may_repeat
 from common.store import Effect, Store, Tx, effect_error
 
 LANES_AT_ONCE = 16  # effects in progress; each is at most one RPC call
@@ -79,10 +79,11 @@ class OutboxWorker:
     async def _try(self, effect: Effect) -> None:
         try:
             await self._perform(effect)
-        except (NotNow, Unavailable) as error:
-            self._postpone(effect, error)
         except DuxError as error:
-            self._refuse(effect, error)
+            if may_repeat(error):
+                self._postpone(effect, error)
+            else:
+                self._refuse(effect, error)
         except Exception as error:  # noqa: BLE001 - our own bug in one effect must not stop the others' money
             self._log.exception("effect broke", effect_id=effect.effect_id, kind=effect.kind)
             self.broken[effect.effect_id] = type(error).__name__

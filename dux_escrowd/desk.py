@@ -17,7 +17,7 @@ from common.contracts.escrow import BadStatement, PeerNotReady
 from common.contracts.p2p import Signature
 from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.wallet_errors import NotSynced
-from common.errors import Internal, NotFound, NotNow, Unavailable, all_errors
+from common.errors import NotFound
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.peers import Peers
@@ -76,7 +76,7 @@ class Desk:
         try:
             return await self.peers.call(did, method, params, deadline_s=PEER_DEADLINE_S)
         except PeerAnswered as error:
-            if is_for_later(error):
+            if error.for_later:
                 detail = str(error.fields.get("detail", ""))
                 raise PeerNotReady(did=did, method=method.name, detail=detail) from error
             raise
@@ -106,9 +106,3 @@ class Desk:
         if row is None:
             raise NotFound(what="contract", name=contract_id)
         return row
-
-
-def is_for_later(error: PeerAnswered) -> bool:
-    """Whether the other node's error says "not now" or tells of a fault of its own; one that is not known is final."""
-    code = error.fields.get("peer_code")
-    return any(kind.code == code and issubclass(kind, NotNow | Unavailable | Internal) for kind in all_errors())

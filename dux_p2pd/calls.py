@@ -6,12 +6,22 @@ Source: transport_identity.md §1.5 ([method, deadline_ms, headers]); the answer
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 from msgspec import Meta
 
 from common.codec import Canon, canonical, from_canonical
-from common.errors import BadParams, DuxError
+from common.errors import (
+    CODE_MAX,
+    KEY_CHARS_MAX,
+    BadParams,
+    DuxError,
+    FieldValue,
+    RemoteFailure,
+    RemoteNotNow,
+    may_repeat,
+)
 from dux_p2pd.papers import Headers
 from dux_p2pd.wire_errors import FramingBroken, MessageTooLong
 from dux_p2pd.wire_limits import HEAD_BYTES
@@ -33,9 +43,10 @@ class RequestHead(Canon, frozen=True):
 class AnswerHead(Canon, frozen=True):
     """First bytes in return: code 0 and the body follows, or an error and nothing else."""
 
-    code: Annotated[int, Meta(ge=0, le=65_535)]
-    key: Annotated[str, Meta(max_length=64)]
+    code: Annotated[int, Meta(ge=0, le=CODE_MAX)]
+    key: Annotated[str, Meta(max_length=KEY_CHARS_MAX)]
     detail: Annotated[str, Meta(max_length=_DETAIL_CHARS)]
+    retry: bool  # the same call may go well later; told beside the code, which the other side may not know
 
 
 def request_head(method: str, deadline_s: float, headers: Headers) -> bytes:
@@ -49,12 +60,23 @@ def request_head(method: str, deadline_s: float, headers: Headers) -> bytes:
 
 def answer_ok() -> bytes:
     """The head of an answer that went well."""
-    return _framed(AnswerHead(code=0, key="", detail=""))
+    return _framed(AnswerHead(code=0, key="", detail="", retry=False))
 
 
 def answer_error(error: DuxError) -> bytes:
-    """The whole answer for an error: its number, its key, the start of its text."""
-    return _framed(AnswerHead(code=error.code, key=error.key, detail=error.message[:_DETAIL_CHARS]))
+    """The whole answer for an error: its number, its key, the start of its text, whether to repeat the call.
+
+    An error of a daemon that this program does not know goes out as that daemon said it.
+    """
+    code, key, text = error.code, error.key, error.message
+    if isinstance(error, RemoteFailure | RemoteNotNow):
+        code, key, text = _as_told(error.fields)
+    return _framed(AnswerHead(code=code, key=key, detail=text[:_DETAIL_CHARS], retry=may_repeat(error)))
+
+
+def _as_told(fields: Mapping[str, FieldValue]) -> tuple[int, str, str]:
+    code, key, text = (fields.get(name) for name in ("remote_code", "remote_key", "text"))
+    return code if isinstance(code, int) else RemoteFailure.code, str(key), str(text)
 
 
 def split_head(buffer: bytearray, kind: type[T]) -> T | None:

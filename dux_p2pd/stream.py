@@ -234,7 +234,9 @@ class WireStream:
             return PeerBusy(did=did, method=method, detail=head.detail)
         if head.code == DeadlinePassed.code:
             return DeadlinePassed(method=method, deadline_s=self.deadline_s)
-        return PeerAnswered(did=did, method=method, peer_code=head.code, peer_key=head.key, detail=head.detail)
+        return PeerAnswered(
+            did=did, method=method, peer_code=head.code, peer_key=head.key, detail=head.detail, retry=head.retry
+        )
 
     def _split(self, kind: type[H]) -> H | None:
         """The head, once it is whole; a head that cannot be meant ends the session."""

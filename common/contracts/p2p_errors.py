@@ -53,6 +53,11 @@ class PeerAnswered(DuxError):
     key = "peer-answered"
     http_status = 502
 
+    @property
+    def for_later(self) -> bool:
+        """Whether the other node says "not now", or tells of a fault of its own: the same call may go well later."""
+        return bool(self.fields.get("retry"))
+
 
 class FramingBroken(PeerMisbehaved):
     """The other node broke the framing: {reason}."""

@@ -15,7 +15,18 @@ import msgspec
 from jsonrpcclient import request_json
 
 from common.codec import from_plain, to_plain
-from common.errors import DeadlinePassed, DuxError, NeighbourDown, NoToken, TooLarge, all_errors
+from common.errors import (
+    CODE_MAX,
+    KEY_CHARS_MAX,
+    DeadlinePassed,
+    FieldValue,
+    NeighbourDown,
+    NoToken,
+    RemoteFailure,
+    RemoteNotNow,
+    TooLarge,
+    all_errors,
+)
 from common.rpc.method import Method, P, R
 
 if TYPE_CHECKING:
@@ -50,19 +61,18 @@ class Client(Protocol):
 
 
 def raise_error(error: dict[str, Any]) -> None:
-    """Raise the class that the answer names; an unknown one as a plain DuxError with its text."""
+    """Raise the class that the answer names; an unknown one with its text, number and whether repeating it may help."""
     data = error.get("data") or {}
     for kind in all_errors():
         if (kind.code, kind.key) == (data.get("code"), data.get("key")):
             raise kind(**(data.get("fields") or {}))
-    raise RemoteFailure(text=str(error.get("message", "no message")), remote_code=str(error.get("code")))
-
-
-class RemoteFailure(DuxError):
-    """The daemon answered with an error this version does not know: {text} ({remote_code})."""
-
-    code = 1003
-    key = "remote-failure"
+    code = data.get("code")
+    told: dict[str, FieldValue] = {
+        "text": str(error.get("message", "no message")),
+        "remote_code": code if isinstance(code, int) and 0 < code <= CODE_MAX else RemoteFailure.code,
+        "remote_key": str(data.get("key", RemoteFailure.key))[:KEY_CHARS_MAX],
+    }
+    raise RemoteNotNow(**told) if data.get("retry") else RemoteFailure(**told)
 
 
 def decode_answer(body: bytes, method: Method[P, R]) -> R:
@@ -78,7 +88,8 @@ def request_body(method: Method[P, R], params: P) -> bytes:
 
     (The library's own ids come from a generator that two threads may not use at once.)
     """
-    return request_json(method.name, to_plain(params), id=1).encode()
+    text: str = request_json(method.name, to_plain(params), id=1)
+    return text.encode()
 
 
 class HttpClient:

@@ -28,11 +28,10 @@ from common.errors import (
     DeadlinePassed,
     DuxError,
     Internal,
-    NotNow,
     NotPermitted,
     RequestIdReused,
-    Unavailable,
     UnknownMethod,
+    may_repeat,
 )
 from common.randomness import Randomness, new_id
 from common.rpc.method import Method, P, R
@@ -259,7 +258,7 @@ def error_data(error: DuxError) -> dict[str, Any]:
         "code": error.code,
         "key": error.key,
         "fields": error.fields,
-        "retry": isinstance(error, NotNow | Unavailable),
+        "retry": may_repeat(error),
     }
 
 

@@ -39,7 +39,7 @@ from common.contracts.wallet_contract import (
     SettlePayout,
     SignPayout,
 )
-from common.errors import DuxError, NotFound, NotNow, Unavailable
+from common.errors import DuxError, NotFound, NotNow, Unavailable, may_repeat
 from common.identity.keys import SigningKey, is_signed
 from common.identity.purposes import Purpose
 from common.network import AirdropParameters, Custodian, FundParameters, NetworkProfile
@@ -358,7 +358,12 @@ class World:
             answer = await LocalClient(target.table, "p2pd").call(PEER_HANDLE, inward)
         except DuxError as error:
             raise PeerAnswered(
-                did=call.did, method=call.method, peer_code=error.code, peer_key=error.key, detail=error.message
+                did=call.did,
+                method=call.method,
+                peer_code=error.code,
+                peer_key=error.key,
+                detail=error.message,
+                retry=may_repeat(error),
             ) from error
         return p2p.PeerAnswer(result=answer.result)
 

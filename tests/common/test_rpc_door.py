@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from common.codec import Wire
 from common.contracts.base import INFO
 from common.daemon import DuxOSDaemon
-from common.errors import BadRequest, RequestIdReused, Unavailable
+from common.errors import BadRequest, DuxError, RemoteFailure, RemoteNotNow, RequestIdReused, Unavailable, may_repeat
 from common.network import NetworkProfile
 from common.parts import Parts
-from common.rpc.client import HttpClient, request_body
+from common.rpc.client import HttpClient, raise_error, request_body
 from common.rpc.method import Empty, Method
 from common.rpc.server import BODY_BYTES_MAX, CALLS_PER_CALLER_MAX
 from common.rpc.table import Ctx
@@ -266,6 +266,30 @@ async def test_errors_come_back_as_their_classes(tmp_path: Path, profile: Networ
     async with door(tmp_path, profile) as (_daemon, client):
         with pytest.raises(BadRequest, match="nowhere"):
             await client.transfer("GET", "/nowhere", None)
+
+
+@pytest.mark.parametrize(
+    ("answered", "kind", "code"),
+    [
+        (
+            {"code": 9901, "message": "wait", "data": {"code": 9901, "key": "wait", "retry": True}},
+            RemoteNotNow,
+            9901,
+        ),
+        ({"code": 9902, "message": "no", "data": {"code": 9902, "key": "no", "retry": False}}, RemoteFailure, 9902),
+        ({"code": -32603, "message": "a third party's", "data": None}, RemoteFailure, RemoteFailure.code),
+        ({"code": 10**9, "message": "x", "data": {"code": 10**9, "key": "k" * 999}}, RemoteFailure, RemoteFailure.code),
+    ],
+)
+def test_an_error_that_is_not_known_here_still_tells_whether_to_repeat(
+    answered: dict[str, Any], kind: type[DuxError], code: int
+) -> None:
+    """A newer daemon's "not now" is no refusal: its number, text and whether a repetition helps are kept."""
+    with pytest.raises(kind, match=answered["message"]) as caught:
+        raise_error(answered)
+    assert caught.value.fields["remote_code"] == code
+    assert may_repeat(caught.value) == (kind is RemoteNotNow)
+    assert len(str(caught.value.fields["remote_key"])) <= 64
 
 
 FUZZ_CASES = 150

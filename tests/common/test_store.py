@@ -11,7 +11,7 @@ import structlog
 
 from common.clock import ManualClock, SystemClock
 from common.codec import Wire
-from common.errors import CallerMistake, CorruptStore, DuxError, Ending, NewerSchema, Unavailable
+from common.errors import CallerMistake, CorruptStore, DuxError, Ending, Internal, NewerSchema, NotNow, Unavailable
 from common.event_feed import EventFeed
 from common.outbox import OutboxWorker, pause_ms
 from common.store import Effect, Store, Tx
@@ -193,8 +193,9 @@ async def test_an_effect_survives_the_crash_of_its_performer(tmp_path: Path) -> 
     assert done == ["e1", "e2"]
 
 
-async def test_an_effect_is_tried_until_its_neighbour_is_back() -> None:
-    """Unavailable means later; the lane waits, others go on, nothing is lost or reordered."""
+@pytest.mark.parametrize("error", [Unavailable(), NotNow(), Internal(call_id="call-1")], ids=lambda error: error.key)
+async def test_an_effect_is_tried_until_its_neighbour_is_well(error: DuxError) -> None:
+    """Down, busy or with a bug of its own means later; the lane waits, others go on, nothing is lost or reordered."""
     store = Store.open(None, [], SystemClock())
     done: list[str] = []
     down = 2
@@ -203,7 +204,7 @@ async def test_an_effect_is_tried_until_its_neighbour_is_back() -> None:
         nonlocal down
         if effect.lane == "a" and down:
             down -= 1
-            raise Unavailable
+            raise error
         done.append(effect.effect_id)
 
     with store.transaction() as tx:

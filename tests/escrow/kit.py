@@ -24,7 +24,7 @@ from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, EventsSince, Gossi
 from common.contracts.escrow_views import ContractView, EscrowEvent, read_event
 from common.contracts.p2p_errors import PeerAnswered, PeerUnreachable
 from common.contracts.wallet import WALLET_NEW_ADDRESS, NewAddress
-from common.errors import DuxError, Ending
+from common.errors import DuxError, Ending, may_repeat
 from common.identity.did import did_of
 from common.identity.keys import SigningKey, is_signed
 from common.identity.purposes import OWNER, Purpose
@@ -202,7 +202,12 @@ class Node:
             answer = await LocalClient(target.daemon.parts.table, "p2pd").call(PEER_HANDLE, call)
         except DuxError as error:
             raise PeerAnswered(
-                did=params.did, method=params.method, peer_code=error.code, peer_key=error.key, detail=error.message
+                did=params.did,
+                method=params.method,
+                peer_code=error.code,
+                peer_key=error.key,
+                detail=error.message,
+                retry=may_repeat(error),
             ) from error
         return p2p.PeerAnswer(result=answer.result)
 

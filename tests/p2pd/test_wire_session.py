@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from common.errors import BadParams, DeadlinePassed
+from common.errors import BadParams, DeadlinePassed, Internal, NotNow, RemoteFailure, RemoteNotNow
 from common.randomness import SeededRandomness
 from dux_p2pd.gate import CallBudget
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
@@ -90,6 +90,34 @@ async def test_the_answer_carries_the_handlers_error():
             await session.request("unknown", b"", deadline_s=5)
         assert caught.value.fields["peer_key"] == "internal"
         assert "secret" not in caught.value.message
+
+
+UNKNOWN = {"text": "chain still reading", "remote_code": 2113, "remote_key": "not-synced"}
+
+
+@virtually
+@pytest.mark.parametrize(
+    ("error", "code", "for_later"),
+    [
+        (BadParams(detail="wrong"), BadParams.code, False),
+        (NotNow(), NotNow.code, True),
+        (RemoteNotNow(**UNKNOWN), 2113, True),
+        (RemoteFailure(**UNKNOWN), 2113, False),
+        (KeyError("a bug"), Internal.code, True),
+    ],
+)
+async def test_the_answer_tells_whether_to_repeat_whoever_knows_the_error(error, code, for_later):
+    """A daemon's "not now" stays one across two p2pds that have never heard of it; its number is the daemon's own."""
+
+    async def failing(_session, _incoming):
+        raise error
+
+    net = MemoryNetwork()
+    async with memory_node(net, "a", host=A) as a, memory_node(net, "b", host=B, handler=failing) as b:
+        session = await a.dial(b)
+        with pytest.raises(PeerAnswered) as caught:
+            await session.request("m", b"", deadline_s=5)
+        assert (caught.value.fields["peer_code"], caught.value.for_later) == (code, for_later)
 
 
 @virtually

@@ -1,10 +1,12 @@
 """Nodes for tests of the wire: real identities, real papers, transports over loopback sockets or memory."""
 
 import asyncio
+import functools
 import hashlib
 import selectors
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 
@@ -168,14 +170,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
-def virtually(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Run an async test in virtual time."""
+def virtually(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test in virtual time, with the parameters that pytest gives it."""
 
-    def run() -> None:
+    @functools.wraps(test)
+    def run(**given: Any) -> None:
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(test())
+            runner.run(test(**given))
 
-    run.__doc__, run.__name__ = test.__doc__, test.__name__
     return run
 
 

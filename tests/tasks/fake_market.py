@@ -25,7 +25,7 @@ from common.codec import to_plain
 from common.contracts import base, escrow, p2p, registry, store
 from common.contracts import escrow_views as views
 from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnreachable
-from common.errors import DuxError, NeighbourDown, NotFound
+from common.errors import DuxError, NeighbourDown, NotFound, may_repeat
 from common.identity.did import did_of
 from common.identity.keys import SigningKey, is_signed
 from common.identity.purposes import OWNER, Purpose
@@ -238,7 +238,12 @@ class FakeNode:
             answer = await client.call(base.PEER_HANDLE, inward)
         except DuxError as error:
             raise PeerAnswered(
-                did=call.did, method=call.method, peer_code=error.code, peer_key=error.key, detail=error.message
+                did=call.did,
+                method=call.method,
+                peer_code=error.code,
+                peer_key=error.key,
+                detail=error.message,
+                retry=may_repeat(error),
             ) from error
         return p2p.PeerAnswer(result=answer.result)
 

@@ -1,7 +1,8 @@
 """The arbiter's chamber: opens what was delivered, runs the job again, and decides.
 
 Promise: a vote rests on this node's own run or on bytes that speak for themselves; where it cannot tell, it says so and
-does not vote. A crash means «decide again», with the same outcome.
+does not vote. What cannot be had now (a key, a blob, a neighbour) is waited for as long as a vote still comes in time:
+an hour's silence of the holders must not cost the seller its pay. A crash means «decide again», with the same outcome.
 """
 
 from __future__ import annotations
@@ -13,28 +14,54 @@ from structlog.typing import FilteringBoundLogger
 from common.codec import from_canonical
 from common.contracts.p2p_errors import BlobMissing
 from common.contracts.task import KindNotOffered
-from common.errors import BadParams, DuxError, NotNow, Unavailable
+from common.contracts.wallet_chain import CHAIN_TIP
+from common.errors import BadParams, DuxError, NotNow, Unavailable, may_repeat
 from common.outbox import pause_ms
 from common.peers import Peers
+from common.rpc.client import Client
+from common.rpc.method import Empty
 from common.work import JOB_BYTES_MAX, JobKind, JobSpec, output_hash_of, outputs_agree
 from dux_taskd import rules_arbiter
 from dux_taskd.desk import Desk
 from dux_taskd.executor import Executor
 from dux_taskd.materials import Materials, WrongMaterial
-from dux_taskd.model import Case
+from dux_taskd.model import Case, CaseState
 from dux_taskd.results import Delivery, Found, NotAsPromised, Results
 from dux_taskd.rules_arbiter import ATTEMPTS_MAX, Finding
 from dux_taskd.sandbox.model import Ended
 from dux_taskd.store import TaskStore
 
 
-class Chamber:
-    """Decides cases, one after another."""
+class EvidenceAway(NotNow):
+    """{what} is not here yet; the case waits for it until a vote is due."""
 
-    def __init__(self, *, peers: Peers, store: TaskStore, executor: Executor, log: FilteringBoundLogger) -> None:
-        self._store, self._executor, self._log = store, executor, log
+    code = 7008
+    key = "evidence-away"
+
+
+CASES_AT_ONCE = 4  # the executor admits their runs by memory; the rest of a case is waiting
+PAUSE_MAX_S = 30.0  # between two looks
+
+
+class Chamber:
+    """Decides cases, side by side; each on its own until its vote is due."""
+
+    def __init__(
+        self,
+        *,
+        peers: Peers,
+        flopd: Client,
+        store: TaskStore,
+        executor: Executor,
+        spare_blocks: int,
+        log: FilteringBoundLogger,
+    ) -> None:
+        """`spare_blocks`: how long before a vote is due the last look is taken."""
+        self._flopd, self._store, self._executor, self._log = flopd, store, executor, log
+        self._spare_blocks = spare_blocks
         self._materials, self._results = Materials(peers, store), Results(peers)
         self._wake = asyncio.Event()
+        self._busy: set[str] = set()
         self.desk: Desk
 
     def wake(self) -> None:
@@ -43,37 +70,65 @@ class Chamber:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            self._wake.clear()
-            for case in self._store.open_cases():
-                await self._decide(case)
-            if not self._store.open_cases():
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                waiting = [case for case in self._store.open_cases() if case.contract_id not in self._busy]
+                for case in waiting[: CASES_AT_ONCE - len(self._busy)]:
+                    self._busy.add(case.contract_id)
+                    group.create_task(self._hear(case.contract_id))
                 await self._wake.wait()
 
-    async def _decide(self, case: Case) -> None:
+    async def _hear(self, contract_id: str) -> None:
+        """Look until the case is decided; it is read anew before each look, for evidence may have come."""
+        looks = 0
+        try:
+            while (case := self._store.case(contract_id)) is not None and case.state is CaseState.OPEN:
+                if not await self._decide(case):
+                    await asyncio.sleep(min(PAUSE_MAX_S, pause_ms(looks) / 1000))
+                    looks += 1
+        finally:
+            self._busy.discard(contract_id)
+            self._wake.set()
+
+    async def _decide(self, case: Case) -> bool:
+        """One look; False when another is worth while."""
+        last = await self._is_due(case)
         try:
             job = from_canonical(case.job, JobSpec, max_bytes=JOB_BYTES_MAX)
-            finding = await self._look(case, job)
+            finding = await self._look(case, job, last=last)
         except BadParams as error:
-            self._settle(case, None, f"the job cannot be read: {error.message}")
-            return
+            return self._settle(case, None, f"the job cannot be read: {error.message}")
         except KindNotOffered as error:
-            self._settle(case, None, error.message)
-            return
-        except (NotNow, Unavailable) as error:
-            await self._later(case, error)
-            return
+            return self._settle(case, None, error.message)
+        except DuxError as error:
+            if last and not may_repeat(error):
+                return self._settle(case, None, error.message)
+            self._log.info("case waits", contract_id=case.contract_id, reason=error.message)
+            return False
         verdict = rules_arbiter.verdict(case, job.kind, finding)
         if verdict is None and case.attempts < ATTEMPTS_MAX:
-            await self._later(case, finding)
-            return
-        self._settle(case, verdict, f"this node cannot tell: its own run ended with {finding.ended}")
+            return self._once_more(case, finding)
+        return self._settle(case, verdict, f"this node cannot tell: its own run ended with {finding.ended}")
 
-    async def _look(self, case: Case, job: JobSpec) -> Finding:
-        """Everything that can be found out, stopping where the answer is plain."""
+    async def _is_due(self, case: Case) -> bool:
+        """Whether this is the last look that can still become a vote; never while the chain is not to be seen."""
+        try:
+            tip = await self._flopd.call(CHAIN_TIP, Empty())
+        except DuxError:
+            return False
+        return tip.synced and int(tip.height) >= case.vote_before - self._spare_blocks
+
+    async def _look(self, case: Case, job: JobSpec, *, last: bool) -> Finding:
+        """Everything that can be found out, stopping where the answer is plain.
+
+        Raises:
+            NotNow, Unavailable: something cannot be had now, and there is time to wait for it.
+        """
         if rules_arbiter.delivery_fault(case):
+            if case.ciphertext_blob and not last:
+                raise EvidenceAway(what="the key of the result")
             return Finding()
-        last = case.attempts >= ATTEMPTS_MAX
         try:
             found = await self._results.open(_delivery(case), job)
         except NotAsPromised as error:
@@ -94,17 +149,17 @@ class Chamber:
         agrees = outcome.ended is Ended.DONE and _agrees(job, found, outcome.output)
         return Finding(ended=outcome.ended, agrees=agrees)
 
-    async def _later(self, case: Case, why: DuxError | Finding) -> None:
-        """Write down the attempt, then wait a little."""
-        reason = why.message if isinstance(why, DuxError) else str(why.ended)
-        self._log.info("case waits", contract_id=case.contract_id, reason=reason)
+    def _once_more(self, case: Case, finding: Finding) -> bool:
+        """A run that broke here and might go well another time is written down: a crash does not count anew."""
+        self._log.info("case is run again", contract_id=case.contract_id, ended=str(finding.ended))
         with self._store.store.transaction() as tx:
             self.desk.retry_case(tx, case.contract_id)
-        await asyncio.sleep(pause_ms(case.attempts) / 1000)
+        return False
 
-    def _settle(self, case: Case, verdict: rules_arbiter.Verdict | None, reason: str) -> None:
+    def _settle(self, case: Case, verdict: rules_arbiter.Verdict | None, reason: str) -> bool:
         with self._store.store.transaction() as tx:
             self.desk.decide_case(tx, case.contract_id, verdict, reason)
+        return True
 
 
 def _delivery(case: Case) -> Delivery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from common.chain.heights import heights_profile
 from common.contracts import peer_task
 from common.contracts import task as contract
 from common.daemon import DuxOSDaemon
@@ -49,7 +50,14 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
         store = TaskStore(parts.store(MIGRATIONS))
         executor = self.make_executor(parts)
         workshop = self._workshop(parts, store, executor)
-        chamber = Chamber(peers=parts.peers, store=store, executor=executor, log=parts.log)
+        chamber = Chamber(
+            peers=parts.peers,
+            flopd=parts.neighbour("flopd"),
+            store=store,
+            executor=executor,
+            spare_blocks=heights_profile(parts.network.heights).rung_blocks,
+            log=parts.log,
+        )
 
         def wake() -> None:
             workshop.wake()

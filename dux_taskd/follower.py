@@ -209,5 +209,6 @@ def _case(event: views.CaseOpened, now_ms: int) -> Case:
         work_receipt=event.work_receipt,
         holders=event.holders,
         created_ms=now_ms,
+        vote_before=event.vote_before_height,
         reason=event.reason,
     )

@@ -338,8 +338,9 @@ class Case(Wire, frozen=True):
     work_receipt: bytes
     holders: tuple[Did, ...]
     created_ms: int
+    vote_before: int = 0  # height by which the vote must be committed
     state: CaseState = CaseState.OPEN
-    attempts: int = 0
+    attempts: int = 0  # own runs that broke
     gross_florins: Florins = Florins(0)
     settlement: Settlement | None = None
     reason: str = ""

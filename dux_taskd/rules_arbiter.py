@@ -15,7 +15,7 @@ from common.work import JobKind
 from dux_taskd.model import Case
 from dux_taskd.sandbox.model import Ended
 
-ATTEMPTS_MAX = 5  # to fetch and to run, before «cannot tell»
+ATTEMPTS_MAX = 5  # own runs that broke, before «cannot tell»
 
 SAME_EVERYWHERE = frozenset(
     (Ended.REFUSED, Ended.FAILED, Ended.OUT_OF_FUEL, Ended.OUT_OF_MEMORY, Ended.OUTPUT_TOO_LARGE)

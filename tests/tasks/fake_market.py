@@ -25,6 +25,7 @@ from common.codec import to_plain
 from common.contracts import base, escrow, p2p, registry, store
 from common.contracts import escrow_views as views
 from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnreachable
+from common.contracts.wallet_chain import CHAIN_TIP, Tip
 from common.errors import DuxError, NeighbourDown, NotFound, may_repeat
 from common.identity.did import did_of
 from common.identity.keys import SigningKey, is_signed
@@ -36,7 +37,7 @@ from common.rpc.client import Client, LocalClient
 from common.rpc.method import Empty, Method
 from common.rpc.table import Ctx, MethodTable
 from common.store import Store
-from common.units import Did, Florins, UnixMs, tax_of
+from common.units import BlockHeight, Did, Florins, UnixMs, tax_of
 
 LOG = structlog.wrap_logger(
     structlog.PrintLogger(sys.__stderr__), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
@@ -192,9 +193,10 @@ class FakeNode:
         self.alive = True  # a dead process is heard of no more
         self.calls: list[str] = []
         self.changed = asyncio.Event()
-        self.tables = {name: self._table() for name in ("p2pd", "escrowd", "stored", "registryd")}
+        self.tables = {name: self._table() for name in ("p2pd", "flopd", "escrowd", "stored", "registryd")}
         self._serve_p2pd()
         self._serve_escrowd()
+        self._serve_flopd()
         self._serve_stored()
 
     def _table(self) -> MethodTable:
@@ -380,6 +382,12 @@ class FakeNode:
             locked_florins=deal.wish.price_florins, policy="standby", heights=None, address=None, outpoint=None,
             settlement=deal.settlement, disputed_by=deal.disputed_by, reason="", created_ms=0,
         )  # fmt: skip
+
+    def _serve_flopd(self) -> None:
+        async def tip(_params: Empty, _ctx: Ctx) -> Tip:
+            return Tip(height=BlockHeight(self.market.height), hash="00" * 32, time_s=0, synced=True, source="core")
+
+        self.tables["flopd"].serve(CHAIN_TIP, tip)
 
     def _serve_stored(self) -> None:
         table = self.tables["stored"]

@@ -289,6 +289,50 @@ async def test_arbiters_that_find_nothing_delivered_vote_nothing(market: Market)
         assert "nothing was delivered" in case.reason
 
 
+async def test_an_arbiter_waits_for_what_is_away_as_long_as_a_vote_is_still_in_time(market: Market) -> None:
+    """The holders of a delivered result are silent for long and come back: the seller gets its pay, not a vote of 0."""
+    async with stage(market) as players:
+        market.hold_keys = True
+        task_id = await submit(players[BUYER], await sell(players[SELLER]))
+        view = await players[BUYER].until(task_id, TaskState.DELIVERED)
+        deal = market.deals[str(view.contract_id)]
+        assert deal.delivered is not None
+        blob = deal.delivered.ciphertext_blob
+        held = {node: node.blobs.pop(blob) for node in market.nodes.values() if blob in node.blobs}
+        market.height = 290
+        market.dispute(deal, did(SELLER), "not released")
+        await wait_until(lambda: players[ARBITERS[0]].node.calls.count("blob.fetch") >= 6)
+        assert not deal.votes
+        for node, data in held.items():
+            node.blobs[blob] = data
+        case = await players[ARBITERS[0]].until(f"case-{deal.contract_id}")
+        assert (case.state, case.good) == (TaskState.VOTED, True)
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["the result", "its key"])
+async def test_when_a_vote_is_due_what_is_still_away_counts_as_not_given(market: Market, *, shown: bool) -> None:
+    """At the last height that still allows a vote, a result that nobody gives, or its key, earns nothing."""
+    async with stage(market) as players:
+        market.hold_keys = True
+        task_id = await submit(players[BUYER], await sell(players[SELLER]))
+        view = await players[BUYER].until(task_id, TaskState.DELIVERED)
+        deal = market.deals[str(view.contract_id)]
+        assert deal.delivered is not None
+        if shown:
+            for node in market.nodes.values():
+                node.blobs.pop(deal.delivered.ciphertext_blob, None)
+        else:
+            deal.key = b""
+        market.height = 297
+        market.dispute(deal, did(SELLER), "not released")
+        await wait_until(lambda: players[ARBITERS[0]].node.calls.count("chain.tip") >= 3)
+        assert not deal.votes
+        market.height = 298
+        case = await players[ARBITERS[0]].until(f"case-{deal.contract_id}")
+        assert (case.state, case.good) == (TaskState.VOTED, False)
+        assert ("nobody who promised" if shown else "key of the result was not shown") in case.reason
+
+
 async def test_events_of_other_parts_do_not_wait_for_a_proposal(market: Market) -> None:
     """While a proposal of ours cannot be answered, an event of a contract in which we are only arbiter passes."""
     async with stage(market) as players:

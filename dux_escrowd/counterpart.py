@@ -11,7 +11,7 @@ from common.chain.contract_rules import check_contract
 from common.codec import canonical, from_canonical
 from common.contracts import peer_escrow as peer
 from common.contracts import wallet_contract as wallet
-from common.contracts.escrow import BadTerms, NotKnownYet, TermsDiffer, TooManyOpen
+from common.contracts.escrow import BadTerms, NodeFull, NotKnownYet, TermsDiffer, TooManyOpen
 from common.contracts.escrow_views import OfferReceived
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
@@ -40,7 +40,8 @@ class Counterpart:
         """OFFER came: kept for taskd to answer.
 
         Raises:
-            BadTerms: this node cannot enter it. TooManyOpen: the buyer has unfunded ones.
+            BadTerms: this node cannot enter it.
+            TooManyOpen, NodeFull: the buyer, or all buyers together, have unfunded ones.
         """
         contract_id = offer.contract_id.hex()
         known = self._book.records.offer(contract_id)
@@ -118,7 +119,8 @@ class Counterpart:
         """A seat is offered: taken with a fresh key.
 
         Raises:
-            BadTerms: this node does not arbitrate, or not under such terms. TooManyOpen: the buyer has unfunded ones.
+            BadTerms: this node does not arbitrate, or not under such terms.
+            TooManyOpen, NodeFull: the buyer, or all buyers together, have unfunded ones.
         """
         terms = await self._both_signed(call.by_buyer, call.by_seller)
         contract_id = terms.contract_id.hex()
@@ -135,6 +137,8 @@ class Counterpart:
         unfunded = self._shelf.unfunded(buyer)
         if unfunded >= limit:
             raise TooManyOpen(did=buyer, open_contracts=unfunded, limit=limit)
+        if self._shelf.unfunded_of_others(self._desk.me) >= self._desk.settings.open_total_max:
+            raise NodeFull(limit=self._desk.settings.open_total_max)
 
     async def _accept(self, call: peer.RoleCall, terms: deal.Terms) -> bytes:
         contract_id = terms.contract_id.hex()

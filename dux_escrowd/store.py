@@ -86,11 +86,18 @@ class Shelf:
 
     def unfunded(self, buyer: str) -> int:
         """How many contracts with this buyer wait for terms or coins."""
+        return self._unfunded("buyer = ?", buyer)
+
+    def unfunded_of_others(self, me: str) -> int:
+        """How many contracts that others want to buy by wait here for terms or coins."""
+        return self._unfunded("buyer != ?", me)
+
+    def _unfunded(self, whose: str, did: str) -> int:
         row = self._store.row(
-            "SELECT count(*) AS n FROM contracts LEFT JOIN lots USING (contract_id) "
-            "WHERE buyer = ? AND stage != 'refused' AND (lots.state IS NULL "
+            "SELECT count(*) AS n FROM contracts LEFT JOIN lots USING (contract_id) "  # noqa: S608 - of two constants
+            f"WHERE {whose} AND stage != 'refused' AND (lots.state IS NULL "
             "OR (lots.number = 0 AND lots.state IN ('DRAFT', 'DRAWING', 'AGREED')))",
-            buyer,
+            did,
         )
         return int(row["n"]) if row else 0
 

@@ -75,6 +75,13 @@ class TooManyOpen(NotNow):
     key = "too-many-open"
 
 
+class NodeFull(NotNow):
+    """This node has {limit} contracts of all buyers open and unfunded: ask again later, or another node."""
+
+    code = 3014
+    key = "node-full"
+
+
 class BadStatement(PeerMisbehaved):
     """A statement of contract {contract_id} does not hold: {reason}."""
 

@@ -167,6 +167,7 @@ class Node:
         self.port_base = free_port()
         self.mortal = False
         self.looked_at = 0
+        self.settings: dict[str, Any] = {}  # of its escrowd, besides where it lives
         self.deaths: list[tuple[str, str]] = []  # effect kind, before or after it
         self.daemon: EscrowDaemon | None = None
         self.p2pd = MethodTable(log=LOG, clock=SystemClock(), randomness=SystemRandomness())
@@ -272,7 +273,7 @@ class Node:
     def _made(self) -> EscrowDaemon:
         settings = EscrowSettings(
             network_profile="unused.yaml", data_dir=str(self.net.folder / self.name / "data"),
-            run_dir=str(self.net.folder / self.name / "run"), port_base=self.port_base,
+            run_dir=str(self.net.folder / self.name / "run"), port_base=self.port_base, **self.settings,
         )  # fmt: skip
         daemon = MortalDaemon(settings, self.net.profile(), log=LOG, neighbours=self.neighbours)
         daemon.node = self

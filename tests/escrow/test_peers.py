@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
+import msgspec
 import pytest
 
 from common.chain.contract import Contract, cid
@@ -15,7 +18,9 @@ from common.identity.tagged import tagged_hash
 from common.receipts import Attested
 from common.rpc.client import LocalClient
 from common.rpc.method import CP, CR, PeerMethod
+from common.store import Store
 from common.units import FLOP, Did, Florins
+from dux_escrowd.agreement import contract_id_of
 from dux_escrowd.book import Book
 from dux_escrowd.orders import Word
 from dux_escrowd.statements import next_statement
@@ -180,3 +185,57 @@ def _wish(seller: Node, arbiters: list[Node]) -> escrow.Propose:
         job_hash=bytes(tagged_hash(Purpose.JOB, b"\x93job")), price_florins=Florins(10 * FLOP),
         arbiters=tuple(node.did for node in arbiters), deliver_blocks=12,
     )  # fmt: skip
+
+
+async def test_unfunded_offers_have_a_limit_for_each_buyer_and_for_all(net: Net) -> None:
+    """One buyer, or many fresh identities, cannot fill a seller's books: the next offer waits until room is made."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        refs = [await buyer.call(escrow.PROPOSE, _wish(seller, arbiters)) for _ in range(3)]
+
+        async def offers() -> int:
+            return len((await seller.call(escrow.LIST, escrow.ListContracts())).contracts)
+
+        async def all_there() -> bool:
+            return await offers() == len(refs)
+
+        await until(all_there, "three offers")
+        more = await buyer.call(escrow.PROPOSE, _wish(seller, arbiters))
+        offer = Book(_store(buyer)).records.offer
+        await until(lambda: offer(more.contract_id) is not None, "the fourth offer is made")
+        fourth = offer(more.contract_id)
+        assert fourth is not None
+        with pytest.raises(escrow.TooManyOpen, match="3 are allowed"):
+            await peer_call(seller, buyer.did, peer_escrow.OFFER, fourth)
+        stranger = Did("did:dux:" + "y" * 52)
+        nonce = b"n" * 32
+        name = contract_id_of(fourth.network, stranger, nonce)
+        strange = msgspec.structs.replace(fourth, contract_id=name, buyer_nonce=nonce)
+        assert (await peer_call(seller, stranger, peer_escrow.OFFER, strange)).kept
+        assert await offers() == len(refs) + 1
+
+
+async def test_a_node_whose_books_are_full_takes_no_offer_of_anybody(net: Net) -> None:
+    """The limit over all buyers holds for identities that were never seen before, too."""
+    nodes = [Node(net, name) for name in NAMES]
+    nodes[1].settings = {"open_total_max": 2}
+    async with AsyncExitStack() as stack:
+        buyer, seller, *arbiters = [await stack.enter_async_context(node.running()) for node in nodes]
+        for _ in range(2):
+            await buyer.call(escrow.PROPOSE, _wish(seller, arbiters))
+        await until(lambda: Book(_store(seller)).shelf.unfunded(buyer.did) == 2, "two offers")
+        third = await buyer.call(escrow.PROPOSE, _wish(seller, arbiters))
+        await until(lambda: Book(_store(buyer)).records.offer(third.contract_id) is not None, "a third is made")
+        offer = Book(_store(buyer)).records.offer(third.contract_id)
+        assert offer is not None
+        stranger, nonce = Did("did:dux:" + "y" * 52), b"n" * 32
+        strange = msgspec.structs.replace(
+            offer, contract_id=contract_id_of(offer.network, stranger, nonce), buyer_nonce=nonce
+        )
+        with pytest.raises(escrow.NodeFull, match="2 contracts"):
+            await peer_call(seller, stranger, peer_escrow.OFFER, strange)
+
+
+def _store(node: Node) -> Store:
+    assert node.daemon is not None
+    assert node.daemon.parts.table.store is not None
+    return node.daemon.parts.table.store

@@ -1,7 +1,8 @@
 """All daemons of a node in one process, for test networks and the demo.
 
 Keys would share memory with a sandbox launcher, so the network `main` is refused (settled.md 3). Each daemon keeps its
-own port, store and tokens; it does not know that it has company. When one fails, all end.
+own port, store and tokens, and does not know that it has company; what it asks its siblings takes the short way
+(`siblings.py`). When one fails, all end.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,9 +21,11 @@ from typing import Any, NoReturn
 from common.daemon import DuxOSDaemon
 from common.errors import CallerMistake
 from common.log import start_logging
+from common.neighbours import HttpNeighbours
 from common.network import load_profile
 from common.rpc.method import DAEMONS
 from common.settings import load_settings
+from dux_cli.siblings import Siblings
 
 DaemonClass = type[DuxOSDaemon[Any]]
 
@@ -46,27 +50,34 @@ def daemon_class(module: str) -> DaemonClass:
     return kinds[0]
 
 
-def make_daemons(config: Path, modules: Mapping[str, str]) -> list[DuxOSDaemon[Any]]:
-    """Every daemon of the node, not yet running.
+def make_daemons(config: Path, modules: Mapping[str, str], stack: AsyncExitStack) -> list[DuxOSDaemon[Any]]:
+    """Every daemon of the node, not yet running; their clients are closed with `stack`.
 
     Raises:
         KeysNeedWalls: the node belongs to main.
         BadSettings: a file of the configuration does not fit.
     """
-    made: list[DuxOSDaemon[Any]] = []
+    doors: dict[str, HttpNeighbours] = {}
+    siblings = Siblings(lambda caller, daemon: doors[caller](daemon))
     for name in DAEMONS:
         kind = daemon_class(modules.get(name, f"dux_{name}"))
         settings = load_settings(config, name, kind.settings_type_of(), os.environ)
         network = load_profile(config / settings.network_profile)
         if network.is_main:
             raise KeysNeedWalls
-        made.append(kind(settings, network))
-    return made
+        doors[name] = HttpNeighbours(settings, name, stack)
+        siblings.daemons[name] = kind(settings, network, neighbours=siblings.of(name))
+    return list(siblings.daemons.values())
 
 
 async def host(config: Path, modules: Mapping[str, str]) -> None:
     """Run them all until SIGTERM or SIGINT, or until one fails."""
-    daemons = make_daemons(config, modules)
+    async with AsyncExitStack() as stack:
+        await run_all(make_daemons(config, modules, stack))
+
+
+async def run_all(daemons: list[DuxOSDaemon[Any]]) -> None:
+    """Run them all until SIGTERM or SIGINT, or until one fails."""
     loop = asyncio.get_running_loop()
 
     def stop_all() -> None:

@@ -8,7 +8,9 @@ Source: style.md 2.7.
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -19,6 +21,7 @@ LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARNING": logging.WARNI
 _level = logging.INFO  # of the whole process; SIGHUP may change it
 _PRIORITY = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
 _SECRET_WORDS = ("seed", "phrase", "secret", "token", "password", "passphrase", "private", "preimage", "mnemonic")
+LOG_FILE_BYTES_MAX = 8 * 1024 * 1024  # then it becomes FILE.1, and the older FILE.1 goes: a live system logs into memory
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -52,9 +55,57 @@ class _JournalRenderer:
         return priority + str(self._json(logger, method, event))
 
 
+class _LogFile:
+    """A file of bounded size that lines are appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = RotatingFileHandler(path, maxBytes=LOG_FILE_BYTES_MAX, backupCount=1)
+        self._file.terminator = ""
+
+    def write(self, text: str) -> None:
+        self._file.handle(logging.LogRecord("", logging.INFO, "", 0, text, None, None))
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+class _Both:
+    """Tells the journal and the file."""
+
+    def __init__(self, journal: TextIO, file: _LogFile) -> None:
+        self._journal, self._file = journal, file
+
+    def write(self, text: str) -> None:
+        self._journal.write(text)
+        self._file.write(text)
+
+    def flush(self) -> None:
+        self._journal.flush()
+        self._file.flush()
+
+
+def _is_the_journal(stream: TextIO) -> bool:
+    """True when systemd reads this stream. Source: systemd.exec(5), JOURNAL_STREAM."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _stream(log_file: Path | None) -> TextIO:
+    if log_file is None:
+        return sys.stderr
+    file = _LogFile(log_file)
+    return cast("TextIO", _Both(sys.stderr, file) if _is_the_journal(sys.stderr) else file)
+
+
 def start_logging(daemon: str, level: str, log_file: Path | None = None) -> FilteringBoundLogger:
-    """Set up the process's logs and return the daemon's logger. `level` is one of LEVELS; `log_file` is appended to."""
-    stream: TextIO = log_file.open("a", buffering=1) if log_file else sys.stderr
+    """Set up the process's logs and return the daemon's logger. `level` is one of LEVELS; `log_file` is appended to.
+
+    With a log file standard error stays silent, unless it is the journal: `journalctl` shows everything always.
+    """
+    stream = _stream(log_file)
     set_level(level)
     person = log_file is None and sys.stderr.isatty()
     renderer = structlog.dev.ConsoleRenderer() if person else _JournalRenderer()

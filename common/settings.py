@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import yaml
 
-from common.codec import Wire, from_plain
+from common.codec import Wire, from_plain, to_plain
 from common.errors import BadParams, BadSettings
 
 S = TypeVar("S", bound="DaemonSettings")
@@ -32,7 +31,7 @@ class DaemonSettings(Wire, frozen=True):
     host: str = "127.0.0.1"  # RPC listens here: an address of this machine's loopback
     port_base: int = 32560  # the constellation's ports count from here, by the daemon's place in the table
     log_level: str = "INFO"
-    log_file: str = ""  # empty: standard error, which is the journal under systemd
+    log_file: str = ""  # told there too beside the journal, and instead of standard error elsewhere; empty: not
     backup_interval: int = 3600  # seconds between copies of the store; 0 = none (the specification's key, so no unit)
     watchdog_s: int = 30  # seconds without a turn of the loop after which systemd restarts the daemon
 
@@ -99,4 +98,4 @@ def _overrides(daemon: str, fields: set[str], environment: Mapping[str, str]) ->
 
 def effective(settings: DaemonSettings) -> str:
     """The settings in force, as YAML."""
-    return yaml.safe_dump(msgspec.to_builtins(settings), sort_keys=False)
+    return yaml.safe_dump(to_plain(settings), sort_keys=False)

@@ -177,12 +177,18 @@ def phrase() -> None:
 @pass_session
 def show(session: Session, passphrase_file: Path | None) -> None:
     """Show the phrase once more."""
-    from common.keygen import UNLOCK_FILE, read_phrase
+    from common.keygen import read_phrase
+    from dux_flopd.first_boot import opener_of
 
     data = session.node.must_exist().data
-    opener = passphrase_file or data / UNLOCK_FILE
-    words = read_phrase(data, opener.read_bytes().strip())
+    opener = passphrase_file.read_bytes().strip() if passphrase_file else opener_of(data, ask_passphrase)
+    words = read_phrase(data, opener)
     session.out.record({"phrase": words}, [("phrase", words)], name=words)
+
+
+def ask_passphrase() -> str:
+    """What a person types, unseen."""
+    return str(click.prompt("Passphrase", hide_input=True, err=True))
 
 
 @phrase.command()

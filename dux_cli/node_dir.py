@@ -5,6 +5,9 @@
     DIR/run/<callee>/<caller>.token                         made by the callee, or by `up` as root
     DIR/log/<daemon>.log
 
+The node that systemd runs is named by its settings, `--node /etc/duxnet`, and lies where an installed program's files do:
+/var/lib/duxnet, /run/duxnet, /var/log/duxnet.
+
 Knows paths and contracts; starts nothing (that is supervisor.py).
 """
 
@@ -35,6 +38,7 @@ CONTRACT_OF = {
     "taskd": "task",
 }
 NODE_VARIABLE = "DUXNET_NODE"
+INSTALLED = Path("/etc/duxnet")
 
 
 class NoNode(CallerMistake):
@@ -44,11 +48,25 @@ class NoNode(CallerMistake):
     key = "no-node"
 
 
-def default_node(environment: Mapping[str, str] | None = None) -> Path:
-    """The node of this user: `DUXNET_NODE`, or the XDG data folder, or /var/lib/duxnet/node for root."""
+class RunBySystemd(CallerMistake):
+    """The node of {path} is run by systemd: `systemctl {verb} duxnet.target`."""
+
+    code = 1128
+    key = "run-by-systemd"
+
+
+def default_node(environment: Mapping[str, str] | None = None, installed: Path = INSTALLED) -> Path:
+    """`DUXNET_NODE`, else the node of this user, else the node that systemd runs, where there is one."""
     variables = os.environ if environment is None else environment
     if NODE_VARIABLE in variables:
         return Path(variables[NODE_VARIABLE])
+    own = own_node(variables)
+    return installed if (installed / "common.yaml").exists() and not NodeDir(own).exists() else own
+
+
+def own_node(environment: Mapping[str, str] | None = None) -> Path:
+    """Where this user's node is or would be: the XDG data folder, or /var/lib/duxnet/node for root."""
+    variables = os.environ if environment is None else environment
     if os.geteuid() == 0:
         return Path("/var/lib/duxnet/node")
     return Path(variables.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "duxnet/node"
@@ -63,6 +81,24 @@ class NodeDir:
         self.data = self.path / "data"
         self.run = self.path / "run"
         self.logs = self.path / "log"
+        if self.is_installed:
+            self.config = self.path
+            self.data, self.run, self.logs = (Path(top, "duxnet") for top in ("/var/lib", "/run", "/var/log"))
+
+    @property
+    def is_installed(self) -> bool:
+        """True for the node that systemd runs."""
+        return self.path == INSTALLED
+
+    def must_be_ours(self, verb: str) -> NodeDir:
+        """This node, which this program starts and ends; `verb` is systemctl's word for what was asked.
+
+        Raises:
+            RunBySystemd: it is the installed one.
+        """
+        if self.is_installed:
+            raise RunBySystemd(path=str(self.path), verb=verb)
+        return self.must_exist()
 
     def exists(self) -> bool:
         """True once `duxnet init` has finished here."""
@@ -80,7 +116,7 @@ class NodeDir:
 
     def log(self, daemon: str) -> Path:
         """The file that the daemon's standard output and error go to."""
-        return self.logs / f"{daemon}.log"
+        return self.logs / daemon / f"{daemon}.log" if self.is_installed else self.logs / f"{daemon}.log"
 
     @cached_property
     def settings(self) -> DaemonSettings:

@@ -21,7 +21,7 @@ import click
 from common.errors import CallerMistake, DuxError
 from common.units import FLOP, Florins
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
-from dux_cli.node_dir import NODE_VARIABLE, NodeDir, default_node
+from dux_cli.node_dir import NodeDir, own_node
 from dux_cli.node_files import ChainLogin, outside_endpoint, port_base_of, write_config
 from dux_cli.output import flop
 from dux_cli.supervisor import (
@@ -77,7 +77,7 @@ class LocalNetwork:
         """The test network of this user: `DUXNET_TESTNET`, or beside the user's node."""
         if TESTNET_VARIABLE in os.environ:
             return cls(Path(os.environ[TESTNET_VARIABLE]))
-        return cls(default_node({k: v for k, v in os.environ.items() if k != NODE_VARIABLE}).parent / "testnet")
+        return cls(own_node().parent / "testnet")
 
     def must_exist(self) -> Self:
         """This network, which has been made.

@@ -66,7 +66,7 @@ def up(session: Session, *, detach: bool, one_process: bool, same_user: bool) ->
     duxnet up                 in this terminal, until Ctrl-C
     duxnet up --detach        in the background
     """
-    folder = session.node.must_exist()
+    folder = session.node.must_be_ours("start")
     pid = recorded_pid(folder, UP)
     if pid is not None and pid != os.getpid():
         raise AlreadyUp(path=str(folder.path), pid=pid)
@@ -216,7 +216,7 @@ def down(session: Session) -> None:
     \b
     duxnet down
     """
-    folder = session.node.must_exist()
+    folder = session.node.must_be_ours("stop")
     ended = session.run(end_all(folder))
     session.out.record({"ended": ended}, [("ended", ", ".join(ended) or "nothing was running")], name="\n".join(ended))
 

@@ -4,6 +4,7 @@
     dux-keygen restore --config DIR [--ask-passphrase]      keys of a phrase that is typed in
     dux-keygen show    --config DIR                         the phrase once more, while it is kept
     dux-keygen confirm --config DIR                         it is written down: erase it
+    dux-keygen first-boot --config DIR                      what systemd runs once, as root: keys for each daemon's user
 
 Reads `common.yaml` and the network profile in DIR, and writes below `data_dir`. Runs as the user who owns that folder,
 before any daemon does.
@@ -14,19 +15,24 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import pwd
 import sys
 from pathlib import Path
 
 from common.clock import Clock, SystemClock
-from common.errors import DuxError
-from common.keyfile import read_limited
-from common.keygen import UNLOCK_FILE, KeysMade, erase_phrase, make_keys, read_phrase
+from common.errors import DuxError, NotFound
+from common.keyfile import write_private
+from common.keygen import KeysMade, erase_phrase, make_keys, read_phrase
 from common.network import NetworkProfile, load_profile
 from common.randomness import Randomness, SystemRandomness
 from common.settings import CONFIG_DEFAULT, DaemonSettings, load_settings
+from dux_flopd.first_boot import ADDRESS_FILE, first_boot, opener_of
+from dux_flopd.machine_seal import seal_to_machine
 
 EXIT_MISTAKE = 1
 EXIT_USAGE = 2
+USER_PREFIX = "dux-"
+CREDENTIAL_FILE = Path("/etc/credstore.encrypted/duxnet.passphrase")  # as dux-flopd.service names it
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,11 +53,24 @@ def _run(options: argparse.Namespace, data: Path, network: NetworkProfile, rando
         sys.stdout.write("The phrase is erased from this machine. Your paper is now the only copy.\n")
         return 0
     if options.command == "show":
-        sys.stdout.write(read_phrase(data, _opener(data)) + "\n")
+        sys.stdout.write(read_phrase(data, opener_of(data, lambda: _ask("Passphrase: "))) + "\n")
+        return 0
+    if options.command == "first-boot":
+        made = first_boot(
+            data,
+            network,
+            owner=user_of,
+            seal=seal_to_machine,
+            credential=CREDENTIAL_FILE,
+            randomness=random,
+            made_ms=clock.unix_ms(),
+        )
+        sys.stdout.write(f"this node is {made.did}; `dux-keygen show` shows its phrase to root\n")
         return 0
     phrase = _ask("Recovery phrase: ") if options.command == "restore" else ""
     passphrase = _new_passphrase() if options.ask_passphrase else b""
     made = make_keys(data, network, randomness=random, made_ms=clock.unix_ms(), phrase=phrase, passphrase=passphrase)
+    write_private(data / ADDRESS_FILE, f"{made.address}\n".encode())
     _tell(made, is_new=not phrase, network=network)
     return 0
 
@@ -67,9 +86,17 @@ def _tell(made: KeysMade, *, is_new: bool, network: NetworkProfile) -> None:
         sys.stdout.write("They bring back coins and identity, and nothing else does. Then run `dux-keygen confirm`.\n")
 
 
-def _opener(data: Path) -> bytes:
-    unlock = data / UNLOCK_FILE
-    return read_limited(unlock).strip() if unlock.exists() else _ask("Passphrase: ").encode()
+def user_of(daemon: str) -> tuple[int, int]:
+    """The user and group of a daemon of an installed node.
+
+    Raises:
+        NotFound: `systemd-sysusers` has not made it.
+    """
+    try:
+        found = pwd.getpwnam(USER_PREFIX + daemon)
+    except KeyError as error:
+        raise NotFound(what="user (systemd-sysusers makes it)", name=USER_PREFIX + daemon) from error
+    return found.pw_uid, found.pw_gid
 
 
 def _new_passphrase() -> bytes:
@@ -88,7 +115,7 @@ def _ask(prompt: str) -> str:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dux-keygen", description="Makes a node's keys from one recovery phrase.")
-    parser.add_argument("command", choices=("make", "restore", "show", "confirm"))
+    parser.add_argument("command", choices=("make", "restore", "show", "confirm", "first-boot"))
     parser.add_argument("--config", type=Path, default=CONFIG_DEFAULT, help="folder with common.yaml")
     parser.add_argument("--ask-passphrase", action="store_true", help="seal with a passphrase, not an unlock file")
     return parser.parse_args(arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from common.catchup import CatchUp
 from common.contracts import registry
 from common.contracts.base import GossipIn
@@ -74,7 +76,7 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
             log=parts.log,
             pause_s=parts.settings.sync_s,
         )
-        parts.background("announce", Announcer(nodes, book, outside, parts.log, parts.settings).run)
+        parts.background("announce", Announcer(nodes, book, outside, parts.log, paid_at(parts)).run)
         parts.background("heartbeats", pulse.run)
         parts.background("receipts", checker.run)
         parts.background("monitor", Monitor(book, outside, parts.clock, parts.log, parts.settings).run)
@@ -82,6 +84,14 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         parts.gauges["nodes"] = lambda: float(book.count_nodes())
         parts.gauges["receipts_settled"] = lambda: float(book.count_claims().get("settled", 0))
         parts.gauges["receipts_pending"] = lambda: float(book.count_claims().get("pending", 0))
+
+
+def paid_at(parts: Parts[RegistrydSettings]) -> RegistrydSettings:
+    """The settings with the address at which the node is paid: the owner's, else the one that key making left."""
+    left = parts.data_dir / "wallet.address"
+    if parts.settings.wallet_address or parts.store_in_memory or not left.exists():
+        return parts.settings
+    return msgspec.structs.replace(parts.settings, wallet_address=left.read_text().strip())
 
 
 def _serve_nodes(parts: Parts[RegistrydSettings], nodes: NodeMethods) -> None:

@@ -8,7 +8,7 @@ from common.settings import DaemonSettings
 class RegistrydSettings(DaemonSettings, frozen=True):
     """`registryd.yaml`."""
 
-    wallet_address: str = ""  # where this node is paid; when given, the node registers itself at its first start
+    wallet_address: str = ""  # where this node is paid, told to others at its first start; empty: what dux-keygen left
     region: str = ""  # told to others, so that buyers can choose near nodes
     capabilities: tuple[str, ...] = ("api_hosting", "task_execution")  # told to others at that first registration
     heartbeat_s: float = 60.0  # seconds between heartbeats; after three missed ones others call us stale

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import select
 import signal
 import socket
@@ -30,6 +31,7 @@ SLOTS = 4
 BACKLOG = 8
 KEEP = frozenset({confine.CAP_SETUID, confine.CAP_SETGID, confine.CAP_KILL})
 WAIT_MS = 500
+EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits(3): no slot could hold its limits on this machine
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,11 +43,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     first_uid: int
 
 
+def uid_of(name: str) -> int:
+    """The uid of a user of this machine; argparse says what is wrong with the name."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"there is no user {name}") from None
+
+
 def read_options(words: list[str]) -> Options:
     """The command line as values."""
     parser = argparse.ArgumentParser(prog="slot_launcher", description="Starts sandboxed jobs under uids of their own.")
     parser.add_argument("--socket", type=Path, required=True, help="where dux_taskd reaches it")
-    parser.add_argument("--serve-uid", type=int, required=True, help="the uid of dux_taskd; nobody else is served")
+    served = parser.add_mutually_exclusive_group(required=True)
+    served.add_argument("--serve-uid", type=int, help="the uid of dux_taskd; nobody else is served")
+    served.add_argument("--serve-user", type=uid_of, dest="serve_uid", help="the same by name")
     parser.add_argument("--slots", type=int, default=SLOTS, choices=range(1, RANGE + 1), help="jobs at a time")
     parser.add_argument("--first-uid", type=int, default=FIRST_UID, help="where the slots' uids begin")
     return Options(**vars(parser.parse_args(words)))
@@ -154,7 +166,11 @@ def main(words: list[str] | None = None) -> int:
     options = read_options(sys.argv[1:] if words is None else words)
     claim, first_uid = claim_uids(options.first_uid)
     options = msgspec.structs.replace(options, first_uid=first_uid)
-    parents = cgroups.prepare(cgroups.find_parents())
+    try:
+        parents = cgroups.prepare(cgroups.find_parents())
+    except OSError as error:
+        print(f"no slots, so no native jobs on this machine: {error}", file=sys.stderr)  # noqa: T201 - its log is stderr
+        return EXIT_UNAVAILABLE
     server = open_socket(options)
     confine.keep_capabilities(KEEP)
     confine.no_new_privileges()

@@ -26,16 +26,23 @@ PACKAGES = [
     "lld",
     "make",
     "libseccomp2",
-]  # Debian's, for the real coin node, sandbox, wasm
+    "systemd-container",
+    "mmdebstrap",
+    "iproute2",
+]  # Debian's, for the real coin node, sandbox, wasm, the booted units
 TOOLS = {
     "litecoind": "tests against a real coin node",
     "bwrap": "tests of the native sandbox",
     "clang": "the rebuild of the example's wasm",
     "wasm-ld": "the rebuild of the example's wasm",
     "make": "the rebuild of the example's wasm",
+    "systemd-analyze": "the lint of the systemd units",
+    "systemd-nspawn": "the boot of the systemd units",
+    "mmdebstrap": "the boot of the systemd units",
+    "ip": "the boot of the systemd units",
 }
 ALL_VARIABLE = "DUX_TEST_ALL"  # read by tests/conftest.py: a missing tool fails a test instead of skipping it
-SLOW_MARKS = "not constellation and not coin_node and not sandbox"
+SLOW_MARKS = "not constellation and not coin_node and not sandbox and not nspawn"
 
 
 @dataclass(frozen=True)

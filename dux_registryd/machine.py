@@ -14,6 +14,7 @@ from pathlib import Path
 from common.units import BPS
 from dux_registryd.model import Load
 
+MEMINFO = Path("/proc/meminfo")
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -59,9 +60,13 @@ def load(data_dir: Path, uptime_s: int) -> Load:
 
 
 def _memory_mb() -> tuple[int, int]:
-    """Total and available memory."""
+    """Total and available memory; zeros where the kernel does not tell (a unit with ProcSubset=pid)."""
     fields: dict[str, int] = {}
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    try:
+        lines = MEMINFO.read_text().splitlines()
+    except OSError:
+        return 0, 0
+    for line in lines:
         name, _, rest = line.partition(":")
         fields[name] = int(rest.split()[0])
     return fields.get("MemTotal", 0) // 1024, fields.get("MemAvailable", 0) // 1024

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.systemd import machine
+
 NOTHING_MISSING = ""
 
 settings.register_profile("ci", derandomize=True)  # the same cases on every machine; elsewhere each run tries new ones
@@ -34,6 +36,11 @@ def sandbox_missing() -> str:
     return NOTHING_MISSING if tried.returncode == 0 else f"bwrap cannot make namespaces: {tried.stderr.strip()[:200]}"
 
 
+def systemd_missing() -> str:
+    """Why units cannot be looked at here, or an empty string."""
+    return NOTHING_MISSING if shutil.which("systemd-analyze") else "no systemd-analyze (apt-get install systemd)"
+
+
 OPTIONAL = ("flopcoin",)  # reasons that name one of these may skip a test even where all shall run
 
 
@@ -48,7 +55,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             report.outcome, report.longrepr = "failed", f"{item.nodeid} may not be skipped here: {reason}"
 
 
-REQUIREMENTS = {"coin_node": coin_node_missing, "sandbox": sandbox_missing}
+REQUIREMENTS = {
+    "coin_node": coin_node_missing,
+    "sandbox": sandbox_missing,
+    "units": systemd_missing,
+    "nspawn": machine.missing,
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

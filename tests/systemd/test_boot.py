@@ -1,0 +1,300 @@
+"""The units as systemd really runs them: a container boots twice, and its node is restarted, killed, hung and stopped.
+
+The first boot is that of an installed machine that nobody has set up; the second has a coin chain and its login.
+"""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.network import NetworkProfile, save_profile
+from common.rpc.method import DAEMONS, PEOPLE
+from dux_sim.chain.profile import chain_of, genesis_hash
+from tests.systemd import machine as kit
+from tests.systemd.machine import ControlGroups, Machine, wait_for
+from tests.systemd.probe import PORT
+
+pytestmark = [pytest.mark.nspawn, pytest.mark.timeout(300)]
+HERE = Path(__file__).parent
+PROGRAM = "/usr/lib/duxnet/venv/bin/python"
+CHAIN_PORT = 21_550
+STOP_S_MAX = 10.0
+UNITS = [f"dux-{daemon}.service" for daemon in DAEMONS]
+LISTEN = f"import socket,time; s=socket.create_server(('0.0.0.0',{PORT}),backlog=1000); time.sleep(3600)"
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine on which the node was installed and which has just booted for the first time."""
+    folder = tmp_path_factory.mktemp("machine")
+    began = time.monotonic()
+    kit.make_root(folder / "root")
+    print(f"root and program made in {time.monotonic() - began:.1f} s")
+    shutil.copyfile(HERE / "probe.py", folder / "root/usr/local/lib/probe.py")
+    with ControlGroups() as binds:
+        booted = Machine(folder / "root", folder / "console.log", binds)
+        allow_control_groups(booted)
+        try:
+            print(f"first boot in {booted.boot():.1f} s")
+            yield booted
+        finally:
+            booted.kill()
+            shutil.rmtree(folder / "root")
+
+
+def allow_control_groups(machine: Machine) -> None:
+    """The one thing that this container needs and a machine does not: the groups stand at another place."""
+    if machine.binds:
+        places = " ".join(f"{ControlGroups.PLACE}/{name}" for name in ("memory", "pids", "cpu"))
+        drop_in(machine, "etc", "dux-slots.service", f"ReadWritePaths={places}")
+
+
+def drop_in(machine: Machine, top: str, unit: str, *lines: str) -> None:
+    """Add settings to a unit, for good (`etc`) or until the next boot (`run`)."""
+    text = "\n".join(["[Service]", *lines, ""])
+    path = f"/{top}/systemd/system/{unit}.d/90-test.conf"
+    if top == "etc":
+        target = machine.folder / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        return
+    machine.sh("sh", "-c", f"mkdir -p {path.rpartition('/')[0]} && printf '%s' \"$0\" >{path}", text)
+    machine.sh("systemctl", "daemon-reload")
+
+
+def made(machine: Machine) -> dict[str, str]:
+    """What key making left for everybody to know."""
+    return json.loads((machine.folder / "var/lib/duxnet/keygen/made").read_text())
+
+
+def pid_of(machine: Machine, unit: str) -> int:
+    """The unit's main process, once it is active; else 0."""
+    found = machine.show(unit, "MainPID", "ActiveState")
+    return int(found["MainPID"]) if found["ActiveState"] == "active" else 0
+
+
+def duxnet(machine: Machine, *words: str) -> dict[str, object]:
+    """What the command line on the machine answers."""
+    return json.loads(machine.sh("duxnet", *words, "--json", check=False).stdout)
+
+
+def test_first_boot_runs_the_node_without_any_set_up(machine: Machine) -> None:
+    """Every daemon is active, systemd is content, and no unit was started twice to get there."""
+    assert machine.state() == "running", machine.sh("systemctl", "--failed", "--no-pager").stdout
+    for unit in UNITS:
+        found = machine.show(unit, "ActiveState", "NRestarts", "Type", "StatusText", "User")
+        assert (found["ActiveState"], found["NRestarts"], found["Type"]) == ("active", "0", "notify"), (unit, found)
+        assert found["StatusText"].startswith("listening on 127.0.0.1:"), unit
+        assert found["User"] == unit.removesuffix(".service")
+    assert machine.show("dux-keygen.service", "Result", "SubState") == {"Result": "success", "SubState": "exited"}
+    told = duxnet(machine, "status")
+    assert sorted(told["daemons"]) == sorted(DAEMONS)
+    assert told["did"] == made(machine)["did"]
+
+
+def test_first_boot_made_keys_that_only_their_daemon_reads(machine: Machine) -> None:
+    """Each file has its daemon's user and mode 600; the passphrase is sealed to the machine and lies nowhere in the clear."""
+    listed = machine.sh("find", "/var/lib/duxnet", "-type", "f", "-printf", "%P %u:%g %m\n").stdout
+    found = {line.split()[0]: tuple(line.split()[1:]) for line in listed.splitlines()}
+    for name, user in (
+        ("p2pd/operational.json", "dux-p2pd"),
+        ("flopd/wallet.key", "dux-flopd"),
+        ("registryd/wallet.address", "dux-registryd"),
+        ("keygen/phrase.sealed", "root"),
+    ):
+        assert found[name] == (f"{user}:{user}", "600")
+    assert "flopd/unlock.key" not in found
+    sealed = Path(made(machine)["credential"])
+    assert machine.sh("stat", "-c", "%U %a", str(sealed)).stdout.split() == ["root", "600"]
+    phrase = machine.sh("dux-keygen", "show", "--config", "/etc/duxnet").stdout
+    assert len(phrase.split()) == 12
+    assert phrase.split()[0] not in machine.sh("journalctl", "--unit", "dux-keygen", "--no-pager").stdout.split()
+
+
+@pytest.fixture(scope="module")
+def seen(machine: Machine) -> dict[str, dict[str, object]]:
+    """What a process of each unit could do, and `root`, which is under no unit's restrictions, beside them."""
+    names = ["-t", str(machine.leader), "-n"]
+    with subprocess.Popen(["nsenter", *names, "--", sys.executable, "-c", LISTEN]) as listener:
+        try:
+            drop_in(machine, "run", "dux-.service", f"ExecStartPost={PROGRAM} -I /usr/local/lib/probe.py")
+            machine.sh("systemctl", "restart", *UNITS)
+            machine.sh("rm", "-r", "/run/systemd/system/dux-.service.d")
+            machine.sh("systemctl", "daemon-reload")
+            told = {"root": machine.sh(PROGRAM, "-I", "/usr/local/lib/probe.py").stdout.strip()}
+            for daemon in DAEMONS:
+                lines = [str(line["MESSAGE"]) for line in machine.journal(f"dux-{daemon}")]
+                told[daemon] = next(line for line in reversed(lines) if line.startswith("PROBE "))
+        finally:
+            listener.kill()
+    return {name: json.loads(text.removeprefix("PROBE ")) for name, text in told.items()}
+
+
+def test_only_p2pd_reaches_another_address(seen: dict[str, dict[str, object]]) -> None:
+    """Localhost is open to all; elsewhere to p2pd alone, under the same restrictions otherwise. Root shows the way is open."""
+    assert all(one["local"] for one in seen.values())
+    assert [name for name, one in seen.items() if one["elsewhere"]] == ["root", "p2pd"]
+
+
+def test_a_token_is_read_by_its_caller_and_its_callee_alone(seen: dict[str, dict[str, object]]) -> None:
+    """A daemon reads its own tokens at others, and those of its callers; root shows that all of them are there."""
+    everything = {f"{callee}/{caller}" for callee in DAEMONS for caller in (*DAEMONS, *PEOPLE)}
+    assert set(seen["root"]["tokens"]) == everything
+    for daemon in DAEMONS:
+        assert set(seen[daemon]["tokens"]) == {name for name in everything if daemon in name.split("/")}, daemon
+
+
+def test_keys_are_read_by_one_daemon_each(seen: dict[str, dict[str, object]]) -> None:
+    """The wallet by flopd, the identity by p2pd, the phrase by nobody but root."""
+    assert len(seen["root"]["keys"]) == 4
+    assert seen["root"]["credential"]
+    read = {daemon: seen[daemon]["keys"] for daemon in DAEMONS if seen[daemon]["keys"] or seen[daemon]["credential"]}
+    assert read == {"p2pd": ["p2pd/operational.json", "p2pd/transport.key"], "flopd": ["flopd/wallet.key"]}
+
+
+def test_a_daemon_writes_to_its_own_folders_alone(seen: dict[str, dict[str, object]]) -> None:
+    """State, run-time folder and log are its own; all else is read-only. It has no capability and a filter on calls."""
+    assert len(seen["root"]["writes"]) > 3 * len(DAEMONS)
+    for daemon in DAEMONS:
+        one = seen[daemon]
+        assert one["writes"] == [f"/{top}/duxnet/{daemon}/probe" for top in ("var/lib", "run", "var/log")], daemon
+        assert (one["capabilities"], one["filtered"], one["no_new_privileges"]) == (0, True, True)
+    assert len({seen[daemon]["user"] for daemon in DAEMONS} | {0}) == len(DAEMONS) + 1
+
+
+def test_a_member_of_the_group_uses_the_command_line(machine: Machine) -> None:
+    """A person in the group `duxnet` needs no root to ask the node; one outside it gets no answer."""
+    machine.sh("useradd", "--groups", "duxnet", "member")
+    machine.sh("useradd", "stranger")
+    question = ("duxnet", "rpc", "p2pd", "daemon.info", "{}")
+    as_user = [("setpriv", f"--reuid={u}", f"--regid={u}", "--init-groups", "--reset-env") for u in ("member", "stranger")]
+    asks = [machine.sh(*words, *question, check=False) for words in as_user]
+    assert [ask.returncode == 0 for ask in asks] == [True, False], asks
+
+
+def test_restart_of_one_leaves_the_others_alone(machine: Machine) -> None:
+    """`systemctl restart dux-flopd` gives it a new process, and everybody else keeps theirs."""
+    before = {unit: pid_of(machine, unit) for unit in UNITS}
+    machine.sh("systemctl", "restart", "dux-flopd")
+    changed = [unit for unit in UNITS if pid_of(machine, unit) != before[unit]]
+    assert changed == ["dux-flopd.service"]
+
+
+def test_a_killed_daemon_is_back(machine: Machine) -> None:
+    """`kill -9` of any daemon: another process of it is active within seconds, and none of its neighbours has changed."""
+    before = {unit: pid_of(machine, unit) for unit in UNITS}
+    for unit in ("dux-p2pd.service", "dux-taskd.service"):
+        machine.sh("kill", "-9", str(before[unit]))
+        took = wait_for(f"{unit} is back", lambda u=unit: pid_of(machine, u) not in (0, before[u]), 20)
+        print(f"{unit} back after kill -9 in {took:.1f} s")
+        assert machine.show(unit, "NRestarts")["NRestarts"] == "1"
+    changed = [unit for unit in UNITS if pid_of(machine, unit) != before[unit]]
+    assert changed == ["dux-p2pd.service", "dux-taskd.service"]
+
+
+def test_a_hung_daemon_is_restarted_by_the_watchdog(machine: Machine) -> None:
+    """One that is stopped (SIGSTOP) says nothing more, and systemd replaces it; the shipped time is only made shorter."""
+    unit = "dux-escrowd.service"
+    assert machine.show(unit, "WatchdogUSec")["WatchdogUSec"] == "1min"
+    drop_in(machine, "run", unit, "WatchdogSec=4s")
+    machine.sh("systemctl", "restart", unit)
+    before = pid_of(machine, unit)
+    time.sleep(5)  # longer than the time allowed: a daemon that turns is left alone
+    assert pid_of(machine, unit) == before
+    machine.sh("kill", "-STOP", str(before))
+    took = wait_for("the watchdog", lambda: pid_of(machine, unit) not in (0, before), 30)
+    print(f"{unit} back after a hang in {took:.1f} s, of which 4 s are the watchdog's")
+    assert any("Watchdog timeout" in str(line["MESSAGE"]) for line in machine.journal(unit))
+    machine.sh("rm", f"/run/systemd/system/{unit}.d/90-test.conf")
+    machine.sh("systemctl", "daemon-reload")
+
+
+def test_journal_and_log_file_tell_the_same(machine: Machine) -> None:
+    """Each daemon's lines are in the journal with their priority, under its name, and in its file below /var/log/duxnet."""
+    for daemon in DAEMONS:
+        lines = [line for line in machine.journal(f"dux-{daemon}") if '"event": "daemon ready"' in str(line["MESSAGE"])]
+        assert lines, daemon
+        assert {(line["PRIORITY"], line["SYSLOG_IDENTIFIER"]) for line in lines} == {("6", f"dux-{daemon}")}
+        kept = (machine.folder / f"var/log/duxnet/{daemon}/{daemon}.log").read_text()
+        assert str(lines[-1]["MESSAGE"]) in kept, daemon
+
+
+def kinds(machine: Machine) -> dict[str, dict[str, object]]:
+    """What taskd's probe has seen to hold."""
+    told = duxnet(machine, "rpc", "taskd", "task.probe", "{}")
+    return {str(kind["kind"]): kind for kind in told["kinds"]}
+
+
+def test_both_sandboxes_hold_under_the_units_restrictions(machine: Machine) -> None:
+    """The hardening takes nothing away that a job needs: every probe passes, through the slot launcher's own unit too."""
+    wait_for("wasm is offered", lambda: kinds(machine)["wasm"]["offered"], 30)
+    if not machine.binds:
+        pytest.skip("this machine's control groups cannot be lent to a container (no v1 hierarchies)")
+    with contextlib.suppress(AssertionError):
+        wait_for("native is offered", lambda: kinds(machine)["native"]["offered"], 30)
+    native = kinds(machine)["native"]
+    assert native["offered"], (native, [line["MESSAGE"] for line in machine.journal("dux-slots")])
+
+
+def test_the_node_stops_within_ten_seconds(machine: Machine) -> None:
+    """Every daemon ends by itself after `systemctl stop duxnet.target`, none has to be killed, and all start again."""
+    began = time.monotonic()
+    machine.sh("systemctl", "stop", "duxnet.target")
+    states = [*UNITS, "dux-slots.service"]
+    wait_for("stop", lambda: {machine.show(u, "ActiveState")["ActiveState"] for u in states} == {"inactive"}, 30)
+    took = time.monotonic() - began
+    print(f"stopped in {took:.1f} s")
+    assert took < STOP_S_MAX
+    assert {machine.show(unit, "Result")["Result"] for unit in states} == {"success"}
+    began = time.monotonic()
+    machine.sh("systemctl", "start", "duxnet.target")
+    print(f"started in {time.monotonic() - began:.1f} s")
+    assert all(pid_of(machine, unit) for unit in UNITS)
+
+
+def give_it_a_chain(machine: Machine) -> None:
+    """A coin chain on the machine, and what its owner writes to use it: profile, address, login."""
+    profile = NetworkProfile(name="nspawn", chain="embedded", genesis="00" * 32, heights="demo")
+    genesis = genesis_hash(chain_of(profile))
+    settings = machine.folder / "etc/duxnet"
+    save_profile(NetworkProfile(name="nspawn", chain="embedded", genesis=genesis, heights="demo"), settings / "own.yaml")
+    for name, changes in (
+        ("common", {"network_profile": "own.yaml"}),
+        ("p2pd", {"egress_allow": {"flopd": [f"127.0.0.1:{CHAIN_PORT}"]}}),
+        ("flopd", {
+            "node_url": f"http://127.0.0.1:{CHAIN_PORT}",
+            "node_password_file": "/run/credentials/dux-flopd.service/node-login",
+        }),
+    ):  # fmt: skip
+        path = settings / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+    login = machine.folder / "etc/credstore/duxnet.node-login"
+    login.parent.mkdir(mode=0o700, exist_ok=True)
+    login.write_text("owner:made-for-this-test\n")
+    shutil.copyfile(HERE / "test-chain.service", machine.folder / "etc/systemd/system/test-chain.service")
+    wants = machine.folder / "etc/systemd/system/multi-user.target.wants/test-chain.service"
+    wants.symlink_to("/etc/systemd/system/test-chain.service")
+
+
+def test_second_boot_is_the_same_node(machine: Machine) -> None:
+    """Power off, a coin chain is added, power on: the same DID, keys made once, the chain followed, the node registered."""
+    first = made(machine)
+    print(f"powered off in {machine.off():.1f} s")
+    give_it_a_chain(machine)
+    print(f"second boot in {machine.boot():.1f} s")
+    assert machine.state() == "running"
+    assert machine.show("dux-keygen.service", "ConditionResult") == {"ConditionResult": "no"}
+    wait_for("the chain is followed", lambda: duxnet(machine, "status").get("synced"), 30)
+    told = duxnet(machine, "status")
+    assert told["did"] == first["did"]
+    assert [name for name, info in told["daemons"].items() if not info["healthy"]] == []
+    wait_for("registration", lambda: "wallet_address" in str(duxnet(machine, "rpc", "registryd", "node.self", "{}")), 30)
+    assert first["address"] in str(duxnet(machine, "rpc", "registryd", "node.self", "{}"))

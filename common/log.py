@@ -21,7 +21,7 @@ LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARNING": logging.WARNI
 _level = logging.INFO  # of the whole process; SIGHUP may change it
 _PRIORITY = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
 _SECRET_WORDS = ("seed", "phrase", "secret", "token", "password", "passphrase", "private", "preimage", "mnemonic")
-LOG_FILE_BYTES_MAX = 8 * 1024 * 1024  # then it becomes FILE.1, and the older FILE.1 goes: a live system logs into memory
+LOG_FILE_BYTES_MAX = 8 * 1024 * 1024  # then it becomes FILE.1 and the older one goes: a live system logs into memory
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -53,7 +53,7 @@ class NoCheckout(CallerMistake):
 
 
 class OtherPython(CallerMistake):
-    """{python} is Python {theirs} and this program runs under {ours}: compiled packages fit one of them. {advice}"""
+    """{python} is Python {theirs}, and this program runs under {ours}, whose compiled packages would not fit: {advice}."""
 
     code = 1131
     key = "other-python"
@@ -134,7 +134,7 @@ def check_python(python: str) -> None:
     ours = ".".join(map(str, sys.version_info[:2]))
     theirs = run(python, "-c", "import sys; print('.'.join(map(str, sys.version_info[:2])))").strip()
     if ours != theirs:
-        advice = f"Start again with that one first on PATH and another DUXNET_VENV, or name a Python {ours} by --python."
+        advice = f"put that one first on PATH and set another DUXNET_VENV, or name a Python {ours} by --python"
         raise OtherPython(python=python, theirs=theirs, ours=ours, advice=advice)
 
 

@@ -42,7 +42,10 @@ SECTIONS = {
         "why": ("dux_cli.why:why", "why a task, a contract or a node stands where it stands"),
         "rpc": ("dux_cli.raw:rpc", "call any method of any daemon with JSON"),
         "completion": ("dux_cli.completion:completion", "let the shell complete commands and options"),
-        "install": ("dux_cli.install:install", "lay the program, its units and its settings below a folder, as packages do"),
+        "install": (
+            "dux_cli.install:install",
+            "lay program, units and settings below a folder, as packages do",
+        ),
         "docs": ("dux_cli.docs.command:docs", "write the generated pages of the documentation anew"),
     },
 }

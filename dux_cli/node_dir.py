@@ -5,8 +5,8 @@
     DIR/run/<callee>/<caller>.token                         made by the callee, or by `up` as root
     DIR/log/<daemon>.log
 
-The node that systemd runs is named by its settings, `--node /etc/duxnet`, and lies where an installed program's files do:
-/var/lib/duxnet, /run/duxnet, /var/log/duxnet.
+The node that systemd runs is named by its settings, `--node /etc/duxnet`, and lies where an installed program's files
+do: /var/lib/duxnet, /run/duxnet, /var/log/duxnet.
 
 Knows paths and contracts; starts nothing (that is supervisor.py).
 """

@@ -66,15 +66,18 @@ def first_boot(
         HalfAKeySet: wallet without identity or the other way round, and nothing here that could complete it.
     """
     workshop = data / WORKSHOP
-    if (workshop / COMPLETE).exists():
-        made = from_json(read_limited(workshop / COMPLETE), Made)
+    workshop.parent.mkdir(parents=True, exist_ok=True)
+    workshop.parent.chmod(FOLDER_MODE)
+    known = [path for path in (data / MADE_FILE, workshop / COMPLETE) if path.exists()]
+    if known:
+        made = from_json(read_limited(known[0]), Made)
     elif has_keys(data):
         shutil.rmtree(workshop, ignore_errors=True)
         made = _of_owner(data, network)
     else:
         made = _make(workshop, network, seal, credential, randomness, made_ms)
     _hand_out(workshop, data, owner)
-    (data / MADE_FILE).write_bytes(json_bytes(made))
+    write_private(data / MADE_FILE, json_bytes(made))
     shutil.rmtree(workshop, ignore_errors=True)
     return made
 

@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace, data: Path, network: NetworkProfile, rando
         sys.stdout.write(read_phrase(data, opener_of(data, lambda: _ask("Passphrase: "))) + "\n")
         return 0
     if options.command == "first-boot":
-        made = first_boot(
+        node = first_boot(
             data,
             network,
             owner=user_of,
@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace, data: Path, network: NetworkProfile, rando
             randomness=random,
             made_ms=clock.unix_ms(),
         )
-        sys.stdout.write(f"this node is {made.did}; `dux-keygen show` shows its phrase to root\n")
+        sys.stdout.write(f"this node is {node.did}; `dux-keygen show` shows its phrase to root\n")
         return 0
     phrase = _ask("Recovery phrase: ") if options.command == "restore" else ""
     passphrase = _new_passphrase() if options.ask_passphrase else b""

@@ -1,7 +1,8 @@
-"""Seals the wallet's passphrase to this machine with systemd-creds, so that no copy of the disk's files opens the wallet.
+"""Seals the wallet's passphrase to this machine with systemd-creds, so that a copy of flopd's files opens no wallet.
 
 Promises: the passphrase is never on the disk in the clear; where systemd cannot seal, nothing is left and the answer is
-no. flopd itself knows nothing of this: systemd opens the file for it (LoadCredentialEncrypted). Source: systemd-creds(1).
+no. flopd itself knows nothing of this: systemd opens the file for it (LoadCredentialEncrypted).
+Source: systemd-creds(1).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dux_flopd.unlock import CREDENTIAL
 
 TOOL = "systemd-creds"
 TOOL_S_MAX = 30.0
-WITH_KEY = "host"  # not a TPM: its registers change with a firmware update, and nobody would be there to restore the keys
+WITH_KEY = "host"  # not a TPM: its registers change with firmware updates, and nobody is there to restore the keys
 
 
 def seal_to_machine(passphrase: bytes, path: Path) -> bool:
@@ -43,4 +44,4 @@ def open_on_machine(path: Path) -> bytes:
 
 
 def _run(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([TOOL, *words], input=given, capture_output=True, check=False, timeout=TOOL_S_MAX)  # noqa: S603,S607
+    return subprocess.run([TOOL, *words], input=given, capture_output=True, check=False, timeout=TOOL_S_MAX)  # noqa: S603

@@ -1,5 +1,6 @@
 """A node's configuration is what the daemons read."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from common.network import NetworkProfile, load_profile
 from common.rpc.method import DAEMONS
 from common.settings import load_settings
 from dux_cli.host import daemon_class
-from dux_cli.node_dir import NodeDir
+from dux_cli.node_dir import INSTALLED, NodeDir, RunBySystemd, default_node
 from dux_cli.node_files import ChainLogin, write_config
 from dux_cli.testnet import HELPERS, JUDGES, LocalNetwork
 
@@ -48,3 +49,27 @@ def test_a_test_network_names_its_helpers_and_gives_each_newcomer_a_place_of_its
     assert len(profile.arbiters) == len(profile.fund.custodians) == JUDGES
     assert len(profile.bootstrap) == HELPERS
     assert [network.join(NodeDir(tmp_path / name)) for name in ("a", "b")] == [HELPERS, HELPERS + 1]
+
+
+def test_a_user_without_a_node_means_the_installed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`duxnet status` on a Dux OS machine asks the node that systemd runs; an own node and DUXNET_NODE go before it."""
+    installed, home = tmp_path / "etc", {"XDG_DATA_HOME": str(tmp_path / "home")}
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)  # root's own node has a fixed place
+    own = tmp_path / "home/duxnet/node"
+    assert default_node(home, installed) == own
+    installed.mkdir()
+    (installed / "common.yaml").touch()
+    assert default_node(home, installed) == installed
+    assert default_node(home | {"DUXNET_NODE": "/elsewhere"}, installed) == Path("/elsewhere")
+    (own / "config").mkdir(parents=True)
+    (own / "config/common.yaml").touch()
+    assert default_node(home, installed) == own
+
+
+def test_the_installed_node_lies_where_systemd_puts_it() -> None:
+    """Named by its settings; its logs are in folders of their daemons; `up` and `down` leave it to systemctl."""
+    node = NodeDir(INSTALLED)
+    assert (node.config, node.data, node.run) == (INSTALLED, Path("/var/lib/duxnet"), Path("/run/duxnet"))
+    assert node.log("flopd") == Path("/var/log/duxnet/flopd/flopd.log")
+    with pytest.raises(RunBySystemd, match="systemctl stop duxnet"):
+        node.must_be_ours("stop")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -182,3 +184,28 @@ def test_a_log_file_is_appended_to(tmp_path: Path) -> None:
     start_logging("watchedd", "INFO", path).info("daemon ready")
     earlier, now = path.read_text().splitlines()
     assert (earlier, json.loads(now[3:])["event"]) == ("earlier", "daemon ready")
+
+
+def test_under_systemd_the_journal_hears_what_the_file_hears(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log file takes nothing from `journalctl`; where standard error is not the journal it stays silent."""
+    path, stream = tmp_path / "d.log", os.fstat(sys.stderr.fileno())
+    monkeypatch.setenv("JOURNAL_STREAM", f"{stream.st_dev}:{stream.st_ino}")
+    start_logging("watchedd", "INFO", path).info("daemon ready")
+    assert capfd.readouterr().err == path.read_text() != ""
+    monkeypatch.setenv("JOURNAL_STREAM", f"{stream.st_dev}:{stream.st_ino + 1}")
+    start_logging("watchedd", "INFO", path).info("told to the file")
+    assert capfd.readouterr().err == ""
+    assert "told to the file" in path.read_text()
+
+
+def test_a_log_file_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its limit it becomes FILE.1, and the one before that goes: a live system's logs lie in memory."""
+    monkeypatch.setattr("common.log.LOG_FILE_BYTES_MAX", 2000)
+    log = start_logging("watchedd", "INFO", tmp_path / "d.log")
+    for number in range(100):
+        log.info("something happened", number=number)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.log", "d.log.1"]
+    assert all(path.stat().st_size <= 2000 for path in tmp_path.iterdir())
+    assert '"number": 99' in (tmp_path / "d.log").read_text()

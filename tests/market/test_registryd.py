@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,7 +38,9 @@ from common.receipts import Heartbeat, NodeInfo, SettledReceipt, attested, body_
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
 from common.units import BlockHeight, Hash32
-from dux_registryd.daemon import RegistryDaemon
+from dux_registryd.daemon import RegistryDaemon, paid_at
+from dux_registryd.machine import hardware, load
+from dux_registryd.settings import RegistrydSettings
 from tests.market.fakes import FakeNet, FakeNode, attest, did_number, running, until
 from tests.market.makers import heartbeat, lost, node, receipt
 
@@ -488,6 +491,27 @@ async def test_a_node_with_a_wallet_in_its_settings_registers_itself(tmp_path: P
         assert (view.region, view.wallet_address, view.ip_address) == ("eu", WALLET, "127.1.1.1")
         assert view.cpu_cores >= 1
         assert view.memory_gb > 0
+
+
+def test_where_nothing_is_set_the_node_is_paid_where_key_making_says(tmp_path: Path) -> None:
+    """A first boot writes no settings: the address lies beside the store. What the owner sets goes before it."""
+    (tmp_path / "wallet.address").write_text(f"{WALLET}\n")
+
+    def asked(address: str, folder: Path) -> str:
+        settings = RegistrydSettings(network_profile="", data_dir="", run_dir="", wallet_address=address)
+        parts = SimpleNamespace(settings=settings, data_dir=folder, store_in_memory=False)
+        return paid_at(parts).wallet_address
+
+    assert asked("", tmp_path) == WALLET
+    assert asked("another", tmp_path) == "another"
+    assert asked("", tmp_path / "none") == ""
+
+
+def test_a_kernel_that_does_not_tell_its_memory_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a unit that sees processes only, memory counts as nothing offered; the rest is told."""
+    monkeypatch.setattr("dux_registryd.machine.MEMINFO", tmp_path / "none")
+    assert hardware(tmp_path).memory_mb == load(tmp_path, 1).memory_available_mb == 0
+    assert hardware(tmp_path).cpu_cores >= 1
 
 
 async def _self(client: LocalClient) -> Any:

@@ -1,7 +1,7 @@
 """A small Debian in a folder, booted with its own systemd as a container, for tests of the real units.
 
-The root is made from the machine's own apt configuration, whatever mirror that names. systemd-nspawn gives the container
-its own processes, mounts, network and users' names; the kernel and its control groups are the machine's.
+The root is made from the machine's own apt configuration, whatever mirror that names. systemd-nspawn gives the
+container its own processes, mounts, network and users' names; kernel and control groups are the machine's.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def sources() -> list[str]:
 
 def apt_options() -> list[str]:
     """What this machine's apt was told about proxies and old archives holds for the root as well."""
-    shell = "A=$(apt-config shell P Acquire::http::Proxy V Acquire::Check-Valid-Until D Acquire::Check-Date); eval \"$A\""
+    shell = 'A=$(apt-config shell P Acquire::http::Proxy V Acquire::Check-Valid-Until D Acquire::Check-Date); eval "$A"'
     told = subprocess.run(["sh", "-c", f'{shell}; echo "$P|$V|$D"'], capture_output=True, text=True, check=True)
     proxy, valid, date = told.stdout.strip().split("|")
     options = [("Acquire::http::Proxy", proxy), ("Acquire::Check-Valid-Until", valid), ("Acquire::Check-Date", date)]
@@ -72,6 +72,11 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+def note(text: str) -> None:
+    """Tell a figure; pytest shows it with -s, and when the test fails."""
+    sys.stdout.write(f"{text}\n")
+
+
 def wait_for(what: str, holds: Callable[[], object], within_s: float) -> float:
     """Seconds until it held."""
     began = time.monotonic()
@@ -82,9 +87,9 @@ def wait_for(what: str, holds: Callable[[], object], within_s: float) -> float:
 
 
 class ControlGroups:
-    """Groups of the machine that the container may divide further, where the kernel's own division (v1) shows none inside.
+    """Groups of the machine that the container may divide further, where those of the kernel (v1) are read-only inside.
 
-    systemd-nspawn mounts the v1 hierarchies read-only; one group of each is bound to a place of its own instead.
+    One group of each hierarchy is bound to a place of its own instead.
     """
 
     PLACE = "/mnt/control-groups"
@@ -150,12 +155,16 @@ class Machine:
         return self.sh("systemctl", "is-system-running", check=False).stdout.strip()
 
     def sh(self, *command: str, check: bool = True, inside: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a program of the container as its root; `inside=False`: one of this machine, in the container's network."""
+        """Run a program of the container as its root; `inside=False`: one of this machine, in that network."""
         namespaces = ["-m", "-u", "-i", "-n", "-p", "-C"] if inside else ["-n"]
         words = ["nsenter", "-t", str(self.leader), *namespaces, "--", *command]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
+
+    def signal(self, pid: int, number: int) -> None:
+        """Send a signal to a process of the container, by its id in there."""
+        self.sh("/bin/sh", "-c", f"kill -{int(number)} {pid}")
 
     def show(self, unit: str, *names: str) -> dict[str, str]:
         """Properties of a unit."""

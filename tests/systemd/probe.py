@@ -1,4 +1,4 @@
-"""What a unit's process can do, told as one JSON line: run inside a unit (ExecStartPost=) and, as the control, by root."""
+"""What a unit's process can do, as one JSON line: run inside a unit (ExecStartPost=) and, as the control, by root."""
 
 import contextlib
 import json

@@ -6,12 +6,15 @@ The first boot is that of an installed machine that nobody has set up; the secon
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
@@ -19,7 +22,7 @@ from common.network import NetworkProfile, save_profile
 from common.rpc.method import DAEMONS, PEOPLE
 from dux_sim.chain.profile import chain_of, genesis_hash
 from tests.systemd import machine as kit
-from tests.systemd.machine import ControlGroups, Machine, wait_for
+from tests.systemd.machine import ControlGroups, Machine, note, wait_for
 from tests.systemd.probe import PORT
 
 pytestmark = [pytest.mark.nspawn, pytest.mark.timeout(300)]
@@ -37,13 +40,13 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("machine")
     began = time.monotonic()
     kit.make_root(folder / "root")
-    print(f"root and program made in {time.monotonic() - began:.1f} s")
+    note(f"root and program made in {time.monotonic() - began:.1f} s")
     shutil.copyfile(HERE / "probe.py", folder / "root/usr/local/lib/probe.py")
     with ControlGroups() as binds:
         booted = Machine(folder / "root", folder / "console.log", binds)
         allow_control_groups(booted)
         try:
-            print(f"first boot in {booted.boot():.1f} s")
+            note(f"first boot in {booted.boot():.1f} s")
             yield booted
         finally:
             booted.kill()
@@ -95,13 +98,13 @@ def test_first_boot_runs_the_node_without_any_set_up(machine: Machine) -> None:
         assert found["StatusText"].startswith("listening on 127.0.0.1:"), unit
         assert found["User"] == unit.removesuffix(".service")
     assert machine.show("dux-keygen.service", "Result", "SubState") == {"Result": "success", "SubState": "exited"}
-    told = duxnet(machine, "status")
-    assert sorted(told["daemons"]) == sorted(DAEMONS)
-    assert told["did"] == made(machine)["did"]
+    answer = duxnet(machine, "status")
+    assert sorted(answer["daemons"]) == sorted(DAEMONS)
+    assert answer["did"] == made(machine)["did"]
 
 
 def test_first_boot_made_keys_that_only_their_daemon_reads(machine: Machine) -> None:
-    """Each file has its daemon's user and mode 600; the passphrase is sealed to the machine and lies nowhere in the clear."""
+    """Each file has its daemon's user and mode 600; the passphrase is sealed to the machine, in no unlock file."""
     listed = machine.sh("find", "/var/lib/duxnet", "-type", "f", "-printf", "%P %u:%g %m\n").stdout
     found = {line.split()[0]: tuple(line.split()[1:]) for line in listed.splitlines()}
     for name, user in (
@@ -129,17 +132,17 @@ def seen(machine: Machine) -> dict[str, dict[str, object]]:
             machine.sh("systemctl", "restart", *UNITS)
             machine.sh("rm", "-r", "/run/systemd/system/dux-.service.d")
             machine.sh("systemctl", "daemon-reload")
-            told = {"root": machine.sh(PROGRAM, "-I", "/usr/local/lib/probe.py").stdout.strip()}
+            lines_of = {"root": machine.sh(PROGRAM, "-I", "/usr/local/lib/probe.py").stdout.strip()}
             for daemon in DAEMONS:
                 lines = [str(line["MESSAGE"]) for line in machine.journal(f"dux-{daemon}")]
-                told[daemon] = next(line for line in reversed(lines) if line.startswith("PROBE "))
+                lines_of[daemon] = next(line for line in reversed(lines) if line.startswith("PROBE "))
         finally:
             listener.kill()
-    return {name: json.loads(text.removeprefix("PROBE ")) for name, text in told.items()}
+    return {name: json.loads(text.removeprefix("PROBE ")) for name, text in lines_of.items()}
 
 
 def test_only_p2pd_reaches_another_address(seen: dict[str, dict[str, object]]) -> None:
-    """Localhost is open to all; elsewhere to p2pd alone, under the same restrictions otherwise. Root shows the way is open."""
+    """Localhost is open to all; elsewhere to p2pd alone, otherwise just as restricted. Root shows the way is open."""
     assert all(one["local"] for one in seen.values())
     assert [name for name, one in seen.items() if one["elsewhere"]] == ["root", "p2pd"]
 
@@ -175,7 +178,9 @@ def test_a_member_of_the_group_uses_the_command_line(machine: Machine) -> None:
     machine.sh("useradd", "--groups", "duxnet", "member")
     machine.sh("useradd", "stranger")
     question = ("duxnet", "rpc", "p2pd", "daemon.info", "{}")
-    as_user = [("setpriv", f"--reuid={u}", f"--regid={u}", "--init-groups", "--reset-env") for u in ("member", "stranger")]
+    as_user = [
+        ("setpriv", f"--reuid={u}", f"--regid={u}", "--init-groups", "--reset-env") for u in ("member", "stranger")
+    ]
     asks = [machine.sh(*words, *question, check=False) for words in as_user]
     assert [ask.returncode == 0 for ask in asks] == [True, False], asks
 
@@ -188,20 +193,34 @@ def test_restart_of_one_leaves_the_others_alone(machine: Machine) -> None:
     assert changed == ["dux-flopd.service"]
 
 
+def test_reload_reads_the_settings_again(machine: Machine) -> None:
+    """`systemctl reload` is SIGHUP: the same process takes what may change while it runs, and says so."""
+    before = pid_of(machine, "dux-flopd.service")
+    machine.sh("systemctl", "reload", "dux-flopd")
+    reloaded = partial(told, machine, "dux-flopd", '"event": "settings reloaded"')
+    wait_for("the daemon says so", reloaded, 5)
+    assert pid_of(machine, "dux-flopd.service") == before
+
+
+def told(machine: Machine, unit: str, text: str) -> bool:
+    """Whether the journal has the text in a line of the unit."""
+    return any(text in str(line["MESSAGE"]) for line in machine.journal(unit))
+
+
 def test_a_killed_daemon_is_back(machine: Machine) -> None:
-    """`kill -9` of any daemon: another process of it is active within seconds, and none of its neighbours has changed."""
+    """After `kill -9` another process of the unit is active within seconds, and no neighbour has changed."""
     before = {unit: pid_of(machine, unit) for unit in UNITS}
     for unit in ("dux-p2pd.service", "dux-taskd.service"):
-        machine.sh("kill", "-9", str(before[unit]))
+        machine.signal(before[unit], signal.SIGKILL)
         took = wait_for(f"{unit} is back", lambda u=unit: pid_of(machine, u) not in (0, before[u]), 20)
-        print(f"{unit} back after kill -9 in {took:.1f} s")
+        note(f"{unit} back after kill -9 in {took:.1f} s")
         assert machine.show(unit, "NRestarts")["NRestarts"] == "1"
     changed = [unit for unit in UNITS if pid_of(machine, unit) != before[unit]]
     assert changed == ["dux-p2pd.service", "dux-taskd.service"]
 
 
 def test_a_hung_daemon_is_restarted_by_the_watchdog(machine: Machine) -> None:
-    """One that is stopped (SIGSTOP) says nothing more, and systemd replaces it; the shipped time is only made shorter."""
+    """One that is stopped (SIGSTOP) says nothing more, and systemd replaces it; only the time is made shorter."""
     unit = "dux-escrowd.service"
     assert machine.show(unit, "WatchdogUSec")["WatchdogUSec"] == "1min"
     drop_in(machine, "run", unit, "WatchdogSec=4s")
@@ -209,16 +228,16 @@ def test_a_hung_daemon_is_restarted_by_the_watchdog(machine: Machine) -> None:
     before = pid_of(machine, unit)
     time.sleep(5)  # longer than the time allowed: a daemon that turns is left alone
     assert pid_of(machine, unit) == before
-    machine.sh("kill", "-STOP", str(before))
+    machine.signal(before, signal.SIGSTOP)
     took = wait_for("the watchdog", lambda: pid_of(machine, unit) not in (0, before), 30)
-    print(f"{unit} back after a hang in {took:.1f} s, of which 4 s are the watchdog's")
-    assert any("Watchdog timeout" in str(line["MESSAGE"]) for line in machine.journal(unit))
+    note(f"{unit} back after a hang in {took:.1f} s, of which 4 s are the watchdog's")
+    assert told(machine, unit, "Watchdog timeout")
     machine.sh("rm", f"/run/systemd/system/{unit}.d/90-test.conf")
     machine.sh("systemctl", "daemon-reload")
 
 
 def test_journal_and_log_file_tell_the_same(machine: Machine) -> None:
-    """Each daemon's lines are in the journal with their priority, under its name, and in its file below /var/log/duxnet."""
+    """A daemon's lines are in the journal with their priority, under its name, and in its file in /var/log/duxnet."""
     for daemon in DAEMONS:
         lines = [line for line in machine.journal(f"dux-{daemon}") if '"event": "daemon ready"' in str(line["MESSAGE"])]
         assert lines, daemon
@@ -229,12 +248,12 @@ def test_journal_and_log_file_tell_the_same(machine: Machine) -> None:
 
 def kinds(machine: Machine) -> dict[str, dict[str, object]]:
     """What taskd's probe has seen to hold."""
-    told = duxnet(machine, "rpc", "taskd", "task.probe", "{}")
-    return {str(kind["kind"]): kind for kind in told["kinds"]}
+    answer = duxnet(machine, "rpc", "taskd", "task.probe", "{}")
+    return {str(kind["kind"]): kind for kind in answer["kinds"]}
 
 
 def test_both_sandboxes_hold_under_the_units_restrictions(machine: Machine) -> None:
-    """The hardening takes nothing away that a job needs: every probe passes, through the slot launcher's own unit too."""
+    """The hardening takes nothing away that a job needs: every probe passes, through the slot launcher's unit too."""
     wait_for("wasm is offered", lambda: kinds(machine)["wasm"]["offered"], 30)
     if not machine.binds:
         pytest.skip("this machine's control groups cannot be lent to a container (no v1 hierarchies)")
@@ -251,12 +270,12 @@ def test_the_node_stops_within_ten_seconds(machine: Machine) -> None:
     states = [*UNITS, "dux-slots.service"]
     wait_for("stop", lambda: {machine.show(u, "ActiveState")["ActiveState"] for u in states} == {"inactive"}, 30)
     took = time.monotonic() - began
-    print(f"stopped in {took:.1f} s")
+    note(f"stopped in {took:.1f} s")
     assert took < STOP_S_MAX
     assert {machine.show(unit, "Result")["Result"] for unit in states} == {"success"}
     began = time.monotonic()
     machine.sh("systemctl", "start", "duxnet.target")
-    print(f"started in {time.monotonic() - began:.1f} s")
+    note(f"started in {time.monotonic() - began:.1f} s")
     assert all(pid_of(machine, unit) for unit in UNITS)
 
 
@@ -265,7 +284,7 @@ def give_it_a_chain(machine: Machine) -> None:
     profile = NetworkProfile(name="nspawn", chain="embedded", genesis="00" * 32, heights="demo")
     genesis = genesis_hash(chain_of(profile))
     settings = machine.folder / "etc/duxnet"
-    save_profile(NetworkProfile(name="nspawn", chain="embedded", genesis=genesis, heights="demo"), settings / "own.yaml")
+    save_profile(msgspec.structs.replace(profile, genesis=genesis), settings / "own.yaml")
     for name, changes in (
         ("common", {"network_profile": "own.yaml"}),
         ("p2pd", {"egress_allow": {"flopd": [f"127.0.0.1:{CHAIN_PORT}"]}}),
@@ -285,16 +304,17 @@ def give_it_a_chain(machine: Machine) -> None:
 
 
 def test_second_boot_is_the_same_node(machine: Machine) -> None:
-    """Power off, a coin chain is added, power on: the same DID, keys made once, the chain followed, the node registered."""
+    """Power off, add a coin chain, power on: the same DID, keys made once, the chain followed, the node registered."""
     first = made(machine)
-    print(f"powered off in {machine.off():.1f} s")
+    note(f"powered off in {machine.off():.1f} s")
     give_it_a_chain(machine)
-    print(f"second boot in {machine.boot():.1f} s")
+    note(f"second boot in {machine.boot():.1f} s")
     assert machine.state() == "running"
     assert machine.show("dux-keygen.service", "ConditionResult") == {"ConditionResult": "no"}
     wait_for("the chain is followed", lambda: duxnet(machine, "status").get("synced"), 30)
-    told = duxnet(machine, "status")
-    assert told["did"] == first["did"]
-    assert [name for name, info in told["daemons"].items() if not info["healthy"]] == []
-    wait_for("registration", lambda: "wallet_address" in str(duxnet(machine, "rpc", "registryd", "node.self", "{}")), 30)
-    assert first["address"] in str(duxnet(machine, "rpc", "registryd", "node.self", "{}"))
+    answer = duxnet(machine, "status")
+    assert answer["did"] == first["did"]
+    assert [name for name, info in answer["daemons"].items() if not info["healthy"]] == []
+    registered = partial(duxnet, machine, "rpc", "registryd", "node.self", "{}")
+    wait_for("registration", lambda: "wallet_address" in registered(), 30)
+    assert registered()["wallet_address"] == first["address"]

@@ -16,6 +16,7 @@ from dux_cli.install import SETTINGS, VENV, lay_units
 from dux_flopd.first_boot import MADE_FILE
 from dux_flopd.keygen import CREDENTIAL_FILE
 from dux_flopd.unlock import CREDENTIAL
+from tests.systemd.machine import note
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / SETTINGS
@@ -94,7 +95,7 @@ def test_no_unit_is_more_exposed_than_it_must_be(tree: Path, unit: str) -> None:
     ceiling = CEILINGS.get(unit, CEILING)
     options = ["--offline=true", f"--root={tree}", f"--threshold={ceiling}", "--no-pager"]
     done = subprocess.run(["systemd-analyze", "security", *options, unit], capture_output=True, text=True, check=False)
-    print(done.stdout.strip().splitlines()[-1])
+    note(done.stdout.strip().splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -108,7 +109,7 @@ def test_a_lost_hardening_is_noticed(tree: Path) -> None:
 
 
 def test_every_daemon_has_a_unit_that_the_target_starts() -> None:
-    """One unit per daemon, the key maker and the slot launcher; the target wants all but the key maker, who is required."""
+    """One unit per daemon, key maker and slot launcher; the target wants all but the key maker, which is required."""
     assert set(SERVICES) == {f"dux-{name}.service" for name in (*DAEMONS, "keygen", "slots")}
     assert set(values("duxnet.target", "Wants")) == set(SERVICES) - {"dux-keygen.service"}
     for daemon in DAEMONS:

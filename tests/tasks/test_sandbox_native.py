@@ -215,6 +215,30 @@ async def test_only_the_named_uid_is_served(tmp_path: Path) -> None:
     assert outcome.ended is Ended.BROKEN
 
 
+def test_whom_it_serves_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A unit file knows the name of taskd's user, not its number; a name that is no user's is told."""
+    named = slot_launcher.read_options(["--socket", "/run/s", "--serve-user", "root"])
+    assert named.serve_uid == 0
+    with pytest.raises(SystemExit):
+        slot_launcher.read_options(["--socket", "/run/s", "--serve-user", "no-such-user"])
+    assert "there is no user no-such-user" in capsys.readouterr().err
+
+
+def test_without_control_groups_it_ends_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no limit could hold there is nothing to launch: exit code 69, which its unit takes for an answer."""
+
+    def none() -> None:
+        raise OSError("no control group for memory")
+
+    monkeypatch.setattr(slot_launcher.cgroups, "find_parents", none)
+    words = ["--socket", str(tmp_path / "s"), "--serve-uid", "1", "--first-uid", str(SLOT_UIDS + 100_000)]
+    assert slot_launcher.main(words) == slot_launcher.EXIT_UNAVAILABLE == 69
+    assert "no control group for memory" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
 def test_two_launchers_never_share_uids() -> None:
     """Each claims a range of its own; a range is free again when its launcher is gone."""
     first, uid = slot_launcher.claim_uids(SLOT_UIDS + 1)

@@ -41,21 +41,21 @@ WORDS_MAX = 600  # characters of a failed program's last words
 class StepFailed(CallerMistake):
     """Not installed: `{command}` ended with {code}: {tail}."""
 
-    code = 1129
+    code = 1151
     key = "install-step-failed"
 
 
 class NoCheckout(CallerMistake):
     """This installs from a checkout of the project; run ./duxnet install there."""
 
-    code = 1130
+    code = 1152
     key = "no-checkout"
 
 
 class OtherPython(CallerMistake):
-    """{python} is Python {theirs}, and this program runs under {ours}, whose compiled packages would not fit: {advice}."""
+    """{python} is Python {theirs}; packages compiled for {ours}, under which this runs, would not fit: {advice}."""
 
-    code = 1131
+    code = 1153
     key = "other-python"
 
 
@@ -73,7 +73,7 @@ def install(session: Session, *, root: Path, python: str, units_only: bool, enab
     ./duxnet install --root / --enable     then: systemd-sysusers && systemd-tmpfiles --create
                                                  && systemctl daemon-reload && systemctl start duxnet.target
     """
-    if not (CHECKOUT / "systemd").is_dir():
+    if not (CHECKOUT / "systemd/system").is_dir():
         raise NoCheckout
     top = root.absolute()
     lay_units(top, enable=enable)

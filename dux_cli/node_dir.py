@@ -51,7 +51,7 @@ class NoNode(CallerMistake):
 class RunBySystemd(CallerMistake):
     """The node of {path} is run by systemd: `systemctl {verb} duxnet.target`."""
 
-    code = 1128
+    code = 1150
     key = "run-by-systemd"
 
 

@@ -70,7 +70,7 @@ class NativeRunner:
     async def probe(self) -> Offer:
         """Try every limit through the launcher, or say that there is none."""
         if not self._launcher.exists():
-            why = f"no slot launcher at {self._launcher}: `duxnet up` as root starts it (dux_taskd/README.md)"
+            why = f"no slot launcher at {self._launcher}: `duxnet up` as root or dux-slots.service starts it"
             return Offer(kind=self.kind, engine=self.engine, probes=(Probe(name="launcher", holds=False, detail=why),))
         return Offer(kind=self.kind, engine=self.engine, probes=await native_probe.probe(self))
 

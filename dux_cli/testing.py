@@ -26,6 +26,7 @@ PACKAGES = [
     "lld",
     "make",
     "libseccomp2",
+    "systemd",
     "systemd-container",
     "mmdebstrap",
     "iproute2",

@@ -111,13 +111,16 @@ class HttpClient:
         """The text of the token file.
 
         Raises:
-            NeighbourDown: the daemon has not made it yet.
+            NeighbourDown: the daemon has not made it yet, or it is meant for others.
         """
         try:
             return self._token_file.read_text().strip()
         except OSError as error:
+            whose = (
+                ", which is for its owner and the members of its group" if isinstance(error, PermissionError) else ""
+            )
             raise NeighbourDown(
-                daemon=self._daemon, address=self._url, detail=f"cannot read {self._token_file}"
+                daemon=self._daemon, address=self._url, detail=f"cannot read {self._token_file}{whose}"
             ) from error
 
     def session(self) -> aiohttp.ClientSession:

@@ -183,6 +183,7 @@ def test_a_member_of_the_group_uses_the_command_line(machine: Machine) -> None:
     ]
     asks = [machine.sh(*words, *question, check=False) for words in as_user]
     assert [ask.returncode == 0 for ask in asks] == [True, False], asks
+    assert "members of its group" in asks[1].stderr
 
 
 def test_restart_of_one_leaves_the_others_alone(machine: Machine) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dux_cli.docs.command import differing, pages
+from dux_cli.testing import PACKAGES as TEST_PACKAGES
 from dux_cli.testing import rules_modules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,3 +72,11 @@ def test_declared_dependencies_are_locked() -> None:
 def test_generated_pages_are_fresh() -> None:
     """API pages, errors, diagrams and READMEs' tables say what the program does; `duxnet docs` writes them anew."""
     assert differing(pages()) == []
+
+
+def test_a_new_machine_installs_what_the_tests_need() -> None:
+    """`.ci/run` and `duxnet test` as root install the same packages; the former Python's own environments as well."""
+    text = (ROOT / ".ci/run").read_text().replace("\\\n", " ")
+    listed = re.search(r"install -y --no-install-recommends (.*?) >", text)
+    assert listed is not None
+    assert set(listed[1].split()) == {*TEST_PACKAGES, "python3-venv"}

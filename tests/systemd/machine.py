@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = "bookworm"
@@ -87,37 +88,52 @@ def wait_for(what: str, holds: Callable[[], object], within_s: float) -> float:
 
 
 class ControlGroups:
-    """Groups of the machine that the container may divide further, where those of the kernel (v1) are read-only inside.
+    """Groups of this machine for one container, gone with it.
 
-    One group of each hierarchy is bound to a place of its own instead.
+    `own`: where its systemd makes a group for each unit; without them two containers would share those, and each would
+    end the other's processes. `lent`: groups of the kernel's v1 hierarchies, which are read-only inside; each is bound
+    to a place of its own, so that the slot launcher can divide it further.
     """
 
     PLACE = "/mnt/control-groups"
 
     def __init__(self) -> None:
-        tops = [Path("/sys/fs/cgroup", name) for name in ("memory", "pids", "cpu")]
         name = f"duxnet-test-{os.getpid()}"
-        self.folders = [top / name for top in tops] if all((top / "tasks").exists() for top in tops) else []
+        top = Path("/sys/fs/cgroup")
+        trees = [top / "systemd", top / "unified"] if (top / "systemd").is_dir() else [top]
+        self.own = [tree / name for tree in trees if (tree / "cgroup.procs").exists()]
+        limits = [top / controller for controller in ("memory", "pids", "cpu")]
+        self.lent = [tree / name for tree in limits] if all((tree / "tasks").exists() for tree in limits) else []
 
-    def __enter__(self) -> list[str]:
-        for folder in self.folders:
-            folder.mkdir(exist_ok=True)
-        binds = [f"--bind={folder}:{self.PLACE}/{folder.parent.name}" for folder in self.folders]
+    def __enter__(self) -> Self:
+        for folder in (*self.own, *self.lent):
+            folder.mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for top in (*self.own, *self.lent):
+            for folder in sorted((path for path in (top, *top.rglob("*")) if path.is_dir()), reverse=True):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+    def binds(self) -> list[str]:
+        """What systemd-nspawn has to be told."""
+        binds = [f"--bind={folder}:{self.PLACE}/{folder.parent.name}" for folder in self.lent]
         # bubblewrap forbids its jobs more user namespaces by a file here, which the container's /proc shows read-only
         return [*binds, "--bind=/proc/sys/user:/proc/sys/user"] if binds else []
 
-    def __exit__(self, *_: object) -> None:
-        for folder in self.folders:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+    def entering(self, *command: str) -> list[str]:
+        """The command, started inside the container's own groups."""
+        enter = " ".join(f"echo $$ >{folder}/cgroup.procs;" for folder in self.own)
+        return ["/bin/sh", "-c", f'{enter} exec "$0" "$@"', *command]
 
 
 class Machine:
     """The container, from boot to power-off."""
 
-    def __init__(self, folder: Path, console: Path, binds: list[str]) -> None:
+    def __init__(self, folder: Path, console: Path, groups: ControlGroups) -> None:
         self.folder = folder
-        self.binds = binds
+        self.groups = groups
         self._console = console
         self._nspawn: subprocess.Popen[bytes] | None = None
         self.leader = 0
@@ -129,14 +145,16 @@ class Machine:
         began = time.monotonic()
         with self._console.open("ab") as console:
             self._nspawn = subprocess.Popen(
-                ["systemd-nspawn", "--directory", str(self.folder), *flags.split(), *self.binds],
+                self.groups.entering(
+                    "systemd-nspawn", "--directory", str(self.folder), *flags.split(), *self.groups.binds()
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
             )
         wait_for("the container's first process", self._found_leader, 10)
-        if self.binds:
+        if self.groups.lent:
             self.sh("mount", "-o", "remount,rw,bind", "/proc/sys/user")
         wait_for("boot", lambda: self.state() in ("running", "degraded"), BOOT_S_MAX)
         self.sh("ip", "address", "add", "10.99.0.1/32", "dev", "lo", inside=False)

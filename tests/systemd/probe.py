@@ -58,6 +58,8 @@ def main() -> None:
         "credential": reads(CREDENTIAL),
         "writes": [path for path in (*WRITE, *own) if writes(path)],
         "capabilities": int(status("CapEff"), 16),
+        "read_only": all(os.statvfs(path).f_flag & os.ST_RDONLY for path in ("/usr", "/etc", "/var/lib")),
+        "sees_others": Path("/proc/1").exists(),
         "filtered": status("Seccomp:") == "2",
         "no_new_privileges": status("NoNewPrivs") == "1",
     }

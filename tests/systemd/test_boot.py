@@ -164,12 +164,14 @@ def test_keys_are_read_by_one_daemon_each(seen: dict[str, dict[str, object]]) ->
 
 
 def test_a_daemon_writes_to_its_own_folders_alone(seen: dict[str, dict[str, object]]) -> None:
-    """State, run-time folder and log are its own; all else is read-only. It has no capability and a filter on calls."""
+    """State, run-time folder and log; all else is read-only. It has no capability, a filter, and sees no others."""
     assert len(seen["root"]["writes"]) > 3 * len(DAEMONS)
     for daemon in DAEMONS:
         one = seen[daemon]
         assert one["writes"] == [f"/{top}/duxnet/{daemon}/probe" for top in ("var/lib", "run", "var/log")], daemon
         assert (one["capabilities"], one["filtered"], one["no_new_privileges"]) == (0, True, True)
+        assert (one["read_only"], one["sees_others"]) == (True, False)
+    assert (seen["root"]["read_only"], seen["root"]["sees_others"]) == (False, True)
     assert len({seen[daemon]["user"] for daemon in DAEMONS} | {0}) == len(DAEMONS) + 1
 
 

@@ -321,3 +321,18 @@ def test_second_boot_is_the_same_node(machine: Machine) -> None:
     registered = partial(duxnet, machine, "rpc", "registryd", "node.self", "{}")
     wait_for("registration", lambda: "wallet_address" in registered(), 30)
     assert registered()["wallet_address"] == first["address"]
+
+
+def test_an_owner_brings_the_keys_back_from_the_phrase(machine: Machine) -> None:
+    """As docs/operations.md says: stop, remove what the first boot made, type the phrase, start: the wallet is back."""
+    first = made(machine)
+    phrase = machine.sh("dux-keygen", "show").stdout.strip()
+    machine.sh("systemctl", "stop", "duxnet.target", *UNITS)
+    machine.sh("sh", "-c", "rm -r /var/lib/duxnet /etc/credstore.encrypted/duxnet.passphrase")
+    restored = machine.sh("sh", "-c", 'echo "$0" | dux-keygen restore', phrase).stdout
+    assert first["address"] in restored
+    machine.sh("systemctl", "start", "duxnet.target")
+    assert [unit for unit in UNITS if not pid_of(machine, unit)] == []
+    owner = machine.sh("stat", "-c", "%U %a", "/var/lib/duxnet/flopd/wallet.key", "/var/lib/duxnet/p2pd").stdout
+    assert owner.splitlines() == ["dux-flopd 600", "dux-p2pd 700"]
+    assert "sealed" not in str(duxnet(machine, "status")["daemons"]["flopd"]["problems"])

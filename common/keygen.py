@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.chain.address import pay_to_key, script_to_address
+from common.chain.address import address_to_script, pay_to_key, script_to_address
 from common.chain.params import family_named
 from common.codec import Wire, from_json, json_bytes
 from common.errors import CallerMistake
@@ -26,6 +26,7 @@ from common.units import Did
 WALLET_FILE = "flopd/wallet.key"
 UNLOCK_FILE = "flopd/unlock.key"
 PHRASE_FILE = "keygen/phrase.sealed"
+PAYOUT_FILE = "registryd/payout.script"  # left for an unattended node, see `leave_payout`
 WALLET_SEAL = "wallet"
 PHRASE_SEAL = "phrase"
 UNLOCK_BYTES = 32
@@ -132,6 +133,15 @@ def make_keys(
         fund_pubkey=account.path(BRANCH_FUND, 0).public.hex(),
         phrase=words,
     )
+
+
+def leave_payout(data: Path, made: KeysMade, network: NetworkProfile) -> None:
+    """Tell registryd where the node is paid, for a node whose owner wrote no settings.
+
+    As a script, in hex: its address has another text on each network, and the owner may choose the network later.
+    """
+    script = address_to_script(made.address, family_named(network.chain))
+    write_private(data / PAYOUT_FILE, script.hex().encode())
 
 
 def open_wallet(path: Path, passphrase: bytes) -> WalletSecrets:

@@ -3,7 +3,7 @@
     DATA/keygen/new/     everything, until the last file is made; then it is handed out from there
     DATA/<daemon>/…      a daemon's own files, which its user alone reads
     DATA/keygen/         the sealed phrase, root's alone
-    DATA/keygen/made     the node's DID and address; once it is there, systemd does not start this any more
+    DATA/keygen/made     the node's DID; once it is there, systemd does not start this any more
 
 Promises: cut off at any point, the next start goes on with the same keys or begins anew, and never mixes two phrases;
 keys that the owner made before (`dux-keygen restore`) are kept and handed out. Source: settled.md 1.
@@ -20,13 +20,12 @@ from common.codec import Wire, from_json, json_bytes
 from common.errors import CallerMistake
 from common.identity.branch import BRANCH_FILE, decode_branch, did_of_branch
 from common.keyfile import read_limited, write_private
-from common.keygen import UNLOCK_BYTES, UNLOCK_FILE, WALLET_FILE, make_keys
+from common.keygen import UNLOCK_BYTES, UNLOCK_FILE, WALLET_FILE, leave_payout, make_keys
 from common.network import NetworkProfile
 from common.randomness import Randomness
 from dux_flopd.machine_seal import open_on_machine
 
 MADE_FILE = "keygen/made"
-ADDRESS_FILE = "registryd/wallet.address"  # where the node is paid: registryd tells others, and reads it here
 WORKSHOP = "keygen/new"
 COMPLETE = "complete"
 FOLDER_MODE = 0o700
@@ -46,7 +45,6 @@ class Made(Wire, frozen=True):
     """What may be known of the keys, and where the passphrase lies that opens them (empty: in the unlock file)."""
 
     did: str
-    address: str
     credential: str
 
 
@@ -112,15 +110,15 @@ def _make(
     keys = make_keys(
         workshop, network, randomness=randomness, made_ms=made_ms, passphrase=passphrase if sealed else b""
     )
-    write_private(workshop / ADDRESS_FILE, f"{keys.address}\n".encode())
-    made = Made(did=keys.did, address=keys.address, credential=str(credential) if sealed else "")
+    leave_payout(workshop, keys, network)
+    made = Made(did=keys.did, credential=str(credential) if sealed else "")
     write_private(workshop / COMPLETE, json_bytes(made))
     return made
 
 
 def _of_owner(data: Path, network: NetworkProfile) -> Made:
     branch = decode_branch(read_limited(data / "p2pd" / BRANCH_FILE))
-    return Made(did=did_of_branch(branch, network.inception_bits), address="", credential="")
+    return Made(did=did_of_branch(branch, network.inception_bits), credential="")
 
 
 def _hand_out(workshop: Path, data: Path, owner: Owner) -> None:

@@ -21,12 +21,11 @@ from pathlib import Path
 
 from common.clock import Clock, SystemClock
 from common.errors import DuxError, NotFound
-from common.keyfile import write_private
-from common.keygen import KeysMade, erase_phrase, make_keys, read_phrase
+from common.keygen import KeysMade, erase_phrase, leave_payout, make_keys, read_phrase
 from common.network import NetworkProfile, load_profile
 from common.randomness import Randomness, SystemRandomness
 from common.settings import CONFIG_DEFAULT, DaemonSettings, load_settings
-from dux_flopd.first_boot import ADDRESS_FILE, first_boot, opener_of
+from dux_flopd.first_boot import first_boot, opener_of
 from dux_flopd.machine_seal import seal_to_machine
 
 EXIT_MISTAKE = 1
@@ -70,7 +69,7 @@ def _run(options: argparse.Namespace, data: Path, network: NetworkProfile, rando
     phrase = _ask("Recovery phrase: ") if options.command == "restore" else ""
     passphrase = _new_passphrase() if options.ask_passphrase else b""
     made = make_keys(data, network, randomness=random, made_ms=clock.unix_ms(), phrase=phrase, passphrase=passphrase)
-    write_private(data / ADDRESS_FILE, f"{made.address}\n".encode())
+    leave_payout(data, made, network)
     _tell(made, is_new=not phrase, network=network)
     return 0
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from common.catchup import CatchUp
+from common.chain.address import script_to_address
+from common.chain.params import family_named
 from common.contracts import registry
 from common.contracts.base import GossipIn
 from common.contracts.peer_registry import (
@@ -16,6 +20,7 @@ from common.contracts.peer_registry import (
     TOPIC_RECEIPT,
 )
 from common.daemon import DuxOSDaemon
+from common.keygen import PAYOUT_FILE
 from common.parts import Parts
 from common.receipts import Attested
 from dux_registryd.effects import Outside
@@ -76,7 +81,9 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
             log=parts.log,
             pause_s=parts.settings.sync_s,
         )
-        parts.background("announce", Announcer(nodes, book, outside, parts.log, paid_at(parts)).run)
+        parts.background(
+            "announce", Announcer(nodes, book, outside, parts.log, paid_at(parts), parts.network.genesis).run
+        )
         parts.background("heartbeats", pulse.run)
         parts.background("receipts", checker.run)
         parts.background("monitor", Monitor(book, outside, parts.clock, parts.log, parts.settings).run)
@@ -88,10 +95,13 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
 
 def paid_at(parts: Parts[RegistrydSettings]) -> RegistrydSettings:
     """The settings with the address at which the node is paid: the owner's, else the one that key making left."""
-    left = parts.data_dir / "wallet.address"
+    left = parts.data_dir / Path(PAYOUT_FILE).name
     if parts.settings.wallet_address or parts.store_in_memory or not left.exists():
         return parts.settings
-    return msgspec.structs.replace(parts.settings, wallet_address=left.read_text().strip())
+    script = bytes.fromhex(left.read_text())
+    return msgspec.structs.replace(
+        parts.settings, wallet_address=script_to_address(script, family_named(parts.network.chain)) or ""
+    )
 
 
 def _serve_nodes(parts: Parts[RegistrydSettings], nodes: NodeMethods) -> None:

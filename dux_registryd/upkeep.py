@@ -147,8 +147,15 @@ class Announcer:
     """Registers a node whose settings name a wallet, and offers its description again and again."""
 
     def __init__(
-        self, methods: NodeMethods, book: Book, outside: Outside, log: FilteringBoundLogger, settings: RegistrydSettings
+        self,
+        methods: NodeMethods,
+        book: Book,
+        outside: Outside,
+        log: FilteringBoundLogger,
+        settings: RegistrydSettings,
+        network: str,
     ) -> None:
+        self._network = network
         self._methods = methods
         self._book = book
         self._outside = outside
@@ -167,13 +174,14 @@ class Announcer:
                 await asyncio.sleep(self._settings.announce_s)
 
     async def once(self) -> None:
-        """Register at the first start, if the settings say where to be paid; later offer again what is held."""
+        """Register at the first start in a network, if it is known where to be paid; later offer again what is held."""
         own = await self._outside.own_did()
-        if self._book.node(own) is not None:
+        held = self._book.node(own)
+        if held is not None and held.info.network == self._network:
             self._methods.announce_again(own)
         elif self._settings.wallet_address:
             wish = RegisterNode(
-                request_id=f"first-start/{own}",
+                request_id=f"first-start/{own}/{self._network[:16]}",
                 wallet_address=self._settings.wallet_address,
                 region=self._settings.region,
                 capabilities=self._settings.capabilities,

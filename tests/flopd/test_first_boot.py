@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from common.chain.address import address_to_script
+from common.chain.params import EMBEDDED
 from common.errors import DuxError, NotFound
+from common.identity.branch import decode_branch, did_of_branch
 from common.keyfile import DoesNotOpen
-from common.keygen import UNLOCK_FILE, WALLET_FILE, open_wallet, read_phrase
+from common.keygen import PAYOUT_FILE, UNLOCK_FILE, WALLET_FILE, open_wallet, read_phrase
 from common.network import KeyFileCosts, NetworkProfile
 from common.randomness import SystemRandomness
 from dux_flopd import first_boot as module
@@ -19,7 +22,7 @@ from dux_flopd.first_boot import HalfAKeySet, Made, first_boot, opener_of
 
 CHEAP = KeyFileCosts(memory_kib=64, iterations=1)
 NETWORK = NetworkProfile(name="t", chain="embedded", genesis="00" * 32, heights="demo", key_file_costs=CHEAP)
-HANDED = ("p2pd/operational.json", WALLET_FILE, module.ADDRESS_FILE, "keygen/phrase.sealed")
+HANDED = ("p2pd/operational.json", WALLET_FILE, PAYOUT_FILE, "keygen/phrase.sealed")
 
 
 class CutOff(Exception):
@@ -52,7 +55,7 @@ def test_everything_is_made_and_nothing_is_left_over(tmp_path: Path) -> None:
     for name in HANDED:
         assert stat.S_IMODE((data / name).stat().st_mode) == 0o600
         assert stat.S_IMODE((data / name).parent.stat().st_mode) == 0o700
-    assert (data / module.ADDRESS_FILE).read_text() == f"{made.address}\n"
+    assert did_of_branch(decode_branch((data / HANDED[0]).read_bytes()), NETWORK.inception_bits) == made.did
     assert not (data / module.WORKSHOP).exists()
     assert open_wallet(data / WALLET_FILE, (data / UNLOCK_FILE).read_bytes())
 
@@ -80,9 +83,11 @@ def test_a_cut_off_at_any_point_is_made_good(
     made = boot(data, seals)
     passphrase = (tmp_path / "credential").read_bytes()
     phrase = read_phrase(data, passphrase)
+    paid_at = (data / PAYOUT_FILE).read_text()
     shutil.rmtree(data)
     again = module.make_keys(data, NETWORK, randomness=SystemRandomness(), made_ms=1, phrase=phrase)
-    assert (again.did, again.address) == (made.did, made.address)
+    assert again.did == made.did
+    assert address_to_script(again.address, EMBEDDED).hex() == paid_at
 
 
 def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
@@ -117,7 +122,7 @@ def test_a_sealed_passphrase_lies_nowhere_else(tmp_path: Path, monkeypatch: pyte
     assert all(passphrase not in path.read_bytes() for path in data.rglob("*") if path.is_file())
     monkeypatch.setattr(module, "open_on_machine", lambda path: path.read_bytes())
     assert read_phrase(data, opener_of(data, lambda: "not asked")) == read_phrase(data, passphrase)
-    (data / module.MADE_FILE).write_bytes(module.json_bytes(Made(did=made.did, address="", credential="")))
+    (data / module.MADE_FILE).write_bytes(module.json_bytes(Made(did=made.did, credential="")))
     with pytest.raises(DoesNotOpen):
         read_phrase(data, opener_of(data, lambda: "typed by a person"))
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from common.chain.address import pay_to_key, script_to_address
+from common.chain.params import EMBEDDED, FLOPCOIN_TEST
 from common.codec import canonical
 from common.contracts import registry
 from common.contracts.base import GOSSIP_HANDLE, EventsSince, GossipIn
@@ -34,6 +36,7 @@ from common.contracts.registry import (
 )
 from common.errors import BadParams, NotFound, NotPermitted
 from common.identity.purposes import Purpose
+from common.keygen import PAYOUT_FILE
 from common.receipts import Heartbeat, NodeInfo, SettledReceipt, attested, body_of
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
@@ -41,7 +44,8 @@ from common.units import BlockHeight, Hash32
 from dux_registryd.daemon import RegistryDaemon, paid_at
 from dux_registryd.machine import hardware, load
 from dux_registryd.settings import RegistrydSettings
-from tests.market.fakes import FakeNet, FakeNode, attest, did_number, running, until
+from dux_registryd.upkeep import Announcer
+from tests.market.fakes import LOG, FakeNet, FakeNode, attest, did_number, running, until
 from tests.market.makers import heartbeat, lost, node, receipt
 
 WALLET = "mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef"
@@ -493,16 +497,39 @@ async def test_a_node_with_a_wallet_in_its_settings_registers_itself(tmp_path: P
         assert view.memory_gb > 0
 
 
-def test_where_nothing_is_set_the_node_is_paid_where_key_making_says(tmp_path: Path) -> None:
-    """A first boot writes no settings: the address lies beside the store. What the owner sets goes before it."""
-    (tmp_path / "wallet.address").write_text(f"{WALLET}\n")
+@pytest.mark.parametrize(("held", "does"), [(None, "register"), ("aa" * 32, "announce"), ("bb" * 32, "register")])
+async def test_a_node_that_changes_its_network_registers_there(held: str | None, does: str) -> None:
+    """Its owner names another profile: what it told the old network is worth nothing in the new one."""
+    done: list[str] = []
 
-    def asked(address: str, folder: Path) -> str:
+    async def own_did() -> str:
+        return "did:dux:own"
+
+    async def register(wish: RegisterNode, _ctx: object) -> None:
+        done.append("register")
+        assert wish.wallet_address == WALLET
+
+    entry = None if held is None else SimpleNamespace(info=SimpleNamespace(network=held))
+    methods = SimpleNamespace(announce_again=lambda _own: done.append("announce"), register=register)
+    settings = RegistrydSettings(network_profile="", data_dir="", run_dir="", wallet_address=WALLET)
+    book, outside = SimpleNamespace(node=lambda _own: entry), SimpleNamespace(own_did=own_did)
+    await Announcer(methods, book, outside, LOG, settings, "aa" * 32).once()
+    assert done == [does]
+
+
+def test_where_nothing_is_set_the_node_is_paid_where_key_making_says(tmp_path: Path) -> None:
+    """A first boot writes no settings: a script beside the store tells where, in the text of the network it is in."""
+    script = pay_to_key(b"\x02" * 33)
+    (tmp_path / Path(PAYOUT_FILE).name).write_text(script.hex())
+
+    def asked(address: str, folder: Path, chain: str = "embedded") -> str:
         settings = RegistrydSettings(network_profile="", data_dir="", run_dir="", wallet_address=address)
-        parts = SimpleNamespace(settings=settings, data_dir=folder, store_in_memory=False)
+        network = SimpleNamespace(chain=chain)
+        parts = SimpleNamespace(settings=settings, network=network, data_dir=folder, store_in_memory=False)
         return paid_at(parts).wallet_address
 
-    assert asked("", tmp_path) == WALLET
+    assert asked("", tmp_path) == script_to_address(script, EMBEDDED)
+    assert asked("", tmp_path, "flopcoin-test") == script_to_address(script, FLOPCOIN_TEST) != asked("", tmp_path)
     assert asked("another", tmp_path) == "another"
     assert asked("", tmp_path / "none") == ""
 

@@ -75,6 +75,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
         parts.background("probe", executor.keep_probing)
         parts.gauges["open_jobs"] = lambda: store.open_jobs(parts.clock.unix_ms())
         parts.gauges["kinds_offered"] = lambda: len(executor.offered)
+        parts.gauges["sandbox_seconds_total"] = lambda: executor.sandbox_ms / 1000
 
     def _workshop(self, parts: Parts[TaskSettings], store: TaskStore, executor: Executor) -> Workshop:
         return Workshop(

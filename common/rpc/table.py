@@ -77,6 +77,19 @@ class Ctx:
         self.remembered = True
 
 
+@dataclass
+class Taken:
+    """How often a method was called, and the seconds that its calls took, waiting included."""
+
+    calls: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more call."""
+        self.calls += 1
+        self.seconds += seconds
+
+
 Handler = Callable[[P, Ctx], Awaitable[R]]
 _Bound = Callable[[dict[str, Any], Ctx], Awaitable[Wire]]
 
@@ -91,6 +104,7 @@ class MethodTable:
         self._bound: dict[str, _Bound] = {}
         self._in_progress: dict[tuple[str, str, str], asyncio.Future[Wire]] = {}
         self.methods: dict[str, Method[Any, Any]] = {}
+        self.taken: dict[str, Taken] = {}  # by method
         self.store: Store | None = None
 
     def serve(self, method: Method[P, R], handler: Handler[P, R]) -> None:
@@ -104,7 +118,7 @@ class MethodTable:
                 return await self._once(method, decoded, ctx, lambda: handler(decoded, ctx))
             return await handler(decoded, ctx)
 
-        self.methods[method.name] = method
+        self.methods[method.name], self.taken[method.name] = method, Taken()
         self._bound[method.name] = run
 
     def callers(self) -> list[str]:
@@ -140,9 +154,10 @@ class MethodTable:
                 outcome, answer = "ok", Success(to_plain(result))
             finally:
                 structlog.contextvars.unbind_contextvars("call_id")
-            taken_ms = round((self._clock.monotonic() - started) * 1000, 1)
+            taken_s = self._clock.monotonic() - started
+            self.taken.get(name, Taken()).add(taken_s)
             self._log.debug(
-                "call answered", method=name, caller=ctx.caller, outcome=outcome, ms=taken_ms, call_id=ctx.call_id
+                "call answered", method=name, caller=ctx.caller, outcome=outcome, ms=round(taken_s * 1000, 1), call_id=ctx.call_id
             )
             return answer
 

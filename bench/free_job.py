@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import wasmtime
 import yaml
 
 from bench.free_worker import FAMILY, RUN, Answer, FreeSettings, FreeWorker, Order, SignedOrder, Times, check
@@ -26,7 +25,7 @@ from common.units import Did
 from dux_cli.demo.stage import ARBITERS
 from dux_cli.node_files import write_yaml
 from dux_cli.supervisor import Node
-from dux_taskd.sandbox.wasm_probe import ECHO
+from dux_taskd.sandbox.wasm_probe import BYTES, ECHO
 
 ROUNDS, SECONDS, AT_ONCE = 5, 3.0, 4
 ALONE = 30  # jobs one after another, for the shares
@@ -111,7 +110,7 @@ async def _market(stage: Scene) -> AsyncIterator[Buyer]:
         worker.times, worker.runner = Times(), seller.client("taskd")
         worker.signer = Peers(_client(stack, seller, "taskd"))
         await _ready(buyer, seller)
-        blobs = [await seller_blob(seller, data) for data in (bytes(wasmtime.wat2wasm(ECHO)), b"duck")]
+        blobs = [await seller_blob(seller, data) for data in (BYTES[ECHO], b"duck")]
         signer, door = Peers(_client(stack, buyer, "taskd")), Peers(_client(stack, buyer, "module"))
         yield Buyer(signer, door, Did(stage.dids["seller"]), (blobs[0], blobs[1]), worker.times)
 

@@ -16,19 +16,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-import wasmtime
-
 from bench.measure import Contender, Run, in_turns
 from bench.peers.docker import Docker, NoEngine, engine
 from bench.rows import Finding, Goal, Samples
 from common.clock import SystemClock
 from common.errors import Unavailable
+from common.log import start_logging
 from common.work import Limits
 from dux_cli.supervisor import child_environment
 from dux_taskd.sandbox import model, wasm_abi
 from dux_taskd.sandbox.native import NativeRunner
 from dux_taskd.sandbox.wasm import WasmRunner
-from dux_taskd.sandbox.wasm_probe import ECHO
+from dux_taskd.sandbox.wasm_forks import Forks
+from dux_taskd.sandbox.wasm_probe import BYTES, ECHO
 
 ROUNDS = 25
 WARM_UPS = 2
@@ -87,11 +87,11 @@ async def _container(docker: Docker | str) -> Contender | None:
 
 
 async def _wasm(stack: AsyncExitStack) -> Contender:
-    runner = WasmRunner(SystemClock())
-    module = bytes(wasmtime.wat2wasm(ECHO))
-    return await _warmed(partial(_job, runner, model.Run(
-        package=module, entry=wasm_abi.ENTRY, args=(), input=DUCK, limits=LIMITS
-    )))  # fmt: skip
+    forks = Forks(start_logging("taskd", "WARNING"))
+    stack.push_async_callback(forks.close)
+    runner = WasmRunner(SystemClock(), forks.start)
+    job = model.Run(package=BYTES[ECHO], entry=wasm_abi.ENTRY, args=(), input=DUCK, limits=LIMITS)
+    return await _warmed(partial(_job, runner, job))
 
 
 async def _native(stack: AsyncExitStack, folder: Path) -> Contender | None:

@@ -1,4 +1,4 @@
-"""The areas of `duxnet bench`. A new benchmark is a file with `async def measure(run) -> list[Finding]` and a line here."""
+"""The areas of `duxnet bench`. A new one is a file with `async def measure(run) -> list[Finding]`, and a line here."""
 
 from __future__ import annotations
 

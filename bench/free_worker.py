@@ -118,9 +118,7 @@ class FreeWorker(DuxOSDaemon[FreeSettings]):
         return SignedAnswer(answer=answer, did=by.did, key_seq=by.key_seq, signature=by.signature)
 
 
-async def check(
-    peers: Peers, purpose: Purpose, body: Canon, signed: SignedOrder | SignedAnswer, sender: Did
-) -> None:
+async def check(peers: Peers, purpose: Purpose, body: Canon, signed: SignedOrder | SignedAnswer, sender: Did) -> None:
     """The sender has signed this.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -87,15 +88,13 @@ def _rollup_kib(pid: int, field: str) -> int:
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of processor time that the process's living threads have used. Source: Documentation/scheduler/sched-stats."""
+    """Seconds of processor time of the process's living threads. Source: Documentation/scheduler/sched-stats."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(file.read_text(encoding="ascii").split()[0]) for file in tasks) / 1e9
 
 
 def free_port() -> int:
     """A port on loopback that nobody listens on now, below those that the kernel gives to outgoing connections."""
-    import socket  # noqa: PLC0415 - by those alone who start a peer
-
     while True:
         port = 12_000 + SystemRandomness().below(18_000)
         with socket.socket() as probe:

@@ -37,7 +37,7 @@ LINE = re.compile(r'dux_[a-z0-9]+?_(\w+?)(?:\{method="([^"]+)"\})? ([0-9.e+-]+)'
 
 
 class NotPaid(Unavailable):
-    """The paid job of the benchmark ended as {state}: {reason}"""
+    """The paid job of the benchmark ended as {state}: {reason}."""
 
     code = 1343
     key = "not-paid"
@@ -83,7 +83,8 @@ async def _one(stage: Stage, offers: job.Offers, request_id: str, taken: Taken) 
     spent = {name: after[name] - before.get(name, 0.0) for name in after}
     for part, seconds in parts(spent).items():
         taken.parts[part].append(seconds / wall_s * 100)
-    taken.calls.append(sum(count for (what, method), count in spent.items() if what == "calls_total" and _works(method)))
+    counts = (count for (what, method), count in spent.items() if what == "calls_total" and _works(method))
+    taken.calls.append(sum(counts))
 
 
 def phases(view: TaskView) -> dict[str, float]:
@@ -133,6 +134,12 @@ def _findings(taken: Taken) -> list[Finding]:
     calls = f"{sum(taken.calls) / len(taken.calls):.0f} calls between the daemons of buyer and seller"
     return [
         Finding(name="paid job", unit="s", ours=Samples(tuple(taken.wall_s)), note=f"a block every 0.5 s; {calls}"),
-        *(Finding(name=f"paid job: {what}", unit=unit, ours=Samples(tuple(each))) for what, each in taken.phases.items()),
-        *(Finding(name=f"paid job: {what}", unit=unit, ours=Samples(tuple(each))) for what, each in taken.parts.items()),
+        *(
+            Finding(name=f"paid job: {what}", unit=unit, ours=Samples(tuple(each)))
+            for what, each in taken.phases.items()
+        ),
+        *(
+            Finding(name=f"paid job: {what}", unit=unit, ours=Samples(tuple(each)))
+            for what, each in taken.parts.items()
+        ),
     ]

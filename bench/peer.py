@@ -2,8 +2,8 @@
 
 How it is fair: both servers are processes of their own, both clients live in this process, both use mutual TLS 1.3 of
 the same OpenSSL over loopback, and they take turns. The echo knows no identities, deadlines, streams or credit; that
-difference is what the ratio shows. Calls per second: ours has 32 streams under way on one session; the echo, which has no
-streams, has 32 connections.
+difference is what the ratio shows. Calls per second: ours has 32 streams under way on one session; the echo, which has
+no streams, has 32 connections.
 """
 
 from __future__ import annotations

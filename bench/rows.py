@@ -41,7 +41,7 @@ class Samples:
 
     def spread(self) -> str:
         """The lowest and the highest, for people; empty for a single sample."""
-        return f"{short(min(self.each)):g}–{short(max(self.each)):g}" if len(self.each) > 1 else ""
+        return f"{short(min(self.each)):g} .. {short(max(self.each)):g}" if len(self.each) > 1 else ""
 
 
 @dataclass(frozen=True)

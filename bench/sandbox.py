@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.measure import Contender, Run, in_turns
+from bench.measure import Call, Contender, Run, in_turns
 from bench.peers.docker import Docker, NoEngine, engine
 from bench.rows import Finding, Goal, Samples
 from common.clock import SystemClock
@@ -55,14 +55,14 @@ async def measure(run: Run) -> list[Finding]:
         wasm, native, container = await in_turns(run.rounds(ROUNDS), *contend)
     why = "" if native else "only root can start the slot launcher that native jobs need; "
     return [
-        _finding("sandbox start wasm", 0.05, wasm, peer, container, "a module of a few bytes: start, compile, run, gone"),
+        _finding(
+            "sandbox start wasm", 0.05, wasm, peer, container, "a module of a few bytes: start, compile, run, gone"
+        ),
         _finding("sandbox start native", 0.25, native, peer, container, why + "bash in bubblewrap copies four bytes"),
     ]
 
 
-def _finding(
-    name: str, bound: float, ours: Samples | None, peer: str, theirs: Samples | None, note: str
-) -> Finding:
+def _finding(name: str, bound: float, ours: Samples | None, peer: str, theirs: Samples | None, note: str) -> Finding:
     goal = Goal("ratio", "<=", bound)
     return Finding(name=name, unit="ms", ours=ours, goal=goal, peer=peer, theirs=theirs, note=note)
 
@@ -109,12 +109,12 @@ async def _job(runner: model.Runner, job: model.Run) -> None:
         raise JobFailed(detail=f"{runner.kind.value}: {outcome.ended.value} {outcome.detail}")
 
 
-async def _warmed(work: partial[object] | object) -> Contender:
+async def _warmed(work: Call) -> Contender:
     """The work as a contender in milliseconds, after a few runs that do not count: files are in the cache."""
 
     async def timed() -> float:
         began = time.perf_counter()
-        await work()  # type: ignore[operator]
+        await work()
         return (time.perf_counter() - began) * 1000
 
     for _ in range(WARM_UPS):

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,7 +32,7 @@ HARDENED = (
 
 
 class NoEngine(Unavailable):
-    """docker run: {reason}"""
+    """docker run: {reason}."""
 
     code = 1341
     key = "no-engine"
@@ -105,7 +106,14 @@ async def _own_engine(folder: Path, reason: NoEngine) -> AsyncIterator[Docker]:
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         raise NoEngine(reason="no engine runs here, and only root with dockerd could start one") from reason
     host = f"unix://{folder}/docker.sock"
-    places = ("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"))
+    places = (
+        "--data-root",
+        str(folder / "data"),
+        "--exec-root",
+        str(folder / "exec"),
+        "--pidfile",
+        str(folder / "pid"),
+    )
     with (folder / "dockerd.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             "dockerd", "--host", host, *places, "--bridge", "none", "--iptables=false",
@@ -148,9 +156,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def image_tar() -> bytes:
     """A root file system with one program, its loader and its libraries, as a tar archive."""
-    import subprocess  # noqa: PLC0415 - only where an engine is at hand
-
-    told = subprocess.run(["ldd", PROGRAM], check=True, capture_output=True, text=True).stdout  # noqa: S607 - from PATH
+    told = subprocess.run(["ldd", PROGRAM], check=True, capture_output=True, text=True).stdout
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path in (PROGRAM, *re.findall(r"(/\S+) \(0x", told)):

@@ -157,7 +157,12 @@ class MethodTable:
             taken_s = self._clock.monotonic() - started
             self.taken.get(name, Taken()).add(taken_s)
             self._log.debug(
-                "call answered", method=name, caller=ctx.caller, outcome=outcome, ms=round(taken_s * 1000, 1), call_id=ctx.call_id
+                "call answered",
+                method=name,
+                caller=ctx.caller,
+                outcome=outcome,
+                ms=round(taken_s * 1000, 1),
+                call_id=ctx.call_id,
             )
             return answer
 

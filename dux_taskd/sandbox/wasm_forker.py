@@ -1,9 +1,9 @@
 """The process whose forks run wasm jobs: `python -m dux_taskd.sandbox.wasm_forker FD`.
 
-It has loaded what a worker needs and run one module of ours, reads nothing but taskd's wish for another worker (eight bytes: its memory; with them
-the pipes of the job), and never sees a byte of a job. Each fork gives up its rights exactly as a fresh worker does,
-before it reads its job. taskd gets a handle of the fork that stays right however numbers are reused. When taskd goes,
-this process goes, and its forks with it.
+It has loaded what a worker needs and run one module of ours. It reads nothing but taskd's wish for another worker
+(eight bytes: its memory; with them the pipes of the job), and never sees a byte of a job. Each fork gives up its rights
+exactly as a fresh worker does, before it reads its job. taskd gets a handle of the fork that stays right however
+numbers are reused. When taskd goes, this process goes, and its forks with it.
 """
 
 from __future__ import annotations

@@ -202,9 +202,9 @@ def _close(*files: int) -> None:
 async def _readable(file: int) -> None:
     """Return when something can be read from the file."""
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(file, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    loop.add_reader(file, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(file)

@@ -1,7 +1,7 @@
 """What this machine's wasm sandbox really enforces: each limit with a run that must pass and one that must be stopped.
 
-The modules are a few lines of WebAssembly text with their bytes beside them (a test compares), so that taskd itself need
-not load wasmtime. Source: work.md §2.
+The modules are a few lines of WebAssembly text with their bytes beside them (a test compares), so that taskd itself
+need not load wasmtime. Source: work.md §2.
 """
 
 from __future__ import annotations

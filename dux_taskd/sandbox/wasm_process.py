@@ -60,12 +60,11 @@ class FreshWorker:
 
 async def start_fresh(memory_bytes: int) -> Worker:
     """A worker that loads everything itself: most of a hundred milliseconds."""
-    return FreshWorker(
-        await asyncio.create_subprocess_exec(
-            *PYTHON, "dux_taskd.sandbox.wasm_worker", str(memory_bytes),
-            stdin=PIPE, stdout=PIPE, stderr=PIPE, env=ENVIRONMENT, cwd="/", start_new_session=True, limit=PIPE_BYTES_MAX,
-        )  # fmt: skip
-    )
+    process = await asyncio.create_subprocess_exec(
+        *PYTHON, "dux_taskd.sandbox.wasm_worker", str(memory_bytes), stdin=PIPE, stdout=PIPE, stderr=PIPE,
+        env=ENVIRONMENT, cwd="/", start_new_session=True, limit=PIPE_BYTES_MAX,
+    )  # fmt: skip
+    return FreshWorker(process)
 
 
 def kill(pidfd: int) -> None:

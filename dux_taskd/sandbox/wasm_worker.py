@@ -1,4 +1,4 @@
-"""The process that runs one wasm job and ends: `python -m dux_taskd.sandbox.wasm_worker BYTES`, or a fork (wasm_forker).
+"""The process that runs one wasm job and ends: `python -m dux_taskd.sandbox.wasm_worker BYTES`, or a fork.
 
 The job comes on stdin, frames go to stdout.
 It is told nothing but the job, and gives up files, sockets, processes and exec before it reads the first byte of it.

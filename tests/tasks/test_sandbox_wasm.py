@@ -58,7 +58,7 @@ async def test_the_probe_offers_wasm_here() -> None:
 
 @pytest.mark.parametrize("text", wasm_probe.BYTES)
 def test_the_probes_bytes_are_their_texts(text: str) -> None:
-    """taskd itself loads no wasmtime, so the probe's modules stand there as bytes: these."""
+    """The daemon itself loads no wasmtime, so the probe's modules stand there as bytes: these."""
     assert wasm_probe.BYTES[text] == bytes(wasmtime.wat2wasm(text))
 
 

@@ -74,9 +74,10 @@ def cells(finding: Finding, row: Row) -> list[str]:
     """One line of the table."""
     verdict = {True: "yes", False: "NO", None: "-"}[row.met]
     spread = finding.ours.spread() if finding.ours else ""
-    theirs = _figure(row.peer_value) + (f" ({finding.theirs.spread()})" if finding.theirs else "")
+    theirs = finding.theirs.spread() if finding.theirs else ""
     return [
-        row.name, _figure(row.value), row.unit, spread, row.goal or "-", verdict, row.peer or "-", theirs,
+        row.name, _figure(row.value), row.unit, spread, row.goal or "-", verdict, row.peer or "-",
+        _figure(row.peer_value) + (f" ({theirs})" if theirs else ""),
         _figure(row.ratio),
     ]  # fmt: skip
 

@@ -83,12 +83,12 @@ async def _one(stage: Stage, offers: job.Offers, request_id: str, taken: Taken) 
     spent = {name: after[name] - before.get(name, 0.0) for name in after}
     for part, seconds in parts(spent).items():
         taken.parts[part].append(seconds / wall_s * 100)
-    counts = (count for (what, method), count in spent.items() if what == "calls_total" and _works(method))
-    taken.calls.append(sum(counts))
+    answered = {method: count for (what, method), count in spent.items() if what == "calls_total"}
+    taken.calls.append(sum(count for method, count in answered.items() if _works(method)))
 
 
 def phases(view: TaskView) -> dict[str, float]:
-    """Seconds from mark to mark of the task's lines, the first from its creation; a mark that is missing is left out."""
+    """Seconds from mark to mark of the task's lines, the first from its creation; a missing mark is left out."""
     found, since = {}, int(view.created_ms)
     for phase, mark in MARKS.items():
         line = next((line for line in view.lines if mark in line.text), None)

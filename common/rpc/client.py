@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from jsonrpcclient import request
 
-from common.codec import from_plain, json_bytes, to_plain
+from common.codec import from_json, json_bytes, to_plain
 from common.errors import (
     CODE_MAX,
     KEY_CHARS_MAX,
@@ -75,12 +75,19 @@ def raise_error(error: dict[str, Any]) -> None:
     raise RemoteNotNow(**told) if data.get("retry") else RemoteFailure(**told)
 
 
+class Answered(msgspec.Struct):
+    """A JSON-RPC answer; the result is read as what the method promises and nothing before."""
+
+    result: msgspec.Raw = msgspec.Raw()
+    error: dict[str, Any] | None = None
+
+
 def decode_answer(body: bytes, method: Method[P, R]) -> R:
     """The result in a JSON-RPC answer, or its error raised."""
-    answer = msgspec.json.decode(body)
-    if "error" in answer:
-        raise_error(answer["error"])
-    return from_plain(answer["result"], method.result)
+    answer = msgspec.json.decode(body, type=Answered)
+    if answer.error is not None:
+        raise_error(answer.error)
+    return from_json(bytes(answer.result), method.result)
 
 
 def request_body(method: Method[P, R], params: P) -> bytes:

@@ -32,6 +32,7 @@ EXPORTS = {
     "dux_run": "func(i32,i32,i32,i32)->i64",
 }
 
+WISH_BYTES = 8  # what taskd sends for another fork: how much memory it gets
 COMPILED, PROGRESS, RESULT = b"C", b"P", b"R"
 
 

@@ -18,9 +18,8 @@ import traceback
 from typing import NoReturn
 
 from dux_taskd.sandbox import confine, wasm_engine, wasm_probe, wasm_worker
-from dux_taskd.sandbox.wasm_abi import WorkerJob
+from dux_taskd.sandbox.wasm_abi import WISH_BYTES, WorkerJob
 
-WISH_BYTES = 8
 PIPES = 3  # stdin, stdout, stderr
 
 

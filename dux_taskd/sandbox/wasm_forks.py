@@ -11,10 +11,11 @@ import asyncio
 import os
 import socket
 from asyncio.subprocess import DEVNULL, Process
+from io import FileIO
 
 from structlog.typing import FilteringBoundLogger
 
-from dux_taskd.sandbox.wasm_forker import WISH_BYTES
+from dux_taskd.sandbox.wasm_abi import WISH_BYTES
 from dux_taskd.sandbox.wasm_process import ENVIRONMENT, PIPE_BYTES_MAX, PYTHON, Worker, kill, start_fresh
 
 IDLE_S = 120.0  # after the last job
@@ -35,20 +36,28 @@ class ForkedWorker:
         self._pipes: list[asyncio.BaseTransport] = []
 
     async def open(self, to_stdin: int, from_stdout: int, from_stderr: int) -> None:
-        """Make streams of our ends of its pipes."""
-        loop = asyncio.get_running_loop()
-        self.stdout, self.stderr = await self._reader(from_stdout), await self._reader(from_stderr)
-        transport, protocol = await loop.connect_write_pipe(
-            lambda: asyncio.streams.FlowControlMixin(loop=loop), os.fdopen(to_stdin, "wb", buffering=0)
-        )
-        self.stdin = asyncio.StreamWriter(transport, protocol, None, loop)
-        self._pipes.append(transport)
+        """Make streams of our ends of its pipes; cut off in the middle, none of them stays open."""
+        ends = [os.fdopen(from_stdout, "rb", 0), os.fdopen(from_stderr, "rb", 0), os.fdopen(to_stdin, "wb", 0)]
+        try:
+            self.stdout, self.stderr = await self._reader(ends), await self._reader(ends)
+            loop = asyncio.get_running_loop()
+            transport, protocol = await loop.connect_write_pipe(
+                lambda: asyncio.streams.FlowControlMixin(loop=loop), ends[0]
+            )
+            self.stdin = asyncio.StreamWriter(transport, protocol, None, loop)
+            self._pipes.append(transport)
+        except BaseException:
+            for end in ends:
+                end.close()
+            await self.end()
+            raise
 
-    async def _reader(self, file: int) -> asyncio.StreamReader:
+    async def _reader(self, ends: list[FileIO]) -> asyncio.StreamReader:
         reader = asyncio.StreamReader(limit=PIPE_BYTES_MAX)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(file, "rb", buffering=0)
+            lambda: asyncio.StreamReaderProtocol(reader), ends[0]
         )
+        del ends[0]  # the transport closes it from now on
         self._pipes.append(transport)
         return reader
 
@@ -79,6 +88,7 @@ class Mother:
         Raises:
             OSError, EOFError, TimeoutError: the process does not serve.
         """
+        self.living += 1  # from the wish on: nobody hangs up on a wish
         ours, theirs = _pipes()
         try:
             async with self._turn, asyncio.timeout(ANSWER_WITHIN_S):
@@ -86,15 +96,18 @@ class Mother:
         except BaseException:
             self.is_retired = True  # its answer may come later, and nobody would know whose it is
             _close(*ours)
+            await self.lost_one()
             raise
         finally:
             _close(*theirs)
-        self.forks, self.living = self.forks + 1, self.living + 1
+        self.forks += 1
         worker = ForkedWorker(self, pidfd)
         await worker.open(*ours)
         return worker
 
     async def _ask(self, memory_bytes: int, pipes: tuple[int, int, int]) -> int:
+        if self.is_retired:
+            raise EOFError("it forks no more")
         socket.send_fds(self._wishes, [memory_bytes.to_bytes(WISH_BYTES, "little")], pipes)
         await _readable(self._wishes.fileno())
         _, handles, _, _ = socket.recv_fds(self._wishes, 1, 1)

@@ -216,7 +216,7 @@ async def test_compiling_is_bounded_in_memory(monkeypatch: pytest.MonkeyPatch, s
 async def test_compiling_is_bounded_in_time(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
     """Compiling that does not end in its time is killed, without a result."""
     monkeypatch.setattr(wasm, "START_S", 0.0)
-    monkeypatch.setattr(wasm, "COMPILE_S", 0.05)
+    monkeypatch.setattr(wasm, "COMPILE_S", 0.005)
     assert (await go(BOMB, start=start)).ended is Ended.DEADLINE
 
 

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -66,6 +68,14 @@ def is_confined(pid: int) -> bool:
     return "Seccomp:\t2" in status and "State:\tZ" not in status
 
 
+def test_the_daemon_itself_loads_no_wasmtime() -> None:
+    """Only the processes of jobs carry it: nine megabytes that an idle node does without."""
+    loaded = "import sys, dux_taskd.daemon; print('wasmtime' in sys.modules)"
+    root = Path(__file__).parents[2]
+    told = subprocess.run([sys.executable, "-c", loaded], cwd=root, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
+
+
 async def test_many_jobs_one_process_that_is_forked_and_nothing_left(forks: Forks) -> None:
     """Jobs side by side and one after another get their own outputs; no process and no open file stays of them."""
     await go(forks)
@@ -114,6 +124,20 @@ async def test_a_start_that_is_cancelled_gives_nobody_anothers_worker(forks: For
             await task
         assert (await go(forks)).output == DUCK
     await wait_until(lambda: len(child_processes()) <= 1 and not grandchildren())
+
+
+async def test_starts_that_wait_behind_a_cancelled_one_get_their_own_worker(forks: Forks) -> None:
+    """One of many starts at once is cancelled in mid-order: each other one runs, is ended, and nothing stays."""
+    await go(forks)
+    for _ in range(5):
+        tasks = [asyncio.ensure_future(go(forks, data=b"%d" % number)) for number in range(6)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [one.output for one in outcomes[1:] if isinstance(one, Outcome)] == [b"%d" % n for n in range(1, 6)]
+        await wait_until(lambda: not grandchildren())
+    await wait_until(lambda: len(child_processes()) <= 1)
 
 
 async def test_when_the_forked_process_dies_its_jobs_are_broken_and_the_next_one_runs(forks: Forks) -> None:

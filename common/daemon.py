@@ -178,7 +178,21 @@ class DuxOSDaemon(Generic[S]):
         lines = [f'dux_info{{daemon="{self.name}",version="{__version__}"}} 1']
         gauges = {"uptime_seconds": lambda: self.clock.monotonic() - self._started, **self.parts.gauges}
         lines += [f"dux_{self.name}_{name} {value():g}" for name, value in gauges.items()]
+        lines += self._spent()
         return 200, "text/plain", "\n".join(lines) + "\n"
+
+    def _spent(self) -> list[str]:
+        """Where the daemon's time went: its decisions on disk, and the calls that it answered."""
+        store, table = self.parts.table.store, self.parts.table
+        lines = []
+        if store is not None:
+            lines.append(f"dux_{self.name}_decisions_total {store.decisions}")
+            lines.append(f"dux_{self.name}_decisions_seconds_total {store.decisions_s:.6f}")
+        for method, taken in table.taken.items():
+            if taken.calls:
+                lines.append(f'dux_{self.name}_calls_total{{method="{method}"}} {taken.calls}')
+                lines.append(f'dux_{self.name}_calls_seconds_total{{method="{method}"}} {taken.seconds:.6f}')
+        return lines
 
     async def _watchdog(self, notifier: Notifier) -> None:
         pause_s = (notifier.watchdog_s or self.settings.watchdog_s) / 3

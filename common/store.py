@@ -157,6 +157,7 @@ class Store:
         self._clock = clock
         self._open_tx = False
         self._closed = False
+        self.decisions, self.decisions_s = 0, 0.0  # written or rolled back, and the seconds they took: for /metrics
         self._outbox_wakers: list[Callable[[], None]] = []
         self._event_wakers: list[Callable[[], None]] = []
 
@@ -235,6 +236,7 @@ class Store:
             raise RuntimeError("a decision is being written already: transactions do not nest")
         tx = Tx(self._open(), self._clock)
         self._open_tx = True
+        began = self._clock.monotonic()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -245,6 +247,8 @@ class Store:
             self._connection.execute("COMMIT")
         finally:
             self._open_tx = False
+            self.decisions += 1
+            self.decisions_s += self._clock.monotonic() - began
         self._wake(tx)
 
     def _wake(self, tx: Tx) -> None:

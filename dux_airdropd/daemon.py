@@ -8,6 +8,7 @@ from common.chain.heights import heights_profile
 from common.community_fund import fund_script_of
 from common.contracts.airdrop import AIRDROP_EVENTS, RuleRefused
 from common.contracts.peer_airdrop import EVIDENCE, PROOF, PROPOSAL, SIGNATURE
+from common.contracts.wallet_chain import Tip
 from common.daemon import DuxOSDaemon
 from common.errors import NotNow, Unavailable
 from common.network import NetworkProfile
@@ -46,6 +47,7 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
 
     name = "airdropd"
     settings_type = AirdropdSettings
+    _idle_at: Tip | None = None  # the tip at which there was nothing to do
 
     async def assemble(self, parts: Parts[AirdropdSettings]) -> None:
         """Store, neighbours, the watch, the custodian's work, methods, the loop."""
@@ -83,11 +85,15 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
             await asyncio.sleep(self.settings.look_s)
 
     async def look(self) -> None:
-        """One look: take in what the chain shows, then do a custodian's next steps."""
+        """One look: take in what the chain shows, then do a custodian's next steps.
+
+        While no airdrop is under way, only a block can change anything: without a new one nothing is asked or judged.
+        """
         tip = await self.outside.tip()
-        if not tip.synced:
+        if not tip.synced or tip == self._idle_at:
             return
         coins = await self.outside.coins()
         mine = await self.watch.look(tip, coins)
+        self._idle_at = tip if mine is None else None
         if mine is not None and self.custody.is_custodian(await self.outside.own_did()):
             await self.custody.work(mine, tip.height, coins)

@@ -12,6 +12,7 @@ SECTIONS = {
     "See it": {
         "demo": ("dux_cli.demo.command:demo", "the whole paid job between six nodes on this machine, from nothing"),
         "test": ("dux_cli.testing:test", "every check of the project"),
+        "bench": ("bench.command:bench", "how fast and how large it is, beside others"),
     },
     "A node of your own": {
         "init": ("dux_cli.init:init", "make a node: keys, configuration, network"),

@@ -67,8 +67,8 @@ def checks(python: str) -> list[Check]:
 
 
 def typed_packages() -> list[str]:
-    """The packages that mypy reads: common and every dux_*."""
-    return ["common", *sorted(path.name for path in CHECKOUT.glob("dux_*") if (path / "__init__.py").exists())]
+    """The packages that mypy reads: common, the benchmarks and every dux_*."""
+    return ["bench", "common", *sorted(path.name for path in CHECKOUT.glob("dux_*") if (path / "__init__.py").exists())]
 
 
 def missing_tools(find: Callable[[str], str | None] = shutil.which) -> dict[str, str]:

@@ -73,7 +73,8 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
 
     def chain_source(self, family: ChainFamily) -> ChainSource:
         """Where the chain comes from: a coin node's RPC. A simulator's subclass hands in its own."""
-        return CoinNode(self.settings.node_url, self._login(), family, self._proxy())
+        waiting_ms = self.settings.waiting_ms
+        return CoinNode(self.settings.node_url, self._login(), family, self._proxy(), waiting_ms=waiting_ms)
 
     def _keyring(self, parts: Parts[FlopSettings]) -> Keyring:
         unlock = Path(parts.settings.unlock_file) if parts.settings.unlock_file else parts.data_dir / "unlock.key"

@@ -44,8 +44,18 @@ class Proxy:
 class CoinNode:
     """One coin node."""
 
-    def __init__(self, url: str, login: tuple[str, str], family: ChainFamily, proxy: Proxy | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        login: tuple[str, str],
+        family: ChainFamily,
+        proxy: Proxy | None = None,
+        *,
+        waiting_ms: int = 0,
+    ) -> None:
+        """`waiting_ms`: how long at least to wait for a block where the node itself tells of one."""
         self.url = url
+        self._waiting_ms = waiting_ms
         self._headers = {"Authorization": aiohttp.encode_basic_auth(*login)}
         self._family = family
         self._proxy = proxy
@@ -102,8 +112,9 @@ class CoinNode:
     async def wait_for_change(self, wait_ms: int) -> None:
         """Return when a block came, or after `wait_ms`; sleeps where the node cannot wait."""
         if self._waits:
+            long_ms = max(wait_ms, self._waiting_ms)
             try:
-                await self.call("waitfornewblock", wait_ms, deadline_s=wait_ms / 1000 + WAIT_SPARE_S)
+                await self.call("waitfornewblock", long_ms, deadline_s=long_ms / 1000 + WAIT_SPARE_S)
             except Refused as error:
                 if error.code != METHOD_NOT_FOUND:
                     raise

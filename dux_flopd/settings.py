@@ -14,7 +14,8 @@ class FlopSettings(DaemonSettings, frozen=True, kw_only=True):
     node_user: str = ""  # login of the coin node, with `node_password_file`
     node_password_file: str = ""  # holds the password alone, or `user:password`
     egress: bool = True  # reach the node through p2pd's SOCKS5 egress; false only where no p2pd runs, in tests
-    poll_ms: int = 250  # between looks at the node's tip and waiting transactions
+    poll_ms: int = 250  # between looks at the node's tip and waiting transactions, where it cannot tell of a new block
+    waiting_ms: int = 1000  # between looks at waiting transactions, where it can; a block is read at once all the same
     unlock_file: str = ""  # opens the sealed keys without a person; empty: `unlock.key` in flopd's data folder
     scan_from_height: int = 0  # blocks below are never read; raise it on a main chain to the wallet's first block
     fee_rate_florins_per_kb: int = FEE_RATE_FLORINS_PER_KB

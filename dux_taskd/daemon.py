@@ -20,6 +20,7 @@ from dux_taskd.methods import Methods
 from dux_taskd.sandbox.model import Runner
 from dux_taskd.sandbox.native import NativeRunner
 from dux_taskd.sandbox.wasm import WasmRunner
+from dux_taskd.sandbox.wasm_forks import Forks
 from dux_taskd.schema import MIGRATIONS
 from dux_taskd.settings import TaskSettings, cpus_milli, size_bytes, slot_socket
 from dux_taskd.store import TaskStore
@@ -35,12 +36,18 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
     def make_executor(self, parts: Parts[TaskSettings]) -> Executor:
         """What runs foreign code; a test of the network may replace it by one that lies."""
         sandbox = parts.settings.sandbox
-        wasm: tuple[Runner, ...] = (WasmRunner(parts.clock),) if sandbox.runtime != "native" else ()
+        wasm: tuple[Runner, ...] = (self._wasm(parts),) if sandbox.runtime != "native" else ()
         launcher = slot_socket(parts.settings)
         native = NativeRunner(parts.clock, launcher, sandbox.allowed_commands, cpus_milli(parts.settings))
         runners = wasm if sandbox.runtime == "wasm" else (*wasm, native)
         budget = size_bytes(parts.settings.memory_budget, "memory_budget")
         return Executor(runners, Capacity(parts.settings.jobs_at_once, budget))
+
+    def _wasm(self, parts: Parts[TaskSettings]) -> WasmRunner:
+        forks = Forks(parts.log)
+        parts.stack.push_async_callback(forks.close)
+        parts.background("forks", forks.keep)
+        return WasmRunner(parts.clock, forks.start)
 
     async def assemble(self, parts: Parts[TaskSettings]) -> None:
         """Store, executor, the three roles, methods, loops."""
@@ -75,6 +82,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
         parts.background("probe", executor.keep_probing)
         parts.gauges["open_jobs"] = lambda: store.open_jobs(parts.clock.unix_ms())
         parts.gauges["kinds_offered"] = lambda: len(executor.offered)
+        parts.gauges["sandbox_seconds_total"] = lambda: executor.sandbox_ms / 1000
 
     def _workshop(self, parts: Parts[TaskSettings], store: TaskStore, executor: Executor) -> Workshop:
         return Workshop(

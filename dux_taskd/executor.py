@@ -67,6 +67,7 @@ class Executor:
         self._capacity = capacity
         self.offers: dict[JobKind, Offer] = {}
         self.probed = asyncio.Event()
+        self.sandbox_ms = 0  # wall time of all runs so far, the probes' not counted
 
     async def probe(self) -> None:
         """Try the limits of every runner that is not offered; until the first time nothing is."""
@@ -107,7 +108,9 @@ class Executor:
             offer = self.offers.get(kind)
             raise KindNotOffered(kind=kind.value, reason=offer.reason if offer else "it is switched off here")
         async with self._capacity.room(_memory_of(run.limits)):
-            return await self._runners[kind].run(run, deadline_s=float(run.limits.wall_s), progress=progress)
+            outcome = await self._runners[kind].run(run, deadline_s=float(run.limits.wall_s), progress=progress)
+        self.sandbox_ms += outcome.wall_ms
+        return outcome
 
 
 def _memory_of(limits: Limits) -> int:

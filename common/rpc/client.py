@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import msgspec
-from jsonrpcclient import request_json
+from jsonrpcclient import request
 
-from common.codec import from_plain, to_plain
+from common.codec import from_json, json_bytes, to_plain
 from common.errors import (
     CODE_MAX,
     KEY_CHARS_MAX,
@@ -75,12 +75,19 @@ def raise_error(error: dict[str, Any]) -> None:
     raise RemoteNotNow(**told) if data.get("retry") else RemoteFailure(**told)
 
 
+class Answered(msgspec.Struct):
+    """A JSON-RPC answer; the result is read as what the method promises and nothing before."""
+
+    result: msgspec.Raw = msgspec.Raw()
+    error: dict[str, Any] | None = None
+
+
 def decode_answer(body: bytes, method: Method[P, R]) -> R:
     """The result in a JSON-RPC answer, or its error raised."""
-    answer = msgspec.json.decode(body)
-    if "error" in answer:
-        raise_error(answer["error"])
-    return from_plain(answer["result"], method.result)
+    answer = msgspec.json.decode(body, type=Answered)
+    if answer.error is not None:
+        raise_error(answer.error)
+    return from_json(bytes(answer.result), method.result)
 
 
 def request_body(method: Method[P, R], params: P) -> bytes:
@@ -88,8 +95,16 @@ def request_body(method: Method[P, R], params: P) -> bytes:
 
     (The library's own ids come from a generator that two threads may not use at once.)
     """
-    text: str = request_json(method.name, to_plain(params), id=1)
-    return text.encode()
+    return json_bytes(request(method.name, to_plain(params), id=1))
+
+
+def new_session() -> aiohttp.ClientSession:
+    """An HTTP session for one program on this machine: it keeps no cookies and asks for no compression."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
+    )
 
 
 class HttpClient:
@@ -126,7 +141,7 @@ class HttpClient:
     def session(self) -> aiohttp.ClientSession:
         """The HTTP session to this daemon, made on first use."""
         if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=5))
+            self._session = new_session()
         return self._session
 
     async def call(self, method: Method[P, R], params: P, *, deadline_s: float = DEADLINE_DEFAULT_S) -> R:
@@ -185,6 +200,8 @@ class HttpClient:
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    if response.content_length is not None and response.content_length <= limit_bytes:
+        return await response.read()  # HTTP ends the body there
     parts: list[bytes] = []
     size = 0
     async for part in response.content.iter_chunked(256 * 1024):

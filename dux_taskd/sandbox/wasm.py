@@ -8,11 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from pathlib import Path
 
 import msgspec
 
@@ -21,15 +16,13 @@ from common.work import JobKind
 from dux_taskd.sandbox import wasm_abi, wasm_probe
 from dux_taskd.sandbox.model import Ended, Offer, Outcome, Progress, Run
 from dux_taskd.sandbox.wasm_abi import COMPILED, PROGRESS, RESULT, WorkerJob, WorkerResult
-from dux_taskd.sandbox.wasm_engine import ENGINE
+from dux_taskd.sandbox.wasm_process import Start, Worker, start_fresh
 
 BASE_MEMORY_BYTES = 256 << 20  # Python and wasmtime themselves
 START_S = 20.0  # a fresh Python on a loaded machine
 COMPILE_S = 20.0
 GRACE_S = 2.0  # the worker ends itself at the wall limit; after this it is killed
 STDERR_BYTES_MAX = 4_096
-
-_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def run_fault(run: Run) -> str | None:
@@ -68,10 +61,8 @@ def worker_memory_bytes(run: Run) -> int:
 class _Conversation:
     """The parent's side of one worker: hand over the job, read frames, each within its time."""
 
-    def __init__(self, process: Process, progress: Progress) -> None:
-        assert process.stdin is not None  # noqa: S101 - started with pipes
-        assert process.stdout is not None  # noqa: S101
-        self._stdin, self._stdout, self._progress = process.stdin, process.stdout, progress
+    def __init__(self, worker: Worker, progress: Progress) -> None:
+        self._stdin, self._stdout, self._progress = worker.stdin, worker.stdout, progress
 
     async def hand_over(self, data: bytes) -> None:
         self._stdin.write(data)
@@ -103,23 +94,24 @@ class WasmRunner:
     """The runner of kind `wasm`."""
 
     kind = JobKind.WASM
-    engine = ENGINE
+    engine = wasm_abi.ENGINE
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, start: Start = start_fresh) -> None:
+        """`start` gets a worker process: a fresh one, or a fork (wasm_forks)."""
         self._clock = clock
+        self._start = start
 
     async def run(self, run: Run, *, deadline_s: float, progress: Progress) -> Outcome:
-        """Run in a fresh process and read its one answer; the process is gone when this returns or is cancelled."""
+        """Run in a process of its own and read its one answer; it is gone when this returns or is cancelled."""
         fault = run_fault(run)
         if fault:
             return Outcome(ended=Ended.FAILED, engine=self.engine, detail=fault)
         started = self._clock.monotonic()
-        process = await self._start(worker_memory_bytes(run))
-        killer = _Killer(process)
+        worker = await self._start(worker_memory_bytes(run))
         try:
-            result = await self._converse(process, run, deadline_s, progress)
+            result = await self._converse(worker, run, deadline_s, progress)
         finally:
-            await killer.end()
+            await worker.end()
         wall_ms = int((self._clock.monotonic() - started) * 1000)
         return msgspec.structs.replace(result, wall_ms=wall_ms)
 
@@ -127,15 +119,8 @@ class WasmRunner:
         """Try every limit on this machine."""
         return Offer(kind=self.kind, engine=self.engine, probes=await wasm_probe.probe(self))
 
-    async def _start(self, memory_bytes: int) -> Process:
-        environment = {"PYTHONPATH": _ROOT, "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-s", "-P", "-B", "-m", "dux_taskd.sandbox.wasm_worker", str(memory_bytes),
-            stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, cwd="/", start_new_session=True, limit=1 << 20,
-        )  # fmt: skip
-
-    async def _converse(self, process: Process, run: Run, deadline_s: float, progress: Progress) -> Outcome:
-        conversation = _Conversation(process, progress)
+    async def _converse(self, worker: Worker, run: Run, deadline_s: float, progress: Progress) -> Outcome:
+        conversation = _Conversation(worker, progress)
         wall_s = min(float(run.limits.wall_s), deadline_s)
         try:
             async with asyncio.timeout(START_S + COMPILE_S):
@@ -146,7 +131,7 @@ class WasmRunner:
         except TimeoutError:
             return self._no_result(Ended.DEADLINE, f"no result within {wall_s} s, or not compiled in {COMPILE_S} s")
         except (asyncio.IncompleteReadError, ConnectionError, ValueError, msgspec.MsgspecError) as error:
-            return self._no_result(Ended.BROKEN, f"the worker process ended early: {await _last_words(process, error)}")
+            return self._no_result(Ended.BROKEN, f"the worker process ended early: {await _last_words(worker, error)}")
         if not isinstance(last, WorkerResult):
             return self._no_result(Ended.BROKEN, "the worker process gave no result")
         return Outcome(engine=self.engine, **msgspec.structs.asdict(last))
@@ -155,29 +140,11 @@ class WasmRunner:
         return Outcome(ended=ended, engine=self.engine, detail=detail)
 
 
-async def _last_words(process: Process, error: Exception) -> str:
+async def _last_words(worker: Worker, error: Exception) -> str:
     """What a dead worker wrote on its way, cut."""
     said = b""
-    if process.stderr is not None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                said = await process.stderr.read(STDERR_BYTES_MAX)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1.0):
+            said = await worker.stderr.read(STDERR_BYTES_MAX)
     lines = said.decode("utf-8", "replace").strip().splitlines()
     return lines[-1][:200] if lines else type(error).__name__
-
-
-class _Killer:
-    """Kills exactly the process it was made for, also after its number went to another."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self._fd = os.pidfd_open(process.pid)
-
-    async def end(self) -> None:
-        """Kill and wait: no worker outlives its run."""
-        try:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._fd, signal.SIGKILL)
-        finally:
-            os.close(self._fd)
-        await self._process.wait()

@@ -8,6 +8,7 @@ Source: docs/protocol/work.md, facts/sandboxes.md §5.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import BinaryIO
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from dux_taskd.sandbox.model import Ended
 
 ENTRY = "dux-wasm/1"
+ENGINE = f"wasmtime-{version('wasmtime')}/{ENTRY}"  # as receipts name it; without loading it
 MODULE_BYTES_MAX = 16 << 20  # python.wasm has 26 MiB and takes 18 s to compile: not yet
 INPUT_BYTES_MAX = 64 << 20
 OUTPUT_BYTES_MAX = 64 << 20  # what one transfer between daemons holds
@@ -30,6 +32,7 @@ EXPORTS = {
     "dux_run": "func(i32,i32,i32,i32)->i64",
 }
 
+WISH_BYTES = 8  # what taskd sends for another fork: how much memory it gets
 COMPILED, PROGRESS, RESULT = b"C", b"P", b"R"
 
 

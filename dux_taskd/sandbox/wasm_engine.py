@@ -7,15 +7,12 @@ Source: facts/sandboxes.md §5 (settings), wasmtime 50.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
 
 import wasmtime
 
 from dux_taskd.sandbox import wasm_abi
 from dux_taskd.sandbox.model import Ended
 from dux_taskd.sandbox.wasm_abi import WorkerJob, WorkerResult
-
-ENGINE = f"wasmtime-{version('wasmtime')}/{wasm_abi.ENTRY}"
 
 Say = Callable[[int], None]
 

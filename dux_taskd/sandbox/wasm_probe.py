@@ -1,13 +1,12 @@
 """What this machine's wasm sandbox really enforces: each limit with a run that must pass and one that must be stopped.
 
-The modules are a few bytes of WebAssembly text, compiled here. Source: work.md §2.
+The modules are a few lines of WebAssembly text with their bytes beside them (a test compares), so that taskd itself
+need not load wasmtime. Source: work.md §2.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-import wasmtime
 
 from common.work import Limits
 from dux_taskd.sandbox import wasm_abi
@@ -27,6 +26,35 @@ _FD_READ = '(import "wasi_snapshot_preview1" "fd_read" (func (param i32 i32 i32 
 FILES = f"(module {_FD_READ} {_HEAD} {_RUN} (i64.const 0)))"
 LONG = f"(module {_HEAD} {_RUN} (i64.const 0x1000000001000)))"
 
+BYTES = {
+    ECHO: bytes.fromhex(
+        "0061736d01000000010e0260017f017f60047f7f7f7f017e03030200010503010002072003066d656d6f"
+        "72790200096475785f616c6c6f630000076475785f72756e00010a16020600418080040b0d0042808004"
+        "4220862003ad840b"
+    ),
+    LOOP: bytes.fromhex(
+        "0061736d01000000010e0260017f017f60047f7f7f7f017e03030200010503010002072003066d656d6f"
+        "72790200096475785f616c6c6f630000076475785f72756e00010a12020600418080040b090003400c00"
+        "0b42000b"
+    ),
+    GROW: bytes.fromhex(
+        "0061736d01000000010e0260017f017f60047f7f7f7f017e03030200010503010002072003066d656d6f"
+        "72790200096475785f616c6c6f630000076475785f72756e00010a11020600418080040b080041800440"
+        "00ac0b"
+    ),
+    FILES: bytes.fromhex(
+        "0061736d0100000001160360047f7f7f7f017f60017f017f60047f7f7f7f017e02220116776173695f73"
+        "6e617073686f745f70726576696577310766645f72656164000003030201020503010002072003066d65"
+        "6d6f72790200096475785f616c6c6f630001076475785f72756e00020a0d020600418080040b04004200"
+        "0b"
+    ),
+    LONG: bytes.fromhex(
+        "0061736d01000000010e0260017f017f60047f7f7f7f017e03030200010503010002072003066d656d6f"
+        "72790200096475785f616c6c6f630000076475785f72756e00010a14020600418080040b0b004280a080"
+        "808080c0000b"
+    ),
+}  # each text as WebAssembly
+
 _SMALL = Limits(fuel=100_000, memory_bytes=1 << 20, wall_s=5, output_bytes=4_096)
 
 
@@ -35,8 +63,7 @@ def _limits(*, fuel: int = _SMALL.fuel, memory_bytes: int = _SMALL.memory_bytes,
 
 
 async def _try(runner: Runner, text: str, limits: Limits, deadline_s: float = 5.0) -> Outcome:
-    package = bytes(wasmtime.wat2wasm(text))
-    run = Run(package=package, entry=wasm_abi.ENTRY, args=(), input=b"duck", limits=limits)
+    run = Run(package=BYTES[text], entry=wasm_abi.ENTRY, args=(), input=b"duck", limits=limits)
     return await runner.run(run, deadline_s=deadline_s, progress=lambda _: None)
 
 

@@ -1,4 +1,4 @@
-"""The process that runs one wasm job and ends: `python -m dux_taskd.sandbox.wasm_worker BYTES`.
+"""The process that runs one wasm job and ends: `python -m dux_taskd.sandbox.wasm_worker BYTES`, or a fork.
 
 The job comes on stdin, frames go to stdout.
 It is told nothing but the job, and gives up files, sockets, processes and exec before it reads the first byte of it.
@@ -80,13 +80,17 @@ def run_one(job: WorkerJob, reporter: _Reporter) -> WorkerResult:
         timer.cancel()
 
 
-def main() -> None:
-    """Confine, read, run, answer. The one argument is what `worker_memory_bytes` gave the parent."""
+def work() -> None:
+    """Read, run, answer; once, in a process that has given up its rights."""
     reporter = _Reporter()
-    confine_self(int(sys.argv[1]))
-    job = read_job()
-    result = run_one(job, reporter)
+    result = run_one(read_job(), reporter)
     reporter.send(RESULT, msgspec.msgpack.encode(result))
+
+
+def main() -> None:
+    """Confine, then work. The one argument is what `worker_memory_bytes` gave the parent."""
+    confine_self(int(sys.argv[1]))
+    work()
 
 
 if __name__ == "__main__":

@@ -110,6 +110,18 @@ async def test_below_the_threshold_nothing_happens(make: Made) -> None:
     assert "unknown here" in nobody.lines[0]
 
 
+async def test_with_no_airdrop_under_way_nothing_is_asked_until_a_block_comes(make: Made) -> None:
+    """A look costs one question for the tip; only a new block makes it ask for the fund's coins."""
+    world = await make()
+    await world.run(2)
+    node = world.nodes[0]
+    before = node.calls
+    await node.look()
+    assert node.calls - before == 2  # the way there and back
+    await world.run(1)
+    assert node.calls - before > 4
+
+
 async def test_evidence_that_one_custodian_alone_holds_counts(make: Made) -> None:
     """A node whose heartbeat and trade only custodian 2 has witnessed is in the union, and paid."""
     world = await make()

@@ -83,6 +83,26 @@ async def test_metrics_are_prometheus_text_with_the_daemons_gauges(daemon: Watch
     assert float(figures["dux_watchedd_uptime_seconds"]) >= 0
 
 
+async def test_metrics_tell_where_the_time_went(daemon: Watched, client: HttpClient, tmp_path: Path) -> None:
+    """Calls and their seconds by method, decisions and their seconds; a method that nobody called is left out."""
+    before = await figures_of(tmp_path)
+    await client.call(INFO, Empty())
+    await client.call(INFO, Empty())
+    with daemon.store.transaction() as tx:
+        tx.execute("INSERT INTO things VALUES (1)")
+    now = await figures_of(tmp_path)
+    assert now['dux_watchedd_calls_total{method="daemon.info"}'] == 2
+    assert now['dux_watchedd_calls_seconds_total{method="daemon.info"}'] > 0
+    assert now["dux_watchedd_decisions_total"] == before["dux_watchedd_decisions_total"] + 1
+    assert now["dux_watchedd_decisions_seconds_total"] > before["dux_watchedd_decisions_seconds_total"]
+    assert not any("rpc.discover" in name for name in now)
+
+
+async def figures_of(tmp_path: Path) -> dict[str, float]:
+    _, text = await by_socket(tmp_path, "/metrics")
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines())}
+
+
 @pytest.mark.parametrize("path", ["health", "metrics"])
 async def test_on_the_port_a_probe_wants_a_token(client: HttpClient, path: str) -> None:
     """Without a token nothing is told; with it the same answer as on the socket."""

@@ -170,6 +170,7 @@ REFUSALS: list[tuple[str, bytes, dict[str, str], int, str]] = [
     ("body too large", b" " * (BODY_BYTES_MAX + 1), {}, 1107, "as blobs"),
     ("no token", call(n=1), {"Authorization": ""}, 1105, "token file"),
     ("wrong token", call(n=1), {"Authorization": "Bearer " + "0" * 64}, 1105, "token file"),
+    ("a token with bytes that are no text", call(n=1), {"Authorization": "Bearer \udcff"}, 1105, "token file"),
     ("token not as Bearer text", call(n=1), {"Authorization": "Basic dXNlcjpwYXNz"}, 1105, "token file"),
     ("a page of another site", call(n=1), {"Origin": "https://evil.example"}, 1106, "browser"),
     ("a page of this machine", call(n=1), {"Origin": "http://localhost:32560"}, 1106, "browser"),
@@ -323,4 +324,4 @@ def test_calls_are_formed_in_several_threads_at_once() -> None:
             bodies = list(pool.map(lambda _: request_body(INFO, Empty()), range(4000)))
     finally:
         sys.setswitchinterval(interval)
-    assert set(bodies) == {b'{"jsonrpc": "2.0", "method": "daemon.info", "id": 1}'}
+    assert set(bodies) == {b'{"jsonrpc":"2.0","method":"daemon.info","id":1}'}

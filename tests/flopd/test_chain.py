@@ -32,6 +32,7 @@ from common.contracts.wallet_errors import ChainUnavailable
 from common.errors import BadParams, NotFound
 from common.units import FLOP, BlockHeight, Florins
 from dux_flopd.node_rpc import CoinNode, Proxy
+from dux_flopd.source import Refused
 from tests.chain.contract_kit import public_key
 from tests.flopd.coin_node import CoinBench, free_port
 from tests.flopd.test_crashes import gate
@@ -202,6 +203,34 @@ async def test_the_node_is_reached_through_the_egress_alone(bench: CoinBench, tm
         token_file.write_text("token-2\n")
         assert await node.genesis() == bench.genesis
         await node.close()
+
+
+class Asked(CoinNode):
+    """A node that notes what it is asked, and can or cannot tell of a new block."""
+
+    def __init__(self, *, can_wait: bool) -> None:
+        super().__init__("http://unused.invalid", ("u", "p"), EMBEDDED, waiting_ms=1_000)
+        self.can_wait = can_wait
+        self.asked: list[tuple[str, tuple[object, ...]]] = []
+
+    async def call(self, method: str, *params: object, deadline_s: float = 20.0) -> object:
+        self.asked.append((method, params))
+        assert deadline_s > 1.0
+        if not self.can_wait:
+            raise Refused(-32601, "Method not found")
+        return None
+
+
+async def test_a_node_that_tells_of_blocks_is_asked_seldom() -> None:
+    """Where the node itself tells of a block, looks at waiting transactions are `waiting_ms` apart; else `poll_ms`."""
+    node, old = Asked(can_wait=True), Asked(can_wait=False)
+    await node.wait_for_change(250)
+    await node.wait_for_change(5_000)
+    assert node.asked == [("waitfornewblock", (1_000,)), ("waitfornewblock", (5_000,))]
+    async with asyncio.timeout(20):
+        await old.wait_for_change(1)
+        await old.wait_for_change(1)
+    assert len(old.asked) == 1
 
 
 async def test_a_wrong_login_is_told_without_the_password(bench: CoinBench) -> None:

@@ -98,6 +98,7 @@ class FlopProcess:
             "node_user": settings.node_user,
             "egress": False,
             "poll_ms": 50,
+            "waiting_ms": 50,
         }
         own |= {"node_password_file": settings.node_password_file}
         (self._config / "common.yaml").write_text(yaml.safe_dump(common))

@@ -93,6 +93,7 @@ class WalletNode:
             "node_password_file": str(self.bench.password_file),
             "egress": False,
             "poll_ms": 50,
+            "waiting_ms": 50,
         }
         return FlopSettings(**(fields | self.changes))
 

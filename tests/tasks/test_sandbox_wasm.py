@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 import wasmtime
 
 from common.clock import SystemClock
@@ -16,6 +18,8 @@ from common.work import Limits
 from dux_taskd.sandbox import wasm, wasm_abi, wasm_probe
 from dux_taskd.sandbox.model import Ended, Outcome, Run
 from dux_taskd.sandbox.wasm import WasmRunner, run_fault
+from dux_taskd.sandbox.wasm_forks import Forks
+from dux_taskd.sandbox.wasm_process import Start, start_fresh
 from tests.tasks.task_kit import child_processes, wait_until
 
 LIMITS = Limits(fuel=1_000_000, memory_bytes=4 << 20, wall_s=5, output_bytes=65_536)
@@ -28,11 +32,21 @@ def limits(fuel: int = LIMITS.fuel, memory_bytes: int = LIMITS.memory_bytes, out
     return Limits(fuel=fuel, memory_bytes=memory_bytes, wall_s=5, output_bytes=output_bytes)
 
 
-async def go(wat: str | bytes, given: Limits = LIMITS, *, data: bytes = b"", deadline_s: float = 5.0) -> Outcome:
+async def go(
+    wat: str | bytes, given: Limits = LIMITS, *, data: bytes = b"", deadline_s: float = 5.0, start: Start = start_fresh
+) -> Outcome:
     """Run a module given as text or bytes."""
     package = wat if isinstance(wat, bytes) else bytes(wasmtime.wat2wasm(wat))
     run = Run(package=package, entry=wasm_abi.ENTRY, args=(), input=data, limits=given)
-    return await WasmRunner(SystemClock()).run(run, deadline_s=deadline_s, progress=lambda _: None)
+    return await WasmRunner(SystemClock(), start).run(run, deadline_s=deadline_s, progress=lambda _: None)
+
+
+@pytest.fixture(params=["fresh", "forked"])
+async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
+    """Both ways in which taskd gets a worker."""
+    forks = Forks(structlog.get_logger())
+    yield forks.start if request.param == "forked" else start_fresh
+    await forks.close()
 
 
 async def test_the_probe_offers_wasm_here() -> None:
@@ -40,6 +54,12 @@ async def test_the_probe_offers_wasm_here() -> None:
     offer = await WasmRunner(SystemClock()).probe()
     assert offer.offered, offer.reason
     assert len(offer.probes) == 7
+
+
+@pytest.mark.parametrize("text", wasm_probe.BYTES)
+def test_the_probes_bytes_are_their_texts(text: str) -> None:
+    """The daemon itself loads no wasmtime, so the probe's modules stand there as bytes: these."""
+    assert wasm_probe.BYTES[text] == bytes(wasmtime.wat2wasm(text))
 
 
 async def test_a_probe_that_does_not_hold_withdraws_the_kind() -> None:
@@ -78,10 +98,10 @@ HOSTILE: dict[str, tuple[str | bytes, Ended]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_hostile_modules_end_as_they_should(name: str) -> None:
+async def test_hostile_modules_end_as_they_should(name: str, start: Start) -> None:
     """Each attack ends the run in its own way, with no output, and the parent goes on."""
     module, ended = HOSTILE[name]
-    outcome = await go(module, data=b"twelve bytes")
+    outcome = await go(module, data=b"twelve bytes", start=start)
     assert outcome.ended is ended, outcome
     assert outcome.output == b""
 
@@ -93,19 +113,19 @@ async def test_what_is_no_module_never_reaches_the_compiler_as_code(package: byt
     assert outcome.ended is Ended.FAILED
 
 
-async def test_memory_bomb_gets_its_limit_and_no_more() -> None:
+async def test_memory_bomb_gets_its_limit_and_no_more(start: Start) -> None:
     """A module that grows until it is refused ends with at most the bytes that its limit gives."""
     grow = (
         f"(module {HEAD} {RUN} (loop (br_if 0 (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)))) (i64.const -5)))"
     )
-    outcome = await go(grow)
+    outcome = await go(grow, start=start)
     assert outcome.ended is Ended.REFUSED
     assert outcome.memory_peak_bytes == LIMITS.memory_bytes
 
 
-async def test_an_endless_module_with_endless_fuel_ends_at_the_deadline_without_a_result() -> None:
+async def test_an_endless_module_with_endless_fuel_ends_at_the_deadline_without_a_result(start: Start) -> None:
     """Wall clock gives «no result», never an output that others would compare."""
-    outcome = await go(wasm_probe.LOOP, limits(fuel=10**15), deadline_s=0.2)
+    outcome = await go(wasm_probe.LOOP, limits(fuel=10**15), deadline_s=0.2, start=start)
     assert (outcome.ended, outcome.output) == (Ended.DEADLINE, b"")
 
 
@@ -187,17 +207,17 @@ MANY_LOCALS = f"(func (local {' '.join(['i64'] * 2_000)}))"
 BOMB = f"(module {HEAD} {RUN} (i64.const 0)) {MANY_LOCALS * 400})"
 
 
-async def test_compiling_is_bounded_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_compiling_is_bounded_in_memory(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
     """A worker whose memory does not suffice for compiling dies alone; the parent says that it broke."""
     monkeypatch.setattr(wasm_abi, "COMPILE_MEMORY_BYTES", -(255 << 20))
-    assert (await go(BOMB)).ended is Ended.BROKEN
+    assert (await go(BOMB, start=start)).ended is Ended.BROKEN
 
 
-async def test_compiling_is_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_compiling_is_bounded_in_time(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
     """Compiling that does not end in its time is killed, without a result."""
     monkeypatch.setattr(wasm, "START_S", 0.0)
-    monkeypatch.setattr(wasm, "COMPILE_S", 0.05)
-    assert (await go(BOMB)).ended is Ended.DEADLINE
+    monkeypatch.setattr(wasm, "COMPILE_S", 0.005)
+    assert (await go(BOMB, start=start)).ended is Ended.DEADLINE
 
 
 @pytest.mark.parametrize(

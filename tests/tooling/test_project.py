@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ["requirements-build.lock", "requirements.lock", "requirements-dev.lock"]
 PACKAGES = sorted(
-    path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name.startswith(("common", "dux_"))
+    path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name.startswith(("bench", "common", "dux_"))
 )
 
 

@@ -1,0 +1,41 @@
+"""The areas of `duxnet bench`. A new one is a file with `async def measure(run) -> list[Finding]`, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from bench.measure import Run
+from bench.rows import Finding
+
+Measure = Callable[[Run], Awaitable[list[Finding]]]
+
+
+@dataclass(frozen=True)
+class Area:
+    """One topic: what it measures, where, and whether `--quick` alone includes it (seconds, not minutes)."""
+
+    module: str
+    what: str
+    cheap: bool = False
+
+    def load(self) -> Measure:
+        """The function that measures it, imported now."""
+        found: Measure = import_module(self.module).measure
+        return found
+
+
+AREAS: dict[str, Area] = {
+    "rpc": Area("bench.rpc", "a daemon's JSON-RPC beside litecoind's", cheap=True),
+    "peer": Area("bench.peer", "calls and bulk between two nodes beside a bare TLS echo", cheap=True),
+    "sandbox": Area("bench.sandbox", "the start of a job's sandbox beside docker run", cheap=True),
+    "node": Area("bench.node", "memory, idle CPU and start of a whole node"),
+    "job": Area("bench.job", "jobs without escrow, and the whole paid job with its parts"),
+    "sim": Area("bench.sim", "simulated histories per second", cheap=True),
+}
+
+
+def chosen(names: tuple[str, ...], *, quick: bool) -> list[str]:
+    """The areas to run: those named, else all, else (quick) the cheap ones; each once, in the order of the table."""
+    return [name for name, area in AREAS.items() if name in names or (not names and (area.cheap or not quick))]

@@ -1,0 +1,69 @@
+"""A p2pd that also echoes: the far end of the peer benchmark, as a process, and the near end's class.
+
+Promises: the transport, its TLS, its HELLO and its flow control are p2pd's own; only two methods are added below the
+router, and the budget that keeps a peer from calling too often is opened, because the benchmark is such a peer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.node_ports import OUTSIDE_OFFSET
+from common.parts import Parts
+from dux_p2pd.base_transport import BaseTransport
+from dux_p2pd.daemon import P2pDaemon
+from dux_p2pd.directory import Directory
+from dux_p2pd.gate import CallBudget
+from dux_p2pd.keeper import Keeper
+from dux_p2pd.overlay import shared_arguments
+from dux_p2pd.session import Address, Handler, Incoming, OnSession, Session
+from dux_p2pd.settings import P2pdSettings
+from dux_p2pd.tls_keys import contexts_of_seed
+from dux_p2pd.tls_transport import TlsTransport
+from dux_p2pd.wire_limits import WRITE_SLICE_BYTES
+
+ECHO, BULK = "bench.echo", "bench.bulk"
+OPEN_UNITS = 1e9
+
+
+class EchoTransport(TlsTransport):
+    """Answers the two methods of the benchmark itself and hands on all else."""
+
+    async def serve(self, on_session: OnSession, handler: Handler) -> Address:
+        """As every transport."""
+
+        async def answer(session: Session, incoming: Incoming) -> bytes | None:
+            if incoming.method == ECHO:
+                return await incoming.body()
+            if incoming.method == BULK:
+                await send_bulk(incoming, int.from_bytes(await incoming.body(8)))
+                return None
+            return await handler(session, incoming)
+
+        return await super().serve(on_session, answer)
+
+
+async def send_bulk(incoming: Incoming, size: int) -> None:
+    """So many bytes on the stream."""
+    slice_bytes = bytes(WRITE_SLICE_BYTES)
+    for sent in range(0, size, WRITE_SLICE_BYTES):
+        await incoming.stream.write(slice_bytes[: size - sent])
+
+
+class EchoP2pd(P2pDaemon):
+    """p2pd with that transport."""
+
+    def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
+        """p2pd's own, with the two methods and an open budget."""
+        settings = parts.settings
+        shared: dict[str, Any] = shared_arguments(parts, directory)
+        return EchoTransport(
+            contexts=contexts_of_seed(keeper.transport_seed, parts.network.alpn),
+            listen=(settings.listen_host, settings.listen_port or settings.port_base + OUTSIDE_OFFSET),
+            bind_source=True,
+            **(shared | {"budget": CallBudget(burst_units=OPEN_UNITS, units_per_s=OPEN_UNITS)}),
+        )
+
+
+if __name__ == "__main__":
+    EchoP2pd.main()

@@ -1,0 +1,1 @@
+"""What DuxNet is measured against: other programs, started and ended here."""

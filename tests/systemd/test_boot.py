@@ -326,8 +326,8 @@ def test_second_boot_is_the_same_node(machine: Machine) -> None:
     assert answer["did"] == first["did"]
     assert [name for name, info in answer["daemons"].items() if not info["healthy"]] == []
     registered = partial(duxnet, machine, "rpc", "registryd", "node.self", "{}")
-    wait_for("registration", lambda: "wallet_address" in registered(), 30)
-    assert registered()["wallet_address"] == script_to_address(payout(machine), EMBEDDED)
+    paid_at = script_to_address(payout(machine), EMBEDDED)  # at the first boot, in another network, it had another text
+    wait_for("registration", lambda: registered().get("wallet_address") == paid_at, 30)
 
 
 def test_an_owner_brings_the_keys_back_from_the_phrase(machine: Machine) -> None:

@@ -26,6 +26,15 @@ from tests.tasks.task_kit import child_processes, wait_until
 DUCK = b"duck"
 
 
+OTHERS: set[int] = set()  # children that other tests have left running on purpose
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    OTHERS.clear()
+    OTHERS.update(child_processes())
+
+
 @pytest.fixture
 async def forks() -> AsyncIterator[Forks]:
     found = Forks(structlog.get_logger())
@@ -39,13 +48,17 @@ async def go(forks: Forks, text: str = ECHO, *, data: bytes = DUCK, fuel: int = 
     return await WasmRunner(SystemClock(), forks.start).run(run, deadline_s=60.0, progress=lambda _: None)
 
 
+def children() -> set[int]:
+    return child_processes() - OTHERS
+
+
 def mother() -> int:
-    """The process that is forked: this one's child."""
-    return max(child_processes())
+    """The process that is forked: this one's youngest child."""
+    return max(children())
 
 
 def grandchildren() -> set[int]:
-    return {worker for child in child_processes() for worker in child_processes(child)}
+    return {worker for child in children() for worker in child_processes(child)}
 
 
 def files_open() -> int:
@@ -79,10 +92,10 @@ def test_the_daemon_itself_loads_no_wasmtime() -> None:
 async def test_many_jobs_one_process_that_is_forked_and_nothing_left(forks: Forks) -> None:
     """Jobs side by side and one after another get their own outputs; no process and no open file stays of them."""
     await go(forks)
-    before = child_processes(), files_open()
+    before = children(), files_open()
     outcomes = await asyncio.gather(*(go(forks, data=b"%d" % number) for number in range(12)))
     assert [outcome.output for outcome in outcomes] == [b"%d" % number for number in range(12)]
-    assert (child_processes(), files_open()) == before
+    assert (children(), files_open()) == before
     await wait_until(lambda: not grandchildren())
 
 
@@ -123,7 +136,7 @@ async def test_a_start_that_is_cancelled_gives_nobody_anothers_worker(forks: For
         with contextlib.suppress(asyncio.CancelledError):
             await task
         assert (await go(forks)).output == DUCK
-    await wait_until(lambda: len(child_processes()) <= 1 and not grandchildren())
+    await wait_until(lambda: len(children()) <= 1 and not grandchildren())
 
 
 async def test_starts_that_wait_behind_a_cancelled_one_get_their_own_worker(forks: Forks) -> None:
@@ -137,7 +150,7 @@ async def test_starts_that_wait_behind_a_cancelled_one_get_their_own_worker(fork
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert [one.output for one in outcomes[1:] if isinstance(one, Outcome)] == [b"%d" % n for n in range(1, 6)]
         await wait_until(lambda: not grandchildren())
-    await wait_until(lambda: len(child_processes()) <= 1)
+    await wait_until(lambda: len(children()) <= 1)
 
 
 async def test_when_the_forked_process_dies_its_jobs_are_broken_and_the_next_one_runs(forks: Forks) -> None:
@@ -171,6 +184,6 @@ async def test_it_is_replaced_after_so_many_forks_and_let_go_when_idle() -> None
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    await wait_until(lambda: not child_processes())
+    await wait_until(lambda: not children())
     keeping.cancel()
     await forks.close()

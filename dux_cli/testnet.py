@@ -21,6 +21,7 @@ import click
 from common.errors import CallerMistake, DuxError
 from common.units import FLOP, Florins
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
+from dux_cli.compose_files import compose_files
 from dux_cli.node_dir import NodeDir, own_node
 from dux_cli.node_files import ChainLogin, outside_endpoint, port_base_of, write_config
 from dux_cli.output import flop
@@ -194,6 +195,9 @@ def profile_of(helpers: list[KeysMade]) -> NetworkProfile:
 @click.group(cls=DuxGroup)
 def testnet() -> None:
     """A network on this machine: a coin chain, arbiters, custodians and a bank to be given coins by."""
+
+
+testnet.add_command(compose_files)
 
 
 @testnet.command()

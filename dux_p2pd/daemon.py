@@ -23,6 +23,7 @@ from dux_p2pd.store import MIGRATIONS, BlobTable, NodeTable, OwnTable, RecordTab
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
 from dux_p2pd.upkeep import Upkeep
+from dux_p2pd.whereabouts import Whereabouts
 
 ANY_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
@@ -66,10 +67,13 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         """TLS over TCP; the simulator puts another one here."""
         host = parts.settings.listen_host
         port = parts.settings.listen_port or parts.settings.port_base + OUTSIDE_OFFSET
+        anywhere = host in ANY_HOSTS and not parts.settings.endpoints
+        own = Whereabouts(keeper.announce, port=port, private_too=not parts.network.is_main)
         return TlsTransport(
             contexts=contexts_of_seed(keeper.transport_seed, parts.network.alpn),
             listen=(host, port),
             bind_source=host.startswith("127."),
+            whereabouts=own if anywhere else None,
             **shared_arguments(parts, directory),
         )
 
@@ -81,7 +85,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         endpoints = parts.settings.endpoints or (() if host in ANY_HOSTS else (f"{host}:{port}",))
         keeper.announce(endpoints)
         parts.log.info("listening outside", did=keeper.did, address=f"{host}:{port}")
-        others = [address for address, _ in bootstrap_list(parts) if address not in endpoints]
+        others = [address for address, did in bootstrap_list(parts) if address not in endpoints and did != keeper.did]
         parts.problems.append(lambda: "" if net.peers.sessions() or not others else "no peer is connected")
 
     # what the other daemons see

@@ -215,7 +215,10 @@ class PeerBook:
             return await self._first(addresses, did)
         except (Unavailable, NotNow, PeerMisbehaved):
             self._let_rest((did, hint))
-            raise
+            elsewhere = [] if hint else await self._elsewhere(did, addresses)
+            if not elsewhere:
+                raise
+        return await self._first(elsewhere, did)
 
     async def _addresses(self, did: Did) -> list[Address]:
         known = self._directory.get(did)
@@ -226,6 +229,16 @@ class PeerBook:
             raise PeerUnknown(did=did)
         found = [address for text in known.record.endpoints if (address := may_listen_at(text)) is not None]
         return found[:DIALS_PER_CALL_MAX]
+
+    async def _elsewhere(self, did: Did, tried: list[Address]) -> list[Address]:
+        """Where a node is by now that did not answer at these addresses: its newest record as the DHT has it."""
+        try:
+            known = await self.locate(did) if self.locate is not None else None
+        except DuxError:
+            return []
+        texts = known.record.endpoints if known is not None and known.record is not None else ()
+        found = [address for text in texts if (address := may_listen_at(text)) is not None]
+        return [address for address in found if address not in tried][:DIALS_PER_CALL_MAX]
 
     async def _first(self, addresses: list[Address], did: Did) -> Session:
         last: DuxError = PeerUnknown(did=did)

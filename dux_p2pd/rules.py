@@ -6,7 +6,7 @@ Source: transport_identity.md §3.1-3.3; network.md §4.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 import msgspec
 
@@ -111,6 +111,16 @@ def pause_s(failures: int, spread: float) -> float:
     """How long to leave an address alone after so many failures: doubling to a minute, spread by 0-1 of half of it."""
     base = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2.0 ** min(failures, 16))
     return base * (0.5 + 0.5 * spread)
+
+
+def told_host(address: str, *, private_too: bool) -> str | None:
+    """The address of our end of a connection as an endpoint's host, or None where it would lead nobody to us."""
+    ip = ip_address(address.split("%", 1)[0])
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_loopback or ip.is_link_local or ip.is_unspecified or not (ip.is_global or private_too):
+        return None
+    return f"[{ip}]" if isinstance(ip, IPv6Address) else str(ip)
 
 
 def contact_at(endpoint: str) -> tuple[str, int] | None:

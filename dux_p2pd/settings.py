@@ -22,7 +22,9 @@ class P2pdSettings(DaemonSettings, frozen=True):
 
     listen_host: str = "0.0.0.0"  # noqa: S104 - the one daemon whose task it is to be reached from outside
     listen_port: int = 0  # 0: port_base + 10
-    endpoints: tuple[str, ...] = ()  # `host:port` told to others; empty: where we listen, when that is one address
+    endpoints: tuple[
+        str, ...
+    ] = ()  # `host:port` told to others; empty: where we listen, else what our connections show
     bootstrap: tuple[str, ...] = ()  # `host:port` or `host:port did:dux:…`, asked beside the network profile's
     peers_target: int = 16  # connections that are kept up; gossip reaches a thousand nodes in three hops
     peers_max: int = 256  # above this, connections not used for long are closed (30 KiB each)

@@ -21,6 +21,7 @@ from dux_p2pd.engine import Phase, Step, TlsEngine
 from dux_p2pd.gate import net_of
 from dux_p2pd.session import Address
 from dux_p2pd.tls_contexts import TlsContexts
+from dux_p2pd.whereabouts import Whereabouts
 from dux_p2pd.wire_errors import HandshakeFailed, PeerUnreachable
 from dux_p2pd.wire_limits import HANDSHAKE_S, LINGER_S, TCP_USER_TIMEOUT_MS, WRITE_HIGH_BYTES
 from dux_p2pd.wire_session import WireSession
@@ -29,9 +30,18 @@ from dux_p2pd.wire_session import WireSession
 class TlsTransport(BaseTransport):
     """Sessions over TCP."""
 
-    def __init__(self, *, contexts: TlsContexts, listen: Address, bind_source: bool = False, **shared: Any) -> None:
+    def __init__(
+        self,
+        *,
+        contexts: TlsContexts,
+        listen: Address,
+        bind_source: bool = False,
+        whereabouts: Whereabouts | None = None,
+        **shared: Any,
+    ) -> None:
         """`listen` is host and port (0 = any free one); `bind_source` dials from that host, for nodes on loopback.
 
+        `whereabouts` hears which addresses of this machine are in use.
         The other arguments are those of BaseTransport.
         """
         super().__init__(**shared)
@@ -39,6 +49,7 @@ class TlsTransport(BaseTransport):
         self._listen_on = listen
         self._source = (listen[0], 0) if bind_source else None
         self._server: asyncio.Server | None = None
+        self.whereabouts = whereabouts
         self.lines: set[TlsLine] = set()
 
     def use_contexts(self, contexts: TlsContexts) -> None:
@@ -93,6 +104,7 @@ class TlsLine(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._net: str | None = None  # while it counts as half open
         self._address: Address = dialled.address if dialled else ("", 0)
+        self._own_host = ""  # our end's, once it is told
 
     # -- asyncio.Protocol
 
@@ -108,6 +120,7 @@ class TlsLine(asyncio.Protocol):
         self._address = str(name[0]), int(name[1])
         self._owner.lines.add(self)
         _tune(transport)
+        self._tell_own_host(transport)
         self._timer = self._loop.call_later(
             HANDSHAKE_S, self._fail, HandshakeFailed(reason=f"not complete within {HANDSHAKE_S:.0f} s")
         )
@@ -125,6 +138,8 @@ class TlsLine(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         self._owner.lines.discard(self)
+        if self._owner.whereabouts is not None and self._own_host:
+            self._owner.whereabouts.closed(self._own_host)
         reason = str(exc) if exc else "the connection was closed"
         if self._doorway is not None:
             self._doorway.lost(reason)  # which settles, with its own reason
@@ -175,6 +190,13 @@ class TlsLine(asyncio.Protocol):
         if reason is None:
             self._net = net
         return reason is None
+
+    def _tell_own_host(self, transport: asyncio.Transport) -> None:
+        """Before HELLO, so that it carries a record with the address of this very connection."""
+        name = transport.get_extra_info("sockname")
+        if self._owner.whereabouts is not None and name:
+            self._own_host = str(name[0])
+            self._owner.whereabouts.opened(self._own_host)
 
     def _begin(self) -> None:
         contexts, dialled = self._owner.contexts, self._dialled

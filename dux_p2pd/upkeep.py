@@ -31,6 +31,7 @@ from dux_p2pd.store import NodeTable
 
 LAST_MET_MAX = 32
 DIALS_AT_ONCE = 4
+ALONE_PAUSE_S = 5.0  # who is connected to nobody tries each address this often: the fault is likely at this end
 TURN_S = 1.0  # pause between two looks at the connections
 REFRESH_S = 60.0  # the own neighbourhood is looked up again this often
 NODE_RECORD_TTL_S = 172_800
@@ -45,6 +46,7 @@ class _Source:
     did: Did | None
     failures: int = 0
     due_s: float = 0.0
+    tried_s: float = float("-inf")
 
 
 class Upkeep:
@@ -78,13 +80,14 @@ class Upkeep:
             self._add_source(text, did)
         self._changed = asyncio.Event()
         self._refreshed_s = float("-inf")
+        self._told: tuple[str, ...] = ()  # endpoints at the last refresh
         self._announced = False  # since this start, to somebody
         peers.on_down.append(lambda _: self._changed.set())
         peers.on_up.append(self._has_come)
 
     def _add_source(self, text: str, did: Did | None) -> None:
         address = may_listen_at(text)
-        if address is not None and text not in self._keeper.endpoints:
+        if address is not None and text not in self._keeper.endpoints and did != self._keeper.did:
             self._sources.setdefault(address, _Source(address, did))
 
     def _has_come(self, _session: Session) -> None:
@@ -115,14 +118,19 @@ class Upkeep:
         now_s = self._clock.monotonic()
         connected = {session.peer.did for session in self._peers.sessions()}
         open_now = {session.peer.address for session in self._peers.sessions()}
-        due = [s for s in self._sources.values() if s.due_s <= now_s and s.did not in connected]
+        due = [s for s in self._sources.values() if self._is_due(s, now_s) and s.did not in connected]
         due = [source for source in due if source.address not in open_now]
         chosen = self._random.sample(due, min(max(missing, 0), DIALS_AT_ONCE))
         async with asyncio.TaskGroup() as group:
             for source in chosen:
                 group.create_task(self._dial(source))
 
+    def _is_due(self, source: _Source, now_s: float) -> bool:
+        alone = not self._peers.sessions()
+        return source.due_s <= now_s or (alone and source.tried_s + ALONE_PAUSE_S <= now_s)
+
     async def _dial(self, source: _Source) -> None:
+        source.tried_s = self._clock.monotonic()
         try:
             session = await self._peers.dial(source.address, source.did)
         except DuxError as error:
@@ -148,10 +156,14 @@ class Upkeep:
     # the table
 
     async def _refresh(self) -> None:
-        """Look up the own neighbourhood, and a place in every bucket that nobody used for long."""
-        if not self._peers.sessions() or self._clock.monotonic() - self._refreshed_s < REFRESH_S:
+        """Look up the own neighbourhood, and a place in every bucket that nobody used for long.
+
+        At once when this node is reached elsewhere than before.
+        """
+        moved = self._told != self._keeper.endpoints
+        if not self._peers.sessions() or (not moved and self._clock.monotonic() - self._refreshed_s < REFRESH_S):
             return
-        self._refreshed_s = self._clock.monotonic()
+        self._refreshed_s, self._told = self._clock.monotonic(), self._keeper.endpoints
         await self._dht.find(node_id_of(self._keeper.did))
         for bucket in self._dht.table.lonely_buckets():
             low, high = bucket.range

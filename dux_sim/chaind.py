@@ -37,6 +37,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dux_sim.chaind", description=__doc__)
     parser.add_argument("--profile", type=Path, required=True, help="a chain profile or a network profile, YAML")
     parser.add_argument("--listen", help="loopback address and port, such as 127.0.0.1:28600")
+    parser.add_argument("--in-container", action="store_true", help="--listen may name any address: a private network")
     parser.add_argument("--mine-every", type=float, default=0.0, metavar="SECONDS", help="0: only on demand")
     parser.add_argument("--data", type=Path, help="directory of the block file; without it a restart starts anew")
     parser.add_argument("--auth", type=Path, help="file with user:password, made if missing; default DATA/rpc.auth")
@@ -50,10 +51,11 @@ def problem(args: argparse.Namespace) -> str | None:
         return "--listen 127.0.0.1:PORT is needed"
     host, _, port = args.listen.rpartition(":")
     try:
-        loopback = ipaddress.ip_address(host).is_loopback and 0 <= int(port) < 2**16
+        loopback = ipaddress.ip_address(host).is_loopback or args.in_container
+        usable = loopback and 0 <= int(port) < 2**16
     except ValueError:
-        loopback = False
-    if not loopback:
+        usable = False
+    if not usable:
         return f"--listen wants a loopback address and a port, such as 127.0.0.1:28600, not {args.listen}"
     if not args.auth and not args.data:
         return "--auth FILE or --data DIR is needed, for the login has to be written somewhere"

@@ -21,7 +21,8 @@ from common.contracts.airdrop import (
 )
 from common.contracts.registry import NODE_LIST, NODE_REGISTER, ListNodes, NodeStatus, RegisterNode
 from common.units import format_flop
-from dux_cli.demo.stage import NAMES, Stage
+from dux_cli.demo.network import NAMES
+from dux_cli.demo.stage import Stage
 from dux_cli.demo.teller import Teller
 
 PAID_WITHIN_S = 120.0

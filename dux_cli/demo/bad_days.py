@@ -18,7 +18,8 @@ from common.contracts.task import STATUS, TaskRef, TaskView
 from common.errors import DuxError
 from common.rpc.method import DAEMONS
 from dux_cli.demo import job
-from dux_cli.demo.stage import ARBITERS, Stage, in_step
+from dux_cli.demo.network import ARBITERS
+from dux_cli.demo.stage import Stage, in_step
 from dux_cli.demo.teller import Teller
 
 SHORT_JOB_BLOCKS = 6  # what the bad days' contracts give the seller for its work

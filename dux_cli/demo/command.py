@@ -20,7 +20,8 @@ from common.errors import DuxError
 from common.units import format_flop
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, pass_session
 from dux_cli.demo import accounts, airdrop, bad_days, job
-from dux_cli.demo.stage import NAMES, Stage, staged
+from dux_cli.demo.network import NAMES
+from dux_cli.demo.stage import Stage, staged
 from dux_cli.demo.teller import Teller
 from dux_cli.output import Output
 

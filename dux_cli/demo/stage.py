@@ -1,8 +1,5 @@
 """The demo's stage: a coin chain and six nodes on loopback, made from nothing in one folder.
 
-    buyer, seller                  one process per daemon, as a real node runs
-    worker, arbiter-1 … -3         one process per node; the arbiters are the fund's custodians, too
-
 Keys first, then the network's profile (which names custodians, arbiters and first coins), then every node's
 configuration. Everything started here is ended here, by its own process id.
 """
@@ -16,42 +13,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from common.chain.heights import heights_profile
-from common.chain.params import family_named
-from common.clock import SystemClock
-from common.community_fund import fund_address_of, fund_script_of
+from common.community_fund import fund_script_of
 from common.contracts.p2p import P2P_INFO
 from common.contracts.wallet import CHAIN_TIP
 from common.errors import DuxError, Unavailable
-from common.keygen import KeysMade, make_keys
-from common.network import (
-    AirdropParameters,
-    Bootstrap,
-    Custodian,
-    FundParameters,
-    KeyFileCosts,
-    NetworkProfile,
-    save_profile,
-)
-from common.node_ports import OUTSIDE_OFFSET, PORTS_PER_NODE, outside_address
-from common.randomness import SystemRandomness
+from common.keygen import KeysMade
+from common.network import NetworkProfile, save_profile
+from common.node_ports import OUTSIDE_OFFSET, PORTS_PER_NODE
 from common.rpc.method import Empty
-from common.units import FLOP, Florins
 from dux_cli.demo.coin_chain import CoinChain
+from dux_cli.demo.network import NAMES, SPLIT, first_coins, make_network
 from dux_cli.demo.pace import Pace
 from dux_cli.node_dir import NodeDir
-from dux_cli.node_files import ChainLogin, write_config
+from dux_cli.node_files import ChainLogin, outside_endpoint, write_config
 from dux_cli.supervisor import Node
 
-NAMES = ("buyer", "seller", "worker", "arbiter-1", "arbiter-2", "arbiter-3")
-SPLIT = ("buyer", "seller")  # one process per daemon
-ARBITERS = NAMES[3:]
-FAMILY = {"embedded": "embedded", "litecoind": "litecoin-regtest", "flopcoind": "flopcoin-regtest"}
-COINS_OF_BUYER = 12  # several contracts are funded at once, each from a confirmed coin of its own
-COIN_FLORINS = Florins(25 * FLOP)
-FUND_FLORINS = Florins(9_960_000_000)  # 99.6 FLOP: the first job's half a FLOP brings it over 100
 CHAIN_PORT_OFFSET = 9  # below the first node's ports
 READY_WITHIN_S = 90.0
 PORTS_FROM, PORTS_TO = 12_000, 31_000  # below those that the kernel gives to outgoing connections
@@ -133,13 +110,19 @@ async def start_chain(
     The embedded chain's genesis holds those coins, so its keys come first; on a real coin node they come last, so that
     nobody has to read the blocks before them.
     """
+
+    def reached_at(name: str) -> str:
+        index = NAMES.index(name)
+        return outside_endpoint(index, base + index * PORTS_PER_NODE)
+
     tell(f"a coin chain ({chain.program}), and keys for six nodes")
     if chain.program == "embedded":
-        keys, profile = make_network(folder, chain.program, base, birth_height=0)
+        keys, profile = make_network(folder, chain.program, reached_at, birth_height=0)
+        save_profile(profile, folder / "network.yaml")
         await chain.start(folder / "network.yaml")
     else:
         await chain.start(folder)
-        keys, profile = make_network(folder, chain.program, base, birth_height=await chain.ripen())
+        keys, profile = make_network(folder, chain.program, reached_at, birth_height=await chain.ripen())
     await chain.endow(first_coins(profile, keys))
     return keys, profile
 
@@ -165,51 +148,6 @@ async def _is_in_step(node: Node, height: int, others: int) -> bool:
     return info.sessions >= others and tip.synced and tip.height >= height
 
 
-def make_network(
-    folder: Path, program: str, base: int, *, birth_height: int
-) -> tuple[dict[str, KeysMade], NetworkProfile]:
-    """Every node's keys, and the profile of their network, written to `folder/network.yaml`."""
-    costs = KeyFileCosts(memory_kib=8192, iterations=1)  # a test network: opening a key file takes milliseconds
-    draft = NetworkProfile(name="demo", chain=FAMILY[program], genesis="00" * 32, heights="demo", key_file_costs=costs)
-    randomness, now = SystemRandomness(), SystemClock().unix_ms()
-    keys = {
-        name: make_keys(folder / name / "data", draft, randomness=randomness, made_ms=now, birth_height=birth_height)
-        for name in NAMES
-    }
-    custodians = tuple(Custodian(did=keys[name].did, pubkey=keys[name].fund_pubkey) for name in ARBITERS)
-    profile = msgspec.structs.replace(
-        draft,
-        fund=FundParameters(threshold=2, custodians=custodians),
-        arbiters=tuple(keys[name].did for name in ARBITERS),
-        bootstrap=tuple(
-            Bootstrap(address=f"{outside_address(NAMES.index(name))}:{_outside_port(base, name)}", did=keys[name].did)
-            for name in ARBITERS[:2]
-        ),
-        airdrop=AirdropParameters(evidence_blocks=4),
-    )
-    if program == "embedded":
-        profile = msgspec.structs.replace(profile, premine=tuple(first_coins(profile, keys)))
-    profile = msgspec.structs.replace(profile, genesis=genesis_of(profile))
-    save_profile(profile, folder / "network.yaml")
-    return keys, profile
-
-
-def genesis_of(profile: NetworkProfile) -> str:
-    """The genesis hash of the profile's chain: the family's own, or what the premine gives."""
-    if profile.chain == "embedded":
-        from dux_sim.chain.profile import chain_of, genesis_hash
-
-        return genesis_hash(chain_of(profile))
-    return family_named(profile.chain).genesis
-
-
-def first_coins(profile: NetworkProfile, keys: dict[str, KeysMade]) -> list[tuple[str, Florins]]:
-    """Who has what in the beginning: the buyer's coins, a little for everybody else, and the fund."""
-    buyer = [(keys["buyer"].address, COIN_FLORINS)] * COINS_OF_BUYER
-    others = [(keys[name].address, Florins(5 * FLOP)) for name in NAMES if name != "buyer"]
-    return [*buyer, *others, (fund_address_of(profile), FUND_FLORINS)]
-
-
 def make_nodes(folder: Path, profile: NetworkProfile, base: int, chain: CoinChain) -> dict[str, Node]:
     """Every node's configuration, and its supervisor."""
     login = ChainLogin(url=chain.url, user=chain.user, password_file=chain.password_file)
@@ -219,10 +157,6 @@ def make_nodes(folder: Path, profile: NetworkProfile, base: int, chain: CoinChai
         write_config(directory, profile, index=index, port_base=base + index * PORTS_PER_NODE, chain=login)
         nodes[name] = Node(directory, one_process=name not in SPLIT)
     return nodes
-
-
-def _outside_port(base: int, name: str) -> int:
-    return base + NAMES.index(name) * PORTS_PER_NODE + OUTSIDE_OFFSET
 
 
 def free_port_base() -> int:

@@ -339,6 +339,7 @@ COMMANDS = [
     ([], "--listen 127.0.0.1:PORT is needed"),
     (["--listen", "0.0.0.0:1", "--data", "d"], "loopback"),
     (["--listen", "127.0.0.1:x", "--data", "d"], "loopback"),
+    (["--listen", "0.0.0.0:x", "--data", "d", "--in-container"], "loopback"),
     (["--listen", "127.0.0.1:1"], "--auth FILE or --data DIR"),
     (["--listen", "127.0.0.1:1", "--data", "d", "--mine-every", "0.001"], "at least"),
 ]

@@ -22,6 +22,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGES = [
     "litecoind",
     "bubblewrap",
+    "docker.io",
+    "docker-compose",
     "clang",
     "lld",
     "make",
@@ -30,20 +32,22 @@ PACKAGES = [
     "systemd-container",
     "mmdebstrap",
     "iproute2",
-]  # Debian's, for the real coin node, sandbox, wasm, the booted units
+]  # Debian's, for the real coin node, sandbox, wasm, containers, the booted units
 TOOLS = {
     "litecoind": "tests against a real coin node",
     "bwrap": "tests of the native sandbox",
+    "dockerd": "tests in containers",
+    "docker-compose": "tests in containers",
     "clang": "the rebuild of the example's wasm",
     "wasm-ld": "the rebuild of the example's wasm",
     "make": "the rebuild of the example's wasm",
     "systemd-analyze": "the lint of the systemd units",
     "systemd-nspawn": "the boot of the systemd units",
-    "mmdebstrap": "the boot of the systemd units",
+    "mmdebstrap": "the boot of the systemd units, and tests in containers",
     "ip": "the boot of the systemd units",
 }
 ALL_VARIABLE = "DUX_TEST_ALL"  # read by tests/conftest.py: a missing tool fails a test instead of skipping it
-SLOW_MARKS = "not constellation and not coin_node and not sandbox and not nspawn"
+SLOW_MARKS = "not constellation and not coin_node and not sandbox and not nspawn and not containers"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.containers.engine import engine_missing
 from tests.systemd import machine
 
 NOTHING_MISSING = ""
@@ -60,6 +61,7 @@ REQUIREMENTS = {
     "sandbox": sandbox_missing,
     "units": systemd_missing,
     "nspawn": machine.missing,
+    "containers": engine_missing,
 }
 
 

@@ -94,7 +94,7 @@ class CoinChain:
         password = base64.b32encode(os.urandom(20)).decode()  # noqa: TID251 - a password for one run, not a simulated draw
         self.password_file.touch(mode=0o600)
         self.password_file.write_text(password)
-        self._login = base64.b64encode(f"{self.user}:{password}".encode()).decode()
+        self.log_in(f"{self.user}:{password}")
         if self.program == "embedded":
             auth = self.folder / "rpc.auth"
             auth.touch(mode=0o600)
@@ -102,6 +102,10 @@ class CoinChain:
             options = ["--listen", f"{self.host}:{self.port}", "--data", str(self.folder), "--auth", str(auth)]
             return [sys.executable, "-P", "-m", "dux_sim.chaind", "--profile", str(profile), *options]
         return [find_program(self.program), f"-conf={self._write_conf(password)}", f"-datadir={self.folder}"]
+
+    def log_in(self, login: str) -> None:
+        """Call the node as this `user:password`; `start` does it, a node that runs already wants it once."""
+        self._login = base64.b64encode(login.encode()).decode()
 
     def _write_conf(self, password: str) -> Path:
         lines = [
@@ -196,9 +200,10 @@ class CoinChain:
         block = await self.call("getblock", await self.call("getblockhash", height), 2)
         return next(tx for tx in block["tx"] if tx["txid"] == txid)
 
-    async def total_florins(self) -> int:
-        """The sum of all unspent outputs."""
-        return to_florins((await self.call("gettxoutsetinfo"))["total_amount"])
+    async def total(self) -> tuple[int, int]:
+        """The tip's height, and the sum of all unspent outputs there, florins."""
+        found = await self.call("gettxoutsetinfo")
+        return int(found["height"]), to_florins(found["total_amount"])
 
     async def stop(self) -> None:
         """End the node by its own id: SIGTERM, then SIGKILL after ten seconds."""

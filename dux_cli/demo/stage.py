@@ -123,6 +123,7 @@ async def start_chain(
     else:
         await chain.start(folder)
         keys, profile = make_network(folder, chain.program, reached_at, birth_height=await chain.ripen())
+        save_profile(profile, folder / "network.yaml")
     await chain.endow(first_coins(profile, keys))
     return keys, profile
 

@@ -17,7 +17,9 @@ from typing import cast
 import pytest
 import pytest_asyncio
 
-from common.contracts.task import FINAL, STATUS, TaskRef, TaskState
+from common.contracts.escrow import SHOW, ContractRef
+from common.contracts.escrow_views import Status
+from common.contracts.task import FINAL, STATUS, TaskRef, TaskState, TaskView
 from common.contracts.wallet import CHAIN_TIP
 from common.errors import DuxError
 from common.rpc.method import Empty
@@ -171,14 +173,14 @@ async def struck(stage: Stage, name: str, misfortune: Misfortune) -> accounts.Pa
     if not picture.exists():
         make_test_picture(*PICTURE).save(picture)
     task = await job.submit(stage, offers, picture, request_id=name, deliver_blocks=DELIVER_BLOCKS)
-    before = await reached(stage, task, TaskState.RUNNING)
+    before = await work_has_begun(stage, task)
     await misfortune()
     after = await state_of(stage, task)
     healed = time.monotonic()
     view = await job.follow(stage, task, None)
     tell(f"{name}: {before} when struck, {after} when healed, {view.state} {time.monotonic() - healed:.1f} s later")
     assert before not in FINAL
-    assert view.state is TaskState.PAID, (view.reason, view.lines)
+    assert view.state is TaskState.PAID, await story(stage, view)
     right, _ = await job.fetch(stage, view, picture, stage.folder / f"{name}.png")
     assert right
     assert view.settlement
@@ -186,6 +188,17 @@ async def struck(stage: Stage, name: str, misfortune: Misfortune) -> accounts.Pa
     paid = accounts.read_release(stage, ledger, view.settlement.txid)
     tell(f"  {view.settlement.outcome}, {time.monotonic() - began:.1f} s in all, {paid}")
     return paid
+
+
+async def story(stage: Stage, view: TaskView) -> str:
+    """Why it ended otherwise, as both sides tell it."""
+    words = {"buyer": ("task", view.task_id), "seller": ("contract", view.contract_id or "")}
+    told = [f"{name}:\n" + typed(container(stage, name).engine, name, "why", *of) for name, of in words.items()]
+    for daemon in ("p2pd", "flopd", "escrowd", "taskd"):
+        told += [
+            f"seller's {daemon}:\n" + typed(container(stage, "seller").engine, "seller", "logs", daemon, "-n", "30")
+        ]
+    return "\n".join(told)
 
 
 async def state_of(stage: Stage, task: str) -> TaskState | None:
@@ -196,16 +209,22 @@ async def state_of(stage: Stage, task: str) -> TaskState | None:
         return None
 
 
-async def reached(stage: Stage, task: str, wanted: TaskState) -> TaskState:
-    """The state in which a task is found once it is as far as that, or farther."""
-    order = list(TaskState)
+async def work_has_begun(stage: Stage, task: str) -> TaskState:
+    """The task's state once the buyer has the seller's START: from then on the seller has time to deliver.
+
+    A seller that is struck before has not begun within its few blocks, and the arbiters rightly give everything back.
+    """
     found: list[TaskState] = []
 
-    async def there() -> bool:
-        found[:] = [state for state in [await state_of(stage, task)] if state]
-        return bool(found) and order.index(found[0]) >= order.index(wanted)
+    async def begun() -> bool:
+        view = await stage.node("buyer").call(STATUS, TaskRef(task_id=task))
+        found[:] = [view.state]
+        if view.contract_id is None:
+            return False
+        contract = await stage.node("buyer").call(SHOW, ContractRef(contract_id=view.contract_id))
+        return contract.status is Status.IN_PROGRESS or view.state in FINAL
 
-    await stage.pace.until(f"task {task} to be {wanted}", there)
+    await stage.pace.until(f"work on task {task} to begin", begun)
     return found[0]
 
 

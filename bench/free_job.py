@@ -22,7 +22,7 @@ from common.peers import Peers
 from common.rpc.client import HttpClient
 from common.rpc.method import Empty
 from common.units import Did
-from dux_cli.demo.stage import ARBITERS
+from dux_cli.demo.network import ARBITERS
 from dux_cli.node_files import write_yaml
 from dux_cli.supervisor import Node
 from dux_taskd.sandbox.wasm_probe import BYTES, ECHO

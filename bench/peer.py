@@ -23,7 +23,7 @@ from common.log import start_logging
 from common.node_ports import OUTSIDE_OFFSET, outside_address
 from common.settings import load_settings
 from common.units import Did
-from dux_cli.demo.stage import NAMES
+from dux_cli.demo.network import NAMES
 from dux_p2pd.session import Session
 
 ROUNDS = 7

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from common.network import NetworkProfile
 from dux_cli.demo.coin_chain import CoinChain
-from dux_cli.demo.stage import CHAIN_PORT_OFFSET, free_port_base, make_network, make_nodes, start_chain
+from dux_cli.demo.network import make_network
+from dux_cli.demo.stage import CHAIN_PORT_OFFSET, free_port_base, make_nodes, on_loopback, start_chain
 from dux_cli.supervisor import Node
 
 READY_WITHIN_S = 90.0
@@ -30,7 +31,7 @@ def scene_without_chain(folder: Path) -> Scene:
     """Nodes configured for a chain that does not run: for daemons that need none."""
     base = free_port_base()
     chain = CoinChain(CHAIN, folder / "chain", "127.0.0.1", base - CHAIN_PORT_OFFSET)
-    keys, profile = make_network(folder, CHAIN, base, birth_height=0)
+    keys, profile = make_network(folder, CHAIN, on_loopback(base), birth_height=0)
     nodes = make_nodes(folder, profile, base, chain)
     return Scene(profile, chain, {name: str(made.did) for name, made in keys.items()}, nodes)
 

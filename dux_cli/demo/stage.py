@@ -110,22 +110,27 @@ async def start_chain(
     The embedded chain's genesis holds those coins, so its keys come first; on a real coin node they come last, so that
     nobody has to read the blocks before them.
     """
+    tell(f"a coin chain ({chain.program}), and keys for six nodes")
+    if chain.program == "embedded":
+        keys, profile = make_network(folder, chain.program, on_loopback(base), birth_height=0)
+        save_profile(profile, folder / "network.yaml")
+        await chain.start(folder / "network.yaml")
+    else:
+        await chain.start(folder)
+        keys, profile = make_network(folder, chain.program, on_loopback(base), birth_height=await chain.ripen())
+        save_profile(profile, folder / "network.yaml")
+    await chain.endow(first_coins(profile, keys))
+    return keys, profile
+
+
+def on_loopback(base: int) -> Callable[[str], str]:
+    """Where the others find each node on this machine."""
 
     def reached_at(name: str) -> str:
         index = NAMES.index(name)
         return outside_endpoint(index, base + index * PORTS_PER_NODE)
 
-    tell(f"a coin chain ({chain.program}), and keys for six nodes")
-    if chain.program == "embedded":
-        keys, profile = make_network(folder, chain.program, reached_at, birth_height=0)
-        save_profile(profile, folder / "network.yaml")
-        await chain.start(folder / "network.yaml")
-    else:
-        await chain.start(folder)
-        keys, profile = make_network(folder, chain.program, reached_at, birth_height=await chain.ripen())
-        save_profile(profile, folder / "network.yaml")
-    await chain.endow(first_coins(profile, keys))
-    return keys, profile
+    return reached_at
 
 
 def awake(stage: Stage) -> list[Node]:

@@ -23,10 +23,12 @@ from dux_cli.node_dir import NodeDir
 if TYPE_CHECKING:
     from common.keygen import KeysMade
     from common.network import NetworkProfile
+    from common.units import Florins
     from dux_cli.node_files import ChainLogin
 
 CHAIN = "chain"  # the coin node's container
 CHAIN_PORT = 28_600
+FIRST_COINS = "first_coins.yaml"
 OUTSIDE_PORT = PORT_BASE + OUTSIDE_OFFSET
 PLAIN_USER = 10_001  # of the containers that need no root: the chain, and nodes that are one process
 
@@ -64,7 +66,7 @@ def make(folder: Path, program: str) -> None:
     """
     from common.network import save_profile
     from dux_cli.demo.coin_chain import LITECOIN_FIRST_BLOCKS
-    from dux_cli.demo.network import NAMES, make_network
+    from dux_cli.demo.network import NAMES, first_coins, make_network
 
     if any((folder / name / "data").exists() for name in NAMES):
         raise NetworkHalfMade(path=str(folder))
@@ -73,6 +75,7 @@ def make(folder: Path, program: str) -> None:
     login = make_login(folder / CHAIN)
     for name in NAMES:
         write_node(NodeDir(folder / name), profile, keys[name], login)
+    write_first_coins(folder / CHAIN, first_coins(profile, keys))
     unfinished = folder / CHAIN / "network.yaml.new"
     save_profile(profile, unfinished)
     hand_over(folder)
@@ -93,6 +96,13 @@ def make_login(folder: Path) -> ChainLogin:
     path = folder / "rpc.auth"
     write_private(path, f"duxnet:{SystemRandomness().bytes(20).hex()}\n".encode())
     return ChainLogin(f"http://{CHAIN}:{CHAIN_PORT}/", "duxnet", path)
+
+
+def write_first_coins(folder: Path, coins: list[tuple[str, Florins]]) -> None:
+    """Who is given what once a real coin node has coins; the embedded chain has them in its first block."""
+    import yaml
+
+    (folder / FIRST_COINS).write_text(yaml.safe_dump([[address, str(int(amount))] for address, amount in coins]))
 
 
 def write_node(folder: NodeDir, profile: NetworkProfile, keys: KeysMade, login: ChainLogin) -> None:

@@ -1,8 +1,8 @@
 """Keeps the processes of a node running: one that ends is started again, later each time it ends soon.
 
 Promises: a process that ends is started again after 1, 2, 4 … 30 seconds, and after 1 again once it has lived for a
-minute; one that says that its settings are unusable is not started again, and everything ends. Knows nothing of what
-the processes do.
+minute; one that says that its settings are unusable is not started again, and everything ends; a slot launcher that
+says that this machine has no slots is let be. Knows nothing of what the processes do.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 from common.clock import Clock, SystemClock
 from common.errors import CallerMistake
-from dux_cli.supervisor import Node, last_words
+from dux_cli.supervisor import SLOTS, Node, last_words
 
 PAUSE_FIRST_S = 1.0
 PAUSE_MAX_S = 30.0
 LIVED_LONG_S = 60.0
+EXIT_NOT_HERE = 69  # as the slot launcher says it where the machine lets it make no slots
 EXIT_BAD_SETTINGS = 78  # as the daemon base says it (EX_CONFIG)
 
 
@@ -62,6 +63,9 @@ async def _keep(node: Node, name: str, say: Callable[[str], None], clock: Clock)
         if code == EXIT_BAD_SETTINGS:
             words = last_words(node.folder.log(name))
             raise UnusableSettings(daemon=name, tail=words, config=str(node.folder.config))
+        if code == EXIT_NOT_HERE and name == SLOTS:
+            say(f"no native jobs on this machine: {last_words(node.folder.log(name))}")
+            return
         pause_s = backoff.pause_after(clock.monotonic() - began)
         say(f"{name} ended ({ended_how(code)}); starting it again in {pause_s:g} s")
         await asyncio.sleep(pause_s)

@@ -47,12 +47,15 @@ class ChainError(Unavailable):
 class CoinChain:
     """A running coin node: its RPC and its process."""
 
-    def __init__(self, program: str, folder: Path, host: str, port: int) -> None:
+    def __init__(self, program: str, folder: Path, host: str, port: int, *, allow: str = "", login: str = "") -> None:
+        """`allow`: who may call a real node, as its `rpcallowip` (else `host`); `login`: `user:password`, else made."""
         self.program = program
         self.folder = folder
         self.host = host
         self.port = port
         self.user, self.password_file = "", folder / "rpc.password"
+        self._allow = allow or host
+        self._given = login
         self._login = ""
         self._process: asyncio.subprocess.Process | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -90,8 +93,8 @@ class CoinChain:
             raise ChainDown(program=self.program, detail=self._log_tail()) from error
 
     def _command(self, profile: Path) -> list[str]:
-        self.user = "demo"
-        password = base64.b32encode(os.urandom(20)).decode()  # noqa: TID251 - a password for one run, not a simulated draw
+        made = base64.b32encode(os.urandom(20)).decode()  # noqa: TID251 - a password for one run, not a simulated draw
+        self.user, _, password = (self._given or f"demo:{made}").partition(":")
         self.password_file.touch(mode=0o600)
         self.password_file.write_text(password)
         self.log_in(f"{self.user}:{password}")
@@ -112,7 +115,7 @@ class CoinChain:
             "regtest=1", "server=1", "listen=0", "dnsseed=0", "acceptnonstdtxn=0", f"rpcuser={self.user}",
             f"rpcpassword={password}", "rpcthreads=24", "rpcworkqueue=64",
         ]  # fmt: skip
-        section = [f"rpcport={self.port}", f"rpcbind={self.host}", f"rpcallowip={self.host}"]
+        section = [f"rpcport={self.port}", f"rpcbind={self.host}", f"rpcallowip={self._allow}", "rpcallowip=127.0.0.1"]
         if self.program == "litecoind":
             lines += ["fallbackfee=0.001", "[regtest]", *section, "vbparams=mweb:9999999999:99999999999"]
         else:
@@ -177,13 +180,21 @@ class CoinChain:
             self._own_address = str(await self.call("getnewaddress", *arguments))
         return self._own_address
 
+    async def _open_wallet(self) -> None:
+        """The miner's wallet, made at the first start of this chain."""
+        if "demo" not in [one["name"] for one in (await self.call("listwalletdir"))["wallets"]]:
+            await self.call("createwallet", "demo")
+        elif "demo" not in await self.call("listwallets"):
+            await self.call("loadwallet", "demo")
+
     async def ripen(self) -> int:
         """Mine until the miner has coins and every rule is active; the height below which no node has a coin."""
         if self.program == "embedded":
             return 0
         if self.program == "litecoind":
-            await self.call("createwallet", "demo")
-        await self.mine(LITECOIN_FIRST_BLOCKS if self.program == "litecoind" else FLOPCOIN_FIRST_BLOCKS)
+            await self._open_wallet()
+        wanted = LITECOIN_FIRST_BLOCKS if self.program == "litecoind" else FLOPCOIN_FIRST_BLOCKS
+        await self.mine(wanted - await self.height())
         return await self.height()
 
     async def endow(self, payments: Sequence[tuple[str, Florins]]) -> None:

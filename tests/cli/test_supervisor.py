@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,37 @@ async def test_a_daemon_that_dies_is_started_again_and_unusable_settings_end_it_
     finally:
         kept.cancel()
         await node.close()
+
+
+class OneProcess:
+    """A node with one process, which always ends at once with this code."""
+
+    def __init__(self, folder: NodeDir, name: str, code: int) -> None:
+        self.folder, self.name, self.code, self.starts = folder, name, code, 0
+
+    def process_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    async def start(self, _name: str) -> None:
+        self.starts += 1
+
+    async def wait_for_exit(self, _name: str) -> int:
+        return self.code
+
+
+async def test_a_slot_launcher_that_finds_no_slots_is_let_be_and_nothing_else_is(folder: NodeDir) -> None:
+    """In a container it would find none at the hundredth start either; another process with that code starts again."""
+    folder.logs.mkdir(exist_ok=True)
+    folder.log("slots").write_text("no slots, so no native jobs on this machine: read-only\n")
+    said: list[str] = []
+    slots: Any = OneProcess(folder, "slots", 69)
+    await asyncio.wait_for(keep_running(slots, said.append), 5)
+    assert slots.starts == 1
+    assert "read-only" in said[0]
+    taskd: Any = OneProcess(folder, "taskd", 69)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(keep_running(taskd, said.append), 1.5)
+    assert taskd.starts == 2
 
 
 def test_restarts_come_later_each_time_until_a_long_life() -> None:

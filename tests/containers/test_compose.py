@@ -31,7 +31,7 @@ from dux_cli.pictures import make_test_picture
 from tests.containers.container_stage import ContainerNode, staged
 from tests.containers.engine import ROOT, Engine, engine
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
 BASE = "duxnet-base:bookworm"
 CUT_S = 20.0  # above the 15 s after which p2pd gives a silent connection up

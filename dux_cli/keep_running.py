@@ -64,7 +64,7 @@ async def _keep(node: Node, name: str, say: Callable[[str], None], clock: Clock)
             words = last_words(node.folder.log(name))
             raise UnusableSettings(daemon=name, tail=words, config=str(node.folder.config))
         if code == EXIT_NOT_HERE and name == SLOTS:
-            say(f"no native jobs on this machine: {last_words(node.folder.log(name))}")
+            say(last_words(node.folder.log(name)))
             return
         pause_s = backoff.pause_after(clock.monotonic() - began)
         say(f"{name} ended ({ended_how(code)}); starting it again in {pause_s:g} s")

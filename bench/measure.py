@@ -87,6 +87,15 @@ def _rollup_kib(pid: int, field: str) -> int:
     return int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that came from it and lives. Source: proc(5)."""
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return []  # it has ended meanwhile
+    return [pid, *(one for child in listed for one in family(int(child)))]
+
+
 def cpu_s(pid: int) -> float:
     """Seconds of processor time of the process's living threads. Source: Documentation/scheduler/sched-stats."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from bench.measure import Run, cpu_s, pss_mib
+from bench.measure import Run, cpu_s, family, pss_mib
 from bench.rows import Finding, Goal, Samples, one
 from bench.scene import READY_WITHIN_S, Scene, running, scene
 from common.contracts.p2p import P2P_INFO
@@ -78,11 +78,11 @@ async def _watched(node: Node, watch_s: float) -> list[Finding]:
     await asyncio.sleep(watch_s)
     watched_s = time.perf_counter() - began
     busy = {daemon: (cpu_s(pid) - before[daemon]) / watched_s * 100 for daemon, pid in pids.items()}
-    memory = {daemon: pss_mib([pid]) for daemon, pid in pids.items()}
+    memory = {daemon: pss_mib(family(pid)) for daemon, pid in pids.items()}
     return [
         Finding(
             name="node memory", unit="MiB (PSS)", ours=one(sum(memory.values())), goal=Goal("value", "<=", 300),
-            note=", ".join(f"{daemon} {mib:.1f}" for daemon, mib in memory.items()),
+            note=", ".join(f"{daemon} {mib:.1f}" for daemon, mib in memory.items()) + "; with what they have started",
         ),
         Finding(
             name="node idle cpu", unit="% of a core", ours=one(sum(busy.values())), goal=Goal("value", "<=", 1),

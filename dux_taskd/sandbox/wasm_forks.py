@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from dux_taskd.sandbox.wasm_abi import WISH_BYTES
 from dux_taskd.sandbox.wasm_process import ENVIRONMENT, PIPE_BYTES_MAX, PYTHON, Worker, kill, start_fresh
 
-IDLE_S = 30.0  # after the last job; it holds about 25 MB
+IDLE_S = 30.0  # after the last job; it holds 28 MiB
 FORKS_MAX = 500  # of one process
 ANSWER_WITHIN_S = 20.0  # a fresh Python on a loaded machine
 END_WITHIN_S = 5.0

@@ -171,19 +171,29 @@ async def test_without_it_a_fresh_worker_runs_the_job(forks: Forks, monkeypatch:
     assert (await go(forks)).output == DUCK
 
 
-async def test_it_is_replaced_after_so_many_forks_and_let_go_when_idle() -> None:
-    """A job under way keeps its process; the next is forked from another one; an idle node has none."""
-    forks = Forks(structlog.get_logger(), idle_s=0.2, forks_max=2)
-    keeping = asyncio.ensure_future(forks.keep())
+async def test_it_is_replaced_after_so_many_forks() -> None:
+    """A job under way keeps its process; the next is forked from another one."""
+    forks = Forks(structlog.get_logger(), forks_max=2)
     task = await looping(forks)
     first = mother()
     for _ in range(3):
         assert (await go(forks)).output == DUCK
     assert not task.done()
     assert mother() != first
+    assert len(children()) == 2
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    await wait_until(lambda: not children())
+    await wait_until(lambda: len(children()) == 1)  # the first went with its last job
+    await forks.close()
+
+
+async def test_an_idle_node_has_none() -> None:
+    """When nothing was wanted for a while it goes, and comes back with the next job."""
+    forks = Forks(structlog.get_logger(), idle_s=0.2)
+    keeping = asyncio.ensure_future(forks.keep())
+    for _ in range(2):
+        assert (await go(forks)).output == DUCK
+        await wait_until(lambda: not children())
     keeping.cancel()
     await forks.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -27,12 +28,15 @@ async def test_a_wrong_address_for_a_did_does_not_keep_us_from_it():
     Planted bug noticed: with the pause kept per DID alone, the last call ends with PeerUnreachable.
     """
     async with network(3) as (liar, honest, victim):
-        peers = honest.daemon.net.peers
-        await (await peers.session_to(victim.did)).close("for the test")
-        await wait_until(lambda: not peers.is_connected(victim.did), "the session is gone")
-        for _ in range(3):
-            with pytest.raises(PeerUnreachable):
-                await peers.session_to(victim.did, NOWHERE)
+        peers, met = honest.daemon.net.peers, 0
+        async with asyncio.timeout(30):
+            while met < 3:  # the victim may have come back by itself: then the address is not even tried
+                await (await peers.session_to(victim.did)).close("for the test")
+                await wait_until(lambda: not peers.is_connected(victim.did), "the session is gone")
+                with suppress(PeerUnreachable):
+                    await peers.session_to(victim.did, NOWHERE)
+                    continue
+                met += 1
         assert peers.is_resting(victim.did, NOWHERE)
         assert not peers.is_resting(victim.did)
         assert (await peers.session_to(victim.did)).peer.did == victim.did

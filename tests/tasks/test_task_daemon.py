@@ -12,6 +12,7 @@ from common.contracts.task import TaskState
 from common.errors import NotPermitted
 from common.receipts import Outcome
 from common.units import FLOP, Florins
+from dux_taskd import cases
 from dux_taskd.sandbox.model import Ended
 from dux_taskd.store import QUOTE_HOLDS_MS, TaskStore
 from tests.tasks.fake_market import ARBITERS, Market, did
@@ -289,6 +290,13 @@ async def test_arbiters_that_find_nothing_delivered_vote_nothing(market: Market)
         assert "nothing was delivered" in case.reason
 
 
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An arbiter that waits looks again soon, so that no test waits for its patience."""
+    monkeypatch.setattr(cases, "PAUSE_MAX_S", 0.3)
+
+
+@pytest.mark.usefixtures("quick_looks")
 async def test_an_arbiter_waits_for_what_is_away_as_long_as_a_vote_is_still_in_time(market: Market) -> None:
     """The holders of a delivered result are silent for long and come back: the seller gets its pay, not a vote of 0."""
     async with stage(market) as players:
@@ -309,6 +317,7 @@ async def test_an_arbiter_waits_for_what_is_away_as_long_as_a_vote_is_still_in_t
         assert (case.state, case.good) == (TaskState.VOTED, True)
 
 
+@pytest.mark.usefixtures("quick_looks")
 @pytest.mark.parametrize("shown", [True, False], ids=["the result", "its key"])
 async def test_when_a_vote_is_due_what_is_still_away_counts_as_not_given(market: Market, *, shown: bool) -> None:
     """At the last height that still allows a vote, a result that nobody gives, or its key, earns nothing."""

@@ -102,7 +102,9 @@ class Dht:
 
     async def _look_after(self, did: Did) -> None:
         node = next((one for one in self.table.contacts() if one.did == did), None)
-        if node is not None and self._peers.has_room() and not await self.ping(node):
+        if node is None or not self._peers.has_room() or await self.ping(node):
+            return
+        if not self._peers.is_connected(did):  # it may have come back meanwhile, from another address
             self.table.remove_contact(node)
 
     async def ping(self, node: DuxNode) -> bool:

@@ -65,8 +65,9 @@ REQUIREMENTS = {
 }
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, aloud, what this machine cannot run."""
+    """Skip, aloud, what this machine cannot run; only for tests that were chosen is anything tried."""
     if os.environ.get("DUX_TEST_ALL") == "1":
         return
     for mark, missing in REQUIREMENTS.items():

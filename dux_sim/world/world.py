@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from dux_sim.world.weather import Storm
 CUSTODIANS = 3
 THRESHOLD = 2
 UNWINDS_MAX = 100
+PROFILES_MAX = 16
 
 
 class World:
@@ -177,6 +179,7 @@ def _memory_folder() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gone with the world
 
 
+@lru_cache(maxsize=PROFILES_MAX)
 def profile_for(
     nodes: int, *, coins: int = 6, coin_flop: int = 500, fund_florins: int = 0, **airdrop: Any
 ) -> NetworkProfile:

@@ -19,7 +19,8 @@ from common.store import Effect, Store, Tx, effect_error
 
 LANES_AT_ONCE = 16  # effects in progress; each is at most one RPC call
 PAUSE_FIRST_MS = 200
-PAUSE_MAX_MS = 30_000
+PAUSE_MAX_MS = 30_000  # no effect waits longer, whatever the clock says
+IDLE_MS = 60_000  # with nothing open: only a decision brings work, and it wakes us
 
 Perform = Callable[[Effect], Awaitable[None]]
 Refused = Callable[[Tx, Effect, DuxError], None]
@@ -51,25 +52,30 @@ class OutboxWorker:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
-                for effect in self._ready():
+                ready, wait_s = self._look()
+                for effect in ready:
                     self._busy.add(effect.lane)
                     group.create_task(self._try(effect))
-                await self._pause()
+                await self._pause(wait_s)
 
-    def _ready(self) -> list[Effect]:
-        room = LANES_AT_ONCE - len(self._busy)
-        rows = self._store.rows(
+    def _look(self) -> tuple[list[Effect], float]:
+        """What to begin now, and how long nothing else can become due without a wake."""
+        now_ms, room, next_ms = self._clock.unix_ms(), LANES_AT_ONCE - len(self._busy), IDLE_MS
+        ready: list[Effect] = []
+        for row in self._store.rows(
             "SELECT effect_id, lane, kind, body, attempts, due_ms FROM outbox WHERE position IN "
-            "(SELECT min(position) FROM outbox WHERE done_ms IS NULL GROUP BY lane) AND due_ms <= ? ORDER BY position",
-            self._clock.unix_ms(),
-        )
-        free = [row for row in rows if row["lane"] not in self._busy]
-        return [Effect(r["effect_id"], r["lane"], r["kind"], r["body"], r["attempts"]) for r in free[: max(room, 0)]]
+            "(SELECT min(position) FROM outbox WHERE done_ms IS NULL GROUP BY lane) ORDER BY position"
+        ):
+            if row["lane"] in self._busy:
+                continue  # whoever performs it wakes us
+            wait_ms = row["due_ms"] - now_ms
+            if 0 < wait_ms <= PAUSE_MAX_MS:
+                next_ms = min(next_ms, wait_ms)
+            elif len(ready) < room:  # due; or postponed by a clock that has been set back since
+                ready.append(Effect(row["effect_id"], row["lane"], row["kind"], row["body"], row["attempts"]))
+        return ready, next_ms / 1000
 
-    async def _pause(self) -> None:
-        row = self._store.row("SELECT min(due_ms) AS due FROM outbox WHERE done_ms IS NULL")
-        due = row["due"] if row else None
-        wait_s = 5.0 if due is None else min(5.0, max(0.05, (due - self._clock.unix_ms()) / 1000))
+    async def _pause(self, wait_s: float) -> None:
         try:
             async with asyncio.timeout(wait_s):
                 await self._wake.wait()

@@ -48,6 +48,7 @@ OWN_DID_WAIT_S, OWN_DID_PAUSE_S = 60.0, 0.2  # a node's daemons start in any ord
 PeerHandler = Callable[[CP, Did], Awaitable[CR]]
 TopicHandler = Callable[[CP, GossipIn], Awaitable[str]]
 Neighbours = Callable[[str], Client]
+OpenStore = Callable[[Path | None, Sequence[str], Clock], Store]
 
 
 @dataclass(kw_only=True)
@@ -66,6 +67,7 @@ class Parts(Generic[S]):
     data_dir: Path
     run_dir: Path
     store_in_memory: bool = False
+    open_store: OpenStore = Store.open  # a simulator keeps what was committed while a daemon is dead
     routes: list[web.RouteDef] = field(default_factory=list)
     problems: list[Callable[[], str]] = field(default_factory=list)  # each returns what is wrong, or ""
     gauges: dict[str, Callable[[], float]] = field(default_factory=dict)  # /metrics: name -> value
@@ -110,7 +112,7 @@ class Parts(Generic[S]):
     def store(self, migrations: Sequence[str]) -> Store:
         """Open this daemon's store: `once` methods keep their answers in it, and it is closed last."""
         path = None if self.store_in_memory else self.data_dir / f"{self.name}.sqlite"
-        store = Store.open(path, migrations, self.clock)
+        store = self.open_store(path, migrations, self.clock)
         self.stack.callback(store.close)
         self.table.store = store
         return store

@@ -93,7 +93,7 @@ class Tx:
         """The time this decision is stamped with."""
         return self._clock.unix_ms()
 
-    def outbox(self, effect_id: str, kind: str, body: object, *, lane: str = "", delay_ms: int = 0) -> None:
+    def outbox(self, effect_id: str, kind: str, body: object, *, lane: str = "") -> None:
         """Want an effect. The same id twice is one effect. Effects of one lane are performed in order."""
         self.execute(
             "INSERT OR IGNORE INTO outbox (effect_id, lane, kind, body, due_ms) VALUES (?, ?, ?, ?, ?)",
@@ -101,7 +101,7 @@ class Tx:
             lane or effect_id,
             kind,
             json_bytes(body),
-            self._clock.unix_ms() + delay_ms,
+            self._clock.unix_ms(),
         )
         self.wakes_outbox = True
 
@@ -177,13 +177,21 @@ class Store:
         store = cls(connection, path, clock)
         try:
             store._prepare(name)
-            store._migrate(name, {"common": _OWN_MIGRATIONS, "daemon": tuple(migrations)})
-            store.check()
-            store._prune()
+            store.bring_up(name, migrations)
         except BaseException:
             connection.close()
             raise
         return store
+
+    def bring_up(self, name: str, migrations: Sequence[str]) -> None:
+        """Bring the schema up, check what is there, forget what is too old; `name` is told in errors.
+
+        Raises:
+            NewerSchema, CorruptStore: nothing was changed.
+        """
+        self._migrate(name, {"common": _OWN_MIGRATIONS, "daemon": tuple(migrations)})
+        self.check()
+        self._prune()
 
     def _prepare(self, name: str) -> None:
         try:
@@ -234,7 +242,7 @@ class Store:
         """One decision: committed when the block ends, rolled back when it raises. Never nested or across an await."""
         if self._open_tx:
             raise RuntimeError("a decision is being written already: transactions do not nest")
-        tx = Tx(self._open(), self._clock)
+        tx = self._make_tx()
         self._open_tx = True
         began = self._clock.monotonic()
         try:
@@ -250,6 +258,9 @@ class Store:
             self.decisions += 1
             self.decisions_s += self._clock.monotonic() - began
         self._wake(tx)
+
+    def _make_tx(self) -> Tx:
+        return Tx(self._open(), self._clock)
 
     def _wake(self, tx: Tx) -> None:
         for waker in self._outbox_wakers if tx.wakes_outbox else ():

@@ -82,7 +82,8 @@ class Custody:
         """The next steps of this custodian at this height."""
         await self._gather(mine, tip)
         attempt = rules.attempt_at(tip, mine.cutoff_height, self._figures)
-        if attempt is not None and mine.phase in (Phase.GATHERING, Phase.SIGNING):
+        in_time = rules.may_sign(tip, mine.cutoff_height, self._figures)
+        if attempt is not None and in_time and mine.phase in (Phase.GATHERING, Phase.SIGNING):
             await self._propose_in_turn(mine, attempt, tip, coins)
             await self._judge_all(mine, coins)
             await self._settle_when_signed(mine, attempt)

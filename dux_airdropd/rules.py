@@ -30,6 +30,8 @@ from common.units import Did, Florins
 from dux_airdropd.evidence_rules import census, in_order, item_id
 from dux_airdropd.model import Figures, FundCoin, Item, Member, Owed, Plan, Proposal, Round, ShareLine, Window, Witness
 
+LAPSE_BLOCKS = 120  # of attempts without a payout in a block: then the cut-off lapses, and a later one decides
+MARGIN_BLOCKS = 24  # before that nobody signs any more: what was signed by then is in a block in time
 FORGET_FOREIGN_BLOCKS = 60  # so long a custodian asks for the proof of a payout that it does not know
 
 
@@ -90,6 +92,16 @@ def attempt_at(tip: int, cutoff: int, figures: Figures) -> int | None:
     """Which attempt a height belongs to, from 0; None before the first. Each lasts as long as the exchange."""
     late = tip - proposal_after(cutoff, figures)
     return None if late < 0 else late // max(1, figures.evidence_blocks)
+
+
+def lapse_height(cutoff: int, figures: Figures) -> int:
+    """The last height at which a payout of this cut-off counts. A cut-off that nobody can be paid from ends here."""
+    return proposal_after(cutoff, figures) + LAPSE_BLOCKS
+
+
+def may_sign(tip: int, cutoff: int, figures: Figures) -> bool:
+    """Whether a payout that is signed now can be in a block before its cut-off lapses."""
+    return tip <= lapse_height(cutoff, figures) - MARGIN_BLOCKS
 
 
 def proposer(custodians: Sequence[Did], number: int, attempt: int) -> Did:

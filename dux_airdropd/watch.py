@@ -53,8 +53,17 @@ class Watch:
             mine = await self._open(tip, coins)
         if mine is None:
             return None
-        spent = rules.spent_by(coins, mine.cutoff_height)
-        return mine if spent is None else await self._spent(mine, spent, tip, coins)
+        spent, lapse = rules.spent_by(coins, mine.cutoff_height), rules.lapse_height(mine.cutoff_height, self._figures)
+        if spent is None or (spent.spent_height or 0) > lapse:
+            if not rules.is_deep(lapse, tip.height, self._figures.depth_blocks):
+                return mine
+            self._lapsed(mine, lapse)
+            return None
+        return await self._spent(mine, spent, tip, coins)
+
+    def _lapsed(self, mine: Round, lapse: int) -> None:
+        """No payout came: nobody was eligible, or too few custodians were there. A later cut-off sees more evidence."""
+        self._abandon(mine, lapse, f"no payout was in a block up to height {lapse}; a later cut-off decides anew")
 
     async def _open(self, tip: Tip, coins: Sequence[FundCoin]) -> Round | None:
         last, owed = self._books.last_round(), sum(self._books.ledger().values())
@@ -137,14 +146,16 @@ class Watch:
         if tip.height - (spent.spent_height or 0) < rules.FORGET_FOREIGN_BLOCKS:
             return mine
         reason = f"a fund coin was spent by {spent.spent_txid}, which is no payout that anybody has proven"
-        closed = msgspec.structs.replace(
-            mine, phase=Phase.ABANDONED, reason=reason, paid_height=BlockHeight(spent.spent_height or 0)
-        )
+        self._abandon(mine, spent.spent_height or 0, reason)
+        return None
+
+    def _abandon(self, mine: Round, height: int, reason: str) -> None:
+        """Close it unpaid; the next cut-off is looked for from this height on."""
+        closed = msgspec.structs.replace(mine, phase=Phase.ABANDONED, reason=reason, paid_height=BlockHeight(height))
         with self._books.store.transaction() as tx:
             self._books.put_round(tx, closed)
             tx.emit("AirdropAbandoned", AirdropAbandoned(number=mine.number, reason=reason))
             tx.audit("airdrop abandoned", {"number": mine.number, "reason": reason})
-        return None
 
     async def _close(self, mine: Round, proof: Proof, plan: Plan) -> None:
         """The payout is deep enough: the ledger moves on, the proof is kept and offered."""

@@ -13,6 +13,7 @@ SECTIONS = {
         "demo": ("dux_cli.demo.command:demo", "the whole paid job between six nodes on this machine, from nothing"),
         "test": ("dux_cli.testing:test", "every check of the project"),
         "bench": ("bench.command:bench", "how fast and how large it is, beside others"),
+        "sim": ("dux_cli.sim:sim", "whole nodes on virtual time under faults, judged by the laws of money"),
     },
     "A node of your own": {
         "init": ("dux_cli.init:init", "make a node: keys, configuration, network"),

@@ -47,7 +47,7 @@ TOOLS = {
     "ip": "the boot of the systemd units",
 }
 ALL_VARIABLE = "DUX_TEST_ALL"  # read by tests/conftest.py: a missing tool fails a test instead of skipping it
-SLOW_MARKS = "not constellation and not coin_node and not sandbox and not nspawn and not containers"
+SLOW_MARKS = "not constellation and not coin_node and not sandbox and not nspawn and not containers and not histories"
 
 
 @dataclass(frozen=True)

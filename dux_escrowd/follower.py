@@ -29,6 +29,7 @@ EVENTS_WAIT_S = 20.0
 EVENTS_AT_ONCE = 500
 PAUSE_S = 1.0  # after the wallet could not be asked
 FACTS_PER_LOOK_MAX = 64  # per contract: a look that finds more goes on at the next block
+SPENDS_REMEMBERED_MAX = 10_000  # of a day's contracts and more; forgotten ones are read once more
 FOLLOWED_AFTER_END_BLOCKS = 1_440  # a reorganisation deeper than a day of main is beyond all bounds
 
 
@@ -39,6 +40,7 @@ class Follower:
         self._desk = desk
         self._parley = parley
         self._cursor = 0
+        self._spends: dict[tuple[str, str], tuple[Exit, int]] = {}  # outpoint and txid -> how it was read
 
     async def run(self) -> None:
         """Look now and after every change, until cancelled."""
@@ -103,15 +105,28 @@ class Follower:
         found = Coin(str(coin.outpoint), int(coin.value_florins), _height(coin.height))
         if coin.spend is None:
             return OnChain(found, None)
-        spent = classify(contract, coin.spend.raw, coin.outpoint, int(coin.value_florins))
+        way, gross = self._read_spend(row, contract, coin, coin.spend)
+        return OnChain(found, Spend(way, coin.spend.txid, gross, _height(coin.spend.height)))
+
+    def _read_spend(
+        self, row: Agreed, contract: Contract, coin: chain.CoinView, spend: chain.SpendView
+    ) -> tuple[Exit, int]:
+        """The way out and its gross: read and written down once, not at every block of the day that follows."""
+        known = self._spends.get((str(coin.outpoint), spend.txid))
+        if known is not None:
+            return known
+        spent = classify(contract, spend.raw, coin.outpoint, int(coin.value_florins))
         gross = spent.gross_florins
         read = SpendRead(gross, spent.seller_florins, spent.fund_florins, spent.fee_florins)
         with self._desk.book.store.transaction() as tx:
-            self._desk.book.shelf.keep(tx, row.contract_id, SPEND, read, coin.spend.txid)
+            self._desk.book.shelf.keep(tx, row.contract_id, SPEND, read, spend.txid)
             if spent.preimage is not None and row.preimage is None:
                 self._desk.book.shelf.note(tx, row.contract_id, preimage=spent.preimage)
-        way = exit_of(spent.kind, gross)
-        return OnChain(found, Spend(way, coin.spend.txid, int(gross), _height(coin.spend.height)))
+        found = exit_of(spent.kind, gross), int(gross)
+        if len(self._spends) >= SPENDS_REMEMBERED_MAX:
+            self._spends.clear()
+        self._spends[str(coin.outpoint), spend.txid] = found
+        return found
 
     def _learn(self, row: Agreed, outputs: list[OnChain] | None, height: int, *, fresh: bool) -> None:
         book = self._desk.book

@@ -42,7 +42,7 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         """Keys, store, view, methods, loops."""
         settings, network = parts.settings, parts.network
         family = family_named(network.chain)
-        keyring = self._keyring(parts)
+        keyring = self.open_keyring(parts)
         store = parts.store(MIGRATIONS)
         node = self.chain_source(family)
         parts.stack.push_async_callback(node.close)
@@ -76,7 +76,8 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         waiting_ms = self.settings.waiting_ms
         return CoinNode(self.settings.node_url, self._login(), family, self._proxy(), waiting_ms=waiting_ms)
 
-    def _keyring(self, parts: Parts[FlopSettings]) -> Keyring:
+    def open_keyring(self, parts: Parts[FlopSettings]) -> Keyring:
+        """The keys from their sealed file; the simulator hands in others."""
         unlock = Path(parts.settings.unlock_file) if parts.settings.unlock_file else parts.data_dir / "unlock.key"
         keyring = Keyring(str(unlock))
         parts.stack.callback(keyring.shut)

@@ -56,7 +56,7 @@ class BaseTransport(ABC):
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sessions: dict[Did, WireSession] = {}
-        self._all: set[WireSession] = set()
+        self._all: dict[WireSession, None] = {}  # in the order in which they came up
         self._dialling: dict[Did, asyncio.Task[WireSession | DuxError]] = {}
         self._on_session: OnSession | None = None
         self._services: Services | None = None
@@ -200,13 +200,13 @@ class BaseTransport(ABC):
     def _keep(self, session: WireSession) -> None:
         old = self._sessions.get(session.did)
         self._sessions[session.did] = session
-        self._all.add(session)
+        self._all[session] = None
         session.closed.add_done_callback(lambda _: self._let_go(session))
         if old is not None:
             old.retire("another connection with the same node is kept")
 
     def _let_go(self, session: WireSession) -> None:
-        self._all.discard(session)
+        self._all.pop(session, None)
         if self._sessions.get(session.did) is session:
             del self._sessions[session.did]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.contracts.peer import topics
 from common.daemon import DuxOSDaemon
 from common.errors import BadSettings
+from common.identity.branch import OperationalBranch
 from common.node_ports import EGRESS_OFFSET, OUTSIDE_OFFSET
 from common.parts import Parts
 from dux_p2pd.base_transport import BaseTransport
@@ -40,9 +41,10 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     async def assemble(self, parts: Parts[P2pdSettings]) -> None:
         """Identity first, then the overlay, then what the other daemons see of it."""
         settings, store = parts.settings, parts.store(MIGRATIONS)
+        branch, transport_seed = self.load_keys(parts)
         keeper = Keeper(
-            load_branch(parts.data_dir),
-            load_transport_seed(parts.data_dir, parts.random),
+            branch,
+            transport_seed,
             OwnTable(store),
             clock=parts.clock,
             inception_bits=parts.network.inception_bits,
@@ -59,9 +61,13 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         swap = BlobSwap(blobs, net.peers, keeper, settings=settings, clock=parts.clock, log=parts.log)
         answer_peers(net, swap)
         await self._listen_outside(parts, keeper, net)
-        self.egress = egress = await self._egress(parts)
+        self.egress = egress = await self.open_egress(parts)
         upkeep = self._upkeep(parts, keeper, net, nodes)
         self._serve_daemons(parts, keeper, net, upkeep, blobs, swap, egress)
+
+    def load_keys(self, parts: Parts[P2pdSettings]) -> tuple[OperationalBranch, bytes]:
+        """The identity's branch and the transport key's seed, from their files; the simulator hands in others."""
+        return load_branch(parts.data_dir), load_transport_seed(parts.data_dir, parts.random)
 
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         """TLS over TCP; the simulator puts another one here."""
@@ -86,13 +92,15 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         keeper.announce(endpoints)
         parts.log.info("listening outside", did=keeper.did, address=f"{host}:{port}")
         others = [address for address, did in bootstrap_list(parts) if address not in endpoints and did != keeper.did]
+        parts.problems.append(keeper.clock_problem)
         parts.problems.append(lambda: "" if net.peers.sessions() or not others else "no peer is connected")
 
     # what the other daemons see
 
-    async def _egress(self, parts: Parts[P2pdSettings]) -> Egress:
+    async def open_egress(self, parts: Parts[P2pdSettings]) -> Egress:
+        """Let daemons out, each to where it may go; in a simulated world nobody has anywhere to go."""
         egress = Egress(
-            _allow_lists(parts.settings),
+            allow_lists(parts.settings),
             parts.run_dir,
             connections_max=parts.settings.egress_connections_max,
             idle_s=parts.settings.egress_idle_s,
@@ -110,7 +118,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     def _reload_egress(self, egress: Egress, settings: P2pdSettings) -> None:
         """SIGHUP: other allow-lists; lists that cannot be read change nothing."""
         try:
-            egress.allow(_allow_lists(settings))
+            egress.allow(allow_lists(settings))
         except BadSettings as error:
             self.log.error("allow-lists not taken", reason=error.message)  # noqa: TRY400 - a typing error has no trace
 
@@ -165,7 +173,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         parts.gauges["egress_refused"] = lambda: egress.refused
 
 
-def _allow_lists(settings: P2pdSettings) -> dict[str, frozenset[Target]]:
+def allow_lists(settings: P2pdSettings) -> dict[str, frozenset[Target]]:
     """Where each daemon may go.
 
     Raises:

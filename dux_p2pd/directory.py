@@ -81,12 +81,14 @@ class Directory:
         return self._cache[did]
 
     def _self(self) -> Known:
-        now_ms, data = self._clock.unix_ms(), self._keeper.record()
+        data = self._keeper.record()
+        now_ms = self._keeper.now_ms()
         record = open_record(decode_signed(data, max_bytes=RECORD_BYTES_MAX), self._keeper.log, now_ms=now_ms)
         return Known(log=self._keeper.log, record=record, record_bytes=data, first_ms=UnixMs(0), learned_ms=now_ms)
 
     def _from_row(self, row: NodeRow) -> Known:
-        log = decode_log(row.log, now_ms=self._clock.unix_ms(), inception_bits=0)
+        # it was right when it was learnt: a clock set back since then does not change that
+        log = decode_log(row.log, now_ms=max(self._clock.unix_ms(), row.learned_ms), inception_bits=0)
         log = replace(log, disputed=row.disputed, frozen=row.frozen)
         record = self._still_valid(log, row.record) if row.record else None
         data = row.record if record and row.record else b""

@@ -19,7 +19,7 @@ from common.errors import BadParams, BadSettings
 from common.identity.branch import BRANCH_FILE, OperationalBranch, decode_branch, inception_of, operational_key
 from common.identity.keys import SigningKey
 from common.identity.log import Log, decode_log, encode_log, read_log
-from common.identity.node_record import REISSUE_MS, CoinLink, NodeRecord, link_coin, open_coin_link
+from common.identity.node_record import FUTURE_MS, REISSUE_MS, CoinLink, NodeRecord, link_coin, open_coin_link
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed, sign
 from common.randomness import Randomness
@@ -101,7 +101,7 @@ class Keeper:
         return self._key
 
     def _load_log(self, branch: OperationalBranch) -> Log:
-        kept, now_ms = self._own.get(_LOG), self._clock.unix_ms()
+        kept, now_ms = self._own.get(_LOG), max(self._clock.unix_ms(), branch.made_ms)
         if kept is not None:
             return decode_log(kept, now_ms=now_ms, inception_bits=self._bits)
         log = read_log([inception_of(branch, self._bits)], now_ms=now_ms, inception_bits=self._bits)
@@ -124,10 +124,23 @@ class Keeper:
             self._issue(now_ms)
         return self._record_bytes
 
+    def now_ms(self) -> UnixMs:
+        """The time, but never before this node's own papers: a clock that was set back must not refuse them here."""
+        return UnixMs(max(self._clock.unix_ms(), self.log.tip.at_ms, self._last_seq_ms()))
+
+    def clock_problem(self) -> str:
+        """What is wrong with the machine's clock, as far as one's own papers tell; empty when nothing is."""
+        behind_ms = self.now_ms() - self._clock.unix_ms()
+        if behind_ms <= FUTURE_MS:
+            return ""
+        return f"the clock is {behind_ms // 1000} s behind this node's own papers, so others refuse them: set it"
+
+    def _last_seq_ms(self) -> int:
+        return int.from_bytes(self._own.get(_SEQ) or b"", "big")
+
     def next_seq_ms(self) -> UnixMs:
         """A number for a record: the time, but always higher than the last one given, also across restarts."""
-        last = int.from_bytes(self._own.get(_SEQ) or b"", "big")
-        seq_ms = max(last + 1, self._clock.unix_ms())
+        seq_ms = max(self._last_seq_ms() + 1, self._clock.unix_ms())
         self._own.set(_SEQ, seq_ms.to_bytes(8, "big"))
         return UnixMs(seq_ms)
 

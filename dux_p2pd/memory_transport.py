@@ -5,6 +5,9 @@ or not at all; a lost segment comes late; what is sent into a cut link waits and
 end has given up by then. The proof of the transport key, which TLS gives, is taken from the network object. Delays and
 losses come from a `Weather` that a history scripts; randomness is handed to it.
 
+What arrives runs in the receiver's context, not in that of whoever sent it: so a node that dies takes along what was
+its own, and nothing of its peers'.
+
 Source: network.md §2, architecture.md §3.
 """
 
@@ -12,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, Protocol
 
 from common.randomness import Randomness
@@ -69,13 +74,28 @@ class CalmWeather:
         return (source, target) in self._cut
 
 
-class MemoryNetwork:
-    """All listening nodes by address, and the pipes between them."""
+Witness = Callable[[str, str, bytes], None]
 
-    def __init__(self, weather: Weather | None = None) -> None:
+
+def _no_witness(_source: str, _target: str, _data: bytes) -> None:
+    """Nobody listens in."""
+
+
+class MemoryNetwork:
+    """All listening nodes by address, and the pipes between them. `witness` is told of all bytes that arrive."""
+
+    def __init__(self, weather: Weather | None = None, witness: Witness = _no_witness) -> None:
         self.weather: Weather = weather or CalmWeather()
+        self.witness = witness
         self.listening: dict[Address, MemoryTransport] = {}
         self.lines: dict[MemoryLine, None] = {}  # in the order in which they were made
+
+    def drop(self, owner: MemoryTransport) -> None:
+        """A node died: its sockets close by themselves."""
+        for address in [address for address, one in self.listening.items() if one is owner]:
+            del self.listening[address]
+        for line in [line for line in self.lines if line.owner is owner]:
+            line.close()
 
     def resume(self) -> None:
         """Move on what waited before links that are no longer cut."""
@@ -91,6 +111,7 @@ class MemoryTransport(BaseTransport):
         super().__init__(**shared)
         self.transport_key = transport_key
         self.network = network_of
+        self.context = copy_context()
         self._listen_on = listen
 
     @property
@@ -107,11 +128,7 @@ class MemoryTransport(BaseTransport):
         return address
 
     async def _stop_listening(self) -> None:
-        for address, owner in list(self.network.listening.items()):
-            if owner is self:
-                del self.network.listening[address]
-        for line in [line for line in self.network.lines if line.owner is self]:
-            line.close()
+        self.network.drop(self)
 
     async def _dial(self, address: Address, did: Did | None, keys: tuple[bytes, ...] | None) -> WireSession:
         text = f"{address[0]}:{address[1]}"
@@ -146,16 +163,18 @@ class MemoryTransport(BaseTransport):
             record_known=record_known,
         )
         here_line.doorway = doorway
-        there_line.doorway = Doorway(
-            there, there_line, dialled=False, peer_key=self.transport_key, address=self._listen_on
-        )
-        there_line.doorway.outcome.add_done_callback(lambda _: there.gate.leave(net))
+        there.context.copy().run(there._take_in, there_line, self, net)
         doorway.start()
         try:
             return await doorway.outcome
         finally:
             if doorway.session is None:
                 here_line.close()
+
+    def _take_in(self, line: MemoryLine, dialler: MemoryTransport, net: str) -> None:
+        """The accepting end of a new line."""
+        line.doorway = Doorway(self, line, dialled=False, peer_key=dialler.transport_key, address=dialler._listen_on)
+        line.doorway.outcome.add_done_callback(lambda _: self.gate.leave(net))
 
 
 class MemoryLine:
@@ -197,7 +216,10 @@ class MemoryLine:
             delay_s = weather.delay_s(*self._route, len(item or b""))
             self._free_at = max(self._free_at, loop.time() + delay_s)
             self._travelling.append(item)
-            loop.call_at(self._free_at, self._deliver)
+            loop.call_at(self._free_at, self._deliver, context=self._receiver().context.copy())
+
+    def _receiver(self) -> MemoryTransport:
+        return self.owner if self.other is None else self.other.owner
 
     def _queue(self, item: bytes | None) -> None:
         self._waiting.append(item)
@@ -218,6 +240,7 @@ class MemoryLine:
             other.close()
             other.doorway.lost("the connection was closed")
         else:
+            self._network.witness(*self._route, item)
             other.doorway.receive(item)
 
     @property

@@ -32,7 +32,8 @@ from dux_p2pd.store import NodeTable
 LAST_MET_MAX = 32
 DIALS_AT_ONCE = 4
 ALONE_PAUSE_S = 5.0  # who is connected to nobody tries each address this often: the fault is likely at this end
-TURN_S = 1.0  # pause between two looks at the connections
+TURN_S = 1.0  # between two looks at the connections while some are missing
+IDLE_TURN_S = 15.0  # otherwise: a connection that is lost wakes the loop anyway
 REFRESH_S = 60.0  # the own neighbourhood is looked up again this often
 NODE_RECORD_TTL_S = 172_800
 REPUBLISH_ROWS_MAX = 64
@@ -107,10 +108,21 @@ class Upkeep:
             await self._dial_contacts()
             await self._refresh()
             try:
-                async with asyncio.timeout(TURN_S):
+                async with asyncio.timeout(self._turn_s()):
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+    def _turn_s(self) -> float:
+        """Until there may be something to do: the next address that is due, or a contact that rests no longer."""
+        if len(self._peers.sessions()) >= self._target:
+            return IDLE_TURN_S
+        connected = {session.peer.did for session in self._peers.sessions()}
+        if not connected or any(node.did not in connected for node in self._dht.table.contacts()):
+            return TURN_S
+        now_s = self._clock.monotonic()
+        due = [source.due_s - now_s for source in self._sources.values() if source.did not in connected]
+        return min(IDLE_TURN_S, max(TURN_S, min(due, default=IDLE_TURN_S)))
 
     async def _dial_sources(self) -> None:
         """Try addresses of the list while there are fewer connections than wanted."""

@@ -25,6 +25,7 @@ from common.parts import Parts
 from common.receipts import Attested
 from dux_registryd.effects import Outside
 from dux_registryd.intake import Intake
+from dux_registryd.machine import Machine
 from dux_registryd.node_methods import NodeMethods
 from dux_registryd.pulse import Pulse
 from dux_registryd.receipt_methods import ReceiptMethods
@@ -47,13 +48,14 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         intake = Intake(book, outside, parts.network, parts.clock, parts.settings)
         scores = Scores(book, outside, parts.network.tax_bps)
         checker = Checker(book, outside, intake, parts.log, parts.settings.check_s)
+        machine = self.machine(parts)
         pulse = Pulse(
             book,
             outside,
             network=parts.network,
             clock=parts.clock,
             log=parts.log,
-            data_dir=parts.data_dir,
+            machine=machine,
             interval_s=parts.settings.heartbeat_s,
         )
         nodes = NodeMethods(
@@ -65,7 +67,7 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
             network=parts.network,
             clock=parts.clock,
             settings=parts.settings,
-            data_dir=parts.data_dir,
+            machine=machine,
         )
         receipts = ReceiptMethods(book, outside, intake, scores)
         _serve_nodes(parts, nodes)
@@ -91,6 +93,10 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         parts.gauges["nodes"] = lambda: float(book.count_nodes())
         parts.gauges["receipts_settled"] = lambda: float(book.count_claims().get("settled", 0))
         parts.gauges["receipts_pending"] = lambda: float(book.count_claims().get("pending", 0))
+
+    def machine(self, parts: Parts[RegistrydSettings]) -> Machine:
+        """The hardware that is told of; a simulator's subclass has its own."""
+        return Machine(parts.data_dir)
 
 
 def paid_at(parts: Parts[RegistrydSettings]) -> RegistrydSettings:

@@ -30,33 +30,38 @@ class Hardware:
     storage_gb: int
 
 
-def hardware(data_dir: Path) -> Hardware:
-    """This machine; its storage is that of the file system which holds `data_dir`."""
-    total_mb, _ = _memory_mb()
-    disk = os.statvfs(data_dir)
-    return Hardware(
-        hostname=socket.gethostname(),
-        os_version=_os_version(),
-        cpu_cores=os.cpu_count() or 1,
-        memory_mb=total_mb,
-        storage_gb=disk.f_blocks * disk.f_frsize // GIB,
-    )
+class Machine:
+    """This machine; its storage is that of the file system which holds `data_dir`. A simulated node has another."""
 
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
 
-def load(data_dir: Path, uptime_s: int) -> Load:
-    """How busy this machine is now."""
-    total_mb, free_mb = _memory_mb()
-    disk = os.statvfs(data_dir)
-    one, five, fifteen = (round(value * 1000) for value in os.getloadavg())
-    cores = os.cpu_count() or 1
-    return Load(
-        uptime_s=uptime_s,
-        load_milli=(one, five, fifteen),
-        memory_used_bps=(total_mb - free_mb) * BPS // total_mb if total_mb else 0,
-        disk_used_bps=(disk.f_blocks - disk.f_bavail) * BPS // disk.f_blocks if disk.f_blocks else 0,
-        memory_available_mb=free_mb,
-        cpu_available=max(0, cores - one // 1000),
-    )
+    def hardware(self) -> Hardware:
+        """What it can offer at most."""
+        total_mb, _ = _memory_mb()
+        disk = os.statvfs(self._data_dir)
+        return Hardware(
+            hostname=socket.gethostname(),
+            os_version=_os_version(),
+            cpu_cores=os.cpu_count() or 1,
+            memory_mb=total_mb,
+            storage_gb=disk.f_blocks * disk.f_frsize // GIB,
+        )
+
+    def load(self, uptime_s: int) -> Load:
+        """How busy it is now."""
+        total_mb, free_mb = _memory_mb()
+        disk = os.statvfs(self._data_dir)
+        one, five, fifteen = (round(value * 1000) for value in os.getloadavg())
+        cores = os.cpu_count() or 1
+        return Load(
+            uptime_s=uptime_s,
+            load_milli=(one, five, fifteen),
+            memory_used_bps=(total_mb - free_mb) * BPS // total_mb if total_mb else 0,
+            disk_used_bps=(disk.f_blocks - disk.f_bavail) * BPS // disk.f_blocks if disk.f_blocks else 0,
+            memory_available_mb=free_mb,
+            cpu_available=max(0, cores - one // 1000),
+        )
 
 
 def _memory_mb() -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 
@@ -37,7 +36,7 @@ from common.store import Tx
 from common.units import BPS, BlockHeight, Did, UnixMs
 from dux_registryd.effects import PUT_CAPABILITY, PUT_NODE, TELL_NODE, Outside, Told
 from dux_registryd.intake import Intake
-from dux_registryd.machine import hardware
+from dux_registryd.machine import Machine
 from dux_registryd.model import KnownNode, Load, RatedNode
 from dux_registryd.pulse import Pulse
 from dux_registryd.rules import (
@@ -68,7 +67,7 @@ class NodeMethods:
         network: NetworkProfile,
         clock: Clock,
         settings: RegistrydSettings,
-        data_dir: Path,
+        machine: Machine,
     ) -> None:
         self._book = book
         self._outside = outside
@@ -78,7 +77,7 @@ class NodeMethods:
         self._network = network
         self._clock = clock
         self._settings = settings
-        self._data_dir = data_dir
+        self._machine = machine
 
     async def register(self, params: RegisterNode, ctx: Ctx) -> NodeView:
         """Describe this node, sign it, keep it, and have it told to the network."""
@@ -97,7 +96,7 @@ class NodeMethods:
 
     async def _described(self, own: Did, params: RegisterNode) -> NodeInfo:
         self._check_wallet(params.wallet_address)
-        machine = hardware(self._data_dir)
+        machine = self._machine.hardware()
         host, port = await self._outside.endpoint()
         gpu = params.gpu_model or ("GPU" if params.gpu_enabled else "")
         return NodeInfo(

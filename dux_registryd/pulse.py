@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
@@ -16,7 +15,7 @@ from common.network import NetworkProfile
 from common.receipts import Heartbeat
 from common.units import BlockHeight, UnixMs
 from dux_registryd.effects import Outside
-from dux_registryd.machine import load
+from dux_registryd.machine import Machine
 from dux_registryd.model import Load
 from dux_registryd.store import Book
 
@@ -34,7 +33,7 @@ class Pulse:
         network: NetworkProfile,
         clock: Clock,
         log: FilteringBoundLogger,
-        data_dir: Path,
+        machine: Machine,
         interval_s: float,
     ) -> None:
         self._book = book
@@ -42,7 +41,7 @@ class Pulse:
         self._network = network
         self._clock = clock
         self._log = log
-        self._data_dir = data_dir
+        self._machine = machine
         self._interval_s = interval_s
         self._started = clock.monotonic()
         self._soon = asyncio.Event()
@@ -53,7 +52,7 @@ class Pulse:
 
     def measured(self) -> Load:
         """How busy this machine is now."""
-        return load(self._data_dir, int(self._clock.monotonic() - self._started))
+        return self._machine.load(int(self._clock.monotonic() - self._started))
 
     async def beat(self, busy: Load) -> int:
         """One heartbeat now; to how many nodes it went.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from functools import lru_cache
 
 from common.chain.address import pay_to_script
 from common.chain.heights import Heights
@@ -20,6 +21,7 @@ from common.units import FLOP, Florins
 
 CONTRACT_VERSION = 1
 CONTRACT_BYTES_MAX = 4096  # a panel of seven fits
+LOTS_REMEMBERED = 256  # scripts of half a kilobyte; each block asks for those of all open contracts
 LOT = 0  # one lot per contract in this version
 ARBITER_PAY_MIN_FLORINS = FLOP // 20  # 0.05 FLOP
 ARBITER_PAY_SHARE = 100  # or a hundredth of the price, whichever is more
@@ -100,6 +102,7 @@ def seated(arbiters: list[Arbiter]) -> tuple[Arbiter, ...]:
     return tuple(sorted(arbiters, key=lambda arbiter: arbiter.key))
 
 
+@lru_cache(maxsize=LOTS_REMEMBERED)
 def lot_script(contract: Contract) -> bytes:
     """The redeem script of the lot: E+h, or E without a result hash.
 

@@ -73,7 +73,9 @@ class Phase(StrEnum):
     SIGNING = "signing"  # a payout is proposed, signatures are collected
     PAYING = "paying"  # the transaction is seen, not deep enough
     PAID = "paid"
-    ABANDONED = "abandoned"  # a fund coin was spent for something else: the next cut-off decides anew
+    ABANDONED = (
+        "abandoned"  # no payout came in time, or a fund coin was spent for something else: a later cut-off decides
+    )
 
 
 class AirdropStatus(Wire, frozen=True):

@@ -388,6 +388,27 @@ async def test_a_foreign_spend_of_the_fund_ends_the_round(make: Made) -> None:
     assert history[0].phase is Phase.ABANDONED
 
 
+async def test_a_cut_off_from_which_nobody_can_be_paid_lapses_and_a_later_one_pays(make: Made) -> None:
+    """The fund is full before anybody has traded: it is not stuck, on custodians and others alike."""
+    world = await make(fund=101 * FLOP)
+    world.announce(*range(5))
+    await world.run(20)
+    status = await world.nodes[0].status()
+    assert (status.phase, status.number) == (Phase.GATHERING, 0)
+    world.announce(*range(5))
+    world.trade(2, 3)
+    world.trade(0, 1)
+    await world.run(rules.LAPSE_BLOCKS)
+    world.announce(*range(5))
+    await world.run(20)
+    for node in (world.nodes[0], world.nodes[4]):
+        history = (await node.ask(ac.AIRDROP_HISTORY, ac.HistoryAsked())).airdrops
+        assert [(view.number, view.phase) for view in history] == [(1, Phase.PAID), (0, Phase.ABANDONED)]
+    assert min(world.paid(number) for number in range(4)) > 0
+    assert len([payout for _, payout in world.signed]) <= len(world.nodes)
+    assert audit.supply_of(world.chain.chain).conserved
+
+
 def refuse_all(_sender: Did, call: PeerCall) -> PeerCall:
     """No peer call says anything useful."""
     return msgspec.structs.replace(call, params=b"\xc0")

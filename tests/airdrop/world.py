@@ -152,7 +152,7 @@ class Node:
         try:
             with suppress(NotNow, Unavailable):
                 await self.daemon.look()
-            for effect in self.worker._ready():
+            for effect in self.worker._look()[0]:
                 await self.worker._try(effect)
         except Killed:
             await self.stop()

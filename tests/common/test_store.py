@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from common.clock import ManualClock, SystemClock
 from common.codec import Wire
 from common.errors import CallerMistake, CorruptStore, DuxError, Ending, Internal, NewerSchema, NotNow, Unavailable
 from common.event_feed import EventFeed
-from common.outbox import OutboxWorker, pause_ms
+from common.outbox import IDLE_MS, OutboxWorker, pause_ms
 from common.store import Effect, Store, Tx
 
 LOG = structlog.get_logger()
@@ -256,3 +257,61 @@ def test_pauses_grow_and_are_bounded() -> None:
     """From 0.2 s, doubling, never above 30 s, for any number of tries."""
     pauses = [pause_ms(attempts) for attempts in (0, 1, 2, 30, 10_000)]
     assert pauses == [200, 400, 800, 30_000, 30_000]
+
+
+async def until(predicate: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not predicate():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_clock_that_is_set_back_holds_no_effect_back() -> None:
+    """Postponed while the clock was two hours ahead, an effect is tried again at once when it is right."""
+    clock = ManualClock()
+    store, tries = Store.open(None, [], clock), list[str]()
+
+    async def perform(effect: Effect) -> None:
+        tries.append(effect.effect_id)
+        if len(tries) == 1:
+            raise Unavailable
+
+    with store.transaction() as tx:
+        tx.outbox("e1", "pay", Note(text=""))
+    worker = OutboxWorker(store, perform, clock=clock, log=LOG)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(worker.run())
+        await until(lambda: store.row("SELECT 1 FROM outbox WHERE attempts = 1"))
+        clock.advance(-2 * 3600)
+        worker._wake.set()
+        await until(lambda: store.row("SELECT 1 FROM outbox WHERE done_ms IS NOT NULL"))
+        running.cancel()
+    assert tries == ["e1", "e1"]
+
+
+async def test_an_outbox_whose_effect_is_under_way_does_not_poll() -> None:
+    """While a lane is busy and nothing else is open, the worker sleeps until it is woken."""
+    store, going = Store.open(None, [], SystemClock()), asyncio.Event()
+
+    async def perform(_effect: Effect) -> None:
+        await going.wait()
+
+    with store.transaction() as tx:
+        tx.outbox("e1", "pay", Note(text=""))
+    worker, looks = OutboxWorker(store, perform, clock=SystemClock(), log=LOG), list[float]()
+    plain = worker._look
+
+    def look() -> tuple[list[Effect], float]:
+        found = plain()
+        looks.append(found[1])
+        return found
+
+    worker._look = look  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(worker.run())
+        await until(lambda: worker._busy)
+        worker._wake.set()
+        await until(lambda: len(looks) == 2)
+        assert looks[1] == IDLE_MS / 1000
+        going.set()
+        await until(lambda: store.row("SELECT 1 FROM outbox WHERE done_ms IS NOT NULL"))
+        running.cancel()

@@ -42,7 +42,7 @@ from common.rpc.client import LocalClient
 from common.rpc.method import Empty
 from common.units import BlockHeight, Hash32
 from dux_registryd.daemon import RegistryDaemon, paid_at
-from dux_registryd.machine import hardware, load
+from dux_registryd.machine import Machine
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.upkeep import Announcer
 from tests.market.fakes import LOG, FakeNet, FakeNode, attest, did_number, running, until
@@ -537,8 +537,9 @@ def test_where_nothing_is_set_the_node_is_paid_where_key_making_says(tmp_path: P
 def test_a_kernel_that_does_not_tell_its_memory_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a unit that sees processes only, memory counts as nothing offered; the rest is told."""
     monkeypatch.setattr("dux_registryd.machine.MEMINFO", tmp_path / "none")
-    assert hardware(tmp_path).memory_mb == load(tmp_path, 1).memory_available_mb == 0
-    assert hardware(tmp_path).cpu_cores >= 1
+    machine = Machine(tmp_path)
+    assert machine.hardware().memory_mb == machine.load(1).memory_available_mb == 0
+    assert machine.hardware().cpu_cores >= 1
 
 
 async def _self(client: LocalClient) -> Any:

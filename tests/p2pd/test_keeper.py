@@ -104,6 +104,23 @@ def test_the_record_shown_is_always_valid_and_made_anew_in_time(clock: ManualClo
     assert opened(one).seq_ms > seen[-1].seq_ms
 
 
+def test_a_clock_that_is_set_back_ends_nothing_and_is_told(clock: ManualClock) -> None:
+    """Own papers and those learnt before stay readable; the owner is told, and all is well when the clock is right."""
+    one, other = World(1, clock), World(2, clock)
+    one.directory.learn(other.keeper.did, other.log, other.keeper.record())
+    opened(one)
+    assert one.keeper.clock_problem() == ""
+    clock.advance(-2 * 3600)
+    one.restart()
+    known = one.directory.get(one.keeper.did)
+    assert known is not None
+    assert known.record is not None
+    assert one.directory.get(other.keeper.did) is not None
+    assert "7200 s behind" in one.keeper.clock_problem()
+    clock.advance(2 * 3600)
+    assert one.keeper.clock_problem() == ""
+
+
 def opened(world: World) -> NodeRecord:
     signed = decode_signed(world.keeper.record(), max_bytes=1024)
     return open_record(signed, world.keeper.log, now_ms=world.clock.unix_ms())

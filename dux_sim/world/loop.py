@@ -1,0 +1,262 @@
+"""An event loop on virtual time: when nothing is ready, the clock jumps to the next timer.
+
+Promises that the same callbacks run in the same order for the same start, whatever the machine's speed, memory
+addresses and hash seed; that nothing of a dead life ever runs again, which is what a crash at an await is; and that no
+socket, thread, process or real second is reachable: what this loop lacks raises NotImplementedError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import sys
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import Context, ContextVar
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+TURNS_AT_ONCE_MAX = 1_000_000  # callbacks without the clock moving: two daemons that wake each other for ever
+
+
+class Stuck(RuntimeError):
+    """The history cannot go on: nothing is left to happen, or time no longer moves."""
+
+
+DiesAt = Literal["turn", "answer", "commit"]
+
+
+class Life:
+    """One run of one daemon, from its start to its end or its crash. What belongs to it runs in a context naming it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.turns = 0
+        self.dies_after: int | None = None  # turns, answers or commits from now: then it is killed
+        self.dies_at: DiesAt = "turn"
+        self.on_doom: Callable[[], None] = lambda: None
+        self.waiting: dict[asyncio.Future[bytes], None] = {}  # callers of other lives that wait for its answer
+        self._base = Context()
+        self._base.run(LIFE.set, self)
+
+    def context(self) -> Context:
+        """A new context in which everything belongs to this life."""
+        return self._base.copy()
+
+    def may_run(self) -> bool:
+        """Count a turn; false when the life is over, or ends with this one."""
+        if not self.alive:
+            return False
+        self.turns += 1
+        if self.dies_after is not None:
+            self.meets("turn")
+        return self.alive
+
+    def meets(self, moment: DiesAt) -> None:
+        """A turn of its tasks, an answer to a call that moves state, a commit: perhaps one that it does not survive."""
+        if self.dies_after is None or self.dies_at != moment or not self.alive:
+            return
+        self.dies_after -= 1
+        if self.dies_after <= 0:
+            self.dies_after = None
+            self.on_doom()
+
+
+LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
+
+
+class _Turn(asyncio.Handle):
+    """A callback that does not run for the dead."""
+
+    __slots__ = ()
+
+    def _run(self) -> None:
+        life = self._context.get(LIFE)  # type: ignore[attr-defined]
+        if life is None or life.may_run():
+            super()._run()
+
+
+class _Timer(asyncio.TimerHandle):
+    """The same, later."""
+
+    __slots__ = ()
+
+    def _run(self) -> None:
+        life = self._context.get(LIFE)  # type: ignore[attr-defined]
+        if life is None or life.may_run():
+            super()._run()
+
+
+class SimFuture(asyncio.Future[Any]):
+    """A future that hashes by its number: sets of futures have an order that memory addresses do not decide."""
+
+    _numbers = itertools.count()
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> SimFuture:  # noqa: PYI034 - asyncio's Future is no Self
+        """Numbered before asyncio hashes it."""
+        made: SimFuture = super().__new__(cls)
+        made.number = next(cls._numbers)
+        return made
+
+    number: int
+
+    def __hash__(self) -> int:
+        """Its number."""
+        return self.number
+
+    __eq__ = object.__eq__
+
+
+class SimTask(asyncio.Task[Any]):
+    """A task that hashes by its number and knows whose life it is part of."""
+
+    _numbers = itertools.count()
+    number: int
+    life: Life | None
+
+    def __new__(cls, *_args: Any, context: Context | None = None, **_kwargs: Any) -> SimTask:  # noqa: PYI034
+        """Numbered before asyncio hashes it."""
+        made: SimTask = super().__new__(cls)
+        made.number = next(cls._numbers)
+        made.life = LIFE.get() if context is None else context.get(LIFE)
+        return made
+
+    def __hash__(self) -> int:
+        """Its number."""
+        return self.number
+
+    __eq__ = object.__eq__
+
+
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """Runs callbacks in the order in which they became ready; equal times in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._ready: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._order = itertools.count()
+        self._closed = False
+        self.halted = False  # set by whoever wants the history to stop right there
+        self.on_error: Callable[[dict[str, Any]], None] = lambda _context: None
+
+    def time(self) -> float:
+        """Virtual seconds since the start."""
+        return self._now
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """After everything that is ready already."""
+        turn = _Turn(callback, args, self, context)
+        self._ready.append(turn)
+        return turn
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """So many virtual seconds from now."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """At a virtual time."""
+        timer = _Timer(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
+
+    def _timer_handle_cancelled(self, _timer: asyncio.TimerHandle) -> None:
+        """Asyncio tells; the timer is passed over when its time comes."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future with an order of its own."""
+        return SimFuture(loop=self)
+
+    def create_task(
+        self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], *, name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[T]:  # fmt: skip
+        """A task in the life of whoever makes it, or of `context`."""
+        return SimTask(coro, loop=self, name=name or "", context=context)
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        """Run until `done()`, asked after each moment.
+
+        Raises:
+            Stuck: nothing is left that could happen, or a moment never ends.
+        """
+        asyncio._set_running_loop(self)  # noqa: SLF001 - what every event loop does
+        before = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(finalizer=lambda _: None)  # generators of the dead are dropped, not finished
+        try:
+            while not self.halted and not done():
+                if not self._ready:
+                    self._jump()
+                self._moment()
+        finally:
+            sys.set_asyncgen_hooks(*before)
+            asyncio._set_running_loop(None)  # noqa: SLF001
+
+    def _jump(self) -> None:
+        """To the next timer that still stands."""
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:  # noqa: SLF001
+            heapq.heappop(timers)
+        if not timers:
+            raise Stuck("nothing is left to happen")
+        when = timers[0][0]
+        self._now = max(self._now, when)
+        while timers and timers[0][0] <= self._now:
+            timer = heapq.heappop(timers)[2]
+            if not timer._cancelled:  # noqa: SLF001
+                self._ready.append(timer)
+
+    def _moment(self) -> None:
+        """Everything that is ready, and what becomes ready by it, without time passing."""
+        ready, turns = self._ready, 0
+        while ready and not self.halted:
+            turn = ready.popleft()
+            if not turn._cancelled:  # noqa: SLF001
+                turn._run()  # noqa: SLF001
+            turns += 1
+            if turns > TURNS_AT_ONCE_MAX:
+                raise Stuck(f"{TURNS_AT_ONCE_MAX} turns at second {self._now:.3f}: something wakes itself for ever")
+
+    def get_debug(self) -> bool:
+        """No debug mode."""
+        return False
+
+    def is_running(self) -> bool:
+        """While it is not closed."""
+        return not self._closed
+
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """An error that nobody took: the world counts it."""
+        if not self._closed:
+            self.on_error(context)
+
+    @contextmanager
+    def pretended(self) -> Iterator[None]:
+        """Code that asks for the running loop finds this one, and nothing that it asks for ever happens."""
+        asyncio._set_running_loop(self)  # noqa: SLF001
+        try:
+            yield
+        finally:
+            asyncio._set_running_loop(None)  # noqa: SLF001
+            self._ready.clear()
+            self._timers.clear()
+
+    def close(self) -> None:
+        """End: coroutines that still wait are dropped, and nothing they do on the way is run."""
+        self._closed = True
+        self._ready.clear()
+        self._timers.clear()

@@ -9,7 +9,9 @@ Source: transport_identity.md §2.2.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from common.codec import Canon, canonical, from_canonical
 from common.identity.keys import KEY_BYTES, SIGNATURE_BYTES, SigningKey, check_key
@@ -22,6 +24,8 @@ Kind = Literal["icp", "rot", "rec", "end"]
 
 EVENT_BYTES_MAX = 512  # the largest, a recovery, has about 330 with its envelope
 SEQ_MAX = 255
+AT_MS_MAX = 1 << 53
+NONCE_MAX = 1 << 53
 
 
 class Event(Canon, frozen=True):
@@ -29,13 +33,13 @@ class Event(Canon, frozen=True):
 
     v: Literal[1]
     kind: Kind
-    seq: int
+    seq: Annotated[int, Meta(ge=0, le=SEQ_MAX)]
     prev: bytes
     key: bytes
     next: bytes
     recover: bytes
-    at_ms: UnixMs
-    nonce: int
+    at_ms: Annotated[UnixMs, Meta(ge=0, le=AT_MS_MAX)]
+    nonce: Annotated[int, Meta(ge=0, le=NONCE_MAX)]
     flags: int
 
 

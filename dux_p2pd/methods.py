@@ -253,7 +253,7 @@ class IdentityMethods:
             return p2p.Verdict(valid=False, reason="the time does not fall into that key's time")
         if not is_signed(key, purpose, params.body, params.signature):
             return p2p.Verdict(valid=False, reason="the signature does not verify")
-        return p2p.Verdict(valid=True, reason="")
+        return p2p.Verdict(valid=True, reason="", sound=current.sound)
 
     async def own(self, _params: Empty, _ctx: Ctx) -> p2p.OwnIdentity:
         """identity.own."""

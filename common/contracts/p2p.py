@@ -222,10 +222,11 @@ class Verify(Wire, frozen=True):
 
 
 class Verdict(Wire, frozen=True):
-    """Whether it counts; the reason when it does not."""
+    """Whether it counts; the reason when it does not; and whether new business may be done with the signer's name."""
 
     valid: bool
     reason: str
+    sound: bool = True
 
 
 class LinkCoin(Wire, frozen=True):

@@ -21,7 +21,7 @@ from common.errors import BadSettings, NotFound
 from common.identity.branch import BRANCH_FILE
 from common.identity.errors import IdentityUnsure
 from common.identity.event_rules import ROTATION_GAP_MS
-from common.identity.events import AT_MS_MAX, rotation, sign_event
+from common.identity.events import AT_MS_MAX, EVENT_BYTES_MAX, rotation, sign_event
 from common.identity.keys import Signer
 from common.identity.log import Log, decode_log, encode_log, merge, read_log
 from common.identity.node_record import FUTURE_MS, REISSUE_MS, CoinLink, NodeRecord, link_coin, open_coin_link
@@ -155,7 +155,7 @@ class Keeper:
         event = rotation(self.log.envelopes[-1], tip, signer.public, after.public, now_ms)
         events = [*self.log.envelopes, sign_event(event, signer)]
         log = read_log(events, now_ms=now_ms, inception_bits=self._bits, known=self.log)
-        if len(encode_log(log)) > LOG_TAIL_BYTES:
+        if len(encode_log(log)) > LOG_TAIL_BYTES - EVENT_BYTES_MAX:  # room for a recovery or an end
             raise LogFull(events=len(self.log.events))
         self._take(replace(log, disputed=self.log.disputed, frozen=self.log.frozen))
 

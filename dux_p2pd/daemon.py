@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from common.chain.params import family_named
 from common.contracts.peer import topics
 from common.contracts.peer_p2p import DID_TELL
 from common.daemon import DuxOSDaemon
@@ -175,7 +176,8 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             egress=egress,
             topics=topics(),
         ).serve(parts.table)
-        IdentityMethods(keeper, resolver, renewal, parts.data_dir, clock=parts.clock).serve(parts.table)
+        family = family_named(parts.network.chain)
+        IdentityMethods(keeper, resolver, renewal, parts.data_dir, family, clock=parts.clock).serve(parts.table)
         BlobMethods(blobs, swap).serve(parts.table)
         parts.routes += BlobDoor(blobs, keep_s=parts.settings.blob_put_keep_s).routes()
         parts.gauges["sessions"] = lambda: len(net.peers.sessions())

@@ -262,8 +262,9 @@ class Keeper:
         link = CoinLink(did=self.did, coin_pubkey=wanted.coin_pubkey, at_ms=wanted.at_ms)
         signed = link_coin(self.signer, wanted.coin_signature, link)
         open_coin_link(signed, self.log, self.key_seq)
-        self._own.set(_LINK, canonical(signed))
-        self._record = None
+        if (self._own.get(_LINK) or b"") != canonical(signed):
+            self._own.set(_LINK, canonical(signed))
+            self._record = None
 
 
 def _is_fresh(record: NodeRecord, now_ms: int) -> bool:

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import msgspec
 
+from common.chain.address import pay_to_key, script_to_address
+from common.chain.params import ChainFamily
 from common.clock import Clock
 from common.codec import Canon
 from common.contracts import p2p
 from common.contracts.p2p_errors import NotStored, NotYourPurpose, NotYourTopic, RecordRefused
-from common.errors import BadParams
+from common.errors import BadParams, DuxError
 from common.identity.document import document
 from common.identity.keys import is_signed
 from common.identity.log import Log, decode_log, encode_log, split_of, was_valid_when_seen
+from common.identity.node_record import open_coin_link
 from common.identity.purposes import OWNER, Purpose
 from common.rpc.method import Done, Empty, Topic
 from common.rpc.table import Ctx, MethodTable
@@ -25,6 +28,7 @@ from common.units import UnixMs
 from dux_p2pd.blob_store import BlobStore
 from dux_p2pd.blob_swap import BlobSwap
 from dux_p2pd.dht import Dht
+from dux_p2pd.directory import Known
 from dux_p2pd.egress import Egress
 from dux_p2pd.gossip import GossipNet
 from dux_p2pd.keeper import Keeper
@@ -182,12 +186,22 @@ def _put_fault(params: p2p.DhtPut) -> str:
 class IdentityMethods:
     """did.* and identity.*."""
 
-    def __init__(self, keeper: Keeper, resolver: Resolver, renewal: Renewal, folder: Path, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        resolver: Resolver,
+        renewal: Renewal,
+        folder: Path,
+        family: ChainFamily,
+        *,
+        clock: Clock,
+    ) -> None:
         """`folder` is where key making leaves the node's keys."""
         self._keeper = keeper
         self._resolver = resolver
         self._renewal = renewal
         self._folder = folder
+        self._family = family
         self._clock = clock
 
     def serve(self, table: MethodTable) -> None:
@@ -217,8 +231,18 @@ class IdentityMethods:
             log=encode_log(log),
             node_record=known.record_bytes or None,
             proof=known.proof or None,
-            document=msgspec.json.encode(document(log, known.record)).decode(),
+            document=msgspec.json.encode(document(log, known.record, self._coin_address(known))).decode(),
         )
+
+    def _coin_address(self, known: Known) -> str | None:
+        """The address of the coin key in the node record, when both hands have signed the link."""
+        if known.record is None or known.record.coin_link is None:
+            return None
+        try:
+            link = open_coin_link(known.record.coin_link, known.log, known.record.key_seq)
+        except DuxError:
+            return None
+        return script_to_address(pay_to_key(link.coin_pubkey), self._family)
 
     async def sign(self, params: p2p.Sign, ctx: Ctx) -> p2p.Signature:
         """identity.sign: only for the daemon that owns the purpose."""

@@ -105,15 +105,14 @@ def recover(
     from common.clock import SystemClock
     from common.identity.branch import BRANCH_FILE, encode_branch
     from common.identity.recovery import recovered
-    from common.keyfile import write_private
+    from dux_p2pd.key_source import TOKEN_FILE
 
     words = _phrase(phrase_file)
     seed, net, log = _log_of(session, words, log_in, ask)
     branch = recovered(seed, net=net, log=log, now_ms=SystemClock().unix_ms(), since=since)
     folder = session.node.must_exist().data / "p2pd"
-    write_private(folder / BRANCH_FILE, encode_branch(branch))
-    owner = folder.stat()
-    os.chown(folder / BRANCH_FILE, owner.st_uid, owner.st_gid)
+    _leave(folder, BRANCH_FILE, encode_branch(branch))
+    (folder / TOKEN_FILE).unlink(missing_ok=True)  # what it leads to are keys of the account left behind
     _hand_over(session, bytes.fromhex(branch.log), log.did)
 
 
@@ -136,6 +135,49 @@ def end(session: Session, *, phrase_file: Path | None, log_in: Path | None, ask:
         click.confirm(f"Close {log.did} for good? There is no way back.", abort=True, err=True)
     closed = ended(seed, net=net, log=log, now_ms=SystemClock().unix_ms())
     tell(session, session.ask(IDENTITY_TAKE_LOG, TakeLog(log=encode_log(closed)), deadline_s=60.0))
+
+
+@identity.command()
+@click.option("--module", required=True, help="The token's library, such as /usr/lib/softhsm/libsofthsm2.so.")
+@click.option("--token", "label", required=True, help="The token's label.")
+@click.option("--pin-file", required=True, type=click.Path(exists=True, path_type=Path), help="p2pd reads it, too.")
+@click.option("--keys", default=40, show_default=True, help="How many keys: 40 are ten years of rotations.")
+@pass_session
+def token(session: Session, *, module: str, label: str, pin_file: Path, keys: int) -> None:
+    """Move the signing keys into a PKCS#11 token, from which nobody can read them, and erase them here.
+
+    \b
+    duxnet identity token --module /usr/lib/softhsm/libsofthsm2.so --token duxnet --pin-file pin
+    """
+    from common.codec import json_bytes
+    from common.contracts.p2p import DID_RESOLVE, IDENTITY_OWN, IDENTITY_TAKE_LOG, Resolve, TakeLog
+    from common.identity.branch import BRANCH_FILE, operational_key, operational_seed
+    from common.rpc.method import Empty
+    from dux_p2pd.key_source import TOKEN_FILE, load_branch
+    from dux_p2pd.token_keys import Token, TokenSettings
+
+    folder = session.node.must_exist().data / "p2pd"
+    branch, own = load_branch(folder), session.ask(IDENTITY_OWN, Empty())
+    log = session.ask(DID_RESOLVE, Resolve(did=own.did)).log
+    settings = TokenSettings(module=module, token=label, pin_file=str(pin_file.absolute()), log=log.hex())
+    opened = Token(settings)
+    for seq in range(own.key_seq, own.key_seq + max(keys, 3)):
+        opened.put(seq, operational_seed(branch, seq), operational_key(branch, seq).public)
+    opened.close()
+    _leave(folder, TOKEN_FILE, json_bytes(settings))
+    told = session.ask(IDENTITY_TAKE_LOG, TakeLog(log=log), deadline_s=60.0)
+    (folder / BRANCH_FILE).write_bytes(b"\0" * (folder / BRANCH_FILE).stat().st_size)
+    (folder / BRANCH_FILE).unlink()
+    tell(session, told)
+
+
+def _leave(folder: Path, name: str, data: bytes) -> None:
+    """A file that p2pd alone reads, also where root writes it."""
+    from common.keyfile import write_private
+
+    write_private(folder / name, data)
+    owner = folder.stat()
+    os.chown(folder / name, owner.st_uid, owner.st_gid)
 
 
 @identity.command("catch-up")

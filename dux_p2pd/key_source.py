@@ -16,6 +16,8 @@ from common.identity.keys import Signer
 from common.identity.log import LOG_BYTES_MAX, LogBytes
 from common.identity.signed import Signed
 
+TOKEN_FILE = "token.json"  # noqa: S105 - a file's name
+
 
 class KeySource(Protocol):
     """The keys of one node."""
@@ -66,9 +68,13 @@ def load_branch(folder: Path) -> OperationalBranch:
 
 
 def load_keys(folder: Path) -> KeySource:
-    """The keys that key making left in p2pd's data directory.
+    """The keys that key making left in p2pd's data directory, or those in the token that is named there.
 
     Raises:
-        BadSettings: absent, unreadable or of another form.
+        BadSettings: absent, unreadable or of another form. TokenAway: the token does not answer.
     """
+    if (folder / TOKEN_FILE).exists():
+        from dux_p2pd.token_keys import load_token  # noqa: PLC0415 - its library is there for those who have a token
+
+        return load_token(folder)
     return BranchKeys(load_branch(folder))

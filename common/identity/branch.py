@@ -68,7 +68,12 @@ def make_branch(seed: bytes, *, net: int, account: int, made_ms: int, inception_
 
 def operational_key(branch: OperationalBranch, seq: int) -> SigningKey:
     """The signing key of event `seq` on this branch."""
-    return KeyNode(bytes.fromhex(branch.private), bytes.fromhex(branch.chain_code)).child(seq).signing_key()
+    return SigningKey(operational_seed(branch, seq))
+
+
+def operational_seed(branch: OperationalBranch, seq: int) -> bytes:
+    """The secret of that key, to be moved into a token."""
+    return KeyNode(bytes.fromhex(branch.private), bytes.fromhex(branch.chain_code)).child(seq).private
 
 
 def _plain_inception(branch: OperationalBranch) -> Event:

@@ -58,7 +58,7 @@ class EchoP2pd(P2pDaemon):
         settings = parts.settings
         shared: dict[str, Any] = shared_arguments(parts, directory)
         return EchoTransport(
-            contexts=contexts_of_seed(keeper.transport_seed, parts.network.alpn),
+            contexts=contexts_of_seed(keeper.transport.seed, parts.network.alpn),
             listen=(settings.listen_host, settings.listen_port or settings.port_base + OUTSIDE_OFFSET),
             bind_source=True,
             **(shared | {"budget": CallBudget(burst_units=OPEN_UNITS, units_per_s=OPEN_UNITS)}),

@@ -14,6 +14,9 @@ from common.rpc.client import Client
 from common.rpc.method import CP, CR, Empty, PeerMethod, Topic
 from common.units import Did, UnixMs
 
+NEW_BUSINESS = (Purpose.REGISTRATION, Purpose.HEARTBEAT, Purpose.SERVICE)
+"""Not taken from a name that is disputed, frozen or closed: such a node offers nothing and ages out of every list."""
+
 
 class Attestor:
     """p2pd, as those need it who sign and check `Attested` things."""
@@ -41,6 +44,8 @@ class Attestor:
     async def is_signed(self, purpose: Purpose, envelope: Attested, at_ms: int) -> bool:
         """Whether the envelope's signature is its DID's, with the key of that time."""
         by = p2p.Signature(did=envelope.did, key_seq=envelope.key_seq, signature=envelope.signature)
+        if purpose in NEW_BUSINESS:
+            return await self.peers.is_signed_soundly(purpose, envelope.body, by, UnixMs(at_ms))
         return await self.peers.is_signed(purpose, envelope.body, by, UnixMs(at_ms))
 
     async def publish(self, topic: Topic[CP], payload: CP) -> int:

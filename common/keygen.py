@@ -31,6 +31,8 @@ WALLET_SEAL = "wallet"
 PHRASE_SEAL = "phrase"
 UNLOCK_BYTES = 32
 
+INCEPTION_MS = 1_577_836_800_000  # in every inception alike, so that the phrase alone tells the DID
+
 BRANCH_RECEIVE, BRANCH_CHANGE, BRANCH_CONTRACT, BRANCH_PAYOUT, BRANCH_FUND = range(5)
 
 
@@ -116,7 +118,7 @@ def make_keys(
     seed, family = seed_of(words), family_named(network.chain)
     secrets = secrets_of(seed, family.coin_type, made_ms, birth_height)
     branch = make_branch(
-        seed, net=int(family.is_test), account=0, made_ms=made_ms, inception_bits=network.inception_bits
+        seed, net=int(family.is_test), account=0, made_ms=INCEPTION_MS, inception_bits=network.inception_bits
     )
     opener = passphrase or randomness.bytes(UNLOCK_BYTES).hex().encode()
     if not passphrase:

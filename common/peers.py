@@ -16,6 +16,8 @@ from common.units import Did, UnixMs
 
 T = TypeVar("T", bound=Canon)
 
+MONEY_MAX_AGE_S = 600  # what is known of a party to new business is at most so old, TI §2.4
+MONEY_SOURCES = 2  # independent nodes that must have said so
 RESULT_BYTES_MAX = 1024 * 1024  # one peer message, TI §1.5
 
 
@@ -59,6 +61,29 @@ class Peers:
             did=by.did, key_seq=by.key_seq, purpose=purpose.value, body=body, signature=by.signature, at_ms=at_ms
         )
         return (await self._p2pd.call(p2p.IDENTITY_VERIFY, params)).valid
+
+    async def is_signed_soundly(self, purpose: Purpose, body: bytes, by: p2p.Signature, at_ms: UnixMs) -> bool:
+        """The same, and nothing is held against the signer's name: what new business asks.
+
+        Raises:
+            PeerUnknown: its event log cannot be had now.
+        """
+        params = p2p.Verify(
+            did=by.did, key_seq=by.key_seq, purpose=purpose.value, body=body, signature=by.signature, at_ms=at_ms
+        )
+        verdict = await self._p2pd.call(p2p.IDENTITY_VERIFY, params)
+        return verdict.valid and verdict.sound
+
+    async def fault_of(self, did: Did) -> str:
+        """What stands in the way of new business with a DID, or an empty string: asked of the network, not of memory.
+
+        Raises:
+            PeerUnknown, TooFewSources: it cannot be told now.
+        """
+        wish = p2p.Resolve(did=did, max_age_s=MONEY_MAX_AGE_S, min_sources=MONEY_SOURCES)
+        found = await self._p2pd.call(p2p.DID_RESOLVE, wish)
+        states = {"closed": found.ended, "frozen": found.frozen, "disputed": found.disputed}
+        return next((f"the identity of {did} is {state}" for state, holds in states.items() if holds), "")
 
     async def resolve(self, did: Did, *, max_age_s: int = 86_400) -> p2p.Resolved:
         """Whose key and endpoints a DID stands for."""

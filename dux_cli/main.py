@@ -18,6 +18,7 @@ SECTIONS = {
     "A node of your own": {
         "init": ("dux_cli.init:init", "make a node: keys, configuration, network"),
         "phrase": ("dux_cli.init:phrase", "the words that restore the node"),
+        "identity": ("dux_cli.identity:identity", "its name: keys, event log, rotation, recovery, end"),
         "up": ("dux_cli.up:up", "start its daemons and keep them running"),
         "down": ("dux_cli.up:down", "end them"),
         "status": ("dux_cli.status:status", "how each daemon fares, and where the chain is"),

@@ -40,7 +40,7 @@ class Counterpart:
         """OFFER came: kept for taskd to answer.
 
         Raises:
-            BadTerms: this node cannot enter it.
+            BadTerms: this node cannot enter it, or the buyer's name is disputed or closed.
             TooManyOpen, NodeFull: the buyer, or all buyers together, have unfunded ones.
         """
         contract_id = offer.contract_id.hex()
@@ -51,6 +51,7 @@ class Counterpart:
         if problem:
             raise BadTerms(reason=problem)
         self._check_open(sender, self._desk.settings.open_offers_max)
+        await self._desk.require_sound(sender)
         height = await self._desk.height()
         with self._book.store.transaction() as tx:
             self._pen.open(tx, contract_id, Role.SELLER, "offered", buyer=sender, seller=self._desk.me, height=height)

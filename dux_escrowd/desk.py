@@ -13,7 +13,7 @@ from common.chain.heights import heights_profile
 from common.clock import Clock
 from common.codec import Canon, canonical
 from common.contracts import wallet_chain as chain
-from common.contracts.escrow import BadStatement, PeerNotReady
+from common.contracts.escrow import BadStatement, BadTerms, PeerNotReady
 from common.contracts.p2p import Signature
 from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.wallet_errors import NotSynced
@@ -95,6 +95,16 @@ class Desk:
         by = Signature(did=attested.did, key_seq=attested.key_seq, signature=attested.signature)
         if not await self.peers.is_signed(purpose, attested.body, by):
             raise BadStatement(contract_id=contract_id, reason=f"the signature of {attested.did} is wrong")
+
+    async def require_sound(self, did: Did) -> None:
+        """Nothing happens for a name that nothing is held against.
+
+        Raises:
+            BadTerms: no new business with it. Unavailable: it cannot be told now.
+        """
+        fault = await self.peers.fault_of(did)
+        if fault:
+            raise BadTerms(reason=fault)
 
     def row(self, contract_id: str) -> Agreed:
         """The contract's row.

@@ -84,6 +84,7 @@ class Methods:
             problem = "job_hash is not the hash of the job's canonical bytes"
         if problem:
             raise c.BadTerms(reason=problem)
+        await self._desk.require_sound(params.seller)
         nonce = self._desk.random.bytes(32)
         contract_id = contract_id_of(self._desk.profile.genesis, self._desk.me, nonce).hex()
         height, ref = await self._desk.height(), c.ContractRef(contract_id=contract_id)

@@ -15,6 +15,7 @@ from common.parts import Parts
 from common.store import Store
 from dux_flopd.chain_methods import ChainMethods
 from dux_flopd.chain_store import ChainStore
+from dux_flopd.coin_link import CoinLinker
 from dux_flopd.contract_methods import ContractMethods
 from dux_flopd.effects import Broadcaster
 from dux_flopd.fund_methods import FundMethods
@@ -66,6 +67,7 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         parts.outbox(store, broadcaster.perform, broadcaster.refused)
         parts.background("scanner", scanner.run)
         parts.background("rebroadcast", broadcaster.keep_alive)
+        parts.background("coin link", CoinLinker(keyring, parts.neighbour("p2pd"), parts.log).run)
         parts.problems.append(lambda: scanner.problem)
         parts.on_reload.append(wallet.approve)
         parts.gauges["height"] = lambda: float(view.height)

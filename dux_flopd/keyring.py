@@ -13,7 +13,7 @@ from common.chain.address import pay_to_key
 from common.chain.script import key_sig
 from common.chain.tx import Tx, sighash
 from common.contracts.wallet_errors import WalletLocked
-from common.keygen import BRANCH_CONTRACT, BRANCH_FUND, BRANCH_PAYOUT, WalletSecrets
+from common.keygen import BRANCH_CONTRACT, BRANCH_FUND, BRANCH_PAYOUT, BRANCH_RECEIVE, WalletSecrets
 from common.keys import CoinNode, SubKey
 from dux_flopd.model import OwnCoin
 
@@ -75,6 +75,14 @@ class Keyring:
     def sign_fund(self, digest: bytes) -> bytes:
         """The custodian key's signature."""
         return self._node(BRANCH_FUND, 0).sign(digest)
+
+    def made_ms(self) -> int:
+        """When the keys were made."""
+        return self._held().made_ms
+
+    def sign_link(self, digest: bytes) -> bytes:
+        """The first receiving key's signature of a coin link: plain DER, so that no transaction takes it."""
+        return self._node(BRANCH_RECEIVE, 0).sign(digest)[:-1]
 
     def sign_payment(self, tx: Tx, coins: tuple[OwnCoin, ...]) -> Tx:
         """The payment with every input signed; `coins` in the order of the inputs."""

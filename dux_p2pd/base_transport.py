@@ -125,6 +125,10 @@ class BaseTransport(ABC):
             self.gate.bans.add(net_of(session.peer.address[0]), now + min(duration_s, NET_BAN_S_MAX))
             session.end("banned")
 
+    @abstractmethod
+    def use_seed(self, seed: bytes) -> None:
+        """Show the transport key of this seed on connections from now on."""
+
     # -- for the doorway
 
     def now(self) -> float:

@@ -201,7 +201,7 @@ class BlobSwap:
             until_height=params.until_height,
             at_ms=self._clock.unix_ms(),
         )
-        return HoldAnswer(receipt=canonical(sign(self._keeper.signing_key, Purpose.STORAGE_RECEIPT, receipt)))
+        return HoldAnswer(receipt=canonical(sign(self._keeper.signer, Purpose.STORAGE_RECEIPT, receipt)))
 
     async def hold(self, wanted: BlobHold) -> Held:
         """Ask others to keep a blob that is here.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from common.chain.params import family_named
 from common.contracts.peer import topics
+from common.contracts.peer_p2p import DID_TELL
 from common.daemon import DuxOSDaemon
 from common.errors import BadSettings
-from common.identity.branch import OperationalBranch
 from common.node_ports import EGRESS_OFFSET, OUTSIDE_OFFSET
 from common.parts import Parts
 from dux_p2pd.base_transport import BaseTransport
@@ -14,15 +15,18 @@ from dux_p2pd.blob_store import BlobStore
 from dux_p2pd.blob_swap import BlobSwap
 from dux_p2pd.directory import Directory
 from dux_p2pd.egress import Egress
-from dux_p2pd.keeper import Keeper, load_branch, load_transport_seed
+from dux_p2pd.keeper import Keeper
+from dux_p2pd.key_source import KeySource, load_keys
 from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
 from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
+from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
 from dux_p2pd.settings import P2pdSettings
 from dux_p2pd.socks import Target, parse_target
 from dux_p2pd.store import MIGRATIONS, BlobTable, NodeTable, OwnTable, RecordTable
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
+from dux_p2pd.transport_keys import TransportKeys
 from dux_p2pd.upkeep import Upkeep
 from dux_p2pd.whereabouts import Whereabouts
 
@@ -37,14 +41,15 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     net: Overlay
     blobs: BlobStore
     egress: Egress
+    renewal: Renewal
 
     async def assemble(self, parts: Parts[P2pdSettings]) -> None:
         """Identity first, then the overlay, then what the other daemons see of it."""
         settings, store = parts.settings, parts.store(MIGRATIONS)
-        branch, transport_seed = self.load_keys(parts)
+        keys, transport_keys = self.load_keys(parts)
         keeper = Keeper(
-            branch,
-            transport_seed,
+            keys,
+            transport_keys,
             OwnTable(store),
             clock=parts.clock,
             inception_bits=parts.network.inception_bits,
@@ -65,9 +70,15 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         upkeep = self._upkeep(parts, keeper, net, nodes)
         self._serve_daemons(parts, keeper, net, upkeep, blobs, swap, egress)
 
-    def load_keys(self, parts: Parts[P2pdSettings]) -> tuple[OperationalBranch, bytes]:
-        """The identity's branch and the transport key's seed, from their files; the simulator hands in others."""
-        return load_branch(parts.data_dir), load_transport_seed(parts.data_dir, parts.random)
+    def load_keys(self, parts: Parts[P2pdSettings]) -> tuple[KeySource, TransportKeys]:
+        """The keys of the identity and of the connections, from their files; the simulator hands in others."""
+        transport_keys = TransportKeys(
+            parts.data_dir,
+            parts.random,
+            now_ms=parts.clock.unix_ms(),
+            period_s=parts.settings.rotate_transport_every_s,
+        )
+        return load_keys(parts.data_dir), transport_keys
 
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         """TLS over TCP; the simulator puts another one here."""
@@ -76,7 +87,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         anywhere = host in ANY_HOSTS and not parts.settings.endpoints
         own = Whereabouts(keeper.announce, port=port, private_too=not parts.network.is_main)
         return TlsTransport(
-            contexts=contexts_of_seed(keeper.transport_seed, parts.network.alpn),
+            contexts=contexts_of_seed(keeper.transport.seed, parts.network.alpn),
             listen=(host, port),
             bind_source=host.startswith("127."),
             whereabouts=own if anywhere else None,
@@ -90,6 +101,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             raise BadSettings(path="listen_host", detail=f"cannot listen there: {error.strerror}") from error
         endpoints = parts.settings.endpoints or (() if host in ANY_HOSTS else (f"{host}:{port}",))
         keeper.announce(endpoints)
+        parts.problems.append(lambda: "" if keeper.standing == "sound" else f"this node's name is {keeper.standing}")
         parts.log.info("listening outside", did=keeper.did, address=f"{host}:{port}")
         others = [address for address, did in bootstrap_list(parts) if address not in endpoints and did != keeper.did]
         parts.problems.append(keeper.clock_problem)
@@ -151,6 +163,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     ) -> None:
         resolver = Resolver(net.dht, net.peers, net.directory, clock=parts.clock)
         net.peers.locate = resolver.locate
+        renewal = self._renewal(parts, keeper, net, upkeep, resolver)
         NetworkMethods(
             network=parts.network.genesis,
             keeper=keeper,
@@ -163,7 +176,8 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             egress=egress,
             topics=topics(),
         ).serve(parts.table)
-        IdentityMethods(keeper, resolver, clock=parts.clock).serve(parts.table)
+        family = family_named(parts.network.chain)
+        IdentityMethods(keeper, resolver, renewal, parts.data_dir, family, clock=parts.clock).serve(parts.table)
         BlobMethods(blobs, swap).serve(parts.table)
         parts.routes += BlobDoor(blobs, keep_s=parts.settings.blob_put_keep_s).routes()
         parts.gauges["sessions"] = lambda: len(net.peers.sessions())
@@ -171,6 +185,28 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         parts.gauges["records"] = net.dht.shelf.table.count
         parts.gauges["blob_bytes"] = lambda: blobs.totals()[1]
         parts.gauges["egress_refused"] = lambda: egress.refused
+
+    def _renewal(
+        self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, upkeep: Upkeep, resolver: Resolver
+    ) -> Renewal:
+        renewal = Renewal(
+            keeper,
+            net.directory,
+            net.peers,
+            net.dht,
+            resolver,
+            upkeep,
+            net.transport,
+            net.tasks,
+            clock=parts.clock,
+            random=parts.random,
+            log=parts.log,
+            rotate_every_s=parts.settings.rotate_keys_every_s,
+        )
+        net.router.answer(DID_TELL, renewal.on_tell)
+        parts.background("renewal", renewal.run)
+        self.renewal = renewal
+        return renewal
 
 
 def allow_lists(settings: P2pdSettings) -> dict[str, frozenset[Target]]:

@@ -14,6 +14,7 @@ import asyncio
 from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
+from common.codec import from_canonical
 from common.contracts.peer_p2p import (
     CONTACTS_MAX,
     DHT_FIND,
@@ -35,6 +36,7 @@ from common.contracts.peer_p2p import (
 from common.errors import DuxError
 from common.identity.errors import BadSignature
 from common.identity.log import encode_log
+from common.identity.news import NEWS_BYTES_MAX, LogNews
 from common.units import Did
 from dux_p2pd.directory import Directory, Known
 from dux_p2pd.lookup import Found, Lookup, lookup
@@ -170,22 +172,32 @@ class Dht:
             signed, body = split_record(data)
             if self.shelf.fault(body) is not None:
                 return None
-            if giver is not None and self._directory.get(body.did) is None:
+            if giver is not None and self._lacks_key(body):
                 await self.ask_log(giver.did, body.did, giver.address)
         except DuxError as error:
             self._log.debug("record not believed", reason=error.message)
             return None
         if self.shelf.is_genuine(signed, body):
             return body
-        if giver is not None:
+        if giver is not None and not self._lacks_key(body):
             self._peers.blame(giver.did, BLAME_BAD_RECORD, "gave a forged record")
         return None
+
+    def _lacks_key(self, body: RecordBody) -> bool:
+        """Whether the signer's log, as far as it is known, ends before the key that the record names."""
+        known = self._directory.get(body.did)
+        return known is None or known.log.key_of(body.key_seq) is None
 
     async def ask_log(self, whom: Did, did: Did, hint: Address | None = None) -> Known | None:
         """What a node knows of a DID, taken into the directory; None when it knows nothing or lies."""
         try:
             answer = await self._peers.call(whom, DID_LOG, AskLog(did=did), hint=hint)
-            return self._directory.learn(did, answer.log, answer.node_record) if answer.log else None
+            if not answer.log:
+                return None
+            known = self._directory.learn(did, answer.log, answer.node_record)
+            if answer.proof:
+                self._directory.hear(from_canonical(answer.proof, LogNews, max_bytes=NEWS_BYTES_MAX))
+            return self._directory.get(did) or known
         except DuxError as error:
             self._log.debug("log not had", did=did, at=whom, reason=error.message)
             return None
@@ -275,5 +287,5 @@ class Dht:
         """DID_LOG."""
         known = self._directory.get(params.did)
         if known is None:
-            return LogAnswer(log=b"", node_record=b"")
-        return LogAnswer(log=encode_log(known.log), node_record=known.record_bytes)
+            return LogAnswer(log=b"", node_record=b"", proof=b"")
+        return LogAnswer(log=encode_log(known.log), node_record=known.record_bytes, proof=known.proof)

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from common.clock import Clock
+from common.codec import canonical, from_canonical
 from common.errors import DuxError
 from common.identity.errors import BadRecord, IdentityUnsure
 from common.identity.log import Log, decode_log, encode_log, merge
+from common.identity.news import NEWS_BYTES_MAX, LogNews, fault_between, read_news
 from common.identity.node_record import RECORD_BYTES_MAX, NodeRecord, open_record
 from common.identity.signed import decode_signed
 from common.units import Did, UnixMs
@@ -29,16 +31,18 @@ CACHE_MAX = 4096  # DIDs in memory, least recently used go first
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a DID. Times are Unix ms; `met_ms` is 0 when we never reached it ourselves."""
+    """What is known of a DID, with the proof of a fault where there is one (LogNews). Times are Unix ms."""
 
     log: Log
     record: NodeRecord | None
     record_bytes: bytes
     first_ms: UnixMs
     learned_ms: UnixMs
+    proof: bytes = b""
 
 
-OnChange = Callable[[Known], None]
+OnChange = Callable[[Known, Known | None], None]
+"""Told what is known of a DID now, and what was known before; None: it was not known at all."""
 
 
 class Directory:
@@ -81,10 +85,12 @@ class Directory:
         return self._cache[did]
 
     def _self(self) -> Known:
-        data = self._keeper.record()
-        now_ms = self._keeper.now_ms()
-        record = open_record(decode_signed(data, max_bytes=RECORD_BYTES_MAX), self._keeper.log, now_ms=now_ms)
-        return Known(log=self._keeper.log, record=record, record_bytes=data, first_ms=UnixMs(0), learned_ms=now_ms)
+        now_ms, log = self._keeper.now_ms(), self._keeper.log
+        data = self._keeper.record() if self._keeper.may_sign else b""
+        signed = decode_signed(data, max_bytes=RECORD_BYTES_MAX) if data else None
+        record = open_record(signed, log, now_ms=now_ms) if signed else None
+        proof = self._table.proof(log.did)
+        return Known(log=log, record=record, record_bytes=data, first_ms=UnixMs(0), learned_ms=now_ms, proof=proof)
 
     def _from_row(self, row: NodeRow) -> Known:
         # it was right when it was learnt: a clock set back since then does not change that
@@ -92,7 +98,15 @@ class Directory:
         log = replace(log, disputed=row.disputed, frozen=row.frozen)
         record = self._still_valid(log, row.record) if row.record else None
         data = row.record if record and row.record else b""
-        return Known(log=log, record=record, record_bytes=data, first_ms=row.first_ms, learned_ms=row.learned_ms)
+        proof = self._table.proof(log.did)
+        return Known(
+            log=log,
+            record=record,
+            record_bytes=data,
+            first_ms=row.first_ms,
+            learned_ms=row.learned_ms,
+            proof=proof,
+        )
 
     def _still_valid(self, log: Log, data: bytes) -> NodeRecord | None:
         try:
@@ -118,28 +132,60 @@ class Directory:
         Raises:
             PeerMisbehaved, BadParams: the log is invalid or another's, or the record is not its owner's.
         """
-        now_ms, held = self._clock.unix_ms(), self.get(did)
-        if did == self._keeper.did and held is not None:
-            return held
-        log = self._merged(did, log_bytes, held)
-        record, kept_bytes = self._newer_record(log, held, record_bytes)
+        held = self.get(did)
+        offered = self._offered(did, log_bytes, held)
+        if did == self._keeper.did:
+            return self._learn_of_self(offered)
+        return self._take_in(offered, held, record_bytes)
+
+    def hear(self, news: LogNews) -> bool:
+        """Take in news of a DID that is known; whether it changed what is known.
+
+        Raises:
+            BadEvent: it follows events that are not known here. PeerMisbehaved, BadParams: it is invalid.
+        """
+        held = self.get(news.did)
+        if held is None:
+            return False
+        before = held
+        for branch in read_news(news, held.log, now_ms=self._clock.unix_ms()):
+            held = self._learn_of_self(branch) if news.did == self.did else self._take_in(branch, held, b"")
+        return (before.log, before.proof) != (held.log, held.proof)
+
+    def _offered(self, did: Did, log_bytes: bytes, held: Known | None) -> Log:
+        known = held.log if held else None
+        if known is not None and log_bytes == encode_log(known):
+            return known
+        offered = decode_log(log_bytes, now_ms=self._clock.unix_ms(), inception_bits=self._bits, known=known)
+        if offered.did != did:
+            raise BadRecord(did=did, detail="the log is another's")
+        return offered
+
+    def _learn_of_self(self, offered: Log) -> Known:
+        """What others say of this node's own name: the keeper decides what it means."""
+        before = self._self()
+        if self._keeper.hear(offered):
+            self._table.put_proof(self.did, _proof(before, offered, self._keeper.log))
+            for told in self.on_change:
+                told(self._self(), before)
+        return self._self()
+
+    def _take_in(self, offered: Log, held: Known | None, record_bytes: bytes) -> Known:
+        """A record that comes with an older log, or with another branch, is by a key that does not count: left out."""
+        now_ms = self._clock.unix_ms()
+        log = merge(held.log, offered) if held else offered
+        usable = record_bytes if offered.tip == log.tip else b""
+        record, kept_bytes = self._newer_record(log, held, usable)
         known = Known(
             log=log,
             record=record,
             record_bytes=kept_bytes,
             first_ms=held.first_ms if held else now_ms,
             learned_ms=now_ms,
+            proof=_proof(held, offered, log),
         )
         self._keep(known, held)
         return known
-
-    def _merged(self, did: Did, log_bytes: bytes, held: Known | None) -> Log:
-        if held is not None and log_bytes == encode_log(held.log):
-            return held.log
-        offered = decode_log(log_bytes, now_ms=self._clock.unix_ms(), inception_bits=self._bits)
-        if offered.did != did:
-            raise BadRecord(did=did, detail="the log is another's")
-        return merge(held.log, offered) if held else offered
 
     def _newer_record(self, log: Log, held: Known | None, data: bytes) -> tuple[NodeRecord | None, bytes]:
         """The newer of both; a record that is held counts no more once its key is not the current one."""
@@ -153,11 +199,16 @@ class Directory:
 
     def _keep(self, known: Known, held: Known | None) -> None:
         self._remember(known)
-        changed = held is None or (held.log, held.record_bytes) != (known.log, known.record_bytes)
+        changed = held is None or (held.log, held.record_bytes, held.proof) != (
+            known.log,
+            known.record_bytes,
+            known.proof,
+        )
         if changed:
+            self._table.put_proof(known.log.did, known.proof)
             self._table.put(self._row(known), known.record.seq_ms if known.record else 0, keep_max=self._keep_max)
             for told in self.on_change:
-                told(known)
+                told(known, held)
 
     def _row(self, known: Known) -> NodeRow:
         return NodeRow(
@@ -187,6 +238,11 @@ class Directory:
     def own(self) -> OwnPapers:
         """The papers to show now."""
         return OwnPapers(log_tail=encode_log(self._keeper.log), node_record=self._keeper.record())
+
+    def proof_of(self, did: Did) -> LogNews | None:
+        """The proof of a fault of this DID, to be passed on."""
+        known = self.get(did)
+        return from_canonical(known.proof, LogNews, max_bytes=NEWS_BYTES_MAX) if known and known.proof else None
 
     def judge(self, did: Did, log_tail: bytes, node_record: bytes) -> Vouched:
         """What a peer's papers prove; the newest record that we hold of it counts, and must be valid now.
@@ -219,3 +275,14 @@ class Directory:
     def did_of_key(self, transport_key: bytes) -> Did | None:
         """Whose transport key this is by the records held."""
         return self._by_transport_key.get(transport_key)
+
+
+def _proof(held: Known | None, offered: Log, merged: Log) -> bytes:
+    """What proves the fault for which the merged log is disputed or frozen; the first proof stays."""
+    if held is None or not (merged.disputed or merged.frozen):
+        return b""
+    if held.proof and merged.frozen == held.log.frozen:
+        return held.proof
+    found = fault_between(held.log, offered)
+    data = canonical(found) if found else b""
+    return data if len(data) <= NEWS_BYTES_MAX else b""

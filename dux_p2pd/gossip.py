@@ -129,7 +129,7 @@ class GossipNet:
             payload=payload,
             stamp=0,
         )
-        envelope = sign_gossip(await self._stamped(body), self._keeper.signing_key)
+        envelope = sign_gossip(await self._stamped(body), self._keeper.signer)
         identity = message_id(envelope)
         self._mark(identity)
         return identity, self._forward(envelope, without=set())

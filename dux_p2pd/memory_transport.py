@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Protocol
 
+from common.identity.keys import SigningKey
 from common.randomness import Randomness
 from common.units import Did
 from dux_p2pd.base_transport import BaseTransport
@@ -118,6 +119,10 @@ class MemoryTransport(BaseTransport):
     def host(self) -> str:
         """The address that this node dials from and listens on."""
         return self._listen_on[0]
+
+    def use_seed(self, seed: bytes) -> None:
+        """Prove the transport key of this seed on connections from now on."""
+        self.transport_key = SigningKey(seed).public
 
     async def _listen(self) -> Address:
         host, port = self._listen_on

@@ -6,17 +6,21 @@ Source: common/contracts/p2p.py, settled.md 4 and 25.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
+from common.chain.address import pay_to_key, script_to_address
+from common.chain.params import ChainFamily
 from common.clock import Clock
 from common.codec import Canon
 from common.contracts import p2p
 from common.contracts.p2p_errors import NotStored, NotYourPurpose, NotYourTopic, RecordRefused
-from common.errors import BadParams
+from common.errors import BadParams, DuxError
 from common.identity.document import document
 from common.identity.keys import is_signed
-from common.identity.log import encode_log, was_valid
+from common.identity.log import Log, decode_log, encode_log, split_of, was_valid_when_seen
+from common.identity.node_record import open_coin_link
 from common.identity.purposes import OWNER, Purpose
 from common.rpc.method import Done, Empty, Topic
 from common.rpc.table import Ctx, MethodTable
@@ -24,11 +28,14 @@ from common.units import UnixMs
 from dux_p2pd.blob_store import BlobStore
 from dux_p2pd.blob_swap import BlobSwap
 from dux_p2pd.dht import Dht
+from dux_p2pd.directory import Known
 from dux_p2pd.egress import Egress
 from dux_p2pd.gossip import GossipNet
 from dux_p2pd.keeper import Keeper
+from dux_p2pd.key_source import load_keys
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.records import GOSSIP_PAYLOAD_BYTES_MAX, NAME_CHARS_MAX, PAYLOAD_BYTES_MAX, TTL_S_MAX
+from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
 from dux_p2pd.router import Router
 from dux_p2pd.rules import may_listen_at
@@ -179,9 +186,22 @@ def _put_fault(params: p2p.DhtPut) -> str:
 class IdentityMethods:
     """did.* and identity.*."""
 
-    def __init__(self, keeper: Keeper, resolver: Resolver, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        resolver: Resolver,
+        renewal: Renewal,
+        folder: Path,
+        family: ChainFamily,
+        *,
+        clock: Clock,
+    ) -> None:
+        """`folder` is where key making leaves the node's keys."""
         self._keeper = keeper
         self._resolver = resolver
+        self._renewal = renewal
+        self._folder = folder
+        self._family = family
         self._clock = clock
 
     def serve(self, table: MethodTable) -> None:
@@ -190,10 +210,14 @@ class IdentityMethods:
         table.serve(p2p.IDENTITY_SIGN, self.sign)
         table.serve(p2p.IDENTITY_VERIFY, self.verify)
         table.serve(p2p.IDENTITY_LINK_COIN, self.link_coin)
+        table.serve(p2p.IDENTITY_OWN, self.own)
+        table.serve(p2p.IDENTITY_ROTATE, self.rotate)
+        table.serve(p2p.IDENTITY_TAKE_LOG, self.take_log)
 
     async def resolve(self, params: p2p.Resolve, _ctx: Ctx) -> p2p.Resolved:
         """did.resolve."""
-        known = await self._resolver.resolve(params.did, max(params.max_age_s, 0))
+        max_age_s = max(params.max_age_s, 0)
+        known = await self._resolver.resolve(params.did, max_age_s, params.min_sources)
         log = known.log
         return p2p.Resolved(
             did=log.did,
@@ -203,10 +227,22 @@ class IdentityMethods:
             frozen=log.frozen,
             ended=log.ended,
             age_s=self._resolver.age_s(known),
+            sources=self._resolver.sources(params.did, max_age_s),
             log=encode_log(log),
             node_record=known.record_bytes or None,
-            document=msgspec.json.encode(document(log, known.record)).decode(),
+            proof=known.proof or None,
+            document=msgspec.json.encode(document(log, known.record, self._coin_address(known))).decode(),
         )
+
+    def _coin_address(self, known: Known) -> str | None:
+        """The address of the coin key in the node record, when both hands have signed the link."""
+        if known.record is None or known.record.coin_link is None:
+            return None
+        try:
+            link = open_coin_link(known.record.coin_link, known.log, known.record.key_seq)
+        except DuxError:
+            return None
+        return script_to_address(pay_to_key(link.coin_pubkey), self._family)
 
     async def sign(self, params: p2p.Sign, ctx: Ctx) -> p2p.Signature:
         """identity.sign: only for the daemon that owns the purpose."""
@@ -226,15 +262,38 @@ class IdentityMethods:
         known = await self._resolver.resolve(params.did, max_age_s=86_400)
         if known.log.key_of(params.key_seq) is None:
             known = await self._resolver.resolve(params.did, max_age_s=0)
-        key = known.log.key_of(params.key_seq)
-        at_ms = self._clock.unix_ms() if params.at_ms is None else params.at_ms
+        return self._verdict(params, purpose, known.log)
+
+    def _verdict(self, params: p2p.Verify, purpose: Purpose, current: Log) -> p2p.Verdict:
+        now_ms = self._clock.unix_ms()
+        at_ms = now_ms if params.at_ms is None else params.at_ms
+        kept = decode_log(params.kept, now_ms=now_ms, inception_bits=0, known=current) if params.kept else current
+        log = current if params.key_seq < split_of(current, kept) else kept
+        key = log.key_of(params.key_seq)
         if key is None:
             return p2p.Verdict(valid=False, reason=f"the event log has no key {params.key_seq}")
-        if not was_valid(known.log, params.key_seq, at_ms):
+        seen_ms = at_ms if params.seen_ms is None else min(params.seen_ms, now_ms)
+        if not was_valid_when_seen(current, kept, params.key_seq, at_ms=at_ms, seen_ms=seen_ms):
             return p2p.Verdict(valid=False, reason="the time does not fall into that key's time")
         if not is_signed(key, purpose, params.body, params.signature):
             return p2p.Verdict(valid=False, reason="the signature does not verify")
-        return p2p.Verdict(valid=True, reason="")
+        return p2p.Verdict(valid=True, reason="", sound=current.sound)
+
+    async def own(self, _params: Empty, _ctx: Ctx) -> p2p.OwnIdentity:
+        """identity.own."""
+        keeper = self._keeper
+        since_ms = UnixMs(keeper.key_since_ms)
+        return p2p.OwnIdentity(did=keeper.did, key_seq=keeper.key_seq, key_since_ms=since_ms, standing=keeper.standing)
+
+    async def rotate(self, params: p2p.Rotate, ctx: Ctx) -> p2p.OwnIdentity:
+        """identity.rotate."""
+        await self._renewal.rotate(transport=params.transport)
+        return await self.own(Empty(), ctx)
+
+    async def take_log(self, params: p2p.TakeLog, ctx: Ctx) -> p2p.OwnIdentity:
+        """identity.take_log."""
+        await self._renewal.take_log(params.log, load_keys(self._folder))
+        return await self.own(Empty(), ctx)
 
     async def link_coin(self, params: p2p.LinkCoin, _ctx: Ctx) -> Done:
         """identity.link_coin."""

@@ -24,7 +24,7 @@ from common.randomness import Randomness
 from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did, UnixMs
 from dux_p2pd.directory import Directory, Known
-from dux_p2pd.rules import may_listen_at, pause_s, timeout_s
+from dux_p2pd.rules import SESSION_LIFE_MS, may_listen_at, papers_fault, pause_s, timeout_s
 from dux_p2pd.scores import BAN_S, Scores
 from dux_p2pd.session import Address, Session, Transport
 from dux_p2pd.store import NodeTable
@@ -34,7 +34,6 @@ ANSWER_BYTES_MAX = 1 << 20
 REST_MAX = 4096  # failed DIDs remembered
 DIALS_PER_CALL_MAX = 3  # endpoints of one node that are tried
 ROUND_TRIP_WEIGHT = 0.25  # of the newest call in the average
-OLD_KEY_GRACE_MS = 3_600_000  # a transport key no longer in the record is accepted this much longer
 
 Resting = tuple[Did, Address | None]  # None: at the addresses of its own node record
 """What is left alone after a failure. An address that others gave for a DID rests alone: a wrong one must not keep us
@@ -78,6 +77,7 @@ class PeerBook:
         self._round_trip_s: dict[Did, float] = {}
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
         self.locate: Locate | None = None  # asks the DHT; set at assembly
+        self.last_words: Callable[[Did], Awaitable[None]] | None = None  # before a session without ground is closed
         self.on_up: list[Callable[[Session], None]] = []
         self.on_down: list[Callable[[Did], None]] = []
         directory.on_change.append(self._recheck)
@@ -122,15 +122,38 @@ class PeerBook:
         session = self._transport.session_with(did)
         return session is not None and not session.peer.dialled and not self._directory.is_known(did)
 
-    def _recheck(self, known: Known) -> None:
+    def _recheck(self, known: Known, held: Known | None) -> None:
         """A newer log or record of a connected node may take its connection's ground away."""
         session = self._transport.session_with(known.log.did)
-        if session is None or known.record is None:
+        if session is None:
             return
-        listed = session.peer.transport_key in known.record.transport_keys
-        waited_ms = self._clock.unix_ms() - known.record.issued_ms
-        if not known.log.sound or (not listed and waited_ms > OLD_KEY_GRACE_MS):
-            self._tasks.spawn(session.close("its papers have changed"), "close session")
+        before, key = held.log if held else None, session.peer.transport_key
+        fault = papers_fault(known.log, before, known.record, key, self._clock.unix_ms())
+        if fault is not None:
+            self._tasks.spawn(self._part(session, fault), "close session")
+
+    async def _part(self, session: Session, fault: str) -> None:
+        """Close, but say first what the other end may not know of its own name."""
+        try:
+            if self.last_words is not None:
+                await self.last_words(session.peer.did)
+        finally:
+            await session.close(fault)
+
+    def look_again(self) -> None:
+        """Look at every connection: what was borne for an hour, or has lasted a day, is no longer."""
+        now_ms = self._clock.unix_ms()
+        for session in self.sessions():
+            known = self._directory.get(session.peer.did)
+            if known is not None:
+                self._recheck(known, known)
+        self.retire_before(now_ms - SESSION_LIFE_MS, "it was a day old")
+
+    def retire_before(self, moment_ms: int, why: str) -> None:
+        """Let connections made up to a moment end when what is under way on them has ended."""
+        for session in self.sessions():
+            if self._since[session.peer.did] <= moment_ms:
+                session.retire(why)
 
     # what others ask
 
@@ -194,9 +217,14 @@ class PeerBook:
         Raises:
             PeerUnreachable, PeerMisbehaved.
         """
+        return await self._transport.connect(address, did, self._keys_of(did))
+
+    def _keys_of(self, did: Did | None) -> tuple[bytes, ...] | None:
+        """The transport keys in the valid record of a node, where one is held."""
         known = self._directory.get(did) if did else None
-        keys = known.record.transport_keys if known and known.record else None
-        return await self._transport.connect(address, did, keys)
+        if known is None or known.record is None or known.record.expires_ms <= self._clock.unix_ms():
+            return None
+        return known.record.transport_keys
 
     async def session_to(self, did: Did, hint: Address | None = None) -> Session:
         """The session with a DID, made when there is none.
@@ -210,12 +238,12 @@ class PeerBook:
             return session
         if self.is_resting(did, hint):
             raise PeerUnreachable(address=did, detail="it did not answer a moment ago")
-        addresses = [hint] if hint else await self._addresses(did)
+        addresses, keys = [hint] if hint else await self._addresses(did), self._keys_of(did)
         try:
             return await self._first(addresses, did)
         except (Unavailable, NotNow, PeerMisbehaved):
             self._let_rest((did, hint))
-            elsewhere = [] if hint else await self._elsewhere(did, addresses)
+            elsewhere = [] if hint else await self._elsewhere(did, addresses, keys)
             if not elsewhere:
                 raise
         return await self._first(elsewhere, did)
@@ -230,15 +258,19 @@ class PeerBook:
         found = [address for text in known.record.endpoints if (address := may_listen_at(text)) is not None]
         return found[:DIALS_PER_CALL_MAX]
 
-    async def _elsewhere(self, did: Did, tried: list[Address]) -> list[Address]:
-        """Where a node is by now that did not answer at these addresses: its newest record as the DHT has it."""
+    async def _elsewhere(self, did: Did, tried: list[Address], keys: tuple[bytes, ...] | None) -> list[Address]:
+        """Where a node is by now that did not answer at these addresses: its newest record as the DHT has it.
+
+        With other transport keys in that record, the same addresses are worth another try.
+        """
         try:
             known = await self.locate(did) if self.locate is not None else None
         except DuxError:
             return []
         texts = known.record.endpoints if known is not None and known.record is not None else ()
         found = [address for text in texts if (address := may_listen_at(text)) is not None]
-        return [address for address in found if address not in tried][:DIALS_PER_CALL_MAX]
+        has_new_keys = self._keys_of(did) != keys
+        return [address for address in found if has_new_keys or address not in tried][:DIALS_PER_CALL_MAX]
 
     async def _first(self, addresses: list[Address], did: Did) -> Session:
         last: DuxError = PeerUnknown(did=did)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from common.codec import Canon, canonical, from_canonical
-from common.identity.keys import SigningKey
+from common.identity.keys import Signer
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed, decode_signed, sign
 from common.identity.tagged import tagged_hash
@@ -64,7 +64,7 @@ def record_key(ns: str, name: str) -> Hash32:
     return tagged_hash(Purpose.RECORD_KEY, ns.encode() + b"\x00" + name.encode())
 
 
-def sign_record(body: RecordBody, key: SigningKey) -> bytes:
+def sign_record(body: RecordBody, key: Signer) -> bytes:
     """The record as it is stored."""
     return canonical(sign(key, Purpose.RECORD, body))
 
@@ -79,7 +79,7 @@ def split_record(data: bytes) -> tuple[Signed, RecordBody]:
     return signed, from_canonical(signed.body, RecordBody, max_bytes=RECORD_BYTES_MAX)
 
 
-def sign_gossip(body: GossipBody, key: SigningKey) -> bytes:
+def sign_gossip(body: GossipBody, key: Signer) -> bytes:
     """The message as it travels."""
     return canonical(sign(key, Purpose.GOSSIP, body))
 

@@ -12,6 +12,8 @@ import msgspec
 
 from common.codec import canonical
 from common.identity.did import did_bytes
+from common.identity.log import Log, recovers, split_of
+from common.identity.node_record import NodeRecord
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.rpc.method import Namespace
@@ -29,6 +31,27 @@ TIMEOUT_MIN_S = 0.4
 TIMEOUT_MAX_S = 4.0
 PAUSE_FIRST_S = 0.5
 PAUSE_MAX_S = 60.0
+
+
+SESSION_LIFE_MS = 86_400_000  # a connection is made anew after a day at the latest
+OLD_KEY_GRACE_MS = 3_600_000  # a transport key that the record names no more is borne so much longer
+
+
+def papers_fault(log: Log, held: Log | None, record: NodeRecord | None, key: bytes, now_ms: int) -> str | None:
+    """Why a connection has lost its ground, now that `log` and `record` are known of its other end, or None.
+
+    `held` is the log known before, `key` the transport key of the connection. Source: transport_identity.md §1.4.
+    """
+    if log.ended or log.frozen:
+        return "its name was closed" if log.ended else "its name is frozen"
+    if log.disputed and not (held is not None and held.disputed):
+        return "its name is disputed"
+    listed = record is not None and key in record.transport_keys
+    if held is not None and recovers(log, split_of(log, held)) and not listed:
+        return "its owner has recovered it with other keys"
+    if record is not None and not listed and now_ms > record.issued_ms + OLD_KEY_GRACE_MS:
+        return "its node record names this connection's key no more"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,10 @@ class Session(Protocol):
         """Say GOAWAY, then close; requests under way fail with SessionClosed."""
         ...
 
+    def retire(self, reason: str) -> None:
+        """Say GOAWAY, let what is under way end, then close."""
+        ...
+
 
 Handler = Callable[[Session, Incoming], Awaitable[bytes | None]]
 """Answers one incoming stream: bytes are the whole answer; None means that it has written to the stream itself.

@@ -30,6 +30,7 @@ MIGRATIONS = (
         id TEXT PRIMARY KEY, manifest BLOB NOT NULL, size_bytes INTEGER NOT NULL, have BLOB NOT NULL,
         complete INTEGER NOT NULL, used_ms INTEGER NOT NULL, keep_until_ms INTEGER NOT NULL) WITHOUT ROWID;
     """,
+    "CREATE TABLE proofs (did TEXT PRIMARY KEY, proof BLOB NOT NULL) WITHOUT ROWID;",
 )
 
 
@@ -113,6 +114,19 @@ class NodeTable:
                 "DELETE FROM nodes WHERE did IN (SELECT did FROM nodes ORDER BY learned_ms DESC LIMIT -1 OFFSET ?)",
                 keep_max,
             )
+
+    def proof(self, did: str) -> bytes:
+        """The proof of a fault of this DID; empty when there is none."""
+        row = self._store.row("SELECT proof FROM proofs WHERE did = ?", did)
+        return bytes(row["proof"]) if row else b""
+
+    def put_proof(self, did: str, proof: bytes) -> None:
+        """Keep a proof; an empty one: there is no fault any more."""
+        with self._store.transaction() as tx:
+            if proof:
+                tx.execute("INSERT OR REPLACE INTO proofs VALUES (?, ?)", did, proof)
+            else:
+                tx.execute("DELETE FROM proofs WHERE did = ?", did)
 
     def met(self, did: str, address: str, now_ms: int) -> None:
         """We have reached this node ourselves at this address."""

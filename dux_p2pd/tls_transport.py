@@ -21,6 +21,7 @@ from dux_p2pd.engine import Phase, Step, TlsEngine
 from dux_p2pd.gate import net_of
 from dux_p2pd.session import Address
 from dux_p2pd.tls_contexts import TlsContexts
+from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.whereabouts import Whereabouts
 from dux_p2pd.wire_errors import HandshakeFailed, PeerUnreachable
 from dux_p2pd.wire_limits import HANDSHAKE_S, LINGER_S, TCP_USER_TIMEOUT_MS, WRITE_HIGH_BYTES
@@ -55,6 +56,10 @@ class TlsTransport(BaseTransport):
     def use_contexts(self, contexts: TlsContexts) -> None:
         """Show another transport key on connections from now on."""
         self.contexts = contexts
+
+    def use_seed(self, seed: bytes) -> None:
+        """Show the transport key of this seed on connections from now on."""
+        self.use_contexts(contexts_of_seed(seed, self.contexts.alpn))
 
     async def _listen(self) -> Address:
         loop = asyncio.get_running_loop()

@@ -191,6 +191,8 @@ class Upkeep:
 
     async def announce(self) -> None:
         """Put the node record into the DHT when it has changed or half its life is over."""
+        if not self._keeper.may_sign:
+            return
         record = self._keeper.record()
         held = self._dht.shelf.at(record_key(NODE_NS.name, self._keeper.did))
         mine = [split_record(row.envelope)[1] for row in held if row.mine]
@@ -214,7 +216,7 @@ class Upkeep:
             ttl_s=ttl_s,
             payload=payload,
         )
-        data = sign_record(body, self._keeper.signing_key)
+        data = sign_record(body, self._keeper.signer)
         self._dht.shelf.keep_own(body, data)
         return await self._dht.put(data, body), UnixMs(body.seq_ms)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from common.codec import Wire
 from common.contracts import p2p_errors as errors
-from common.identity.errors import BadSignature
+from common.errors import NotFound
+from common.identity.errors import BadEvent, BadRecord, BadSignature, IdentityUnsure
 from common.rpc.method import DAEMONS, Done, Empty, Method, callers_of
 from common.units import BlockHeight, Did, UnixMs
 
@@ -135,14 +136,23 @@ class Records(Wire, frozen=True):
 
 
 class Resolve(Wire, frozen=True):
-    """Whom a DID stands for now; what is known already serves when it is at most `max_age_s` old."""
+    """Whom a DID stands for now; what is known already serves when it is at most `max_age_s` old.
+
+    With `min_sources`, so many independent nodes must have confirmed it within that time.
+    """
 
     did: Did
     max_age_s: int = 86_400
+    min_sources: int = 0
 
 
 class Resolved(Wire, frozen=True):
-    """The current key, the log (canonical bytes), the node record (signed bytes) and the derived document (JSON)."""
+    """The current key, the log (canonical bytes), the node record (signed bytes) and the derived document (JSON).
+
+    `disputed`: two rotations of one event are known; `frozen`: two recoveries of one epoch; `proof` shows either
+    (canonical bytes of common.identity.news.LogNews). `sources`: independent nodes that confirmed it within the
+    wished time.
+    """
 
     did: Did
     key_seq: int
@@ -151,9 +161,32 @@ class Resolved(Wire, frozen=True):
     frozen: bool
     ended: bool
     age_s: int
+    sources: int
     log: bytes
     node_record: bytes | None
+    proof: bytes | None
     document: str
+
+
+class Rotate(Wire, frozen=True):
+    """Another signing key; with `transport` another key of the connections too, at once, as after a theft."""
+
+    transport: bool = False
+
+
+class TakeLog(Wire, frozen=True):
+    """A log of this node's own name (canonical bytes), at whose end a recovery or an end stands."""
+
+    log: bytes
+
+
+class OwnIdentity(Wire, frozen=True):
+    """This node's name: the number of its current key, since when, and `sound` or what others hold against it."""
+
+    did: Did
+    key_seq: int
+    key_since_ms: UnixMs
+    standing: str
 
 
 class Sign(Wire, frozen=True):
@@ -172,7 +205,11 @@ class Signature(Wire, frozen=True):
 
 
 class Verify(Wire, frozen=True):
-    """Is this the DID's signature, and does `at_ms` (default: now) fall into that key's time?"""
+    """Is this the DID's signature, and does `at_ms` (default: now) fall into that key's time?
+
+    Whoever held the object already at `seen_ms`, with the log `kept` beside it (canonical bytes), says so: then a key
+    that a recovery has since superseded counts for what was seen before.
+    """
 
     did: Did
     key_seq: int
@@ -180,13 +217,16 @@ class Verify(Wire, frozen=True):
     body: bytes
     signature: bytes
     at_ms: UnixMs | None = None
+    seen_ms: UnixMs | None = None
+    kept: bytes | None = None
 
 
 class Verdict(Wire, frozen=True):
-    """Whether it counts; the reason when it does not."""
+    """Whether it counts; the reason when it does not; and whether new business may be done with the signer's name."""
 
     valid: bool
     reason: str
+    sound: bool = True
 
 
 class LinkCoin(Wire, frozen=True):
@@ -385,12 +425,47 @@ DID_RESOLVE = Method(
             frozen=False,
             ended=False,
             age_s=12,
+            sources=2,
             log=b"\x91\x90",
             node_record=None,
+            proof=None,
             document="{}",
         ),
     ),
-    raises=(errors.PeerUnknown,),
+    raises=(errors.PeerUnknown, errors.TooFewSources),
+)
+
+_OWN = OwnIdentity(did=_DID, key_seq=1, key_since_ms=_NOW, standing="sound")
+
+IDENTITY_OWN = Method(
+    name="identity.own",
+    params=Empty,
+    result=OwnIdentity,
+    summary="How this node's own name stands.",
+    callers=callers_of("p2pd"),
+    example=(Empty(), _OWN),
+)
+
+IDENTITY_ROTATE = Method(
+    name="identity.rotate",
+    params=Rotate,
+    result=OwnIdentity,
+    summary="Bring the next signing key into use, and tell the network.",
+    callers=("cli",),
+    example=(Rotate(), _OWN),
+    raises=(errors.RotationTooSoon, errors.LogFull, IdentityUnsure, NotFound),
+    deadline_max_s=60.0,
+)
+
+IDENTITY_TAKE_LOG = Method(
+    name="identity.take_log",
+    params=TakeLog,
+    result=OwnIdentity,
+    summary="Take in a recovery or an end of this node's own name, made with its recovery key, and tell the network.",
+    callers=("cli",),
+    example=(TakeLog(log=b"\x91\x90"), _OWN),
+    raises=(BadEvent, BadSignature, BadRecord),
+    deadline_max_s=60.0,
 )
 
 IDENTITY_SIGN = Method(
@@ -400,7 +475,7 @@ IDENTITY_SIGN = Method(
     summary="Sign with the node's key, for a purpose that belongs to the caller.",
     callers=OTHERS,
     example=(Sign(purpose="heartbeat", body=b"\x91\x01"), Signature(did=_DID, key_seq=0, signature=b"s" * 64)),
-    raises=(errors.NotYourPurpose,),
+    raises=(errors.NotYourPurpose, IdentityUnsure),
 )
 
 IDENTITY_VERIFY = Method(

@@ -183,3 +183,24 @@ class NotForStrangers(NotNow):
     code = 8013
     key = "not-for-strangers"
     http_status = 403
+
+
+class RotationTooSoon(NotNow):
+    """The last change of keys is less than an hour old; rotate in {wait_s} s."""
+
+    code = 8030
+    key = "rotation-too-soon"
+
+
+class LogFull(CallerMistake):
+    """The event log has {events} events, no introduction holds more; `duxnet identity recover --since 0` cuts it."""
+
+    code = 8031
+    key = "log-full"
+
+
+class TooFewSources(Unavailable):
+    """Only {found} of {wanted} independent nodes confirmed {did} just now; repeat when more are connected."""
+
+    code = 8032
+    key = "too-few-sources"

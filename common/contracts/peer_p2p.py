@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from common.blobs import BLOB_BYTES_MAX, MANIFEST_BYTES_MAX
 from common.codec import Canon
+from common.identity.news import NEWS_BYTES_MAX, LogNews
 from common.rpc.method import Namespace, PeerMethod
 from common.units import BlockHeight, Did
 
@@ -76,10 +77,11 @@ class AskLog(Canon, frozen=True):
 
 
 class LogAnswer(Canon, frozen=True):
-    """Event log and node record in their bytes; empty when unknown."""
+    """Event log, node record and the proof of a fault (LogNews) in their bytes; empty: unknown, or there is none."""
 
     log: LogBytes
     node_record: NodeRecordBytes
+    proof: Annotated[bytes, Meta(max_length=NEWS_BYTES_MAX)]
 
 
 class Gossip(Canon, frozen=True):
@@ -137,6 +139,10 @@ DHT_STORE = PeerMethod(
 DID_LOG = PeerMethod(
     name="did.log", owner="p2pd", params=AskLog, result=LogAnswer, callers=(), cost=4, params_bytes_max=128,
     summary="The event log and node record of a DID, where known.",
+)  # fmt: skip
+DID_TELL = PeerMethod(
+    name="did.tell", owner="p2pd", params=LogNews, result=Heard, callers=(), cost=4, params_bytes_max=NEWS_BYTES_MAX,
+    summary="An event log has changed, or has two branches; it proves itself and is passed on by whom it was news to.",
 )  # fmt: skip
 GOSSIP_SEND = PeerMethod(
     name="gossip.send", owner="p2pd", params=Gossip, result=Heard, callers=(), cost=1, params_bytes_max=65_536,

@@ -9,6 +9,8 @@ Source: settled.md 1, transport_identity.md §2.3.
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from common.codec import Wire, canonical, from_json, json_bytes
 from common.identity.did import did_of
 from common.identity.events import Event, event_id, inception, sign_event
@@ -22,41 +24,56 @@ BRANCH_FILE = "operational.json"  # in p2pd's data directory, mode 0600
 
 
 class OperationalBranch(Wire, frozen=True):
-    """Hex of the branch's private key and chain code, hex of the public recovery key, and when it was made."""
+    """Hex of the branch's private key and chain code, hex of the public recovery key, and what its log begins with.
+
+    An account's first branch begins with an inception of `made_ms` and `nonce`; a later one with `log` (hex of its
+    canonical bytes), at whose end stands the recovery that moved here.
+    """
 
     private: str
     chain_code: str
     recovery_key: str
     made_ms: UnixMs
     nonce: int = 0
+    account: int = 0
+    log: str = ""
 
     def __repr__(self) -> str:
         return f"OperationalBranch(recovery_key={self.recovery_key})"
 
 
-def make_branch(seed: bytes, *, net: int, account: int, made_ms: int, inception_bits: int) -> OperationalBranch:
-    """The branch of a phrase's seed, with the nonce that its inception needs (about 2 s at 12 bits)."""
+def plain_branch(seed: bytes, *, net: int, account: int, made_ms: int) -> OperationalBranch:
+    """The keys of a phrase's seed in one account; nothing is begun with them yet."""
     node = identity_node(seed, net, account, ROLE_OPERATIONAL)
-    recovery = identity_node(seed, net, 0, ROLE_RECOVERY).child(account).signing_key()
-    branch = OperationalBranch(
+    return OperationalBranch(
         private=node.private.hex(),
         chain_code=node.chain_code.hex(),
-        recovery_key=recovery.public.hex(),
+        recovery_key=recovery_key(seed, net=net, number=account).public.hex(),
         made_ms=UnixMs(made_ms),
+        account=account,
     )
+
+
+def recovery_key(seed: bytes, *, net: int, number: int) -> SigningKey:
+    """The recovery key that stands after so many recoveries."""
+    return identity_node(seed, net, 0, ROLE_RECOVERY).child(number).signing_key()
+
+
+def make_branch(seed: bytes, *, net: int, account: int, made_ms: int, inception_bits: int) -> OperationalBranch:
+    """The branch of a phrase's seed, with the nonce that its inception needs (about 2 s at 12 bits)."""
+    branch = plain_branch(seed, net=net, account=account, made_ms=made_ms)
     event = solve(_plain_inception(branch), inception_bits)
-    return OperationalBranch(
-        private=branch.private,
-        chain_code=branch.chain_code,
-        recovery_key=branch.recovery_key,
-        made_ms=branch.made_ms,
-        nonce=event.nonce,
-    )
+    return structs.replace(branch, nonce=event.nonce)
 
 
 def operational_key(branch: OperationalBranch, seq: int) -> SigningKey:
     """The signing key of event `seq` on this branch."""
-    return KeyNode(bytes.fromhex(branch.private), bytes.fromhex(branch.chain_code)).child(seq).signing_key()
+    return SigningKey(operational_seed(branch, seq))
+
+
+def operational_seed(branch: OperationalBranch, seq: int) -> bytes:
+    """The secret of that key, to be moved into a token."""
+    return KeyNode(bytes.fromhex(branch.private), bytes.fromhex(branch.chain_code)).child(seq).private
 
 
 def _plain_inception(branch: OperationalBranch) -> Event:

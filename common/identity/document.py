@@ -5,7 +5,7 @@ Unsigned: nothing verifies it, because the log is the truth. Source: transport_i
 
 from __future__ import annotations
 
-import base64
+from bitcoin import base58
 
 from common.identity.log import Log
 from common.identity.node_record import NodeRecord
@@ -17,8 +17,9 @@ _X25519_MULTICODEC = b"\xec\x01"
 
 
 def _multikey(did: str, fragment: str, prefix: bytes, key: bytes) -> JsonValue:
-    text = base64.urlsafe_b64encode(prefix + key).decode("ascii").rstrip("=")
-    return {"id": f"{did}#{fragment}", "type": "Multikey", "controller": did, "publicKeyMultibase": "u" + text}
+    """A Multikey in base58btc, the only form that the W3C data model has for it."""
+    text = str(base58.encode(prefix + key))
+    return {"id": f"{did}#{fragment}", "type": "Multikey", "controller": did, "publicKeyMultibase": "z" + text}
 
 
 def document(log: Log, record: NodeRecord | None, coin_address: str | None = None) -> dict[str, JsonValue]:
@@ -28,7 +29,11 @@ def document(log: Log, record: NodeRecord | None, coin_address: str | None = Non
         "@context": ["https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"],
         "id": did,
         "versionId": str(log.tip.seq),
-        "verificationMethod": [_multikey(did, f"k{e.seq}", _ED25519_MULTICODEC, e.key) for e in log.events],
+        "verificationMethod": [
+            _multikey(did, f"k{event.seq}", _ED25519_MULTICODEC, event.key)
+            for event in log.events
+            if event.kind != "end"
+        ],
         "authentication": [] if log.ended else [current],
         "assertionMethod": [] if log.ended else [current],
     }

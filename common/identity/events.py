@@ -9,10 +9,12 @@ Source: transport_identity.md §2.2.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from common.codec import Canon, canonical, from_canonical
-from common.identity.keys import KEY_BYTES, SIGNATURE_BYTES, SigningKey, check_key
+from common.identity.keys import KEY_BYTES, SIGNATURE_BYTES, Signer, check_key
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
 from common.identity.tagged import tagged_hash
@@ -22,6 +24,8 @@ Kind = Literal["icp", "rot", "rec", "end"]
 
 EVENT_BYTES_MAX = 512  # the largest, a recovery, has about 330 with its envelope
 SEQ_MAX = 255
+AT_MS_MAX = 1 << 53
+NONCE_MAX = 1 << 53
 
 
 class Event(Canon, frozen=True):
@@ -29,13 +33,13 @@ class Event(Canon, frozen=True):
 
     v: Literal[1]
     kind: Kind
-    seq: int
+    seq: Annotated[int, Meta(ge=0, le=SEQ_MAX)]
     prev: bytes
     key: bytes
     next: bytes
     recover: bytes
-    at_ms: UnixMs
-    nonce: int
+    at_ms: Annotated[UnixMs, Meta(ge=0, le=AT_MS_MAX)]
+    nonce: Annotated[int, Meta(ge=0, le=NONCE_MAX)]
     flags: int
 
 
@@ -61,7 +65,7 @@ def open_event(signed: Signed) -> Event:
     return event
 
 
-def sign_event(event: Event, key: SigningKey, recovery: SigningKey | None = None) -> Signed:
+def sign_event(event: Event, key: Signer, recovery: Signer | None = None) -> Signed:
     """The envelope: the key's signature, and for rec and end the recovery key with its signature."""
     body = canonical(event)
     sigs = [key.sign(Purpose.EVENT, body)]
@@ -89,5 +93,39 @@ def inception(key: bytes, next_key: bytes, recovery_key: bytes, at_ms: int, nonc
         recover=key_hash(recovery_key),
         at_ms=UnixMs(at_ms),
         nonce=nonce,
+        flags=0,
+    )
+
+
+def rotation(envelope: Signed, before: Event, key: bytes, next_key: bytes, at_ms: int) -> Event:
+    """The event after `before` (in its envelope) that brings the key committed to into use."""
+    return _after(envelope, before, "rot", key, at_ms, next_hash=key_hash(next_key), recover=before.recover)
+
+
+def recovery(envelope: Signed, before: Event, keys: tuple[bytes, bytes], recovery_key: bytes, at_ms: int) -> Event:
+    """The event after `before` that starts anew with `keys`, the current and the next, and another recovery key."""
+    key, next_key = keys
+    recover = key_hash(recovery_key)
+    return _after(envelope, before, "rec", key, at_ms, next_hash=key_hash(next_key), recover=recover)
+
+
+def ending(envelope: Signed, before: Event, key: bytes, at_ms: int) -> Event:
+    """The event after `before` that closes the name for good."""
+    return _after(envelope, before, "end", key, at_ms, next_hash=b"", recover=b"")
+
+
+def _after(
+    envelope: Signed, before: Event, kind: Kind, key: bytes, at_ms: int, *, next_hash: bytes, recover: bytes
+) -> Event:
+    return Event(
+        v=1,
+        kind=kind,
+        seq=before.seq + 1,
+        prev=event_id(envelope),
+        key=key,
+        next=next_hash,
+        recover=recover,
+        at_ms=UnixMs(at_ms),
+        nonce=0,
         flags=0,
     )

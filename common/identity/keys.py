@@ -6,6 +6,8 @@ prime-order group too. Source: transport_identity.md §2.1.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from nacl import bindings
 from nacl.exceptions import CryptoError
 
@@ -19,16 +21,35 @@ SEED_BYTES = 32
 SIGNATURE_BYTES = 64
 
 
+class Signer(Protocol):
+    """What signs for a purpose: a key in memory, or one in a token that never leaves it."""
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        ...
+
+    def sign(self, purpose: Purpose, body: bytes) -> bytes:
+        """The 64-byte signature over the tagged body."""
+        ...
+
+
 class SigningKey:
     """A private Ed25519 key that signs for a purpose; its text form never shows the secret."""
 
-    __slots__ = ("_secret", "public")
+    __slots__ = ("_public", "_secret")
 
     def __init__(self, seed: bytes) -> None:
         """From the 32-byte seed of a derivation path or of the random generator."""
         if len(seed) != SEED_BYTES:
             raise BadParams(detail=f"an Ed25519 seed has {SEED_BYTES} bytes, got {len(seed)}")
-        self.public, self._secret = bindings.crypto_sign_seed_keypair(seed)
+        self._public: bytes
+        self._public, self._secret = bindings.crypto_sign_seed_keypair(seed)
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        return self._public
 
     def sign(self, purpose: Purpose, body: bytes) -> bytes:
         """The 64-byte signature over the tagged body."""

@@ -15,18 +15,15 @@ from dataclasses import dataclass, replace
 
 from common.codec import Canon, canonical, from_canonical
 from common.identity.did import did_of
-from common.identity.errors import BadEvent, BadSignature
-from common.identity.events import SEQ_MAX, Event, event_id, key_hash, open_event, split_recovery
-from common.identity.keys import check_key, is_signed
-from common.identity.purposes import Purpose
+from common.identity.errors import BadEvent
+from common.identity.event_rules import RECOVERING, check_event
+from common.identity.events import SEQ_MAX, Event, event_id, open_event
 from common.identity.signed import Signed
 from common.identity.work import has_work
 from common.units import Did, UnixMs
 
-ROTATION_GAP_MS = 3_600_000  # a rotation comes at least an hour after the event before it
 FUTURE_MS = 600_000  # an event from further ahead is held back
 OLD_KEY_GRACE_MS = 86_400_000  # signatures with the key before count this long after a rotation
-HASH_BYTES = 32
 LOG_EVENTS_MAX = SEQ_MAX + 1
 LOG_BYTES_MAX = 131_072  # 256 events of at most 512 bytes
 
@@ -72,100 +69,40 @@ def encode_log(log: Log) -> bytes:
     return canonical(LogBytes(events=log.envelopes))
 
 
-def decode_log(data: bytes, *, now_ms: int, inception_bits: int) -> Log:
+def decode_log(data: bytes, *, now_ms: int, inception_bits: int, known: Log | None = None) -> Log:
     """A log from bytes, fully checked.
 
     Raises:
         BadParams, BadKey, BadEvent, BadSignature: what is wrong with it.
     """
-    return read_log(
-        from_canonical(data, LogBytes, max_bytes=LOG_BYTES_MAX).events, now_ms=now_ms, inception_bits=inception_bits
-    )
+    events = from_canonical(data, LogBytes, max_bytes=LOG_BYTES_MAX).events
+    return read_log(events, now_ms=now_ms, inception_bits=inception_bits, known=known)
 
 
-def read_log(envelopes: Sequence[Signed], *, now_ms: int, inception_bits: int) -> Log:
+def read_log(envelopes: Sequence[Signed], *, now_ms: int, inception_bits: int, known: Log | None = None) -> Log:
     """The log in a chain of envelopes; an event dated more than 10 minutes ahead is held back with all after it.
+
+    What the chain shares with `known`, a log that was read before, is not verified again.
 
     Raises:
         BadParams, BadKey, BadEvent, BadSignature: what is wrong with it.
     """
     if not 1 <= len(envelopes) <= LOG_EVENTS_MAX:
         raise BadEvent(seq=0, detail=f"a log has 1 to {LOG_EVENTS_MAX} events, got {len(envelopes)}")
-    events: list[Event] = []
-    for seq, envelope in enumerate(envelopes):
+    shared = shared_events(known.envelopes, envelopes) if known is not None else 0
+    events = list(known.events[:shared]) if known is not None else []
+    for seq, envelope in enumerate(envelopes[shared:], start=shared):
         event = open_event(envelope)
         if event.at_ms > now_ms + FUTURE_MS:
             break
-        _check(envelope, event, events[-1] if events else None, event_id(envelopes[seq - 1]) if events else b"", seq)
+        before_id = event_id(envelopes[seq - 1]) if events else b""
+        check_event(envelope, event, events[-1] if events else None, before_id)
         events.append(event)
     if not events:
         raise BadEvent(seq=0, detail="it is dated in the future")
-    if not has_work(envelopes[0].body, inception_bits):
+    if shared == 0 and not has_work(envelopes[0].body, inception_bits):
         raise BadEvent(seq=0, detail=f"its nonce lacks the {inception_bits} bits of work that this network asks")
     return Log(did=did_of(event_id(envelopes[0])), events=tuple(events), envelopes=tuple(envelopes[: len(events)]))
-
-
-def _check(envelope: Signed, event: Event, before: Event | None, before_id: bytes, seq: int) -> None:
-    """One event against the event before it. Source: the table of transport_identity.md §2.2."""
-    if event.seq != seq or event.prev != before_id or event.flags != 0:
-        raise BadEvent(seq=seq, detail="it does not continue the event before it")
-    if before is None:
-        _check_inception(event)
-    elif before.kind == "end":
-        raise BadEvent(seq=seq, detail="nothing follows an end")
-    elif event.kind == "rot":
-        _check_rotation(event, before)
-    elif event.kind in ("rec", "end"):
-        _check_recovery(envelope, event, before)
-    else:
-        raise BadEvent(seq=seq, detail="a second inception")
-    _check_signatures(envelope, event)
-
-
-def _check_inception(event: Event) -> None:
-    if event.kind != "icp":
-        raise BadEvent(seq=0, detail=f"a log starts with icp, not {event.kind}")
-    _check_commitments(event)
-
-
-def _check_rotation(event: Event, before: Event) -> None:
-    if key_hash(event.key) != before.next:
-        raise BadEvent(seq=event.seq, detail="its key is not the one that was committed to")
-    if event.recover != before.recover:
-        raise BadEvent(seq=event.seq, detail="a rotation may not change the recovery key")
-    if event.at_ms < before.at_ms + ROTATION_GAP_MS:
-        raise BadEvent(seq=event.seq, detail="it comes less than an hour after the event before it")
-    _check_commitments(event)
-
-
-def _check_recovery(envelope: Signed, event: Event, before: Event) -> None:
-    revealed = split_recovery(envelope.sigs[1]) if len(envelope.sigs) == 2 else None  # noqa: PLR2004 - key and recovery key
-    if revealed is None or key_hash(check_key(revealed[0])) != before.recover:
-        raise BadEvent(seq=event.seq, detail="it does not reveal the recovery key")
-    if not is_signed(revealed[0], Purpose.EVENT, envelope.body, revealed[1]):
-        raise BadSignature(purpose=Purpose.EVENT.value)
-    if event.at_ms < before.at_ms:
-        raise BadEvent(seq=event.seq, detail="it is older than the event it names")
-    if event.kind == "rec":
-        _check_fresh(event, before)
-
-
-def _check_fresh(event: Event, before: Event) -> None:
-    """A recovery leaves every key behind that the thief may have: the next one, and the recovery key now public."""
-    _check_commitments(event)
-    if event.recover == before.recover or key_hash(event.key) == before.next or event.key == before.key:
-        raise BadEvent(seq=event.seq, detail="a recovery moves to new keys")
-
-
-def _check_commitments(event: Event) -> None:
-    if len(event.next) != HASH_BYTES or len(event.recover) != HASH_BYTES:
-        raise BadEvent(seq=event.seq, detail="its commitments are not 32 bytes long")
-
-
-def _check_signatures(envelope: Signed, event: Event) -> None:
-    expected = 2 if event.kind in ("rec", "end") else 1
-    if len(envelope.sigs) != expected or not is_signed(event.key, Purpose.EVENT, envelope.body, envelope.sigs[0]):
-        raise BadSignature(purpose=Purpose.EVENT.value)
 
 
 def merge(held: Log, offered: Log) -> Log:
@@ -177,12 +114,12 @@ def merge(held: Log, offered: Log) -> Log:
     if held.did != offered.did:
         raise BadEvent(seq=0, detail="a log of another name")
     flags = replace(held, frozen=held.frozen or offered.frozen)
-    split = _split(held, offered)
+    split = split_of(held, offered)
     if split == len(offered.events):
         return flags
     if split == len(held.events):
         return _continued(held, offered, split)
-    ours, theirs = _recovers(held, split), _recovers(offered, split)
+    ours, theirs = recovers(held, split), recovers(offered, split)
     if ours and theirs:
         return replace(held, frozen=True)
     if theirs:
@@ -192,28 +129,53 @@ def merge(held: Log, offered: Log) -> Log:
 
 def _continued(held: Log, offered: Log, split: int) -> Log:
     """A longer log replaces a shorter one; a dispute stays unless the new part recovers."""
-    disputed = offered.disputed or (held.disputed and not _recovers(offered, split))
+    disputed = offered.disputed or (held.disputed and not recovers(offered, split))
     return replace(offered, disputed=disputed, frozen=held.frozen or offered.frozen)
 
 
-def _split(one: Log, other: Log) -> int:
-    """The number of events that both share."""
-    pairs = zip(one.envelopes, other.envelopes, strict=False)
-    shared = [mine.body == theirs.body for mine, theirs in pairs]
+def shared_events(one: Sequence[Signed], other: Sequence[Signed]) -> int:
+    """How many events, signatures included, two chains begin with alike."""
+    shared = [mine == theirs for mine, theirs in zip(one, other, strict=False)]
     return shared.index(False) if False in shared else len(shared)
 
 
-def _recovers(log: Log, start: int) -> bool:
-    return any(event.kind in ("rec", "end") for event in log.events[start:])
+def split_of(one: Log, other: Log) -> int:
+    """The number of events that both share; other signatures under one body make no other event."""
+    shared = [mine.body == theirs.body for mine, theirs in zip(one.envelopes, other.envelopes, strict=False)]
+    return shared.index(False) if False in shared else len(shared)
+
+
+def recovers(log: Log, start: int) -> bool:
+    """Whether the owner's recovery key speaks in the events from `start` on."""
+    return any(event.kind in RECOVERING for event in log.events[start:])
 
 
 def was_valid(log: Log, key_seq: int, at_ms: UnixMs | int) -> bool:
     """Whether a signature with key `key_seq` made at `at_ms` falls into that key's time.
 
-    The time lasts from 10 minutes before the event that set the key to 24 hours after the next one. Source: §2.4.
+    The time lasts from 10 minutes before the event that set the key to 24 hours after the rotation to the next one; a
+    recovery or an end stops it at once, because then the key may be a thief's. An end itself sets no key. Source: §2.4;
+    docs/decisions/identity-rules.md.
     """
-    if not 0 <= key_seq < len(log.events) or (log.ended and key_seq == len(log.events) - 1):
+    if not 0 <= key_seq < len(log.events) or log.events[key_seq].kind == "end":
         return False
     if at_ms < log.events[key_seq].at_ms - FUTURE_MS:
         return False
-    return key_seq == len(log.events) - 1 or at_ms <= log.events[key_seq + 1].at_ms + OLD_KEY_GRACE_MS
+    if key_seq == len(log.events) - 1:
+        return True
+    after = log.events[key_seq + 1]
+    return at_ms <= after.at_ms + (0 if after.kind in RECOVERING else OLD_KEY_GRACE_MS)
+
+
+def was_valid_when_seen(current: Log, kept: Log, key_seq: int, *, at_ms: int, seen_ms: int) -> bool:
+    """The same for a signed object that was held, or anchored, by `seen_ms`, with the log `kept` beside it then.
+
+    A key that a recovery has since superseded is not in the current log any more: it counts for what was seen before
+    the event that took its place. Source: §2.4.
+    """
+    split = split_of(current, kept)
+    log = current if key_seq < split else kept
+    if current.did != kept.did or not (was_valid(log, key_seq, at_ms) and was_valid(log, key_seq, seen_ms)):
+        return False
+    superseded = key_seq >= split and split < len(current.events)
+    return not superseded or seen_ms <= current.events[split].at_ms

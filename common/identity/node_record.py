@@ -13,7 +13,7 @@ import coincurve
 
 from common.codec import Canon, canonical, from_canonical
 from common.identity.errors import BadRecord, BadSignature
-from common.identity.keys import SigningKey, check_key, verify
+from common.identity.keys import Signer, check_key, verify
 from common.identity.log import Log
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed, open_signed
@@ -95,7 +95,7 @@ def _list_fault(record: NodeRecord) -> str | None:
     return None
 
 
-def link_coin(key: SigningKey, coin_signature: bytes, link: CoinLink) -> Signed:
+def link_coin(key: Signer, coin_signature: bytes, link: CoinLink) -> Signed:
     """The envelope of a coin link; the coin key's owner (flopd) has made its signature over `coin_link_hash`."""
     body = canonical(link)
     return Signed(body=body, sigs=(key.sign(Purpose.COIN_LINK, body), coin_signature))

@@ -19,6 +19,10 @@ class Purpose(StrEnum):
     INCEPTION_WORK = "inception-work"
     NODE_RECORD = "node-record"
     COIN_LINK = "coin-link"
+    CLAIM_LEAF = "claim-leaf"
+    CLAIM_NODE = "claim-node"
+    CLAIM_ROOT = "claim-root"
+    CLAIM_SHOWN = "claim-shown"
     # The overlay of p2pd.
     RECORD = "record"
     RECORD_KEY = "record-key"
@@ -86,6 +90,8 @@ OWNER: dict[Purpose, str] = {
     Purpose.HEARTBEAT: "registryd",
     Purpose.REPUTATION: "registryd",
     Purpose.ATTESTATION: "registryd",
+    Purpose.CLAIM_ROOT: "registryd",
+    Purpose.CLAIM_SHOWN: "registryd",
     Purpose.AIRDROP_EVIDENCE: "airdropd",
     Purpose.AIRDROP_PROPOSAL: "airdropd",
     Purpose.AIRDROP_SIGNATURE: "airdropd",

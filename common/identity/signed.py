@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from common.codec import Canon, canonical, from_canonical
 from common.identity.errors import BadSignature
-from common.identity.keys import SigningKey, verify
+from common.identity.keys import Signer, verify
 from common.identity.purposes import Purpose
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class Signed(Canon, frozen=True):
     sigs: tuple[bytes, ...]
 
 
-def sign(key: SigningKey, purpose: Purpose, value: Canon) -> Signed:
+def sign(key: Signer, purpose: Purpose, value: Canon) -> Signed:
     """The value's canonical bytes with one signature."""
     body = canonical(value)
     return Signed(body=body, sigs=(key.sign(purpose, body),))

@@ -17,7 +17,6 @@ from common.chain.params import ChainFamily
 from common.clock import Clock
 from common.contracts.p2p_errors import BlobMissing
 from common.daemon import DuxOSDaemon
-from common.identity.branch import OperationalBranch
 from common.parts import Parts, S
 from common.units import UnixMs
 from common.work import JobKind
@@ -34,9 +33,11 @@ from dux_p2pd.daemon import P2pDaemon, allow_lists
 from dux_p2pd.directory import Directory
 from dux_p2pd.egress import Egress
 from dux_p2pd.keeper import Keeper
+from dux_p2pd.key_source import BranchKeys, KeySource
 from dux_p2pd.memory_transport import MemoryNetwork, MemoryTransport
 from dux_p2pd.overlay import shared_arguments
 from dux_p2pd.settings import P2pdSettings
+from dux_p2pd.transport_keys import TransportKeys
 from dux_registryd.daemon import RegistryDaemon
 from dux_registryd.machine import Hardware, Machine
 from dux_registryd.model import Load
@@ -110,16 +111,18 @@ class SimP2pd(InWorld[P2pdSettings], P2pDaemon):
 
     transport: MemoryTransport
 
-    def load_keys(self, parts: Parts[P2pdSettings]) -> tuple[OperationalBranch, bytes]:
+    def load_keys(self, parts: Parts[P2pdSettings]) -> tuple[KeySource, TransportKeys]:
         """Of the node's number."""
-        del parts
-        return self.site.keys.branch, self.site.keys.transport_seed
+        period_s, now_ms = parts.settings.rotate_transport_every_s, parts.clock.unix_ms()
+        seed = self.site.keys.transport_seed
+        transport = TransportKeys(None, parts.random, now_ms=now_ms, period_s=period_s, seed=seed)
+        return BranchKeys(self.site.keys.branch), transport
 
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         """Pipes in place of TLS."""
         self.transport = MemoryTransport(
             network_of=self.site.net,
-            transport_key=keeper.transport_key,
+            transport_key=keeper.transport.public,
             listen=(self.site.host, parts.settings.listen_port),
             **shared_arguments(parts, directory),
         )

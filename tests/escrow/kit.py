@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from common.clock import SystemClock
@@ -168,6 +169,7 @@ class Node:
         self.mortal = False
         self.looked_at = 0
         self.settings: dict[str, Any] = {}  # of its escrowd, besides where it lives
+        self.held_against: dict[Did, dict[str, bool]] = {}  # what its p2pd knows against others' names
         self.deaths: list[tuple[str, str]] = []  # effect kind, before or after it
         self.daemon: EscrowDaemon | None = None
         self.p2pd = MethodTable(log=LOG, clock=SystemClock(), randomness=SystemRandomness())
@@ -182,6 +184,11 @@ class Node:
         self.p2pd.serve(p2p.GOSSIP_PUBLISH, self._publish)
         self.p2pd.serve(p2p.IDENTITY_SIGN, self._sign)
         self.p2pd.serve(p2p.IDENTITY_VERIFY, self._verify)
+        self.p2pd.serve(p2p.DID_RESOLVE, self._resolve)
+
+    async def _resolve(self, params: p2p.Resolve, _ctx: Ctx) -> p2p.Resolved:
+        told = p2p.DID_RESOLVE.example[1]
+        return msgspec.structs.replace(told, did=params.did, **self.held_against.get(params.did, {}))
 
     async def _info(self, _params: Empty, _ctx: Ctx) -> p2p.Info:
         return p2p.Info(

@@ -239,3 +239,17 @@ def _store(node: Node) -> Store:
     assert node.daemon is not None
     assert node.daemon.parts.table.store is not None
     return node.daemon.parts.table.store
+
+
+@pytest.mark.parametrize("state", ["disputed", "frozen", "ended"])
+async def test_no_new_contract_with_a_name_that_something_is_held_against(net: Net, state: str) -> None:
+    """The buyer's node proposes nothing to it; a seller's node refuses its offer, and says why."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        buyer.held_against[seller.did] = {state: True}
+        with pytest.raises(DuxError, match="identity"):
+            await buyer.call(escrow.PROPOSE, _wish(seller, arbiters))
+        buyer.held_against.clear()
+        seller.held_against[buyer.did] = {state: True}
+        await buyer.call(escrow.PROPOSE, _wish(seller, arbiters))
+        assert "identity" in (await buyer.event(QuoteRefused)).reason
+        assert not (await seller.call(escrow.LIST, escrow.ListContracts())).contracts

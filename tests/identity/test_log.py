@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from common.codec import canonical
 from common.errors import BadParams
 from common.identity.did import did_bytes, did_of, node_id_of
 from common.identity.errors import BadEvent, BadKey, BadSignature, NotADid
-from common.identity.events import Event, event_id, inception, key_hash, sign_event
-from common.identity.keys import SigningKey, check_key, is_signed
-from common.identity.log import Log, decode_log, encode_log, merge, read_log, was_valid
+from common.identity.events import event_id, inception, sign_event
+from common.identity.keys import check_key, is_signed
+from common.identity.log import decode_log, encode_log, merge, read_log, was_valid, was_valid_when_seen
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
 from common.identity.work import has_work, solve
-from common.units import UnixMs
-
-START_MS = 1_790_000_000_000
-HOUR_MS = 3_600_000
-LATER_MS = START_MS + 10_000 * HOUR_MS
-
-
-def key(name: str) -> SigningKey:
-    """A key that is the same in every run."""
-    return SigningKey(name.encode().ljust(32, b"."))
-
-
-def next_event(before: Signed, kind: str, signer: SigningKey, after: str, **changes: object) -> Event:
-    """The event that honestly follows `before`, with deliberate changes."""
-    old = msgspec.msgpack.decode(before.body, type=Event)
-    event = Event(
-        v=1, kind="rot", seq=old.seq + 1, prev=event_id(before), key=signer.public, next=key_hash(key(after).public),
-        recover=old.recover, at_ms=UnixMs(old.at_ms + HOUR_MS), nonce=0, flags=0,
-    )  # fmt: skip
-    return msgspec.structs.replace(event, kind=kind, **changes)
-
-
-ICP = sign_event(inception(key("a0").public, key("a1").public, key("R0").public, START_MS), key("a0"))
-ROT1 = sign_event(next_event(ICP, "rot", key("a1"), "a2"), key("a1"))
-ROT2 = sign_event(next_event(ROT1, "rot", key("a2"), "a3"), key("a2"))
-R1 = key_hash(key("R1").public)
-REC = sign_event(next_event(ICP, "rec", key("b0"), "b1", recover=R1), key("b0"), key("R0"))
-END = sign_event(next_event(ICP, "end", key("a0"), "a0", next=b"", recover=b""), key("a0"), key("R0"))
-
-
-def log(*events: Signed) -> Log:
-    """The log of these events, read late enough for all of them."""
-    return read_log(events, now_ms=LATER_MS, inception_bits=0)
+from tests.identity.log_kit import (
+    END,
+    HOUR_MS,
+    ICP,
+    LATER_MS,
+    R1,
+    REC,
+    ROT1,
+    ROT2,
+    START_MS,
+    key,
+    log,
+    next_event,
+)
 
 
 def test_a_log_survives_its_bytes_and_names_its_did() -> None:
@@ -76,11 +56,28 @@ def test_a_log_survives_its_bytes_and_names_its_did() -> None:
         (sign_event(next_event(ICP, "rec", key("a1"), "b1", recover=R1), key("a1"), key("R0")), BadEvent),
         (sign_event(next_event(ICP, "end", key("a0"), "a0", next=b"", recover=b""), key("a0")), BadEvent),
         (sign_event(next_event(ICP, "rot", key("a1"), "a2"), key("a1"), key("R0")), BadSignature),
+        (sign_event(next_event(ICP, "rot", key("a1"), "a2", nonce=1), key("a1")), BadEvent),
+        (sign_event(next_event(ICP, "rot", key("a1"), "a2", flags=1), key("a1")), BadEvent),
+        (sign_event(next_event(ICP, "rec", key("b0"), "b1", recover=b"R1"), key("b0"), key("R0")), BadEvent),
+        (sign_event(next_event(ICP, "rec", key("a0"), "b1", recover=R1), key("a0"), key("R0")), BadEvent),
+        (sign_event(next_event(ICP, "rec", key("b0"), "a1", recover=R1), key("b0"), key("R0")), BadEvent),
+        (sign_event(next_event(ICP, "rec", key("b0"), "a0", recover=R1), key("b0"), key("R0")), BadEvent),
+        (sign_event(next_event(ICP, "rec", key("b0"), "b1", recover=R1, at_ms=START_MS - 1), key("b0"), key("R0")),
+         BadEvent),
+        (sign_event(next_event(ICP, "rec", key("b0"), "b1", recover=R1), key("a0"), key("R0")), BadSignature),
+        (Signed(REC.body, (REC.sigs[0], REC.sigs[1][:-1] + bytes([REC.sigs[1][-1] ^ 1]))), BadSignature),
+        (Signed(REC.body, (REC.sigs[0], REC.sigs[1][:-1])), BadEvent),
+        (sign_event(next_event(ICP, "end", key("a0"), "a9", recover=b""), key("a0"), key("R0")), BadEvent),
+        (sign_event(next_event(ICP, "end", key("a0"), "a0", next=b"", recover=R1), key("a0"), key("R0")), BadEvent),
     ],
     ids=[
         "key not committed to", "signed by the old key", "changes recovery", "too soon", "wrong seq", "wrong prev",
         "short commitment", "second icp", "rec without recovery key", "rec with another key", "rec keeps recovery",
         "rec moves to the next key", "end without recovery key", "rot with a second signature",
+        "rot with a nonce", "rot with a flag", "rec with a short commitment", "rec keeps the key",
+        "rec commits to the old next key", "rec commits to the old key", "rec older than what it names",
+        "rec signed by the old key", "rec whose recovery signature is bent", "rec whose recovery signature is cut",
+        "end that commits to a next key", "end that commits to a recovery key",
     ],
 )  # fmt: skip
 def test_an_event_against_the_table_is_refused(signed: Signed, error: type[Exception]) -> None:
@@ -146,6 +143,74 @@ def test_a_signature_counts_only_in_its_key_s_time() -> None:
     assert not was_valid(held, 0, START_MS + 26 * HOUR_MS)
     assert not was_valid(held, 1, START_MS)
     assert not was_valid(held, 2, LATER_MS)
+
+
+def test_a_stolen_key_counts_no_longer_from_the_moment_of_recovery() -> None:
+    """No grace of a day after rec or end: until then the key may be the thief's. And an end sets no key."""
+    for closing in (REC, END):
+        held = log(ICP, closing)
+        assert was_valid(held, 0, START_MS + HOUR_MS)
+        assert not was_valid(held, 0, START_MS + HOUR_MS + 1)
+    assert was_valid(log(ICP, REC), 1, LATER_MS)
+    assert not was_valid(log(ICP, END), 1, LATER_MS)
+
+
+def test_a_signature_by_a_superseded_key_counts_for_what_was_seen_before_the_fork() -> None:
+    """With the log kept beside it: held before the recovery it stands, first seen later it does not."""
+    kept, now = log(ICP, ROT1), log(ICP, REC)
+    signed_at = START_MS + HOUR_MS  # the rotation's moment, and the recovery's that took its place
+    assert was_valid_when_seen(now, kept, 1, at_ms=signed_at, seen_ms=signed_at)
+    assert not was_valid_when_seen(now, kept, 1, at_ms=signed_at, seen_ms=signed_at + 1)
+    assert was_valid_when_seen(kept, kept, 1, at_ms=signed_at, seen_ms=LATER_MS)
+    assert not was_valid_when_seen(kept, log(ICP), 1, at_ms=START_MS, seen_ms=START_MS)
+    assert not was_valid_when_seen(log(ICP, ROT1, ROT2), kept, 1, at_ms=signed_at, seen_ms=signed_at + 26 * HOUR_MS)
+    other = read_log([sign_event(inception(key("z0").public, key("z1").public, key("Z").public, 5), key("z0"))],
+                     now_ms=LATER_MS, inception_bits=0)  # fmt: skip
+    assert not was_valid_when_seen(other, kept, 0, at_ms=START_MS, seen_ms=START_MS)
+
+
+def test_a_log_has_at_most_256_events_and_a_recovery_truncates_a_full_one() -> None:
+    """A thief who fills the log to its last place keeps nothing: the owner names an early event."""
+    events, before = [ICP], ICP
+    for seq in range(1, 256):
+        before = sign_event(next_event(before, "rot", key(f"a{seq}"), f"a{seq + 1}"), key(f"a{seq}"))
+        events.append(before)
+    full = log(*events)
+    assert len(full.events) == 256
+    beyond = sign_event(next_event(before, "rot", key("a256"), "a257", seq=255), key("a256"))
+    with pytest.raises(BadEvent):
+        log(*events, beyond)
+    with pytest.raises(BadParams):
+        log(ICP, sign_event(next_event(ICP, "rot", key("a1"), "a2", seq=256), key("a1")))
+    assert merge(full, log(ICP, REC)).envelopes == (ICP, REC)
+
+
+def test_what_was_read_before_is_not_verified_again_and_nothing_else_is_spared() -> None:
+    """A shared prefix is taken over; a bent signature on it, or a bad event after it, is found all the same."""
+    known = log(ICP, ROT1)
+    assert read_log([ICP, ROT1, ROT2], now_ms=LATER_MS, inception_bits=0, known=known) == log(ICP, ROT1, ROT2)
+    bent = Signed(ROT1.body, (ROT1.sigs[0][:-1] + b"!",))
+    for bad in ([ICP, bent], [ICP, ROT1, ROT1], [ICP, ROT1, END]):
+        with pytest.raises((BadEvent, BadSignature)):
+            read_log(bad, now_ms=LATER_MS, inception_bits=0, known=known)
+    with pytest.raises(BadEvent):
+        read_log([], now_ms=LATER_MS, inception_bits=0)
+    with pytest.raises(BadEvent):
+        read_log([ROT1], now_ms=LATER_MS, inception_bits=0)
+
+
+def test_other_signatures_under_one_body_make_no_second_event() -> None:
+    """A recovery signed twice, or by a key that signs otherwise each time, is one event and no fault."""
+    again = Signed(REC.body, REC.sigs)
+    assert merge(log(ICP, REC), log(ICP, again)) == log(ICP, REC)
+
+
+def test_logs_of_two_names_are_not_merged() -> None:
+    """Another inception, another name."""
+    other = read_log([sign_event(inception(key("z0").public, key("z1").public, key("Z").public, 5), key("z0"))],
+                     now_ms=LATER_MS, inception_bits=0)  # fmt: skip
+    with pytest.raises(BadEvent):
+        merge(log(ICP), other)
 
 
 def test_a_small_order_key_signs_for_nobody() -> None:

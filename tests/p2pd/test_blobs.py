@@ -128,7 +128,7 @@ async def test_holders_keep_a_blob_and_sign_for_it() -> None:
         assert await owner.as_caller("escrowd").call(p2p.BLOB_HOLD, hold) == held
         for one, node in zip(held.holders, (holder, other), strict=True):
             assert one.receipt is not None, one.reason
-            key = node.daemon.net.keeper.signing_key.public
+            key = node.daemon.net.keeper.signer.public
             signed = from_canonical(one.receipt, Signed, max_bytes=1000)
             receipt = open_signed(signed, StorageReceipt, key=key, purpose=Purpose.STORAGE_RECEIPT, max_bytes=512)
             assert (receipt.blob.hex(), receipt.holder, receipt.until_height) == (blob, node.did, 900)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,11 +27,14 @@ from common.randomness import SeededRandomness
 from common.store import Store
 from common.units import Did, UnixMs
 from dux_p2pd.directory import Directory
-from dux_p2pd.keeper import RECORD_LIFE_MS, Keeper, load_branch, load_transport_seed
+from dux_p2pd.keeper import RECORD_LIFE_MS, Keeper
+from dux_p2pd.key_source import BranchKeys, load_branch
 from dux_p2pd.store import MIGRATIONS, NodeTable, OwnTable
+from dux_p2pd.transport_keys import TransportKeys
 
 MADE_MS = 1_790_000_000_000
 HOUR_MS = 3_600_000
+WEEK_S = 604_800
 
 
 class World:
@@ -38,13 +42,17 @@ class World:
 
     def __init__(self, number: int, clock: ManualClock) -> None:
         self.seed = bytes([number]) * 64
+        self.folder = Path(tempfile.mkdtemp(prefix="duxtest-"))
         self.clock = clock
         self.store = Store.open(None, MIGRATIONS, clock)
         self.branch = make_branch(self.seed, net=1, account=0, made_ms=MADE_MS, inception_bits=0)
         self.restart()
 
     def restart(self, branch: OperationalBranch | None = None) -> None:
-        self.keeper = Keeper(branch or self.branch, b"t" * 32, OwnTable(self.store), clock=self.clock, inception_bits=0)
+        keys = BranchKeys(branch or self.branch)
+        random, now_ms = SeededRandomness(self.seed[0]), self.clock.unix_ms()
+        transport = TransportKeys(self.folder, random, now_ms=now_ms, period_s=WEEK_S)
+        self.keeper = Keeper(keys, transport, OwnTable(self.store), clock=self.clock, inception_bits=0)
         self.keeper.announce(("127.1.1.1:1000",))
         self.directory = Directory(
             NodeTable(self.store),
@@ -149,9 +157,12 @@ def test_key_files_are_private_and_faults_in_them_are_told(tmp_path: Path) -> No
     branch = make_branch(b"s" * 64, net=1, account=0, made_ms=MADE_MS, inception_bits=0)
     (tmp_path / BRANCH_FILE).write_bytes(encode_branch(branch))
     assert load_branch(tmp_path) == branch
-    seed = load_transport_seed(tmp_path, SeededRandomness(1))
-    assert load_transport_seed(tmp_path, SeededRandomness(2)) == seed
-    assert (tmp_path / "transport.key").stat().st_mode & 0o777 == 0o600
+    first = TransportKeys(tmp_path, SeededRandomness(1), now_ms=MADE_MS, period_s=WEEK_S)
+    assert TransportKeys(tmp_path, SeededRandomness(2), now_ms=MADE_MS, period_s=WEEK_S).seed == first.seed
+    assert (tmp_path / "transport.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "transport.json").write_bytes(b"{}")
+    with pytest.raises(BadSettings, match="remove it"):
+        TransportKeys(tmp_path, SeededRandomness(2), now_ms=MADE_MS, period_s=WEEK_S)
 
 
 # the directory
@@ -161,8 +172,8 @@ def test_papers_prove_a_did_or_nothing(clock: ManualClock) -> None:
     """Own log and record prove the DID; another's log, another's record, an expired or missing record do not."""
     one, two, three = World(1, clock), World(2, clock), World(3, clock)
     vouched = one.directory.judge(two.keeper.did, two.log, two.keeper.record())
-    assert (vouched.did, vouched.transport_keys) == (two.keeper.did, (two.keeper.transport_key,))
-    assert one.directory.did_of_key(two.keeper.transport_key) == two.keeper.did
+    assert (vouched.did, vouched.transport_keys) == (two.keeper.did, (two.keeper.transport.public,))
+    assert one.directory.did_of_key(two.keeper.transport.public) == two.keeper.did
     old = three.keeper.record()
     for did, log, record in (
         (two.keeper.did, three.log, three.keeper.record()),

@@ -263,7 +263,7 @@ def message(node: Node, payload: bytes = b"\x91\x07", **changes: object) -> byte
         v=1, topic="service", did=node.did, key_seq=0, seq_ms=node.daemon.clock.unix_ms(), ttl_s=120,
         payload=payload, stamp=0,
     )  # fmt: skip
-    return sign_gossip(msgspec.structs.replace(body, **changes), node.daemon.net.keeper.signing_key)
+    return sign_gossip(msgspec.structs.replace(body, **changes), node.daemon.net.keeper.signer)
 
 
 async def test_a_copy_with_a_garbage_signature_does_not_suppress_the_honest_one() -> None:
@@ -346,7 +346,7 @@ class InMemory(P2pDaemon):
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         return MemoryTransport(
             network_of=self.world,
-            transport_key=keeper.transport_key,
+            transport_key=keeper.transport.public,
             listen=(parts.settings.listen_host, parts.settings.listen_port),
             **shared_arguments(parts, directory),
         )

@@ -1,0 +1,187 @@
+"""Operational keys that lie in a PKCS#11 token and never leave it: the token signs, this file only asks it to.
+
+`token.json` in p2pd's data directory names the module, the token and the file with its PIN; the keys lie in the token
+under `dux-<number of the event>`, not extractable, a few years ahead. Transport keys stay in software: TLS cannot use a
+token's. What a token does with a PIN that a thief of the machine has read is not this file's promise.
+
+Source: transport_identity.md §2.3 (traps: the curve is named by its OID, points come as DER).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import pkcs11
+from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+from pkcs11.types import SignMixin
+
+from common.codec import Wire, from_canonical, from_json
+from common.errors import BadParams, BadSettings, NotFound, Unavailable
+from common.identity.keys import KEY_BYTES, Signer
+from common.identity.log import LOG_BYTES_MAX, LogBytes
+from common.identity.purposes import Purpose
+from common.identity.signed import Signed
+from common.identity.tagged import tagged
+from dux_p2pd.key_source import TOKEN_FILE
+
+ED25519_OID = bytes.fromhex("06032b6570")  # 1.3.101.112; SoftHSM refuses the curve's name
+_POINT_HEAD = b"\x04\x20"  # DER: an octet string of 32 bytes
+
+
+class TokenAway(Unavailable):
+    """The PKCS#11 token {token} does not answer ({detail}): is it plugged in, is the PIN in {pin_file} right?"""
+
+    code = 8033
+    key = "token-away"
+
+
+class TokenSettings(Wire, frozen=True):
+    """The file; `log` is hex of the event log that the keys were put there for."""
+
+    module: str
+    token: str
+    pin_file: str
+    log: str
+
+
+class TokenKey:
+    """One key in the token; implements `Signer`."""
+
+    def __init__(self, token: Token, public: bytes, seq: int) -> None:
+        self._token = token
+        self._public = public
+        self._seq = seq
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        return self._public
+
+    def sign(self, purpose: Purpose, body: bytes) -> bytes:
+        """The token's signature over the tagged body.
+
+        Raises:
+            TokenAway: it does not answer.
+        """
+        return self._token.sign(self._seq, tagged(purpose, body))
+
+
+class Token:
+    """A session with the token."""
+
+    def __init__(self, settings: TokenSettings) -> None:
+        """Open it.
+
+        Raises:
+            TokenAway: there is no such token, or the PIN is wrong.
+        """
+        self._settings = settings
+        with self._asked():
+            token = pkcs11.lib(settings.module).get_token(token_label=settings.token)
+            pin = Path(settings.pin_file).read_text().strip()
+            try:
+                self._session = token.open(user_pin=pin, rw=True)
+            except pkcs11.UserAlreadyLoggedIn:  # another session of this process: a login is for all of them
+                self._session = token.open(rw=True)
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        try:
+            yield
+        except (pkcs11.PKCS11Error, OSError, RuntimeError) as error:
+            detail = f"{type(error).__name__} {error}".strip()
+            raise TokenAway(token=self._settings.token, detail=detail, pin_file=self._settings.pin_file) from error
+
+    def close(self) -> None:
+        """End the session."""
+        self._session.close()
+
+    def public_of(self, seq: int) -> bytes:
+        """The public half of the key for event `seq`.
+
+        Raises:
+            NotFound: there is none. TokenAway.
+        """
+        with self._asked():
+            try:
+                found = self._session.get_key(object_class=ObjectClass.PUBLIC_KEY, label=_label(seq))
+            except pkcs11.NoSuchKey as error:
+                raise NotFound(what="key in the token", name=_label(seq)) from error
+            return bytes(found[Attribute.EC_POINT])[-KEY_BYTES:]
+
+    def sign(self, seq: int, data: bytes) -> bytes:
+        """The token's Ed25519 signature.
+
+        Raises:
+            TokenAway: it does not answer.
+        """
+        with self._asked():
+            key = cast("SignMixin", self._session.get_key(object_class=ObjectClass.PRIVATE_KEY, label=_label(seq)))
+            return bytes(key.sign(data, mechanism=Mechanism.EDDSA))
+
+    def put(self, seq: int, seed: bytes, public: bytes) -> None:
+        """Move a key into the token, from which it cannot be read again; one that is there stays.
+
+        Raises:
+            TokenAway: the token does not take it.
+        """
+        shared = {
+            Attribute.KEY_TYPE: KeyType.EC_EDWARDS,
+            Attribute.TOKEN: True,
+            Attribute.LABEL: _label(seq),
+            Attribute.ID: seq.to_bytes(2, "big"),
+            Attribute.EC_PARAMS: ED25519_OID,
+        }
+        with self._asked():
+            if any(True for _ in self._session.get_objects({Attribute.LABEL: _label(seq)})):
+                return
+            secret = {
+                Attribute.CLASS: ObjectClass.PRIVATE_KEY,
+                Attribute.PRIVATE: True,
+                Attribute.SENSITIVE: True,
+                Attribute.EXTRACTABLE: False,
+                Attribute.SIGN: True,
+                Attribute.VALUE: seed,
+            }
+            self._session.create_object(shared | secret)
+            point = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.VERIFY: True}
+            self._session.create_object(shared | point | {Attribute.EC_POINT: _POINT_HEAD + public})
+
+
+class TokenKeys:
+    """The keys of a node that are in a token; implements `KeySource`."""
+
+    def __init__(self, settings: TokenSettings) -> None:
+        self._settings = settings
+        self._token = Token(settings)
+
+    def signer(self, seq: int) -> Signer:
+        """The key of event `seq`.
+
+        Raises:
+            NotFound: the token holds no key so far ahead; `duxnet identity token` puts more there.
+        """
+        return TokenKey(self._token, self._token.public_of(seq), seq)
+
+    def first_events(self, inception_bits: int) -> tuple[Signed, ...]:  # noqa: ARG002 - the work was checked before
+        """The log that the keys were put there for."""
+        return from_canonical(bytes.fromhex(self._settings.log), LogBytes, max_bytes=LOG_BYTES_MAX).events
+
+
+def load_token(folder: Path) -> TokenKeys:
+    """The keys that `token.json` leads to.
+
+    Raises:
+        BadSettings: it has another form. TokenAway: the token does not answer.
+    """
+    try:
+        return TokenKeys(from_json((folder / TOKEN_FILE).read_bytes(), TokenSettings))
+    except BadParams as error:
+        raise BadSettings(path=str(folder / TOKEN_FILE), detail=str(error.fields["detail"])) from error
+
+
+def _label(seq: int) -> str:
+    return f"dux-{seq}"

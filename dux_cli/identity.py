@@ -32,7 +32,7 @@ def identity() -> None:
 
 @identity.command()
 @click.argument("did", default="")
-@click.option("--log-file", "log_out", type=click.Path(path_type=Path), help="Write the event log there, too.")
+@click.option("--event-log", "log_out", type=click.Path(path_type=Path), help="Write the event log there, too.")
 @pass_session
 def show(session: Session, did: str, log_out: Path | None) -> None:
     """A name as the network knows it: state, keys, event log; with --json the DID document too."""
@@ -82,7 +82,7 @@ phrase_option = click.option(
     "--phrase-file", type=click.Path(exists=True, path_type=Path), help="A file with the phrase; else you are asked."
 )
 log_option = click.option(
-    "--log-file", "log_in", type=click.Path(exists=True, path_type=Path), help="Its log; else the network is asked."
+    "--event-log", "log_in", type=click.Path(exists=True, path_type=Path), help="Its log; else the network is asked."
 )
 ask_option = click.option("--ask", multiple=True, help="host:port of a node to ask, beside the network's own.")
 

@@ -292,8 +292,9 @@ def test_every_listed_command_exists_and_takes_the_standard_options() -> None:
             command = duxnet.get_command(context, name)
             assert command is not None, name
             for leaf in leaves(command):
-                options = {option for parameter in leaf.params for option in parameter.opts}
-                assert {"--json", "--log-level", "--log-file"} <= options or leaf.name == "test", leaf.name
+                options = [option for parameter in leaf.params for option in parameter.opts]
+                assert {"--json", "--log-level", "--log-file"} <= set(options) or leaf.name == "test", leaf.name
+                assert len(options) == len(set(options)), f"{leaf.name} has an option twice"
 
 
 def test_help_teaches_with_an_example() -> None:

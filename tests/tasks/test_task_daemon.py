@@ -75,8 +75,7 @@ async def test_the_checker_delivers_a_hash_and_nothing_else(market: Market) -> N
         task_id = await submit(players[BUYER], service, check="auto")
         await players[BUYER].until(task_id, TaskState.DELIVERED)
         view = await players[BUYER].view(task_id)
-        while not all(deal.delivered for deal in market.deals.values()):
-            await players[BUYER].view(task_id)
+        await wait_until(lambda: all(deal.delivered for deal in market.deals.values()))
         output_hash = (await players[SELLER].view(f"job-{view.contract_id}")).output_hash
         assert output_hash is not None
         for deal in market.deals.values():

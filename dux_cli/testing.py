@@ -33,7 +33,7 @@ PACKAGES = [
     "systemd-container",
     "mmdebstrap",
     "iproute2",
-]  # Debian's, for the real coin node, sandbox, wasm, containers, the booted units
+]  # Debian's, for the real coin node, sandbox, wasm, token, containers, the booted units
 TOOLS = {
     "litecoind": "tests against a real coin node",
     "bwrap": "tests of the native sandbox",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 import yaml
 
 from common.clock import SystemClock
 from common.contracts.p2p import DID_RESOLVE, Resolve, Resolved
+from common.contracts.p2p_errors import TooFewSources
 from common.identity.branch import BRANCH_FILE, did_of_branch, encode_branch, make_branch
 from common.keygen import INCEPTION_MS
 from common.keys import new_phrase, seed_of
@@ -113,3 +116,39 @@ async def closed(node: Node, other: Node) -> bool:
 def under_new_key(node: Node, other: Node) -> bool:
     session = node.daemon.net.peers.session_with(other.did)
     return session is not None and session.peer.transport_key == other.daemon.net.keeper.transport.public
+
+
+async def test_a_restored_backup_catches_up_by_a_command() -> None:
+    """Its old key is refused everywhere, so it asks under another name, and then goes on where it had stopped."""
+    async with network(2) as (one, two), network_of_one_more(one) as typist:
+        folder, backup = typist.folder / "data" / "p2pd", typist.folder / "backup"
+        await typist.stop()
+        shutil.copytree(folder, backup)
+        await typist.start()
+        await typed(typist, "rotate", "--transport")
+        await wait_until(lambda: follows(two, typist, 1), "the rotation is known")
+        await typist.stop()
+        shutil.rmtree(folder)
+        shutil.copytree(backup, folder)
+        await typist.start()
+        assert typist.daemon.net.keeper.key_seq == 0
+        assert (await typed(typist, "catch-up"))["key_seq"] == 1
+        await wait_until(lambda: one.daemon.net.peers.is_connected(typist.did), "back in the network")
+        assert (await seen_by(two, typist.did)).disputed is False
+
+
+async def test_money_asks_two_networks_where_there_are_two() -> None:
+    """A node connected to two others wants both to confirm a name; what only one says is not enough."""
+    async with network(3) as (one, two, three):
+        resolver = one.daemon.renewal._resolver
+        known = await resolver.resolve(three.did, 600, 2)
+        assert known.log == three.daemon.net.keeper.log
+        resolver._sources[three.did] = (SystemClock().unix_ms(), 1)
+
+        async def nobody(_did: str) -> None:
+            return None
+
+        resolver._search_once = nobody  # type: ignore[method-assign]
+        with pytest.raises(TooFewSources):
+            await resolver.resolve(three.did, 600, 2)
+        assert (await resolver.resolve(two.did, 86_400)).log == two.daemon.net.keeper.log

@@ -19,11 +19,13 @@ from common.contracts.peer_registry import (
     TOPIC_NODE,
     TOPIC_RECEIPT,
 )
+from common.contracts.registry import NodeStatus
 from common.daemon import DuxOSDaemon
 from common.keygen import PAYOUT_FILE
 from common.parts import Parts
 from common.receipts import Attested
 from dux_registryd.effects import Outside
+from dux_registryd.finder import Finder
 from dux_registryd.intake import Intake
 from dux_registryd.machine import Machine
 from dux_registryd.node_methods import NodeMethods
@@ -70,11 +72,13 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
             machine=machine,
         )
         receipts = ReceiptMethods(book, outside, intake, scores)
-        _serve_nodes(parts, nodes)
+        finder = Finder(book, outside, intake, scores, clock=parts.clock, settings=parts.settings)
+        _serve_nodes(parts, nodes, finder)
         _serve_receipts(parts, receipts)
         _serve_peers(parts, intake, receipts)
         parts.serve_events(registry.REGISTRY_EVENTS, book.store)
         parts.outbox(book.store, outside.perform)
+        monitor = Monitor(book, outside, parts.clock, parts.log, parts.settings)
         catchup = CatchUp(
             book,
             outside.connected,
@@ -88,9 +92,13 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         )
         parts.background("heartbeats", pulse.run)
         parts.background("receipts", checker.run)
-        parts.background("monitor", Monitor(book, outside, parts.clock, parts.log, parts.settings).run)
+        parts.background("monitor", monitor.run)
         parts.background("catch up", catchup.run)
         parts.gauges["nodes"] = lambda: float(book.count_nodes())
+        for status in NodeStatus:
+            parts.gauges[f"nodes_{status.value}"] = lambda status=status: float(monitor.count(status))  # type: ignore[misc]
+        for word in ("accept", "ignore", "reject"):
+            parts.gauges[f"taken_in_{word}"] = lambda word=word: float(intake.counted[word])  # type: ignore[misc]
         parts.gauges["receipts_settled"] = lambda: float(book.count_claims().get("settled", 0))
         parts.gauges["receipts_pending"] = lambda: float(book.count_claims().get("pending", 0))
 
@@ -110,11 +118,12 @@ def paid_at(parts: Parts[RegistrydSettings]) -> RegistrydSettings:
     )
 
 
-def _serve_nodes(parts: Parts[RegistrydSettings], nodes: NodeMethods) -> None:
+def _serve_nodes(parts: Parts[RegistrydSettings], nodes: NodeMethods, finder: Finder) -> None:
     parts.table.serve(registry.NODE_REGISTER, nodes.register)
     parts.table.serve(registry.NODE_SELF, nodes.own_view)
     parts.table.serve(registry.NODE_SHOW, nodes.show)
     parts.table.serve(registry.NODE_LIST, nodes.list_nodes)
+    parts.table.serve(registry.NODE_FIND, finder.find)
     parts.table.serve(registry.NODE_UPDATE_HEALTH, nodes.update_health)
     parts.table.serve(registry.NODE_DEREGISTER, nodes.deregister)
     parts.table.serve(registry.NODE_CAPABILITIES, nodes.capabilities)
@@ -132,13 +141,13 @@ def _serve_receipts(parts: Parts[RegistrydSettings], receipts: ReceiptMethods) -
 
 def _serve_peers(parts: Parts[RegistrydSettings], intake: Intake, receipts: ReceiptMethods) -> None:
     async def node(envelope: Attested, _message: GossipIn) -> str:
-        return (await intake.node(envelope)).word
+        return intake.count(await intake.node(envelope))
 
     async def heartbeat(envelope: Attested, _message: GossipIn) -> str:
-        return (await intake.heartbeat(envelope)).word
+        return intake.count(await intake.heartbeat(envelope))
 
     async def receipt(envelope: Attested, _message: GossipIn) -> str:
-        return (await intake.receipt(envelope, tell=False)).word
+        return intake.count(await intake.receipt(envelope, tell=False))
 
     parts.serve_topic(TOPIC_NODE, node)
     parts.serve_topic(TOPIC_HEARTBEAT, heartbeat)

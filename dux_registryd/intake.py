@@ -19,14 +19,13 @@ from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.receipts import (
     HEARTBEAT_BYTES_MAX,
-    NODE_BYTES_MAX,
     RECEIPT_BYTES_MAX,
     Attested,
     Heartbeat,
-    NodeInfo,
     SettledReceipt,
     attested,
     body_of,
+    described,
     facts_id,
     receipt_fault,
 )
@@ -34,7 +33,7 @@ from common.store import Tx
 from common.units import Did, UnixMs
 from dux_registryd.effects import TELL_RECEIPT, Outside, TipSeen, Told
 from dux_registryd.payment_rules import claim_finding, contract_finding, overall, payment_finding, word_finding
-from dux_registryd.rules import heartbeat_fault, newer_node, node_fault
+from dux_registryd.rules import hardware_fault, heartbeat_fault, newer_node, node_fault
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book, Claim
 
@@ -66,15 +65,22 @@ class Intake:
         self._settings = settings
         self._heights = heights_profile(network.heights)
         self._asked_ms: dict[Did, int] = {}
+        self.counted: dict[Word, int] = {"accept": 0, "ignore": 0, "reject": 0}  # gossip since the start, for /metrics
         self.new_receipts = asyncio.Event()  # set when a receipt was kept that nobody has looked for yet
+
+    def count(self, taken: Taken) -> Word:
+        """The word on a gossip message, counted."""
+        self.counted[taken.word] += 1
+        return taken.word
 
     async def node(self, envelope: Attested) -> Taken:
         """A node's description of itself."""
         try:
-            info = body_of(envelope, NodeInfo, NODE_BYTES_MAX)
+            told = described(envelope)
         except BadParams as error:
             return Taken("reject", error.message)
-        fault = node_fault(info, self._network.genesis)
+        info = told.info
+        fault = node_fault(info, self._network.genesis) or hardware_fault(told.hardware)
         if fault or info.did != envelope.did:
             return Taken("reject", fault or "it is signed by another node")
         held = self._book.node(info.did)
@@ -118,11 +124,12 @@ class Intake:
             if len(self._asked_ms) >= ASKED_KEPT:
                 self._asked_ms.clear()
             self._asked_ms[did] = now_ms
-            await self._look_up(did)
+            await self.look_up(did)
         held = self._book.node(did)
         return held is not None and not held.info.withdrawn
 
-    async def _look_up(self, did: Did) -> None:
+    async def look_up(self, did: Did) -> None:
+        """Take in a node's description from the DHT, if it is there."""
         try:
             found = await self._outside.looked_up(did)
             if found is not None:

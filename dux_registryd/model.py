@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.receipts import Heartbeat, NodeInfo, Outcome
+from common.receipts import NO_HARDWARE, Hardware, Heartbeat, NodeInfo, Outcome
 from common.units import BlockHeight, Did, Florins
 
 
@@ -77,6 +77,7 @@ class KnownNode:
     info: NodeInfo
     heartbeat: Heartbeat | None
     heard_ms: int  # when this node last heard of it, by its own clock; 0: never
+    hardware: Hardware = NO_HARDWARE
 
 
 @dataclass(frozen=True, slots=True)

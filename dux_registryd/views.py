@@ -23,7 +23,7 @@ def iso_time(unix_ms: int) -> str:
 def node_view(rated: RatedNode, status: NodeStatus, *, own: bool) -> NodeView:
     """A node in the specification's words."""
     info, beat, total = rated.node.info, rated.node.heartbeat, rated.jobs_done + rated.jobs_failed
-    load = beat.load_milli if beat else (0, 0, 0)
+    load, more = beat.load_milli if beat else (0, 0, 0), rated.node.hardware
     return NodeView(
         node_id=info.did,
         wallet_address=info.wallet_address,
@@ -50,6 +50,12 @@ def node_view(rated: RatedNode, status: NodeStatus, *, own: bool) -> NodeView:
         gpu_enabled=bool(info.gpu_model),
         gpu_model=info.gpu_model,
         region=info.region,
+        cpu_model=more.cpu_model,
+        cpu_arch=more.cpu_arch,
+        cpu_mhz=more.cpu_mhz,
+        kernel=more.kernel,
+        gpu_memory=more.gpu_memory_mb,
+        tpm=more.tpm,
         status=status,
         own=own,
     )

@@ -18,6 +18,7 @@ from common.receipts import Count
 from common.rpc.method import Done, Empty, Method, callers_of
 from common.units import BlockHeight, Did, Florins, Hash32
 
+FIND_MAX = 50  # nodes asked for in the DHT by one search
 LIST_MAX = 500  # nodes or receipts in one answer
 PEOPLE_AND_UP = ("cli", "module", "taskd", "airdropd", "escrowd", "stored")
 
@@ -129,6 +130,12 @@ class NodeView(Wire, frozen=True):
     gpu_enabled: bool
     gpu_model: str
     region: str
+    cpu_model: str
+    cpu_arch: str
+    cpu_mhz: int
+    kernel: str
+    gpu_memory: int  # MB
+    tpm: str  # `2.0`, `1.2`; empty: none
     status: NodeStatus
     own: bool
 
@@ -150,6 +157,18 @@ class ListNodes(Wire, frozen=True):
     capability: str = ""
     region: str = ""
     gpu: bool = False
+    gpu_model: str = ""  # a part of it
+    hostname: str = ""  # a part of it
+    wallet_address: str = ""
+    os_version: str = ""
+    duxos_version: str = ""
+    cpu_arch: str = ""
+    min_free_cpu: int = 0
+    min_free_memory_mb: int = 0
+    min_uptime_s: int = 0
+    max_load: Annotated[float, Meta(ge=0)] | None = None  # over one minute
+    min_tasks: int = 0
+    min_success_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
     status: NodeStatus | None = None
     limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = 100
 
@@ -169,6 +188,13 @@ class UpdateHealth(Wire, frozen=True):
     load_average: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     memory_usage: Annotated[float, Meta(ge=0, le=100)] | None = None  # percent
     disk_usage: Annotated[float, Meta(ge=0, le=100)] | None = None  # percent
+
+
+class FindNodes(Wire, frozen=True):
+    """Who offers a capability, here or anywhere in the network."""
+
+    capability: str
+    limit: Annotated[int, Meta(ge=1, le=FIND_MAX)] = 20
 
 
 class Deregister(Wire, frozen=True):
@@ -345,6 +371,12 @@ _VIEW = NodeView(
     gpu_enabled=False,
     gpu_model="",
     region="",
+    cpu_model="AMD EPYC 7763",
+    cpu_arch="x86_64",
+    cpu_mhz=2450,
+    kernel="6.1.0-18-amd64",
+    gpu_memory=0,
+    tpm="2.0",
     status=NodeStatus.ACTIVE,
     own=True,
 )
@@ -461,6 +493,14 @@ NODE_CAPABILITIES = Method(
     callers=callers_of("registryd"),
     example=(Empty(), Capabilities(capabilities={"task_execution": (_DID,)})),
 )
+NODE_FIND = Method(
+    name="node.find",
+    params=FindNodes,
+    result=NodeList,
+    summary="Nodes that offer a capability: the active ones known here, and those that the DHT's index names.",
+    callers=callers_of("registryd"),
+    example=(FindNodes(capability="task_execution"), NodeList(nodes=(_VIEW,), total=1)),
+)
 REGISTRY_STATUS = Method(
     name="registry.status",
     params=Empty,
@@ -535,4 +575,5 @@ EVIDENCE_WINDOW = Method(
     callers=("airdropd", "cli", "module"),
     example=(EvidenceWindow(from_height=700, to_height=820), Evidence(heartbeats=(), receipts=(), nodes=())),
 )
-REGISTRY_EVENTS = events_method("registry", callers_of("registryd"))  # NodeChanged {node_id, status}
+REGISTRY_EVENTS = events_method("registry", callers_of("registryd"))
+# NodeRegistered {node_id}, NodeChanged {node_id, status}, NodeWithdrawn {node_id}, NodeForgotten {node_id}

@@ -88,7 +88,7 @@ class Intake:
             return Taken("ignore", "a newer description is held")
         if held is None and self._book.count_nodes() >= self._settings.nodes_max:
             return Taken("ignore", "the registry is full")
-        taken = await self._signed(Purpose.REGISTRATION, envelope, info.at_ms)
+        taken = await self.signed(Purpose.REGISTRATION, envelope, info.at_ms)
         if taken.word == "accept":
             with self._book.store.transaction() as tx:
                 self._book.put_node(tx, info, envelope)
@@ -102,7 +102,7 @@ class Intake:
             return Taken("reject", error.message)
         if beat.did != envelope.did:
             return Taken("reject", "it is signed by another node")
-        if not await self._introduced(beat.did):
+        if not await self.introduced(beat.did):
             return Taken("ignore", "the node is not registered here")
         tip, now_ms = self._outside.tip_seen, self._clock.unix_ms()
         held = self._book.heartbeat(beat.did)
@@ -110,14 +110,14 @@ class Intake:
         fault = heartbeat_fault(beat, held, network=self._network.genesis, now_ms=now_ms, tip=height)
         if fault:
             return Taken("ignore", fault)
-        taken = await self._signed(Purpose.HEARTBEAT, envelope, beat.at_ms)
+        taken = await self.signed(Purpose.HEARTBEAT, envelope, beat.at_ms)
         if taken.word == "accept":
             witnessed = await self._on_our_chain(beat, tip)
             with self._book.store.transaction() as tx:
                 self._book.put_heartbeat(tx, beat, envelope, heard_ms=now_ms, witnessed=witnessed)
         return taken
 
-    async def _introduced(self, did: Did) -> bool:
+    async def introduced(self, did: Did) -> bool:
         """Whether a node is registered; one never heard of is looked up in the DHT, at most once a minute."""
         now_ms = self._clock.unix_ms()
         if self._book.node(did) is None and now_ms - self._asked_ms.get(did, 0) > ASK_AGAIN_MS:
@@ -155,7 +155,7 @@ class Intake:
             return Taken("ignore", "it is held already", facts)
         if known is None and self._book.count_claims().get("pending", 0) >= self._settings.receipts_pending_max:
             return Taken("ignore", "too many receipts wait for the chain")
-        taken = await self._signed(Purpose.SETTLED_RECEIPT, envelope, receipt.at_ms)
+        taken = await self.signed(Purpose.SETTLED_RECEIPT, envelope, receipt.at_ms)
         if taken.word != "accept":
             return taken
         with self._book.store.transaction() as tx:
@@ -190,7 +190,8 @@ class Intake:
             self._book.set_state(tx, facts, overall(chain, payment, contract, word))
         return self._book.claim(facts)
 
-    async def _signed(self, purpose: Purpose, envelope: Attested, at_ms: UnixMs) -> Taken:
+    async def signed(self, purpose: Purpose, envelope: Attested, at_ms: UnixMs) -> Taken:
+        """Whether an envelope's signature is its DID's, as a word on it."""
         try:
             if await self._outside.is_signed(purpose, envelope, at_ms):
                 return Taken("accept")

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from common.contracts.registry import ListNodes, NodeStatus
 from common.quality import PPM
 from common.receipts import Hardware, Heartbeat, NodeInfo, wallet_fault
-from common.units import Did
+from common.units import BPS, Did
 from dux_registryd.model import KnownNode, RatedNode
 
 FUTURE_MS = 600_000  # a clock this far ahead is still believed (TI §2.2)
@@ -157,6 +157,7 @@ def _is_as_wanted(rated: RatedNode, status: NodeStatus, wanted: ListNodes) -> bo
         and (not wanted.capability or set(capabilities_of([wanted.capability])) <= set(info.capabilities))
         and (not wanted.region or info.region.lower() == wanted.region.lower())
         and (not wanted.gpu or bool(info.gpu_model))
+        and (rated.presence.uptime_bps or 0) >= round(wanted.min_witnessed_uptime * BPS)
         and (wanted.status is None or status is wanted.status)
     )
 

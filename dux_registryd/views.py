@@ -20,6 +20,11 @@ def iso_time(unix_ms: int) -> str:
     return datetime.fromtimestamp(unix_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def part(bps: int | None) -> float | None:
+    """A part of 1 for people; None stays None."""
+    return None if bps is None else bps / BPS
+
+
 def node_view(rated: RatedNode, status: NodeStatus, *, own: bool) -> NodeView:
     """A node in the specification's words."""
     info, beat, total = rated.node.info, rated.node.heartbeat, rated.jobs_done + rated.jobs_failed
@@ -58,6 +63,7 @@ def node_view(rated: RatedNode, status: NodeStatus, *, own: bool) -> NodeView:
         tpm=more.tpm,
         status=status,
         own=own,
+        witnessed_uptime=part(rated.presence.uptime_bps),
     )
 
 
@@ -100,6 +106,9 @@ def reputation_view(
         trade_tier=score.trade_tier,
         duty_tier=score.duty_tier,
         days_witnessed=presence.days_witnessed,
+        days_good=presence.days_good,
+        uptime=part(presence.uptime_bps),
+        probing=part(presence.probing_bps),
         jobs_done=done,
         jobs_failed=failed,
         activity_florins=Florins(activity),

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from common.codec import Wire
 from common.contracts.base import events_method
+from common.contracts.registry_witness import PRESENCE_SHOW, TOPOLOGY_SHOW
 from common.errors import CallerMistake, NotFound, NotNow
 from common.receipts import Count
 from common.rpc.method import Done, Empty, Method, callers_of
@@ -138,6 +139,7 @@ class NodeView(Wire, frozen=True):
     tpm: str  # `2.0`, `1.2`; empty: none
     status: NodeStatus
     own: bool
+    witnessed_uptime: float | None  # part of the last seven days in which drawn challengers saw it; None: never judged
 
 
 class NodeName(Wire, frozen=True):
@@ -169,6 +171,7 @@ class ListNodes(Wire, frozen=True):
     max_load: Annotated[float, Meta(ge=0)] | None = None  # over one minute
     min_tasks: int = 0
     min_success_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    min_witnessed_uptime: Annotated[float, Meta(ge=0, le=1)] = 0.0
     status: NodeStatus | None = None
     limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = 100
 
@@ -266,6 +269,9 @@ class Reputation(Wire, frozen=True):
     trade_tier: int
     duty_tier: int
     days_witnessed: int
+    days_good: int  # of the last 60: drawn challengers saw most of it
+    uptime: float | None  # part of the last seven days' slots that were up; None: never judged
+    probing: float | None  # part of its own duty to look at others; None: never drawn
     jobs_done: int
     jobs_failed: int
     activity_florins: Florins  # half of the tax of all its receipts, as buyer or seller, undecayed
@@ -379,6 +385,7 @@ _VIEW = NodeView(
     tpm="2.0",
     status=NodeStatus.ACTIVE,
     own=True,
+    witnessed_uptime=0.98,
 )
 _RECEIPT = ReceiptView(
     cid=_CID,
@@ -409,6 +416,9 @@ _REPUTATION = Reputation(
     trade_tier=1,
     duty_tier=1,
     days_witnessed=3,
+    days_good=2,
+    uptime=0.98,
+    probing=0.95,
     jobs_done=1,
     jobs_failed=0,
     activity_florins=Florins(25_000_000),
@@ -577,3 +587,5 @@ EVIDENCE_WINDOW = Method(
 )
 REGISTRY_EVENTS = events_method("registry", callers_of("registryd"))
 # NodeRegistered {node_id}, NodeChanged {node_id, status}, NodeWithdrawn {node_id}, NodeForgotten {node_id}
+
+__all__ = ["PRESENCE_SHOW", "TOPOLOGY_SHOW"]  # of the file beside this one

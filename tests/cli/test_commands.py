@@ -87,6 +87,8 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     ("nodes list --active", registry.NODE_LIST),
     ("nodes show did:dux:x", registry.NODE_SHOW),
     ("nodes peers", p2p.P2P_PEERS),
+    ("topology", registry.TOPOLOGY_SHOW),
+    ("topology --links --region eu", registry.TOPOLOGY_SHOW),
     ("nodes me", p2p.P2P_INFO),
     ("search upscale --tag image --max-price 12 --sort price", store.SERVICE_SEARCH),
     ("services list", store.SERVICE_LIST_MINE),
@@ -129,6 +131,16 @@ def test_a_nodes_standing_comes_with_what_was_seen_of_it(run: Any) -> None:
     piped = run("why", "node", "did:dux:x")
     assert "seen by 6 of 7 drawn: up" in piped.out
     assert "98.0% of 7 days" in piped.out
+
+
+def test_the_network_is_drawn_beside_its_table(run: Any, tmp_path: Path) -> None:
+    """--svg writes a file beside the table; where it cannot, it says what to do."""
+    told = run("topology", "--svg", str(tmp_path / "net.svg"))
+    assert told.code == 0
+    assert "eu\tus\t92 ms\t12\t1 and 0" in told.out
+    assert (tmp_path / "net.svg").read_text().startswith("<svg")
+    told = run("topology", "--svg", str(tmp_path / "none" / "net.svg"))
+    assert (told.code, "Name a file" in told.err) == (3, True)
 
 
 def test_amounts_a_person_writes_arrive_as_florins(run: Any, node: FakeNode) -> None:

@@ -139,7 +139,7 @@ class Prober:
             except DuxError as error:
                 self._log.info("node not seen", did=target, slot=slot, reason=error.message)
                 return 0
-            self._tries[target] = TRIES
+            self._tries[target] = TRIES if seen else self._tries[target]
             self.seen += seen
             return int(seen)
 
@@ -164,4 +164,4 @@ class Prober:
         told = await self._outside.ask(target, PRESENCE_TELL, SightingTold(signed=canonical(envelope)))
         if not told.taken:
             self._log.info("sighting not taken", did=target, slot=slot, reason=told.reason)
-        return True
+        return told.taken

@@ -31,6 +31,7 @@ from dux_registryd.store_presence import OTHERS_SLOTS
 
 SHOWN_MAX = 200  # signed sightings in one answer to a peer
 RANK: tuple[Word, ...] = ("accept", "reject", "ignore")  # the word on a bundle is the first that one of its parts got
+HELD = "it is held already"
 AHEAD_SLOTS = 1  # another's chain may be a block ahead of ours
 
 
@@ -76,7 +77,7 @@ class Sightings:
         if fault:
             return Taken("ignore", fault)
         if any(held.prober == sighting.prober for held, _ in self._book.sightings(target, slot)):
-            return Taken("ignore", "it is held already")
+            return Taken("ignore", HELD)
         taken = await self._intake.signed(Purpose.SIGHTING, envelope, sighting.at_ms)
         if taken.word == "accept":
             with self._book.store.transaction() as tx:
@@ -115,13 +116,17 @@ class Sightings:
 
     async def tell(self, told: SightingTold, sender: Did) -> SightingTaken:
         """A challenger hands over what it signed about this node."""
-        own, now = await self._outside.own_did(), self.slot_now()
+        own = await self._outside.own_did()
         envelope = attested(told.signed)
         sighting = body_of(envelope, Sighting, SIGHTING_BYTES_MAX)
+        now = self.slot_now()
+        if sighting.slot != now:
+            await self._outside.tip()  # the challenger may have seen the new slot first
+            now = self.slot_now()
         if sighting.prober != sender or now is None or abs(sighting.slot - now) > AHEAD_SLOTS:
             return SightingTaken(taken=False, reason="only the caller's own word about this slot is taken")
         taken = await self.take(envelope, own, sighting.slot)
-        return SightingTaken(taken=taken.word == "accept", reason=taken.reason[:200])
+        return SightingTaken(taken=taken.word == "accept" or taken.reason == HELD, reason=taken.reason[:200])
 
     async def show(self, ask: PresenceAsk, _sender: Did) -> PresenceShown:
         """The sightings that this node keeps of itself."""

@@ -68,10 +68,9 @@ async def test_nodes_see_each_other_and_a_silent_one_is_not_up(tmp_path: Path) -
     async with crowd(net, tmp_path, 4) as made:
         net.chain.height = 110
         for number, client in made.items():
-            await until(lambda client=client, number=number: _up(client, number, 11))
+            await until(lambda client=client, number=number: _seen_by(client, number, 11, 3))
         net.chain.height = 120  # the slot is over: each spreads who saw it
-        await until(lambda: _up(made[1], 2, 11))
-        assert (await ups(made[1], 2))[11] == 3
+        await until(lambda: _seen_by(made[1], 2, 11, 3))
         net.node(3).cut = True
         net.chain.height = 130
         await until(lambda: _up(made[2], 2, 13))
@@ -114,13 +113,16 @@ async def test_duties_are_counted_once_per_slot(tmp_path: Path) -> None:
     """Who was drawn and looked has done its duty; who was drawn and did not has not."""
     net = FakeNet()
     async with crowd(net, tmp_path, 3) as made:
-        for height in (410, 420, 430, 440):  # a jump: the slot in which they met is counted by nobody
-            net.chain.height = height
+        for slot in (41, 42, 43, 44):  # a jump: the slot in which they met is counted by nobody
+            net.chain.height = slot * 10
             for number in (1, 2, 3):
-                await until(lambda number=number, slot=height // 10: _seen_by(made[number], number, slot, 2))
+                await until(lambda number=number, slot=slot: _seen_by(made[number], number, slot, 2))
+                if slot > 41:  # and what was seen has been spread
+                    await until(lambda number=number, slot=slot: _seen_by(made[1], number, slot - 1, 2))
         net.chain.height = 450
         await until(lambda: _probing(made[1], 3))
         assert await _probing(made[1], 3) == 1.0
+        await until(lambda: _seen_by(made[1], 2, 44, 2))
         net.chain.height = 460  # and a slot's duties are counted once, whatever is asked again
         await asyncio.sleep(0.1)
         assert await _probing(made[1], 3) == 1.0

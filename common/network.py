@@ -14,8 +14,10 @@ import yaml
 
 from common.codec import Wire, from_plain, to_plain
 from common.errors import BadParams, BadSettings
-from common.units import FLOP, Did, Florins
+from common.quality import DAY_BLOCKS
+from common.units import BPS, FLOP, Did, Florins
 
+CHALLENGERS_MAX = 12  # their signed sightings fit one gossip message
 CUSTODIANS_MAX = 15  # what fits a P2SH script of 520 bytes
 
 
@@ -65,6 +67,16 @@ class AirdropParameters(Wire, frozen=True):
     heartbeat_s: int = 3600  # a node whose last heartbeat is older is not active, seconds
 
 
+class PresenceParameters(Wire, frozen=True):
+    """How it is witnessed that a node is there: who is challenged how often, and how much of it must be seen."""
+
+    slot_blocks: int = 10  # one round of challenges, blocks: ten minutes
+    challengers: int = 7  # drawn for each node and slot
+    needed: int = 3  # of them must have seen it
+    good_day_bps: int = 8_000  # of a day's slots must be up
+    apart: bool = True  # one challenger per IPv4 /24 or IPv6 /48; off for a network within one house
+
+
 class NetworkProfile(Wire, frozen=True):
     """One network."""
 
@@ -80,6 +92,7 @@ class NetworkProfile(Wire, frozen=True):
     bootstrap: tuple[Bootstrap, ...] = ()
     tax_bps: int = 500
     airdrop: AirdropParameters = AirdropParameters()
+    presence: PresenceParameters = PresenceParameters()
     may_keep_phrase: bool = True  # test networks may keep the recovery phrase on disk
     premine: tuple[tuple[str, Florins], ...] = ()  # embedded chain only: address -> amount in its first block
 
@@ -127,4 +140,14 @@ def first_problem(profile: NetworkProfile) -> str:
         return "fund.threshold must be between 1 and the number of custodians"
     if profile.is_main and (profile.may_keep_phrase or profile.alpn != "dux/1" or profile.premine):
         return "main keeps no phrase, speaks dux/1 and has no premine"
+    return _presence_problem(profile.presence)
+
+
+def _presence_problem(presence: PresenceParameters) -> str:
+    if not 1 <= presence.slot_blocks <= DAY_BLOCKS:
+        return f"presence.slot_blocks must be between 1 and {DAY_BLOCKS}"
+    if not 1 <= presence.needed <= presence.challengers <= CHALLENGERS_MAX:
+        return f"presence: 1 <= needed <= challengers <= {CHALLENGERS_MAX}"
+    if not 0 <= presence.good_day_bps <= BPS:
+        return f"presence.good_day_bps must be between 0 and {BPS}"
     return ""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Collection
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from msgspec import Meta
 
@@ -204,7 +204,7 @@ class Heartbeat(Canon, frozen=True):
 
 
 class NodeInfo(Canon, frozen=True):
-    """What a node says about itself: the specification's node schema and the flags of its command line."""
+    """Version 1 of what a node says about itself: the specification's schema and the flags of its command line."""
 
     network: Hex64
     did: DidText
@@ -222,6 +222,53 @@ class NodeInfo(Canon, frozen=True):
     gpu_model: Annotated[str, Meta(max_length=128)]  # empty: no GPU is offered
     region: Annotated[str, Meta(max_length=32)]
     capabilities: Annotated[tuple[Annotated[str, Meta(max_length=32)], ...], Meta(max_length=32)]
+
+
+class Hardware(Canon, frozen=True):
+    """What a node says about its machine beyond version 1 of the node schema; empty and 0: not told."""
+
+    cpu_model: Annotated[str, Meta(max_length=96)]
+    cpu_arch: Annotated[str, Meta(max_length=16)]
+    cpu_mhz: Count
+    kernel: Short
+    gpu_memory_mb: Count
+    tpm: Annotated[str, Meta(max_length=8)]  # `2.0`, `1.2`; empty: none
+
+
+class NodeInfo2(Canon, frozen=True):
+    """Version 2 of a node's description: what version 1 says, and its machine closer. Both are read for ever."""
+
+    version: Literal[2]
+    info: NodeInfo
+    hardware: Hardware
+
+
+NO_HARDWARE = Hardware(cpu_model="", cpu_arch="", cpu_mhz=0, kernel="", gpu_memory_mb=0, tpm="")
+
+
+def described(envelope: Attested) -> NodeInfo2:
+    """A node's description of either version, as version 2; the signature is *not* checked here.
+
+    Raises:
+        BadParams: it is neither.
+    """
+    try:
+        return body_of(envelope, NodeInfo2, NODE_BYTES_MAX)
+    except BadParams as error:
+        try:
+            return NodeInfo2(version=2, info=body_of(envelope, NodeInfo, NODE_BYTES_MAX), hardware=NO_HARDWARE)
+        except BadParams:
+            raise error from None
+
+
+def opened_node(data: bytes) -> tuple[Attested, NodeInfo]:
+    """The envelope in bytes and the description inside it, of either version; the signature is *not* checked here.
+
+    Raises:
+        BadParams: as `attested` and `described`.
+    """
+    envelope = attested(data)
+    return envelope, described(envelope).info
 
 
 def wallet_fault(address: str) -> str | None:

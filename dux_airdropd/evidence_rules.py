@@ -24,7 +24,6 @@ from common.identity.tagged import tagged_hash
 from common.quality import age_days, decayed, missed_tax_florins, quality_ppm
 from common.receipts import (
     HEARTBEAT_BYTES_MAX,
-    NODE_BYTES_MAX,
     RECEIPT_BYTES_MAX,
     Attested,
     Heartbeat,
@@ -33,6 +32,7 @@ from common.receipts import (
     SettledReceipt,
     facts_id,
     opened,
+    opened_node,
     receipt_fault,
 )
 from common.units import Did
@@ -67,7 +67,7 @@ def open_item(item: Item) -> tuple[Attested, Body]:
     if item.kind is Kind.HEARTBEAT:
         return opened(item.data, Heartbeat, body_bytes_max=HEARTBEAT_BYTES_MAX)
     if item.kind is Kind.NODE:
-        return opened(item.data, NodeInfo, body_bytes_max=NODE_BYTES_MAX)
+        return opened_node(item.data)
     return opened(item.data, SettledReceipt, body_bytes_max=RECEIPT_BYTES_MAX)
 
 

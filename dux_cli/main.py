@@ -33,6 +33,7 @@ SECTIONS = {
         "task": ("dux_cli.tasks:task", "the paid jobs of this node; a dry run of a package"),
         "publish": ("dux_cli.market:publish", "offer a service on this node"),
         "services": ("dux_cli.market:services", "the services of this node"),
+        "topology": ("dux_cli.topology:topology", "regions and latencies of the network; --svg draws it"),
         "nodes": ("dux_cli.nodes:nodes", "the nodes of the network, and this one among them"),
     },
     "Money": {

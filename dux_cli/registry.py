@@ -107,11 +107,29 @@ def _new_address(session: Session) -> str:
 @click.option("--capability", default="", help="Offers this.")
 @click.option("--region", default="", help="Stands there.")
 @click.option("--gpu", is_flag=True, help="Offers a GPU.")
+@click.option("--gpu-model", default="", help="Offers a GPU with this in its name.")
+@click.option("--hostname", default="", help="Has this in its host name.")
+@click.option("--wallet-address", default="", help="Is paid at this address.")
+@click.option("--os-version", default="", help="Runs this version of the operating system.")
+@click.option("--duxos-version", default="", help="Runs this version of Dux OS.")
+@click.option("--cpu-arch", default="", help="Has this processor, such as x86_64.")
+@click.option("--min-free-cpu", type=click.IntRange(0), default=0, help="At least so many cores idle.")
+@click.option("--min-free-memory", type=click.FloatRange(0), default=0.0, help="At least so much memory free, GB.")
+@click.option("--min-uptime", type=click.FloatRange(0), default=0.0, help="Says it has run for so many hours.")
+@click.option("--max-load", type=click.FloatRange(0), help="At most this load over one minute.")
+@click.option("--min-tasks", type=click.IntRange(0), default=0, help="Was paid for so many jobs.")
+@click.option("--min-success-rate", type=click.FloatRange(0, 1), default=0.0, help="Did this part well, 0 to 1.")
 @click.option("--status", type=click.Choice(["active", "stale", "offline"]), help="Was heard of that lately.")
 @click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="At most so many.")
 @pass_session
 def list_nodes(
-    session: Session, /, min_memory: float, min_storage: float, **filters: str | float | bool | None
+    session: Session,
+    /,
+    min_memory: float,
+    min_storage: float,
+    min_free_memory: float,
+    min_uptime: float,
+    **filters: str | float | bool | None,
 ) -> None:
     """Known nodes that meet every filter, best reputation first.
 
@@ -121,7 +139,12 @@ def list_nodes(
     from common.codec import from_plain
     from common.contracts.registry import NODE_LIST, ListNodes
 
-    wish = filters | {"min_memory_mb": round(min_memory * MB_PER_GB), "min_storage_gb": round(min_storage)}
+    wish = filters | {
+        "min_memory_mb": round(min_memory * MB_PER_GB),
+        "min_storage_gb": round(min_storage),
+        "min_free_memory_mb": round(min_free_memory * MB_PER_GB),
+        "min_uptime_s": round(min_uptime * 3_600),
+    }
     found = session.ask(NODE_LIST, from_plain(wish, ListNodes))
     headings = ("node", "status", "reputation", "tier", "cores", "memory", "storage", "gpu", "host")
     session.out.table(found, headings, each(found.nodes, lambda view: _row(session, view)), empty="no node fits")
@@ -141,6 +164,23 @@ def _row(session: Session, view: NodeView) -> tuple[str, ...]:
         printable(view.gpu_model) or "-",
         printable(view.hostname),
     )
+
+
+@registry.command()
+@click.argument("capability")
+@click.option("--limit", type=click.IntRange(1, 50), default=20, show_default=True, help="At most so many.")
+@pass_session
+def find(session: Session, capability: str, limit: int) -> None:
+    """Who offers a capability: nodes known here, and those that the network's index names.
+
+    \b
+    duxos-node-registry find task_execution
+    """
+    from common.contracts.registry import NODE_FIND, FindNodes
+
+    found = session.ask(NODE_FIND, FindNodes(capability=capability, limit=limit))
+    headings = ("node", "status", "reputation", "tier", "cores", "memory", "storage", "gpu", "host")
+    session.out.table(found, headings, each(found.nodes, lambda view: _row(session, view)), empty="nobody offers that")
 
 
 @registry.command(name="update-health")
@@ -223,6 +263,7 @@ def _lines(view: NodeView) -> list[tuple[str, str]]:
         ("paid at", printable(view.wallet_address)),
         ("versions", printable(f"os {view.os_version}, dux {view.duxos_version}")),
         ("offers", f"{view.cpu_cores} cores, {view.memory_gb:g} GB memory, {view.storage_gb} GB storage"),
+        ("processor", printable(f"{view.cpu_model or 'unknown'}, {view.cpu_arch}, {view.cpu_mhz} MHz")),
         ("gpu", printable(view.gpu_model)),
         ("capabilities", printable(", ".join(view.capabilities))),
         ("region", printable(view.region)),

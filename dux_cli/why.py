@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.output import counted, flop
+
+if TYPE_CHECKING:
+    from common.contracts.registry import Reputation
+    from common.contracts.registry_witness import PresenceView
+
+SLOTS_SHOWN = 12  # two hours
 
 
 @click.group(cls=DuxGroup)
@@ -39,17 +47,29 @@ def contract(session: Session, contract_id: str) -> None:
 @click.argument("node_id")
 @pass_session
 def node(session: Session, node_id: str) -> None:
-    """Why a node has the reputation it has: every receipt that counts, and for how much."""
-    from common.contracts.registry import REPUTATION_GET, NodeName
+    """Why a node stands where it stands: receipts that count, what drawn challengers saw of it, and the evidence."""
+    from common.contracts.registry import PRESENCE_SHOW, REPUTATION_GET, NodeName
+    from common.contracts.registry_witness import PresenceAsked
 
-    told = session.ask(REPUTATION_GET, NodeName(node_id=node_id))
-    days = counted(told.days_witnessed, "day")
+    async def ask() -> tuple[Reputation, PresenceView]:
+        presence = PresenceAsked(node_id=node_id, slots=SLOTS_SHOWN, evidence=True)
+        return await session.call(REPUTATION_GET, NodeName(node_id=node_id)), await session.call(
+            PRESENCE_SHOW, presence
+        )
+
+    told, presence = session.run(ask())
+    days = f"{counted(told.days_witnessed, 'day')} witnessed, {told.days_good} good"
     facts = [
         ("reputation", f"{told.score:.3f} (0.5 = nothing known)"),
         (
             "tier",
-            f"{told.tier}: trade {told.trade_tier}, duty {told.duty_tier} ({days} witnessed)",
+            f"{told.tier}: trade {told.trade_tier}, duty {told.duty_tier} ({days})",
         ),
+        (
+            "uptime",
+            "never judged" if told.uptime is None else f"{told.uptime:.1%} of 7 days, as drawn challengers saw it",
+        ),
+        ("looks at others", "never drawn" if told.probing is None else f"{told.probing:.0%} of the times it was drawn"),
         ("for it", f"{flop(told.good_florins)} of tax on {counted(told.jobs_done, 'job')} done well, aged"),
         ("against it", f"{flop(told.bad_florins)} of tax on {counted(told.jobs_failed, 'job')} that failed, aged"),
         ("as of block", str(told.at_height)),
@@ -57,7 +77,16 @@ def node(session: Session, node_id: str) -> None:
     for line in told.evidence:
         weight = f"+{flop(line.good_florins)}" if line.good_florins else f"-{flop(line.bad_florins)}"
         facts.append((f"contract {line.cid.hex()[:16]}", f"{line.outcome} at block {line.height}: {weight}"))
-    session.out.record(told, facts, name=str(told.score))
+    facts += [
+        (f"slot from {slot.from_height}", f"seen by {slot.seen} of {slot.drawn} drawn: {'up' if slot.up else 'not up'}")
+        for slot in presence.slots
+    ]
+    facts.append(("signed", f"{counted(len(presence.evidence), 'sighting')} held here; --json prints them"))
+    session.out.record({"reputation": told, "presence": presence}, facts, name=str(told.score))
+
+
+def _part(part: float | None, of: str, never: str) -> str:
+    return never if part is None else f"{part:.1%} {of}"
 
 
 @why.command()

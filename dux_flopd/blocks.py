@@ -76,6 +76,26 @@ def parse_block(raw: bytes) -> Block:
     )
 
 
+def work_header(raw: bytes) -> bytes:
+    """The header that carries the block's work: its own, or its parent chain's where it is merge mined (80 bytes).
+
+    Raises:
+        BadBlock: cut off, or not a block.
+    """
+    stream = io.BytesIO(raw)
+    header = stream.read(HEADER_BYTES)
+    try:
+        if len(header) == HEADER_BYTES and _has_auxpow(int.from_bytes(header[:4], "little")):
+            _skip_auxpow(stream)
+            stream.seek(-HEADER_BYTES, io.SEEK_CUR)
+            header = stream.read(HEADER_BYTES)
+    except (SerializationError, DeserializationExtraDataError, ValueError) as error:
+        raise BadBlock(reason=str(error)) from error
+    if len(header) != HEADER_BYTES:
+        raise BadBlock(reason="the header is cut off")
+    return header
+
+
 def _has_auxpow(version: int) -> bool:
     return bool(version & AUXPOW_BIT) and (version & VERSION_TOP_BITS) == 0
 

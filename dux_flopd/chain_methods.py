@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from common.chain.beacon import beacon_heights, beacon_of, work_hash
 from common.chain.tx import Outpoint, Tx, parse, serialize, txid
 from common.contracts.wallet_chain import (
+    CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
     CHAIN_BROADCAST,
     CHAIN_COINS,
@@ -13,6 +15,7 @@ from common.contracts.wallet_chain import (
     CHAIN_TX,
     CHAIN_WATCH,
     SCRIPTS_MAX,
+    Beacon,
     BlockHash,
     Broadcast,
     Broadcasted,
@@ -31,7 +34,7 @@ from common.errors import BadParams, NotFound
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx, MethodTable
 from common.units import BlockHeight, Florins
-from dux_flopd.blocks import parse_block
+from dux_flopd.blocks import parse_block, work_header
 from dux_flopd.chain_store import ChainStore
 from dux_flopd.model import Coin, FollowedScript, NewPayment, PaymentKind, ScriptKind
 from dux_flopd.scanner import Scanner
@@ -40,6 +43,7 @@ from dux_flopd.store import WalletStore
 from dux_flopd.view import ChainView
 
 WATCH_WAIT_MAX_S = 10.0  # for a node that reads many blocks; the caller repeats
+WORKS_KEPT = 1_000  # work hashes remembered: those of the last beacons
 SCRIPT_BYTES_MAX = 100  # key hashes and script hashes have 25 and 23
 
 
@@ -52,11 +56,13 @@ class ChainMethods:
         self._scanner = scanner
         self._node = node
         self._wallet = wallet
+        self._works: dict[str, bytes] = {}  # block hash -> its work hash
 
     def serve(self, table: MethodTable) -> None:
         """Answer them on this table."""
         table.serve(CHAIN_TIP, self.tip)
         table.serve(CHAIN_BLOCK_HASH, self.block_hash)
+        table.serve(CHAIN_BEACON, self.beacon)
         table.serve(CHAIN_WATCH, self.watch)
         table.serve(CHAIN_COINS, self.coins)
         table.serve(CHAIN_BROADCAST, self.broadcast)
@@ -71,6 +77,25 @@ class ChainMethods:
     async def block_hash(self, params: HeightAsked, _ctx: Ctx) -> BlockHash:
         """The hash at a height up to the view's tip."""
         return BlockHash(height=params.height, hash=await self._hash_at(params.height))
+
+    async def beacon(self, params: HeightAsked, _ctx: Ctx) -> Beacon:
+        """The public draw of a height up to the view's tip."""
+        await self._hash_at(params.height)  # a height that the view does not have is told before any block is read
+        hashes = [await self._hash_at(height) for height in beacon_heights(params.height)]
+        works = [await self._work_of(block_hash) for block_hash in hashes]
+        return Beacon(height=params.height, beacon=beacon_of(params.height, works))
+
+    async def _work_of(self, block_hash: str) -> bytes:
+        """A block's work hash, kept by the block's name: a reorganisation asks for other names."""
+        if block_hash not in self._works:
+            try:
+                header = work_header(await self._node.block(block_hash))
+            except Refused as error:
+                raise ChainUnavailable(endpoint=self._node.endpoint, detail=str(error)) from error
+            if len(self._works) >= WORKS_KEPT:
+                self._works.clear()
+            self._works[block_hash] = work_hash(header)
+        return self._works[block_hash]
 
     async def watch(self, params: WatchScripts, ctx: Ctx) -> Done:
         """Follow scripts, and wait until the blocks from there on are read."""

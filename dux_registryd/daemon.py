@@ -9,30 +9,40 @@ import msgspec
 from common.catchup import CatchUp
 from common.chain.address import script_to_address
 from common.chain.params import family_named
-from common.contracts import registry
+from common.contracts import registry, registry_witness
 from common.contracts.base import GossipIn
 from common.contracts.peer_registry import (
     NODES_SYNC,
+    PRESENCE_PROBE,
+    PRESENCE_SHOW_PEER,
+    PRESENCE_TELL,
     RECEIPTS_SYNC,
     REPUTATION_ASK,
     TOPIC_HEARTBEAT,
     TOPIC_NODE,
+    TOPIC_PRESENCE,
     TOPIC_RECEIPT,
 )
+from common.contracts.registry import NodeStatus
 from common.daemon import DuxOSDaemon
 from common.keygen import PAYOUT_FILE
 from common.parts import Parts
 from common.receipts import Attested
+from dux_registryd.challengers import Challengers
 from dux_registryd.effects import Outside
+from dux_registryd.finder import Finder
 from dux_registryd.intake import Intake
 from dux_registryd.machine import Machine
 from dux_registryd.node_methods import NodeMethods
+from dux_registryd.prober import Prober
 from dux_registryd.pulse import Pulse
 from dux_registryd.receipt_methods import ReceiptMethods
 from dux_registryd.scores import Scores
 from dux_registryd.settings import RegistrydSettings
+from dux_registryd.sightings import Sightings
 from dux_registryd.store import MIGRATIONS, Book
 from dux_registryd.upkeep import Announcer, Checker, Monitor, missed
+from dux_registryd.witness_methods import WitnessMethods
 
 
 class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
@@ -46,7 +56,7 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         book = Book(parts.store(MIGRATIONS))
         outside = Outside(parts.neighbour("p2pd"), parts.neighbour("flopd"), parts.network)
         intake = Intake(book, outside, parts.network, parts.clock, parts.settings)
-        scores = Scores(book, outside, parts.network.tax_bps)
+        scores = Scores(book, outside, parts.network)
         checker = Checker(book, outside, intake, parts.log, parts.settings.check_s)
         machine = self.machine(parts)
         pulse = Pulse(
@@ -70,11 +80,14 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
             machine=machine,
         )
         receipts = ReceiptMethods(book, outside, intake, scores)
-        _serve_nodes(parts, nodes)
+        finder = Finder(book, outside, intake, scores, clock=parts.clock, settings=parts.settings)
+        _serve_nodes(parts, nodes, finder)
         _serve_receipts(parts, receipts)
         _serve_peers(parts, intake, receipts)
+        _witness(parts, book, outside, intake, scores)
         parts.serve_events(registry.REGISTRY_EVENTS, book.store)
         parts.outbox(book.store, outside.perform)
+        monitor = Monitor(book, outside, parts.clock, parts.log, parts.settings)
         catchup = CatchUp(
             book,
             outside.connected,
@@ -88,9 +101,13 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         )
         parts.background("heartbeats", pulse.run)
         parts.background("receipts", checker.run)
-        parts.background("monitor", Monitor(book, outside, parts.clock, parts.log, parts.settings).run)
+        parts.background("monitor", monitor.run)
         parts.background("catch up", catchup.run)
         parts.gauges["nodes"] = lambda: float(book.count_nodes())
+        for status in NodeStatus:
+            parts.gauges[f"nodes_{status.value}"] = lambda status=status: float(monitor.count(status))  # type: ignore[misc]
+        for word in ("accept", "ignore", "reject"):
+            parts.gauges[f"taken_in_{word}"] = lambda word=word: float(intake.counted[word])  # type: ignore[misc]
         parts.gauges["receipts_settled"] = lambda: float(book.count_claims().get("settled", 0))
         parts.gauges["receipts_pending"] = lambda: float(book.count_claims().get("pending", 0))
 
@@ -110,11 +127,12 @@ def paid_at(parts: Parts[RegistrydSettings]) -> RegistrydSettings:
     )
 
 
-def _serve_nodes(parts: Parts[RegistrydSettings], nodes: NodeMethods) -> None:
+def _serve_nodes(parts: Parts[RegistrydSettings], nodes: NodeMethods, finder: Finder) -> None:
     parts.table.serve(registry.NODE_REGISTER, nodes.register)
     parts.table.serve(registry.NODE_SELF, nodes.own_view)
     parts.table.serve(registry.NODE_SHOW, nodes.show)
     parts.table.serve(registry.NODE_LIST, nodes.list_nodes)
+    parts.table.serve(registry.NODE_FIND, finder.find)
     parts.table.serve(registry.NODE_UPDATE_HEALTH, nodes.update_health)
     parts.table.serve(registry.NODE_DEREGISTER, nodes.deregister)
     parts.table.serve(registry.NODE_CAPABILITIES, nodes.capabilities)
@@ -130,15 +148,42 @@ def _serve_receipts(parts: Parts[RegistrydSettings], receipts: ReceiptMethods) -
     parts.table.serve(registry.EVIDENCE_WINDOW, receipts.evidence)
 
 
+def _witness(parts: Parts[RegistrydSettings], book: Book, outside: Outside, intake: Intake, scores: Scores) -> None:
+    """Presence as others see it, and the latencies that come with it."""
+    rules, clock, settings = parts.network.presence, parts.clock, parts.settings
+    challengers = Challengers(book, outside, scores, rules=rules, clock=clock, settings=settings)
+    sightings = Sightings(book, outside, intake, challengers, parts.network)
+    prober = Prober(
+        book,
+        outside,
+        challengers,
+        sightings,
+        network=parts.network,
+        clock=clock,
+        random=parts.random,
+        log=parts.log,
+        settings=settings,
+    )
+    methods = WitnessMethods(book, outside, scores, sightings, rules=rules, clock=clock, settings=settings)
+    parts.table.serve(registry_witness.PRESENCE_SHOW, methods.presence)
+    parts.table.serve(registry_witness.TOPOLOGY_SHOW, methods.topology)
+    parts.serve_topic(TOPIC_PRESENCE, sightings.bundle)
+    parts.serve_peer(PRESENCE_PROBE, sightings.probe)
+    parts.serve_peer(PRESENCE_TELL, sightings.tell)
+    parts.serve_peer(PRESENCE_SHOW_PEER, sightings.show)
+    parts.background("presence", prober.run)
+    parts.gauges["nodes_seen_by_me"] = lambda: float(prober.seen)
+
+
 def _serve_peers(parts: Parts[RegistrydSettings], intake: Intake, receipts: ReceiptMethods) -> None:
     async def node(envelope: Attested, _message: GossipIn) -> str:
-        return (await intake.node(envelope)).word
+        return intake.count(await intake.node(envelope))
 
     async def heartbeat(envelope: Attested, _message: GossipIn) -> str:
-        return (await intake.heartbeat(envelope)).word
+        return intake.count(await intake.heartbeat(envelope))
 
     async def receipt(envelope: Attested, _message: GossipIn) -> str:
-        return (await intake.receipt(envelope, tell=False)).word
+        return intake.count(await intake.receipt(envelope, tell=False))
 
     parts.serve_topic(TOPIC_NODE, node)
     parts.serve_topic(TOPIC_HEARTBEAT, heartbeat)

@@ -21,7 +21,7 @@ from common.contracts.peer_registry import (
     TOPIC_RECEIPT,
     CapabilityPointer,
 )
-from common.contracts.wallet_chain import CHAIN_BLOCK_HASH, CHAIN_TIP, CHAIN_TX, HeightAsked, TxAsked
+from common.contracts.wallet_chain import CHAIN_BEACON, CHAIN_BLOCK_HASH, CHAIN_TIP, CHAIN_TX, HeightAsked, TxAsked
 from common.errors import NotFound, NotNow, Unavailable
 from common.network import NetworkProfile
 from common.receipts import ATTESTED_BYTES_MAX, Attested
@@ -33,6 +33,7 @@ from dux_registryd.payment_rules import SeenPayment
 
 RECORD_TTL_S = 86_400
 HASHES_KEPT = 2_000  # block hashes remembered, so that heartbeats of one minute cost one question
+BEACONS_KEPT = 1_000
 
 TELL_NODE, TELL_RECEIPT, PUT_NODE, PUT_CAPABILITY = "tell-node", "tell-receipt", "put-node", "put-capability"
 
@@ -68,6 +69,7 @@ class Outside(Attestor):
         self._flopd = flopd
         self._fund_script = fund_script_of(network.fund) if network.fund.custodians else None
         self._hashes: dict[int, str] = {}
+        self._beacons: dict[int, bytes] = {}
         self.tip_seen: TipSeen | None = None
 
     async def endpoint(self) -> tuple[str, int]:
@@ -107,9 +109,22 @@ class Outside(Attestor):
         self._hashes[height] = found.hash
         return found.hash
 
+    async def beacon(self, height: int) -> bytes | None:
+        """The public draw of a height; None when there is no such block yet or the wallet cannot tell."""
+        if height not in self._beacons:
+            try:
+                found = await self._flopd.call(CHAIN_BEACON, HeightAsked(height=BlockHeight(height)))
+            except (NotFound, Unavailable):
+                return None
+            if len(self._beacons) >= BEACONS_KEPT:
+                self._beacons.clear()
+            self._beacons[height] = found.beacon
+        return self._beacons[height]
+
     def forget_hashes(self) -> None:
         """The chain was reorganised: what was remembered may be another branch's."""
         self._hashes.clear()
+        self._beacons.clear()
 
     async def payment(self, txid: str, height: int) -> SeenPayment | None:
         """A transaction as the chain shows it now, with what it pays the community fund.

@@ -19,14 +19,13 @@ from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.receipts import (
     HEARTBEAT_BYTES_MAX,
-    NODE_BYTES_MAX,
     RECEIPT_BYTES_MAX,
     Attested,
     Heartbeat,
-    NodeInfo,
     SettledReceipt,
     attested,
     body_of,
+    described,
     facts_id,
     receipt_fault,
 )
@@ -34,7 +33,7 @@ from common.store import Tx
 from common.units import Did, UnixMs
 from dux_registryd.effects import TELL_RECEIPT, Outside, TipSeen, Told
 from dux_registryd.payment_rules import claim_finding, contract_finding, overall, payment_finding, word_finding
-from dux_registryd.rules import heartbeat_fault, newer_node, node_fault
+from dux_registryd.rules import hardware_fault, heartbeat_fault, newer_node, node_fault
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book, Claim
 
@@ -66,15 +65,22 @@ class Intake:
         self._settings = settings
         self._heights = heights_profile(network.heights)
         self._asked_ms: dict[Did, int] = {}
+        self.counted: dict[Word, int] = {"accept": 0, "ignore": 0, "reject": 0}  # gossip since the start, for /metrics
         self.new_receipts = asyncio.Event()  # set when a receipt was kept that nobody has looked for yet
+
+    def count(self, taken: Taken) -> Word:
+        """The word on a gossip message, counted."""
+        self.counted[taken.word] += 1
+        return taken.word
 
     async def node(self, envelope: Attested) -> Taken:
         """A node's description of itself."""
         try:
-            info = body_of(envelope, NodeInfo, NODE_BYTES_MAX)
+            told = described(envelope)
         except BadParams as error:
             return Taken("reject", error.message)
-        fault = node_fault(info, self._network.genesis)
+        info = told.info
+        fault = node_fault(info, self._network.genesis) or hardware_fault(told.hardware)
         if fault or info.did != envelope.did:
             return Taken("reject", fault or "it is signed by another node")
         held = self._book.node(info.did)
@@ -82,7 +88,7 @@ class Intake:
             return Taken("ignore", "a newer description is held")
         if held is None and self._book.count_nodes() >= self._settings.nodes_max:
             return Taken("ignore", "the registry is full")
-        taken = await self._signed(Purpose.REGISTRATION, envelope, info.at_ms)
+        taken = await self.signed(Purpose.REGISTRATION, envelope, info.at_ms)
         if taken.word == "accept":
             with self._book.store.transaction() as tx:
                 self._book.put_node(tx, info, envelope)
@@ -96,7 +102,7 @@ class Intake:
             return Taken("reject", error.message)
         if beat.did != envelope.did:
             return Taken("reject", "it is signed by another node")
-        if not await self._introduced(beat.did):
+        if not await self.introduced(beat.did):
             return Taken("ignore", "the node is not registered here")
         tip, now_ms = self._outside.tip_seen, self._clock.unix_ms()
         held = self._book.heartbeat(beat.did)
@@ -104,25 +110,26 @@ class Intake:
         fault = heartbeat_fault(beat, held, network=self._network.genesis, now_ms=now_ms, tip=height)
         if fault:
             return Taken("ignore", fault)
-        taken = await self._signed(Purpose.HEARTBEAT, envelope, beat.at_ms)
+        taken = await self.signed(Purpose.HEARTBEAT, envelope, beat.at_ms)
         if taken.word == "accept":
             witnessed = await self._on_our_chain(beat, tip)
             with self._book.store.transaction() as tx:
                 self._book.put_heartbeat(tx, beat, envelope, heard_ms=now_ms, witnessed=witnessed)
         return taken
 
-    async def _introduced(self, did: Did) -> bool:
+    async def introduced(self, did: Did) -> bool:
         """Whether a node is registered; one never heard of is looked up in the DHT, at most once a minute."""
         now_ms = self._clock.unix_ms()
         if self._book.node(did) is None and now_ms - self._asked_ms.get(did, 0) > ASK_AGAIN_MS:
             if len(self._asked_ms) >= ASKED_KEPT:
                 self._asked_ms.clear()
             self._asked_ms[did] = now_ms
-            await self._look_up(did)
+            await self.look_up(did)
         held = self._book.node(did)
         return held is not None and not held.info.withdrawn
 
-    async def _look_up(self, did: Did) -> None:
+    async def look_up(self, did: Did) -> None:
+        """Take in a node's description from the DHT, if it is there."""
         try:
             found = await self._outside.looked_up(did)
             if found is not None:
@@ -148,7 +155,7 @@ class Intake:
             return Taken("ignore", "it is held already", facts)
         if known is None and self._book.count_claims().get("pending", 0) >= self._settings.receipts_pending_max:
             return Taken("ignore", "too many receipts wait for the chain")
-        taken = await self._signed(Purpose.SETTLED_RECEIPT, envelope, receipt.at_ms)
+        taken = await self.signed(Purpose.SETTLED_RECEIPT, envelope, receipt.at_ms)
         if taken.word != "accept":
             return taken
         with self._book.store.transaction() as tx:
@@ -183,7 +190,8 @@ class Intake:
             self._book.set_state(tx, facts, overall(chain, payment, contract, word))
         return self._book.claim(facts)
 
-    async def _signed(self, purpose: Purpose, envelope: Attested, at_ms: UnixMs) -> Taken:
+    async def signed(self, purpose: Purpose, envelope: Attested, at_ms: UnixMs) -> Taken:
+        """Whether an envelope's signature is its DID's, as a word on it."""
         try:
             if await self._outside.is_signed(purpose, envelope, at_ms):
                 return Taken("accept")

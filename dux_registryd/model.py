@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.receipts import Heartbeat, NodeInfo, Outcome
+from common.receipts import NO_HARDWARE, Hardware, Heartbeat, NodeInfo, Outcome
 from common.units import BlockHeight, Did, Florins
 
 
@@ -37,7 +37,25 @@ class Presence:
     """What was witnessed of a node's presence, in days of blocks."""
 
     days_known: int  # since the first heartbeat witnessed
-    days_witnessed: int  # days with a heartbeat among the last `PRESENCE_WINDOW_DAYS`
+    days_witnessed: int  # days with a heartbeat or a slot seen, among the last `PRESENCE_WINDOW_DAYS`
+    days_good: int = 0  # of these, days of which drawn challengers saw most slots
+    uptime_bps: int | None = None  # part of the last seven days' slots that were up; None: never judged
+    probing_bps: int | None = None  # part of its own duty to look at others that it did; None: never drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How long one node's answers take to reach another, as the asking one has signed."""
+
+    prober: Did
+    target: Did
+    rtt_ms: int  # smoothed: an eighth of each new figure
+    least_ms: int
+    samples: int
+    slot: int  # of the last sample
+
+
+NEVER_SEEN = Presence(days_known=0, days_witnessed=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,7 @@ class KnownNode:
     info: NodeInfo
     heartbeat: Heartbeat | None
     heard_ms: int  # when this node last heard of it, by its own clock; 0: never
+    hardware: Hardware = NO_HARDWARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +106,4 @@ class RatedNode:
     score: Score
     jobs_done: int
     jobs_failed: int
+    presence: Presence = NEVER_SEEN

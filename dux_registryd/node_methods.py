@@ -29,7 +29,7 @@ from common.contracts.registry import (
 from common.errors import NotFound
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
-from common.receipts import NODE_BYTES_MAX, Attested, NodeInfo, attested, form_fault, wallet_fault
+from common.receipts import NODE_BYTES_MAX, Attested, NodeInfo, NodeInfo2, attested, form_fault, wallet_fault
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx
 from common.store import Tx
@@ -82,24 +82,24 @@ class NodeMethods:
     async def register(self, params: RegisterNode, ctx: Ctx) -> NodeView:
         """Describe this node, sign it, keep it, and have it told to the network."""
         own = await self._own(params.node_id)
-        info = await self._described(own, params)
-        fault = node_fault(info, self._network.genesis) or form_fault(info, NODE_BYTES_MAX)
+        told = await self._described(own, params)
+        fault = node_fault(told.info, self._network.genesis) or form_fault(told, NODE_BYTES_MAX)
         if fault:
             raise BadNode(detail=fault)
-        envelope = await self._outside.signed(Purpose.REGISTRATION, info)
+        envelope = await self._outside.signed(Purpose.REGISTRATION, told)
         with self._book.store.transaction() as tx:
-            self._keep(tx, info, envelope)
+            self._keep(tx, told.info, envelope)
             view = self._view_of(own, own)
             ctx.remember(tx, view)
         self._pulse.beat_soon()
         return view
 
-    async def _described(self, own: Did, params: RegisterNode) -> NodeInfo:
+    async def _described(self, own: Did, params: RegisterNode) -> NodeInfo2:
         self._check_wallet(params.wallet_address)
-        machine = self._machine.hardware()
+        here = self._machine.hardware()
         host, port = await self._outside.endpoint()
-        gpu = params.gpu_model or ("GPU" if params.gpu_enabled else "")
-        return NodeInfo(
+        gpu = params.gpu_model or ((here.gpu_model or "GPU") if params.gpu_enabled else "")
+        info = NodeInfo(
             network=self._network.genesis,
             did=own,
             at_ms=self._later_than_held(own),
@@ -107,16 +107,17 @@ class NodeMethods:
             wallet_address=params.wallet_address,
             ip_address=params.ip_address or host,
             port=params.port or port,
-            hostname=params.hostname or machine.hostname,
-            os_version=params.os_version or machine.os_version,
+            hostname=params.hostname or here.hostname,
+            os_version=params.os_version or here.os_version,
             duxos_version=params.duxos_version or __version__,
-            cpu_cores=params.cpu_cores or machine.cpu_cores,
-            memory_mb=params.memory_mb or machine.memory_mb,
-            storage_gb=params.storage_gb or machine.storage_gb,
+            cpu_cores=params.cpu_cores or here.cpu_cores,
+            memory_mb=params.memory_mb or here.memory_mb,
+            storage_gb=params.storage_gb or here.storage_gb,
             gpu_model=gpu[:128],
             region=params.region or self._settings.region,
             capabilities=capabilities_of([*params.capabilities, *(["gpu"] if gpu else [])]),
         )
+        return NodeInfo2(version=2, info=info, hardware=here.closer)
 
     def _check_wallet(self, address: str) -> None:
         fault = wallet_fault(address)

@@ -34,7 +34,8 @@ LOG_BITS = 16
 RATIO_BITS = 64
 
 TRADE_TIER_2 = (6_000, 60)  # standing in thousandths, days known
-DUTY_TIER_2_DAYS = 48  # of the last 60: present on four days of five
+DUTY_TIER_2_DAYS = 48  # good days of the last 60: present on four days of five
+DUTY_TIER_2_PROBING_BPS = 5_000  # of its own duty to look at others, once it was drawn at all
 PRESENCE_WINDOW_DAYS = 60
 SUSPENDED_BELOW_MILLI = 1_000  # with anything bad on the books
 
@@ -91,10 +92,11 @@ def trade_tier(standing: int, bad: int, presence: Presence) -> int:
 
 
 def duty_tier(presence: Presence) -> int:
-    """0: never witnessed; 1: witnessed; 2: present on four of five of the last 60 days."""
+    """0: never witnessed; 1: witnessed; 2: seen by drawn challengers on four of five of 60 days, and looking itself."""
     if presence.days_witnessed == 0:
         return 0
-    return 2 if presence.days_witnessed >= DUTY_TIER_2_DAYS else 1
+    looks = presence.probing_bps is None or presence.probing_bps >= DUTY_TIER_2_PROBING_BPS
+    return 2 if presence.days_good >= DUTY_TIER_2_DAYS and looks else 1
 
 
 def score_of(weights: Sequence[Weight], presence: Presence) -> Score:

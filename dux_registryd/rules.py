@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from common.contracts.registry import ListNodes, NodeStatus
 from common.quality import PPM
-from common.receipts import Heartbeat, NodeInfo, wallet_fault
-from common.units import Did
+from common.receipts import Hardware, Heartbeat, NodeInfo, wallet_fault
+from common.units import BPS, Did
 from dux_registryd.model import KnownNode, RatedNode
 
 FUTURE_MS = 600_000  # a clock this far ahead is still believed (TI §2.2)
@@ -58,6 +58,14 @@ def _text_fault(info: NodeInfo) -> str | None:
     return f"{odd[0]!r} is not a capability: lower case letters, digits, - and _" if odd else None
 
 
+def hardware_fault(hardware: Hardware) -> str | None:
+    """Why what a node says of its machine is refused, or None."""
+    for field in ("cpu_model", "cpu_arch", "kernel", "tpm"):
+        if not str(getattr(hardware, field)).isprintable():
+            return f"{field} has characters that cannot be shown"
+    return None
+
+
 def capabilities_of(names: Iterable[str]) -> tuple[str, ...]:
     """Capability names in their one form: lower case, sorted, each once."""
     tidy = {re.sub(r"[\s-]+", "_", name.strip().lower()) for name in names}
@@ -96,6 +104,49 @@ def status_of(heard_ms: int, now_ms: int, interval_s: float) -> NodeStatus:
 
 def meets(rated: RatedNode, status: NodeStatus, wanted: ListNodes) -> bool:
     """Whether a node meets every filter; an unset filter is met by all."""
+    return (
+        _is_as_wanted(rated, status, wanted)
+        and _is_named(rated.node, wanted)
+        and _has_room(rated.node, wanted)
+        and _has_worked(rated, wanted)
+    )
+
+
+def _is_named(node: KnownNode, wanted: ListNodes) -> bool:
+    """Names and texts: host and GPU by a part of them, the rest whole."""
+    info = node.info
+    return (
+        wanted.hostname.lower() in info.hostname.lower()
+        and wanted.gpu_model.lower() in info.gpu_model.lower()
+        and wanted.wallet_address in ("", info.wallet_address)
+        and wanted.os_version in ("", info.os_version)
+        and wanted.duxos_version in ("", info.duxos_version)
+        and wanted.cpu_arch in ("", node.hardware.cpu_arch)
+    )
+
+
+def _has_room(node: KnownNode, wanted: ListNodes) -> bool:
+    """What its last heartbeat left free; a node that never beat has nothing free."""
+    beat = node.heartbeat
+    if beat is None:
+        return not (wanted.min_free_cpu or wanted.min_free_memory_mb or wanted.min_uptime_s) and wanted.max_load is None
+    return (
+        beat.cpu_available >= wanted.min_free_cpu
+        and beat.memory_available_mb >= wanted.min_free_memory_mb
+        and beat.uptime_s >= wanted.min_uptime_s
+        and (wanted.max_load is None or beat.load_milli[0] <= round(wanted.max_load * 1_000))
+    )
+
+
+def _has_worked(rated: RatedNode, wanted: ListNodes) -> bool:
+    """Jobs paid, and their part of all jobs."""
+    total = rated.jobs_done + rated.jobs_failed
+    least = round(wanted.min_success_rate * PPM)
+    return rated.jobs_done >= wanted.min_tasks and rated.jobs_done * PPM >= least * max(total, 1)
+
+
+def _is_as_wanted(rated: RatedNode, status: NodeStatus, wanted: ListNodes) -> bool:
+    """Size, standing, offers and place."""
     info = rated.node.info
     return (
         info.cpu_cores >= wanted.min_cpu
@@ -106,6 +157,7 @@ def meets(rated: RatedNode, status: NodeStatus, wanted: ListNodes) -> bool:
         and (not wanted.capability or set(capabilities_of([wanted.capability])) <= set(info.capabilities))
         and (not wanted.region or info.region.lower() == wanted.region.lower())
         and (not wanted.gpu or bool(info.gpu_model))
+        and (rated.presence.uptime_bps or 0) >= round(wanted.min_witnessed_uptime * BPS)
         and (wanted.status is None or status is wanted.status)
     )
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from common.contracts.registry import Reputation
+from common.network import NetworkProfile
 from common.quality import DAY_BLOCKS
-from common.units import Did
+from common.units import BPS, Did
 from dux_registryd.effects import Outside
 from dux_registryd.model import KnownNode, Presence, RatedNode, Score, Settlement, Weight
+from dux_registryd.presence_rules import WINDOW_DAYS, is_good_day, slot_of, slots_per_day, uptime_bps
 from dux_registryd.reputation_rules import (
+    PRESENCE_WINDOW_DAYS,
     activity_florins,
     jobs,
     presence_of,
@@ -23,10 +27,11 @@ from dux_registryd.views import reputation_view
 class Scores:
     """What this node thinks of others, and why."""
 
-    def __init__(self, book: Book, outside: Outside, tax_bps: int) -> None:
+    def __init__(self, book: Book, outside: Outside, network: NetworkProfile) -> None:
         self._book = book
         self._outside = outside
-        self._tax_bps = tax_bps
+        self._tax_bps = network.tax_bps
+        self._rules = network.presence
 
     def tip(self) -> int:
         """The height at which scores are told: the chain's tip as last seen, or where receipts were last checked."""
@@ -46,13 +51,13 @@ class Scores:
 
     def reputation(self, did: Did) -> Reputation:
         """A node's standing with the receipts behind it; a stranger's, too."""
-        weights, presence = self._weights(self._sold_by(did)), self._presence(did)
+        weights, presence = self._weights(self._sold_by(did)), self.presence(did)
         activity = activity_florins(did, self._book.settlements_of(did))
         return reputation_view(did, score_of(weights, presence), weights, presence, activity=activity, tip=self.tip())
 
     def score(self, did: Did) -> Score:
         """A node's standing alone."""
-        return score_of(self._weights(self._sold_by(did)), self._presence(did))
+        return score_of(self._weights(self._sold_by(did)), self.presence(did))
 
     def _sold_by(self, did: Did) -> list[Settlement]:
         return [settlement for settlement in self._book.settlements_of(did) if settlement.seller == did]
@@ -60,12 +65,25 @@ class Scores:
     def _rated(self, node: KnownNode, settlements: list[Settlement]) -> RatedNode:
         weights = self._weights(settlements)
         done, failed = jobs(weights)
-        score = score_of(weights, self._presence(node.info.did))
-        return RatedNode(node=node, score=score, jobs_done=done, jobs_failed=failed)
+        presence = self.presence(node.info.did)
+        score = score_of(weights, presence)
+        return RatedNode(node=node, score=score, jobs_done=done, jobs_failed=failed, presence=presence)
 
     def _weights(self, settlements: list[Settlement]) -> list[Weight]:
         tip = self.tip()
         return [weigh(settlement, tip, self._tax_bps) for settlement in settlements]
 
-    def _presence(self, did: Did) -> Presence:
-        return presence_of(self._book.presence_days(did), self.tip() // DAY_BLOCKS)
+    def presence(self, did: Did) -> Presence:
+        """What was witnessed of a node."""
+        rules, tip = self._rules, self.tip()
+        today, now = tip // DAY_BLOCKS, slot_of(tip, rules)
+        first_day = today - PRESENCE_WINDOW_DAYS + 1
+        good = sum(is_good_day(up, rules) for _, up in self._book.up_days(did, first_day))
+        up, first = self._book.up_slots(did, now - WINDOW_DAYS * slots_per_day(rules), now)
+        drawn, done = self._book.probing(did, first_day)
+        return replace(
+            presence_of(self._book.presence_days(did), today),
+            days_good=good,
+            uptime_bps=uptime_bps(up, first, now, rules),
+            probing_bps=done * BPS // drawn if drawn else None,
+        )

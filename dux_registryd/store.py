@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from common.store import Store
 from dux_registryd.store_nodes import NodeShelf
+from dux_registryd.store_presence import PresenceShelf
 from dux_registryd.store_receipts import Claim, ReceiptShelf, by_seller
 
 __all__ = ["MIGRATIONS", "Book", "Claim", "by_seller"]
@@ -33,11 +34,28 @@ MIGRATIONS = [
         body BLOB NOT NULL, UNIQUE (facts, signer));
     CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE chain (one INTEGER PRIMARY KEY CHECK (one = 1), height INTEGER NOT NULL, hash TEXT NOT NULL);
+    """,
     """
+    CREATE TABLE sightings (
+        target TEXT NOT NULL, slot INTEGER NOT NULL, prober TEXT NOT NULL, body BLOB NOT NULL,
+        PRIMARY KEY (target, slot, prober)) WITHOUT ROWID;
+    CREATE INDEX sightings_slot ON sightings (slot);
+    CREATE TABLE slots (
+        did TEXT NOT NULL, slot INTEGER NOT NULL, drawn INTEGER NOT NULL, seen INTEGER NOT NULL, up INTEGER NOT NULL,
+        PRIMARY KEY (did, slot)) WITHOUT ROWID;
+    CREATE TABLE days (
+        did TEXT NOT NULL, day INTEGER NOT NULL, up INTEGER NOT NULL, PRIMARY KEY (did, day)) WITHOUT ROWID;
+    CREATE TABLE probing (
+        did TEXT NOT NULL, day INTEGER NOT NULL, drawn INTEGER NOT NULL, done INTEGER NOT NULL,
+        PRIMARY KEY (did, day)) WITHOUT ROWID;
+    CREATE TABLE links (
+        prober TEXT NOT NULL, target TEXT NOT NULL, rtt_us INTEGER NOT NULL, least_ms INTEGER NOT NULL,
+        samples INTEGER NOT NULL, slot INTEGER NOT NULL, PRIMARY KEY (prober, target)) WITHOUT ROWID;
+    """,
 ]
 
 
-class Book(NodeShelf, ReceiptShelf):
+class Book(NodeShelf, ReceiptShelf, PresenceShelf):
     """What this registry holds."""
 
     def __init__(self, store: Store) -> None:

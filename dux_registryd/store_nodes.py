@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.codec import canonical
 from common.quality import DAY_BLOCKS
-from common.receipts import HEARTBEAT_BYTES_MAX, NODE_BYTES_MAX, Attested, Heartbeat, NodeInfo, opened
+from common.receipts import HEARTBEAT_BYTES_MAX, Attested, Heartbeat, NodeInfo, attested, described, opened
 from common.store import Row, Store, Tx
 from common.units import Did
 from dux_registryd.model import KnownNode
@@ -52,7 +52,11 @@ class NodeShelf:
         return int(row["n"]) if row else 0
 
     def put_node(self, tx: Tx, info: NodeInfo, envelope: Attested) -> None:
-        """Keep a description; when it was last heard of stays."""
+        """Keep a description; when it was last heard of stays. Whoever comes or goes by it is told in an event."""
+        row = self.store.row("SELECT withdrawn FROM nodes WHERE did = ?", info.did)
+        was_here = row is not None and not row["withdrawn"]
+        if was_here is info.withdrawn:
+            tx.emit("NodeWithdrawn" if was_here else "NodeRegistered", {"node_id": info.did})
         tx.execute(
             "INSERT INTO nodes VALUES (?, ?, ?, ?, 0, NULL, ?) ON CONFLICT (did) DO UPDATE SET "
             "at_ms = excluded.at_ms, withdrawn = excluded.withdrawn, body = excluded.body, cursor = excluded.cursor",
@@ -63,10 +67,12 @@ class NodeShelf:
             next_number(tx, "nodes"),
         )
 
-    def forget_nodes(self, tx: Tx, own: str, before_ms: int) -> int:
-        """Drop nodes not heard of and not described since; never this node itself."""
-        sql = "DELETE FROM nodes WHERE did != ? AND heard_ms < ? AND at_ms < ?"
-        return tx.execute(sql, own, before_ms, before_ms).rowcount
+    def forget_nodes(self, tx: Tx, own: str, before_ms: int) -> list[Did]:
+        """Drop nodes not heard of and not described since; never this node itself. Whom it dropped."""
+        silent = "FROM nodes WHERE did != ? AND heard_ms < ? AND at_ms < ?"
+        gone = [Did(row["did"]) for row in self.store.rows(f"SELECT did {silent}", own, before_ms, before_ms)]
+        tx.execute(f"DELETE {silent}", own, before_ms, before_ms)
+        return gone
 
     def heartbeat(self, did: str) -> Heartbeat | None:
         """A registered node's newest heartbeat."""
@@ -107,9 +113,9 @@ class NodeShelf:
 
 
 def _known(row: Row) -> KnownNode:
-    info = opened(row["body"], NodeInfo, body_bytes_max=NODE_BYTES_MAX)[1]
+    told = described(attested(row["body"]))
     beat = _beat(row["beat"]) if row["beat"] else None
-    return KnownNode(info=info, heartbeat=beat, heard_ms=row["heard_ms"])
+    return KnownNode(info=told.info, heartbeat=beat, heard_ms=row["heard_ms"], hardware=told.hardware)
 
 
 def _beat(data: bytes) -> Heartbeat:

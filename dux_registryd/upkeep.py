@@ -95,6 +95,10 @@ class Monitor:
         self._settings = settings
         self._known: dict[Did, NodeStatus] | None = None  # None: not looked yet, so nothing has changed
 
+    def count(self, status: NodeStatus) -> int:
+        """How many nodes had this status at the last look."""
+        return sum(found is status for found in (self._known or {}).values())
+
     async def run(self) -> None:
         """Look once per heartbeat."""
         while True:
@@ -118,7 +122,8 @@ class Monitor:
         with self._book.store.transaction() as tx:
             for did, status in changed.items():
                 tx.emit("NodeChanged", {"node_id": did, "status": status.value})
-            self._book.forget_nodes(tx, own, now_ms - int(self._settings.forget_after_s * 1000))
+            for did in self._book.forget_nodes(tx, own, now_ms - int(self._settings.forget_after_s * 1000)):
+                tx.emit("NodeForgotten", {"node_id": did})
         return changed
 
 

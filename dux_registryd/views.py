@@ -20,10 +20,15 @@ def iso_time(unix_ms: int) -> str:
     return datetime.fromtimestamp(unix_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def part(bps: int | None) -> float | None:
+    """A part of 1 for people; None stays None."""
+    return None if bps is None else bps / BPS
+
+
 def node_view(rated: RatedNode, status: NodeStatus, *, own: bool) -> NodeView:
     """A node in the specification's words."""
     info, beat, total = rated.node.info, rated.node.heartbeat, rated.jobs_done + rated.jobs_failed
-    load = beat.load_milli if beat else (0, 0, 0)
+    load, more = beat.load_milli if beat else (0, 0, 0), rated.node.hardware
     return NodeView(
         node_id=info.did,
         wallet_address=info.wallet_address,
@@ -50,8 +55,15 @@ def node_view(rated: RatedNode, status: NodeStatus, *, own: bool) -> NodeView:
         gpu_enabled=bool(info.gpu_model),
         gpu_model=info.gpu_model,
         region=info.region,
+        cpu_model=more.cpu_model,
+        cpu_arch=more.cpu_arch,
+        cpu_mhz=more.cpu_mhz,
+        kernel=more.kernel,
+        gpu_memory=more.gpu_memory_mb,
+        tpm=more.tpm,
         status=status,
         own=own,
+        witnessed_uptime=part(rated.presence.uptime_bps),
     )
 
 
@@ -94,6 +106,9 @@ def reputation_view(
         trade_tier=score.trade_tier,
         duty_tier=score.duty_tier,
         days_witnessed=presence.days_witnessed,
+        days_good=presence.days_good,
+        uptime=part(presence.uptime_bps),
+        probing=part(presence.probing_bps),
         jobs_done=done,
         jobs_failed=failed,
         activity_florins=Florins(activity),

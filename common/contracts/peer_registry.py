@@ -10,8 +10,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Canon
-from common.receipts import Attested, Count, DidText
+from common.receipts import Attested, Bytes32, Count, DidText
 from common.rpc.method import Namespace, PeerMethod, Topic
+from common.witness import Slot, SlotEvidence
 
 SYNC_ITEMS_MAX = 200  # of at most 3 KiB each: below a peer message of 1 MiB
 
@@ -53,6 +54,45 @@ class ReputationAnswer(Canon, frozen=True):
     receipts: tuple[bytes, ...]
 
 
+class ProbeAsk(Canon, frozen=True):
+    """A challenger's call: «I was drawn to see you in this slot»."""
+
+    slot: Slot
+    nonce: Bytes32
+
+
+class ProbeAnswer(Canon, frozen=True):
+    """The nonce back: whoever answers within the session holds the node's key now."""
+
+    nonce: Bytes32
+
+
+class SightingTold(Canon, frozen=True):
+    """A challenger's signed sighting, handed to the node that it saw (`Attested` bytes)."""
+
+    signed: bytes
+
+
+class SightingTaken(Canon, frozen=True):
+    """Whether it counts there, and why not."""
+
+    taken: bool
+    reason: Annotated[str, Meta(max_length=200)]
+
+
+class PresenceAsk(Canon, frozen=True):
+    """The signed sightings that a node can show of itself, in slots from one to another."""
+
+    from_slot: Slot
+    to_slot: Slot
+
+
+class PresenceShown(Canon, frozen=True):
+    """`Attested` bytes of `Sighting`s, the newest first, as many as fit."""
+
+    sightings: tuple[bytes, ...]
+
+
 class CapabilityPointer(Canon, frozen=True):
     """The signer offers the capability that the record is named after; who it is says its node record."""
 
@@ -81,6 +121,22 @@ RECEIPTS_SYNC = PeerMethod(
 REPUTATION_ASK = PeerMethod(
     name="reputation.ask", owner="registryd", params=ReputationAsk, result=ReputationAnswer, callers=_BY, cost=4,
     params_bytes_max=128, summary="A node's score as known there, with the signed receipts behind it.",
+)  # fmt: skip
+
+TOPIC_PRESENCE = Topic(
+    name="presence", owner="registryd", payload=SlotEvidence, summary="Who saw a node in one slot, signed by each."
+)  # fmt: skip
+PRESENCE_PROBE = PeerMethod(
+    name="presence.probe", owner="registryd", params=ProbeAsk, result=ProbeAnswer, callers=_BY, cost=1,
+    params_bytes_max=64, deadline_max_s=10.0, summary="Are you there? Asked by who was drawn to look.",
+)  # fmt: skip
+PRESENCE_TELL = PeerMethod(
+    name="presence.tell", owner="registryd", params=SightingTold, result=SightingTaken, callers=_BY, cost=2,
+    params_bytes_max=1_024, summary="A drawn challenger's signed sighting, for the node that it saw.",
+)  # fmt: skip
+PRESENCE_SHOW_PEER = PeerMethod(
+    name="presence.show", owner="registryd", params=PresenceAsk, result=PresenceShown, callers=_BY, cost=4,
+    params_bytes_max=64, summary="The signed sightings that a node keeps of itself.",
 )  # fmt: skip
 
 REGISTERED_NS = Namespace(

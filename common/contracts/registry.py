@@ -13,11 +13,13 @@ from msgspec import Meta
 
 from common.codec import Wire
 from common.contracts.base import events_method
+from common.contracts.registry_witness import PRESENCE_SHOW, TOPOLOGY_SHOW
 from common.errors import CallerMistake, NotFound, NotNow
 from common.receipts import Count
 from common.rpc.method import Done, Empty, Method, callers_of
 from common.units import BlockHeight, Did, Florins, Hash32
 
+FIND_MAX = 50  # nodes asked for in the DHT by one search
 LIST_MAX = 500  # nodes or receipts in one answer
 PEOPLE_AND_UP = ("cli", "module", "taskd", "airdropd", "escrowd", "stored")
 
@@ -129,8 +131,15 @@ class NodeView(Wire, frozen=True):
     gpu_enabled: bool
     gpu_model: str
     region: str
+    cpu_model: str
+    cpu_arch: str
+    cpu_mhz: int
+    kernel: str
+    gpu_memory: int  # MB
+    tpm: str  # `2.0`, `1.2`; empty: none
     status: NodeStatus
     own: bool
+    witnessed_uptime: float | None  # part of the last seven days in which drawn challengers saw it; None: never judged
 
 
 class NodeName(Wire, frozen=True):
@@ -150,6 +159,19 @@ class ListNodes(Wire, frozen=True):
     capability: str = ""
     region: str = ""
     gpu: bool = False
+    gpu_model: str = ""  # a part of it
+    hostname: str = ""  # a part of it
+    wallet_address: str = ""
+    os_version: str = ""
+    duxos_version: str = ""
+    cpu_arch: str = ""
+    min_free_cpu: int = 0
+    min_free_memory_mb: int = 0
+    min_uptime_s: int = 0
+    max_load: Annotated[float, Meta(ge=0)] | None = None  # over one minute
+    min_tasks: int = 0
+    min_success_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    min_witnessed_uptime: Annotated[float, Meta(ge=0, le=1)] = 0.0
     status: NodeStatus | None = None
     limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = 100
 
@@ -169,6 +191,13 @@ class UpdateHealth(Wire, frozen=True):
     load_average: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     memory_usage: Annotated[float, Meta(ge=0, le=100)] | None = None  # percent
     disk_usage: Annotated[float, Meta(ge=0, le=100)] | None = None  # percent
+
+
+class FindNodes(Wire, frozen=True):
+    """Who offers a capability, here or anywhere in the network."""
+
+    capability: str
+    limit: Annotated[int, Meta(ge=1, le=FIND_MAX)] = 20
 
 
 class Deregister(Wire, frozen=True):
@@ -240,6 +269,9 @@ class Reputation(Wire, frozen=True):
     trade_tier: int
     duty_tier: int
     days_witnessed: int
+    days_good: int  # of the last 60: drawn challengers saw most of it
+    uptime: float | None  # part of the last seven days' slots that were up; None: never judged
+    probing: float | None  # part of its own duty to look at others; None: never drawn
     jobs_done: int
     jobs_failed: int
     activity_florins: Florins  # half of the tax of all its receipts, as buyer or seller, undecayed
@@ -345,8 +377,15 @@ _VIEW = NodeView(
     gpu_enabled=False,
     gpu_model="",
     region="",
+    cpu_model="AMD EPYC 7763",
+    cpu_arch="x86_64",
+    cpu_mhz=2450,
+    kernel="6.1.0-18-amd64",
+    gpu_memory=0,
+    tpm="2.0",
     status=NodeStatus.ACTIVE,
     own=True,
+    witnessed_uptime=0.98,
 )
 _RECEIPT = ReceiptView(
     cid=_CID,
@@ -377,6 +416,9 @@ _REPUTATION = Reputation(
     trade_tier=1,
     duty_tier=1,
     days_witnessed=3,
+    days_good=2,
+    uptime=0.98,
+    probing=0.95,
     jobs_done=1,
     jobs_failed=0,
     activity_florins=Florins(25_000_000),
@@ -461,6 +503,14 @@ NODE_CAPABILITIES = Method(
     callers=callers_of("registryd"),
     example=(Empty(), Capabilities(capabilities={"task_execution": (_DID,)})),
 )
+NODE_FIND = Method(
+    name="node.find",
+    params=FindNodes,
+    result=NodeList,
+    summary="Nodes that offer a capability: the active ones known here, and those that the DHT's index names.",
+    callers=callers_of("registryd"),
+    example=(FindNodes(capability="task_execution"), NodeList(nodes=(_VIEW,), total=1)),
+)
 REGISTRY_STATUS = Method(
     name="registry.status",
     params=Empty,
@@ -535,4 +585,7 @@ EVIDENCE_WINDOW = Method(
     callers=("airdropd", "cli", "module"),
     example=(EvidenceWindow(from_height=700, to_height=820), Evidence(heartbeats=(), receipts=(), nodes=())),
 )
-REGISTRY_EVENTS = events_method("registry", callers_of("registryd"))  # NodeChanged {node_id, status}
+REGISTRY_EVENTS = events_method("registry", callers_of("registryd"))
+# NodeRegistered {node_id}, NodeChanged {node_id, status}, NodeWithdrawn {node_id}, NodeForgotten {node_id}
+
+__all__ = ["PRESENCE_SHOW", "TOPOLOGY_SHOW"]  # of the file beside this one

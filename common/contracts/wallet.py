@@ -11,6 +11,7 @@ from common.chain.address import BadAddress
 from common.chain.tx import Outpoint
 from common.codec import Wire
 from common.contracts.wallet_chain import (
+    CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
     CHAIN_BROADCAST,
     CHAIN_COINS,
@@ -271,6 +272,7 @@ WALLET_UTXOS: Method[Empty, Unspents] = Method(
 )
 
 __all__ = [
+    "CHAIN_BEACON",
     "CHAIN_BLOCK_HASH",
     "CHAIN_BROADCAST",
     "CHAIN_COINS",

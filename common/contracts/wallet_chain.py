@@ -12,7 +12,7 @@ from common.contracts.base import events_method
 from common.contracts.wallet_errors import ChainUnavailable, NodeRefused, NotSynced
 from common.errors import NotFound
 from common.rpc.method import Done, Empty, Method
-from common.units import BlockHeight, Florins
+from common.units import BlockHeight, Florins, Hash32
 
 READERS = ("escrowd", "airdropd", "registryd", "taskd", "cli", "module")
 WATCHERS = ("escrowd", "airdropd", "registryd", "cli", "module")
@@ -45,6 +45,13 @@ class BlockHash(Wire, frozen=True):
 
     height: BlockHeight
     hash: str
+
+
+class Beacon(Wire, frozen=True):
+    """The public draw of a height on the best chain (common/chain/beacon.py)."""
+
+    height: BlockHeight
+    beacon: Hash32
 
 
 class WatchScripts(Wire, frozen=True):
@@ -181,6 +188,19 @@ CHAIN_BLOCK_HASH: Method[HeightAsked, BlockHash] = Method(
     callers=READERS,
     raises=(NotFound, ChainUnavailable),
     example=(HeightAsked(height=BlockHeight(7)), BlockHash(height=BlockHeight(7), hash=EXAMPLE_HASH)),
+)
+
+CHAIN_BEACON: Method[HeightAsked, Beacon] = Method(
+    name="chain.beacon",
+    params=HeightAsked,
+    result=Beacon,
+    summary="The public draw of a height: random numbers from the work of the last six blocks.",
+    callers=READERS,
+    raises=(NotFound, ChainUnavailable),
+    example=(
+        HeightAsked(height=BlockHeight(250)),
+        Beacon(height=BlockHeight(250), beacon=Hash32(b"\x0b" * 32)),
+    ),
 )
 
 CHAIN_WATCH: Method[WatchScripts, Done] = Method(

@@ -45,6 +45,7 @@ class Purpose(StrEnum):
     ESCROW_BLOB = "escrow-blob"
     CHANNEL = "channel"
     DRAW = "draw"
+    BEACON = "beacon"
     # Work: taskd.
     JOB = "job"
     JOB_INPUT = "job-input"
@@ -63,6 +64,7 @@ class Purpose(StrEnum):
     HEARTBEAT = "heartbeat"
     REPUTATION = "reputation"
     ATTESTATION = "attestation"
+    SIGHTING = "sighting"
     # The airdrop: airdropd.
     AIRDROP_EVIDENCE = "airdrop-evidence"
     AIRDROP_PROPOSAL = "airdrop-proposal"
@@ -92,6 +94,7 @@ OWNER: dict[Purpose, str] = {
     Purpose.ATTESTATION: "registryd",
     Purpose.CLAIM_ROOT: "registryd",
     Purpose.CLAIM_SHOWN: "registryd",
+    Purpose.SIGHTING: "registryd",
     Purpose.AIRDROP_EVIDENCE: "airdropd",
     Purpose.AIRDROP_PROPOSAL: "airdropd",
     Purpose.AIRDROP_SIGNATURE: "airdropd",

@@ -15,6 +15,7 @@ from PIL import Image
 
 from common.codec import from_plain
 from common.contracts import airdrop, escrow, p2p, registry, store, task, wallet
+from common.contracts.registry_witness import PresenceView
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import NeighbourDown, NotFound, TooBusy
 from common.rpc.method import Method
@@ -86,6 +87,8 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     ("nodes list --active", registry.NODE_LIST),
     ("nodes show did:dux:x", registry.NODE_SHOW),
     ("nodes peers", p2p.P2P_PEERS),
+    ("topology", registry.TOPOLOGY_SHOW),
+    ("topology --links --region eu", registry.TOPOLOGY_SHOW),
     ("nodes me", p2p.P2P_INFO),
     ("search upscale --tag image --max-price 12 --sort price", store.SERVICE_SEARCH),
     ("services list", store.SERVICE_LIST_MINE),
@@ -98,7 +101,6 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     ("task probe", task.PROBE),
     ("why task t1", task.EXPLAIN),
     (f"why contract {ID}", escrow.EXPLAIN),
-    ("why node did:dux:x", registry.REPUTATION_GET),
     ("why airdrop did:dux:x", airdrop.AIRDROP_EXPLAIN),
     ("airdrop status", airdrop.AIRDROP_STATUS),
     ("airdrop history", airdrop.AIRDROP_HISTORY),
@@ -119,6 +121,26 @@ def test_json_is_the_contracts_answer_and_text_has_lines(run: Any, words: str, m
     quiet = run(*words.split(), "--quiet")
     assert quiet.code == 0
     assert "\t" not in quiet.out
+
+
+def test_a_nodes_standing_comes_with_what_was_seen_of_it(run: Any) -> None:
+    """`why node`: reputation and presence in one JSON object, each as its contract says; both told to people."""
+    told = run("why", "node", "did:dux:x", "--json")
+    assert from_plain(told.json["reputation"], registry.Reputation) == registry.REPUTATION_GET.example[1]
+    assert from_plain(told.json["presence"], PresenceView) == registry.PRESENCE_SHOW.example[1]
+    piped = run("why", "node", "did:dux:x")
+    assert "seen by 6 of 7 drawn: up" in piped.out
+    assert "98.0% of 7 days" in piped.out
+
+
+def test_the_network_is_drawn_beside_its_table(run: Any, tmp_path: Path) -> None:
+    """--svg writes a file beside the table; where it cannot, it says what to do."""
+    told = run("topology", "--svg", str(tmp_path / "net.svg"))
+    assert told.code == 0
+    assert "eu\tus\t92 ms\t12\t1 and 0" in told.out
+    assert (tmp_path / "net.svg").read_text().startswith("<svg")
+    told = run("topology", "--svg", str(tmp_path / "none" / "net.svg"))
+    assert (told.code, "Name a file" in told.err) == (3, True)
 
 
 def test_amounts_a_person_writes_arrive_as_florins(run: Any, node: FakeNode) -> None:

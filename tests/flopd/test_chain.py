@@ -14,9 +14,11 @@ import pytest
 from msgspec import structs
 
 from common.chain.address import address_to_script, pay_to_key
+from common.chain.beacon import beacon_of, work_hash
 from common.chain.params import EMBEDDED
 from common.chain.tx import BadTransaction, serialize, txid
 from common.contracts.wallet import (
+    CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
     CHAIN_BROADCAST,
     CHAIN_COINS,
@@ -31,10 +33,12 @@ from common.contracts.wallet_chain import Broadcast, HeightAsked, ScriptAsked, T
 from common.contracts.wallet_errors import ChainUnavailable
 from common.errors import BadParams, NotFound
 from common.units import FLOP, BlockHeight, Florins
+from dux_flopd.blocks import work_header
 from dux_flopd.node_rpc import CoinNode, Proxy
 from dux_flopd.source import Refused
+from dux_sim.chain import difficulty
 from tests.chain.contract_kit import public_key
-from tests.flopd.coin_node import CoinBench, free_port
+from tests.flopd.coin_node import CoinBench, _as_hex, free_port
 from tests.flopd.test_crashes import gate
 from tests.flopd.test_payments import bank_address, funded
 from tests.flopd.wallets import WalletNode
@@ -101,6 +105,29 @@ async def _pending(wallet: WalletNode, florins: int) -> bool:
 
 async def _spendable(wallet: WalletNode, florins: int) -> bool:
     return (await wallet.balance()).spendable_florins == florins
+
+
+async def test_the_beacon_comes_from_the_work_of_six_blocks(wallet: WalletNode) -> None:
+    """Every height has its own; it is made of hashes that met the blocks' targets, merge mined or not."""
+    async with wallet.running():
+        bench = wallet.bench
+        for _ in range(7):
+            bench.mine()
+        await wallet.synced()
+        top = bench.height
+        asked = [HeightAsked(height=BlockHeight(height)) for height in range(top - 3, top + 1)]
+        found = {ask.height: (await wallet.call(CHAIN_BEACON, ask)).beacon for ask in asked}
+        assert len(set(found.values())) == 4
+        works = []
+        for height in range(top - 5, top + 1):
+            block = bytes.fromhex(bench.rpc("getblock", bench.rpc("getblockhash", height), *_as_hex(bench)))
+            works.append(work_hash(work_header(block)))
+            target = difficulty.target_of(int.from_bytes(block[72:76], "little"))
+            assert int.from_bytes(works[-1], "little") <= target
+        assert found[top] == beacon_of(top, works)
+        for height in (-1, top + 1):
+            with pytest.raises(NotFound):
+                await wallet.call(CHAIN_BEACON, HeightAsked(height=BlockHeight(height)))
 
 
 async def test_heights_and_scripts_that_are_not_known(wallet: WalletNode) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from common.chain.beacon import beacon_heights, beacon_of
 from common.chain.tx import TxOutput
 from common.clock import ManualClock
 from common.codec import Canon, canonical
@@ -26,9 +27,11 @@ from common.contracts import p2p, peer
 from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerCallIn
 from common.contracts.p2p_errors import NotStored, PeerUnreachable
 from common.contracts.wallet_chain import (
+    CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
     CHAIN_TIP,
     CHAIN_TX,
+    Beacon,
     BlockHash,
     HeightAsked,
     Tip,
@@ -130,7 +133,14 @@ class FakeChain:
 
         table.serve(CHAIN_TIP, tip)
         table.serve(CHAIN_BLOCK_HASH, block_hash)
+
+        async def beacon(params: HeightAsked, _ctx: Ctx) -> Beacon:
+            self._available()
+            works = [bytes.fromhex(self.hash_at(height)) for height in beacon_heights(params.height)]
+            return Beacon(height=params.height, beacon=beacon_of(params.height, works))
+
         table.serve(CHAIN_TX, tx)
+        table.serve(CHAIN_BEACON, beacon)
 
     def _available(self) -> None:
         if not self.up:

@@ -119,11 +119,19 @@ async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFix
         for flags, found in (
             ("--region eu --gpu --capability arbiter --status active --min-tier 1 --limit 5", 1),
             ("--region us", 0),
+            ("--gpu-model 3080 --hostname my- --os-version 22.04 --duxos-version 1.0.0 --max-load 1000000", 1),
+            (f"--wallet-address {WALLET} --min-free-cpu 0 --min-free-memory 0.001 --min-uptime 0", 1),
+            ("--min-free-memory 100000", 0),
+            ("--cpu-arch pdp11", 0),
+            ("--min-tasks 1", 0),
+            ("--min-success-rate 0.1", 0),
             ("--status offline", 0),
         ):
             assert (await sh.json(f"list {flags}"))["total"] == found
         code, out, _ = await sh.type("list --quiet")
         assert out.strip() == did_number(1)
+        assert (await sh.json("find arbiter"))["total"] == 1
+        assert (await sh.json("find nothing_such --limit 3"))["total"] == 0
         code, out, _ = await sh.type("capabilities")
         assert "arbiter\t1" in out
         shown = await sh.json(f"show {did_number(1)} --why")

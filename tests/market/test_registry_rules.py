@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.codec import canonical
 from common.contracts.registry import ListNodes, NodeStatus
-from common.receipts import wallet_fault
+from common.errors import BadParams
+from common.receipts import NO_HARDWARE, Attested, NodeInfo2, described, opened_node, wallet_fault
 from dux_registryd.model import KnownNode, Presence, RatedNode
 from dux_registryd.reputation_rules import score_of
 from dux_registryd.rules import (
     by_reputation,
     capabilities_of,
     capability_index,
+    hardware_fault,
     heartbeat_fault,
     meets,
     newer_node,
@@ -130,6 +133,55 @@ def test_a_filter_is_met_at_its_bound_and_missed_beyond(met: dict[str, Any], mis
     assert meets(rated(), NodeStatus.ACTIVE, ListNodes(**met))
     assert not meets(rated(), NodeStatus.ACTIVE, ListNodes(**missed))
     assert not meets(rated(gpu_model=""), NodeStatus.ACTIVE, ListNodes(gpu=True))
+
+
+@pytest.mark.parametrize(
+    ("met", "missed"),
+    [
+        ({"hostname": "NODE"}, {"hostname": "nodes"}),
+        ({"gpu_model": "rtx 3080"}, {"gpu_model": "rtx 4090"}),
+        ({"wallet_address": "mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef"}, {"wallet_address": "mzBc"}),
+        ({"os_version": "22.04"}, {"os_version": "22"}),
+        ({"duxos_version": "1.0.0"}, {"duxos_version": "1.0"}),
+        ({"cpu_arch": "x86_64"}, {"cpu_arch": "x86"}),
+        ({"min_free_cpu": 4}, {"min_free_cpu": 5}),
+        ({"min_free_memory_mb": 4_096}, {"min_free_memory_mb": 4_097}),
+        ({"min_uptime_s": 60}, {"min_uptime_s": 61}),
+        ({"max_load": 0.5}, {"max_load": 0.499}),
+        ({"min_tasks": 3}, {"min_tasks": 4}),
+        ({"min_success_rate": 0.75}, {"min_success_rate": 0.76}),
+    ],
+)
+def test_names_room_and_work_filter_too(met: dict[str, Any], missed: dict[str, Any]) -> None:
+    """Texts, what the last heartbeat left free, and jobs: each filter alone, at its bound and beyond."""
+    machine = NO_HARDWARE.__class__("EPYC", "x86_64", 2_450, "6.1", 0, "2.0")
+    known = KnownNode(info=node(), heartbeat=heartbeat(), heard_ms=NOW_MS, hardware=machine)
+    found = RatedNode(node=known, score=score_of([], Presence(0, 1)), jobs_done=3, jobs_failed=1)
+    assert meets(found, NodeStatus.ACTIVE, ListNodes(**met))
+    assert not meets(found, NodeStatus.ACTIVE, ListNodes(**missed))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"min_free_cpu": 1}, {"min_free_memory_mb": 1}, {"min_uptime_s": 1}, {"max_load": 9}]
+)
+def test_a_node_that_never_beat_has_nothing_free(asked: dict[str, Any]) -> None:
+    """Without a heartbeat no filter about load is met; a stranger without jobs has no success rate to meet."""
+    assert not meets(rated(), NodeStatus.ACTIVE, ListNodes(**asked))
+    assert not meets(rated(), NodeStatus.ACTIVE, ListNodes(min_success_rate=0.1))
+
+
+def test_both_versions_of_the_description_are_read() -> None:
+    """Version 1 reads as version 2 with nothing told of its machine; what is neither is refused as neither."""
+    machine = NO_HARDWARE.__class__("EPYC", "x86_64", 2_450, "6.1", 0, "2.0")
+    new = NodeInfo2(version=2, info=node(), hardware=machine)
+    for told, hardware in ((node(), NO_HARDWARE), (new, machine)):
+        envelope = Attested(body=canonical(told), did=SELLER, key_seq=0, signature=b"s" * 64)
+        assert described(envelope) == NodeInfo2(version=2, info=node(), hardware=hardware)
+        assert opened_node(canonical(envelope))[1] == node()
+    with pytest.raises(BadParams, match="NodeInfo2"):
+        described(Attested(body=canonical(heartbeat()), did=SELLER, key_seq=0, signature=b"s" * 64))
+    assert hardware_fault(machine) is None
+    assert "kernel" in (hardware_fault(changed(machine, kernel="6\x1b[2J")) or "")
 
 
 def test_the_best_standing_comes_first_and_ties_go_by_name() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from common.chain.address import pay_to_key, script_to_address
@@ -21,6 +22,7 @@ from common.contracts.registry import (
     ContractName,
     Deregister,
     EvidenceWindow,
+    FindNodes,
     ListNodes,
     NodeName,
     NodeStatus,
@@ -37,7 +39,7 @@ from common.contracts.registry import (
 from common.errors import BadParams, NotFound, NotPermitted
 from common.identity.purposes import Purpose
 from common.keygen import PAYOUT_FILE
-from common.receipts import Heartbeat, NodeInfo, SettledReceipt, attested, body_of
+from common.receipts import Heartbeat, SettledReceipt, attested, body_of, described
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
 from common.units import BlockHeight, Hash32
@@ -466,7 +468,7 @@ async def test_evidence_is_what_was_witnessed(tmp_path: Path) -> None:
         found = await airdropd.call(registry.EVIDENCE_WINDOW, EvidenceWindow(from_height=50, to_height=101))
         beats = [body_of(attested(data), Heartbeat, 512) for data in found.heartbeats]
         assert [(beat.did, beat.block_hash) for beat in beats] == [(did_number(2), net.chain.hash_at(101))]
-        assert [body_of(attested(data), NodeInfo, 2048).did for data in found.nodes] == [did_number(2)]
+        assert [described(attested(data)).info.did for data in found.nodes] == [did_number(2)]
         assert [body_of(attested(data), SettledReceipt, 1024).txid for data in found.receipts] == [TXID]
         nothing = await airdropd.call(registry.EVIDENCE_WINDOW, EvidenceWindow(from_height=102, to_height=200))
         assert (nothing.heartbeats, nothing.receipts, nothing.nodes) == ((), (), ())
@@ -534,10 +536,9 @@ def test_where_nothing_is_set_the_node_is_paid_where_key_making_says(tmp_path: P
     assert asked("", tmp_path / "none") == ""
 
 
-def test_a_kernel_that_does_not_tell_its_memory_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_does_not_tell_its_memory_stops_nothing(tmp_path: Path) -> None:
     """In a unit that sees processes only, memory counts as nothing offered; the rest is told."""
-    monkeypatch.setattr("dux_registryd.machine.MEMINFO", tmp_path / "none")
-    machine = Machine(tmp_path)
+    machine = Machine(tmp_path, tmp_path / "none")
     assert machine.hardware().memory_mb == machine.load(1).memory_available_mb == 0
     assert machine.hardware().cpu_cores >= 1
 
@@ -547,3 +548,41 @@ async def _self(client: LocalClient) -> Any:
         return await client.call(registry.NODE_SELF, Empty())
     except NotRegistered:
         return None
+
+
+async def test_a_capability_is_found_by_the_index_of_the_network(tmp_path: Path) -> None:
+    """Nodes that nobody told us of are found by what they offer, and taken in; a false pointer finds nobody."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        await one.call(registry.NODE_REGISTER, register(capabilities=("rendering",)))
+        await until(lambda: ("capability", "rendering") in net.dht and ("registered", did_number(1)) in net.dht)
+    pointer = net.dht["capability", "rendering"][did_number(1)]
+    net.dht["capability", "rendering"][did_number(4)] = msgspec.structs.replace(pointer, did=did_number(4))
+    async with running(net.node(2), RegistryDaemon, tmp_path, **QUICK | {"sync_s": 60.0}) as two:
+        found = await two.call(registry.NODE_FIND, FindNodes(capability="Rendering"))
+        assert [view.node_id for view in found.nodes] == [did_number(1)]
+        assert (await two.call(registry.NODE_FIND, FindNodes(capability="--"))).total == 0
+        net.node(2).cut = True
+        assert (await two.call(registry.NODE_FIND, FindNodes(capability="rendering"))).total == 1
+
+
+async def test_who_comes_and_goes_is_told(tmp_path: Path) -> None:
+    """Registered, withdrawn and forgotten nodes are events; a node silent for longer than is kept is forgotten."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, forget_after_s=3_600.0, **QUICK) as one:
+        target = net.node(1)
+        for number in (2, 3):
+            told = attest(number, Purpose.REGISTRATION, node(did=did_number(number), wallet_address=WALLET))
+            assert await gossip(target, TOPIC_NODE.name, canonical(told)) == "accept"
+        gone = node(did=did_number(2), wallet_address=WALLET, withdrawn=True, at_ms=net.clock.unix_ms() + 1)
+        assert await gossip(target, TOPIC_NODE.name, canonical(attest(2, Purpose.REGISTRATION, gone))) == "accept"
+        net.clock.advance(3_700)
+        await until(lambda: _kinds(one, {"NodeRegistered", "NodeWithdrawn", "NodeForgotten"}))
+        assert (await one.call(registry.NODE_LIST, ListNodes())).total == 0
+        gauges = target.daemons["registryd"].parts.gauges
+        assert (gauges["taken_in_accept"](), gauges["nodes_active"](), gauges["nodes"]()) == (3.0, 0.0, 0.0)
+
+
+async def _kinds(client: LocalClient, wanted: set[str]) -> bool:
+    page = await client.call(registry.REGISTRY_EVENTS, EventsSince())
+    return wanted <= {event.kind for event in page.events}

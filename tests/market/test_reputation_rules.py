@@ -137,10 +137,23 @@ def test_trade_tiers(standing: int, bad: int, known: int, tier: int) -> None:
     assert trade_tier(standing, bad, Presence(days_known=known, days_witnessed=known)) == tier
 
 
-@pytest.mark.parametrize(("witnessed", "tier"), [(0, 0), (1, 1), (47, 1), (48, 2), (60, 2)])
-def test_duty_tiers_and_the_lower_of_both(witnessed: int, tier: int) -> None:
-    """Never seen is no tier; four days of five is tier 2; a node's tier is the lower of trade and duty."""
-    presence = Presence(days_known=200, days_witnessed=witnessed)
+@pytest.mark.parametrize(
+    ("witnessed", "good", "probing", "tier"),
+    [
+        (0, 0, None, 0),
+        (1, 0, None, 1),
+        (60, 47, 10_000, 1),
+        (60, 48, 5_000, 2),
+        (60, 60, None, 2),
+        (60, 60, 4_999, 1),
+    ],
+)
+def test_duty_tiers_and_the_lower_of_both(witnessed: int, good: int, probing: int | None, tier: int) -> None:
+    """Never seen is no tier; four good days of five, and looking at others, is tier 2; the lower of both counts.
+
+    Days with a heartbeat alone, which a node tells of itself, are never enough for tier 2.
+    """
+    presence = Presence(days_known=200, days_witnessed=witnessed, days_good=good, probing_bps=probing)
     assert duty_tier(presence) == tier
     assert score_of([], presence).tier == min(tier, 1)
 

@@ -1,0 +1,44 @@
+"""What nodes sign about each other: that one was seen, when, and how fast it answered.
+
+A sighting is canonical, signed by its witness under a purpose of its own, and travels inside an `Attested` envelope.
+This module knows the shapes; who may say such a thing of whom is drawn and judged by registryd.
+
+Source: mechanisms.md §2.4 (presence); settled.md 31.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from common.codec import Canon
+from common.receipts import Bytes32, DidText, Hex64
+from common.units import BlockHeight, UnixMs
+
+SIGHTING_BYTES_MAX = 384
+SIGHTINGS_MAX = 12  # in one bundle: seven challengers, and room for views of the network that differ
+RTT_MS_MAX = 60_000
+
+Height = Annotated[BlockHeight, Meta(ge=0, lt=2**31)]
+Slot = Annotated[int, Meta(ge=0, lt=2**31)]
+
+
+class Sighting(Canon, frozen=True):
+    """«I challenged this node in this slot, and it answered»: signed by the challenger, kept by the challenged."""
+
+    network: Hex64
+    slot: Slot
+    beacon: Bytes32  # the draw that chose the challenger
+    target: DidText
+    prober: DidText
+    rtt_ms: Annotated[int, Meta(ge=0, le=RTT_MS_MAX)]
+    at_ms: UnixMs
+
+
+class SlotEvidence(Canon, frozen=True):
+    """The sightings of one node in one slot, as it spreads them itself (`Attested` bytes of `Sighting` each)."""
+
+    target: DidText
+    slot: Slot
+    sightings: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=SIGHTINGS_MAX)]

@@ -1,0 +1,88 @@
+"""Who is to look at whom: draws by the chain's beacon over the nodes known here, remembered while they hold.
+
+Two nodes with nearly the same list of nodes draw nearly the same challengers; each judges by its own draw.
+"""
+
+from __future__ import annotations
+
+from common.clock import Clock
+from common.contracts.registry import NodeStatus
+from common.network import PresenceParameters
+from common.units import Did
+from dux_registryd.draw_rules import Candidate, draw, net_of
+from dux_registryd.effects import Outside
+from dux_registryd.model import RatedNode
+from dux_registryd.presence_rules import PROBE, beacon_height
+from dux_registryd.rules import status_of
+from dux_registryd.scores import Scores
+from dux_registryd.settings import RegistrydSettings
+from dux_registryd.store import Book
+
+DRAWS_KEPT = 50_000  # a network of 20,000 nodes over two slots
+
+
+class Challengers:
+    """The draws of this node's view of the network."""
+
+    def __init__(
+        self,
+        book: Book,
+        outside: Outside,
+        scores: Scores,
+        *,
+        rules: PresenceParameters,
+        clock: Clock,
+        settings: RegistrydSettings,
+    ) -> None:
+        self._book = book
+        self._outside = outside
+        self._scores = scores
+        self._rules = rules
+        self._clock = clock
+        self._settings = settings
+        self._made_for: tuple[int, int] = (-1, -1)  # slot and number of nodes that the candidates were listed for
+        self._candidates: tuple[Candidate, ...] = ()
+        self._drawn: dict[tuple[int, Did], tuple[Did, ...]] = {}
+
+    async def beacon(self, slot: int) -> bytes | None:
+        """What a slot is drawn by; None while the chain does not tell."""
+        return await self._outside.beacon(beacon_height(slot, self._rules))
+
+    async def of(self, slot: int, target: Did) -> tuple[Did, ...]:
+        """Who was to look at a node in a slot; empty while the chain does not tell or nobody else is there."""
+        beacon = await self.beacon(slot)
+        return self.drawn_by(beacon, slot, target) if beacon is not None else ()
+
+    def drawn_by(self, beacon: bytes, slot: int, target: Did) -> tuple[Did, ...]:
+        """The same for a beacon that is known."""
+        candidates = self._listed(slot)
+        if (slot, target) not in self._drawn:
+            if len(self._drawn) >= DRAWS_KEPT:
+                self._drawn.clear()
+            held, rules = self._book.node(target), self._rules
+            net = net_of(held.info.ip_address) if held else ""
+            self._drawn[slot, target] = draw(
+                beacon, PROBE, target, candidates, rules.challengers, apart=rules.apart, own_net=net
+            )
+        return self._drawn[slot, target]
+
+    def _listed(self, slot: int) -> tuple[Candidate, ...]:
+        """Who may be drawn now: registered, heard of within the hour, not suspended; listed anew as nodes come."""
+        wanted = (max(slot, self._made_for[0]), self._book.count_nodes())
+        if wanted != self._made_for:
+            self._made_for = wanted
+            self._drawn.clear()
+            self._candidates = tuple(_candidate(rated) for rated in self._eligible())
+        return self._candidates
+
+    def _eligible(self) -> list[RatedNode]:
+        now_ms, beat_s = self._clock.unix_ms(), self._settings.heartbeat_s
+        heard = [
+            node for node in self._book.nodes() if status_of(node.heard_ms, now_ms, beat_s) is not NodeStatus.OFFLINE
+        ]
+        return [rated for rated in self._scores.rate_all(heard) if rated.score.trade_tier > 0]
+
+
+def _candidate(rated: RatedNode) -> Candidate:
+    info = rated.node.info
+    return Candidate(info.did, int(rated.score.weight_florins), net_of(info.ip_address))

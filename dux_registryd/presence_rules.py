@@ -1,0 +1,92 @@
+"""When a node counts as present: by what drawn challengers saw in each slot, never by what it says.
+
+A slot is a stretch of the chain (`slot_blocks`, ten minutes). In each, seven challengers are drawn for every node; the
+slot is up if three of the seven saw it (of fewer challengers, the same part rounded up), a day is good if four of five
+of its slots are up. A node that sleeps cannot buy that; a coalition that can must hold nearly half of all weight.
+
+Source: mechanisms.md §2.4 (figures measured there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from common.network import PresenceParameters
+from common.quality import DAY_BLOCKS
+from common.units import BPS, Did
+from common.witness import Sighting
+
+SETTLED_BLOCKS = 2  # the draw of a slot looks so far below its start that a reorganisation rarely changes it
+WINDOW_DAYS = 7  # over which the share of slots up is told
+PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """One slot of one node as judged here."""
+
+    slot: int
+    drawn: int  # challengers that there were
+    seen: int  # of them, who saw it
+    up: bool
+
+
+def slot_of(height: int, rules: PresenceParameters) -> int:
+    """The slot that a height lies in."""
+    return height // rules.slot_blocks
+
+
+def beacon_height(slot: int, rules: PresenceParameters) -> int:
+    """The height whose beacon draws the challengers of a slot."""
+    return max(0, slot * rules.slot_blocks - SETTLED_BLOCKS)
+
+
+def slots_per_day(rules: PresenceParameters) -> int:
+    """Slots in a day of blocks."""
+    return DAY_BLOCKS // rules.slot_blocks
+
+
+def day_of(slot: int, rules: PresenceParameters) -> int:
+    """The day of blocks that a slot lies in."""
+    return slot * rules.slot_blocks // DAY_BLOCKS
+
+
+def needed_of(drawn: int, rules: PresenceParameters) -> int:
+    """How many of the drawn must have seen a node: `needed` of `challengers`, the same part of fewer."""
+    return -(-drawn * rules.needed // rules.challengers)
+
+
+def judged(slot: int, drawn: Collection[Did], seen_by: Collection[Did], rules: PresenceParameters) -> SlotView:
+    """A slot from who was to look and who says it saw; who was not drawn does not count."""
+    seen = len(set(drawn) & set(seen_by))
+    return SlotView(slot, len(drawn), seen, up=bool(drawn) and seen >= needed_of(len(drawn), rules))
+
+
+def is_good_day(up: int, rules: PresenceParameters) -> bool:
+    """Whether so many slots up make a day good."""
+    return up * BPS >= slots_per_day(rules) * rules.good_day_bps
+
+
+def sighting_fault(
+    sighting: Sighting, *, network: str, target: Did, slot: int, drawn: Sequence[Did], beacon: bytes
+) -> str | None:
+    """Why a sighting does not count here, or None; its signature is not looked at."""
+    if sighting.network != network:
+        return "it belongs to another network"
+    if (sighting.target, sighting.slot) != (target, slot):
+        return "it is about another node or slot"
+    if sighting.beacon != beacon:
+        return "it was drawn by another beacon"
+    if sighting.prober not in drawn:
+        return "its witness was not drawn"
+    return None
+
+
+def uptime_bps(up_slots: int, first_slot: int | None, now_slot: int, rules: PresenceParameters) -> int | None:
+    """The share of the window's finished slots that were up, from the first one known; None before there is one."""
+    if first_slot is None:
+        return None
+    oldest = max(first_slot, now_slot - WINDOW_DAYS * slots_per_day(rules))
+    finished = now_slot - oldest
+    return min(BPS, up_slots * BPS // finished) if finished > 0 else None

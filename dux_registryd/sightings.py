@@ -1,0 +1,135 @@
+"""Takes in sightings: from challengers of this node, and from others' bundles by gossip. Judges each slot anew.
+
+One door as for everything signed elsewhere: form, draw, signature, store. What was not drawn is never verified, so a
+flood of signatures costs its sender more than this node.
+"""
+
+from __future__ import annotations
+
+from common.contracts.base import GossipIn
+from common.contracts.peer_registry import (
+    PresenceAsk,
+    PresenceShown,
+    ProbeAnswer,
+    ProbeAsk,
+    SightingTaken,
+    SightingTold,
+)
+from common.errors import BadParams
+from common.identity.purposes import Purpose
+from common.network import NetworkProfile
+from common.receipts import Attested, attested, body_of
+from common.store import Tx
+from common.units import Did
+from common.witness import SIGHTING_BYTES_MAX, Sighting, SlotEvidence
+from dux_registryd.challengers import Challengers
+from dux_registryd.effects import Outside
+from dux_registryd.intake import Intake, Taken, Word
+from dux_registryd.presence_rules import day_of, judged, sighting_fault, slot_of
+from dux_registryd.store import Book
+from dux_registryd.store_presence import OTHERS_SLOTS
+
+SHOWN_MAX = 200  # signed sightings in one answer to a peer
+RANK: tuple[Word, ...] = ("accept", "reject", "ignore")  # the word on a bundle is the first that one of its parts got
+HELD = "it is held already"
+AHEAD_SLOTS = 1  # another's chain may be a block ahead of ours
+
+
+class Sightings:
+    """What was seen of nodes, as it comes in."""
+
+    def __init__(
+        self, book: Book, outside: Outside, intake: Intake, challengers: Challengers, network: NetworkProfile
+    ) -> None:
+        self._book = book
+        self._outside = outside
+        self._intake = intake
+        self._challengers = challengers
+        self._network = network
+        self._rules = network.presence
+
+    def slot_now(self) -> int | None:
+        """The slot of the tip last seen; None before there is one."""
+        tip = self._outside.tip_seen
+        return slot_of(tip.height, self._rules) if tip else None
+
+    async def keep_own(self, sighting: Sighting, envelope: Attested) -> None:
+        """A sighting that this node made."""
+        drawn = await self._challengers.of(sighting.slot, sighting.target)
+        with self._book.store.transaction() as tx:
+            self._keep(tx, sighting, envelope, drawn)
+
+    async def take(self, envelope: Attested, target: Did, slot: int) -> Taken:
+        """One signed sighting of a node in a slot."""
+        try:
+            sighting = body_of(envelope, Sighting, SIGHTING_BYTES_MAX)
+        except BadParams as error:
+            return Taken("reject", error.message)
+        if sighting.prober != envelope.did:
+            return Taken("reject", "it is signed by another node")
+        beacon = await self._challengers.beacon(slot)
+        if beacon is None:
+            return Taken("ignore", "this node's chain is not there yet")
+        drawn = self._challengers.drawn_by(beacon, slot, target)
+        fault = sighting_fault(
+            sighting, network=self._network.genesis, target=target, slot=slot, drawn=drawn, beacon=beacon
+        )
+        if fault:
+            return Taken("ignore", fault)
+        if any(held.prober == sighting.prober for held, _ in self._book.sightings(target, slot)):
+            return Taken("ignore", HELD)
+        taken = await self._intake.signed(Purpose.SIGHTING, envelope, sighting.at_ms)
+        if taken.word == "accept":
+            with self._book.store.transaction() as tx:
+                self._keep(tx, sighting, envelope, drawn)
+        return taken
+
+    def _keep(self, tx: Tx, sighting: Sighting, envelope: Attested, drawn: tuple[Did, ...]) -> None:
+        if self._book.put_sighting(tx, sighting, envelope):
+            self._book.put_latency(tx, sighting)
+        seen_by = [held.prober for held, _ in self._book.sightings(sighting.target, sighting.slot)]
+        view = judged(sighting.slot, drawn, seen_by, self._rules)
+        self._book.put_slot(tx, sighting.target, view, day_of(sighting.slot, self._rules))
+
+    async def bundle(self, evidence: SlotEvidence, _message: GossipIn) -> str:
+        """A node's sightings of one slot by gossip: spread further if one of them was new and right."""
+        now = self.slot_now()
+        if now is None or not now - OTHERS_SLOTS <= evidence.slot <= now + AHEAD_SLOTS:
+            return self._intake.count(Taken("ignore", "its slot is not lately"))
+        if not await self._intake.introduced(evidence.target):
+            return self._intake.count(Taken("ignore", "the node is not registered here"))
+        words = [await self._take_bytes(data, evidence) for data in evidence.sightings]
+        best = min((word for word in words), key=RANK.index)
+        return self._intake.count(Taken(best))
+
+    async def _take_bytes(self, data: bytes, evidence: SlotEvidence) -> Word:
+        try:
+            return (await self.take(attested(data), evidence.target, evidence.slot)).word
+        except BadParams:
+            return "reject"
+
+    # for other nodes
+
+    async def probe(self, ask: ProbeAsk, _sender: Did) -> ProbeAnswer:
+        """Here I am: p2pd has proven to the caller whose session this is."""
+        return ProbeAnswer(nonce=ask.nonce)
+
+    async def tell(self, told: SightingTold, sender: Did) -> SightingTaken:
+        """A challenger hands over what it signed about this node."""
+        own = await self._outside.own_did()
+        envelope = attested(told.signed)
+        sighting = body_of(envelope, Sighting, SIGHTING_BYTES_MAX)
+        now = self.slot_now()
+        if sighting.slot != now:
+            await self._outside.tip()  # the challenger may have seen the new slot first
+            now = self.slot_now()
+        if sighting.prober != sender or now is None or abs(sighting.slot - now) > AHEAD_SLOTS:
+            return SightingTaken(taken=False, reason="only the caller's own word about this slot is taken")
+        taken = await self.take(envelope, own, sighting.slot)
+        return SightingTaken(taken=taken.word == "accept" or taken.reason == HELD, reason=taken.reason[:200])
+
+    async def show(self, ask: PresenceAsk, _sender: Did) -> PresenceShown:
+        """The sightings that this node keeps of itself."""
+        own = await self._outside.own_did()
+        found = self._book.sightings_between(own, ask.from_slot, ask.to_slot, SHOWN_MAX)
+        return PresenceShown(sightings=tuple(data for _, data in found))

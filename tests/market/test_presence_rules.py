@@ -1,0 +1,175 @@
+"""Who looks at whom, and what follows from what they saw."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.network import PresenceParameters, first_problem
+from common.units import Did, UnixMs
+from common.witness import Sighting
+from dux_registryd.draw_rules import BASE_WEIGHT_FLORINS, Candidate, _minus_log2, draw, net_of
+from dux_registryd.model import Link
+from dux_registryd.presence_rules import (
+    beacon_height,
+    day_of,
+    is_good_day,
+    judged,
+    needed_of,
+    sighting_fault,
+    slot_of,
+    slots_per_day,
+    uptime_bps,
+)
+from dux_registryd.topology_rules import between, median, region_of
+from tests.market.fakes import network
+from tests.market.makers import BUYER, NETWORK, SELLER, STRANGER, changed
+
+RULES = PresenceParameters()
+BEACON = b"\x07" * 32
+
+
+def crowd(count: int, weight: int = 0) -> list[Candidate]:
+    return [Candidate(Did(f"did:dux:{number}"), weight, f"10.0.{number}.0/24") for number in range(count)]
+
+
+def test_the_same_beacon_draws_the_same_names_in_any_order() -> None:
+    """Nobody's say: seven of the crowd, each once, never the subject; another beacon, duty or subject, other names."""
+    people = crowd(200)
+    drawn = draw(BEACON, "probe", SELLER, people, 7, apart=True)
+    assert drawn == draw(BEACON, "probe", SELLER, reversed(people), 7, apart=True)
+    assert len(set(drawn)) == 7
+    others = [
+        draw(b"\x08" * 32, "probe", SELLER, people, 7, apart=True),
+        draw(BEACON, "audit", SELLER, people, 7, apart=True),
+        draw(BEACON, "probe", BUYER, people, 7, apart=True),
+    ]
+    assert all(set(other) != set(drawn) for other in others)
+    about = people[0].did
+    assert about not in draw(BEACON, "probe", about, people, 200, apart=True)
+    assert draw(BEACON, "probe", SELLER, [], 7, apart=True) == ()
+
+
+@given(st.sets(st.integers(0, 99), max_size=5))
+def test_views_that_differ_a_little_draw_nearly_alike(missing: set[int]) -> None:
+    """Whoever does not know some of the crowd draws all those of the others' seven whom it knows."""
+    people = crowd(100)
+    whole = draw(BEACON, "probe", SELLER, people, 7, apart=True)
+    part = draw(BEACON, "probe", SELLER, [one for n, one in enumerate(people) if n not in missing], 7, apart=True)
+    assert {did for did in whole if int(did.rpartition(":")[2]) not in missing} <= set(part)
+
+
+def test_twice_the_weight_is_drawn_twice_as_often() -> None:
+    """One that weighs as ten strangers is first as often as ten strangers together."""
+    heavy = Candidate(Did("did:dux:heavy"), 9 * BASE_WEIGHT_FLORINS, "")
+    wins = sum(
+        draw(number.to_bytes(32), "probe", SELLER, [*crowd(10), heavy], 1, apart=True)[0] == heavy.did
+        for number in range(2_000)
+    )
+    assert 900 < wins < 1_100
+
+
+def test_neighbours_do_not_vouch_together() -> None:
+    """One of a /24 or /48, none of the subject's own; those of unknown place are nobody's neighbours."""
+    same = [Candidate(Did(f"did:dux:{number}"), 0, "10.0.0.0/24") for number in range(5)]
+    assert len(draw(BEACON, "probe", SELLER, same, 7, apart=True)) == 1
+    assert draw(BEACON, "probe", SELLER, same, 7, apart=True, own_net="10.0.0.0/24") == ()
+    assert len(draw(BEACON, "probe", SELLER, same, 7, apart=False, own_net="10.0.0.0/24")) == 5
+    assert len(draw(BEACON, "probe", SELLER, [changed_net(one) for one in same], 7, apart=True)) == 5
+    assert (net_of("10.1.2.3"), net_of("2001:db8:1:2::3")) == ("10.1.2.0/24", "2001:db8:1::/48")
+    assert net_of("") == net_of("a name") == ""
+
+
+def changed_net(one: Candidate) -> Candidate:
+    return Candidate(one.did, one.weight, "")
+
+
+@given(st.integers(1, 2**64))
+def test_the_logarithm_is_right(drawn: int) -> None:
+    """Against floating point, to nine digits."""
+    assert math.isclose(_minus_log2(drawn) / 2**32, 64 - math.log2(drawn), abs_tol=1e-8)
+
+
+def test_slots_follow_the_chain() -> None:
+    """Ten blocks a slot, 144 a day, drawn by a beacon two blocks below; at the chain's start by its first block."""
+    assert [slot_of(height, RULES) for height in (0, 9, 10, 1_439)] == [0, 0, 1, 143]
+    assert [beacon_height(slot, RULES) for slot in (0, 1, 2)] == [0, 8, 18]
+    assert (slots_per_day(RULES), day_of(143, RULES), day_of(144, RULES)) == (144, 0, 1)
+
+
+@pytest.mark.parametrize(("drawn", "needed"), [(0, 0), (1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 3), (7, 3)])
+def test_three_of_seven_or_the_same_part_of_fewer(drawn: int, needed: int) -> None:
+    """A slot is up from exactly so many on; who was not drawn does not count; nobody to look is not up."""
+    assert needed_of(drawn, RULES) == needed
+    names = [Did(f"did:dux:{number}") for number in range(drawn)]
+    strangers = [Did("did:dux:x"), Did("did:dux:y")]
+    assert judged(1, names, [*names[:needed], *strangers], RULES).up is (drawn > 0)
+    assert not judged(1, names, [*names[: max(0, needed - 1)], *strangers], RULES).up
+
+
+def test_a_day_is_good_from_four_slots_of_five() -> None:
+    """116 of 144."""
+    assert [is_good_day(up, RULES) for up in (115, 116, 144)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("up", "first", "now", "share"),
+    [(0, None, 50, None), (0, 50, 50, None), (10, 40, 50, 10_000), (5, 40, 50, 5_000), (504, 1, 5_000, 5_000)],
+)
+def test_uptime_is_a_part_of_the_finished_slots(up: int, first: int | None, now: int, share: int | None) -> None:
+    """From the first slot known, at most seven days back; nothing before a slot is finished."""
+    assert uptime_bps(up, first, now, RULES) == share
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, None),
+        ({"network": "00" * 32}, "another network"),
+        ({"target": STRANGER}, "another node"),
+        ({"slot": 4}, "another node or slot"),
+        ({"beacon": b"\x09" * 32}, "another beacon"),
+        ({"prober": STRANGER}, "not drawn"),
+    ],
+)
+def test_a_sighting_counts_or_is_told_why_not(changes: dict[str, Any], word: str | None) -> None:
+    """Each field that is not as drawn has its own words."""
+    sighting = changed(Sighting(NETWORK, 3, BEACON, SELLER, BUYER, 20, UnixMs(1)), **changes)
+    fault = sighting_fault(sighting, network=NETWORK, target=SELLER, slot=3, drawn=(BUYER,), beacon=BEACON)
+    assert (fault is None) if word is None else (word in (fault or ""))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, ""),
+        ({"slot_blocks": 0}, "slot_blocks"),
+        ({"slot_blocks": 1_441}, "slot_blocks"),
+        ({"needed": 8}, "needed <= challengers"),
+        ({"needed": 0}, "needed"),
+        ({"challengers": 13}, "challengers <= 12"),
+        ({"good_day_bps": 10_001}, "good_day_bps"),
+    ],
+)
+def test_a_profile_bounds_its_presence_rules(changes: dict[str, Any], word: str) -> None:
+    """What nobody could be seen by, or would not fit a message, is refused when the profile is read."""
+    problem = first_problem(network(presence=PresenceParameters(**changes)))
+    assert (word in problem) if word else problem == ""
+
+
+def test_regions_are_as_far_as_the_median_of_their_links() -> None:
+    """Both directions count alike, a link to nowhere not at all."""
+    regions = {BUYER: "eu", SELLER: "us", STRANGER: "eu"}
+    links = [
+        Link(BUYER, SELLER, 90, 80, 1, 1),
+        Link(SELLER, STRANGER, 110, 80, 1, 1),
+        Link(SELLER, BUYER, 500, 1, 1, 1),
+    ]
+    links += [Link(BUYER, STRANGER, 9, 9, 1, 1), Link(BUYER, Did("did:dux:gone"), 1, 1, 1, 1)]
+    found = between(links, regions)
+    assert [(one.one, one.other, one.rtt_ms, one.links) for one in found] == [("eu", "eu", 9, 1), ("eu", "us", 110, 3)]
+    assert (median([4, 1, 3, 2]), region_of(" EU "), region_of("")) == (2, "eu", "unknown")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from common.errors import CallerMistake, DuxError
+from common.errors import CallerMistake, DuxError, Unavailable
 from common.units import FLOP, Florins
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
 from dux_cli.compose_files import compose_files
@@ -62,6 +62,13 @@ class NoTestnet(CallerMistake):
 
     code = 1127
     key = "no-testnet"
+
+
+class NetworkRuns(Unavailable):
+    """Port {port} of this machine is in use, by another user's test network perhaps; end it there, then repeat."""
+
+    code = 1335
+    key = "network-runs"
 
 
 class LocalNetwork:
@@ -216,6 +223,7 @@ def up(session: Session, *, detach: bool) -> None:
         session.out.step(f"making a test network in {network.path} …")
         network.make()
     if recorded_pid(NodeDir(network.path), UP) is None:
+        session.run(make_room(network))
         if not detach:
             session.run(hold(network, session))
             return
@@ -228,7 +236,6 @@ async def hold(network: LocalNetwork, session: Session) -> None:
     """Keep chain and helpers running until SIGINT or SIGTERM."""
     from dux_cli.keep_running import keep_running
 
-    await end_leftovers(network)
     folder = NodeDir(network.path)
     record_pid(folder, UP, os.getpid())
     stopping = asyncio.Event()
@@ -249,7 +256,8 @@ async def hold(network: LocalNetwork, session: Session) -> None:
         session.out.step("ending the test network …")
         for helper in helpers:
             await helper.close()
-        chain.terminate()
+        if chain.returncode is None:
+            chain.terminate()
         await chain.wait()
 
 
@@ -330,6 +338,17 @@ async def detached(network: LocalNetwork) -> None:
     if not all(answered):
         words = last_words(folder.log(UP))
         raise NotStarted(daemon=UP, reason="a helper does not answer", log=str(folder.logs), tail=words)
+
+
+async def make_room(network: LocalNetwork) -> None:
+    """What an earlier run left has ended, and nobody else holds the network's ports.
+
+    Raises:
+        NetworkRuns: somebody listens where the chain is to listen.
+    """
+    await end_leftovers(network)
+    if chain_listens():
+        raise NetworkRuns(port=CHAIN_PORT)
 
 
 async def end_leftovers(network: LocalNetwork) -> list[str]:

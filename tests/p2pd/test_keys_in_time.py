@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import coincurve
@@ -23,6 +24,7 @@ from common.store import Store
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import BranchKeys, load_keys
 from dux_p2pd.methods import IdentityMethods
+from dux_p2pd.rules import papers_fault
 from dux_p2pd.store import MIGRATIONS, OwnTable
 from dux_p2pd.transport_keys import OVERLAP_MS, RECORD_LIFE_MS, TransportKeys, TransportState, advanced
 from dux_p2pd.wire_limits import LOG_TAIL_BYTES
@@ -199,3 +201,33 @@ def test_an_old_signature_is_judged_by_the_log_of_its_time(one: One) -> None:
     one.clock.advance(HOUR_S)
     assert not judged(kept=kept, seen_ms=one.clock.unix_ms())[0]
     assert judged(key_seq=9) == (False, "the event log has no key 9")
+
+
+def test_a_connection_loses_its_ground_exactly_when_its_papers_do(one: One) -> None:
+    """Ended, frozen, newly disputed, recovered without this key, or unlisted for more than an hour; else it stays."""
+    first, record, key = one.log, one.record(), one.keeper.transport.public
+    one.clock.advance(HOUR_S)
+    one.keeper.rotate()
+    now_ms, hour_later = record.issued_ms, record.issued_ms + HOUR_S * 1000
+    new = decode_log(
+        bytes.fromhex(recovered(SEED, net=1, log=first, now_ms=one.clock.unix_ms()).log),
+        now_ms=one.clock.unix_ms(),
+        inception_bits=0,
+    )
+    disputed = replace(first, disputed=True)
+    for log, held, papers, shown, at_ms, stays in (
+        (first, None, record, key, now_ms, True),
+        (first, first, None, key, now_ms, True),
+        (one.log, first, None, key, now_ms, True),
+        (first, first, record, b"other", hour_later, True),
+        (first, first, record, b"other", hour_later + 1, False),
+        (ended(SEED, net=1, log=first, now_ms=MADE_MS), first, record, key, now_ms, False),
+        (replace(first, frozen=True), first, record, key, now_ms, False),
+        (disputed, first, record, key, now_ms, False),
+        (disputed, None, record, key, now_ms, False),
+        (disputed, disputed, record, key, now_ms, True),
+        (new, first, None, key, now_ms, False),
+        (new, first, record, key, now_ms, True),
+        (new, new, None, key, now_ms, True),
+    ):
+        assert (papers_fault(log, held, papers, shown, at_ms) is None) == stays

@@ -268,3 +268,23 @@ async def test_a_restored_backup_adopts_what_was_rotated_since() -> None:
         assert backup.keeper.key_seq == 2
         assert two.knows(backup).log.sound
         await backup.sleep()
+
+
+@virtually
+async def test_a_record_by_a_key_that_is_newer_than_the_known_log_is_no_forgery() -> None:
+    """A node that slept through a rotation asks the giver for the log; it believes the record and blames nobody."""
+    async with virtual_net(3) as (one, two, three):
+        await skip(2 * HOUR_S)
+        old = three.knows(one)
+        await three.sleep()
+        await one.renewal.rotate()
+        await skip(HOUR_S)
+        await one.sleep()
+        await three.wake()
+        await until(lambda: three.is_connected(two))
+        await skip(60)
+        three.directory._remember(old)  # whatever was handed over on meeting is forgotten
+        assert three.knows(one).log.tip.seq == 0
+        found = await three.overlay.dht.get("node", one.did)
+        assert [body.key_seq for body in found] == [1]
+        assert three.overlay.scores.of(two.did) == 0.0

@@ -7,6 +7,7 @@ Source: settled.md 9, 13, 15, 19, 23; money.md §6.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,6 +78,33 @@ class PresenceParameters(Wire, frozen=True):
     apart: bool = True  # one challenger per IPv4 /24 or IPv6 /48; off for a network within one house
 
 
+class TierRule(Wire, frozen=True):
+    """What a tier above Initiate asks, by trade and by duty, and the duties that come with it."""
+
+    standing_milli: int  # s of mechanisms.md §1.1, thousandths
+    days_known: int
+    good_days: int  # of the last 60, as drawn challengers saw them
+    probing_bps: int  # part of its own challenges made, once it was drawn
+    bond_florins: Florins = Florins(0)  # bonds are no evidence yet: a rule that asks one is met by nobody
+    duties: tuple[str, ...] = ()
+
+
+TIERS = (
+    TierRule(
+        standing_milli=6_000, days_known=60, good_days=48, probing_bps=5_000, duties=("announce", "audit", "relay")
+    ),
+    TierRule(
+        standing_milli=9_000,
+        days_known=180,
+        good_days=48,
+        probing_bps=8_000,
+        bond_florins=Florins(100 * FLOP),
+        duties=("council",),
+    ),
+)
+TIERS_MAX = 8
+
+
 class NetworkProfile(Wire, frozen=True):
     """One network."""
 
@@ -93,6 +121,7 @@ class NetworkProfile(Wire, frozen=True):
     tax_bps: int = 500
     airdrop: AirdropParameters = AirdropParameters()
     presence: PresenceParameters = PresenceParameters()
+    tiers: tuple[TierRule, ...] = TIERS  # tier 2 first; tier 1 is every node that was ever witnessed
     may_keep_phrase: bool = True  # test networks may keep the recovery phrase on disk
     premine: tuple[tuple[str, Florins], ...] = ()  # embedded chain only: address -> amount in its first block
 
@@ -140,7 +169,18 @@ def first_problem(profile: NetworkProfile) -> str:
         return "fund.threshold must be between 1 and the number of custodians"
     if profile.is_main and (profile.may_keep_phrase or profile.alpn != "dux/1" or profile.premine):
         return "main keeps no phrase, speaks dux/1 and has no premine"
-    return _presence_problem(profile.presence)
+    return _presence_problem(profile.presence) or _tiers_problem(profile.tiers)
+
+
+def _tiers_problem(tiers: tuple[TierRule, ...]) -> str:
+    if len(tiers) > TIERS_MAX:
+        return f"at most {TIERS_MAX} tiers above the first"
+    asked = [
+        (rule.standing_milli, rule.days_known, rule.good_days, rule.probing_bps, rule.bond_florins) for rule in tiers
+    ]
+    if any(lower > higher for one, other in pairwise(asked) for lower, higher in zip(one, other, strict=True)):
+        return "tiers: a higher tier asks no less than a lower one"
+    return ""
 
 
 def _presence_problem(presence: PresenceParameters) -> str:

@@ -116,6 +116,7 @@ def _new_address(session: Session) -> str:
 @click.option("--min-free-cpu", type=click.IntRange(0), default=0, help="At least so many cores idle.")
 @click.option("--min-free-memory", type=click.FloatRange(0), default=0.0, help="At least so much memory free, GB.")
 @click.option("--min-uptime", type=click.FloatRange(0), default=0.0, help="Says it has run for so many hours.")
+@click.option("--min-witnessed-uptime", type=click.FloatRange(0, 1), default=0.0, help="Was seen so often, 0 to 1.")
 @click.option("--max-load", type=click.FloatRange(0), help="At most this load over one minute.")
 @click.option("--min-tasks", type=click.IntRange(0), default=0, help="Was paid for so many jobs.")
 @click.option("--min-success-rate", type=click.FloatRange(0, 1), default=0.0, help="Did this part well, 0 to 1.")

@@ -154,7 +154,7 @@ class LocalNetwork:
 
 def quick_settings(address: str) -> dict[str, dict[str, Any]]:
     """What a node of a test network has beside its place: paid at this address, and heard of within seconds."""
-    return {"registryd": {"wallet_address": address, "heartbeat_s": HEARTBEAT_S, "check_s": 1.0}}
+    return {"registryd": {"wallet_address": address, "heartbeat_s": HEARTBEAT_S, "check_s": 1.0, "probe_s": 1.0}}
 
 
 def make_helper_keys(folder: NodeDir) -> KeysMade:

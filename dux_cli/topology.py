@@ -14,7 +14,7 @@ from dux_cli.command import DuxCommand, Session, pass_session
 class NoPicture(CallerMistake):
     """The picture cannot be written to {path}: {reason}. Name a file in a folder that you may write."""
 
-    code = 1129
+    code = 1135
     key = "no-picture"
 
 

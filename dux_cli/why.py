@@ -65,6 +65,7 @@ def node(session: Session, node_id: str) -> None:
             "tier",
             f"{told.tier}: trade {told.trade_tier}, duty {told.duty_tier} ({days})",
         ),
+        ("duties", ", ".join(told.duties)),
         (
             "uptime",
             "never judged" if told.uptime is None else f"{told.uptime:.1%} of 7 days, as drawn challengers saw it",

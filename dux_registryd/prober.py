@@ -35,6 +35,7 @@ from dux_registryd.store_presence import OTHERS_SLOTS
 
 AT_ONCE = 8  # challenges side by side
 TRIES = 3  # of one challenge within its slot
+SPREAD_PART = 0.4  # of a slot's length, as this chain makes blocks: challenges fall into its first part
 GRACE_SLOTS = 2  # after which a slot's sightings have arrived, and duties are counted
 COUNTED = "presence/counted"
 
@@ -66,6 +67,7 @@ class Prober:
         self._log = log
         self._settings = settings
         self._slot = -1
+        self._turned_s, self._slot_s = clock.monotonic(), 0.0  # when this slot began here, how long the last ones took
         self.seen = 0  # since the start, for /metrics
         self._tries: dict[Did, int] = {}  # targets of this slot -> tries made; TRIES once it is seen
 
@@ -101,6 +103,9 @@ class Prober:
     async def _turn(self, own: Did, slot: int) -> None:
         """A new slot has begun: tell of the last ones, count duties, drop what is old."""
         last = self._slot if self._slot >= 0 else slot
+        now_s = self._clock.monotonic()
+        self._slot_s = (now_s - self._turned_s) / (slot - last) if slot > last else 0.0
+        self._turned_s = now_s
         self._slot, self._tries = slot, {}
         for over in range(max(last, slot - OTHERS_SLOTS), slot):
             await self._spread(own, over)
@@ -129,7 +134,7 @@ class Prober:
     async def _look(self, target: Did, slot: int, beacon: bytes, turns: asyncio.Semaphore) -> int:
         """Challenge one node; 1 if it was seen."""
         if not self._tries.get(target):
-            await asyncio.sleep(self._random.uniform() * self._settings.probe_spread_s)
+            await asyncio.sleep(self._random.uniform() * min(self._settings.probe_spread_s, self._slot_s * SPREAD_PART))
         if slot != self._sightings.slot_now():
             return 0  # the wait was longer than what was left of the slot
         async with turns:

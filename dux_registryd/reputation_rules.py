@@ -17,7 +17,9 @@ nothing here. Source: mechanisms.md §1.1; settled.md 31.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
+from common.network import TIERS, TierRule
 from common.quality import (
     PPM,
     PRIOR_GOOD_FLORINS,
@@ -27,15 +29,13 @@ from common.quality import (
     quality_ppm,
 )
 from common.receipts import Outcome
-from common.units import Did, Florins
+from common.units import BPS, Did, Florins
 from dux_registryd.model import Presence, Score, Settlement, Weight
 
 LOG_BITS = 16
 RATIO_BITS = 64
 
-TRADE_TIER_2 = (6_000, 60)  # standing in thousandths, days known
-DUTY_TIER_2_DAYS = 48  # good days of the last 60: present on four days of five
-DUTY_TIER_2_PROBING_BPS = 5_000  # of its own duty to look at others, once it was drawn at all
+PROBING = "probe"  # the duty of every node that is not suspended
 PRESENCE_WINDOW_DAYS = 60
 SUSPENDED_BELOW_MILLI = 1_000  # with anything bad on the books
 
@@ -83,23 +83,37 @@ def standing_milli(good: int, quality: int) -> int:
     return quality * log2_milli(int(good) + PRIOR_GOOD_FLORINS, PRIOR_GOOD_FLORINS) // PPM
 
 
-def trade_tier(standing: int, bad: int, presence: Presence) -> int:
-    """0: suspended (little standing and something bad); 1: Initiate; 2: 3.15 FLOP of tax and 60 days."""
+def trade_tier(standing: int, bad: int, presence: Presence, tiers: Sequence[TierRule] = TIERS) -> int:
+    """0: suspended (little standing and something bad); 1: Initiate; above: standing and age as the network asks."""
     if bad > 0 and standing < SUSPENDED_BELOW_MILLI:
         return 0
-    standing_2, days_2 = TRADE_TIER_2
-    return 2 if standing >= standing_2 and presence.days_known >= days_2 else 1
+    return 1 + _reached(
+        standing >= rule.standing_milli and presence.days_known >= rule.days_known and rule.bond_florins == 0
+        for rule in tiers
+    )
 
 
-def duty_tier(presence: Presence) -> int:
-    """0: never witnessed; 1: witnessed; 2: seen by drawn challengers on four of five of 60 days, and looking itself."""
+def duty_tier(presence: Presence, tiers: Sequence[TierRule] = TIERS) -> int:
+    """0: never witnessed; 1: witnessed; above: good days as drawn challengers saw them, and looking itself."""
     if presence.days_witnessed == 0:
         return 0
-    looks = presence.probing_bps is None or presence.probing_bps >= DUTY_TIER_2_PROBING_BPS
-    return 2 if presence.days_good >= DUTY_TIER_2_DAYS and looks else 1
+    looks = BPS if presence.probing_bps is None else presence.probing_bps
+    return 1 + _reached(presence.days_good >= rule.good_days and looks >= rule.probing_bps for rule in tiers)
 
 
-def score_of(weights: Sequence[Weight], presence: Presence) -> Score:
+def _reached(met: Iterable[bool]) -> int:
+    """How many rules are met before the first that is not."""
+    return sum(1 for _ in takewhile(bool, met))
+
+
+def duties_of(tier: int, tiers: Sequence[TierRule] = TIERS) -> tuple[str, ...]:
+    """What a node of a tier is asked to do, sorted; nothing of a suspended one."""
+    if tier < 1:
+        return ()
+    return tuple(sorted({PROBING, *(duty for rule in tiers[: tier - 1] for duty in rule.duties)}))
+
+
+def score_of(weights: Sequence[Weight], presence: Presence, tiers: Sequence[TierRule] = TIERS) -> Score:
     """A seller's standing from what its settlements weigh; their order does not matter."""
     good = sum(int(weight.good_florins) for weight in weights)
     bad = sum(int(weight.bad_florins) for weight in weights)
@@ -111,8 +125,8 @@ def score_of(weights: Sequence[Weight], presence: Presence) -> Score:
         score_ppm=quality,
         standing_milli=standing,
         weight_florins=Florins(quality * good // PPM),
-        trade_tier=trade_tier(standing, bad, presence),
-        duty_tier=duty_tier(presence),
+        trade_tier=trade_tier(standing, bad, presence, tiers),
+        duty_tier=duty_tier(presence, tiers),
     )
 
 

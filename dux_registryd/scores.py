@@ -15,6 +15,7 @@ from dux_registryd.presence_rules import WINDOW_DAYS, is_good_day, slot_of, slot
 from dux_registryd.reputation_rules import (
     PRESENCE_WINDOW_DAYS,
     activity_florins,
+    duties_of,
     jobs,
     presence_of,
     score_of,
@@ -32,6 +33,7 @@ class Scores:
         self._outside = outside
         self._tax_bps = network.tax_bps
         self._rules = network.presence
+        self._tiers = network.tiers
 
     def tip(self) -> int:
         """The height at which scores are told: the chain's tip as last seen, or where receipts were last checked."""
@@ -53,11 +55,13 @@ class Scores:
         """A node's standing with the receipts behind it; a stranger's, too."""
         weights, presence = self._weights(self._sold_by(did)), self.presence(did)
         activity = activity_florins(did, self._book.settlements_of(did))
-        return reputation_view(did, score_of(weights, presence), weights, presence, activity=activity, tip=self.tip())
+        score = score_of(weights, presence, self._tiers)
+        duties = duties_of(score.tier, self._tiers)
+        return reputation_view(did, score, weights, presence, duties=duties, activity=activity, tip=self.tip())
 
     def score(self, did: Did) -> Score:
         """A node's standing alone."""
-        return score_of(self._weights(self._sold_by(did)), self.presence(did))
+        return score_of(self._weights(self._sold_by(did)), self.presence(did), self._tiers)
 
     def _sold_by(self, did: Did) -> list[Settlement]:
         return [settlement for settlement in self._book.settlements_of(did) if settlement.seller == did]
@@ -66,7 +70,7 @@ class Scores:
         weights = self._weights(settlements)
         done, failed = jobs(weights)
         presence = self.presence(node.info.did)
-        score = score_of(weights, presence)
+        score = score_of(weights, presence, self._tiers)
         return RatedNode(node=node, score=score, jobs_done=done, jobs_failed=failed, presence=presence)
 
     def _weights(self, settlements: list[Settlement]) -> list[Weight]:

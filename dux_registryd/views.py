@@ -90,7 +90,14 @@ def receipt_view(claim: Claim) -> ReceiptView:
 
 
 def reputation_view(
-    did: Did, score: Score, weights: Sequence[Weight], presence: Presence, *, activity: int, tip: int
+    did: Did,
+    score: Score,
+    weights: Sequence[Weight],
+    presence: Presence,
+    *,
+    duties: tuple[str, ...],
+    activity: int,
+    tip: int,
 ) -> Reputation:
     """A score with the lines that add up to it."""
     done, failed = jobs(weights)
@@ -105,6 +112,7 @@ def reputation_view(
         tier=score.tier,
         trade_tier=score.trade_tier,
         duty_tier=score.duty_tier,
+        duties=duties,
         days_witnessed=presence.days_witnessed,
         days_good=presence.days_good,
         uptime=part(presence.uptime_bps),

@@ -268,6 +268,7 @@ class Reputation(Wire, frozen=True):
     tier: int
     trade_tier: int
     duty_tier: int
+    duties: tuple[str, ...]  # what the network asks of a node of this tier
     days_witnessed: int
     days_good: int  # of the last 60: drawn challengers saw most of it
     uptime: float | None  # part of the last seven days' slots that were up; None: never judged
@@ -415,6 +416,7 @@ _REPUTATION = Reputation(
     tier=1,
     trade_tier=1,
     duty_tier=1,
+    duties=("probe",),
     days_witnessed=3,
     days_good=2,
     uptime=0.98,

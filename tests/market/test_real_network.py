@@ -15,6 +15,7 @@ from common.codec import canonical
 from common.contracts import p2p, registry
 from common.contracts import store as contract
 from common.contracts.registry import ListNodes, NodeStatus, ReceiptState, RegisterNode, SubmitReceipt
+from common.contracts.registry_witness import PresenceAsked
 from common.contracts.store import PublishService, RateService, SearchServices
 from common.daemon import DuxOSDaemon
 from common.identity.purposes import Purpose
@@ -33,7 +34,7 @@ from tests.p2pd.overlay_kit import Node, all_connected
 
 WALLET = "mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef"
 SETTINGS: dict[str, dict[str, Any]] = {
-    "registryd": {"heartbeat_s": 0.5, "check_s": 0.1, "sync_s": 1.0},
+    "registryd": {"heartbeat_s": 0.5, "check_s": 0.1, "sync_s": 1.0, "probe_s": 0.1},
     "stored": {"follow_s": 0.1, "sync_s": 1.0},
 }
 TXID = "cd" * 32
@@ -143,6 +144,16 @@ async def test_a_market_of_three_nodes(tmp_path: Path) -> None:
         await buyer.client("stored").call(contract.SERVICE_RATE, rate)
         await until(lambda: _found(third, 5.0), within_s=15)
         await until(lambda: _scored(third, seller), within_s=15)
+        chain.height = 400
+        await until(lambda: _seen(seller, seller), within_s=15)
+        chain.height = 410  # the slot is over: a third node learns who saw the seller in it, and checks the signatures
+        await until(lambda: _seen(third, seller), within_s=15)
+
+
+async def _seen(node: MarketNode, seller: MarketNode) -> bool:
+    asked = PresenceAsked(node_id=seller.did)
+    view = await node.client("registryd").call(registry.PRESENCE_SHOW, asked)
+    return any(slot.slot == 40 and slot.up for slot in view.slots)
 
 
 def _now() -> int:

@@ -123,6 +123,7 @@ async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFix
             (f"--wallet-address {WALLET} --min-free-cpu 0 --min-free-memory 0.001 --min-uptime 0", 1),
             ("--min-free-memory 100000", 0),
             ("--cpu-arch pdp11", 0),
+            ("--min-witnessed-uptime 0.1", 0),
             ("--min-tasks 1", 0),
             ("--min-success-rate 0.1", 0),
             ("--status offline", 0),

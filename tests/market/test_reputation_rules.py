@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.network import TierRule, first_problem
 from common.quality import DAY_BLOCKS, DECAY, DECAY_BITS, age_days, decayed, quality_ppm
 from common.receipts import Outcome
 from common.units import FLOP, BlockHeight, Florins
@@ -15,6 +16,7 @@ from dux_registryd.model import Presence, Settlement
 from dux_registryd.reputation_rules import (
     activity_florins,
     bad_florins,
+    duties_of,
     duty_tier,
     jobs,
     log2_milli,
@@ -24,6 +26,7 @@ from dux_registryd.reputation_rules import (
     trade_tier,
     weigh,
 )
+from tests.market.fakes import network
 from tests.market.makers import BUYER, SELLER, STRANGER, TAX_BPS
 
 NEW = Presence(days_known=0, days_witnessed=1)
@@ -144,18 +147,59 @@ def test_trade_tiers(standing: int, bad: int, known: int, tier: int) -> None:
         (1, 0, None, 1),
         (60, 47, 10_000, 1),
         (60, 48, 5_000, 2),
-        (60, 60, None, 2),
+        (60, 48, 7_999, 2),
+        (60, 60, None, 3),
         (60, 60, 4_999, 1),
     ],
 )
 def test_duty_tiers_and_the_lower_of_both(witnessed: int, good: int, probing: int | None, tier: int) -> None:
-    """Never seen is no tier; four good days of five, and looking at others, is tier 2; the lower of both counts.
+    """Never seen is no tier; four good days of five, and looking at others, is tier 2 and 3; the lower of both counts.
 
     Days with a heartbeat alone, which a node tells of itself, are never enough for tier 2.
     """
     presence = Presence(days_known=200, days_witnessed=witnessed, days_good=good, probing_bps=probing)
     assert duty_tier(presence) == tier
     assert score_of([], presence).tier == min(tier, 1)
+    assert score_of([], presence, LOOSE).duty_tier >= min(tier, 1)
+
+
+LOOSE = (
+    TierRule(standing_milli=10, days_known=1, good_days=1, probing_bps=0, duties=("relay",)),
+    TierRule(standing_milli=20, days_known=2, good_days=2, probing_bps=9_000, duties=("council", "audit")),
+)
+
+
+@pytest.mark.parametrize(
+    ("standing", "known", "good", "probing", "tiers"),
+    [
+        (20, 2, 2, 9_000, (3, 3)),
+        (20, 2, 2, 8_999, (3, 2)),
+        (19, 2, 1, None, (2, 2)),
+        (20, 1, 0, None, (2, 1)),
+        (9, 2, 2, None, (1, 3)),
+    ],
+)
+def test_a_network_sets_its_own_thresholds(
+    standing: int, known: int, good: int, probing: int | None, tiers: tuple[int, int]
+) -> None:
+    """Each figure alone holds a node back, in trade or in duty; no tier is reached over one that is not."""
+    presence = Presence(days_known=known, days_witnessed=9, days_good=good, probing_bps=probing)
+    assert (trade_tier(standing, 0, presence, LOOSE), duty_tier(presence, LOOSE)) == tiers
+
+
+def test_duties_add_up_and_a_bond_that_nobody_can_show_is_not_met() -> None:
+    """Each tier has its own duties and those below; a suspended node none. A rule with a bond is met by nobody yet."""
+    assert [duties_of(tier, LOOSE) for tier in (0, 1, 2, 3)] == [
+        (),
+        ("probe",),
+        ("probe", "relay"),
+        ("audit", "council", "probe", "relay"),
+    ]
+    rich = Presence(days_known=1_000, days_witnessed=60, days_good=60)
+    assert (trade_tier(12_000, 0, rich), duty_tier(rich)) == (2, 3)
+    assert first_problem(network(tiers=LOOSE)) == ""
+    assert "no less" in first_problem(network(tiers=tuple(reversed(LOOSE))))
+    assert "at most" in first_problem(network(tiers=LOOSE[:1] * 9))
 
 
 def test_activity_is_half_the_tax_of_either_side() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Container, Iterator, Sequence
 from msgspec import Struct
 
 from dux_escrowd.facts import CoinDeep, Fact, OutputGone, OutputSeen, SpendDeep, SpendGone, SpendSeen
+from dux_escrowd.guards import first_enough
 from dux_escrowd.model import SEEN, Coin, Lot, Spend, State
 
 STRAYS_MAX = 16  # outputs of less than A + a beside the lot that are followed
@@ -36,13 +37,32 @@ def next_fact(
 
 
 def _facts(lots: Sequence[Lot], outputs: Sequence[OnChain], tip: int) -> Iterator[tuple[int, Fact]]:
+    if not lots:
+        return
     by_outpoint = {output.coin.outpoint: output for output in outputs}
     for lot in lots:
-        if lot.coin is not None:
+        if lot.number and lot.coin is not None and lot.outpoint == lots[0].outpoint:
+            yield lot.number, OutputGone(at=tip, outpoint=lot.outpoint or "")  # the lot itself rests on it now
+        elif lot.coin is not None:
             yield from ((lot.number, fact) for fact in _of_lot(lot, by_outpoint.get(lot.coin.outpoint), tip))
+    yield from ((0, OutputSeen(at=tip, coin=coin)) for coin in _funding_among_strays(lots, outputs, tip))
     held = {lot.coin.outpoint for lot in lots if lot.coin is not None}
     for output in _worth_following([item for item in outputs if item.coin.outpoint not in held], lots):
         yield 0, OutputSeen(at=tip, coin=output.coin)
+
+
+def _funding_among_strays(lots: Sequence[Lot], outputs: Sequence[OnChain], tip: int) -> Iterator[Coin]:
+    """A reorganisation took the lot's coin, and the same payment stands there under another id, seen as a stray before.
+
+    It is the first output that is enough, so it is the lot's again, and not lost to whoever waits for the refund.
+    """
+    if lots[0].state is not State.AGREED:
+        return
+    beside = {lot.outpoint for lot in lots[1:] if lot.state in (State.FUNDED_SEEN, State.STRAY)}
+    for output in outputs:
+        unspent = output.spend is None and output.coin.outpoint in beside
+        if unspent and first_enough(lots[0], OutputSeen(at=tip, coin=output.coin)):
+            yield output.coin
 
 
 def _worth_following(others: list[OnChain], lots: Sequence[Lot]) -> list[OnChain]:

@@ -146,10 +146,48 @@ def test_the_chain_tells_about_strays_and_the_lot_alike() -> None:
     assert next_fact([main, known], outputs, 110, {found}) is None
     spent = replace(main, spend=Spend(Exit.REFUND, "t", 0, 1))
     gone = (0, f.SpendGone(at=110, txid="t"))
+    assert next_fact([], outputs, 110) is None
     assert next_fact([spent], [], 110) == gone
     coin_gone = (0, f.OutputGone(at=110, outpoint=POINT))
     assert next_fact([spent], [], 110, {gone}) == coin_gone
     assert next_fact([spent], [], 110, {gone, coin_gone}) is None
+
+
+def test_a_payment_that_comes_back_under_another_id_is_the_lots_again() -> None:
+    """A fork took the coin on which work had been done; its twin, held as a stray before, pays for that work still.
+
+    Found by the simulator: the lot stayed without a coin, ended VOID, and the buyer took the twin back at T.
+    """
+    twin = Coin(OTHER, ENOUGH, 104)
+    worked = lot(State.REVEALED, started=True, delivered_at=103, revealed=True)
+    lots, outputs = {0: worked, 1: lot(State.FUNDED_SEEN, number=1, coin=twin)}, [OnChain(twin, None)]
+    taken = []
+    while (found := next_fact(list(lots.values()), outputs, 105)) is not None and len(taken) < 9:
+        taken.append((found[0], type(found[1])))
+        lots[found[0]], _ = decide(lots[found[0]], found[1])
+    assert (lots[0].state, lots[0].coin) == (State.REVEALED, twin)
+    assert (lots[1].state, lots[1].coin) == (State.VOID, None)
+    assert taken[0] == (0, f.OutputGone)
+    assert {(0, f.OutputSeen), (1, f.OutputGone), (0, f.CoinDeep)} <= set(taken)
+
+
+@pytest.mark.parametrize(
+    ("twin", "state", "spend"),
+    [
+        (Coin(OTHER, ENOUGH - 1, 104), State.FUNDED_SEEN, None),
+        (Coin(OTHER, ENOUGH, H.fund_by + 1), State.STRAY, None),
+        (Coin(OTHER, ENOUGH, 104), State.FUNDED_SEEN, Spend(Exit.REFUND, "t", 0, None)),
+    ],
+    ids=["too little", "too late", "spent"],
+)
+def test_no_other_stray_becomes_the_lots_coin(twin: Coin, state: State, spend: Spend | None) -> None:
+    """What could not have funded the contract does not fund it because the first payment is gone."""
+    lots = [lot(State.AGREED, coin=None), lot(state, number=1, coin=twin)]
+    found = next_fact(lots, [OnChain(twin, spend)], H.fund_by + 2)
+    while found is not None and found[0] != 0 and found[1] is not None:
+        lots[1], _ = decide(lots[1], found[1])
+        found = next_fact(lots, [OnChain(twin, spend)], H.fund_by + 2)
+    assert found is None
 
 
 def test_a_contract_that_nobody_funds_ends_by_itself() -> None:

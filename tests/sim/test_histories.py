@@ -14,7 +14,7 @@ EXITS_AT_LEAST = {
     "released": 700,
     "awarded": 150,
     "awarded-back": 300,
-    "refunded": 60,
+    "refunded": 40,
     "cancelled": 90,
     "refused": 60,
     "void": 10,

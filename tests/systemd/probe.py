@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 PORT = 4711  # somebody listens there on every address of the machine
-KEYS = ("flopd/wallet.key", "p2pd/operational.json", "p2pd/transport.key", "keygen/phrase.sealed")
+KEYS = ("flopd/wallet.key", "p2pd/operational.json", "p2pd/transport.json", "keygen/phrase.sealed")
 DAEMONS = ("p2pd", "flopd", "escrowd", "airdropd", "registryd", "stored", "taskd")
 CALLERS = (*DAEMONS, "cli", "module")
 CREDENTIAL = "/etc/credstore.encrypted/duxnet.passphrase"

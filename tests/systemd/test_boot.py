@@ -167,7 +167,7 @@ def test_keys_are_read_by_one_daemon_each(seen: dict[str, dict[str, object]]) ->
     assert len(seen["root"]["keys"]) == 4
     assert seen["root"]["credential"]
     read = {daemon: seen[daemon]["keys"] for daemon in DAEMONS if seen[daemon]["keys"] or seen[daemon]["credential"]}
-    assert read == {"p2pd": ["p2pd/operational.json", "p2pd/transport.key"], "flopd": ["flopd/wallet.key"]}
+    assert read == {"p2pd": ["p2pd/operational.json", "p2pd/transport.json"], "flopd": ["flopd/wallet.key"]}
 
 
 def test_a_daemon_writes_to_its_own_folders_alone(seen: dict[str, dict[str, object]]) -> None:

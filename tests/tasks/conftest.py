@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket as socketlib
 import subprocess
 import sys
 import time
@@ -16,6 +17,12 @@ from tests.tasks.task_kit import SLOT_UIDS
 ROOT = Path(__file__).parents[2]
 
 
+def answers(path: Path) -> bool:
+    """Somebody listens there; a socket's file is there a moment earlier."""
+    with socketlib.socket(socketlib.AF_UNIX, socketlib.SOCK_SEQPACKET) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of a running slot launcher that serves this process."""
@@ -26,7 +33,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     words += ["--first-uid", str(SLOT_UIDS)]
     with subprocess.Popen([sys.executable, *words], cwd=ROOT) as process:
         until = time.monotonic() + 20
-        while not socket.exists():
+        while not answers(socket):
             assert process.poll() is None, "the slot launcher ended at its start"
             assert time.monotonic() < until
             time.sleep(0.02)

@@ -29,6 +29,7 @@ from common.identity.keys import is_signed
 from common.identity.log import Log, was_valid
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
+from common.identity.stamp import has_stamp, make_stamp
 from common.rpc.method import Topic
 from common.units import Did
 from dux_p2pd.directory import Directory
@@ -36,7 +37,7 @@ from dux_p2pd.keeper import Keeper
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.records import GossipBody, message_id, sign_gossip, split_gossip
 from dux_p2pd.router import Router
-from dux_p2pd.rules import gossip_fault, make_stamp, stamp_bits, stamped_part
+from dux_p2pd.rules import gossip_fault, stamped_gossip
 from dux_p2pd.scores import BLAME_INVALID_GOSSIP, Scores
 from dux_p2pd.session import Peer, Session
 from dux_p2pd.tasks import Tasks
@@ -138,7 +139,7 @@ class GossipNet:
         """The body with the work that a stranger's message needs: everybody is a stranger to somebody at first."""
         if not self._bits:
             return body
-        stamp = await asyncio.to_thread(make_stamp, body, self._bits)
+        stamp = await asyncio.to_thread(make_stamp, stamped_gossip(body), self._bits)
         return msgspec.structs.replace(body, stamp=stamp)
 
     # receiving
@@ -192,7 +193,7 @@ class GossipNet:
         return is_signed(key, Purpose.GOSSIP, signed.body, signed.sigs[0])
 
     def _has_stamp(self, body: GossipBody) -> bool:
-        return self._bits == 0 or stamp_bits(stamped_part(body), body.stamp) >= self._bits
+        return has_stamp(stamped_gossip(body), body.stamp, self._bits)
 
     async def _log_of(self, body: GossipBody, peer: Peer) -> Log | None:
         """The signer's event log; the peer that passed the message on is asked for one that we lack."""

@@ -19,6 +19,7 @@ from common.contracts.peer_p2p import (
     DID_LOG,
     GOSSIP_SEND,
 )
+from common.identity.stamp import STAMP_BITS
 from common.parts import Parts
 from common.rpc.client import Client, HttpClient
 from common.units import Did
@@ -39,7 +40,6 @@ from dux_p2pd.store import NodeTable, RecordTable
 from dux_p2pd.tasks import Tasks
 
 KNOWN_AFTER_S = 3600  # on main
-STAMP_BITS = 20  # on main
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

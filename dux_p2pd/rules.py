@@ -11,11 +11,10 @@ from ipaddress import IPv6Address, ip_address
 import msgspec
 
 from common.codec import canonical
-from common.identity.did import did_bytes
 from common.identity.log import Log, recovers, split_of
 from common.identity.node_record import NodeRecord
 from common.identity.purposes import Purpose
-from common.identity.tagged import tagged_hash
+from common.identity.stamp import stamped_part
 from common.rpc.method import Namespace
 from dux_p2pd.records import GossipBody, RecordBody
 
@@ -103,24 +102,9 @@ def gossip_fault(body: GossipBody, now_ms: int) -> str | None:
     return None
 
 
-def stamped_part(body: GossipBody) -> bytes:
-    """What a stamp is made over: the signer and the hash of the body with the stamp taken out."""
-    plain = canonical(msgspec.structs.replace(body, stamp=0))
-    return did_bytes(body.did) + tagged_hash(Purpose.GOSSIP, plain)
-
-
-def stamp_bits(part: bytes, nonce: int) -> int:
-    """The zero bits that a nonce gives."""
-    digest = tagged_hash(Purpose.STAMP, part + nonce.to_bytes(8, "big"))
-    return 256 - int.from_bytes(digest, "big").bit_length()
-
-
-def make_stamp(body: GossipBody, bits: int) -> int:
-    """The first nonce with so many zero bits; 20 bits take about a second."""
-    part, nonce = stamped_part(body), 1
-    while stamp_bits(part, nonce) < bits:
-        nonce += 1
-    return nonce
+def stamped_gossip(body: GossipBody) -> bytes:
+    """What a message's stamp is made over: the body with the stamp taken out."""
+    return stamped_part(body.did, Purpose.GOSSIP, canonical(msgspec.structs.replace(body, stamp=0)))
 
 
 def timeout_s(round_trip_s: float | None) -> float:

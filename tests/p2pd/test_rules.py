@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from common.clock import ManualClock
 from common.errors import BadParams
 from common.identity.keys import SigningKey
+from common.identity.stamp import has_stamp, make_stamp
 from common.rpc.method import Namespace
 from common.units import Did
 from dux_p2pd.records import GossipBody, RecordBody, message_id, record_key, sign_gossip, split_gossip, split_record
@@ -20,12 +21,10 @@ from dux_p2pd.rules import (
     Shelf,
     gossip_fault,
     keep_fault,
-    make_stamp,
     may_listen_at,
     pause_s,
     record_fault,
-    stamp_bits,
-    stamped_part,
+    stamped_gossip,
     timeout_s,
 )
 from dux_p2pd.scores import BAN_AT, HALF_LIFE_S, VERIFICATIONS_PER_S, Scores
@@ -97,11 +96,11 @@ def test_gossip_is_of_now_or_nothing(seq_ms: int, ttl_s: int, *, fits: bool) -> 
 
 def test_a_stamp_counts_for_its_message_only() -> None:
     """It covers signer and body; on another body or signer the same nonce is as good as a random one."""
-    nonce = make_stamp(GOSSIP, 8)
-    assert stamp_bits(stamped_part(GOSSIP), nonce) >= 8
-    assert stamped_part(msgspec.structs.replace(GOSSIP, stamp=nonce)) == stamped_part(GOSSIP)
+    nonce = make_stamp(stamped_gossip(GOSSIP), 8)
+    assert has_stamp(stamped_gossip(GOSSIP), nonce, 8)
+    assert stamped_gossip(msgspec.structs.replace(GOSSIP, stamp=nonce)) == stamped_gossip(GOSSIP)
     for changes in ({"payload": b"y"}, {"seq_ms": NOW_MS + 1}, {"topic": "u"}):
-        assert stamped_part(msgspec.structs.replace(GOSSIP, **changes)) != stamped_part(GOSSIP)
+        assert stamped_gossip(msgspec.structs.replace(GOSSIP, **changes)) != stamped_gossip(GOSSIP)
 
 
 def test_the_message_id_covers_the_signature() -> None:

@@ -341,6 +341,11 @@ def pays(coin: FundCoin, payout: FundPayout) -> bool:
     return coin.spent_outputs == payout.outputs and coin.outpoint in {item.outpoint for item in payout.inputs}
 
 
+def stands(paid: Round, spent: FundCoin | None) -> bool:
+    """Whether the payout of a paid airdrop is still where the books say; `spent` is the spent cut-off coin."""
+    return spent is not None and (spent.spent_txid, spent.spent_height) == (paid.txid, paid.paid_height)
+
+
 def is_deep(height: int, tip: int, depth: int) -> bool:
     """Whether a block lies so deep that it is built upon."""
     return tip - height + 1 >= depth

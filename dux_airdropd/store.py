@@ -56,6 +56,11 @@ class Books:
         row = self.store.row("SELECT * FROM rounds WHERE phase IN (?, ?) ORDER BY number DESC LIMIT 1", *CLOSED)
         return _round(row) if row else None
 
+    def last_paid(self) -> Round | None:
+        """The latest airdrop that was paid."""
+        row = self.store.row("SELECT * FROM rounds WHERE phase = ? ORDER BY number DESC LIMIT 1", Phase.PAID.value)
+        return _round(row) if row else None
+
     def round(self, number: int) -> Round | None:
         """The airdrop of this number."""
         row = self.store.row("SELECT * FROM rounds WHERE number = ?", number)
@@ -94,6 +99,11 @@ class Books:
             tx.execute("DELETE FROM signatures WHERE proposal_id = ?", held.proposal_id)
             tx.execute("DELETE FROM refusals WHERE proposal_id = ?", held.proposal_id)
         tx.execute("DELETE FROM proposals WHERE number = ?", number)
+
+    def drop_rounds_after(self, tx: Tx, number: int) -> None:
+        """Forget every later airdrop: what it rested on has left the chain."""
+        for row in self.store.rows("SELECT number FROM rounds WHERE number > ?", number):
+            self.drop_round(tx, row["number"])
 
     # evidence
 
@@ -213,6 +223,10 @@ class Books:
             json_bytes(plan),
             blob,
         )
+
+    def drop_proof(self, tx: Tx, number: int) -> None:
+        """The airdrop is not paid any more, or not by that transaction."""
+        tx.execute("DELETE FROM proofs WHERE number = ?", number)
 
     def proof(self, number: int) -> tuple[Proof, Plan, str] | None:
         """The proof of an airdrop, its shares and its blob."""

@@ -1,7 +1,8 @@
 """Every node's half of an airdrop: when the cut-off is reached, and what became of the payout on the chain.
 
 Promises: the books never run ahead of the chain: a round whose cut-off block left it is forgotten, a payout counts when
-it lies deep enough; a payout that this node did not see being made is taken over only after recomputing its proof.
+it lies deep enough, and counts no more when a deeper fork takes it away; a payout that this node did not see being made
+is taken over only after recomputing its proof.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from common.codec import canonical
-from common.contracts.airdrop import AirdropAbandoned, AirdropPaid, CutoffReached, Phase
+from common.contracts.airdrop import AirdropAbandoned, AirdropPaid, AirdropReopened, CutoffReached, Phase
 from common.contracts.wallet_chain import Tip
 from common.errors import DuxError
 from common.units import BlockHeight, Did, Florins
@@ -45,7 +46,7 @@ class Watch:
 
     async def look(self, tip: Tip, coins: Sequence[FundCoin]) -> Round | None:
         """The airdrop in progress after taking in what the chain shows; None when there is none."""
-        mine = self._books.open_round()
+        mine = self._reopened(coins) or self._books.open_round()
         if mine is not None and await self._outside.block_hash(mine.cutoff_height) != mine.cutoff_hash:
             self._forget(mine)
             mine = None
@@ -60,6 +61,29 @@ class Watch:
             self._lapsed(mine, lapse)
             return None
         return await self._spent(mine, spent, tip, coins)
+
+    def _reopened(self, coins: Sequence[FundCoin]) -> Round | None:
+        """The last paid airdrop, open again with the ledger as it was, when its payout is not where the books say.
+
+        A fork deeper than the depth took it away; it comes back in another block, perhaps under another id, and is
+        closed anew from there. Airdrops after it rested on coins that may never have been: they are forgotten.
+        """
+        paid = self._books.last_paid()
+        if paid is None or rules.stands(paid, rules.spent_by(coins, paid.cutoff_height)):
+            return None
+        held = self._books.proof(paid.number)
+        if held is None:
+            return None
+        opened = msgspec.structs.replace(paid, phase=Phase.PAYING, paid_height=None, proposal_id=b"")
+        told = AirdropReopened(number=paid.number, txid=paid.txid)
+        with self._books.store.transaction() as tx:
+            self._books.drop_rounds_after(tx, paid.number)
+            self._books.put_ledger(tx, held[0].proposal.ledger)
+            self._books.drop_proof(tx, paid.number)
+            self._books.put_round(tx, opened)
+            tx.emit("AirdropReopened", told)
+            tx.audit("airdrop open again", told)
+        return opened
 
     def _lapsed(self, mine: Round, lapse: int) -> None:
         """No payout came: nobody was eligible, or too few custodians were there. A later cut-off sees more evidence."""

@@ -238,5 +238,6 @@ def effect_id(order: Order) -> str:
     if isinstance(order, RunAgain):
         return f"{order.task_id}/{kind}"
     if isinstance(order, SignReceipt):
-        return f"{order.contract_id}/{kind}/{order.settlement.txid[:32]}"  # a request_id has at most 128 characters
+        paid = order.settlement  # a fork may bring it back in another block: then another receipt is true
+        return f"{order.contract_id}/{kind}/{paid.txid[:24]}/{paid.height}"  # a request_id has at most 128 characters
     return f"{order.contract_id}/{kind}"

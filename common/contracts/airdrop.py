@@ -374,6 +374,13 @@ class AirdropPaid(Wire, frozen=True):
     eligible: int
 
 
+class AirdropReopened(Wire, frozen=True):
+    """A deep fork took the payout `txid` away; the airdrop is paid again when it, or its like, lies deep enough."""
+
+    number: int
+    txid: str
+
+
 class AirdropAbandoned(Wire, frozen=True):
     """The round ended without a payout; the next cut-off decides anew."""
 

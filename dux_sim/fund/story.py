@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from common.chain.heights import DEMO
 from common.daemon import DuxOSDaemon
 from common.randomness import Randomness
 from common.units import FLOP
@@ -26,7 +25,6 @@ CUSTODIANS = 3
 FUND_FLORINS = 99 * FLOP + FLOP // 2
 FIRST_FAULT_BLOCK, LAST_FAULT_BLOCK = 8, 28
 SILENT_BLOCKS = 12
-FORK_BLOCKS_MAX = DEMO.depth_blocks - 1  # a round is closed for good once its payout lies so deep that no fork takes it
 DAEMONS = ("airdropd", "airdropd", "airdropd", "flopd", "registryd", "p2pd")  # who may crash, by weight
 BUYERS = (3, 4)
 TRADE_BLOCK = 6  # by then everybody has heard of everybody
@@ -63,8 +61,6 @@ class FundStory(NetworkStory):
         if kind == "silence":
             return Fault(kind="silence", block=block, blocks=SILENT_BLOCKS, node=node)
         fault = DRAWS[kind](random, block)
-        if kind in ("reorg", "malleation"):
-            fault = msgspec.structs.replace(fault, amount=min(fault.amount, FORK_BLOCKS_MAX))
         daemon = DAEMONS[random.below(len(DAEMONS))] if kind == "crash" else ""
         blocks = min(fault.blocks, 2 * OUTAGE_BLOCKS_MAX)
         return msgspec.structs.replace(fault, node=node, daemon=daemon, blocks=blocks)

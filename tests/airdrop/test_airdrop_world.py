@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from common.chain.tx import serialize
+from common.chain.tx import txid as txid_of
 from common.codec import canonical, from_canonical
 from common.contracts import airdrop as ac
 from common.contracts.airdrop import Phase
@@ -21,7 +23,8 @@ from dux_airdropd import rules
 from dux_airdropd.evidence_rules import in_order
 from dux_airdropd.model import Proof, Proposal
 from dux_sim.chain import audit
-from tests.airdrop.world import World
+from dux_sim.chain.wire import unshown
+from tests.airdrop.world import World, sign_all
 
 Made = Callable[..., Awaitable[World]]
 
@@ -352,6 +355,62 @@ async def test_a_reorganised_cutoff_starts_anew(make: Made) -> None:
     spends = [view.spend for view in world.coins_on(world.fund_script) if view.spend is not None]
     assert len({spend.txid for spend in spends}) == 1
     assert (await world.nodes[0].ask(ac.AIRDROP_HISTORY, ac.HistoryAsked())).airdrops[0].phase is Phase.PAID
+
+
+async def test_a_payout_that_a_deep_fork_brings_back_under_another_id_is_booked_under_that_one(make: Made) -> None:
+    """Other custodians' signatures are in the block: everybody's books follow, also those of one who only looks on."""
+    world = await make()
+    prepared(world)
+    await world.run(14)
+    before = (await world.nodes[4].ask(ac.AIRDROP_HISTORY, ac.HistoryAsked())).airdrops[0]
+    payout = world.signed[0][1]
+    world.chain.exclude(world.chain.chain.active[before.paid_height or 0])
+    world.chain.pool.drop_with_descendants(unshown(before.txid))
+    twin = next(
+        made
+        for signers in ((0, 1), (0, 2), (1, 2))
+        if txid_of(made := sign_all(payout, [world.nodes[number] for number in signers])) != before.txid
+    )
+    for node in world.nodes:
+        await node.look()
+        status = await node.status()
+        assert (status.number, status.phase) == (before.number, Phase.PAYING)
+    world.broadcast(serialize(twin))
+    await world.run(6)
+    check_paid_once(world)
+    for node in world.nodes:
+        after = (await node.ask(ac.AIRDROP_HISTORY, ac.HistoryAsked())).airdrops
+        assert [(view.number, view.phase, view.txid) for view in after] == [(0, Phase.PAID, txid_of(twin))]
+        assert (await node.ask(ac.AIRDROP_PROOF, ac.NumberAsked(number=0))).txid == txid_of(twin)
+    kinds = [event.kind for event in await events(world, 4)]
+    assert kinds[-3:] == ["AirdropPaid", "AirdropReopened", "AirdropPaid"]
+
+
+async def test_what_followed_a_payout_that_is_gone_is_forgotten_with_it(make: Made) -> None:
+    """The ledger goes back to what it was, and a later airdrop that had begun on the lost change is begun anew."""
+    world = await make(fund=3 * FLOP // 10, threshold_florins=Florins(35 * FLOP // 100))
+    world.announce(*range(5))
+    world.trade(0, 1, gross=FLOP)
+    await world.run(12)
+    first = (await world.nodes[0].ask(ac.AIRDROP_HISTORY, ac.HistoryAsked())).airdrops[0]
+    world.announce(*range(5))
+    world.trade(0, 1, gross=4 * FLOP)
+    world.trade(2, 3, gross=4 * FLOP)
+    await world.run(2)
+    assert (await world.nodes[0].status()).phase is not Phase.WATCHING
+    world.chain.exclude(world.chain.chain.active[first.paid_height or 0])
+    await world.nodes[4].look()
+    assert (await world.nodes[4].status()).phase is Phase.PAYING
+    assert [view.number for view in (await world.nodes[4].ask(ac.AIRDROP_HISTORY, ac.HistoryAsked())).airdrops] == [0]
+    await world.run(rules.LAPSE_BLOCKS)  # what was traded in the lost blocks is no evidence any more
+    world.announce(*range(5))
+    world.trade(0, 1, gross=4 * FLOP)
+    world.trade(2, 3, gross=4 * FLOP)
+    await world.run(20)
+    history = (await world.nodes[4].ask(ac.AIRDROP_HISTORY, ac.HistoryAsked())).airdrops
+    assert [view.phase for view in history if view.phase is not Phase.ABANDONED] == [Phase.PAID, Phase.PAID]
+    assert len({view.txid for view in history if view.phase is Phase.PAID}) == 2
+    assert audit.supply_of(world.chain.chain).conserved
 
 
 async def test_airdrops_follow_each_other(make: Made) -> None:

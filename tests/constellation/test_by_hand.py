@@ -1,5 +1,6 @@
 """The session that a person types: a network, two nodes in it, a service published, found, bought, rated, explained."""
 
+import base64
 import json
 import os
 import subprocess
@@ -106,3 +107,29 @@ def test_a_node_that_is_down_says_so_and_comes_back_with_what_it_had(person: Per
     person.types("up", "--detach", "--same-user", node="bob")
     assert person.types("nodes", "me", "--quiet", node="bob") == me
     assert person.types("services", "list", "--quiet", node="bob") == mine
+
+
+@pytest.mark.constellation
+@pytest.mark.timeout(300)
+def test_a_name_is_taken_back_with_the_phrase_while_the_node_is_down(person: Person) -> None:
+    """Keys were known to somebody: the phrase undoes what came after event 0, and everybody else learns it."""
+    me = person.types("nodes", "me", "--quiet", node="bob")
+    assert person.reads("identity", "rotate", node="bob")["key_seq"] == 1
+    words = person.home / "phrase.txt"
+    words.write_text(person.reads("phrase", "show", node="bob")["phrase"])
+    log = person.home / "bob.log"
+    person.types("identity", "show", "--event-log", str(log), node="bob")
+    person.types("down", node="bob")
+    wrong = person.home / "wrong.txt"
+    wrong.write_text("abandon " * 11 + "about")
+    person.types("identity", "recover", "--phrase-file", str(wrong), "--event-log", str(log), node="bob", code=3)
+    taken = person.reads(
+        "identity", "recover", "--phrase-file", str(words), "--event-log", str(log), "--since", "0", node="bob"
+    )
+    assert (taken["did"], taken["told"]) == (me, False)
+    person.types("up", "--detach", "--same-user", node="bob")
+    shown = person.types("identity", "show", node="bob")
+    assert "rec of" in shown
+    assert "sound" in shown
+    assert person.types("nodes", "me", "--quiet", node="bob") == me
+    person.repeats(lambda found: b"rec" in base64.b64decode(found["log"]), "identity", "show", me, node="alice")

@@ -50,10 +50,11 @@ class FundParameters(Wire, frozen=True):
 
 
 class Bootstrap(Wire, frozen=True):
-    """A node to ask first: `host:port`, its DID when known."""
+    """A node to ask first: `host:port`, its DID when known, and where it is, in a word that the network has chosen."""
 
     address: str
     did: Did | None = None
+    region: str = ""
 
 
 class AirdropParameters(Wire, frozen=True):

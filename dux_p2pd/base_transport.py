@@ -22,6 +22,7 @@ from common.units import Did
 from dux_p2pd.gate import Bans, CallBudget, Gate, net_of
 from dux_p2pd.hello import Introduced, Myself
 from dux_p2pd.mux import Mux
+from dux_p2pd.rules import endpoint_of
 from dux_p2pd.serving import Services
 from dux_p2pd.session import Address, Handler, OnSession, Papers, Peer
 from dux_p2pd.wire_errors import HelloRefused, PeerUnreachable
@@ -199,7 +200,7 @@ class BaseTransport(ABC):
             return self.session_with(did) or error
         except Exception as error:
             self.log.exception("dialling broke", did=did)
-            return PeerUnreachable(address=f"{address[0]}:{address[1]}", detail=type(error).__name__)
+            return PeerUnreachable(address=endpoint_of(address), detail=type(error).__name__)
 
     def _keep(self, session: WireSession) -> None:
         old = self._sessions.get(session.did)

@@ -7,8 +7,9 @@ from common.contracts.peer import topics
 from common.contracts.peer_p2p import DID_TELL
 from common.daemon import DuxOSDaemon
 from common.errors import BadSettings
-from common.node_ports import EGRESS_OFFSET, OUTSIDE_OFFSET
+from common.node_ports import EGRESS_OFFSET
 from common.parts import Parts
+from common.settings import is_loopback
 from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.blob_http import BlobDoor
 from dux_p2pd.blob_store import BlobStore
@@ -19,11 +20,14 @@ from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import KeySource, load_keys
 from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
 from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
+from dux_p2pd.remembered import Remembered
 from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
-from dux_p2pd.settings import P2pdSettings
+from dux_p2pd.rules import endpoint_of
+from dux_p2pd.settings import P2pdSettings, listen_hosts, outside_port
 from dux_p2pd.socks import Target, parse_target
 from dux_p2pd.store import MIGRATIONS, BlobTable, NodeTable, OwnTable, RecordTable
+from dux_p2pd.store_places import PlaceTable
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
 from dux_p2pd.transport_keys import TransportKeys
@@ -67,7 +71,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         answer_peers(net, swap)
         await self._listen_outside(parts, keeper, net)
         self.egress = egress = await self.open_egress(parts)
-        upkeep = self._upkeep(parts, keeper, net, nodes)
+        upkeep = self._upkeep(parts, keeper, net, Remembered(PlaceTable(store), net.directory, clock=parts.clock))
         self._serve_daemons(parts, keeper, net, upkeep, blobs, swap, egress)
 
     def load_keys(self, parts: Parts[P2pdSettings]) -> tuple[KeySource, TransportKeys]:
@@ -82,14 +86,15 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
 
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         """TLS over TCP; the simulator puts another one here."""
-        host = parts.settings.listen_host
-        port = parts.settings.listen_port or parts.settings.port_base + OUTSIDE_OFFSET
+        host, *more = listen_hosts(parts.settings.listen_host)
+        port = outside_port(parts.settings)
         anywhere = host in ANY_HOSTS and not parts.settings.endpoints
         own = Whereabouts(keeper.announce, port=port, private_too=not parts.network.is_main)
         return TlsTransport(
             contexts=contexts_of_seed(keeper.transport.seed, parts.network.alpn),
             listen=(host, port),
-            bind_source=host.startswith("127."),
+            also_listen=tuple(more),
+            bind_source=is_loopback(host),
             whereabouts=own if anywhere else None,
             **shared_arguments(parts, directory),
         )
@@ -99,11 +104,13 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             host, port = await net.transport.serve(net.peers.on_session, net.router.handle)
         except OSError as error:
             raise BadSettings(path="listen_host", detail=f"cannot listen there: {error.strerror}") from error
-        endpoints = parts.settings.endpoints or (() if host in ANY_HOSTS else (f"{host}:{port}",))
-        keeper.announce(endpoints)
+        hosts = [] if host in ANY_HOSTS else listen_hosts(parts.settings.listen_host)
+        endpoints = parts.settings.endpoints or tuple(endpoint_of((one, port)) for one in hosts)
+        if endpoints:  # else the first connections have told already where we are
+            keeper.announce(endpoints)
         parts.problems.append(lambda: "" if keeper.standing == "sound" else f"this node's name is {keeper.standing}")
-        parts.log.info("listening outside", did=keeper.did, address=f"{host}:{port}")
-        others = [address for address, did in bootstrap_list(parts) if address not in endpoints and did != keeper.did]
+        parts.log.info("listening outside", did=keeper.did, address=endpoint_of((host, port)))
+        others = [n for n in bootstrap_list(parts) if n.address not in endpoints and n.did != keeper.did]
         parts.problems.append(keeper.clock_problem)
         parts.problems.append(lambda: "" if net.peers.sessions() or not others else "no peer is connected")
 
@@ -134,13 +141,14 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         except BadSettings as error:
             self.log.error("allow-lists not taken", reason=error.message)  # noqa: TRY400 - a typing error has no trace
 
-    def _upkeep(self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, nodes: NodeTable) -> Upkeep:
+    def _upkeep(self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, met: Remembered) -> Upkeep:
         upkeep = Upkeep(
             net.peers,
             net.dht,
             keeper,
-            nodes,
+            met,
             bootstrap_list(parts),
+            region=parts.settings.region,
             clock=parts.clock,
             random=parts.random,
             log=parts.log,

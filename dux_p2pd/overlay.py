@@ -19,7 +19,9 @@ from common.contracts.peer_p2p import (
     DID_LOG,
     GOSSIP_SEND,
 )
+from common.identity.did import PREFIX as DID_PREFIX
 from common.identity.stamp import STAMP_BITS
+from common.network import Bootstrap
 from common.parts import Parts
 from common.rpc.client import Client, HttpClient
 from common.units import Did
@@ -72,7 +74,6 @@ async def build_overlay(
     peers = PeerBook(
         transport,
         directory,
-        nodes,
         scores,
         tasks,
         clock=clock,
@@ -112,7 +113,7 @@ async def build_overlay(
 def _directory(parts: Parts[P2pdSettings], keeper: Keeper, nodes: NodeTable) -> Directory:
     network = parts.network
     named = [custodian.did for custodian in network.fund.custodians]
-    named += [*network.arbiters, *(did for _, did in bootstrap_list(parts) if did is not None)]
+    named += [*network.arbiters, *(one.did for one in bootstrap_list(parts) if one.did is not None)]
     return Directory(
         nodes,
         keeper,
@@ -161,13 +162,17 @@ def shared_arguments(parts: Parts[P2pdSettings], directory: Directory) -> dict[s
     }
 
 
-def bootstrap_list(parts: Parts[P2pdSettings]) -> list[tuple[str, Did | None]]:
+def bootstrap_list(parts: Parts[P2pdSettings]) -> list[Bootstrap]:
     """Addresses to begin from: the settings' and the network profile's."""
-    found: list[tuple[str, Did | None]] = []
-    for text in parts.settings.bootstrap:
-        address, _, did = text.partition(" ")
-        found.append((address, Did(did.strip()) if did.strip() else None))
-    return found + [(one.address, one.did) for one in parts.network.bootstrap]
+    return [*(read_bootstrap(text) for text in parts.settings.bootstrap), *parts.network.bootstrap]
+
+
+def read_bootstrap(text: str) -> Bootstrap:
+    """`host:port [did:dux:…] [region]` of the settings."""
+    address, *words = text.split()
+    did = next((word for word in words if word.startswith(DID_PREFIX)), None)
+    region = next((word for word in words if not word.startswith(DID_PREFIX)), "")
+    return Bootstrap(address=address, did=Did(did) if did else None, region=region)
 
 
 def _on_main(parts: Parts[P2pdSettings], chosen: int | None, on_main: int) -> int:

@@ -24,10 +24,9 @@ from common.randomness import Randomness
 from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did, UnixMs
 from dux_p2pd.directory import Directory, Known
-from dux_p2pd.rules import SESSION_LIFE_MS, may_listen_at, papers_fault, pause_s, timeout_s
+from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, may_listen_at, papers_fault, pause_s, timeout_s
 from dux_p2pd.scores import BAN_S, Scores
 from dux_p2pd.session import Address, Session, Transport
-from dux_p2pd.store import NodeTable
 from dux_p2pd.tasks import Tasks
 
 ANSWER_BYTES_MAX = 1 << 20
@@ -55,7 +54,6 @@ class PeerBook:
         self,
         transport: Transport,
         directory: Directory,
-        table: NodeTable,
         scores: Scores,
         tasks: Tasks,
         *,
@@ -66,7 +64,6 @@ class PeerBook:
     ) -> None:
         self._transport = transport
         self._directory = directory
-        self._table = table
         self._scores = scores
         self._tasks = tasks
         self._clock = clock
@@ -90,9 +87,6 @@ class PeerBook:
         self._since[did] = self._clock.unix_ms()
         self._rest.pop((did, None), None)
         session.closed.add_done_callback(lambda _: self._gone(session))
-        if session.peer.dialled:
-            host, port = session.peer.address
-            self._table.met(did, f"{host}:{port}", self._clock.unix_ms())
         self._log.info("peer connected", did=did, address=session.peer.address[0], dialled=session.peer.dialled)
         for told in self.on_up:
             told(session)
@@ -167,7 +161,7 @@ class PeerBook:
         return [
             PeerView(
                 did=session.peer.did,
-                address=f"{session.peer.address[0]}:{session.peer.address[1]}",
+                address=endpoint_of(session.peer.address),
                 dialled=session.peer.dialled,
                 known=self._directory.is_known(session.peer.did),
                 since_ms=self._since[session.peer.did],

@@ -130,6 +130,12 @@ def told_host(address: str, *, private_too: bool) -> str | None:
     return f"[{ip}]" if isinstance(ip, IPv6Address) else str(ip)
 
 
+def endpoint_of(address: tuple[str, int]) -> str:
+    """An address as an endpoint's text: an IPv6 one stands in brackets."""
+    host, port = address[0].split("%", 1)[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def contact_at(endpoint: str) -> tuple[str, int] | None:
     """Host and port where the host is an IP address, or None: no name that others chose is ever looked up for them."""
     address = may_listen_at(endpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from common.codec import Wire
+from common.node_ports import OUTSIDE_OFFSET
 from common.settings import DaemonSettings
 
 MIB = 1 << 20
@@ -20,12 +21,14 @@ class RelayTo(Wire, frozen=True):
 class P2pdSettings(DaemonSettings, frozen=True):
     """`p2pd.yaml`."""
 
+    # several with commas; 0.0.0.0 is every address of this machine, those of IPv6 too
     listen_host: str = "0.0.0.0"  # noqa: S104 - the one daemon whose task it is to be reached from outside
     listen_port: int = 0  # 0: port_base + 10
     endpoints: tuple[
         str, ...
     ] = ()  # `host:port` told to others; empty: where we listen, else what our connections show
-    bootstrap: tuple[str, ...] = ()  # `host:port` or `host:port did:dux:…`, asked beside the network profile's
+    bootstrap: tuple[str, ...] = ()  # `host:port [did:dux:…] [region]`, asked beside the network profile's
+    region: str = ""  # where this node is, in the words of the bootstrap list: those of its own region are asked first
     peers_target: int = 16  # connections that are kept up; gossip reaches a thousand nodes in three hops
     peers_max: int = 256  # above this, connections not used for long are closed (30 KiB each)
     known_after_s: int | None = None  # a DID first seen longer ago is no stranger; null: 3600, test networks 0
@@ -44,3 +47,14 @@ class P2pdSettings(DaemonSettings, frozen=True):
     egress_connections_max: int = 64
     egress_idle_s: int = 900  # a connection without a byte for so long is closed
     relay: dict[str, RelayTo] = msgspec.field(default_factory=dict)  # first part of foreign peer methods -> its program
+
+
+def listen_hosts(text: str) -> list[str]:
+    """The hosts of `listen_host`; every address of this machine means both families."""
+    hosts = [host.strip() for host in text.split(",") if host.strip()]
+    return ["0.0.0.0", "::"] if hosts in ([], ["0.0.0.0"]) else hosts  # noqa: S104 - as the settings say
+
+
+def outside_port(settings: P2pdSettings) -> int:
+    """The port that other nodes dial."""
+    return settings.listen_port or settings.port_base + OUTSIDE_OFFSET

@@ -12,6 +12,7 @@ from common.store import Row, Store
 from common.units import Did, UnixMs
 from dux_p2pd.records import RecordBody
 from dux_p2pd.rules import FLOOR_TTLS, RECORD_ROOM_BYTES
+from dux_p2pd.store_places import PLACES_MIGRATION
 
 MIGRATIONS = (
     """
@@ -31,6 +32,7 @@ MIGRATIONS = (
         complete INTEGER NOT NULL, used_ms INTEGER NOT NULL, keep_until_ms INTEGER NOT NULL) WITHOUT ROWID;
     """,
     "CREATE TABLE proofs (did TEXT PRIMARY KEY, proof BLOB NOT NULL) WITHOUT ROWID;",
+    PLACES_MIGRATION,
 )
 
 
@@ -127,18 +129,6 @@ class NodeTable:
                 tx.execute("INSERT OR REPLACE INTO proofs VALUES (?, ?)", did, proof)
             else:
                 tx.execute("DELETE FROM proofs WHERE did = ?", did)
-
-    def met(self, did: str, address: str, now_ms: int) -> None:
-        """We have reached this node ourselves at this address."""
-        with self._store.transaction() as tx:
-            tx.execute("UPDATE nodes SET met_ms = ?, address = ? WHERE did = ?", now_ms, address, did)
-
-    def last_met(self, count: int) -> list[tuple[str, Did]]:
-        """Addresses and DIDs of the nodes reached last."""
-        rows = self._store.rows(
-            "SELECT address, did FROM nodes WHERE address != '' ORDER BY met_ms DESC LIMIT ?", count
-        )
-        return [(row["address"], Did(row["did"])) for row in rows]
 
 
 def _node(row: Row) -> NodeRow:

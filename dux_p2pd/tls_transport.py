@@ -19,12 +19,13 @@ from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.doorway import Doorway
 from dux_p2pd.engine import Phase, Step, TlsEngine
 from dux_p2pd.gate import net_of
+from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.session import Address
 from dux_p2pd.tls_contexts import TlsContexts
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.whereabouts import Whereabouts
 from dux_p2pd.wire_errors import HandshakeFailed, PeerUnreachable
-from dux_p2pd.wire_limits import HANDSHAKE_S, LINGER_S, TCP_USER_TIMEOUT_MS, WRITE_HIGH_BYTES
+from dux_p2pd.wire_limits import HANDSHAKE_S, HAPPY_EYEBALLS_S, LINGER_S, TCP_USER_TIMEOUT_MS, WRITE_HIGH_BYTES
 from dux_p2pd.wire_session import WireSession
 
 
@@ -36,11 +37,14 @@ class TlsTransport(BaseTransport):
         *,
         contexts: TlsContexts,
         listen: Address,
+        also_listen: tuple[str, ...] = (),
         bind_source: bool = False,
         whereabouts: Whereabouts | None = None,
         **shared: Any,
     ) -> None:
-        """`listen` is host and port (0 = any free one); `bind_source` dials from that host, for nodes on loopback.
+        """`listen` is host and port (0 = any free one), `also_listen` further hosts for the same port.
+
+        `bind_source` dials from the listened-on host of the same family, for nodes on loopback.
 
         `whereabouts` hears which addresses of this machine are in use.
         The other arguments are those of BaseTransport.
@@ -48,8 +52,9 @@ class TlsTransport(BaseTransport):
         super().__init__(**shared)
         self.contexts = contexts
         self._listen_on = listen
-        self._source = (listen[0], 0) if bind_source else None
-        self._server: asyncio.Server | None = None
+        self._also_listen = also_listen
+        self._sources = (listen[0], *also_listen) if bind_source else ()
+        self._servers: list[asyncio.Server] = []
         self.whereabouts = whereabouts
         self.lines: set[TlsLine] = set()
 
@@ -64,13 +69,31 @@ class TlsTransport(BaseTransport):
     async def _listen(self) -> Address:
         loop = asyncio.get_running_loop()
         host, port = self._listen_on
-        self._server = await loop.create_server(lambda: TlsLine(self, None), host, port, backlog=128)
-        bound = self._server.sockets[0].getsockname()
+        server = await loop.create_server(lambda: TlsLine(self, None), host, port, backlog=128)
+        self._servers.append(server)
+        bound = server.sockets[0].getsockname()
+        for another in self._also_listen:
+            await self._listen_also(another, int(bound[1]))
         return str(bound[0]), int(bound[1])
 
+    async def _listen_also(self, host: str, port: int) -> None:
+        """A machine without IPv6 still has IPv4: what cannot be listened on is told and left out."""
+        try:
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(lambda: TlsLine(self, None), host, port, backlog=128)
+        except OSError as error:
+            self.log.info("not listened on", address=host, reason=error.strerror)
+        else:
+            self._servers.append(server)
+
+    def _source_for(self, host: str) -> Address | None:
+        """The own address to dial a host from, where that is fixed."""
+        same = [own for own in self._sources if (":" in own) == (":" in host)]
+        return (same[0], 0) if same else None
+
     async def _stop_listening(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for line in list(self.lines):
             line.stop_waiting()
 
@@ -79,9 +102,12 @@ class TlsTransport(BaseTransport):
         line = TlsLine(self, Dialled(address, did, keys))
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                await loop.create_connection(lambda: line, *address, local_addr=self._source)
+                own = self._source_for(address[0])
+                await loop.create_connection(
+                    lambda: line, *address, local_addr=own, happy_eyeballs_delay=_head_start_s(address[0])
+                )
         except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: a host that cannot be a name
-            raise PeerUnreachable(address=f"{address[0]}:{address[1]}", detail=str(error) or "no answer") from error
+            raise PeerUnreachable(address=endpoint_of(address), detail=str(error) or "no answer") from error
         try:
             return await line.up
         finally:
@@ -282,6 +308,12 @@ class TlsLine(asyncio.Protocol):
     def _set_room(self, *, has_room: bool) -> None:
         if self._doorway is not None and self._doorway.session is not None:
             self._doorway.session.set_room(has_room=has_room)
+
+
+def _head_start_s(host: str) -> float | None:
+    """A name may have addresses of both families; an address has nothing to race."""
+    is_address = contact_at(endpoint_of((host, 1))) is not None
+    return None if is_address else HAPPY_EYEBALLS_S
 
 
 def _tune(transport: asyncio.Transport) -> None:

@@ -10,7 +10,6 @@ Source: network.md §3 and §4.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
@@ -19,35 +18,25 @@ from common.contracts.peer_p2p import NODE_NS
 from common.errors import DuxError
 from common.identity.did import node_id_of
 from common.identity.node_record import REISSUE_MS
+from common.network import Bootstrap
 from common.randomness import Randomness
-from common.units import Did, UnixMs
+from common.units import UnixMs
 from dux_p2pd.dht import Dht
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.records import RecordBody, record_key, sign_record, split_record
-from dux_p2pd.rules import may_listen_at, pause_s
-from dux_p2pd.session import Address, Session
-from dux_p2pd.store import NodeTable
+from dux_p2pd.remembered import Remembered
+from dux_p2pd.rules import pause_s
+from dux_p2pd.session import Session
+from dux_p2pd.sources import BOOTSTRAP, REMEMBERED, Source, Sources
 
-LAST_MET_MAX = 32
 DIALS_AT_ONCE = 4
-ALONE_PAUSE_S = 5.0  # who is connected to nobody tries each address this often: the fault is likely at this end
+ALONE_DIALS_AT_ONCE = 24  # by who is connected to nobody: two rounds, of which each may cost 5 s, reach all remembered
 TURN_S = 1.0  # between two looks at the connections while some are missing
 IDLE_TURN_S = 15.0  # otherwise: a connection that is lost wakes the loop anyway
 REFRESH_S = 60.0  # the own neighbourhood is looked up again this often
 NODE_RECORD_TTL_S = 172_800
 REPUBLISH_ROWS_MAX = 64
-
-
-@dataclass(slots=True)
-class _Source:
-    """One address to begin from."""
-
-    address: Address
-    did: Did | None
-    failures: int = 0
-    due_s: float = 0.0
-    tried_s: float = float("-inf")
 
 
 class Upkeep:
@@ -58,9 +47,10 @@ class Upkeep:
         peers: PeerBook,
         dht: Dht,
         keeper: Keeper,
-        nodes: NodeTable,
-        bootstrap: list[tuple[str, Did | None]],
+        met: Remembered,
+        bootstrap: list[Bootstrap],
         *,
+        region: str = "",
         clock: Clock,
         random: Randomness,
         log: FilteringBoundLogger,
@@ -70,26 +60,26 @@ class Upkeep:
         self._peers = peers
         self._dht = dht
         self._keeper = keeper
-        self._nodes = nodes
+        self._met = met
         self._clock = clock
         self._random = random
         self._log = log
         self._target = target
         self._republish_ms = republish_s * 1000
-        self._sources: dict[Address, _Source] = {}
-        for text, did in bootstrap:
-            self._add_source(text, did)
+        self.sources = Sources(region, keeper.did)
+        for one in bootstrap:
+            self.sources.add(one.address, one.did, kind=BOOTSTRAP, region=one.region)
         self._changed = asyncio.Event()
         self._refreshed_s = float("-inf")
         self._told: tuple[str, ...] = ()  # endpoints at the last refresh
         self._announced = False  # since this start, to somebody
         peers.on_down.append(lambda _: self._changed.set())
         peers.on_up.append(self._has_come)
+        peers.on_up.append(met.came)
 
-    def _add_source(self, text: str, did: Did | None) -> None:
-        address = may_listen_at(text)
-        if address is not None and text not in self._keeper.endpoints and did != self._keeper.did:
-            self._sources.setdefault(address, _Source(address, did))
+    def look(self) -> None:
+        """There may be somebody new to connect to."""
+        self._changed.set()
 
     def _has_come(self, _session: Session) -> None:
         if len(self._peers.sessions()) == 1:
@@ -100,10 +90,10 @@ class Upkeep:
 
     async def run_connections(self) -> None:
         """Stay connected, for ever."""
-        for text, did in self._nodes.last_met(LAST_MET_MAX):
-            self._add_source(text, did)
         while True:
             self._changed.clear()
+            if not self._peers.sessions():
+                self._recall()
             await self._dial_sources()
             await self._dial_contacts()
             await self._refresh()
@@ -113,6 +103,13 @@ class Upkeep:
             except TimeoutError:
                 continue
 
+    def _recall(self) -> None:
+        """Who has nobody begins again from those it has met."""
+        for text, did, rank in self._met.best():
+            self.sources.add(text, did, kind=REMEMBERED, rank=rank)
+        for text in self._keeper.endpoints:
+            self.sources.forget(text)
+
     def _turn_s(self) -> float:
         """Until there may be something to do: the next address that is due, or a contact that rests no longer."""
         if len(self._peers.sessions()) >= self._target:
@@ -121,32 +118,33 @@ class Upkeep:
         if not connected or any(node.did not in connected for node in self._dht.table.contacts()):
             return TURN_S
         now_s = self._clock.monotonic()
-        due = [source.due_s - now_s for source in self._sources.values() if source.did not in connected]
+        due = [source.due_s - now_s for source in self.sources if source.did not in connected]
         return min(IDLE_TURN_S, max(TURN_S, min(due, default=IDLE_TURN_S)))
 
     async def _dial_sources(self) -> None:
-        """Try addresses of the list while there are fewer connections than wanted."""
-        missing = self._target - len(self._peers.sessions())
-        now_s = self._clock.monotonic()
-        connected = {session.peer.did for session in self._peers.sessions()}
-        open_now = {session.peer.address for session in self._peers.sessions()}
-        due = [s for s in self._sources.values() if self._is_due(s, now_s) and s.did not in connected]
-        due = [source for source in due if source.address not in open_now]
-        chosen = self._random.sample(due, min(max(missing, 0), DIALS_AT_ONCE))
+        """Try addresses while there are fewer connections than wanted."""
+        sessions, now_s = self._peers.sessions(), self._clock.monotonic()
+        connected = {session.peer.did for session in sessions}
+        open_now = {session.peer.address for session in sessions}
+        due = [
+            source
+            for source in self.sources
+            if source.is_due(now_s, alone=not sessions)
+            and source.did not in connected
+            and source.address not in open_now
+        ]
+        count = min(self._target - len(sessions), DIALS_AT_ONCE) if sessions else ALONE_DIALS_AT_ONCE
         async with asyncio.TaskGroup() as group:
-            for source in chosen:
+            for source in self.sources.choose(due, count, self._random):
                 group.create_task(self._dial(source))
 
-    def _is_due(self, source: _Source, now_s: float) -> bool:
-        alone = not self._peers.sessions()
-        return source.due_s <= now_s or (alone and source.tried_s + ALONE_PAUSE_S <= now_s)
-
-    async def _dial(self, source: _Source) -> None:
+    async def _dial(self, source: Source) -> None:
         source.tried_s = self._clock.monotonic()
         try:
             session = await self._peers.dial(source.address, source.did)
         except DuxError as error:
-            source.failures += 1
+            self.sources.failed(source)
+            self._met.failed(source.did)
             self._log.info("address did not answer", address=source.address[0], reason=error.message)
         else:
             source.failures = 0

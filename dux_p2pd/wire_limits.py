@@ -12,6 +12,7 @@ MIB = 1024 * KIB
 
 # handshake
 HANDSHAKE_S = 5.0  # accept to TLS complete; a dialler has the same
+HAPPY_EYEBALLS_S = 0.25  # a name with several addresses: the next one is tried so much later (RFC 8305)
 HELLO_S = 5.0  # TLS complete to the peer's HELLO judged
 SERVER_HANDSHAKE_BYTES = 4096  # inbound; an honest client sends 1135, with ML-KEM 2053
 CLIENT_HANDSHAKE_BYTES = 8192  # inbound; an honest server sends 1136, with ML-KEM 2072

@@ -134,7 +134,8 @@ class Node:
     def freeze(self) -> None:
         """Vanish without closing a socket: nothing is read, answered or accepted any more."""
         transport = self.daemon.net.transport
-        transport._server.close()  # type: ignore[attr-defined]
+        for server in transport._servers:  # type: ignore[attr-defined]
+            server.close()
         for line in list(transport.lines):  # type: ignore[attr-defined]
             line.data_received = lambda _data: None
             line.send = lambda _data: None

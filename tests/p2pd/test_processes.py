@@ -159,3 +159,17 @@ async def test_a_stopped_node_ends_in_order() -> None:
 
 async def _none_left(process: Process) -> bool:
     return await process.sessions() == 0
+
+
+async def test_with_every_bootstrap_node_dead_all_are_back_within_ten_seconds() -> None:
+    """Once in the network: everybody stops, the only bootstrap node never returns, the others find each other."""
+    async with processes(5) as made:
+        first, rest = made[0], made[1:]
+        for process in made:
+            await process.end(signal.SIGKILL if process is first else signal.SIGTERM)
+        await rest[0].start()  # alone first: it has nobody to go to
+        begun = asyncio.get_running_loop().time()
+        await asyncio.gather(*(process.start() for process in rest[1:]))
+        await wait_until(lambda: _all_see(rest, 3), "everybody sees everybody", 10)
+        taken_s = asyncio.get_running_loop().time() - begun
+        print(f"\nback with the bootstrap node dead: {taken_s:.1f} s, processes' start included")  # noqa: T201

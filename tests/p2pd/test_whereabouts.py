@@ -13,12 +13,13 @@ from common.clock import SystemClock
 from common.contracts.p2p_errors import PeerUnknown, PeerUnreachable
 from common.node_ports import outside_address
 from common.randomness import SeededRandomness
+from common.units import Did
 from dux_p2pd import whereabouts
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.rules import told_host
 from dux_p2pd.scores import Scores
+from dux_p2pd.sources import ALONE_PAUSE_S, BOOTSTRAP, Source, Sources
 from dux_p2pd.tasks import Tasks
-from dux_p2pd.upkeep import ALONE_PAUSE_S, Upkeep, _Source
 from dux_p2pd.whereabouts import HOSTS_TOLD_MAX, Whereabouts
 from tests.p2pd.overlay_kit import network, wait_until
 
@@ -121,7 +122,7 @@ async def book_on(wire: Wire, held: Any, tasks: Tasks) -> PeerBook:
     directory: Any = SimpleNamespace(get=lambda _did: held, on_change=[])
     random = SeededRandomness(1)
     return PeerBook(
-        wire, directory, None, Scores(clock), tasks, clock=clock, random=random, log=log, sessions_max=9  # type: ignore[arg-type]
+        wire, directory, Scores(clock), tasks, clock=clock, random=random, log=log, sessions_max=9  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -149,23 +150,18 @@ async def test_who_does_not_answer_where_it_was_is_looked_for_elsewhere_once() -
             await lost.session_to(DID)
 
 
-def upkeep_of(sessions: list[Any], now_s: float) -> Upkeep:
-    peers: Any = SimpleNamespace(sessions=lambda: sessions, on_up=[], on_down=[])
-    keeper: Any = SimpleNamespace(did=DID, endpoints=())
-    clock: Any = SimpleNamespace(monotonic=lambda: now_s)
-    parts: Any = {"clock": clock, "random": None, "log": None}
-    return Upkeep(peers, None, keeper, None, [("me:7", DID), ("other:7", None)], target=16, republish_s=1, **parts)  # type: ignore[arg-type]
-
-
 def test_who_is_alone_does_not_wait_for_long_pauses() -> None:
     """After a cut the list is tried again within seconds, whatever the failures before; with company it rests."""
-    source = _Source(("other", 7), None, failures=9, due_s=100.0, tried_s=50.0)
-    assert not upkeep_of([], 0)._is_due(source, 50.0 + ALONE_PAUSE_S - 0.1)
-    assert upkeep_of([], 0)._is_due(source, 50.0 + ALONE_PAUSE_S)
-    assert not upkeep_of(["someone"], 0)._is_due(source, 99.0)
-    assert upkeep_of(["someone"], 0)._is_due(source, 100.0)
+    source = Source(("other", 7), None, failures=9, due_s=100.0, tried_s=50.0)
+    assert not source.is_due(50.0 + ALONE_PAUSE_S - 0.1, alone=True)
+    assert source.is_due(50.0 + ALONE_PAUSE_S, alone=True)
+    assert not source.is_due(99.0, alone=False)
+    assert source.is_due(100.0, alone=False)
 
 
 def test_a_bootstrap_node_does_not_dial_itself() -> None:
     """The list of the network names it; its own DID is enough to know that."""
-    assert list(upkeep_of([], 0)._sources) == [("other", 7)]
+    sources = Sources("", Did(DID))
+    sources.add("me:7", Did(DID), kind=BOOTSTRAP)
+    sources.add("other:7", None, kind=BOOTSTRAP)
+    assert [source.address for source in sources] == [("other", 7)]

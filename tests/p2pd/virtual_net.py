@@ -15,20 +15,23 @@ import structlog
 from common.contracts.peer_p2p import DHT_FIND, DHT_GET_AT, DHT_STORE, DID_LOG, DID_TELL
 from common.identity.branch import OperationalBranch, make_branch
 from common.identity.node_record import NodeRecord
-from common.network import NetworkProfile
+from common.network import Bootstrap, NetworkProfile
 from common.parts import Parts
 from common.randomness import SeededRandomness
 from common.rpc.table import MethodTable
+from common.store import Store
 from common.units import Did, UnixMs
 from dux_p2pd.directory import Directory, Known
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import BranchKeys
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork, MemoryTransport
 from dux_p2pd.overlay import Overlay, build_overlay, shared_arguments
+from dux_p2pd.remembered import Remembered
 from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
 from dux_p2pd.settings import P2pdSettings
 from dux_p2pd.store import MIGRATIONS, NodeTable, OwnTable, RecordTable
+from dux_p2pd.store_places import PlaceTable
 from dux_p2pd.transport_keys import TransportKeys
 from dux_p2pd.upkeep import Upkeep
 
@@ -117,7 +120,7 @@ class VirtualNode:
         nodes = NodeTable(store)
         net = await build_overlay(parts, self.keeper, nodes, RecordTable(store), self._transport)
         self.overlay, self.stack = net, stack
-        self._answer(parts, nodes, clock)
+        self._answer(parts, store, clock)
         await net.transport.serve(net.peers.on_session, net.router.handle)
         self.keeper.announce((self.address,))
         for loop in (self.upkeep.run_connections, self.upkeep.run_records, self.renewal.run):
@@ -129,9 +132,10 @@ class VirtualNode:
             network_of=self.net, transport_key=keeper.transport.public, listen=(self.host, 32570), **shared
         )
 
-    def _answer(self, parts: Parts[P2pdSettings], nodes: NodeTable, clock: LoopClock) -> None:
-        net, known = self.overlay, [(address, None) for address in self.bootstrap]
-        self.upkeep = Upkeep(net.peers, net.dht, self.keeper, nodes, known, clock=clock, random=parts.random,
+    def _answer(self, parts: Parts[P2pdSettings], store: Store, clock: LoopClock) -> None:
+        net, known = self.overlay, [Bootstrap(address=address) for address in self.bootstrap]
+        met = Remembered(PlaceTable(store), net.directory, clock=clock)
+        self.upkeep = Upkeep(net.peers, net.dht, self.keeper, met, known, clock=clock, random=parts.random,
                              log=parts.log, target=8, republish_s=HOUR_S)  # fmt: skip
         self.resolver = Resolver(net.dht, net.peers, net.directory, clock=clock)
         net.peers.locate = self.resolver.locate

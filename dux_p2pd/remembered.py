@@ -1,0 +1,80 @@
+"""The nodes this one has met, kept across restarts: so that it is back with every bootstrap node dead.
+
+Promise: at most 256 are kept, those longest useful; after 30 days without meeting one it is forgotten; at the start
+those come first that were reached often, lately and without failures since. Nothing is believed from here: the dial
+proves who is there.
+
+Source: network.md §3.
+"""
+
+from __future__ import annotations
+
+import math
+
+from common.clock import Clock
+from common.units import Did
+from dux_p2pd.directory import Directory
+from dux_p2pd.gate import net_of
+from dux_p2pd.rules import contact_at, endpoint_of
+from dux_p2pd.session import Session
+from dux_p2pd.store_places import Place, PlaceTable
+
+PLACES_MAX = 256
+TRIED_MAX = 48  # at a start; two rounds of dials within ten seconds
+PER_NET_MAX = 8  # of those tried, of one /24 or /48: one flood of neighbours is not all that is remembered
+FORGET_MS = 30 * 86_400_000
+HALF_LIFE_MS = 7 * 86_400_000
+MET_COUNTED_MAX = 16
+
+
+def worth(place: Place, now_ms: int) -> float:
+    """How promising it is: meetings (16 count), halved every week and by every failure since the last one."""
+    age_ms = max(0, now_ms - place.met_ms)
+    met = min(place.met, MET_COUNTED_MAX) + 0.5
+    return met * math.pow(0.5, age_ms / HALF_LIFE_MS + min(place.failed, MET_COUNTED_MAX))
+
+
+class Remembered:
+    """Who was met where."""
+
+    def __init__(self, table: PlaceTable, directory: Directory, *, clock: Clock) -> None:
+        self._table = table
+        self._directory = directory
+        self._clock = clock
+
+    def came(self, session: Session) -> None:
+        """A session is up: dialled ones prove an address; who dialled us is noted where its record says it listens."""
+        now_ms, did = self._clock.unix_ms(), session.peer.did
+        if session.peer.dialled:
+            self._table.met(did, endpoint_of(session.peer.address), now_ms)
+        else:
+            known, host = self._directory.get(did), session.peer.address[0]
+            told = known.record.endpoints if known and known.record else ()
+            at_home = [text for text in told if (address := contact_at(text)) is not None and address[0] == host]
+            if at_home:
+                self._table.seen(did, at_home[0], now_ms)
+        self._make_room(now_ms)
+
+    def failed(self, did: Did | None) -> None:
+        """It was not there."""
+        if did is not None:
+            self._table.failed(did)
+
+    def _make_room(self, now_ms: int) -> None:
+        places = sorted(self._table.all(), key=lambda place: -worth(place, now_ms))
+        gone = [p.did for p in places[:PLACES_MAX] if now_ms - p.met_ms > FORGET_MS]
+        gone += [place.did for place in places[PLACES_MAX:]]
+        if gone:
+            self._table.drop(gone)
+
+    def best(self) -> list[tuple[str, Did, float]]:
+        """Address, DID and worth of those to try at a start, best first."""
+        now_ms, of_net = self._clock.unix_ms(), dict[str, int]()
+        chosen = []
+        for place in sorted(self._table.all(), key=lambda place: -worth(place, now_ms)):
+            address = contact_at(place.address)
+            net = net_of(address[0]) if address else place.address
+            if now_ms - place.met_ms <= FORGET_MS and of_net.get(net, 0) < PER_NET_MAX:
+                of_net[net] = of_net.get(net, 0) + 1
+                chosen.append((place.address, place.did, worth(place, now_ms)))
+        return chosen[:TRIED_MAX]

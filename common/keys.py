@@ -117,6 +117,10 @@ class CoinNode:
         """DER signature of a 32-byte digest with SIGHASH_ALL: RFC 6979 and low S, so equal digests give equal bytes."""
         return coincurve.PrivateKey(self._secret).sign(digest, hasher=None) + HASH_TYPE_ALL
 
+    def sign_recoverable(self, digest: bytes) -> bytes:
+        """r, s and the number of the key among the four that they may stand for: 65 bytes."""
+        return bytes(coincurve.PrivateKey(self._secret).sign_recoverable(digest, hasher=None))
+
     def export(self) -> tuple[bytes, bytes]:
         """Secret and chain code, for a sealed file and nowhere else."""
         return self._secret, self.chain_code

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
 import click
 
 from common.errors import BadParams
 from common.units import Florins, parse_flop
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
 from dux_cli.output import each, flop, short
+
+if TYPE_CHECKING:
+    from common.chain.tx import Outpoint
+
+TXID_CHARS = 64
+REFUSED = 3  # exit code: an answer that is no
 
 
 class FlopAmount(click.ParamType[Florins]):
@@ -86,6 +95,7 @@ def address(session: Session, label: str) -> None:
 @click.argument("to_address")
 @click.argument("amount", type=FLOP_AMOUNT)
 @click.option("--label", default="", help="What it is for, in your own books.")
+@click.option("--coin", "chosen", multiple=True, metavar="TXID:N", help="Spend this coin; may be repeated.")
 @click.option("--yes", is_flag=True, help="Do not ask; only together with --max-amount.")
 @click.option("--max-amount", type=FLOP_AMOUNT, help="Refuse to pay more than this, fee not counted.")
 @click.option("--dry-run", is_flag=True, help="Say what would be paid, pay nothing.")
@@ -94,8 +104,8 @@ def address(session: Session, label: str) -> None:
 )
 @pass_session
 def send(
-    session: Session, *, to_address: str, amount: Florins, label: str, yes: bool, max_amount: Florins | None,
-    dry_run: bool, request_id: str,
+    session: Session, *, to_address: str, amount: Florins, label: str, chosen: tuple[str, ...], yes: bool,
+    max_amount: Florins | None, dry_run: bool, request_id: str,
 ) -> None:  # fmt: skip
     """Pay an address. Asks before it pays.
 
@@ -106,7 +116,10 @@ def send(
     from common.contracts.wallet import WALLET_SEND, Send
 
     check_spend(amount, yes=yes, max_amount=max_amount)
-    wish = Send(request_id=request_id or new_request_id("send"), address=to_address, amount_florins=amount, label=label)
+    wish = Send(
+        request_id=request_id or new_request_id("send"), address=to_address, amount_florins=amount, label=label,
+        coins=tuple(_outpoint(text) for text in chosen),
+    )  # fmt: skip
     if dry_run:
         session.out.record(wish, [("would pay", flop(amount)), ("to", to_address)], name=wish.request_id)
         return
@@ -120,6 +133,20 @@ def send(
         [("transaction", paid.txid), ("paid", flop(paid.amount_florins)), ("fee", flop(paid.fee_florins))],
         name=paid.txid,
     )
+
+
+def _outpoint(text: str) -> Outpoint:
+    """A coin as `duxnet wallet coins` names it.
+
+    Raises:
+        BadParams: it is no such name.
+    """
+    from common.chain.tx import Outpoint
+
+    txid, _, number = text.partition(":")
+    if len(txid) != TXID_CHARS or not number.isdecimal():
+        raise BadParams(detail=f"{text!r} is no coin: write TXID:N as `duxnet wallet coins` shows them")
+    return Outpoint(txid, int(number))
 
 
 def check_spend(amount: Florins, *, yes: bool, max_amount: Florins | None) -> None:
@@ -137,21 +164,138 @@ def check_spend(amount: Florins, *, yes: bool, max_amount: Florins | None) -> No
 @wallet.command()
 @click.option("--limit", default=20, show_default=True, help="How many, newest first.")
 @click.option("--offset", default=0, help="How many to leave out.")
+@click.option("--csv", "csv_file", type=click.File("w"), help="Write all of them there as CSV; - is the terminal.")
 @pass_session
-def history(session: Session, limit: int, offset: int) -> None:
+def history(session: Session, limit: int, offset: int, csv_file: TextIO | None) -> None:
     """Transactions that moved this wallet's coins, newest first.
 
     \b
     duxnet wallet history --limit 5
+    duxnet wallet history --csv payments.csv
     """
     from common.contracts.wallet import WALLET_HISTORY, HistoryAsked
 
+    if csv_file is not None:
+        _write_csv(session, csv_file)
+        return
     told = session.ask(WALLET_HISTORY, HistoryAsked(limit=limit, offset=offset))
     rows = each(
         told.entries,
-        lambda e: (e.txid, e.kind, e.state, str(e.height or ""), flop(e.change_florins), e.counterparty),
+        lambda e: (e.txid, e.kind, e.state, str(e.height or ""), flop(e.change_florins), e.counterparty, e.label),
     )
-    session.out.table(told, ("transaction", "kind", "state", "height", "change", "with"), rows, empty="no payments yet")
+    headings = ("transaction", "kind", "state", "height", "change", "with", "label")
+    session.out.table(told, headings, rows, empty="no payments yet")
+
+
+def _write_csv(session: Session, file: TextIO) -> None:
+    """Everything, newest first: amounts in FLOP, times in UTC."""
+    import csv
+    from datetime import UTC, datetime
+
+    from common.contracts.wallet import HISTORY_MAX, WALLET_HISTORY, HistoryAsked
+    from common.units import format_flop
+
+    writer, offset = csv.writer(file), 0
+    writer.writerow(["time", "height", "kind", "state", "change", "fee", "with", "label", "transaction", "request"])
+    while True:
+        page = session.ask(WALLET_HISTORY, HistoryAsked(limit=HISTORY_MAX, offset=offset))
+        for e in page.entries:
+            time = datetime.fromtimestamp(e.at_ms / 1000, tz=UTC).isoformat(timespec="seconds")
+            fee = "" if e.fee_florins is None else format_flop(e.fee_florins)
+            amounts = (format_flop(e.change_florins), fee)
+            writer.writerow([time, e.height, e.kind, e.state, *amounts, e.counterparty, e.label, e.txid, e.request_id])
+        offset += len(page.entries)
+        if not page.entries or offset >= page.total:
+            return
+
+
+@wallet.command()
+@click.argument("name")
+@click.argument("text")
+@pass_session
+def label(session: Session, name: str, text: str) -> None:
+    """Name an own address or a transaction in your books; an empty text takes the name away.
+
+    \b
+    duxnet wallet label F… "rent of May"
+    """
+    from common.contracts.wallet import WALLET_LABEL
+    from common.contracts.wallet_tools import Label
+
+    session.ask(WALLET_LABEL, Label(name=name, label=text))
+    session.out.record(Label(name=name, label=text), [("name", name), ("label", text)], name=name)
+
+
+@wallet.command("sign")
+@click.argument("own_address")
+@click.argument("message")
+@pass_session
+def sign_message(session: Session, own_address: str, message: str) -> None:
+    """Sign a message with the key of an own address: whoever knows the address can check it.
+
+    \b
+    duxnet wallet sign F… "It is me."
+    """
+    from common.contracts.wallet import WALLET_SIGN_MESSAGE
+    from common.contracts.wallet_tools import SignMessage
+
+    made = session.ask(WALLET_SIGN_MESSAGE, SignMessage(address=own_address, message=message))
+    session.out.record(made, [("address", made.address), ("signature", made.signature)], name=made.signature)
+
+
+@wallet.command("verify")
+@click.argument("their_address")
+@click.argument("signature")
+@click.argument("message")
+@pass_session
+def verify_message(session: Session, their_address: str, signature: str, message: str) -> None:
+    """Did the holder of an address sign a message? Exit code 3 when not.
+
+    \b
+    duxnet wallet verify F… H… "It is me."
+    """
+    from common.contracts.wallet import WALLET_VERIFY_MESSAGE
+    from common.contracts.wallet_tools import VerifyMessage
+
+    asked = VerifyMessage(address=their_address, message=message, signature=signature)
+    told = session.ask(WALLET_VERIFY_MESSAGE, asked)
+    session.out.record(told, [("valid", "yes" if told.valid else f"no: {told.reason}")], name=str(told.valid).lower())
+    if not told.valid:
+        raise SystemExit(REFUSED)
+
+
+@wallet.command()
+@click.option("--for", "for_s", default=0, help="Seconds until it locks itself; 0: until `duxnet wallet lock`.")
+@click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, path_type=Path),
+    help="A file with the passphrase; else you are asked.",
+)
+@click.option("--unattended", is_flag=True, help="By the node's own unlock file or credential.")
+@pass_session
+def unlock(session: Session, for_s: int, passphrase_file: Path | None, *, unattended: bool) -> None:
+    """Open the sealed keys, so that the node can sign."""
+    from common.contracts.wallet import WALLET_UNLOCK
+    from common.contracts.wallet_tools import Unlock
+
+    words = passphrase_file.read_text().strip() if passphrase_file else ""
+    if not words and not unattended:
+        words = click.prompt("Passphrase", hide_input=True, err=True)
+    told = session.ask(WALLET_UNLOCK, Unlock(passphrase=words, for_s=for_s), deadline_s=60.0)
+    until = f"for {for_s} s" if told.until_ms else "until `duxnet wallet lock`"
+    session.out.record(told, [("unlocked", until)], name="unlocked")
+
+
+@wallet.command()
+@pass_session
+def lock(session: Session) -> None:
+    """Let go of the keys: the node sees and serves, but signs no coin away."""
+    from common.contracts.wallet import WALLET_LOCK
+    from common.rpc.method import Empty
+
+    session.out.record(
+        session.ask(WALLET_LOCK, Empty()), [("locked", "`duxnet wallet unlock` opens it")], name="locked"
+    )
 
 
 @wallet.command()

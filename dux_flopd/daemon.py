@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from common.chain.params import ChainFamily, family_named
 from common.community_fund import fund_script_of
 from common.contracts.wallet import CHAIN_EVENTS
+from common.contracts.wallet_errors import WalletLocked
 from common.daemon import DuxOSDaemon
 from common.errors import BadSettings
-from common.keygen import BRANCH_RECEIVE
+from common.keygen import BRANCH_RECEIVE, WalletSecrets, open_wallet
 from common.node_ports import EGRESS_OFFSET
 from common.parts import Parts
 from common.store import Store
@@ -28,6 +30,7 @@ from dux_flopd.schema import MIGRATIONS
 from dux_flopd.settings import FlopSettings
 from dux_flopd.source import ChainSource
 from dux_flopd.store import WalletStore
+from dux_flopd.tool_methods import ToolMethods
 from dux_flopd.unlock import environment, open_keys, terminal
 from dux_flopd.view import ChainView
 from dux_flopd.wallet import Wallet
@@ -63,6 +66,9 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         ChainMethods(view, scanner, node, wallet.store).serve(parts.table)
         ContractMethods(wallet, scanner, network).serve(parts.table)
         FundMethods(wallet, network).serve(parts.table)
+        tools = ToolMethods(wallet, self.key_opener(parts), parts.clock)
+        tools.serve(parts.table)
+        parts.background("lock", tools.watch)
         parts.serve_events(CHAIN_EVENTS, store)
         parts.outbox(store, broadcaster.perform, broadcaster.refused)
         parts.background("scanner", scanner.run)
@@ -80,16 +86,34 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
 
     def open_keyring(self, parts: Parts[FlopSettings]) -> Keyring:
         """The keys from their sealed file; the simulator hands in others."""
-        unlock = Path(parts.settings.unlock_file) if parts.settings.unlock_file else parts.data_dir / "unlock.key"
+        wallet_file, unlock = self._key_files(parts)
         keyring = Keyring(str(unlock))
         parts.stack.callback(keyring.shut)
-        secrets = open_keys(parts.data_dir / "wallet.key", unlock, environment(), terminal())
+        secrets = open_keys(wallet_file, unlock, environment(), terminal())
         if secrets is None:
-            parts.problems.append(lambda: "the keys are sealed: no passphrase was given")
+            parts.problems.append(lambda: "" if keyring.is_open else "the keys are sealed: `duxnet wallet unlock`")
             parts.log.warning("wallet locked")
         else:
             keyring.open(secrets)
         return keyring
+
+    def key_opener(self, parts: Parts[FlopSettings]) -> Callable[[bytes], WalletSecrets]:
+        """How the sealed file is opened while the daemon runs: by a passphrase, or by what opens it unattended."""
+        wallet_file, unlock = self._key_files(parts)
+
+        def opened(passphrase: bytes) -> WalletSecrets:
+            if passphrase:
+                return open_wallet(wallet_file, passphrase)
+            secrets = open_keys(wallet_file, unlock, environment(), None)
+            if secrets is None:
+                raise WalletLocked(unlock_file=str(unlock))
+            return secrets
+
+        return opened
+
+    def _key_files(self, parts: Parts[FlopSettings]) -> tuple[Path, Path]:
+        unlock = parts.settings.unlock_file
+        return parts.data_dir / "wallet.key", Path(unlock) if unlock else parts.data_dir / "unlock.key"
 
     def _scan_from(self, keyring: Keyring) -> int:
         birth = keyring.birth_height() if keyring.is_open else 0

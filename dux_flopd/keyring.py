@@ -84,6 +84,10 @@ class Keyring:
         """The first receiving key's signature of a coin link: plain DER, so that no transaction takes it."""
         return self._node(BRANCH_RECEIVE, 0).sign(digest)[:-1]
 
+    def sign_message(self, branch: int, index: int, digest: bytes) -> bytes:
+        """An own key's recoverable signature of a titled message: 65 bytes, r, s and the key's number."""
+        return self._node(branch, index).sign_recoverable(digest)
+
     def sign_payment(self, tx: Tx, coins: tuple[OwnCoin, ...]) -> Tx:
         """The payment with every input signed; `coins` in the order of the inputs."""
         return tx.signed([self._input(tx, at, owned) for at, owned in enumerate(coins)])

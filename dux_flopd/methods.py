@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from common.chain.address import address_to_script, script_to_address
 from common.chain.fees import DUST_FLORINS, is_dust
 from common.chain.tx import TxOutput
@@ -74,6 +76,8 @@ class WalletMethods:
         with wallet.store.store.transaction() as tx:
             item = wallet.fresh(tx, BRANCH_RECEIVE, params.label or "receive")
             view = AddressView(address=self._address(item.script), script=item.script, label=params.label)
+            if params.label:
+                wallet.store.put_label(tx, view.address, params.label)
             ctx.remember(tx, view)
         return view
 
@@ -119,14 +123,21 @@ class WalletMethods:
                 request_id=params.request_id,
                 caller=ctx.caller,
                 counterparty=params.address,
+                only=params.coins,
             )
+            if params.label:
+                self._wallet.store.put_label(tx, payment.txid, params.label)
             sent = Sent(txid=payment.txid, amount_florins=params.amount_florins, fee_florins=Florins(payment.fee))
             ctx.remember(tx, sent)
         return sent
 
     async def history(self, params: HistoryAsked, _ctx: Ctx) -> History:
         """Own transactions, those not yet seen first."""
-        entries = [*self._unseen(), *self._seen()]
+        labels = self._wallet.store.labels()
+        entries = [
+            structs.replace(entry, label=labels.get(entry.txid) or labels.get(entry.counterparty, ""))
+            for entry in (*self._unseen(), *self._seen())
+        ]
         limit, offset = min(max(params.limit, 1), HISTORY_MAX), max(params.offset, 0)
         return History(entries=entries[offset : offset + limit], total=len(entries))
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from common.chain.fees import fee_for, is_dust
-from common.chain.tx import TxOutput, p2pkh_input_bytes
-from common.contracts.wallet_errors import CoinsPending, InsufficientFunds, OverLimit
+from common.chain.tx import Outpoint, TxOutput, p2pkh_input_bytes
+from common.contracts.wallet_errors import CoinNotFree, CoinsPending, InsufficientFunds, OverLimit
 from common.units import Florins
 from dux_flopd.model import OwnCoin, Selection, Spent
 from dux_flopd.settings import FlopSettings
@@ -58,6 +58,19 @@ def select(coins: Sequence[OwnCoin], outputs: tuple[TxOutput, ...], rate: int, t
         if found is not None:
             return found
     raise _shortage(coins, free, need + _fee(max(1, min(len(free), INPUTS_MAX)), outputs, rate))
+
+
+def chosen_coins(coins: Sequence[OwnCoin], only: Sequence[Outpoint], height: int, maturity: int) -> list[OwnCoin]:
+    """The coins that the owner named.
+
+    Raises:
+        CoinNotFree: one of them is not there, not ripe, or bound.
+    """
+    free = {owned.coin.outpoint: owned for owned in coins if coin_state(owned, height, maturity) == "spendable"}
+    for outpoint in only:
+        if outpoint not in free:
+            raise CoinNotFree(outpoint=str(outpoint))
+    return [free[outpoint] for outpoint in dict.fromkeys(only)]
 
 
 def _order(owned: OwnCoin) -> tuple[int, str, int]:

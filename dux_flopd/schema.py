@@ -39,4 +39,7 @@ MIGRATIONS = (
         at_ms INTEGER NOT NULL) WITHOUT ROWID; CREATE TABLE awards ( cid TEXT NOT NULL, txid TEXT NOT NULL, vout INTEGER
         NOT NULL, template BLOB NOT NULL, PRIMARY KEY (cid, txid, vout)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE labels (name TEXT PRIMARY KEY, label TEXT NOT NULL) WITHOUT ROWID;
+    """,
 )

@@ -165,6 +165,22 @@ class WalletStore:
         values = (row["everything"], row["by_caller"], row["to_one"]) if row else (0, 0, 0)
         return Spent(*(Florins(int(value)) for value in values))
 
+    def put_label(self, tx: Tx, name: str, label: str) -> None:
+        """The owner's word for an address or a transaction; an empty one takes it away."""
+        if label:
+            tx.execute("INSERT OR REPLACE INTO labels VALUES (?, ?)", name, label)
+        else:
+            tx.execute("DELETE FROM labels WHERE name = ?", name)
+
+    def labels(self) -> dict[str, str]:
+        """The owner's words, by address or transaction."""
+        return {row["name"]: row["label"] for row in self.store.rows("SELECT * FROM labels")}
+
+    def own_place(self, script: bytes) -> tuple[int, int] | None:
+        """Branch and number of the own key that this script pays."""
+        row = self.store.row("SELECT branch, number FROM scripts WHERE script = ? AND kind = 'own'", script)
+        return (row["branch"], row["number"]) if row else None
+
     def own_txs(self) -> list[OwnTx]:
         """Every transaction that moved own coins, newest first, with what it did to the total."""
         rows = self.store.rows(

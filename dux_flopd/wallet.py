@@ -6,18 +6,20 @@ some way beyond the last one used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import structs
 
 from common.chain.params import ChainFamily
+from common.chain.tx import Outpoint, TxInput, TxOutput, check_size, serialize, txid
 from common.chain.tx import Tx as CoinTx
-from common.chain.tx import TxInput, TxOutput, check_size, serialize, txid
 from common.chain.verify import verify_spend
 from common.keygen import BRANCH_CHANGE, BRANCH_PAYOUT, BRANCH_RECEIVE
 from common.store import Tx
 from common.units import Florins
 from dux_flopd.keyring import Keyring
 from dux_flopd.model import FollowedScript, NewPayment, PaymentKind, ScriptKind, Selection
-from dux_flopd.rules import GAP, check_limits, select
+from dux_flopd.rules import GAP, check_limits, chosen_coins, select
 from dux_flopd.settings import FlopSettings
 from dux_flopd.store import WalletStore
 from dux_flopd.view import ChainView
@@ -79,16 +81,19 @@ class Wallet:
         caller: str,
         counterparty: str,
         contract_id: str = "",
+        only: Sequence[Outpoint] = (),
     ) -> NewPayment:
         """Decide a payment: limits, coins, change, signatures, judgement; stored and bound, not yet broadcast.
 
+        `only`: the coins it may spend; empty: any.
+
         Raises:
-            OverLimit, InsufficientFunds, CoinsPending, WalletLocked: nothing was decided.
+            OverLimit, InsufficientFunds, CoinsPending, CoinNotFree, WalletLocked: nothing was decided.
         """
         amount = int(output.value_florins)
         if caller != OWNER:
             check_limits(self.settings, amount, self.store.spent_since(tx, caller, counterparty))
-        chosen = self._select(output)
+        chosen = self._select(output, only)
         signed = self._signed(tx, chosen, output)
         payment = NewPayment(
             txid=txid(signed),
@@ -106,9 +111,12 @@ class Wallet:
         tx.audit("payment decided", _told(payment))
         return payment
 
-    def _select(self, output: TxOutput) -> Selection:
+    def _select(self, output: TxOutput, only: Sequence[Outpoint]) -> Selection:
         rate, maturity = self.settings.fee_rate_florins_per_kb, self.family.maturity_blocks
-        return select(self.store.unspent(), (output,), rate, self.view.height, maturity)
+        coins = self.store.unspent()
+        if only:
+            coins = chosen_coins(coins, only, self.view.height, maturity)
+        return select(coins, (output,), rate, self.view.height, maturity)
 
     def _signed(self, tx: Tx, chosen: Selection, output: TxOutput) -> CoinTx:
         outputs = [output]

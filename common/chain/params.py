@@ -36,6 +36,7 @@ class ChainFamily(msgspec.Struct, frozen=True, kw_only=True):
     cltv_height: int  # CHECKLOCKTIMEVERIFY binds from here on
     replaces: bool  # BIP125 replacement works, so the fee ladder can be climbed
     is_test: bool
+    message_title: str = "Dogecoin Signed Message:\n"  # of signed messages; Flopcoin's own was not measured
     broadcast_arguments: tuple[bool | int, ...] = ()  # after the transaction: «the fee is meant», as the node says it
 
 
@@ -100,6 +101,7 @@ LITECOIN_REGTEST = ChainFamily(
     cltv_height=1351,
     replaces=False,
     is_test=True,
+    message_title="Litecoin Signed Message:\n",
     broadcast_arguments=(0,),
 )
 EMBEDDED = ChainFamily(

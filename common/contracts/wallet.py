@@ -5,7 +5,9 @@ Amounts are integer florins; a payment is named by the caller's `request_id` and
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from common.chain.address import BadAddress
 from common.chain.tx import Outpoint
@@ -36,13 +38,29 @@ from common.contracts.wallet_contract import (
     FUND_SETTLE,
     FUND_SIGN,
 )
-from common.contracts.wallet_errors import CoinsPending, DustAmount, InsufficientFunds, OverLimit, WalletLocked
+from common.contracts.wallet_errors import (
+    CoinNotFree,
+    CoinsPending,
+    DustAmount,
+    InsufficientFunds,
+    OverLimit,
+    WalletLocked,
+)
+from common.contracts.wallet_tools import (
+    WALLET_LABEL,
+    WALLET_LOCK,
+    WALLET_SIGN_MESSAGE,
+    WALLET_UNLOCK,
+    WALLET_VERIFY_MESSAGE,
+)
 from common.rpc.method import Empty, Method
 from common.units import BlockHeight, Florins, UnixMs
 
 OWNERS = ("cli", "module")
 KNOWERS = ("cli", "module", "escrowd", "airdropd", "registryd", "taskd")
 HISTORY_MAX = 500
+LABEL_CHARS_MAX = 200
+COINS_CHOSEN_MAX = 200
 
 EXAMPLE_ADDRESS = "mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8"
 
@@ -67,7 +85,7 @@ class NewAddress(Wire, frozen=True):
     """A fresh receiving address; the label is for the owner's books."""
 
     request_id: str
-    label: str = ""
+    label: Annotated[str, Meta(max_length=LABEL_CHARS_MAX)] = ""
 
 
 class AddressView(Wire, frozen=True):
@@ -112,6 +130,7 @@ class HistoryEntry(Wire, frozen=True):
     fee_florins: Florins | None
     counterparty: str
     request_id: str
+    label: str = ""
 
 
 class History(Wire, frozen=True):
@@ -122,12 +141,13 @@ class History(Wire, frozen=True):
 
 
 class Send(Wire, frozen=True):
-    """Pay an address."""
+    """Pay an address; with `coins`, from these alone. The label is for the owner's books."""
 
     request_id: str
     address: str
     amount_florins: Florins
-    label: str = ""
+    label: Annotated[str, Meta(max_length=LABEL_CHARS_MAX)] = ""
+    coins: Annotated[tuple[Outpoint, ...], Meta(max_length=COINS_CHOSEN_MAX)] = ()
 
 
 class Sent(Wire, frozen=True):
@@ -242,7 +262,7 @@ WALLET_SEND: Method[Send, Sent] = Method(
     summary="Pay an address, once.",
     callers=OWNERS,
     once=True,
-    raises=(BadAddress, DustAmount, InsufficientFunds, CoinsPending, OverLimit, WalletLocked),
+    raises=(BadAddress, DustAmount, InsufficientFunds, CoinsPending, CoinNotFree, OverLimit, WalletLocked),
     example=(
         Send(request_id="send-1", address=EXAMPLE_ADDRESS, amount_florins=Florins(1_000_000_000)),
         Sent(txid=EXAMPLE_TXID, amount_florins=Florins(1_000_000_000), fee_florins=Florins(1_000_000)),
@@ -294,10 +314,15 @@ __all__ = [
     "FUND_SIGN",
     "WALLET_BALANCE",
     "WALLET_HISTORY",
+    "WALLET_LABEL",
+    "WALLET_LOCK",
     "WALLET_NEW_ADDRESS",
     "WALLET_SEND",
+    "WALLET_SIGN_MESSAGE",
     "WALLET_STATUS",
+    "WALLET_UNLOCK",
     "WALLET_UTXOS",
+    "WALLET_VERIFY_MESSAGE",
     "AddressView",
     "Balance",
     "History",

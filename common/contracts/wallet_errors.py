@@ -34,8 +34,22 @@ class OverLimit(CallerMistake):
     http_status = 403
 
 
+class CoinNotFree(CallerMistake):
+    """{outpoint} cannot be spent: it is not this wallet's, not ripe or bound already; see `duxnet wallet coins`."""
+
+    code = 2106
+    key = "coin-not-free"
+
+
+class NotOwnAddress(CallerMistake):
+    """{address} is no address of this wallet, so it has no key to sign with; see `duxnet wallet address`."""
+
+    code = 2107
+    key = "not-own-address"
+
+
 class WalletLocked(NotNow):
-    """The keys are sealed: give the passphrase as credential `passphrase`, in {unlock_file}, or at the prompt."""
+    """The keys are sealed: `duxnet wallet unlock`, or the passphrase as credential `passphrase` or in {unlock_file}."""
 
     code = 2105
     key = "wallet-locked"

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from common.contracts.wallet_errors import WalletLocked
 from common.units import FLOP
+from dux_cli.flopcoin_wallet import FlopcoinWallet
 from dux_cli.pictures import make_test_picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,8 +88,29 @@ def test_a_person_sells_buys_rates_and_asks_why(person: Person) -> None:
     rated = person.reads("rate", bought["task_id"], "5", node="alice")
     assert (rated["ratings"], rated["reputation"]) == (1, 5.0)
     assert "settled" in person.types("why", "contract", bought["contract_id"], node="bob").lower()
+    books = person.types("wallet", "history", "--csv", "-", node="alice").splitlines()
+    assert books[0].startswith("time,height,kind,state,change,fee")
+    assert any(",100," in line for line in books[1:])
+    python_pays(person)
     seller = person.types("nodes", "me", "--quiet", node="bob")
     assert float(person.types("why", "node", seller, "--quiet", node="alice")) > 0.5
+
+
+def python_pays(person: Person) -> None:
+    """A program pays with three lines, and signs nothing while the wallet is locked."""
+    wallet = FlopcoinWallet(person.home / "alice")
+    before, address = wallet.get_balance(), wallet.get_new_address("from a program")
+    assert before > 80
+    assert len(wallet.send_to_address(address, "0.5")) == 64
+    signed = person.reads("wallet", "sign", address, "It is me.", node="alice")
+    person.types("wallet", "verify", address, signed["signature"], "It is me.", node="bob")
+    person.types("wallet", "verify", address, signed["signature"], "It is not me.", node="bob", code=3)
+    person.types("wallet", "lock", node="alice")
+    with pytest.raises(WalletLocked):
+        wallet.send_to_address(address, "0.5")
+    person.types("wallet", "unlock", "--unattended", node="alice")
+    with pytest.raises(TypeError):
+        wallet.send_to_address(address, 0.5)  # type: ignore[arg-type]
 
 
 def is_checked_by_somebody(found: Any) -> bool:

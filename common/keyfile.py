@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from common.codec import Wire, from_json, json_bytes
+from common.contracts.wallet_errors import DoesNotOpen
 from common.errors import BadParams, CallerMistake, NotFound
 from common.network import KeyFileCosts
 from common.randomness import Randomness
@@ -30,13 +31,6 @@ SALT_BYTES = 16
 NONCE_BYTES = 12
 KEY_BYTES = 32
 PRIVATE_MODE = 0o600
-
-
-class DoesNotOpen(CallerMistake):
-    """{path} does not open with this passphrase, or it was changed; try again, or restore from the recovery phrase."""
-
-    code = 2031
-    key = "does-not-open"
 
 
 class BadKeyFile(CallerMistake):

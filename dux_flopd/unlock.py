@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from common.contracts.wallet_errors import DoesNotOpen
 from common.errors import BadSettings, NotFound
-from common.keyfile import DoesNotOpen
 from common.keygen import WalletSecrets, open_wallet
 
 CREDENTIAL = "passphrase"  # LoadCredentialEncrypted=passphrase in the unit

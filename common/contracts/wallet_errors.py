@@ -55,6 +55,13 @@ class WalletLocked(NotNow):
     key = "wallet-locked"
 
 
+class DoesNotOpen(CallerMistake):
+    """{path} does not open with this passphrase, or it was changed; try again, or restore from the recovery phrase."""
+
+    code = 2031
+    key = "does-not-open"
+
+
 class ChainUnavailable(Unavailable):
     """The coin node at {endpoint} does not answer: {detail}. Is it running, and is the endpoint on the egress list?"""
 

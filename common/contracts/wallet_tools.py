@@ -9,8 +9,7 @@ from msgspec import Meta
 from common.chain.address import BadAddress
 from common.chain.message import MESSAGE_BYTES_MAX
 from common.codec import Wire
-from common.contracts.wallet_errors import NotOwnAddress, WalletLocked
-from common.keyfile import DoesNotOpen
+from common.contracts.wallet_errors import DoesNotOpen, NotOwnAddress, WalletLocked
 from common.rpc.method import Done, Empty, Method
 from common.units import UnixMs
 

@@ -10,9 +10,9 @@ import pytest
 
 from common.chain.address import address_to_script
 from common.chain.params import EMBEDDED
+from common.contracts.wallet_errors import DoesNotOpen
 from common.errors import DuxError, NotFound
 from common.identity.branch import decode_branch, did_of_branch
-from common.keyfile import DoesNotOpen
 from common.keygen import PAYOUT_FILE, UNLOCK_FILE, WALLET_FILE, open_wallet, read_phrase
 from common.network import KeyFileCosts, NetworkProfile
 from common.randomness import SystemRandomness

@@ -22,9 +22,8 @@ from common.contracts.wallet import (
     Send,
 )
 from common.contracts.wallet_contract import NewContractKey, ResultLockAsked
-from common.contracts.wallet_errors import WalletLocked
+from common.contracts.wallet_errors import DoesNotOpen, WalletLocked
 from common.errors import BadSettings, DuxError
-from common.keyfile import DoesNotOpen
 from common.keygen import UNLOCK_FILE, WALLET_FILE, open_wallet
 from common.network import save_profile
 from common.rpc.method import methods_in

@@ -21,9 +21,8 @@ from common.contracts.wallet import (
     NewAddress,
     Send,
 )
-from common.contracts.wallet_errors import CoinNotFree, InsufficientFunds, NotOwnAddress, WalletLocked
+from common.contracts.wallet_errors import CoinNotFree, DoesNotOpen, InsufficientFunds, NotOwnAddress, WalletLocked
 from common.contracts.wallet_tools import Label, LockState, SignMessage, Unlock, VerifyMessage
-from common.keyfile import DoesNotOpen
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
 from tests.flopd.coin_node import BANK_SCRIPT

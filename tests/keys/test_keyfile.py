@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from common.contracts.wallet_errors import DoesNotOpen
 from common.identity.branch import decode_branch, did_of_branch
-from common.keyfile import BadKeyFile, DoesNotOpen, read_limited, seal, unseal, write_private
+from common.keyfile import BadKeyFile, read_limited, seal, unseal, write_private
 from common.keygen import (
     PHRASE_FILE,
     UNLOCK_FILE,

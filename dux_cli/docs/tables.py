@@ -97,7 +97,9 @@ def pretty(value: object) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False)
 
 
-def peers_page(calls: Iterable[PeerMethod[Any, Any]], topics: Iterable[Topic[Any]], spaces: Iterable[Namespace[Any]]) -> str:
+def peers_page(
+    calls: Iterable[PeerMethod[Any, Any]], topics: Iterable[Topic[Any]], spaces: Iterable[Namespace[Any]]
+) -> str:
     """What nodes say to each other."""
     call_rows = [(f"`{c.name}`", c.owner, str(c.cost), str(c.params_bytes_max), c.summary) for c in calls]
     topic_rows = [(f"`{t.name}`", t.owner, str(t.payload_bytes_max), t.summary) for t in topics]

@@ -89,14 +89,15 @@ class Peers:
         """Whose key and endpoints a DID stands for."""
         return await self._p2pd.call(p2p.DID_RESOLVE, p2p.Resolve(did=did, max_age_s=max_age_s))
 
-    async def put_record(self, namespace: Namespace, name: str, payload: Canon, *, ttl_s: int) -> int:
+    async def put_record(self, namespace: Namespace[CP], name: str, payload: CP, *, ttl_s: int) -> int:
         """Store a signed record in the DHT; returns how many nodes keep it."""
         put = p2p.DhtPut(ns=namespace.name, name=name, payload=canonical(payload), ttl_s=ttl_s)
         return (await self._p2pd.call(p2p.DHT_PUT, put)).stored_at
 
-    async def get_records(self, namespace: Namespace, name: str) -> list[p2p.RecordView]:
-        """The verified records under a name; payloads are not decoded yet."""
-        return (await self._p2pd.call(p2p.DHT_GET, p2p.DhtGet(ns=namespace.name, name=name))).records
+    async def get_records(self, namespace: Namespace[CP], name: str, *, max_age_s: int = 0) -> list[p2p.RecordView]:
+        """The verified records under a name; payloads have the namespace's form. An older answer may do."""
+        wish = p2p.DhtGet(ns=namespace.name, name=name, max_age_s=max_age_s)
+        return (await self._p2pd.call(p2p.DHT_GET, wish)).records
 
     async def fetch_blob(self, blob: str, providers: list[Did], *, max_bytes: int) -> bytes:
         """A blob's bytes, brought here first when needed.

@@ -20,13 +20,14 @@ from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import KeySource, load_keys
 from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
 from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
+from dux_p2pd.record_table import RecordTable
 from dux_p2pd.remembered import Remembered
 from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
 from dux_p2pd.rules import endpoint_of
 from dux_p2pd.settings import P2pdSettings, listen_hosts, outside_port
 from dux_p2pd.socks import Target, parse_target
-from dux_p2pd.store import MIGRATIONS, BlobTable, NodeTable, OwnTable, RecordTable
+from dux_p2pd.store import MIGRATIONS, BlobTable, NodeTable, OwnTable
 from dux_p2pd.store_places import PlaceTable
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
@@ -69,6 +70,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         )
         swap = BlobSwap(blobs, net.peers, keeper, settings=settings, clock=parts.clock, log=parts.log)
         answer_peers(net, swap)
+        parts.stack.push_async_callback(net.dht.offers.leave)
         await self._listen_outside(parts, keeper, net)
         self.egress = egress = await self.open_egress(parts)
         upkeep = self._upkeep(parts, keeper, net, Remembered(PlaceTable(store), net.directory, clock=parts.clock))

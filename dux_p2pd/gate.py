@@ -11,6 +11,7 @@ Source: transport_identity.md §1.2 (1), §1.5.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from common.units import Did
@@ -30,6 +31,7 @@ _STRANGER_PART = 0.1
 _NET_FACTOR = 4  # one net may spend as much as four of its known DIDs
 
 
+@lru_cache(8192)
 def net_of(address: str) -> str:
     """The /24 of an IPv4 address, the /48 of an IPv6 address (an IPv4 one inside it counts as IPv4)."""
     ip = ip_address(address.split("%", 1)[0])

@@ -1,25 +1,27 @@
-"""Lookups: the `kademlia` package's crawler on our authenticated calls.
+"""Lookups: nearer and nearer to a place, over several disjoint paths, without waiting for the silent.
 
-A round calls the three nearest nodes not called yet; a dead one costs the round its short time-out and is dropped. A
-lookup ends when the k nearest have all answered. Several disjoint paths share a list of who was called, so that no node
-answers on two of them; what any path finds counts.
+Each path keeps three calls under way to the nearest nodes that it has heard of. A call that takes longer than its peer
+usually does no longer holds a place: the next node is asked beside it, and its answer still counts if it comes. A path
+ends when the k nearest that it knows have been asked; a lie can therefore lead one path astray and not the others, and
+no node answers on two of them. Of one /24 (/48) few are asked, and one stands in the result.
 
-Source: settled.md 16, transport_identity.md §3.1, network.md §4.
+The `kademlia` package's crawler waits for the slowest of every round; with a third of a network frozen that is most of
+a lookup's time, so the rounds are our own. Source: settled.md 16, transport_identity.md §3.1, network.md §4.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from kademlia.crawling import SpiderCrawl
-
-from dux_p2pd.gate import net_of
+from common.clock import Clock
 from dux_p2pd.routing import ALPHA, DuxNode, K, Place
 
 CALLED_MAX = 96  # nodes one lookup calls at most, whatever it is told
+PER_NET_CALLED = 3  # of them in one /24 (/48)
+WAITED_FOR = K // 2  # with fewer answers than this, those that are slow are waited for as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,68 +42,157 @@ class Lookup:
 
     nodes: list[DuxNode] = field(default_factory=list)
     records: list[tuple[bytes, DuxNode]] = field(default_factory=list)
+    holders: list[tuple[DuxNode, frozenset[bytes]]] = field(default_factory=list)  # who gave any, in order of answers
+    called: int = 0
+    cut_short: bool = False  # it ended because the caller had enough
 
 
-class _Calls:
-    """The protocol object of the crawler: no node is called twice in one lookup."""
+Enough = Callable[[Lookup], bool]
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How a lookup treats nodes: how long it waits before it goes on beside one, and whom it asks only if it must."""
+
+    soft_s: Callable[[DuxNode], float]
+    is_last: Callable[[DuxNode], bool]
+    clock: Clock
+
+
+@dataclass(slots=True)
+class _Call:
+    node: DuxNode
+    path: int
+    due_s: float  # from then on it holds no place
+    task: asyncio.Task[Found | None]
+
+
+class _Search:
+    """One lookup under way."""
+
+    def __init__(
+        self, key: bytes, start: list[DuxNode], ask: Ask, *, paths: int, manners: Manners, enough: Enough | None
+    ) -> None:
+        self._place, self._ask, self._manners, self._enough = Place(key), ask, manners, enough
+        self._known: list[dict[bytes, DuxNode]] = [{} for _ in range(paths)]
+        for index, node in enumerate(start):
+            self._known[index % paths][node.id] = node
         self._called: set[bytes] = set()
-        self.answered: dict[bytes, DuxNode] = {}
-        self.records: list[tuple[bytes, DuxNode]] = []
+        self._failed: set[bytes] = set()
+        self._nets: Counter[str] = Counter()
+        self._flying: list[_Call] = []
+        self._answered: dict[bytes, DuxNode] = {}
+        self.outcome = Lookup()
 
-    def is_free(self, node: DuxNode) -> bool:
-        """Whether some path may still call this node."""
-        return node.id not in self._called and len(self._called) < CALLED_MAX
+    async def run(self) -> Lookup:
+        """To the end; what is still under way then is given up."""
+        async with asyncio.TaskGroup() as group:
+            while not self.outcome.cut_short:
+                self._launch(group)
+                if not self._flying or self._may_leave():
+                    break
+                await asyncio.wait(
+                    [call.task for call in self._flying],
+                    timeout=self._till_due_s(),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                self._land()
+            for call in self._flying:
+                call.task.cancel()
+        nearest = sorted(self._answered.values(), key=self._place.distance_to)
+        self.outcome.nodes, self.outcome.called = one_per_net(nearest)[:K], len(self._called)
+        return self.outcome
 
-    async def call_find_node(self, node: DuxNode, place: Place) -> Found | None:
-        """Ask one node, unless another path has asked it."""
-        if not self.is_free(node):
-            return None
-        self._called.add(node.id)
-        found = await self._ask(node, place.id)
-        if found is not None:
-            self.answered[node.id] = node
-            self.records += [(record, node) for record in found.records]
+    def _launch(self, group: asyncio.TaskGroup) -> None:
+        """Fill the free places of every path."""
+        now_s = self._manners.clock.monotonic()
+        for path in range(len(self._known)):
+            busy = sum(1 for call in self._flying if call.path == path and call.due_s > now_s)
+            for node in self._next_of(path, ALPHA - busy):
+                self._called.add(node.id)
+                self._nets[node.net] += 1
+                task = group.create_task(_guarded(self._ask, node, self._place.id))
+                self._flying.append(_Call(node, path, now_s + self._manners.soft_s(node), task))
+
+    def _next_of(self, path: int, count: int) -> list[DuxNode]:
+        """The nearest that may be called; those to be asked last only where too few others have answered."""
+        room = min(count, CALLED_MAX - len(self._called))
+        if room <= 0:
+            return []
+        known = sorted(self._known[path].values(), key=self._place.distance_to)
+        unfit = self._failed | self._late()
+        fit = [node for node in known if node.id not in unfit and not self._is_last(node)]
+        found = self._spread(fit[:K], room)
+        return found if found or len(self._answered) >= WAITED_FOR else self._spread(known, room)
+
+    def _late(self) -> set[bytes]:
+        now_s = self._manners.clock.monotonic()
+        return {call.node.id for call in self._flying if call.due_s <= now_s}
+
+    def _is_last(self, node: DuxNode) -> bool:
+        return node.id not in self._called and self._manners.is_last(node)
+
+    def _spread(self, nodes: list[DuxNode], room: int) -> list[DuxNode]:
+        """Of these the uncalled ones, no more of one net than may be called."""
+        found: list[DuxNode] = []
+        nets = self._nets.copy()
+        for node in nodes:
+            if node.id not in self._called and nets[node.net] < PER_NET_CALLED and len(found) < room:
+                nets[node.net] += 1
+                found.append(node)
         return found
 
+    def _may_leave(self) -> bool:
+        """Nobody is left to ask, and those that are late are not needed."""
+        now_s = self._manners.clock.monotonic()
+        return len(self._answered) >= WAITED_FOR and all(call.due_s <= now_s for call in self._flying)
 
-class _Path(SpiderCrawl):  # type: ignore[misc]
-    """One path of a lookup."""
+    def _till_due_s(self) -> float | None:
+        now_s = self._manners.clock.monotonic()
+        return min((call.due_s - now_s for call in self._flying if call.due_s > now_s), default=None)
 
-    protocol: _Calls
-
-    async def find(self) -> None:
-        """Call nodes nearer and nearer until the nearest have all been called."""
-        await self._find(self.protocol.call_find_node)
-
-    async def _nodes_found(self, responses: dict[bytes, Found | None]) -> None:
-        for node_id, found in responses.items():
+    def _land(self) -> None:
+        """Take in what has come."""
+        for call in [call for call in self._flying if call.task.done()]:
+            self._flying.remove(call)
+            found = call.task.result()
             if found is None:
-                self.nearest.remove([node_id])
-            else:
-                self.nearest.push([node for node in found.nodes[:K] if self.protocol.is_free(node)])
-        if not self.nearest.have_contacted_all():
-            await self.find()
+                self._failed.add(call.node.id)
+                continue
+            self._take(call, found)
+            if self._enough is not None and self._enough(self.outcome):
+                self.outcome.cut_short = True
+                return
+
+    def _take(self, call: _Call, found: Found) -> None:
+        self._answered[call.node.id] = call.node
+        self.outcome.records += [(record, call.node) for record in found.records]
+        if found.records:
+            self.outcome.holders.append((call.node, frozenset(found.records)))
+        for node in found.nodes[:K]:
+            self._known[call.path].setdefault(node.id, node)
 
 
-async def lookup(key: bytes, start: list[DuxNode], ask: Ask, *, paths: int = 1) -> Lookup:
-    """The k nearest nodes to a place that answer, and the records they hold there."""
-    calls = _Calls(ask)
-    parts = [part for part in (start[index::paths] for index in range(paths)) if part]
-    async with asyncio.TaskGroup() as group:
-        for part in parts:
-            path: Any = _Path(calls, Place(key), part, K, ALPHA)
-            group.create_task(path.find())
-    place = Place(key)
-    nearest = sorted(calls.answered.values(), key=place.distance_to)
-    return Lookup(nodes=one_per_net(nearest)[:K], records=calls.records)
+async def _guarded(ask: Ask, node: DuxNode, key: bytes) -> Found | None:
+    return await ask(node, key)
+
+
+async def lookup(
+    key: bytes,
+    start: list[DuxNode],
+    ask: Ask,
+    *,
+    manners: Manners,
+    paths: int = 1,
+    enough: Enough | None = None,
+) -> Lookup:
+    """The k nearest nodes to a place that answer, and the records they hold there; less when the caller has enough."""
+    return await _Search(key, start, ask, paths=paths, manners=manners, enough=enough).run()
 
 
 def one_per_net(nodes: list[DuxNode]) -> list[DuxNode]:
     """The first node of each /24 (IPv6: /48): whoever owns a net owns one place in a result, not all."""
     by_net: dict[str, DuxNode] = {}
     for node in nodes:
-        by_net.setdefault(net_of(node.ip), node)
+        by_net.setdefault(node.net, node)
     return list(by_net.values())

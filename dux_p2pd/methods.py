@@ -34,7 +34,7 @@ from dux_p2pd.gossip import GossipNet
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import load_keys
 from dux_p2pd.peers import PeerBook
-from dux_p2pd.records import GOSSIP_PAYLOAD_BYTES_MAX, NAME_CHARS_MAX, PAYLOAD_BYTES_MAX, TTL_S_MAX
+from dux_p2pd.records import GOSSIP_PAYLOAD_BYTES_MAX
 from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
 from dux_p2pd.router import Router
@@ -141,12 +141,8 @@ class NetworkMethods:
         if namespace is None or namespace.owner != ctx.caller:
             owner = namespace.owner if namespace else "nobody"
             raise NotYourTopic(name=params.ns[:80], owner=owner, caller=ctx.caller)
-        fault = _put_fault(params) or (
-            "in this namespace the name is the own DID"
-            if namespace.own_name and params.name != self._keeper.did
-            else ""
-        )
-        if fault:
+        fault = namespace.fault(self._keeper.did, params.name, params.payload, params.ttl_s)
+        if fault is not None:
             raise RecordRefused(detail=fault)
         stored_at, seq_ms = await self._upkeep.put(params.ns, params.name, params.payload, params.ttl_s)
         if stored_at == 0 and self._peers.sessions():
@@ -157,7 +153,7 @@ class NetworkMethods:
         """dht.get."""
         if self._dht.shelf.namespace(params.ns) is None:
             raise RecordRefused(detail=f"there is no namespace {params.ns[:80]!r}")
-        bodies = await self._dht.get(params.ns, params.name)
+        bodies = await self._dht.get(params.ns, params.name, max_age_s=params.max_age_s, holders=params.holders)
         return p2p.Records(
             records=[
                 p2p.RecordView(
@@ -170,17 +166,6 @@ class NetworkMethods:
                 for body in bodies
             ]
         )
-
-
-def _put_fault(params: p2p.DhtPut) -> str:
-    """Why this cannot be a record, or an empty string."""
-    if not 1 <= len(params.name) <= NAME_CHARS_MAX:
-        return f"a name has 1 to {NAME_CHARS_MAX} characters"
-    if len(params.payload) > PAYLOAD_BYTES_MAX:
-        return f"a payload has at most {PAYLOAD_BYTES_MAX} bytes"
-    if not 1 <= params.ttl_s <= TTL_S_MAX:
-        return f"ttl_s is 1 to {TTL_S_MAX}"
-    return ""
 
 
 class IdentityMethods:

@@ -33,12 +33,13 @@ from dux_p2pd.gate import CallBudget
 from dux_p2pd.gossip import GossipNet
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.peers import PeerBook
+from dux_p2pd.record_table import RecordTable
 from dux_p2pd.router import Router
 from dux_p2pd.routing import DuxNode, DuxTable
 from dux_p2pd.scores import Scores
 from dux_p2pd.settings import P2pdSettings
 from dux_p2pd.shelf import RecordShelf
-from dux_p2pd.store import NodeTable, RecordTable
+from dux_p2pd.store import NodeTable
 from dux_p2pd.tasks import Tasks
 
 KNOWN_AFTER_S = 3600  # on main
@@ -82,7 +83,10 @@ async def build_overlay(
         sessions_max=settings.peers_max,
     )
     router = Router(peer_methods(), _foreign(parts), parts.neighbour, directory)
-    shelf = RecordShelf(records, directory, namespaces(), clock=clock, bytes_max=settings.dht_bytes_max)
+    bits = _on_main(parts, settings.stamp_bits, STAMP_BITS)
+    shelf = RecordShelf(
+        records, directory, namespaces(), clock=clock, bytes_max=settings.dht_bytes_max, stamp_bits=bits
+    )
     table = DuxTable(DuxNode(keeper.did, "", 0), clock)
     dht = Dht(table, shelf, peers, directory, tasks, clock=clock, log=log)
     gossip = GossipNet(
@@ -95,7 +99,7 @@ async def build_overlay(
         tasks=tasks,
         clock=clock,
         log=log,
-        bits=_on_main(parts, settings.stamp_bits, STAMP_BITS),
+        bits=bits,
     )
     return Overlay(
         keeper=keeper,

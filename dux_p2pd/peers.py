@@ -1,7 +1,7 @@
 """The nodes we are connected to: finding a session to a DID, calling over it, noticing who is slow, dead or hostile.
 
 Promise: one session per DID; an address that failed is left alone for a growing while, so that a dead node costs a
-caller little; a call waits no longer than this peer's calls usually take, times four. It knows addresses from node
+caller little; a call waits no longer than this peer's calls usually take (`patience.py`). It knows addresses from node
 records and from whoever names a contact, and believes neither: the transport proves who is there.
 
 Source: network.md §3 and §4, transport_identity.md §1.4.
@@ -9,6 +9,7 @@ Source: network.md §3 and §4, transport_identity.md §1.4.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,12 +20,13 @@ from common.clock import Clock
 from common.codec import canonical, from_canonical
 from common.contracts.p2p import PeerView
 from common.contracts.p2p_errors import PeerUnknown, PeerUnreachable
-from common.errors import DuxError, NotNow, PeerMisbehaved, Unavailable
+from common.errors import DeadlinePassed, DuxError, NotNow, PeerMisbehaved, Unavailable
 from common.randomness import Randomness
 from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did, UnixMs
 from dux_p2pd.directory import Directory, Known
-from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, may_listen_at, papers_fault, pause_s, timeout_s
+from dux_p2pd.patience import Patience
+from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, may_listen_at, papers_fault, pause_s
 from dux_p2pd.scores import BAN_S, Scores
 from dux_p2pd.session import Address, Session, Transport
 from dux_p2pd.tasks import Tasks
@@ -32,7 +34,6 @@ from dux_p2pd.tasks import Tasks
 ANSWER_BYTES_MAX = 1 << 20
 REST_MAX = 4096  # failed DIDs remembered
 DIALS_PER_CALL_MAX = 3  # endpoints of one node that are tried
-ROUND_TRIP_WEIGHT = 0.25  # of the newest call in the average
 
 Resting = tuple[Did, Address | None]  # None: at the addresses of its own node record
 """What is left alone after a failure. An address that others gave for a DID rests alone: a wrong one must not keep us
@@ -71,7 +72,7 @@ class PeerBook:
         self._log = log
         self._sessions_max = sessions_max
         self._since: OrderedDict[Did, UnixMs] = OrderedDict()  # least recently used first
-        self._round_trip_s: dict[Did, float] = {}
+        self.patience = Patience(clock)
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
         self.locate: Locate | None = None  # asks the DHT; set at assembly
         self.last_words: Callable[[Did], Awaitable[None]] | None = None  # before a session without ground is closed
@@ -97,7 +98,7 @@ class PeerBook:
         if self._transport.session_with(did) is not None:
             return
         self._since.pop(did, None)
-        self._round_trip_s.pop(did, None)
+        self.patience.forget(did)
         self._log.info("peer disconnected", did=did, reason=session.closed.result())
         for told in self.on_down:
             told(did)
@@ -187,10 +188,6 @@ class PeerBook:
         """Whether dialling this node (at an address that others gave) failed so recently that it is left alone."""
         rest = self._rest.get((did, hint))
         return rest is not None and rest.until_s > self._clock.monotonic()
-
-    def wait_s(self, did: Did) -> float:
-        """How long a small call of this peer may take."""
-        return timeout_s(self._round_trip_s.get(did))
 
     def blame(self, did: Did, points: float, why: str) -> None:
         """Count a fault; too many end in a ban."""
@@ -299,12 +296,16 @@ class PeerBook:
         Raises:
             DuxError: it cannot be reached, did not answer in time, answered with an error or with nonsense.
         """
-        session = await self.session_to(did, hint)
-        started_s = self._clock.monotonic()
-        answer = await session.request(method.name, canonical(params), deadline_s=deadline_s or self.wait_s(did))
-        self._timed(did, self._clock.monotonic() - started_s)
+        began_s = self._clock.monotonic()
+        try:
+            session = await self.session_to(did, hint)
+            wait_s = deadline_s or self.patience.hard_s(did)
+            called_s = self._clock.monotonic()
+            answer = await session.request(method.name, canonical(params), deadline_s=wait_s)
+        except (asyncio.CancelledError, DeadlinePassed):
+            if self._clock.monotonic() - began_s > self.patience.soft_s(did):
+                self.patience.fell_silent(did)
+            raise
+        if deadline_s is None:
+            self.patience.answered(did, self._clock.monotonic() - called_s)
         return from_canonical(answer, method.result, max_bytes=ANSWER_BYTES_MAX)
-
-    def _timed(self, did: Did, taken_s: float) -> None:
-        before = self._round_trip_s.get(did, taken_s)
-        self._round_trip_s[did] = before + ROUND_TRIP_WEIGHT * (taken_s - before)

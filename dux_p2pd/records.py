@@ -5,6 +5,7 @@ Source: transport_identity.md §3.2 and §3.3.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -13,17 +14,17 @@ from common.codec import Canon, canonical, from_canonical
 from common.identity.keys import Signer
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed, decode_signed, sign
+from common.identity.stamp import stamped_part
 from common.identity.tagged import tagged_hash
+from common.rpc.method import RECORD_NAME_CHARS_MAX, RECORD_PAYLOAD_BYTES_MAX
 from common.units import Did, Hash32, UnixMs
 
-NAME_CHARS_MAX = 64
-PAYLOAD_BYTES_MAX = 3072
 RECORD_BYTES_MAX = 3500
 GOSSIP_PAYLOAD_BYTES_MAX = 8192
 GOSSIP_BYTES_MAX = 8600
-TTL_S_MAX = 172_800  # 48 hours
+TTL_S_MAX = 604_800  # of any record; each namespace has a bound of its own
 
-_Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+_Name = Annotated[str, Meta(min_length=1, max_length=RECORD_NAME_CHARS_MAX)]
 _Short = Annotated[str, Meta(min_length=1, max_length=32)]
 _Whole = Annotated[int, Meta(ge=0, le=1 << 53)]
 
@@ -38,7 +39,7 @@ class RecordBody(Canon, frozen=True):
     key_seq: _Whole
     seq_ms: _Whole
     ttl_s: Annotated[int, Meta(ge=1, le=TTL_S_MAX)]
-    payload: Annotated[bytes, Meta(max_length=PAYLOAD_BYTES_MAX)]
+    payload: Annotated[bytes, Meta(max_length=RECORD_PAYLOAD_BYTES_MAX)]
 
     @property
     def expires_ms(self) -> UnixMs:
@@ -59,9 +60,15 @@ class GossipBody(Canon, frozen=True):
     stamp: _Whole
 
 
-def record_key(ns: str, name: str) -> Hash32:
-    """The place of a name in the DHT."""
-    return tagged_hash(Purpose.RECORD_KEY, ns.encode() + b"\x00" + name.encode())
+def record_key(ns: str, name: str, salt: int = 0) -> Hash32:
+    """The place of a name in the DHT; with a salt, the place of a copy that no neighbour of the first one holds."""
+    after = b"\x00" + bytes([salt]) if salt else b""
+    return tagged_hash(Purpose.RECORD_KEY, ns.encode() + b"\x00" + name.encode() + after)
+
+
+def stamped_record(body: RecordBody) -> bytes:
+    """What a stranger's work for a record is done over: the signer and the whole body."""
+    return stamped_part(body.did, Purpose.RECORD, canonical(body))
 
 
 def sign_record(body: RecordBody, key: Signer) -> bytes:
@@ -77,6 +84,29 @@ def split_record(data: bytes) -> tuple[Signed, RecordBody]:
     """
     signed = decode_signed(data, max_bytes=RECORD_BYTES_MAX)
     return signed, from_canonical(signed.body, RecordBody, max_bytes=RECORD_BYTES_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A record as it is offered: its bytes, what they decode to, and where it is to stand."""
+
+    data: bytes
+    signed: Signed
+    body: RecordBody
+    salt: int
+    stamp: int
+    key: Hash32
+
+    @classmethod
+    def of(cls, data: bytes, salt: int, stamp: int, body: RecordBody | None = None) -> Offered:
+        """Decoded, nothing verified yet.
+
+        Raises:
+            BadParams: too long or not canonical.
+        """
+        signed, found = split_record(data)
+        found = body or found
+        return cls(data, signed, found, salt, stamp, record_key(found.ns, found.name, salt))
 
 
 def sign_gossip(body: GossipBody, key: Signer) -> bytes:

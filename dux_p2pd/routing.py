@@ -1,7 +1,8 @@
 """The DHT's routing table: the `kademlia` package's, made 256 bits wide, with our clock, and deaf to floods of one net.
 
-At most 2 nodes of one /24 (IPv6: /48) in a bucket and 10 in the table. A full bucket does not call anybody by itself:
-it puts its longest known node on a list, which the DHT's loop asks whether it is alive.
+At most 2 nodes of one /24 (IPv6: /48) in a bucket and 10 in the table; a quarter of every bucket is for nodes known for
+a week, whom nobody can make up in a day. Who waits to take a place obeys the same limits. A full bucket does not call
+anybody by itself: it puts its longest known node on a list, which the DHT's loop asks whether it is alive.
 
 Source: settled.md 16, transport_identity.md §3.1.
 """
@@ -9,7 +10,8 @@ Source: settled.md 16, transport_identity.md §3.1.
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
+from functools import lru_cache
 
 from kademlia.node import Node
 from kademlia.routing import KBucket, RoutingTable
@@ -26,14 +28,20 @@ PER_NET_IN_BUCKET = 2
 PER_NET_IN_TABLE = 10
 LONELY_S = 3600.0  # a bucket nobody used for so long is refreshed
 TO_PING_MAX = 64
+OLD_MS = 7 * 86_400_000  # known for so long: may take any place
+YOUNG_PART = 0.75  # of a bucket's places; the rest is kept for old acquaintances
+
+
+_node_id_of = lru_cache(16_384)(node_id_of)  # answers name the same nodes again and again
 
 
 class DuxNode(Node):  # type: ignore[misc]  # the package has no types
     """A node of the DHT: its place follows from its DID and from nothing it says."""
 
-    def __init__(self, did: Did, host: str, port: int) -> None:
-        super().__init__(node_id_of(did), host, port)
-        self.did = did
+    def __init__(self, did: Did, host: str, port: int, first_ms: int | None = None) -> None:
+        """`first_ms`: since when we know it (Unix ms); None: only by somebody's word."""
+        super().__init__(_node_id_of(did), host, port)
+        self.did, self.net, self.first_ms = did, net_of(host) if host else "", first_ms
 
     @property
     def address(self) -> tuple[str, int]:
@@ -46,7 +54,7 @@ class Place(Node):  # type: ignore[misc]
 
 
 class DuxBucket(KBucket):  # type: ignore[misc]
-    """A bucket that tells time by our clock."""
+    """A bucket that tells time by our clock and keeps places for old acquaintances."""
 
     def __init__(self, low: int, high: int, ksize: int, clock: Clock) -> None:
         self.clock = clock
@@ -61,13 +69,45 @@ class DuxBucket(KBucket):  # type: ignore[misc]
         low, high = self.range
         middle = (low + high) // 2
         halves = (DuxBucket(low, middle, self.ksize, self.clock), DuxBucket(middle + 1, high, self.ksize, self.clock))
-        for node in [*self.nodes.values(), *self.replacement_nodes.values()]:
-            halves[0 if node.long_id <= middle else 1].add_node(node)
+        for node in self.nodes.values():
+            half = halves[0 if node.long_id <= middle else 1]
+            half.nodes[node.id] = node
+        for node in self.replacement_nodes.values():
+            halves[0 if node.long_id <= middle else 1].replacement_nodes[node.id] = node
         return halves
+
+    def depth(self) -> int:
+        """How often the whole was halved to get here."""
+        return KEY_BITS + 1 - int(self.range[1] - self.range[0] + 1).bit_length()
+
+    def is_old(self, node: DuxNode) -> bool:
+        """Whether this node is known for a week."""
+        return node.first_ms is not None and self.clock.unix_ms() - node.first_ms >= OLD_MS
+
+    def has_place_for(self, node: DuxNode) -> bool:
+        """Whether it is here already, or there is a place that one known for so long may take."""
+        if node.id in self.nodes:
+            return True
+        if len(self) >= self.ksize:
+            return False
+        young = sum(1 for one in self.nodes.values() if not self.is_old(one))
+        return self.is_old(node) or young < max(1, int(self.ksize * YOUNG_PART))
+
+    def add_node(self, node: DuxNode) -> bool:
+        """Take it in, or have it wait for a place; whether it was taken in."""
+        if self.has_place_for(node):
+            self.nodes.pop(node.id, None)
+            self.nodes[node.id] = node
+            return True
+        self.replacement_nodes.pop(node.id, None)
+        self.replacement_nodes[node.id] = node
+        while len(self.replacement_nodes) > self.max_replacement_nodes:
+            self.replacement_nodes.popitem(last=False)
+        return False
 
     def of_net(self, net: str) -> int:
         """Nodes of this net in the bucket."""
-        return sum(1 for node in self.nodes.values() if net_of(node.ip) == net)
+        return sum(1 for node in self.nodes.values() if node.net == net)
 
 
 class DuxTable(RoutingTable):  # type: ignore[misc]
@@ -76,11 +116,13 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
     def __init__(self, node: DuxNode, clock: Clock, ksize: int = K) -> None:
         self._clock = clock
         self.to_ping: deque[DuxNode] = deque(maxlen=TO_PING_MAX)
+        self._nets: Counter[str] = Counter()
         super().__init__(None, ksize, node)
 
     def flush(self) -> None:
         """Begin anew with one bucket for everything."""
         self.buckets = [DuxBucket(0, 2**KEY_BITS - 1, self.ksize, self._clock)]
+        self._nets = Counter()
 
     def lonely_buckets(self) -> list[DuxBucket]:
         """Buckets that nobody used for an hour."""
@@ -93,24 +135,58 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
 
     def add_contact(self, node: DuxNode) -> None:
         """Take in a node, when its net has room; a full bucket splits where Kademlia says so, else it stays."""
-        if node.id == self.node.id or not self._has_room(node):
+        if node.id == self.node.id:
             return
         while True:
             index = self.get_bucket_for(node)
             bucket = self.buckets[index]
-            if bucket.add_node(node):
+            if not self._has_room(bucket, node):
+                return
+            if self._put(bucket, node):
                 return
             if not bucket.has_in_range(self.node) and bucket.depth() % 5 == 0:
-                self.to_ping.append(bucket.head())
+                self._doubt(bucket)
                 return
             self.split_bucket(index)
+            self._fill(self.buckets[index])
+            self._fill(self.buckets[index + 1])
 
-    def _has_room(self, node: DuxNode) -> bool:
-        bucket, net = self.buckets[self.get_bucket_for(node)], net_of(node.ip)
-        if node.id in bucket.nodes:
+    def remove_contact(self, node: DuxNode) -> None:
+        """Let a node go; one that waits for a place, and whose net has room, takes it."""
+        bucket = self.buckets[self.get_bucket_for(node)]
+        bucket.replacement_nodes.pop(node.id, None)
+        gone = bucket.nodes.pop(node.id, None)
+        if gone is not None:
+            self._nets[gone.net] -= 1
+            self._fill(bucket)
+
+    def _put(self, bucket: DuxBucket, node: DuxNode) -> bool:
+        before = bucket.nodes.get(node.id)
+        if not bucket.add_node(node):
+            return False
+        if before is not None:
+            self._nets[before.net] -= 1
+        self._nets[node.net] += 1
+        return True
+
+    def _fill(self, bucket: DuxBucket) -> None:
+        """Those that wait take what is free, who came last first."""
+        for node in reversed(list(bucket.replacement_nodes.values())):
+            if bucket.has_place_for(node) and self._has_room(bucket, node):
+                del bucket.replacement_nodes[node.id]
+                self._put(bucket, node)
+
+    def _doubt(self, bucket: DuxBucket) -> None:
+        """Have the longest known be called, unless that is under way."""
+        if len(bucket) and all(one.id != bucket.head().id for one in self.to_ping):
+            self.to_ping.append(bucket.head())
+
+    def _has_room(self, bucket: DuxBucket, node: DuxNode) -> bool:
+        """Whether the net of this node may have one more in the bucket and in the table."""
+        before = bucket.nodes.get(node.id)
+        if before is not None and before.net == node.net:
             return True
-        everywhere = sum(one.of_net(net) for one in self.buckets)
-        return bucket.of_net(net) < PER_NET_IN_BUCKET and everywhere < PER_NET_IN_TABLE
+        return bucket.of_net(node.net) < PER_NET_IN_BUCKET and self._nets[node.net] < PER_NET_IN_TABLE
 
     def nearest(self, key: bytes, count: int = K) -> list[DuxNode]:
         """The nodes we know that are nearest to a place, nearest first.
@@ -120,13 +196,19 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         place = Place(key)
         self.buckets[self.get_bucket_for(place)].touch_last_updated()
         others = (node for node in self.contacts() if node.id != key)
-        return heapq.nsmallest(count, others, key=place.distance_to)
+        return heapq.nsmallest(count, others, key=lambda node: node.long_id ^ place.long_id)
 
-    def nearer_than_us(self, key: bytes) -> int:
-        """How many nodes we know that are nearer to a place than we are (at most 2k are looked at)."""
-        place = Place(key)
-        ours = self.node.distance_to(place)
-        return sum(1 for node in self.nearest(key, 2 * self.ksize) if node.distance_to(place) < ours)
+    def nearer_than_us(self, key: bytes, count_max: int = 2 * K) -> int:
+        """How many nodes we know that are nearer to a place than we are; counted up to `count_max`."""
+        place = int.from_bytes(key, "big")
+        ours: int = self.node.long_id ^ place
+        found = 0
+        for bucket in self.buckets:
+            for node in bucket.nodes.values():
+                found += int(node.long_id ^ place < ours)
+                if found >= count_max:
+                    return found
+        return found
 
     def contacts(self) -> list[DuxNode]:
         """Every node in the table."""

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address
 
 import msgspec
 
-from common.codec import canonical
+from common.codec import Canon, canonical
 from common.identity.log import Log, recovers, split_of
 from common.identity.node_record import NodeRecord
 from common.identity.purposes import Purpose
@@ -25,9 +25,6 @@ RECORDS_PER_DID_MAX = 64
 DIDS_PER_KEY_MAX = 64
 RECORD_ROOM_BYTES = 4096  # counted for one kept record, whatever its size
 
-TIMEOUT_FIRST_S = 2.0  # for a peer never called: a TLS handshake on a loaded machine fits
-TIMEOUT_MIN_S = 0.4
-TIMEOUT_MAX_S = 4.0
 PAUSE_FIRST_S = 0.5
 PAUSE_MAX_S = 60.0
 
@@ -59,40 +56,59 @@ class Shelf:
 
     newest: tuple[int, int] | None  # (key_seq, seq_ms) of the same (did, ns, name), also when expired
     of_did: int  # records held of this signer
+    of_did_in_ns: int  # of these, in the record's namespace
     dids_at_key: int  # signers at this place
     bytes_held: int
     bytes_max: int
     nearer_nodes: int  # nodes we know that are nearer to the place than we are
+    signer_known: bool  # no stranger: may take a stranger's place
+    strangers_at_key: bool  # whether there is such a place under the same key,
+    strangers_held: bool  # and in the whole store
+    has_stamp: bool  # the work that a stranger's record needs was done, or none is asked
 
 
-def record_fault(body: RecordBody, ns: Namespace | None, now_ms: int) -> str | None:
+def record_fault(body: RecordBody, ns: Namespace[Canon] | None, now_ms: int) -> str | None:
     """Why a record is not to be believed by anybody, or None. The signature is checked elsewhere."""
     if ns is None:
         return f"no namespace {body.ns!r}"
-    if ns.own_name and body.name != body.did:
-        return f"in {body.ns!r} a record stands under its signer's DID only"
-    if len(body.payload) > ns.payload_bytes_max:
-        return f"its payload has {len(body.payload)} bytes, {ns.payload_bytes_max} are allowed"
     if body.seq_ms > now_ms + FUTURE_MS:
         return "it is dated in the future"
     if body.expires_ms <= now_ms:
         return "it has expired"
-    return None
+    return ns.fault(body.did, body.name, body.payload, body.ttl_s)
 
 
-def keep_fault(body: RecordBody, shelf: Shelf, near_max: int) -> str | None:
-    """Why a believable record is not kept here, or None."""
+def keep_fault(body: RecordBody, ns: Namespace[Canon], shelf: Shelf, near_max: int) -> str | None:
+    """Why a believable record is not kept here, or None. A known signer may push out a stranger's record."""
     if shelf.newest is not None and (body.key_seq, body.seq_ms) <= shelf.newest:
         return "it is not newer than what is known"
     if shelf.nearer_nodes >= near_max:
         return "others are nearer to it"
-    if shelf.newest is None and shelf.of_did >= RECORDS_PER_DID_MAX:
+    if not shelf.signer_known and not shelf.has_stamp:
+        return "a stranger's record needs a stamp"
+    return _room_fault(ns, shelf) if shelf.newest is None else None
+
+
+def _room_fault(ns: Namespace[Canon], shelf: Shelf) -> str | None:
+    if shelf.of_did >= RECORDS_PER_DID_MAX:
         return f"its signer has {RECORDS_PER_DID_MAX} records here already"
-    if shelf.newest is None and shelf.dids_at_key >= DIDS_PER_KEY_MAX:
-        return f"its place holds {DIDS_PER_KEY_MAX} signers already"
-    if shelf.newest is None and shelf.bytes_held + RECORD_ROOM_BYTES > shelf.bytes_max:
+    if shelf.of_did_in_ns >= ns.per_signer_max:
+        return f"its signer has {ns.per_signer_max} records of {ns.name!r} here already"
+    if place_is_full(ns, shelf) and not (shelf.signer_known and shelf.strangers_at_key):
+        return f"its place holds {min(DIDS_PER_KEY_MAX, ns.per_name_max)} signers already"
+    if store_is_full(shelf) and not (shelf.signer_known and shelf.strangers_held):
         return "the store is full"
     return None
+
+
+def place_is_full(ns: Namespace[Canon], shelf: Shelf) -> bool:
+    """Whether one more signer at this place needs another to go."""
+    return shelf.dids_at_key >= min(DIDS_PER_KEY_MAX, ns.per_name_max)
+
+
+def store_is_full(shelf: Shelf) -> bool:
+    """Whether one more record needs another to go."""
+    return shelf.bytes_held + RECORD_ROOM_BYTES > shelf.bytes_max
 
 
 def gossip_fault(body: GossipBody, now_ms: int) -> str | None:
@@ -105,13 +121,6 @@ def gossip_fault(body: GossipBody, now_ms: int) -> str | None:
 def stamped_gossip(body: GossipBody) -> bytes:
     """What a message's stamp is made over: the body with the stamp taken out."""
     return stamped_part(body.did, Purpose.GOSSIP, canonical(msgspec.structs.replace(body, stamp=0)))
-
-
-def timeout_s(round_trip_s: float | None) -> float:
-    """How long to wait for a peer whose calls took so long on average: four times that, within bounds."""
-    if round_trip_s is None:
-        return TIMEOUT_FIRST_S
-    return min(TIMEOUT_MAX_S, max(TIMEOUT_MIN_S, 4 * round_trip_s + 0.2))
 
 
 def pause_s(failures: int, spread: float) -> float:

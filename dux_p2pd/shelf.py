@@ -12,16 +12,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from common.clock import Clock
+from common.codec import Canon
 from common.identity.errors import BadSignature
 from common.identity.keys import is_signed
 from common.identity.log import was_valid
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
+from common.identity.stamp import has_stamp
 from common.rpc.method import Namespace
 from dux_p2pd.directory import Directory
-from dux_p2pd.records import RecordBody, record_key, split_record
-from dux_p2pd.rules import Shelf, keep_fault, record_fault
-from dux_p2pd.store import RecordRow, RecordTable
+from dux_p2pd.record_table import RecordRow, RecordTable
+from dux_p2pd.records import Offered, RecordBody, stamped_record
+from dux_p2pd.rules import (
+    DIDS_PER_KEY_MAX,
+    RECORD_ROOM_BYTES,
+    Shelf,
+    keep_fault,
+    place_is_full,
+    record_fault,
+    store_is_full,
+)
+
+STRANGERS_LOOKED_AT = 64  # rows among which a stranger's is looked for, to make room
 
 
 class RecordShelf:
@@ -31,18 +43,21 @@ class RecordShelf:
         self,
         table: RecordTable,
         directory: Directory,
-        namespaces: Mapping[str, Namespace],
+        namespaces: Mapping[str, Namespace[Canon]],
         *,
         clock: Clock,
         bytes_max: int,
+        stamp_bits: int,
     ) -> None:
+        """`stamp_bits`: the work that a stranger's record needs; 0 on test networks."""
         self.table = table
+        self.stamp_bits = stamp_bits
         self._directory = directory
         self._namespaces = namespaces
         self._clock = clock
         self._bytes_max = bytes_max
 
-    def namespace(self, ns: str) -> Namespace | None:
+    def namespace(self, ns: str) -> Namespace[Canon] | None:
         """The namespace of this name, where it is declared."""
         return self._namespaces.get(ns)
 
@@ -58,44 +73,84 @@ class RecordShelf:
             return False
         return is_signed(key, Purpose.RECORD, signed.body, signed.sigs[0])
 
-    def offer(self, data: bytes, *, nearer_nodes: int, near_max: int) -> str | None:
+    def offer(self, offered: Offered, *, nearer_nodes: int, near_max: int) -> str | None:
         """Keep a record that somebody offers; None when it is kept, else the reason why not.
 
         Raises:
-            BadParams: not canonical. BadSignature: forged.
+            BadSignature: forged.
         """
-        signed, body = split_record(data)
-        fault = self.refusal(body, nearer_nodes, near_max)
+        fault = self.refusal(offered, nearer_nodes, near_max)
         if fault is not None:
-            self.table.offered_by_other(body.did, body.ns, body.name, data, self._clock.unix_ms())
+            self.table.offered_by_other(offered.body, offered.salt, offered.data, self._clock.unix_ms())
             return fault
-        if not self.is_genuine(signed, body):
+        if not self.is_genuine(offered.signed, offered.body):
             raise BadSignature(purpose=Purpose.RECORD.value)
-        self._put(body, data, mine=False)
+        self._make_room(offered)
+        self._put(offered, mine=False)
         return None
 
-    def refusal(self, body: RecordBody, nearer_nodes: int, near_max: int) -> str | None:
+    def refusal(self, offered: Offered, nearer_nodes: int, near_max: int) -> str | None:
         """Why the record would not be kept, its signature aside: asked before anything is verified."""
-        return self.fault(body) or keep_fault(body, self._shelf(body, nearer_nodes), near_max)
+        fault, ns = self.fault(offered.body), self._namespaces.get(offered.body.ns)
+        if fault is not None or ns is None:
+            return fault or "no such namespace"
+        if offered.salt > ns.salted:
+            return f"in {ns.name!r} there is no key {offered.salt}"
+        return keep_fault(offered.body, ns, self._shelf(offered, nearer_nodes), near_max)
 
-    def keep_own(self, body: RecordBody, data: bytes) -> None:
+    def keep_own(self, body: RecordBody, data: bytes, stamp: int, salt: int = 0) -> None:
         """Keep a record that this node has just signed."""
-        self._put(body, data, mine=True)
+        self._put(Offered.of(data, salt, stamp, body), mine=True)
 
-    def _put(self, body: RecordBody, data: bytes, *, mine: bool) -> None:
-        key = record_key(body.ns, body.name)
-        self.table.put(body, key, data, mine=mine, now_ms=self._clock.unix_ms())
+    def _put(self, offered: Offered, *, mine: bool) -> None:
+        self.table.put(
+            offered.body,
+            offered.key,
+            offered.data,
+            salt=offered.salt,
+            stamp=offered.stamp,
+            mine=mine,
+            now_ms=self._clock.unix_ms(),
+        )
 
-    def _shelf(self, body: RecordBody, nearer_nodes: int) -> Shelf:
-        of_did, at_key, held = self.table.counts(body.did, record_key(body.ns, body.name))
+    def _shelf(self, offered: Offered, nearer_nodes: int) -> Shelf:
+        body = offered.body
+        counts = self.table.counts(body.did, body.ns, offered.key)
+        known, ns = self._directory.is_known(body.did), self._namespaces[body.ns]
+        crowded = known and counts.dids_at_key >= min(DIDS_PER_KEY_MAX, ns.per_name_max)
+        full = known and counts.bytes_held + RECORD_ROOM_BYTES > self._bytes_max
         return Shelf(
-            newest=self.table.newest(body.did, body.ns, body.name),
-            of_did=of_did,
-            dids_at_key=at_key,
-            bytes_held=held,
+            newest=self.table.newest(body.did, body.ns, body.name, offered.salt),
+            of_did=counts.of_did,
+            of_did_in_ns=counts.of_did_in_ns,
+            dids_at_key=counts.dids_at_key,
+            bytes_held=counts.bytes_held,
             bytes_max=self._bytes_max,
             nearer_nodes=nearer_nodes,
+            signer_known=known,
+            strangers_at_key=crowded and self._stranger_at(offered.key) is not None,
+            strangers_held=full and self._stranger_anywhere() is not None,
+            has_stamp=known or has_stamp(stamped_record(body), offered.stamp, self.stamp_bits),
         )
+
+    def _make_room(self, offered: Offered) -> None:
+        """The record is wanted: where its place or the store is full, a stranger's goes."""
+        ns, shelf = self._namespaces[offered.body.ns], self._shelf(offered, 0)
+        if shelf.newest is not None:
+            return
+        if place_is_full(ns, shelf) and (at_key := self._stranger_at(offered.key)) is not None:
+            self.table.drop(at_key)
+        elif store_is_full(shelf) and (anywhere := self._stranger_anywhere()) is not None:
+            self.table.drop(anywhere)
+
+    def _stranger_at(self, key: bytes) -> RecordRow | None:
+        return self._first_stranger(self.at(key))
+
+    def _stranger_anywhere(self) -> RecordRow | None:
+        return self._first_stranger(self.table.others(STRANGERS_LOOKED_AT))
+
+    def _first_stranger(self, rows: list[RecordRow]) -> RecordRow | None:
+        return next((row for row in rows if not row.mine and not self._directory.is_known(row.did)), None)
 
     def at(self, key: bytes) -> list[RecordRow]:
         """The records at a place that count now."""

@@ -1,4 +1,4 @@
-"""p2pd's tables, and the only SQL of p2pd.
+"""p2pd's tables; those of DHT records stand in `record_table.py`. No other file of p2pd has SQL.
 
 It knows rows, not what they mean: whether a record may be kept is decided in `rules.py`, whether a log holds in
 `common/identity/log.py`.
@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from common.store import Row, Store
 from common.units import Did, UnixMs
-from dux_p2pd.records import RecordBody
-from dux_p2pd.rules import FLOOR_TTLS, RECORD_ROOM_BYTES
+from dux_p2pd.record_table import RECORDS_MIGRATION
 from dux_p2pd.store_places import PLACES_MIGRATION
 
 MIGRATIONS = (
@@ -33,6 +32,7 @@ MIGRATIONS = (
     """,
     "CREATE TABLE proofs (did TEXT PRIMARY KEY, proof BLOB NOT NULL) WITHOUT ROWID;",
     PLACES_MIGRATION,
+    RECORDS_MIGRATION,
 )
 
 
@@ -49,17 +49,6 @@ class NodeRow:
     learned_ms: UnixMs
     met_ms: UnixMs
     address: str
-
-
-@dataclass(frozen=True, slots=True)
-class RecordRow:
-    """One kept DHT record."""
-
-    did: Did
-    key: bytes
-    expires_ms: UnixMs
-    mine: bool
-    envelope: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,88 +132,6 @@ def _node(row: Row) -> NodeRow:
         met_ms=UnixMs(row["met_ms"]),
         address=row["address"],
     )
-
-
-class RecordTable:
-    """DHT records; a row without envelope remembers only how new the last one was."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def at(self, key: bytes, now_ms: int) -> list[RecordRow]:
-        """The unexpired records at a place, newest first."""
-        return self._read("key = ? AND expires_ms > ?", key, now_ms)
-
-    def due(self, before_ms: int, now_ms: int, count: int) -> list[RecordRow]:
-        """Unexpired records not offered since by anybody, the longest waiting first."""
-        return self._read("offered_ms < ? AND expires_ms > ? ORDER BY offered_ms LIMIT ?", before_ms, now_ms, count)
-
-    def all(self, now_ms: int, count: int) -> list[RecordRow]:
-        """Unexpired records, newest first."""
-        return self._read("expires_ms > ? ORDER BY seq_ms DESC LIMIT ?", now_ms, count)
-
-    def _read(self, where: str, *values: bytes | int) -> list[RecordRow]:
-        rows = self._store.rows(
-            f"SELECT did, key, expires_ms, mine, envelope FROM records WHERE envelope IS NOT NULL AND {where}",  # noqa: S608
-            *values,
-        )
-        return [
-            RecordRow(Did(row["did"]), row["key"], UnixMs(row["expires_ms"]), bool(row["mine"]), row["envelope"])
-            for row in rows
-        ]
-
-    def newest(self, did: str, ns: str, name: str) -> tuple[int, int] | None:
-        """(key_seq, seq_ms) of the newest record known under this name, also of an expired one."""
-        row = self._store.row(
-            "SELECT key_seq, seq_ms FROM records WHERE did = ? AND ns = ? AND name = ?", did, ns, name
-        )
-        return (row["key_seq"], row["seq_ms"]) if row else None
-
-    def counts(self, did: str, key: bytes) -> tuple[int, int, int]:
-        """Records of this signer, signers at this place, bytes counted for all records."""
-        row = self._store.row(
-            "SELECT (SELECT count(*) FROM records WHERE did = ? AND envelope IS NOT NULL) AS of_did, "
-            "(SELECT count(DISTINCT did) FROM records WHERE key = ? AND envelope IS NOT NULL) AS at_key, "
-            "(SELECT count(*) FROM records) AS held",
-            did,
-            key,
-        )
-        return (row["of_did"], row["at_key"], row["held"] * RECORD_ROOM_BYTES) if row else (0, 0, 0)
-
-    def put(self, body: RecordBody, key: bytes, envelope: bytes, *, mine: bool, now_ms: int) -> None:
-        """Keep a record in place of the older one under its name."""
-        forget_ms = body.expires_ms + FLOOR_TTLS * body.ttl_s * 1000
-        with self._store.transaction() as tx:
-            tx.execute(
-                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                *(body.did, body.ns, body.name, key, body.key_seq, body.seq_ms, body.expires_ms, forget_ms, now_ms),
-                *(int(mine), envelope),
-            )
-
-    def offered(self, rows: list[RecordRow], now_ms: int) -> None:
-        """These were offered to others now."""
-        with self._store.transaction() as tx:
-            for row in rows:
-                tx.execute("UPDATE records SET offered_ms = ? WHERE envelope = ?", now_ms, row.envelope)
-
-    def offered_by_other(self, did: str, ns: str, name: str, envelope: bytes, now_ms: int) -> None:
-        """Somebody offered the very record that we hold: we need not, for a while."""
-        with self._store.transaction() as tx:
-            tx.execute(
-                "UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ? AND envelope = ?",
-                *(now_ms, did, ns, name, envelope),
-            )
-
-    def sweep(self, now_ms: int) -> None:
-        """Forget the content of expired records, and after a while their numbers too."""
-        with self._store.transaction() as tx:
-            tx.execute("UPDATE records SET envelope = NULL WHERE expires_ms <= ?", now_ms)
-            tx.execute("DELETE FROM records WHERE forget_ms <= ?", now_ms)
-
-    def count(self) -> int:
-        """Records held."""
-        row = self._store.row("SELECT count(*) AS held FROM records WHERE envelope IS NOT NULL")
-        return int(row["held"]) if row else 0
 
 
 class BlobTable:

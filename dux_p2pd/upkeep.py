@@ -14,17 +14,19 @@ import asyncio
 from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
-from common.contracts.peer_p2p import NODE_NS
+from common.contracts.peer_p2p import LOG_NS, LOG_TTL_S, NODE_NS, chunk_name
 from common.errors import DuxError
 from common.identity.did import node_id_of
 from common.identity.node_record import REISSUE_MS
+from common.identity.stamp import make_stamp
 from common.network import Bootstrap
 from common.randomness import Randomness
 from common.units import UnixMs
 from dux_p2pd.dht import Dht
 from dux_p2pd.keeper import Keeper
+from dux_p2pd.log_chunks import chunks_of
 from dux_p2pd.peers import PeerBook
-from dux_p2pd.records import RecordBody, record_key, sign_record, split_record
+from dux_p2pd.records import RecordBody, record_key, sign_record, split_record, stamped_record
 from dux_p2pd.remembered import Remembered
 from dux_p2pd.rules import pause_s
 from dux_p2pd.session import Session
@@ -36,7 +38,7 @@ TURN_S = 1.0  # between two looks at the connections while some are missing
 IDLE_TURN_S = 15.0  # otherwise: a connection that is lost wakes the loop anyway
 REFRESH_S = 60.0  # the own neighbourhood is looked up again this often
 NODE_RECORD_TTL_S = 172_800
-REPUBLISH_ROWS_MAX = 64
+REPUBLISH_ROWS_MAX = 256
 
 
 class Upkeep:
@@ -214,20 +216,33 @@ class Upkeep:
             ttl_s=ttl_s,
             payload=payload,
         )
-        data = sign_record(body, self._keeper.signer)
-        self._dht.shelf.keep_own(body, data)
-        return await self._dht.put(data, body), UnixMs(body.seq_ms)
+        data, bits = sign_record(body, self._keeper.signer), self._dht.shelf.stamp_bits
+        stamp = await asyncio.to_thread(make_stamp, stamped_record(body), bits) if bits else 0
+        return await self._dht.put(data, body, stamp), UnixMs(body.seq_ms)
+
+    async def announce_log(self) -> None:
+        """Put the own event log into the DHT, chunk by chunk, when it has changed or half its records' life is over."""
+        if not self._keeper.may_sign or not self._peers.sessions():
+            return
+        for number, payload in enumerate(chunks_of(self._keeper.log)):
+            name = chunk_name(self._keeper.did, number)
+            mine = [row for row in self._dht.shelf.at(record_key(LOG_NS.name, name)) if row.mine]
+            held = [split_record(row.envelope)[1] for row in mine]
+            half_ms = self._clock.unix_ms() - LOG_TTL_S * 500
+            if not any(body.payload == payload and body.seq_ms > half_ms for body in held):
+                await self.put(LOG_NS.name, name, payload, LOG_TTL_S)
 
     async def run_records(self) -> None:
         """Offer own and others' records again, and forget what has expired, for ever."""
         while True:
-            await asyncio.sleep(min(self._republish_ms / 1000, REFRESH_S))
+            await asyncio.sleep(min(self._republish_ms / 1000, REFRESH_S) * (0.75 + 0.5 * self._random.uniform()))
             self._dht.shelf.table.sweep(self._clock.unix_ms())
             await self._republish()
+            await self.announce_log()
 
     async def _republish(self) -> None:
         now_ms = self._clock.unix_ms()
         if not self._peers.sessions():
             return
         due = self._dht.shelf.table.due(now_ms - self._republish_ms, now_ms, REPUBLISH_ROWS_MAX)
-        await self._dht.offer_again(due)
+        await self._dht.offer_again(due, period_ms=self._republish_ms)

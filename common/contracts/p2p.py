@@ -113,10 +113,16 @@ class DhtStored(Wire, frozen=True):
 
 
 class DhtGet(Wire, frozen=True):
-    """The records of everybody under (ns, name)."""
+    """The records of everybody under (ns, name).
+
+    What was found at most `max_age_s` ago serves again. The search ends when so many `holders` agree on the newest
+    records; with 20, all nodes near the name are asked.
+    """
 
     ns: str
     name: str
+    max_age_s: int = 0
+    holders: int = 4
 
 
 class RecordView(Wire, frozen=True):

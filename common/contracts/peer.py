@@ -44,7 +44,7 @@ def topics() -> dict[str, Topic[Canon]]:
     return _unique({value.name: value for value in found}, len({id(value) for value in found}))
 
 
-def namespaces() -> dict[str, Namespace]:
+def namespaces() -> dict[str, Namespace[Canon]]:
     """Every DHT namespace by its name.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Canon
-from common.rpc.method import PeerMethod
+from common.rpc.method import Names, Namespace, PeerMethod
 
 PAYOUT_INPUTS_MAX = 87
 REASON_CHARS_MAX = 500
@@ -91,4 +91,21 @@ SIGNATURE = PeerMethod(
 PROOF = PeerMethod(
     name="airdrop.proof", owner="airdropd", params=ProofAsk, result=ProofHeld, callers=_BY, cost=4,
     params_bytes_max=64, summary="The proof file of a paid airdrop, for whoever wants to recompute it.",
+)  # fmt: skip
+
+
+class GovernancePointer(Canon, frozen=True):
+    """A document of the fund's custodians or the council: its blob, and the height from which it is meant to hold."""
+
+    blob: BlobName
+    from_height: Number
+
+
+GOVERNANCE_NS = Namespace(
+    name="governance", owner="airdropd", payload=GovernancePointer,
+    names=Names(
+        pattern=r"(proposal|vote|profile)/[0-9a-f]{40}", says="`proposal/`, `vote/` or `profile/` and 40 hex digits",
+        example="proposal/" + "ab" * 20,
+    ),
+    summary="Proposals, votes and network profiles by their hash; who counts is judged by the reader.",
 )  # fmt: skip

@@ -12,8 +12,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Canon
-from common.rpc.method import PeerMethod, Topic
-from common.units import Did, Florins
+from common.rpc.method import Names, Namespace, PeerMethod, Topic
+from common.units import BlockHeight, Did, Florins
 
 STATEMENT_BYTES_MAX = 4_000  # one signed statement; two of them fit a gossip message as a proof of fault
 STATEMENTS_AT_ONCE = 12  # with their limit below 64 KiB, a peer message
@@ -232,4 +232,18 @@ CONTRACT_GET = PeerMethod(
 FAULT = Topic(
     name="escrow-fault", owner="escrowd", payload=FaultProof, payload_bytes_max=8_192,
     summary="A proof that somebody signed two statements with one number.",
+)  # fmt: skip
+
+
+class EscrowPointer(Canon, frozen=True):
+    """The signer holds a copy of this contract: where its lot stands on the chain, as far as the signer has seen."""
+
+    funding_txid: Annotated[bytes, Meta(max_length=32)]  # empty: not funded
+    height: Annotated[BlockHeight, Meta(ge=0, lt=2**31)]
+
+
+ESCROW_NS = Namespace(
+    name="escrow", owner="escrowd", payload=EscrowPointer, per_name_max=16, salted=2,
+    names=Names(pattern="[0-9a-f]{64}", says="a contract's id in hex", example="ab" * 32),
+    summary="Who holds a copy of a contract, under its id: parties, arbiters.",
 )  # fmt: skip

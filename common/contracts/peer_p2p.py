@@ -7,14 +7,18 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.blobs import BLOB_BYTES_MAX, MANIFEST_BYTES_MAX
-from common.codec import Canon
+from common.codec import Canon, from_canonical
 from common.identity.news import NEWS_BYTES_MAX, LogNews
-from common.rpc.method import Namespace, PeerMethod
+from common.identity.node_record import RECORD_BYTES_MAX as NODE_RECORD_BYTES_MAX
+from common.identity.node_record import NodeRecord
+from common.identity.signed import Signed
+from common.rpc.method import OWN_DID, Names, Namespace, PeerMethod
 from common.units import BlockHeight, Did
 
 CONTACTS_MAX = 20  # in one find answer; k of the DHT
 RECORDS_BYTES_MAX = 65_536  # in one get answer
 RECORDS_MAX = 256  # in one get answer, however small
+SALTS_MAX = 2
 
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 DidText = Annotated[Did, Meta(max_length=64)]
@@ -57,10 +61,15 @@ class Values(Canon, frozen=True):
 
 
 class Store(Canon, frozen=True):
-    """A record (signed bytes) with its signer's event log, so that the storer can judge it alone."""
+    """A record (signed bytes) with its signer's event log, so that the storer can judge it alone.
+
+    `salt`: at which of the namespace's keys, 0 is the plain one. `stamp`: the work that a stranger's record needs.
+    """
 
     record: RecordBytes
     log: LogBytes
+    salt: Annotated[int, Meta(ge=0, le=SALTS_MAX)]
+    stamp: Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
 class Stored(Canon, frozen=True):
@@ -161,6 +170,42 @@ BLOB_CHUNKS_STREAM = "blob.chunks"  # a stream: headers name blob and chunk numb
 BLOB_CHUNKS_COST = 8
 
 
+LOG_CHUNK_EVENTS = 12
+LOG_CHUNKS_MAX = 22  # 256 events
+LOG_TTL_S = 604_800
+
+
+class LogChunk(Canon, frozen=True):
+    """Events of a log, in order; chunk n holds those after chunk n - 1."""
+
+    number: Annotated[int, Meta(ge=0, lt=LOG_CHUNKS_MAX)]
+    events: Annotated[tuple[Signed, ...], Meta(min_length=1, max_length=LOG_CHUNK_EVENTS)]
+
+
+def chunk_name(did: str, number: int) -> str:
+    """The name of a chunk of a log."""
+    return f"{did}/{number}"
+
+
+def _is_named_chunk(did: str, name: str, chunk: LogChunk) -> str | None:
+    return None if name == chunk_name(did, chunk.number) else "the chunk has another number"
+
+
+def _is_own_record(did: str, _name: str, record: Signed) -> str | None:
+    named = from_canonical(record.body, NodeRecord, max_bytes=NODE_RECORD_BYTES_MAX).did
+    return None if named == did else "the node record is another's"
+
+
 NODE_NS = Namespace(
-    name="node", owner="p2pd", own_name=True, summary="Node records; the log travels with the store. Name = the DID."
-)
+    name="node", owner="p2pd", payload=Signed, names=OWN_DID, per_name_max=1, belongs=_is_own_record,
+    summary="A node record, under the DID; the log travels with every store.",
+)  # fmt: skip
+LOG_NS = Namespace(
+    name="did", owner="p2pd", payload=LogChunk, ttl_s_max=LOG_TTL_S, per_signer_max=LOG_CHUNKS_MAX, per_name_max=1,
+    salted=2, belongs=_is_named_chunk,
+    names=Names(
+        pattern=OWN_DID.pattern + r"/(1?[0-9]|2[01])", says="the signer's DID, `/` and the chunk's number",
+        example=OWN_DID.example + "/0", of_signer=True,
+    ),
+    summary="A chunk of at most 12 events of the signer's log.",
+)  # fmt: skip

@@ -9,9 +9,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from common.codec import Canon
+from common.codec import Canon, from_canonical
+from common.identity.disclosure import ClaimRoot
+from common.identity.signed import Signed
 from common.receipts import Attested, Bytes32, Count, DidText
-from common.rpc.method import Namespace, PeerMethod, Topic
+from common.rpc.method import OWN_DID, RECORD_PAYLOAD_BYTES_MAX, Names, Namespace, PeerMethod, Topic
 from common.witness import Slot, SlotEvidence
 
 SYNC_ITEMS_MAX = 200  # of at most 3 KiB each: below a peer message of 1 MiB
@@ -99,6 +101,14 @@ class CapabilityPointer(Canon, frozen=True):
     at_ms: int
 
 
+class PresencePointer(Canon, frozen=True):
+    """The signer can show sightings of itself from one slot to another, in so many slots (`presence.show`)."""
+
+    from_slot: Slot
+    to_slot: Slot
+    seen_slots: Count
+
+
 _BY = ("registryd",)
 TOPIC_NODE = Topic(
     name="node", owner="registryd", payload=Attested, summary="A node's signed description of itself."
@@ -139,9 +149,33 @@ PRESENCE_SHOW_PEER = PeerMethod(
     params_bytes_max=64, summary="The signed sightings that a node keeps of itself.",
 )  # fmt: skip
 
+
+def _is_own(did: str, _name: str, description: Attested) -> str | None:
+    return None if description.did == did else "the description is another node's"
+
+
+def _is_about(_did: str, name: str, root: Signed) -> str | None:
+    subject = from_canonical(root.body, ClaimRoot, max_bytes=RECORD_PAYLOAD_BYTES_MAX).subject
+    return None if subject == name else "the claims are about another node"
+
+
 REGISTERED_NS = Namespace(
-    name="registered", owner="registryd", own_name=True, summary="Signed node descriptions; name = the DID."
+    name="registered", owner="registryd", payload=Attested, names=OWN_DID, per_name_max=1, belongs=_is_own,
+    summary="A node's signed description of itself, under its DID.",
 )  # fmt: skip
 CAPABILITY_NS = Namespace(
-    name="capability", owner="registryd", summary="Who offers a capability; name = the capability."
+    name="capability", owner="registryd", payload=CapabilityPointer,
+    names=Names(
+        pattern=r"[a-z0-9][a-z0-9_.:+/-]{0,63}", says="a capability: lower case letters, digits, - and _", example="gpu"
+    ),
+    summary="Who offers a capability, under its name.",
+)  # fmt: skip
+ATTESTATION_NS = Namespace(
+    name="attestation", owner="registryd", payload=Signed, belongs=_is_about,
+    names=Names(pattern=OWN_DID.pattern, says="the DID of the node it is about", example=OWN_DID.example),
+    summary="The root of an issuer's claims about a node (`ClaimRoot`), under the node's DID; signed by the issuer.",
+)  # fmt: skip
+PRESENCE_NS = Namespace(
+    name="presence", owner="registryd", payload=PresencePointer, names=OWN_DID, per_name_max=1,
+    summary="For which slots a node can show sightings of itself, under its DID.",
 )  # fmt: skip

@@ -9,7 +9,7 @@ from msgspec import Meta
 from common.codec import Canon
 from common.contracts.peer_registry import SYNC_ITEMS_MAX, SyncAnswer
 from common.receipts import Attested, Count, RatingNotice
-from common.rpc.method import Namespace, PeerMethod, Topic
+from common.rpc.method import Names, Namespace, PeerMethod, Topic
 
 POINTERS_MAX = 32  # services of one provider under one tag
 
@@ -51,7 +51,18 @@ RATINGS_SYNC = PeerMethod(
     params_bytes_max=128, summary="Ratings that a node which was away has missed (`RatingNotice` bytes).",
 )  # fmt: skip
 
-SERVICE_NS = Namespace(name="service", owner="stored", summary="Signed services; name = the service's id.")
+
+def _is_providers(did: str, _name: str, service: Attested) -> str | None:
+    return None if service.did == did else "the service is another node's"
+
+
+SERVICE_NS = Namespace(
+    name="service", owner="stored", payload=Attested, summary="A provider's signed service, under the service's id.",
+    names=Names(pattern="[a-z2-7]{32}", says="a service's id: 32 letters and digits", example="a" * 32),
+    per_name_max=4, belongs=_is_providers,
+)  # fmt: skip
 TAG_NS = Namespace(
-    name="tag", owner="stored", summary="Services by tag (`t/…`), by a word of their name (`w/…`), or any (`all`)."
+    name="tag", owner="stored", payload=TagPointer,
+    summary="Services by tag (`t/…`), by a word of their name (`w/…`), or any (`all`).",
+    names=Names(pattern=r"all|[tw]/\S{1,62}", says="`all`, or `t/` and a tag, or `w/` and a word", example="t/image"),
 )  # fmt: skip

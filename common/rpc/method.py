@@ -6,11 +6,12 @@ Source: style.md 2.3, settled.md 4 and 25.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from common.codec import Canon, Wire
+from common.codec import Canon, Wire, from_canonical
 from common.errors import DuxError
 
 P = TypeVar("P", bound=Wire)
@@ -95,15 +96,70 @@ class Topic(Generic[CP]):
     payload_bytes_max: int = 8192  # TI §3.3
 
 
+RECORD_NAME_CHARS_MAX = 64  # TI §3.2
+RECORD_PAYLOAD_BYTES_MAX = 3072
+RECORD_TTL_S_MAX = 172_800  # 48 hours; event logs seven days
+
+
 @dataclass(frozen=True, kw_only=True)
-class Namespace:
-    """One kind of DHT record: which daemon may put it, and whose name it may stand under."""
+class Names:
+    """The rule that the names of a namespace follow: `says` is the pattern in words, for people."""
+
+    pattern: str
+    says: str
+    example: str
+    of_signer: bool = False  # the name is, or begins with, the signer's DID: nobody else can write there
+
+    def fault(self, name: str, did: str) -> str | None:
+        """Why this is no name for a record of this signer, or None."""
+        if not 1 <= len(name) <= RECORD_NAME_CHARS_MAX:
+            return f"a name has 1 to {RECORD_NAME_CHARS_MAX} characters"
+        if not re.fullmatch(self.pattern, name):
+            return f"the name must be {self.says}, like {self.example!r}"
+        if self.of_signer and name.partition("/")[0] != did:
+            return "the name must be the signer's own DID"
+        return None
+
+
+OWN_DID = Names(
+    pattern=r"did:dux:[a-z2-7]{52}", says="the signer's DID", example="did:dux:" + "a" * 52, of_signer=True
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Namespace(Generic[CP]):
+    """One kind of DHT record: who may put it, under which names, what it carries, how long and how many.
+
+    p2pd refuses what breaks these rules on store and on read, here and at every other node; `belongs` is what the
+    owner adds: (signer's DID, name, payload) -> why not, or None.
+    """
 
     name: str
-    owner: str
+    owner: str  # the daemon that puts it
+    payload: type[CP]
+    names: Names
     summary: str
-    own_name: bool = False  # the record's name must be its signer's DID
-    payload_bytes_max: int = 3072  # TI §3.2
+    payload_bytes_max: int = RECORD_PAYLOAD_BYTES_MAX
+    ttl_s_max: int = RECORD_TTL_S_MAX
+    per_signer_max: int = 64  # records of one signer in this namespace, at one storer
+    per_name_max: int = 64  # signers under one name, at one storer
+    salted: int = 0  # copies under so many other keys, so that who owns one place cannot hide it
+    belongs: Callable[[str, str, CP], str | None] | None = None
+
+    def fault(self, did: str, name: str, payload: bytes, ttl_s: int) -> str | None:
+        """Why a record must not be, whoever looks at it, or None. An empty payload withdraws the name."""
+        if len(payload) > self.payload_bytes_max:
+            return f"its payload has {len(payload)} bytes, {self.payload_bytes_max} are allowed in {self.name!r}"
+        if not 1 <= ttl_s <= self.ttl_s_max:
+            return f"ttl_s is 1 to {self.ttl_s_max} in {self.name!r}"
+        return self.names.fault(name, did) or (self._content_fault(did, name, payload) if payload else None)
+
+    def _content_fault(self, did: str, name: str, payload: bytes) -> str | None:
+        try:
+            content = from_canonical(payload, self.payload, max_bytes=self.payload_bytes_max)
+            return self.belongs(did, name, content) if self.belongs is not None else None
+        except DuxError as error:
+            return f"its payload is no {self.payload.__name__}: {error.message[:100]}"
 
 
 def methods_in(module: object) -> list[Method[Wire, Wire]]:

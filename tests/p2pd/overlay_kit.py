@@ -12,8 +12,10 @@ from typing import Any
 
 import structlog
 
+from common.codec import canonical
 from common.contracts import p2p
 from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerAnswer, PeerCallIn, Verdict
+from common.contracts.peer_store import TagPointer
 from common.errors import NeighbourDown
 from common.identity.branch import BRANCH_FILE, did_of_branch, encode_branch, make_branch
 from common.network import Bootstrap, NetworkProfile
@@ -60,6 +62,11 @@ class Owner:
         assert method is GOSSIP_HANDLE, method.name
         self.heard.append(params)
         return Verdict(verdict=self.verdict)  # type: ignore[arg-type]
+
+
+def tagged(text: str) -> bytes:
+    """The payload of a record in the namespace `tag`."""
+    return canonical(TagPointer(service_ids=(text,)))
 
 
 GIVEN: set[int] = set()

@@ -37,8 +37,8 @@ ODD: tuple[tuple[object, object], ...] = (
     (DHT_FIND, FindNode(key=b"")),
     (DHT_FIND, FindNode(key=bytes(40))),
     (DHT_GET_AT, FindValue(key=b"short")),
-    (DHT_STORE, Store(record=b"", log=b"")),
-    (DHT_STORE, Store(record=bytes(60_000), log=b"")),
+    (DHT_STORE, Store(record=b"", log=b"", salt=0, stamp=0)),
+    (DHT_STORE, Store(record=bytes(60_000), log=b"", salt=0, stamp=0)),
     (DID_LOG, AskLog(did=Did("nobody"))),
     (GOSSIP_SEND, Gossip(envelope=b"")),
     (BLOB_MANIFEST, AskManifest(blob=b"")),
@@ -94,7 +94,7 @@ async def test_answers_that_lie_do_no_harm(well_formed: bool) -> None:  # noqa: 
             return Values(records=records, contacts=tuple(contacts))
 
         liar.daemon.net.router.answer(DHT_GET_AT, lie)
-        found = await reader.as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="x"), deadline_s=30)
+        found = await reader.as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="t/x"), deadline_s=30)
         assert found.records == []
         assert {node.did for node in reader.daemon.net.dht.table.contacts()} <= {liar.did}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from common.clock import ManualClock
+from common.clock import ManualClock, SystemClock
 from common.identity.did import did_of
 from common.randomness import SeededRandomness
-from dux_p2pd.lookup import CALLED_MAX, Found, lookup, one_per_net
+from dux_p2pd.lookup import CALLED_MAX, Found, Manners, lookup, one_per_net
 from dux_p2pd.routing import PER_NET_IN_BUCKET, PER_NET_IN_TABLE, DuxNode, DuxTable, K, Place
 
 RANDOM = SeededRandomness(7)
+PLAIN = Manners(soft_s=lambda _node: 1.0, is_last=lambda _node: False, clock=SystemClock())
 ME = DuxNode(did_of(bytes(32)), "127.9.9.9", 1)
 
 
@@ -39,7 +40,7 @@ class Crowd:
 async def test_a_lookup_ends_with_the_nearest_living_nodes() -> None:
     """From three arbitrary nodes to the k nearest that answer, each asked once, dead ones left out."""
     crowd, key = Crowd(120, dead=30), RANDOM.bytes(32)
-    outcome = await lookup(key, crowd.nodes[60:63], crowd.ask)
+    outcome = await lookup(key, crowd.nodes[60:63], crowd.ask, manners=PLAIN)
     alive = [one for one in crowd.near(key) if one.id not in crowd.dead]
     assert {one.id for one in alive} <= {one.id for one in outcome.nodes}
     assert not {one.id for one in outcome.nodes} & crowd.dead
@@ -51,7 +52,7 @@ async def test_a_lookup_ends_with_the_nearest_living_nodes() -> None:
 async def test_disjoint_paths_share_no_node() -> None:
     """With three paths no node is asked twice, and together they find what one path finds."""
     crowd, key = Crowd(90), RANDOM.bytes(32)
-    outcome = await lookup(key, crowd.nodes[:6], crowd.ask, paths=3)
+    outcome = await lookup(key, crowd.nodes[:6], crowd.ask, paths=3, manners=PLAIN)
     assert len(crowd.called) == len(set(crowd.called))
     assert {one.id for one in outcome.nodes} == {one.id for one in crowd.near(key)}
 
@@ -65,13 +66,13 @@ async def test_a_liar_who_names_thousands_of_nodes_cannot_keep_a_lookup_going() 
         called.append(asked.id)
         return Found(nodes=tuple(node(next(made)) for _ in range(200)))
 
-    await lookup(bytes(32), [node(1), node(2)], ask)
+    await lookup(bytes(32), [node(1), node(2)], ask, manners=PLAIN)
     assert len(called) <= CALLED_MAX
 
 
 async def test_a_lookup_without_anybody_ends_at_once() -> None:
     """No start, no result, no error."""
-    assert (await lookup(bytes(32), [], Crowd(0).ask)).nodes == []
+    assert (await lookup(bytes(32), [], Crowd(0).ask, manners=PLAIN)).nodes == []
 
 
 def test_one_net_fills_neither_a_bucket_nor_the_table_nor_a_result() -> None:

@@ -36,7 +36,7 @@ from dux_p2pd.overlay import shared_arguments
 from dux_p2pd.records import GossipBody, RecordBody, record_key, sign_gossip, sign_record, split_gossip
 from dux_p2pd.settings import P2pdSettings
 from dux_p2pd.wire_limits import CALL_BURST_UNITS, CALL_UNITS_PER_S
-from tests.p2pd.overlay_kit import WAIT_S, Node, all_connected, network, wait_until
+from tests.p2pd.overlay_kit import WAIT_S, Node, all_connected, network, tagged, wait_until
 
 NOBODY = Did("did:dux:" + "a" * 52)
 
@@ -85,15 +85,15 @@ async def test_a_did_resolves_at_a_node_that_never_met_it_while_it_is_off() -> N
 async def test_a_signature_made_at_one_node_verifies_at_another_for_its_purpose_only() -> None:
     """identity.sign serves the purpose's owner alone; identity.verify refuses another purpose, body or time."""
     async with network(2) as (one, two):
-        sign = p2p.Sign(purpose="heartbeat", body=b"\x91\x01")
+        sign = p2p.Sign(purpose="heartbeat", body=tagged("1"))
         made = await one.as_caller("registryd").call(p2p.IDENTITY_SIGN, sign)
         with pytest.raises(NotYourPurpose):
             await one.as_caller("taskd").call(p2p.IDENTITY_SIGN, sign)
-        good = p2p.Verify(did=made.did, key_seq=0, purpose="heartbeat", body=b"\x91\x01", signature=made.signature)
+        good = p2p.Verify(did=made.did, key_seq=0, purpose="heartbeat", body=tagged("1"), signature=made.signature)
         for changes, valid in (
             ({}, True),
             ({"purpose": "rating"}, False),
-            ({"body": b"\x91\x02"}, False),
+            ({"body": tagged("2")}, False),
             ({"at_ms": 1}, False),
             ({"key_seq": 7}, False),
         ):
@@ -156,7 +156,7 @@ FLOOD = 450  # calls of 8 units: within a known peer's burst of 4000, nine times
 async def _flood(node: Node, other: Node) -> tuple[float, int]:
     """Seconds it took, and how many calls were taken on (and answered, if only with an error)."""
     session = await node.daemon.net.peers.session_to(other.did)
-    loop, body, taken = asyncio.get_running_loop(), canonical(Store(record=b"", log=b"")), 0
+    loop, body, taken = asyncio.get_running_loop(), canonical(Store(record=b"", log=b"", salt=0, stamp=0)), 0
     started = loop.time()
     for _ in range(FLOOD // 3):
         calls = (session.request(DHT_STORE.name, body, deadline_s=20) for _ in range(3))
@@ -173,21 +173,21 @@ async def test_records_of_several_signers_come_back_together() -> None:
     """A value is a set of records, one per signer, the newest of each; a withdrawn one is gone."""
     async with network(4) as nodes:
         for number, node in enumerate(nodes[:3]):
-            put = p2p.DhtPut(ns="tag", name="upscale", payload=bytes([0x91, number]), ttl_s=3600)
+            put = p2p.DhtPut(ns="tag", name="t/upscale", payload=tagged(str(number)), ttl_s=3600)
             await node.as_caller("stored").call(p2p.DHT_PUT, put)
-        again = p2p.DhtPut(ns="tag", name="upscale", payload=b"\x91\x63", ttl_s=3600)
+        again = p2p.DhtPut(ns="tag", name="t/upscale", payload=tagged("99"), ttl_s=3600)
         assert (await nodes[0].as_caller("stored").call(p2p.DHT_PUT, again)).stored_at == 3
-        withdrawn = p2p.DhtPut(ns="tag", name="upscale", payload=b"", ttl_s=3600)
+        withdrawn = p2p.DhtPut(ns="tag", name="t/upscale", payload=b"", ttl_s=3600)
         await nodes[1].as_caller("stored").call(p2p.DHT_PUT, withdrawn)
-        found = await nodes[3].as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="upscale"))
-        wanted = {nodes[0].did: b"\x91\x63", nodes[2].did: b"\x91\x02"}
+        found = await nodes[3].as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="t/upscale"))
+        wanted = {nodes[0].did: tagged("99"), nodes[2].did: tagged("2")}
         assert {record.did: record.payload for record in found.records} == wanted
 
 
 async def test_only_the_owner_puts_into_its_namespace() -> None:
     """Another daemon, an unknown namespace and a name that is not the own DID are refused before anything is signed."""
     async with network(1) as (node,):
-        put = p2p.DhtPut(ns="tag", name="x", payload=b"\x90", ttl_s=60)
+        put = p2p.DhtPut(ns="tag", name="t/x", payload=tagged("1"), ttl_s=60)
         for caller, ns in (("taskd", "tag"), ("stored", "nonsense"), ("stored", "node")):
             with pytest.raises(NotYourTopic):
                 await node.as_caller(caller).call(p2p.DHT_PUT, msgspec.structs.replace(put, ns=ns))
@@ -199,42 +199,46 @@ async def test_a_forged_record_is_refused_by_who_should_store_it_and_by_who_read
     """Signed by a foreign key in the victim's name: a storer refuses and blames, a reader ignores the liar's answer."""
     async with network(3) as (victim, liar, reader):
         body = RecordBody(
-            v=1, ns="tag", name="upscale", did=victim.did, key_seq=0,
-            seq_ms=liar.daemon.clock.unix_ms(), ttl_s=3600, payload=b"\x91\x66",
+            v=1, ns="tag", name="t/upscale", did=victim.did, key_seq=0,
+            seq_ms=liar.daemon.clock.unix_ms(), ttl_s=3600, payload=tagged("102"),
         )  # fmt: skip
         forged = sign_record(body, SigningKey(b"f" * 32))
         log = encode_log(victim.daemon.net.directory.get(victim.did).log)  # type: ignore[union-attr]
         with pytest.raises(PeerAnswered) as refused:
-            await liar.daemon.net.peers.call(reader.did, DHT_STORE, Store(record=forged, log=log), deadline_s=5)
+            await liar.daemon.net.peers.call(
+                reader.did, DHT_STORE, Store(record=forged, log=log, salt=0, stamp=0), deadline_s=5
+            )
         assert refused.value.fields["peer_key"] == "bad-signature"
         assert reader.daemon.net.scores.of(liar.did) > 0
-        liar.daemon.net.dht.shelf.table.put(body, record_key("tag", "upscale"), forged, mine=False, now_ms=body.seq_ms)
-        found = await reader.as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="upscale"))
+        liar.daemon.net.dht.shelf.keep_own(body, forged, 0)
+        found = await reader.as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="t/upscale"))
         assert found.records == []
 
 
 async def test_an_old_record_never_comes_back() -> None:
     """Replaying a signer's older record over its newer one changes nothing."""
     async with network(2) as (one, two):
-        put = p2p.DhtPut(ns="tag", name="x", payload=b"\x91\x01", ttl_s=3600)
+        put = p2p.DhtPut(ns="tag", name="t/x", payload=tagged("1"), ttl_s=3600)
         await one.as_caller("stored").call(p2p.DHT_PUT, put)
-        old = two.daemon.net.dht.shelf.at(record_key("tag", "x"))[0].envelope
-        await one.as_caller("stored").call(p2p.DHT_PUT, msgspec.structs.replace(put, payload=b"\x91\x02"))
+        old = two.daemon.net.dht.shelf.at(record_key("tag", "t/x"))[0].envelope
+        await one.as_caller("stored").call(p2p.DHT_PUT, msgspec.structs.replace(put, payload=tagged("2")))
         log = encode_log(one.daemon.net.directory.get(one.did).log)  # type: ignore[union-attr]
-        answer = await one.daemon.net.peers.call(two.did, DHT_STORE, Store(record=old, log=log), deadline_s=5)
+        answer = await one.daemon.net.peers.call(
+            two.did, DHT_STORE, Store(record=old, log=log, salt=0, stamp=0), deadline_s=5
+        )
         assert not answer.kept
-        found = await two.as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="x"))
-        assert [record.payload for record in found.records] == [b"\x91\x02"]
+        found = await two.as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="t/x"))
+        assert [record.payload for record in found.records] == [tagged("2")]
 
 
 async def test_a_late_comer_is_given_the_records_it_is_near_to() -> None:
     """Hand-over: a record put before a node joined is held by it soon after."""
     async with network(3) as nodes:
         await nodes[2].stop()
-        put = p2p.DhtPut(ns="tag", name="late", payload=b"\x91\x01", ttl_s=3600)
+        put = p2p.DhtPut(ns="tag", name="t/late", payload=tagged("1"), ttl_s=3600)
         await nodes[0].as_caller("stored").call(p2p.DHT_PUT, put)
         await nodes[2].start()
-        await wait_until(lambda: nodes[2].daemon.net.dht.shelf.at(record_key("tag", "late")), "handed over")
+        await wait_until(lambda: nodes[2].daemon.net.dht.shelf.at(record_key("tag", "t/late")), "handed over")
 
 
 # gossip
@@ -315,12 +319,12 @@ async def test_who_misbehaves_again_and_again_is_banned_for_a_while() -> None:
 async def test_lookups_go_on_when_nodes_die_without_a_word() -> None:
     """Two of seven vanish with their sockets half open: everything is still found, and each dead node costs little."""
     async with network(7) as nodes:
-        put = p2p.DhtPut(ns="tag", name="x", payload=b"\x91\x01", ttl_s=3600)
+        put = p2p.DhtPut(ns="tag", name="t/x", payload=tagged("1"), ttl_s=3600)
         await nodes[1].as_caller("stored").call(p2p.DHT_PUT, put)
         for dead in nodes[5:]:
             dead.freeze()
         async with asyncio.timeout(WAIT_S):  # one by one, the dead would cost more
-            found = await nodes[4].as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="x"))
+            found = await nodes[4].as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="t/x"))
             resolve = p2p.Resolve(did=nodes[2].did, max_age_s=0)
             resolved = await nodes[4].as_caller("cli").call(p2p.DID_RESOLVE, resolve)
         assert [record.did for record in found.records] == [nodes[1].did]

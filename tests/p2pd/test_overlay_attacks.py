@@ -12,7 +12,7 @@ from common.contracts.p2p_errors import PeerAnswered, PeerUnreachable
 from common.contracts.peer_p2p import BLOB_KEEP, Contact, HoldBlob
 from common.errors import TooLarge
 from common.units import BlockHeight, Did
-from tests.p2pd.overlay_kit import Node, network, wait_until
+from tests.p2pd.overlay_kit import Node, network, tagged, wait_until
 
 NOWHERE = ("127.9.9.9", 9)
 
@@ -53,11 +53,11 @@ async def test_contacts_with_names_or_nonsense_break_no_lookup():
         table = honest.daemon.net.dht.table
         table.remove_contact(next(node for node in table.contacts() if node.did == did))
         lies(liar, *(Contact(did=did, host=host, port=80) for host in ("evil.example", "a..b", "1.2.3", "[::")))
-        put = p2p.DhtPut(ns="service", name="x", payload=b"1", ttl_s=60)
+        put = p2p.DhtPut(ns="tag", name="t/x", payload=tagged("1"), ttl_s=60)
         stored = await honest.as_caller("stored").call(p2p.DHT_PUT, put)
         assert stored.stored_at >= 1
-        found = await other.as_caller("stored").call(p2p.DHT_GET, p2p.DhtGet(ns="service", name="x"))
-        assert [view.payload for view in found.records] == [b"1"]
+        found = await other.as_caller("stored").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="t/x"))
+        assert [view.payload for view in found.records] == [tagged("1")]
 
 
 async def test_a_method_of_64_bytes_is_never_sent_a_megabyte():

@@ -27,7 +27,7 @@ from common.randomness import SeededRandomness
 from common.rpc.client import HttpClient
 from common.rpc.method import Empty
 from common.units import BlockHeight
-from tests.p2pd.overlay_kit import Node, profile, wait_until
+from tests.p2pd.overlay_kit import Node, profile, tagged, wait_until
 
 pytestmark = pytest.mark.constellation
 
@@ -137,7 +137,7 @@ async def test_a_killed_node_is_missed_by_nobody_and_comes_back_as_itself() -> N
     """Kill -9 of the bootstrap node: its records are still found; restarted, it is the same DID and has them."""
     async with processes(4) as made:
         first, rest = made[0], made[1:]
-        put = p2p.DhtPut(ns="tag", name="t/x", payload=b"\x91\x01", ttl_s=3600)
+        put = p2p.DhtPut(ns="tag", name="t/x", payload=tagged("1"), ttl_s=3600)
         await first.client("stored").call(p2p.DHT_PUT, put)
         assert await first.end(signal.SIGKILL) == -signal.SIGKILL
         for process in rest:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.clock import ManualClock
+from common.codec import Canon, canonical
+from common.contracts.peer_store import TagPointer
 from common.errors import BadParams
 from common.identity.keys import SigningKey
 from common.identity.stamp import has_stamp, make_stamp
-from common.rpc.method import Namespace
+from common.rpc.method import OWN_DID, Names, Namespace
 from common.units import Did
 from dux_p2pd.records import GossipBody, RecordBody, message_id, record_key, sign_gossip, split_gossip, split_record
 from dux_p2pd.rules import (
     DIDS_PER_KEY_MAX,
     RECORDS_PER_DID_MAX,
-    TIMEOUT_MAX_S,
     Shelf,
     gossip_fault,
     keep_fault,
@@ -25,16 +28,21 @@ from dux_p2pd.rules import (
     pause_s,
     record_fault,
     stamped_gossip,
-    timeout_s,
 )
 from dux_p2pd.scores import BAN_AT, HALF_LIFE_S, VERIFICATIONS_PER_S, Scores
 
 NOW_MS = 1_790_000_000_000
 DID = Did("did:dux:" + "a" * 52)
-NS = Namespace(name="tag", owner="stored", summary="x", payload_bytes_max=100)
-OWN = Namespace(name="node", owner="p2pd", summary="x", own_name=True)
-RECORD = RecordBody(v=1, ns="tag", name="n", did=DID, key_seq=1, seq_ms=NOW_MS, ttl_s=60, payload=b"x")
-SHELF = Shelf(newest=None, of_did=0, dids_at_key=0, bytes_held=0, bytes_max=10**6, nearer_nodes=0)
+ANY = Names(pattern=".*", says="anything", example="n")
+POINTER = canonical(TagPointer(service_ids=("a",)))
+NS = Namespace(name="tag", owner="stored", payload=TagPointer, names=ANY, summary="x", payload_bytes_max=100)
+SMALL = replace(NS, payload_bytes_max=len(POINTER) - 1)
+OWN = replace(NS, name="node", names=OWN_DID)
+RECORD = RecordBody(v=1, ns="tag", name="n", did=DID, key_seq=1, seq_ms=NOW_MS, ttl_s=60, payload=POINTER)
+SHELF = Shelf(
+    newest=None, of_did=0, of_did_in_ns=0, dids_at_key=0, bytes_held=0, bytes_max=10**6, nearer_nodes=0,
+    signer_known=True, strangers_at_key=False, strangers_held=False, has_stamp=True,
+)  # fmt: skip
 GOSSIP = GossipBody(v=1, topic="t", did=DID, key_seq=0, seq_ms=NOW_MS, ttl_s=120, payload=b"x", stamp=0)
 
 
@@ -43,7 +51,11 @@ GOSSIP = GossipBody(v=1, topic="t", did=DID, key_seq=0, seq_ms=NOW_MS, ttl_s=120
     [
         (NS, {}, True),
         (None, {}, False),
-        (NS, {"payload": b"x" * 101}, False),
+        (SMALL, {}, False),
+        (NS, {"payload": b"x"}, False),
+        (SMALL, {"payload": b""}, True),
+        (replace(NS, ttl_s_max=59), {}, False),
+        (replace(NS, belongs=lambda did, _name, _content: None if did == "x" else "not its own"), {}, False),
         (NS, {"seq_ms": NOW_MS + 600_001}, False),
         (NS, {"seq_ms": NOW_MS + 600_000}, True),
         (NS, {"seq_ms": NOW_MS - 60_000}, False),
@@ -52,7 +64,7 @@ GOSSIP = GossipBody(v=1, topic="t", did=DID, key_seq=0, seq_ms=NOW_MS, ttl_s=120
         (OWN, {"name": DID}, True),
     ],
 )
-def test_which_records_are_believed(ns: Namespace | None, changes: dict[str, object], *, believed: bool) -> None:
+def test_which_records_are_believed(ns: Namespace[Canon] | None, changes: dict[str, object], *, believed: bool) -> None:
     """A known namespace, its limits, neither from the future nor expired, under the own DID where that is the rule."""
     assert (record_fault(msgspec.structs.replace(RECORD, **changes), ns, NOW_MS) is None) is believed
 
@@ -67,16 +79,25 @@ def test_which_records_are_believed(ns: Namespace | None, changes: dict[str, obj
         ({"newest": (0, NOW_MS + 1)}, True),
         ({"of_did": RECORDS_PER_DID_MAX}, False),
         ({"of_did": RECORDS_PER_DID_MAX, "newest": (1, 0)}, True),
+        ({"of_did_in_ns": 8}, False),
         ({"dids_at_key": DIDS_PER_KEY_MAX}, False),
+        ({"dids_at_key": DIDS_PER_KEY_MAX, "strangers_at_key": True}, True),
+        ({"dids_at_key": DIDS_PER_KEY_MAX, "strangers_at_key": True, "signer_known": False}, False),
+        ({"dids_at_key": DIDS_PER_KEY_MAX, "newest": (1, 0)}, True),
+        ({"has_stamp": False}, True),
+        ({"has_stamp": False, "signer_known": False}, False),
+        ({"signer_known": False}, True),
         ({"nearer_nodes": 40}, False),
         ({"nearer_nodes": 39}, True),
         ({"bytes_held": 10**6 - 1}, False),
+        ({"bytes_held": 10**6 - 1, "strangers_held": True}, True),
+        ({"bytes_held": 10**6 - 1, "strangers_held": True, "signer_known": False}, False),
     ],
 )
 def test_which_records_are_kept(changes: dict[str, object], *, kept: bool) -> None:
-    """Newer than what is known, among the 2k nearest, within the quotas of signer, place and store."""
+    """Newer than what is known, among the 2k nearest, within the quotas; known signers may take a stranger's place."""
     shelf = Shelf(**{**{name: getattr(SHELF, name) for name in Shelf.__slots__}, **changes})  # type: ignore[arg-type]
-    assert (keep_fault(RECORD, shelf, 40) is None) is kept
+    assert (keep_fault(RECORD, replace(NS, per_signer_max=8), shelf, 40) is None) is kept
 
 
 @pytest.mark.parametrize(
@@ -123,10 +144,8 @@ def test_places_of_names_do_not_run_into_each_other() -> None:
     assert record_key("ab", "c") != record_key("a", "bc")
 
 
-def test_timeouts_follow_the_peer_and_pauses_grow() -> None:
-    """Four times the usual round trip within bounds; pauses double up to a minute and are never without spread."""
-    assert timeout_s(None) == 2.0
-    assert timeout_s(0.001) < timeout_s(0.5) < timeout_s(60.0) == TIMEOUT_MAX_S
+def test_pauses_grow() -> None:
+    """They double up to a minute and are never without spread."""
     assert [pause_s(failures, 1.0) for failures in (0, 1, 2, 20)] == [0.5, 1.0, 2.0, 60.0]
     assert pause_s(3, 0.0) < pause_s(3, 1.0)
 

@@ -26,11 +26,12 @@ from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import BranchKeys
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork, MemoryTransport
 from dux_p2pd.overlay import Overlay, build_overlay, shared_arguments
+from dux_p2pd.record_table import RecordTable
 from dux_p2pd.remembered import Remembered
 from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
 from dux_p2pd.settings import P2pdSettings
-from dux_p2pd.store import MIGRATIONS, NodeTable, OwnTable, RecordTable
+from dux_p2pd.store import MIGRATIONS, NodeTable, OwnTable
 from dux_p2pd.store_places import PlaceTable
 from dux_p2pd.transport_keys import TransportKeys
 from dux_p2pd.upkeep import Upkeep

@@ -1,0 +1,110 @@
+"""What this node asks single other nodes of the DHT, and what it makes of their answers.
+
+Promise: an answer is bounded, names only what can be a node, and counts for the time its sender takes; who does not
+answer is None, never an error. Source: network.md §4, transport_identity.md §3.1.
+"""
+
+from __future__ import annotations
+
+from structlog.typing import FilteringBoundLogger
+
+from common.clock import Clock
+from common.codec import from_canonical
+from common.contracts.peer_p2p import (
+    CONTACTS_MAX,
+    DHT_FIND,
+    DHT_GET_AT,
+    DHT_STORE,
+    DID_LOG,
+    RECORDS_BYTES_MAX,
+    AskLog,
+    Contact,
+    FindNode,
+    FindValue,
+    Store,
+)
+from common.errors import DuxError
+from common.identity.news import NEWS_BYTES_MAX, LogNews
+from common.units import Did
+from dux_p2pd.directory import Directory, Known
+from dux_p2pd.lookup import Found, Manners
+from dux_p2pd.peers import PeerBook
+from dux_p2pd.routing import DuxNode, DuxTable
+from dux_p2pd.rules import contact_at
+from dux_p2pd.session import Address
+
+
+class DhtCalls:
+    """The calls."""
+
+    def __init__(
+        self, table: DuxTable, peers: PeerBook, directory: Directory, *, clock: Clock, log: FilteringBoundLogger
+    ) -> None:
+        self._table, self._peers, self._directory, self._log = table, peers, directory, log
+        self.manners = Manners(soft_s=self._soft_s, is_last=self.is_last, clock=clock)
+
+    def _soft_s(self, node: DuxNode) -> float:
+        return self._peers.patience.soft_s(node.did)
+
+    def is_last(self, node: DuxNode) -> bool:
+        """Whether this node did not answer a moment ago, so that others are asked first."""
+        return self._peers.patience.is_silent(node.did) or self._peers.is_resting(node.did, node.address)
+
+    async def find(self, node: DuxNode, key: bytes) -> Found | None:
+        """The nodes that it knows nearest to a place."""
+        try:
+            answer = await self._peers.call(node.did, DHT_FIND, FindNode(key=key), hint=node.address)
+        except DuxError as error:
+            self._failed(node, error)
+            return None
+        return Found(nodes=self._nodes(answer.contacts))
+
+    async def get(self, node: DuxNode, key: bytes) -> Found | None:
+        """What it holds at a place, and the nodes that it knows nearest."""
+        try:
+            answer = await self._peers.call(node.did, DHT_GET_AT, FindValue(key=key), hint=node.address)
+        except DuxError as error:
+            self._failed(node, error)
+            return None
+        if sum(len(record) for record in answer.records) > RECORDS_BYTES_MAX:
+            return None
+        return Found(records=answer.records, nodes=self._nodes(answer.contacts))
+
+    async def store(self, node: DuxNode, params: Store) -> bool:
+        """Whether it keeps a record now, or kept this very one already."""
+        try:
+            return (await self._peers.call(node.did, DHT_STORE, params, hint=node.address)).kept
+        except DuxError as error:
+            self._failed(node, error)
+            return False
+
+    async def log_of(self, whom: Did, did: Did, hint: Address | None = None) -> Known | None:
+        """What a node knows of a DID, taken into the directory; None when it knows nothing or lies."""
+        try:
+            answer = await self._peers.call(whom, DID_LOG, AskLog(did=did), hint=hint)
+            if not answer.log:
+                return None
+            known = self._directory.learn(did, answer.log, answer.node_record)
+            if answer.proof:
+                self._directory.hear(from_canonical(answer.proof, LogNews, max_bytes=NEWS_BYTES_MAX))
+            return self._directory.get(did) or known
+        except DuxError as error:
+            self._log.debug("log not had", did=did, at=whom, reason=error.message)
+            return None
+
+    def _failed(self, node: DuxNode, error: DuxError) -> None:
+        self._log.debug("dht call failed", did=node.did, reason=error.message)
+        if self._peers.is_resting(node.did, node.address):
+            self._table.remove_contact(node)
+
+    def _nodes(self, contacts: tuple[Contact, ...]) -> tuple[DuxNode, ...]:
+        """The nodes named in an answer, as far as they can be nodes at all."""
+        found = []
+        for contact in contacts[:CONTACTS_MAX]:
+            address = contact_at(f"{contact.host}:{contact.port}")
+            if contact.did != self._directory.did and address is not None:
+                try:
+                    found.append(DuxNode(contact.did, *address))
+                except DuxError:
+                    continue
+        return tuple(found)

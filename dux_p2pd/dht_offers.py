@@ -1,0 +1,134 @@
+"""Giving records to those who should hold them: at a put, again from time to time, to newcomers, and before leaving.
+
+Promise: a record is offered to the k nodes nearest to each of its keys; the nearest holder goes first when records are
+offered again, so that the others need not; a node that comes near is handed what it should hold by the three nearest
+holders, not by all; a node that is stopped in order hands on what only fewer would hold after it. Every burst is
+bounded.
+
+Source: network.md §4 (republish, hand-over), transport_identity.md §3.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from common.clock import Clock
+from common.contracts.peer_p2p import Store
+from common.identity.log import encode_log
+from common.units import Did
+from dux_p2pd.dht_calls import DhtCalls
+from dux_p2pd.directory import Directory
+from dux_p2pd.lookup import lookup
+from dux_p2pd.record_table import RecordRow
+from dux_p2pd.routing import DuxNode, DuxTable, K
+from dux_p2pd.shelf import RecordShelf
+from dux_p2pd.tasks import Tasks
+
+PATHS = 3
+STORES_AT_ONCE = 8
+HAND_OVER_MAX = 256  # records looked at for newcomers, and when leaving
+HANDERS = 3  # holders that hand a record to a newcomer
+NEWCOMERS_WAIT_S = 3.0  # newcomers are seen to together
+LEAVE_S = 2.0  # the longest that handing over may hold up the end
+HEIRS = 2  # nodes that are offered each record of one who leaves
+TURN_MS = 180_000  # each holder waits so much longer than the next nearer one before it offers again
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A record on its way to one of its keys."""
+
+    data: bytes
+    signer: Did
+    key: bytes
+    salt: int
+    stamp: int
+
+    @classmethod
+    def of_row(cls, row: RecordRow) -> Parcel:
+        """A record that is held here."""
+        return cls(row.envelope, row.did, row.key, row.salt, row.stamp)
+
+
+class Offers:
+    """Offers records to others."""
+
+    def __init__(
+        self,
+        table: DuxTable,
+        shelf: RecordShelf,
+        calls: DhtCalls,
+        directory: Directory,
+        tasks: Tasks,
+        *,
+        clock: Clock,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._table, self._shelf, self._calls, self._directory, self._tasks = table, shelf, calls, directory, tasks
+        self._clock, self._log = clock, log
+        self._newcomers: dict[bytes, DuxNode] = {}
+        self._slots = asyncio.Semaphore(STORES_AT_ONCE)
+
+    async def put(self, parcel: Parcel) -> int:
+        """Offer a record to the k nearest nodes; how many keep it."""
+        manners = self._calls.manners
+        start = self._table.nearest(parcel.key)
+        outcome = await lookup(parcel.key, start, self._calls.find, paths=PATHS, manners=manners)
+        return await self.offer(parcel, outcome.nodes)
+
+    async def offer(self, parcel: Parcel, nodes: list[DuxNode]) -> int:
+        """Offer a record to these nodes, at most k; how many keep it."""
+        known = self._directory.get(parcel.signer)
+        if known is None:
+            return 0
+        params = Store(record=parcel.data, log=encode_log(known.log), salt=parcel.salt, stamp=parcel.stamp)
+        async with asyncio.TaskGroup() as group:
+            kept = [group.create_task(self._calls.store(node, params)) for node in nodes[:K]]
+        return sum(one.result() for one in kept)
+
+    # again
+
+    async def again(self, rows: list[RecordRow], *, period_ms: int) -> None:
+        """Offer records that were not offered for a period to whoever is nearest now."""
+        now_ms = self._clock.unix_ms()
+        for row in rows:
+            turn_ms = 0 if row.mine else TURN_MS * self._table.nearer_than_us(row.key)
+            if now_ms - row.offered_ms >= period_ms + turn_ms:
+                await self.put(Parcel.of_row(row))
+                self._shelf.table.offered([row], self._clock.unix_ms())
+
+    # newcomers
+
+    def met(self, node: DuxNode) -> None:
+        """A node has come into the table."""
+        if not self._newcomers:
+            self._tasks.spawn(self._see_to_newcomers(), "hand over")
+        self._newcomers[node.id] = node
+
+    async def _see_to_newcomers(self) -> None:
+        await asyncio.sleep(NEWCOMERS_WAIT_S)
+        newcomers, self._newcomers = self._newcomers, {}
+        for row in self._shelf.table.all(self._clock.unix_ms(), HAND_OVER_MAX):
+            if self._table.nearer_than_us(row.key, HANDERS) < HANDERS:
+                near = self._table.nearest(row.key, K)
+                await self.offer(Parcel.of_row(row), [node for node in near if node.id in newcomers])
+
+    # leaving
+
+    async def leave(self) -> None:
+        """Hand on the records of others that this node is among the k nearest to."""
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                for row in self._shelf.table.all(self._clock.unix_ms(), HAND_OVER_MAX):
+                    if self._table.nearer_than_us(row.key, K) < K:
+                        await self.offer(Parcel.of_row(row), self._heirs(row.key))
+        except TimeoutError:
+            self._log.info("left before all records were handed over")
+
+    def _heirs(self, key: bytes) -> list[DuxNode]:
+        """Who is among the k nearest once we are gone, the farthest first: it is likeliest to lack the record."""
+        near = [node for node in self._table.nearest(key, K) if not self._calls.is_last(node)]
+        return near[-HEIRS:]

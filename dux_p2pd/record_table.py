@@ -1,0 +1,174 @@
+"""The table of DHT records: rows and counts, no opinion. A row without envelope remembers how new the last one was.
+
+Whether a record may be kept, and which one goes for it, is decided in `rules.py` and `shelf.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.store import Store
+from common.units import Did, UnixMs
+from dux_p2pd.records import RecordBody
+from dux_p2pd.rules import FLOOR_TTLS, RECORD_ROOM_BYTES
+
+RECORDS_MIGRATION = """
+ALTER TABLE records RENAME TO records_before;
+DROP INDEX records_by_key;
+CREATE TABLE records (
+    did TEXT NOT NULL, ns TEXT NOT NULL, name TEXT NOT NULL, salt INTEGER NOT NULL, key BLOB NOT NULL,
+    key_seq INTEGER NOT NULL, seq_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, forget_ms INTEGER NOT NULL,
+    offered_ms INTEGER NOT NULL, mine INTEGER NOT NULL, stamp INTEGER NOT NULL, envelope BLOB,
+    PRIMARY KEY (did, ns, name, salt)) WITHOUT ROWID;
+INSERT INTO records SELECT did, ns, name, 0, key, key_seq, seq_ms, expires_ms, forget_ms, offered_ms, mine, 0,
+    envelope FROM records_before;
+DROP TABLE records_before;
+CREATE INDEX records_by_key ON records (key);
+CREATE INDEX records_by_offer ON records (offered_ms);
+"""
+_COLUMNS = "did, ns, name, salt, key, expires_ms, offered_ms, mine, stamp, envelope"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRow:
+    """One kept DHT record."""
+
+    did: Did
+    ns: str
+    name: str
+    salt: int
+    key: bytes
+    expires_ms: UnixMs
+    offered_ms: UnixMs
+    mine: bool
+    stamp: int
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is held that one record's quotas are about."""
+
+    of_did: int
+    of_did_in_ns: int
+    dids_at_key: int
+    bytes_held: int
+
+
+class RecordTable:
+    """DHT records."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._rows = self._count_rows()  # of all, floors among them: counted once, then kept up
+
+    def at(self, key: bytes, now_ms: int) -> list[RecordRow]:
+        """The unexpired records at a place, newest first."""
+        return self._read("key = ? AND expires_ms > ? ORDER BY seq_ms DESC, did", key, now_ms)
+
+    def due(self, before_ms: int, now_ms: int, count: int) -> list[RecordRow]:
+        """Unexpired records not offered since by anybody, the longest waiting first."""
+        return self._read("offered_ms < ? AND expires_ms > ? ORDER BY offered_ms LIMIT ?", before_ms, now_ms, count)
+
+    def all(self, now_ms: int, count: int) -> list[RecordRow]:
+        """Unexpired records, newest first."""
+        return self._read("expires_ms > ? ORDER BY seq_ms DESC, did LIMIT ?", now_ms, count)
+
+    def others(self, count: int) -> list[RecordRow]:
+        """Records of others, the longest not offered first."""
+        return self._read("mine = 0 ORDER BY offered_ms, did LIMIT ?", count)
+
+    def _read(self, where: str, *values: bytes | int) -> list[RecordRow]:
+        rows = self._store.rows(
+            f"SELECT {_COLUMNS} FROM records WHERE envelope IS NOT NULL AND {where}",  # noqa: S608
+            *values,
+        )
+        return [
+            RecordRow(
+                did=Did(row["did"]),
+                ns=row["ns"],
+                name=row["name"],
+                salt=row["salt"],
+                key=row["key"],
+                expires_ms=UnixMs(row["expires_ms"]),
+                offered_ms=UnixMs(row["offered_ms"]),
+                mine=bool(row["mine"]),
+                stamp=row["stamp"],
+                envelope=row["envelope"],
+            )
+            for row in rows
+        ]
+
+    def newest(self, did: str, ns: str, name: str, salt: int = 0) -> tuple[int, int] | None:
+        """(key_seq, seq_ms) of the newest record known at this place of a name, also of an expired one."""
+        row = self._store.row(
+            "SELECT key_seq, seq_ms FROM records WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
+            *(did, ns, name, salt),
+        )
+        return (row["key_seq"], row["seq_ms"]) if row else None
+
+    def counts(self, did: str, ns: str, key: bytes) -> Counts:
+        """What the quotas of a record are measured by."""
+        row = self._store.row(
+            "SELECT (SELECT count(*) FROM records WHERE did = ? AND envelope IS NOT NULL) AS of_did, "
+            "(SELECT count(*) FROM records WHERE did = ? AND ns = ? AND envelope IS NOT NULL) AS in_ns, "
+            "(SELECT count(DISTINCT did) FROM records WHERE key = ? AND envelope IS NOT NULL) AS at_key",
+            *(did, did, ns, key),
+        )
+        held = self._rows * RECORD_ROOM_BYTES
+        return Counts(row["of_did"], row["in_ns"], row["at_key"], held) if row else Counts(0, 0, 0, held)
+
+    def put(
+        self, body: RecordBody, key: bytes, envelope: bytes, *, salt: int, stamp: int, mine: bool, now_ms: int
+    ) -> None:
+        """Keep a record in place of the older one under its name."""
+        forget_ms = body.expires_ms + FLOOR_TTLS * body.ttl_s * 1000
+        fresh = self.newest(body.did, body.ns, body.name, salt) is None
+        with self._store.transaction() as tx:
+            tx.execute(
+                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                *(body.did, body.ns, body.name, salt, key, body.key_seq, body.seq_ms, body.expires_ms, forget_ms),
+                *(now_ms, int(mine), stamp, envelope),
+            )
+        self._rows += fresh
+
+    def drop(self, row: RecordRow) -> None:
+        """Give a record's room to another; how new it was is remembered no longer either."""
+        with self._store.transaction() as tx:
+            tx.execute(
+                "DELETE FROM records WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
+                *(row.did, row.ns, row.name, row.salt),
+            )
+        self._rows -= 1
+
+    def offered(self, rows: list[RecordRow], now_ms: int) -> None:
+        """These were offered to others now."""
+        with self._store.transaction() as tx:
+            for row in rows:
+                tx.execute(
+                    "UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
+                    *(now_ms, row.did, row.ns, row.name, row.salt),
+                )
+
+    def offered_by_other(self, body: RecordBody, salt: int, envelope: bytes, now_ms: int) -> None:
+        """Somebody offered the very record that we hold: we need not, for a while."""
+        with self._store.transaction() as tx:
+            tx.execute(
+                "UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ? AND salt = ? AND envelope = ?",
+                *(now_ms, body.did, body.ns, body.name, salt, envelope),
+            )
+
+    def sweep(self, now_ms: int) -> None:
+        """Forget the content of expired records, and after a while their numbers too."""
+        with self._store.transaction() as tx:
+            tx.execute("UPDATE records SET envelope = NULL WHERE expires_ms <= ? AND envelope IS NOT NULL", now_ms)
+            self._rows -= tx.execute("DELETE FROM records WHERE forget_ms <= ?", now_ms).rowcount
+
+    def count(self) -> int:
+        """Records held."""
+        row = self._store.row("SELECT count(*) AS held FROM records WHERE envelope IS NOT NULL")
+        return int(row["held"]) if row else 0
+
+    def _count_rows(self) -> int:
+        row = self._store.row("SELECT count(*) AS held FROM records")
+        return int(row["held"]) if row else 0

@@ -13,6 +13,7 @@ import click
 
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session, run_main
 from dux_cli.output import each, flop, printable, short
+from dux_cli.registry_sanctions import add_to
 
 if TYPE_CHECKING:
     from common.contracts.registry import NodeView, Reputation
@@ -121,6 +122,8 @@ def _new_address(session: Session) -> str:
 @click.option("--min-tasks", type=click.IntRange(0), default=0, help="Was paid for so many jobs.")
 @click.option("--min-success-rate", type=click.FloatRange(0, 1), default=0.0, help="Did this part well, 0 to 1.")
 @click.option("--status", type=click.Choice(["active", "stale", "offline"]), help="Was heard of that lately.")
+@click.option("--banned", "sanctioned", flag_value="only", help="Only nodes from which something is kept.")
+@click.option("--all", "sanctioned", flag_value="shown", help="Banned and suspended ones too.")
 @click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="At most so many.")
 @pass_session
 def list_nodes(
@@ -130,6 +133,7 @@ def list_nodes(
     min_storage: float,
     min_free_memory: float,
     min_uptime: float,
+    sanctioned: str | None,
     **filters: str | float | bool | None,
 ) -> None:
     """Known nodes that meet every filter, best reputation first.
@@ -141,6 +145,7 @@ def list_nodes(
     from common.contracts.registry import NODE_LIST, ListNodes
 
     wish = filters | {
+        "sanctioned": sanctioned or "hidden",
         "min_memory_mb": round(min_memory * MB_PER_GB),
         "min_storage_gb": round(min_storage),
         "min_free_memory_mb": round(min_free_memory * MB_PER_GB),
@@ -156,7 +161,7 @@ def list_nodes(
 def _row(session: Session, view: NodeView) -> tuple[str, ...]:
     return (
         short(view.node_id) if session.out.for_person else view.node_id,
-        view.status.value,
+        view.sanction or view.status.value,
         f"{view.reputation_score:.2f}",
         str(view.tier),
         str(view.cpu_cores),
@@ -258,7 +263,7 @@ def _lines(view: NodeView) -> list[tuple[str, str]]:
     usage = f"load {view.load_average[0]:g}, memory {view.memory_usage:g} %, disk {view.disk_usage:g} %"
     return [
         ("node", view.node_id),
-        ("status", view.status.value),
+        ("status", f"{view.status.value}, {view.sanction}" if view.sanction else view.status.value),
         ("last heartbeat", view.last_heartbeat or "never"),
         ("host", printable(f"{view.hostname} {view.ip_address}:{view.port}")),
         ("paid at", printable(view.wallet_address)),
@@ -285,6 +290,9 @@ def _print_reputation(session: Session, view: NodeView, reputation: Reputation) 
         weight = f"+{flop(line.good_florins)}" if line.good_florins else f"-{flop(line.bad_florins)}"
         lines.append(("receipt", f"{line.cid.hex()[:16]}… {line.outcome} at {line.height}, {weight}"))
     session.out.record({"node": view, "reputation": reputation}, lines, name=view.node_id)
+
+
+add_to(registry)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -14,6 +14,7 @@ from dux_registryd.effects import Outside
 from dux_registryd.model import RatedNode
 from dux_registryd.presence_rules import PROBE, beacon_height
 from dux_registryd.rules import status_of
+from dux_registryd.sanction_rules import may_serve
 from dux_registryd.scores import Scores
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book
@@ -80,7 +81,7 @@ class Challengers:
         heard = [
             node for node in self._book.nodes() if status_of(node.heard_ms, now_ms, beat_s) is not NodeStatus.OFFLINE
         ]
-        return [rated for rated in self._scores.rate_all(heard) if rated.score.trade_tier > 0]
+        return [rated for rated in self._scores.rate_all(heard) if may_serve(rated.sanctions)]
 
 
 def _candidate(rated: RatedNode) -> Candidate:

@@ -18,7 +18,7 @@ from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.receipts import Bytes32, Count, DidText, Hex64
 from common.units import Hash32, UnixMs
-from common.witness import Height
+from common.witness import Height, Slot
 
 NOTE_BYTES_MAX = 7_680  # of the gossip's 8 KiB: two envelopes and their heads
 STATEMENT_BYTES_MAX = 2_048  # body of one attested statement
@@ -62,7 +62,7 @@ class BenchmarkResult(Canon, frozen=True):
     """What a drawn challenger measured of a node's machine; 0: not measured, or the answer was wrong."""
 
     network: Hex64
-    period: Height  # number of the stretch of chain whose beacon drew the challenger
+    period: Slot  # number of the stretch of chain whose beacon drew the challenger
     beacon: Bytes32
     target: DidText
     prober: DidText
@@ -109,7 +109,7 @@ class ServiceDone(Canon, frozen=True):
     service: Annotated[str, Meta(max_length=16)]  # `relay`, `dht`, …
     server: DidText
     served: DidText
-    day: Height
+    day: Slot
     amount: Count
     at_ms: UnixMs
 
@@ -120,7 +120,7 @@ class QuoteSeen(Canon, frozen=True):
     network: Hex64
     target: DidText
     verifier: DidText
-    period: Height
+    period: Slot
     key_name: Annotated[bytes, Meta(min_length=34, max_length=34)]  # TPM name of the attestation key
     pcr_digest: Bytes32
     firmware: Count

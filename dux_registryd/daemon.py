@@ -31,12 +31,15 @@ from common.keygen import PAYOUT_FILE
 from common.parts import Parts
 from common.receipts import Attested
 from common.standing import Kind
+from dux_registryd.assembly_machines import measure_machines
+from dux_registryd.benchmarker import Benchmarker
 from dux_registryd.challengers import Challengers
 from dux_registryd.effects import Outside
 from dux_registryd.enforcer import Enforcer
 from dux_registryd.finder import Finder
 from dux_registryd.intake import Intake
 from dux_registryd.machine import Machine
+from dux_registryd.machines import Machines
 from dux_registryd.node_methods import NodeMethods
 from dux_registryd.prober import Prober
 from dux_registryd.pulse import Pulse
@@ -56,13 +59,15 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
 
     name = "registryd"
     settings_type = RegistrydSettings
+    benchmarker: Benchmarker
 
     async def assemble(self, parts: Parts[RegistrydSettings]) -> None:
         """Store, neighbours, intake, methods, loops."""
         book = Book(parts.store(MIGRATIONS))
         outside = Outside(parts.neighbour("p2pd"), parts.neighbour("flopd"), parts.network)
         intake = Intake(book, outside, parts.network, parts.clock, parts.settings)
-        scores = Scores(book, outside, parts.network, parts.clock)
+        machines = Machines(book, parts.network.benchmark, parts.clock)
+        scores = Scores(book, outside, machines, parts.network, parts.clock)
         statements = Statements(book, outside, intake, network=parts.network.genesis, clock=parts.clock)
         checker = Checker(book, outside, intake, parts.log, parts.settings.check_s)
         machine = self.machine(parts)
@@ -91,7 +96,11 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         _serve_nodes(parts, nodes, finder)
         _serve_receipts(parts, receipts)
         _serve_peers(parts, intake, receipts)
-        _witness(parts, book, outside, intake, scores)
+        challengers = Challengers(
+            book, outside, scores, rules=parts.network.presence, clock=parts.clock, settings=parts.settings
+        )
+        _witness(parts, book, outside, intake, scores, challengers)
+        self.benchmarker = measure_machines(parts, book, outside, challengers, statements, machines, machine)
         _sanctions(parts, book, outside, scores, statements)
         parts.serve_events(registry.REGISTRY_EVENTS, book.store)
         parts.outbox(book.store, outside.perform)
@@ -174,10 +183,16 @@ def _sanctions(
     parts.gauges["nodes_sanctioned"] = lambda: float(len(book.restricted()))
 
 
-def _witness(parts: Parts[RegistrydSettings], book: Book, outside: Outside, intake: Intake, scores: Scores) -> None:
+def _witness(
+    parts: Parts[RegistrydSettings],
+    book: Book,
+    outside: Outside,
+    intake: Intake,
+    scores: Scores,
+    challengers: Challengers,
+) -> None:
     """Presence as others see it, and the latencies that come with it."""
     rules, clock, settings = parts.network.presence, parts.clock, parts.settings
-    challengers = Challengers(book, outside, scores, rules=rules, clock=clock, settings=settings)
     sightings = Sightings(book, outside, intake, challengers, parts.network)
     prober = Prober(
         book,

@@ -131,3 +131,4 @@ class RatedNode:
     jobs_failed: int
     presence: Presence = NEVER_SEEN
     sanctions: tuple[Sanction, ...] = ()
+    verified: tuple[str, ...] = ()  # parts of what it declares that were measured

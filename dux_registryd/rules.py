@@ -167,6 +167,7 @@ def _is_as_wanted(rated: RatedNode, status: NodeStatus, wanted: ListNodes) -> bo
         and (not wanted.gpu or bool(info.gpu_model))
         and (rated.presence.uptime_bps or 0) >= round(wanted.min_witnessed_uptime * BPS)
         and (wanted.status is None or status is wanted.status)
+        and set(wanted.verified) <= set(rated.verified)
     )
 
 

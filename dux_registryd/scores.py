@@ -12,6 +12,7 @@ from common.quality import DAY_BLOCKS
 from common.units import BPS, Did
 from dux_registryd.effects import Outside
 from dux_registryd.fault_rules import Penalty, penalty_of
+from dux_registryd.machines import Machines
 from dux_registryd.model import KnownNode, Presence, RatedNode, Sanction, Score, Settlement, Weight
 from dux_registryd.presence_rules import WINDOW_DAYS, is_good_day, slot_of, slots_per_day, uptime_bps
 from dux_registryd.reputation_rules import (
@@ -31,8 +32,9 @@ from dux_registryd.views import reputation_view
 class Scores:
     """What this node thinks of others, and why."""
 
-    def __init__(self, book: Book, outside: Outside, network: NetworkProfile, clock: Clock) -> None:
+    def __init__(self, book: Book, outside: Outside, machines: Machines, network: NetworkProfile, clock: Clock) -> None:
         self._book = book
+        self._machines = machines
         self._outside = outside
         self._clock = clock
         self._tax_bps = network.tax_bps
@@ -109,6 +111,7 @@ class Scores:
             jobs_failed=failed,
             presence=presence,
             sanctions=self._sanctions(did, score, penalty, node.heard_ms, local),
+            verified=self._machines.verified(node.info),
         )
 
     def _weights(self, settlements: list[Settlement]) -> list[Weight]:

@@ -67,6 +67,7 @@ def node_view(rated: RatedNode, status: NodeStatus, *, own: bool) -> NodeView:
         own=own,
         witnessed_uptime=part(rated.presence.uptime_bps),
         sanction=worst(rated.sanctions) or "",
+        verified=rated.verified,
     )
 
 

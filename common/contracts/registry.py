@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from common.codec import Wire
 from common.contracts.base import events_method
+from common.contracts.registry_machine import MACHINE_BUSY, MACHINE_SHOW
 from common.contracts.registry_standing import FAULT_REPORT, FAULTS, NODE_BAN, NODE_SANCTIONS, NODE_UNBAN, SanctionView
 from common.contracts.registry_witness import PRESENCE_SHOW, TOPOLOGY_SHOW
 from common.errors import CallerMistake, NotFound, NotNow
@@ -141,6 +142,7 @@ class NodeView(Wire, frozen=True):
     status: NodeStatus
     own: bool
     witnessed_uptime: float | None  # part of the last seven days in which drawn challengers saw it; None: never judged
+    verified: tuple[str, ...]  # of `cpu`, `memory`, `storage`, `bandwidth`, `tpm`; all else it only declares
     sanction: str  # `banned`, `suspended`, `relieved` or `frozen`; empty: nothing is kept from it
 
 
@@ -175,6 +177,7 @@ class ListNodes(Wire, frozen=True):
     min_success_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
     min_witnessed_uptime: Annotated[float, Meta(ge=0, le=1)] = 0.0
     status: NodeStatus | None = None
+    verified: tuple[Literal["cpu", "memory", "storage", "bandwidth", "tpm"], ...] = ()  # these were measured
     sanctioned: Literal["hidden", "only", "shown"] = "hidden"  # banned and suspended nodes
     limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = 100
 
@@ -392,6 +395,7 @@ _VIEW = NodeView(
     own=True,
     witnessed_uptime=0.98,
     sanction="",
+    verified=("cpu", "memory"),
 )
 _RECEIPT = ReceiptView(
     cid=_CID,
@@ -600,6 +604,8 @@ REGISTRY_EVENTS = events_method("registry", callers_of("registryd"))
 __all__ = [  # of the files beside this one
     "FAULTS",
     "FAULT_REPORT",
+    "MACHINE_BUSY",
+    "MACHINE_SHOW",
     "NODE_BAN",
     "NODE_SANCTIONS",
     "NODE_UNBAN",

@@ -127,12 +127,20 @@ async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFix
             ("--min-tasks 1", 0),
             ("--min-success-rate 0.1", 0),
             ("--status offline", 0),
+            ("--verified cpu --verified tpm", 0),
+            ("--verified cpu --verified tpm", 0),
         ):
             assert (await sh.json(f"list {flags}"))["total"] == found
         code, out, _ = await sh.type("list --quiet")
         assert out.strip() == did_number(1)
         assert (await sh.json("find arbiter"))["total"] == 1
         assert (await sh.json("find nothing_such --limit 3"))["total"] == 0
+        code, out, _ = await sh.type("machine")
+        assert "measured\tnothing yet" in out
+        assert "nothing: all of this it only declares" in (await sh.type("show"))[1]
+        code, out, _ = await sh.type("machine")
+        assert "measured\tnothing yet" in out
+        assert "nothing: all of this it only declares" in (await sh.type("show"))[1]
         code, out, _ = await sh.type("capabilities")
         assert "arbiter\t1" in out
         shown = await sh.json(f"show {did_number(1)} --why")

@@ -9,11 +9,13 @@ from common.contracts.peer_benchmark import (
     BENCHMARK_PULL,
     BENCHMARK_PUSH,
     BENCHMARK_WALK,
+    TPM_QUOTE,
 )
 from common.identity.purposes import Purpose
 from common.parts import Parts
 from common.receipts import NodeInfo
-from common.standing import BenchmarkResult, Kind
+from common.standing import BenchmarkResult, Kind, QuoteSeen
+from dux_registryd.attesting import Attesting
 from dux_registryd.bench_prover import BenchProver
 from dux_registryd.benchmarker import Benchmarker
 from dux_registryd.challengers import Challengers
@@ -24,6 +26,7 @@ from dux_registryd.machines import Machines
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.statements import Heading, Rule, Statements
 from dux_registryd.store import Book
+from dux_registryd.tpm_device import TpmDevice
 
 
 def measure_machines(
@@ -48,6 +51,19 @@ def measure_machines(
         settings=parts.settings,
     )
     statements.judge(Kind.BENCHMARK, _result_rule(benchmarker, outside))
+    attesting = Attesting(
+        book,
+        outside,
+        statements,
+        TpmDevice(parts.settings.tpm) if parts.settings.tpm else None,
+        benchmarker.is_drawn,
+        network=parts.network.genesis,
+        clock=parts.clock,
+        random=parts.random,
+    )
+    statements.judge(Kind.QUOTE, _quote_rule(benchmarker, outside, attesting))
+    benchmarker.look_at_tpm = attesting.look
+    parts.serve_peer(TPM_QUOTE, attesting.show)
 
     async def own_info() -> NodeInfo | None:
         held = book.node(await outside.own_did())
@@ -92,3 +108,20 @@ def _result_rule(benchmarker: Benchmarker, outside: Outside) -> Rule:
         return Heading(result.target, result.prober, f"{result.period}/{result.target}", result.at_ms)
 
     return Rule(Purpose.BENCHMARK, BenchmarkResult, heading, fault)
+
+
+def _quote_rule(benchmarker: Benchmarker, outside: Outside, attesting: Attesting) -> Rule:
+    """A verifier's word counts when it was drawn to measure the node, and the key vouches for no other."""
+
+    async def fault(seen: QuoteSeen) -> str | None:
+        tip = outside.tip_seen or await outside.tip()
+        if tip is None or abs(seen.period - benchmarker.period_of(tip.height)) > 1:
+            return "its period is not lately"
+        if seen.verifier not in await benchmarker.drawn(seen.period, seen.target):
+            return "its verifier was not drawn"
+        return attesting.key_fault(seen)
+
+    def heading(seen: QuoteSeen) -> Heading:
+        return Heading(seen.target, seen.verifier, f"{seen.period}/{seen.target}", seen.at_ms)
+
+    return Rule(Purpose.QUOTE_SEEN, QuoteSeen, heading, fault)

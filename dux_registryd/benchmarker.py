@@ -102,6 +102,7 @@ class Benchmarker:
         self._settings = settings
         self._period = -1
         self._tries: dict[Did, int] = {}
+        self.look_at_tpm: Callable[[Did, int], Awaitable[bool]] | None = None
         self.measured = self.refused = 0  # since the start, for /metrics
         self.on_failure: list[Callable[[BenchmarkResult], Awaitable[None]]] = []
 
@@ -163,6 +164,7 @@ class Benchmarker:
             NotMeasured, Unavailable: it could not be measured now.
         """
         found, sizes = Measured(info=info, period=period), sizes_of(info, self._rules)
+        await self._tpm(info.did, period)
         await self._transfers(found)
         found.cpu_single = await self._hashes(found, 1)
         found.cpu_all = await self._hashes(found, sizes.lanes) if sizes.lanes > 1 else found.cpu_single
@@ -191,6 +193,14 @@ class Benchmarker:
             for told in self.on_failure:
                 await told(result)
         return result
+
+    async def _tpm(self, did: Did, period: int) -> None:
+        """Its TPM's quote, where it has one; a wrong one proves nothing and costs nothing."""
+        try:
+            if self.look_at_tpm is not None and await self.look_at_tpm(did, period):
+                self._log.info("tpm quoted", did=did)
+        except DuxError as error:
+            self._log.info("tpm not quoted", did=did, reason=error.message)
 
     async def _ask(self, found: Measured, method: PeerMethod[CP, CR], ask: CP) -> tuple[CR, float]:
         """An answer and the time that it took."""

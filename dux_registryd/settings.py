@@ -15,6 +15,7 @@ class RegistrydSettings(DaemonSettings, frozen=True):
     probe_s: float = 5.0  # seconds between looks at whom this node was drawn to challenge
     probe_spread_s: float = 240.0  # seconds over which challenges are spread at random: nobody can foretell them
     benchmark: bool = True  # measure other machines when drawn for it, and let this one be measured
+    tpm: str = ""  # how tpm2-tools reach this machine's TPM 2.0, such as device:/dev/tpmrm0; empty: no quotes
     benchmark_s: float = 600.0  # seconds between measurements, half to one and a half of it at random
     check_s: float = 5.0  # seconds between looks at the chain for receipts that wait for it
     sync_s: float = 300.0  # seconds between asking a peer for what we may have missed

@@ -19,6 +19,7 @@ MARKS_MAX = 256
 SIZE_MB_MAX = 4_096
 CHUNK_BYTES = 524_288  # of one transfer, half a peer message
 ITERATIONS_MAX = 1 << 24
+QUOTE_BYTES_MAX = 1_024  # of each part of a TPM quote
 STEPS_MAX = 1 << 20
 
 _Refused = Annotated[str, Meta(max_length=120)]
@@ -102,6 +103,22 @@ class PushAnswer(Canon, frozen=True):
     refused: _Refused
 
 
+class QuoteAsk(Canon, frozen=True):
+    """A quote over a nonce that is made of both names and this."""
+
+    period: Slot
+    nonce: Bytes32
+
+
+class QuoteAnswer(Canon, frozen=True):
+    """TPMT_PUBLIC, TPMS_ATTEST and TPMT_SIGNATURE as the TPM gave them; or why not."""
+
+    public: Annotated[bytes, Meta(max_length=QUOTE_BYTES_MAX)]
+    attest: Annotated[bytes, Meta(max_length=QUOTE_BYTES_MAX)]
+    signature: Annotated[bytes, Meta(max_length=QUOTE_BYTES_MAX)]
+    refused: _Refused
+
+
 _BY = ("registryd",)
 BENCHMARK_HASH = PeerMethod(
     name="benchmark.hash", owner="registryd", params=HashAsk, result=HashAnswer, callers=_BY, cost=8,
@@ -122,4 +139,8 @@ BENCHMARK_PULL = PeerMethod(
 BENCHMARK_PUSH = PeerMethod(
     name="benchmark.push", owner="registryd", params=PushAsk, result=PushAnswer, callers=_BY, cost=4,
     params_bytes_max=CHUNK_BYTES + 128, summary="Bytes to hash: how fast it receives.",
+)  # fmt: skip
+TPM_QUOTE = PeerMethod(
+    name="tpm.quote", owner="registryd", params=QuoteAsk, result=QuoteAnswer, callers=_BY, cost=8,
+    params_bytes_max=128, summary="A quote of its TPM 2.0, where it has one.",
 )  # fmt: skip

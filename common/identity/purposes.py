@@ -71,6 +71,7 @@ class Purpose(StrEnum):
     AUDIT_VERDICT = "audit-verdict"
     SERVICE_DONE = "service-done"
     QUOTE_SEEN = "quote-seen"
+    TPM_NONCE = "tpm-nonce"
     # The airdrop: airdropd.
     AIRDROP_EVIDENCE = "airdrop-evidence"
     AIRDROP_PROPOSAL = "airdrop-proposal"

@@ -79,6 +79,24 @@ class PresenceParameters(Wire, frozen=True):
     apart: bool = True  # one challenger per IPv4 /24 or IPv6 /48; off for a network within one house
 
 
+class BenchmarkParameters(Wire, frozen=True):
+    """How declared hardware is measured: by whom, how often, how much of it."""
+
+    period_blocks: int = DAY_BLOCKS  # one round of measurements, blocks
+    challengers: int = 2  # drawn for each node and period, of its tier or above
+    needed: int = 1  # results before a figure counts as verified
+    valid_days: int = 30  # after which a result no longer counts
+    iterations: int = 1 << 20  # hashes of one core's chain, about a second
+    memory_share_bps: int = 2_500  # of declared memory is asked for
+    memory_max_mb: int = 256
+    disk_share_bps: int = 100
+    disk_max_mb: int = 256
+    hold_s: float = 2.0  # between filling and the walk
+    steps: int = 65_536  # of a walk
+    transfer_kib: int = 4_096  # each way
+    load_max_milli: int = 1_500  # a node whose load per core is higher is not measured now
+
+
 class TierRule(Wire, frozen=True):
     """What a tier above Initiate asks, by trade and by duty, and the duties that come with it."""
 
@@ -122,6 +140,7 @@ class NetworkProfile(Wire, frozen=True):
     tax_bps: int = 500
     airdrop: AirdropParameters = AirdropParameters()
     presence: PresenceParameters = PresenceParameters()
+    benchmark: BenchmarkParameters = BenchmarkParameters()
     tiers: tuple[TierRule, ...] = TIERS  # tier 2 first; tier 1 is every node that was ever witnessed
     may_keep_phrase: bool = True  # test networks may keep the recovery phrase on disk
     premine: tuple[tuple[str, Florins], ...] = ()  # embedded chain only: address -> amount in its first block
@@ -170,7 +189,27 @@ def first_problem(profile: NetworkProfile) -> str:
         return "fund.threshold must be between 1 and the number of custodians"
     if profile.is_main and (profile.may_keep_phrase or profile.alpn != "dux/1" or profile.premine):
         return "main keeps no phrase, speaks dux/1 and has no premine"
-    return _presence_problem(profile.presence) or _tiers_problem(profile.tiers)
+    return _presence_problem(profile.presence) or _benchmark_problem(profile.benchmark) or _tiers_problem(profile.tiers)
+
+
+def _benchmark_problem(rules: BenchmarkParameters) -> str:
+    """Bounds on what a node may be asked for: seconds of work and some hundred megabytes a day."""
+    bounds: dict[str, tuple[int, int]] = {
+        "period_blocks": (10, 30 * DAY_BLOCKS),
+        "challengers": (1, CHALLENGERS_MAX),
+        "needed": (1, rules.challengers),
+        "iterations": (1 << 10, 1 << 24),
+        "memory_share_bps": (1, BPS // 2),
+        "memory_max_mb": (1, 4_096),
+        "disk_share_bps": (1, BPS // 2),
+        "disk_max_mb": (1, 4_096),
+        "steps": (1 << 10, 1 << 20),
+        "transfer_kib": (512, 65_536),
+    }
+    for name, (low, high) in bounds.items():
+        if not low <= getattr(rules, name) <= high:
+            return f"benchmark.{name} must be between {low} and {high}"
+    return ""
 
 
 def _tiers_problem(tiers: tuple[TierRule, ...]) -> str:

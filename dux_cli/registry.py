@@ -13,9 +13,11 @@ import click
 
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session, run_main
 from dux_cli.output import each, flop, printable, short
+from dux_cli.registry_machines import machine
+from dux_cli.registry_sanctions import add_to
 
 if TYPE_CHECKING:
-    from common.contracts.registry import NodeView, Reputation
+    from common.contracts.registry import NodeList, NodeView, Reputation
 
 PROGRAM = "duxos-node-registry"
 MB_PER_GB = 1024
@@ -121,6 +123,14 @@ def _new_address(session: Session) -> str:
 @click.option("--min-tasks", type=click.IntRange(0), default=0, help="Was paid for so many jobs.")
 @click.option("--min-success-rate", type=click.FloatRange(0, 1), default=0.0, help="Did this part well, 0 to 1.")
 @click.option("--status", type=click.Choice(["active", "stale", "offline"]), help="Was heard of that lately.")
+@click.option(
+    "--verified",
+    multiple=True,
+    type=click.Choice(["cpu", "memory", "storage", "bandwidth", "tpm"]),
+    help="Was measured by others to have this; repeatable.",
+)
+@click.option("--banned", "sanctioned", flag_value="only", help="Only nodes from which something is kept.")
+@click.option("--all", "sanctioned", flag_value="shown", help="Banned and suspended ones too.")
 @click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="At most so many.")
 @pass_session
 def list_nodes(
@@ -130,6 +140,8 @@ def list_nodes(
     min_storage: float,
     min_free_memory: float,
     min_uptime: float,
+    sanctioned: str | None,
+    verified: tuple[str, ...],
     **filters: str | float | bool | None,
 ) -> None:
     """Known nodes that meet every filter, best reputation first.
@@ -141,30 +153,46 @@ def list_nodes(
     from common.contracts.registry import NODE_LIST, ListNodes
 
     wish = filters | {
+        "sanctioned": sanctioned or "hidden",
+        "verified": list(verified),
         "min_memory_mb": round(min_memory * MB_PER_GB),
         "min_storage_gb": round(min_storage),
         "min_free_memory_mb": round(min_free_memory * MB_PER_GB),
         "min_uptime_s": round(min_uptime * 3_600),
     }
     found = session.ask(NODE_LIST, from_plain(wish, ListNodes))
-    headings = ("node", "status", "reputation", "tier", "cores", "memory", "storage", "gpu", "host")
-    session.out.table(found, headings, each(found.nodes, lambda view: _row(session, view)), empty="no node fits")
+    _print_list(session, found, empty="no node fits")
     if found.total > len(found.nodes):
         session.out.step(f"{len(found.nodes)} of {found.total} shown; --limit shows more")
+
+
+HEADINGS = ("node", "status", "reputation", "tier", "cores", "memory", "storage", "gpu", "host", "verified")
+
+
+def _print_list(session: Session, found: NodeList, *, empty: str) -> None:
+    session.out.table(found, HEADINGS, each(found.nodes, lambda view: _row(session, view)), empty=empty)
+    if session.out.for_person and found.nodes:
+        session.out.step("?: declared, not measured by others")
 
 
 def _row(session: Session, view: NodeView) -> tuple[str, ...]:
     return (
         short(view.node_id) if session.out.for_person else view.node_id,
-        view.status.value,
+        view.sanction or view.status.value,
         f"{view.reputation_score:.2f}",
         str(view.tier),
-        str(view.cpu_cores),
-        f"{view.memory_gb:g} GB",
-        f"{view.storage_gb} GB",
-        printable(view.gpu_model) or "-",
+        str(view.cpu_cores) + _doubt(session, view, "cpu"),
+        f"{view.memory_gb:g} GB" + _doubt(session, view, "memory"),
+        f"{view.storage_gb} GB" + _doubt(session, view, "storage"),
+        printable(view.gpu_model) + _doubt(session, view, "gpu") if view.gpu_model else "-",
         printable(view.hostname),
+        " ".join(view.verified) or "-",
     )
+
+
+def _doubt(session: Session, view: NodeView, part: str) -> str:
+    """A person sees at the figure itself that nobody measured it; programs read the last column."""
+    return "?" if session.out.for_person and part not in view.verified else ""
 
 
 @registry.command()
@@ -180,8 +208,7 @@ def find(session: Session, capability: str, limit: int) -> None:
     from common.contracts.registry import NODE_FIND, FindNodes
 
     found = session.ask(NODE_FIND, FindNodes(capability=capability, limit=limit))
-    headings = ("node", "status", "reputation", "tier", "cores", "memory", "storage", "gpu", "host")
-    session.out.table(found, headings, each(found.nodes, lambda view: _row(session, view)), empty="nobody offers that")
+    _print_list(session, found, empty="nobody offers that")
 
 
 @registry.command(name="update-health")
@@ -258,12 +285,13 @@ def _lines(view: NodeView) -> list[tuple[str, str]]:
     usage = f"load {view.load_average[0]:g}, memory {view.memory_usage:g} %, disk {view.disk_usage:g} %"
     return [
         ("node", view.node_id),
-        ("status", view.status.value),
+        ("status", f"{view.status.value}, {view.sanction}" if view.sanction else view.status.value),
         ("last heartbeat", view.last_heartbeat or "never"),
         ("host", printable(f"{view.hostname} {view.ip_address}:{view.port}")),
         ("paid at", printable(view.wallet_address)),
         ("versions", printable(f"os {view.os_version}, dux {view.duxos_version}")),
         ("offers", f"{view.cpu_cores} cores, {view.memory_gb:g} GB memory, {view.storage_gb} GB storage"),
+        ("verified", ", ".join(view.verified) or "nothing: all of this it only declares"),
         ("processor", printable(f"{view.cpu_model or 'unknown'}, {view.cpu_arch}, {view.cpu_mhz} MHz")),
         ("gpu", printable(view.gpu_model)),
         ("capabilities", printable(", ".join(view.capabilities))),
@@ -285,6 +313,10 @@ def _print_reputation(session: Session, view: NodeView, reputation: Reputation) 
         weight = f"+{flop(line.good_florins)}" if line.good_florins else f"-{flop(line.bad_florins)}"
         lines.append(("receipt", f"{line.cid.hex()[:16]}… {line.outcome} at {line.height}, {weight}"))
     session.out.record({"node": view, "reputation": reputation}, lines, name=view.node_id)
+
+
+add_to(registry)
+registry.add_command(machine)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -29,11 +29,13 @@ PACKAGES = [
     "make",
     "libseccomp2",
     "softhsm2",
+    "swtpm",
+    "tpm2-tools",
     "systemd",
     "systemd-container",
     "mmdebstrap",
     "iproute2",
-]  # Debian's, for the real coin node, sandbox, wasm, token, containers, the booted units
+]  # Debian's, for the real coin node, sandbox, wasm, token, TPM, containers, the booted units
 TOOLS = {
     "litecoind": "tests against a real coin node",
     "bwrap": "tests of the native sandbox",
@@ -42,6 +44,8 @@ TOOLS = {
     "clang": "the rebuild of the example's wasm",
     "wasm-ld": "the rebuild of the example's wasm",
     "softhsm2-util": "tests of keys in a PKCS#11 token",
+    "swtpm": "tests of TPM quotes",
+    "tpm2_quote": "tests of TPM quotes",
     "make": "the rebuild of the example's wasm",
     "systemd-analyze": "the lint of the systemd units",
     "systemd-nspawn": "the boot of the systemd units",

@@ -66,6 +66,7 @@ def node(session: Session, node_id: str) -> None:
             f"{told.tier}: trade {told.trade_tier}, duty {told.duty_tier} ({days})",
         ),
         ("duties", ", ".join(told.duties)),
+        *((one.state, f"{one.reason} (set by {one.set_by}, {_end(one.until)})") for one in told.sanctions),
         (
             "uptime",
             "never judged" if told.uptime is None else f"{told.uptime:.1%} of 7 days, as drawn challengers saw it",
@@ -84,6 +85,10 @@ def node(session: Session, node_id: str) -> None:
     ]
     facts.append(("signed", f"{counted(len(presence.evidence), 'sighting')} held here; --json prints them"))
     session.out.record({"reputation": told, "presence": presence}, facts, name=str(told.score))
+
+
+def _end(until: str) -> str:
+    return f"until {until}" if until else "until its reason is gone or it is lifted"
 
 
 def _part(part: float | None, of: str, never: str) -> str:

@@ -50,6 +50,7 @@ class BaseTransport(ABC):
         self.log, self.papers, self.gate = log, papers, Gate()
         self._clock = clock
         self._did_bans = Bans()
+        self.refuses: Callable[[Did], bool] = lambda _did: False  # this node's owner or the rules keep it out
         self.me = Myself(
             network=network, papers=papers, features=features, now_ms=clock.unix_ms, is_banned=self._is_banned
         )
@@ -125,6 +126,12 @@ class BaseTransport(ABC):
         if session is not None:
             self.gate.bans.add(net_of(session.peer.address[0]), now + min(duration_s, NET_BAN_S_MAX))
             session.end("banned")
+
+    def part_with(self, did: Did) -> None:
+        """End the session with a node that is refused from now on."""
+        session = self._sessions.get(did)
+        if session is not None:
+            session.end("refused here")
 
     @abstractmethod
     def use_seed(self, seed: bytes) -> None:
@@ -216,7 +223,7 @@ class BaseTransport(ABC):
             del self._sessions[session.did]
 
     def _is_banned(self, did: Did) -> bool:
-        return self._did_bans.has(did, self.now())
+        return self._did_bans.has(did, self.now()) or self.refuses(did)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._group.create_task(work)

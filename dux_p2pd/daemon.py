@@ -21,6 +21,7 @@ from dux_p2pd.key_source import KeySource, load_keys
 from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
 from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
 from dux_p2pd.record_table import RecordTable
+from dux_p2pd.refusals import Refusals
 from dux_p2pd.remembered import Remembered
 from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
@@ -186,6 +187,9 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             egress=egress,
             topics=topics(),
         ).serve(parts.table)
+        refusals = Refusals(parts.clock, net.transport.part_with)
+        net.transport.refuses = refusals.has
+        refusals.serve(parts.table)
         family = family_named(parts.network.chain)
         IdentityMethods(keeper, resolver, renewal, parts.data_dir, family, clock=parts.clock).serve(parts.table)
         BlobMethods(blobs, swap).serve(parts.table)

@@ -14,6 +14,7 @@ from dux_registryd.effects import Outside
 from dux_registryd.model import RatedNode
 from dux_registryd.presence_rules import PROBE, beacon_height
 from dux_registryd.rules import status_of
+from dux_registryd.sanction_rules import may_serve
 from dux_registryd.scores import Scores
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book
@@ -42,6 +43,7 @@ class Challengers:
         self._settings = settings
         self._made_for: tuple[int, int] = (-1, -1)  # slot and number of nodes that the candidates were listed for
         self._candidates: tuple[Candidate, ...] = ()
+        self._tiers: dict[Did, int] = {}
         self._drawn: dict[tuple[int, Did], tuple[Did, ...]] = {}
 
     async def beacon(self, slot: int) -> bytes | None:
@@ -66,13 +68,29 @@ class Challengers:
             )
         return self._drawn[slot, target]
 
+    def drawn_for(self, duty: str, beacon: bytes, about: Did, count: int, *, least_tier: int = 0) -> tuple[Did, ...]:
+        """Who is drawn for a duty about a node: of its tier or above, and of `least_tier` while there are enough."""
+        held = self._book.node(about)
+        own_net = net_of(held.info.ip_address) if held else ""
+        self._listed(self._made_for[0])
+        own_tier = self._tiers.get(about, 1)
+        chosen: tuple[Did, ...] = ()
+        for tier in range(max(own_tier, least_tier), own_tier - 1, -1):
+            able = [one for one in self._candidates if self._tiers[one.did] >= tier]
+            chosen = draw(beacon, duty, about, able, count, apart=self._rules.apart, own_net=own_net)
+            if len(chosen) == count:
+                return chosen
+        return chosen
+
     def _listed(self, slot: int) -> tuple[Candidate, ...]:
         """Who may be drawn now: registered, heard of within the hour, not suspended; listed anew as nodes come."""
         wanted = (max(slot, self._made_for[0]), self._book.count_nodes())
         if wanted != self._made_for:
             self._made_for = wanted
             self._drawn.clear()
-            self._candidates = tuple(_candidate(rated) for rated in self._eligible())
+            eligible = self._eligible()
+            self._candidates = tuple(_candidate(rated) for rated in eligible)
+            self._tiers = {rated.node.info.did: max(1, rated.score.tier) for rated in eligible}
         return self._candidates
 
     def _eligible(self) -> list[RatedNode]:
@@ -80,7 +98,7 @@ class Challengers:
         heard = [
             node for node in self._book.nodes() if status_of(node.heard_ms, now_ms, beat_s) is not NodeStatus.OFFLINE
         ]
-        return [rated for rated in self._scores.rate_all(heard) if rated.score.trade_tier > 0]
+        return [rated for rated in self._scores.rate_all(heard) if may_serve(rated.sanctions)]
 
 
 def _candidate(rated: RatedNode) -> Candidate:

@@ -9,7 +9,7 @@ import msgspec
 from common.catchup import CatchUp
 from common.chain.address import script_to_address
 from common.chain.params import family_named
-from common.contracts import registry, registry_witness
+from common.contracts import registry, registry_standing, registry_witness
 from common.contracts.base import GossipIn
 from common.contracts.peer_registry import (
     NODES_SYNC,
@@ -18,28 +18,37 @@ from common.contracts.peer_registry import (
     PRESENCE_TELL,
     RECEIPTS_SYNC,
     REPUTATION_ASK,
+    STANDING_SYNC,
     TOPIC_HEARTBEAT,
     TOPIC_NODE,
     TOPIC_PRESENCE,
     TOPIC_RECEIPT,
+    TOPIC_STANDING,
 )
 from common.contracts.registry import NodeStatus
 from common.daemon import DuxOSDaemon
 from common.keygen import PAYOUT_FILE
 from common.parts import Parts
 from common.receipts import Attested
+from common.standing import Kind
+from dux_registryd.assembly_machines import measure_machines
+from dux_registryd.benchmarker import Benchmarker
 from dux_registryd.challengers import Challengers
 from dux_registryd.effects import Outside
+from dux_registryd.enforcer import Enforcer
 from dux_registryd.finder import Finder
 from dux_registryd.intake import Intake
 from dux_registryd.machine import Machine
+from dux_registryd.machines import Machines
 from dux_registryd.node_methods import NodeMethods
 from dux_registryd.prober import Prober
 from dux_registryd.pulse import Pulse
 from dux_registryd.receipt_methods import ReceiptMethods
+from dux_registryd.sanction_methods import SanctionMethods
 from dux_registryd.scores import Scores
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.sightings import Sightings
+from dux_registryd.statements import Statements
 from dux_registryd.store import MIGRATIONS, Book
 from dux_registryd.upkeep import Announcer, Checker, Monitor, missed
 from dux_registryd.witness_methods import WitnessMethods
@@ -50,13 +59,16 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
 
     name = "registryd"
     settings_type = RegistrydSettings
+    benchmarker: Benchmarker
 
     async def assemble(self, parts: Parts[RegistrydSettings]) -> None:
         """Store, neighbours, intake, methods, loops."""
         book = Book(parts.store(MIGRATIONS))
         outside = Outside(parts.neighbour("p2pd"), parts.neighbour("flopd"), parts.network)
         intake = Intake(book, outside, parts.network, parts.clock, parts.settings)
-        scores = Scores(book, outside, parts.network)
+        machines = Machines(book, parts.network.benchmark, parts.clock)
+        scores = Scores(book, outside, machines, parts.network, parts.clock)
+        statements = Statements(book, outside, intake, network=parts.network.genesis, clock=parts.clock)
         checker = Checker(book, outside, intake, parts.log, parts.settings.check_s)
         machine = self.machine(parts)
         pulse = Pulse(
@@ -84,14 +96,19 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         _serve_nodes(parts, nodes, finder)
         _serve_receipts(parts, receipts)
         _serve_peers(parts, intake, receipts)
-        _witness(parts, book, outside, intake, scores)
+        challengers = Challengers(
+            book, outside, scores, rules=parts.network.presence, clock=parts.clock, settings=parts.settings
+        )
+        _witness(parts, book, outside, intake, scores, challengers)
+        self.benchmarker = measure_machines(parts, book, outside, challengers, statements, machines, machine)
+        _sanctions(parts, book, outside, scores, statements)
         parts.serve_events(registry.REGISTRY_EVENTS, book.store)
         parts.outbox(book.store, outside.perform)
         monitor = Monitor(book, outside, parts.clock, parts.log, parts.settings)
         catchup = CatchUp(
             book,
             outside.connected,
-            missed(outside, intake),
+            missed(outside, intake, statements),
             random=parts.random,
             log=parts.log,
             pause_s=parts.settings.sync_s,
@@ -148,10 +165,34 @@ def _serve_receipts(parts: Parts[RegistrydSettings], receipts: ReceiptMethods) -
     parts.table.serve(registry.EVIDENCE_WINDOW, receipts.evidence)
 
 
-def _witness(parts: Parts[RegistrydSettings], book: Book, outside: Outside, intake: Intake, scores: Scores) -> None:
+def _sanctions(
+    parts: Parts[RegistrydSettings], book: Book, outside: Outside, scores: Scores, statements: Statements
+) -> None:
+    """Who is kept from what: by this node's operator, and by proven faults."""
+    enforcer = Enforcer(book, outside, scores, parts.clock, parts.log)
+    methods = SanctionMethods(book, outside, scores, statements, enforcer, parts.clock)
+    statements.on_taken.append(lambda kept: enforcer.look_soon() if kept.kind is Kind.FAULT else None)
+    parts.table.serve(registry_standing.NODE_BAN, methods.ban)
+    parts.table.serve(registry_standing.NODE_UNBAN, methods.unban)
+    parts.table.serve(registry_standing.NODE_SANCTIONS, methods.sanctions)
+    parts.table.serve(registry_standing.FAULT_REPORT, methods.report)
+    parts.table.serve(registry_standing.FAULTS, methods.faults)
+    parts.serve_topic(TOPIC_STANDING, statements.gossip)
+    parts.serve_peer(STANDING_SYNC, statements.for_peer)
+    parts.background("sanctions", enforcer.run)
+    parts.gauges["nodes_sanctioned"] = lambda: float(len(book.restricted()))
+
+
+def _witness(
+    parts: Parts[RegistrydSettings],
+    book: Book,
+    outside: Outside,
+    intake: Intake,
+    scores: Scores,
+    challengers: Challengers,
+) -> None:
     """Presence as others see it, and the latencies that come with it."""
     rules, clock, settings = parts.network.presence, parts.clock, parts.settings
-    challengers = Challengers(book, outside, scores, rules=rules, clock=clock, settings=settings)
     sightings = Sightings(book, outside, intake, challengers, parts.network)
     prober = Prober(
         book,

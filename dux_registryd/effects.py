@@ -5,6 +5,7 @@ The only file that calls other daemons. Effects of the outbox are told here too;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -19,23 +20,27 @@ from common.contracts.peer_registry import (
     REGISTERED_NS,
     TOPIC_NODE,
     TOPIC_RECEIPT,
+    TOPIC_STANDING,
     CapabilityPointer,
 )
 from common.contracts.wallet_chain import CHAIN_BEACON, CHAIN_BLOCK_HASH, CHAIN_TIP, CHAIN_TX, HeightAsked, TxAsked
 from common.errors import NotFound, NotNow, Unavailable
+from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.receipts import ATTESTED_BYTES_MAX, Attested
 from common.rpc.client import Client
 from common.rpc.method import Empty
+from common.standing import NOTE_BYTES_MAX, Note
 from common.store import Effect
-from common.units import BlockHeight, Did
+from common.units import BlockHeight, Did, UnixMs
 from dux_registryd.payment_rules import SeenPayment
 
 RECORD_TTL_S = 86_400
 HASHES_KEPT = 2_000  # block hashes remembered, so that heartbeats of one minute cost one question
 BEACONS_KEPT = 1_000
 
-TELL_NODE, TELL_RECEIPT, PUT_NODE, PUT_CAPABILITY = "tell-node", "tell-receipt", "put-node", "put-capability"
+TELL_NODE, TELL_RECEIPT, TELL_NOTE = "tell-node", "tell-receipt", "tell-note"
+PUT_NODE, PUT_CAPABILITY = "put-node", "put-capability"
 
 
 class NobodyThere(NotNow):
@@ -82,6 +87,16 @@ class Outside(Attestor):
         """A node's signed description from the DHT."""
         records = await self.peers.get_records(REGISTERED_NS, did)
         return next((record.payload for record in records if record.did == did and record.payload), None)
+
+    async def was_signed(self, purpose: Purpose, envelope: Attested, at_ms: int) -> bool:
+        """Whether an envelope was signed with its DID's key of that time, whatever became of the name since."""
+        by = p2p.Signature(did=envelope.did, key_seq=envelope.key_seq, signature=envelope.signature)
+        return await self.peers.is_signed(purpose, envelope.body, by, UnixMs(at_ms))
+
+    async def refuse(self, until_ms: Mapping[Did, int]) -> None:
+        """Have p2pd refuse these nodes, each until a time (0: until told otherwise), and no others."""
+        names = tuple(p2p.RefusedNode(did=did, until_ms=UnixMs(until_ms[did])) for did in sorted(until_ms))
+        await self.p2pd.call(p2p.P2P_REFUSE, p2p.Refuse(nodes=names[: p2p.REFUSED_MAX]))
 
     # the chain
 
@@ -144,6 +159,10 @@ class Outside(Attestor):
     async def perform(self, effect: Effect) -> None:
         """Tell or put what a decision wanted; raises `Unavailable` or `NotNow` to be tried again."""
         told = msgspec.json.decode(effect.body, type=Told)
+        if effect.kind == TELL_NOTE:
+            if not await self.publish(TOPIC_STANDING, from_canonical(told.signed, Note, max_bytes=NOTE_BYTES_MAX)):
+                raise NobodyThere
+            return
         if effect.kind in (TELL_NODE, TELL_RECEIPT):
             if not await self.publish(TOPIC_NODE if effect.kind == TELL_NODE else TOPIC_RECEIPT, _envelope(told)):
                 raise NobodyThere

@@ -17,6 +17,7 @@ from dux_registryd.effects import Outside
 from dux_registryd.intake import Intake
 from dux_registryd.model import RatedNode
 from dux_registryd.rules import by_reputation, capabilities_of, status_of
+from dux_registryd.sanction_rules import may_be_listed
 from dux_registryd.scores import Scores
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book
@@ -57,6 +58,7 @@ class Finder:
         return [
             (rated, status_of(rated.node.heard_ms, now_ms, self._settings.heartbeat_s))
             for rated in self._scores.rate_all(nodes)
+            if may_be_listed(rated.sanctions)
         ]
 
     async def _ask_index(self, name: str, limit: int) -> None:

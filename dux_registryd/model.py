@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from common.receipts import NO_HARDWARE, Hardware, Heartbeat, NodeInfo, Outcome
 from common.units import BlockHeight, Did, Florins
@@ -98,6 +99,28 @@ class KnownNode:
     hardware: Hardware = NO_HARDWARE
 
 
+class State(StrEnum):
+    """What is kept from a node."""
+
+    BANNED = "banned"  # no session, no call, no duty, on no list
+    SUSPENDED = "suspended"  # no duty, on no list
+    RELIEVED = "relieved"  # no duty: its standing is too low
+    FROZEN = "frozen"  # no duty: it has been silent too long
+
+
+@dataclass(frozen=True, slots=True)
+class Sanction:
+    """One reason to keep something from a node."""
+
+    did: Did
+    state: State
+    reason: str
+    evidence: str
+    set_by: str
+    since_ms: int
+    until_ms: int | None  # None: for good, or as long as its reason lasts
+
+
 @dataclass(frozen=True, slots=True)
 class RatedNode:
     """A known node with its standing: what lists are made of."""
@@ -107,3 +130,5 @@ class RatedNode:
     jobs_done: int
     jobs_failed: int
     presence: Presence = NEVER_SEEN
+    sanctions: tuple[Sanction, ...] = ()
+    verified: tuple[str, ...] = ()  # parts of what it declares that were measured

@@ -43,6 +43,7 @@ from dux_registryd.rules import (
     by_reputation,
     capabilities_of,
     capability_index,
+    is_asked_for,
     meets,
     node_fault,
     status_of,
@@ -177,7 +178,8 @@ class NodeMethods:
     async def list_nodes(self, params: ListNodes, _ctx: Ctx) -> NodeList:
         """Known nodes that meet every filter, best reputation first."""
         own, now_ms = await self._outside.own_did(), self._clock.unix_ms()
-        rated = [(node, self._status(node.node, now_ms)) for node in self._scores.rate_all(self._book.nodes())]
+        wanted = [node for node in self._scores.rate_all(self._book.nodes()) if is_asked_for(node, params)]
+        rated = [(node, self._status(node.node, now_ms)) for node in wanted]
         found = sorted((node for node, status in rated if meets(node, status, params)), key=by_reputation)
         views = [self._view(node, own, now_ms) for node in found[: params.limit]]
         return NodeList(nodes=tuple(views), total=len(found))

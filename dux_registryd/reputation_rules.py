@@ -10,8 +10,10 @@ Integer arithmetic only, decay by a table per day, age by block height. What cou
 - s = Q · log2(1 + E / 0.05 FLOP): shown, and used for tiers, never for draws (they would reward splitting oneself).
 - ω = Q · E: linear, what draws use.
 
-Bonds (V), airdrops received and fault proofs of the full formula are not evidence that this version holds; they add
-nothing here. Source: mechanisms.md §1.1; settled.md 31.
+Proven faults (`fault_rules.py`) take tiers and half of what was earned before them. Bonds (V) and airdrops received of
+the full formula are not evidence that this version holds; they add nothing here.
+
+Source: mechanisms.md §1.1; settled.md 31.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from common.quality import (
 )
 from common.receipts import Outcome
 from common.units import BPS, Did, Florins
+from dux_registryd.fault_rules import NO_PENALTY, Penalty, halvings
 from dux_registryd.model import Presence, Score, Settlement, Weight
 
 LOG_BITS = 16
@@ -113,9 +116,11 @@ def duties_of(tier: int, tiers: Sequence[TierRule] = TIERS) -> tuple[str, ...]:
     return tuple(sorted({PROBING, *(duty for rule in tiers[: tier - 1] for duty in rule.duties)}))
 
 
-def score_of(weights: Sequence[Weight], presence: Presence, tiers: Sequence[TierRule] = TIERS) -> Score:
-    """A seller's standing from what its settlements weigh; their order does not matter."""
-    good = sum(int(weight.good_florins) for weight in weights)
+def score_of(
+    weights: Sequence[Weight], presence: Presence, tiers: Sequence[TierRule] = TIERS, penalty: Penalty = NO_PENALTY
+) -> Score:
+    """A seller's standing from what its settlements weigh and what its faults cost; their order does not matter."""
+    good = sum(int(weight.good_florins) >> halvings(weight.age_days, penalty) for weight in weights)
     bad = sum(int(weight.bad_florins) for weight in weights)
     quality = quality_ppm(good, bad)
     standing = standing_milli(good, quality)
@@ -125,9 +130,14 @@ def score_of(weights: Sequence[Weight], presence: Presence, tiers: Sequence[Tier
         score_ppm=quality,
         standing_milli=standing,
         weight_florins=Florins(quality * good // PPM),
-        trade_tier=trade_tier(standing, bad, presence, tiers),
+        trade_tier=_lowered(trade_tier(standing, bad, presence, tiers), penalty),
         duty_tier=duty_tier(presence, tiers),
     )
+
+
+def _lowered(tier: int, penalty: Penalty) -> int:
+    """A fault takes tiers, but only a ban the last one."""
+    return 0 if penalty.banned else min(tier, max(1, tier - penalty.tiers_down))
 
 
 def activity_florins(did: Did, settlements: Iterable[Settlement]) -> Florins:

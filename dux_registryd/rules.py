@@ -15,6 +15,7 @@ from common.quality import PPM
 from common.receipts import Hardware, Heartbeat, NodeInfo, wallet_fault
 from common.units import BPS, Did
 from dux_registryd.model import KnownNode, RatedNode
+from dux_registryd.sanction_rules import may_be_listed
 
 FUTURE_MS = 600_000  # a clock this far ahead is still believed (TI §2.2)
 WITNESS_BLOCKS = 60  # a heartbeat whose block is further from this node's own tip is no evidence of being here now
@@ -102,6 +103,13 @@ def status_of(heard_ms: int, now_ms: int, interval_s: float) -> NodeStatus:
     return NodeStatus.ACTIVE if silent_ms <= ACTIVE_HEARTBEATS * interval_s * 1000 else NodeStatus.STALE
 
 
+def is_asked_for(rated: RatedNode, wanted: ListNodes) -> bool:
+    """Banned and suspended nodes stand on no list that does not ask for them."""
+    if wanted.sanctioned == "only":
+        return bool(rated.sanctions)
+    return wanted.sanctioned == "shown" or may_be_listed(rated.sanctions)
+
+
 def meets(rated: RatedNode, status: NodeStatus, wanted: ListNodes) -> bool:
     """Whether a node meets every filter; an unset filter is met by all."""
     return (
@@ -159,6 +167,7 @@ def _is_as_wanted(rated: RatedNode, status: NodeStatus, wanted: ListNodes) -> bo
         and (not wanted.gpu or bool(info.gpu_model))
         and (rated.presence.uptime_bps or 0) >= round(wanted.min_witnessed_uptime * BPS)
         and (wanted.status is None or status is wanted.status)
+        and set(wanted.verified) <= set(rated.verified)
     )
 
 

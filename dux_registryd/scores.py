@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from common.clock import Clock
 from common.contracts.registry import Reputation
 from common.network import NetworkProfile
 from common.quality import DAY_BLOCKS
 from common.units import BPS, Did
 from dux_registryd.effects import Outside
-from dux_registryd.model import KnownNode, Presence, RatedNode, Score, Settlement, Weight
+from dux_registryd.fault_rules import Penalty, penalty_of
+from dux_registryd.machines import Machines
+from dux_registryd.model import KnownNode, Presence, RatedNode, Sanction, Score, Settlement, Weight
 from dux_registryd.presence_rules import WINDOW_DAYS, is_good_day, slot_of, slots_per_day, uptime_bps
 from dux_registryd.reputation_rules import (
     PRESENCE_WINDOW_DAYS,
@@ -21,6 +24,7 @@ from dux_registryd.reputation_rules import (
     score_of,
     weigh,
 )
+from dux_registryd.sanction_rules import by_rules, in_force, may_serve
 from dux_registryd.store import Book, by_seller
 from dux_registryd.views import reputation_view
 
@@ -28,9 +32,11 @@ from dux_registryd.views import reputation_view
 class Scores:
     """What this node thinks of others, and why."""
 
-    def __init__(self, book: Book, outside: Outside, network: NetworkProfile) -> None:
+    def __init__(self, book: Book, outside: Outside, machines: Machines, network: NetworkProfile, clock: Clock) -> None:
         self._book = book
+        self._machines = machines
         self._outside = outside
+        self._clock = clock
         self._tax_bps = network.tax_bps
         self._rules = network.presence
         self._tiers = network.tiers
@@ -45,33 +51,68 @@ class Scores:
     def rate_all(self, nodes: Iterable[KnownNode]) -> list[RatedNode]:
         """Nodes with their standing."""
         settlements = by_seller(self._book.settlements())
-        return [self._rated(node, settlements.get(node.info.did, [])) for node in nodes]
+        faults, local = self._book.fault_times(), self._book.sanctions()
+        return [
+            self._rated(node, settlements.get(node.info.did, []), faults, local.get(node.info.did)) for node in nodes
+        ]
 
     def rate(self, node: KnownNode) -> RatedNode:
         """One node with its standing."""
-        return self._rated(node, self._sold_by(node.info.did))
+        did = node.info.did
+        return self._rated(node, self._sold_by(did), self._book.fault_times(), self._book.sanctions().get(did))
 
     def reputation(self, did: Did) -> Reputation:
         """A node's standing with the receipts behind it; a stranger's, too."""
         weights, presence = self._weights(self._sold_by(did)), self.presence(did)
         activity = activity_florins(did, self._book.settlements_of(did))
-        score = score_of(weights, presence, self._tiers)
-        duties = duties_of(score.tier, self._tiers)
-        return reputation_view(did, score, weights, presence, duties=duties, activity=activity, tip=self.tip())
+        score = score_of(weights, presence, self._tiers, self.penalty(did))
+        sanctions = self.sanctions(did)
+        duties = duties_of(score.tier, self._tiers) if may_serve(sanctions) else ()
+        return reputation_view(
+            did, score, weights, presence, duties=duties, sanctions=sanctions, activity=activity, tip=self.tip()
+        )
 
     def score(self, did: Did) -> Score:
         """A node's standing alone."""
-        return score_of(self._weights(self._sold_by(did)), self.presence(did), self._tiers)
+        return score_of(self._weights(self._sold_by(did)), self.presence(did), self._tiers, self.penalty(did))
+
+    def penalty(self, did: Did) -> Penalty:
+        """What a node's proven faults cost it now."""
+        return penalty_of(self._book.fault_times().get(did, ()), self._clock.unix_ms())
+
+    def sanctions(self, did: Did) -> tuple[Sanction, ...]:
+        """What is kept from a node, registered or not."""
+        held, local = self._book.node(did), self._book.sanctions().get(did)
+        return self._sanctions(did, self.score(did), self.penalty(did), held.heard_ms if held else 0, local)
+
+    def _sanctions(
+        self, did: Did, score: Score, penalty: Penalty, heard_ms: int, local: Sanction | None
+    ) -> tuple[Sanction, ...]:
+        now_ms = self._clock.unix_ms()
+        is_low = score.trade_tier == 0 and not penalty.banned
+        found = by_rules(did, penalty, is_low=is_low, heard_ms=heard_ms, now_ms=now_ms)
+        return (*in_force([local] if local else [], now_ms), *found)
 
     def _sold_by(self, did: Did) -> list[Settlement]:
         return [settlement for settlement in self._book.settlements_of(did) if settlement.seller == did]
 
-    def _rated(self, node: KnownNode, settlements: list[Settlement]) -> RatedNode:
-        weights = self._weights(settlements)
+    def _rated(
+        self, node: KnownNode, settlements: list[Settlement], faults: dict[Did, list[int]], local: Sanction | None
+    ) -> RatedNode:
+        did, weights = node.info.did, self._weights(settlements)
         done, failed = jobs(weights)
-        presence = self.presence(node.info.did)
-        score = score_of(weights, presence, self._tiers)
-        return RatedNode(node=node, score=score, jobs_done=done, jobs_failed=failed, presence=presence)
+        presence = self.presence(did)
+        penalty = penalty_of(faults.get(did, ()), self._clock.unix_ms())
+        score = score_of(weights, presence, self._tiers, penalty)
+        return RatedNode(
+            node=node,
+            score=score,
+            jobs_done=done,
+            jobs_failed=failed,
+            presence=presence,
+            sanctions=self._sanctions(did, score, penalty, node.heard_ms, local),
+            verified=self._machines.verified(node.info),
+        )
 
     def _weights(self, settlements: list[Settlement]) -> list[Weight]:
         tip = self.tip()

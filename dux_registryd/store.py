@@ -1,4 +1,4 @@
-"""The registry's file: its tables, and the two shelves in it (`store_nodes`, `store_receipts`). No other SQL."""
+"""The registry's file: its tables, and the shelves in it (`store_*`). No other SQL."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from common.store import Store
 from dux_registryd.store_nodes import NodeShelf
 from dux_registryd.store_presence import PresenceShelf
 from dux_registryd.store_receipts import Claim, ReceiptShelf, by_seller
+from dux_registryd.store_standing import StandingShelf
 
 __all__ = ["MIGRATIONS", "Book", "Claim", "by_seller"]
 
@@ -52,10 +53,22 @@ MIGRATIONS = [
         prober TEXT NOT NULL, target TEXT NOT NULL, rtt_us INTEGER NOT NULL, least_ms INTEGER NOT NULL,
         samples INTEGER NOT NULL, slot INTEGER NOT NULL, PRIMARY KEY (prober, target)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE statements (
+        id BLOB PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, signer TEXT NOT NULL, place TEXT NOT NULL,
+        at_ms INTEGER NOT NULL, body BLOB NOT NULL, cursor INTEGER NOT NULL,
+        UNIQUE (kind, signer, place)) WITHOUT ROWID;
+    CREATE INDEX statements_subject ON statements (kind, subject, at_ms);
+    CREATE INDEX statements_cursor ON statements (cursor);
+    CREATE TABLE sanctions (
+        did TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT NOT NULL, evidence TEXT NOT NULL,
+        since_ms INTEGER NOT NULL, until_ms INTEGER) WITHOUT ROWID;
+    CREATE TABLE restricted (did TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
+    """,
 ]
 
 
-class Book(NodeShelf, ReceiptShelf, PresenceShelf):
+class Book(NodeShelf, ReceiptShelf, PresenceShelf, StandingShelf):
     """What this registry holds."""
 
     def __init__(self, store: Store) -> None:

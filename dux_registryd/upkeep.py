@@ -11,11 +11,22 @@ from structlog.typing import FilteringBoundLogger
 
 from common.catchup import Page, Subject
 from common.clock import Clock
-from common.contracts.peer_registry import NODES_SYNC, RECEIPTS_SYNC, SYNC_ITEMS_MAX, NodesAsk, ReceiptsAsk
+from common.codec import from_canonical
+from common.contracts.peer_registry import (
+    NODES_SYNC,
+    NOTES_MAX,
+    RECEIPTS_SYNC,
+    STANDING_SYNC,
+    SYNC_ITEMS_MAX,
+    NodesAsk,
+    NotesAsk,
+    ReceiptsAsk,
+)
 from common.contracts.registry import NodeStatus, RegisterNode
 from common.errors import DuxError
 from common.receipts import attested
 from common.rpc.table import Ctx
+from common.standing import NOTE_BYTES_MAX, Note
 from common.units import Did
 from dux_registryd.effects import Outside, TipSeen
 from dux_registryd.intake import Intake
@@ -23,6 +34,7 @@ from dux_registryd.node_methods import NodeMethods
 from dux_registryd.payment_rules import REORG_BLOCKS
 from dux_registryd.rules import status_of
 from dux_registryd.settings import RegistrydSettings
+from dux_registryd.statements import Statements
 from dux_registryd.store import Book
 
 CHECKED_AT_ONCE = 500  # claims looked up in one pass; the rest in the next
@@ -122,13 +134,14 @@ class Monitor:
         with self._book.store.transaction() as tx:
             for did, status in changed.items():
                 tx.emit("NodeChanged", {"node_id": did, "status": status.value})
+            self._book.thin_statements(tx, now_ms)
             for did in self._book.forget_nodes(tx, own, now_ms - int(self._settings.forget_after_s * 1000)):
                 tx.emit("NodeForgotten", {"node_id": did})
         return changed
 
 
-def missed(outside: Outside, intake: Intake) -> tuple[Subject, ...]:
-    """What to ask other nodes for after an absence: descriptions of nodes, and receipts."""
+def missed(outside: Outside, intake: Intake, statements: Statements) -> tuple[Subject, ...]:
+    """What to ask other nodes for after an absence: descriptions of nodes, receipts, statements about standing."""
 
     async def nodes(peer: Did, after: int) -> Page:
         answer = await outside.ask(peer, NODES_SYNC, NodesAsk(after=after, limit=SYNC_ITEMS_MAX))
@@ -145,7 +158,19 @@ def missed(outside: Outside, intake: Intake) -> tuple[Subject, ...]:
     async def take_receipt(item: bytes) -> bool:
         return (await intake.receipt(attested(item), tell=False)).word == "accept"
 
-    return Subject("nodes", nodes, take_node), Subject("receipts", receipts, take_receipt)
+    async def notes(peer: Did, after: int) -> Page:
+        answer = await outside.ask(peer, STANDING_SYNC, NotesAsk(after=after, limit=NOTES_MAX))
+        return answer.items, answer.next_after
+
+    async def take_note(item: bytes) -> bool:
+        note = from_canonical(item, Note, max_bytes=NOTE_BYTES_MAX)
+        return (await statements.take(note, tell=False)).word == "accept"
+
+    return (
+        Subject("nodes", nodes, take_node),
+        Subject("receipts", receipts, take_receipt),
+        Subject("standing", notes, take_note),
+    )
 
 
 class Announcer:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from common.contracts.registry import NodeStatus, NodeView, ReceiptView, Reputation, ScoreLine
+from common.contracts.registry_standing import SanctionView
 from common.quality import PPM
 from common.units import BPS, BlockHeight, Did, Florins, Hash32
-from dux_registryd.model import Presence, RatedNode, Score, Weight
+from dux_registryd.model import Presence, RatedNode, Sanction, Score, Weight
 from dux_registryd.reputation_rules import jobs
+from dux_registryd.sanction_rules import worst
 from dux_registryd.store import Claim
 
 
@@ -64,6 +66,21 @@ def node_view(rated: RatedNode, status: NodeStatus, *, own: bool) -> NodeView:
         status=status,
         own=own,
         witnessed_uptime=part(rated.presence.uptime_bps),
+        sanction=worst(rated.sanctions) or "",
+        verified=rated.verified,
+    )
+
+
+def sanction_view(one: Sanction) -> SanctionView:
+    """A sanction as callers read it."""
+    return SanctionView(
+        node_id=one.did,
+        state=one.state.value,
+        reason=one.reason,
+        evidence=one.evidence,
+        set_by=one.set_by,
+        since=iso_time(one.since_ms),
+        until=iso_time(one.until_ms or 0),
     )
 
 
@@ -96,6 +113,7 @@ def reputation_view(
     presence: Presence,
     *,
     duties: tuple[str, ...],
+    sanctions: Sequence[Sanction],
     activity: int,
     tip: int,
 ) -> Reputation:
@@ -113,6 +131,7 @@ def reputation_view(
         trade_tier=score.trade_tier,
         duty_tier=score.duty_tier,
         duties=duties,
+        sanctions=tuple(sanction_view(one) for one in sanctions),
         days_witnessed=presence.days_witnessed,
         days_good=presence.days_good,
         uptime=part(presence.uptime_bps),

@@ -87,6 +87,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
     def _workshop(self, parts: Parts[TaskSettings], store: TaskStore, executor: Executor) -> Workshop:
         return Workshop(
             escrowd=parts.neighbour("escrowd"),
+            registryd=parts.neighbour("registryd"),
             peers=parts.peers,
             store=store,
             executor=executor,

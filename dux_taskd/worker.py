@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
 from common.codec import canonical, from_canonical
 from common.contracts import escrow
+from common.contracts import registry_machine as registry
 from common.errors import DuxError, NotNow, Unavailable
 from common.identity.purposes import Purpose
 from common.outbox import pause_ms
@@ -42,6 +44,7 @@ from dux_taskd.results import payload_of
 from dux_taskd.sandbox.model import Ended, Outcome
 from dux_taskd.store import TaskStore
 
+BUSY_TOLD_S = 2.0  # how long the registry may take to hear that a job runs
 PASSING_ATTEMPTS_MAX = 8  # tries to fetch or to reach a neighbour before a contract is given back
 
 
@@ -52,6 +55,7 @@ class Workshop:
         self,
         *,
         escrowd: Client,
+        registryd: Client,
         peers: Peers,
         store: TaskStore,
         executor: Executor,
@@ -59,7 +63,8 @@ class Workshop:
         random: Randomness,
         log: FilteringBoundLogger,
     ) -> None:
-        self._escrowd, self._peers, self._store, self._executor = escrowd, peers, store, executor
+        self._escrowd, self._registryd = escrowd, registryd
+        self._peers, self._store, self._executor = peers, store, executor
         self._clock, self._random, self._log = clock, random, log
         self._materials = Materials(peers, store)
         self._wake = asyncio.Event()
@@ -116,12 +121,22 @@ class Workshop:
     async def _once(self, assignment: Assignment) -> None:
         job = from_canonical(assignment.job, JobSpec, max_bytes=JOB_BYTES_MAX)
         package, data = await self._materials.gather(job, [assignment.buyer])
-        outcome = await self._executor.execute(job, package, data, self._meter(assignment.contract_id))
+        await self._tell_busy(job.limits.wall_s)
+        try:
+            outcome = await self._executor.execute(job, package, data, self._meter(assignment.contract_id))
+        finally:
+            await self._tell_busy(0.0)
         if outcome.ended is not Ended.DONE:
             reason = f"the run ended with «{outcome.ended.value}»: {outcome.detail}"
             self._failed(assignment.contract_id, reason, may_repeat=outcome.ended is Ended.BROKEN)
             return
         await self._seal(assignment, job, outcome)
+
+    async def _tell_busy(self, seconds: float) -> None:
+        """Nobody measures this machine meanwhile; a registry that does not answer is no reason to wait."""
+        with suppress(DuxError):
+            busy = registry.Busy(seconds=min(seconds, registry.BUSY_S_MAX))
+            await self._registryd.call(registry.MACHINE_BUSY, busy, deadline_s=BUSY_TOLD_S)
 
     def _meter(self, contract_id: str) -> Callable[[int], None]:
         def note(permille: int) -> None:

@@ -5,6 +5,10 @@ Bulk bytes travel by HTTP beside these calls (`PUT /blob`, `GET /blob/<id>`, the
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from common.codec import Wire
 from common.contracts import p2p_errors as errors
 from common.errors import NotFound
@@ -18,6 +22,7 @@ _NOW = UnixMs(1_790_000_000_000)
 OTHERS = tuple(daemon for daemon in DAEMONS if daemon != "p2pd")
 
 PAYLOAD_BYTES_MAX = 3072  # one DHT record's payload
+REFUSED_MAX = 2_000  # nodes refused at once
 SIGN_BYTES_MAX = 262_144  # a body to sign; larger things are signed by their hash
 
 
@@ -65,6 +70,19 @@ class Connected(Wire, frozen=True):
     """Who was there."""
 
     did: Did
+
+
+class RefusedNode(Wire, frozen=True):
+    """A node that this one has nothing to do with."""
+
+    did: Did
+    until_ms: UnixMs  # 0: until told otherwise
+
+
+class Refuse(Wire, frozen=True):
+    """All nodes whose sessions and calls are refused from now on; who is not named is welcome again."""
+
+    nodes: Annotated[tuple[RefusedNode, ...], Meta(max_length=REFUSED_MAX)]
 
 
 class PeerCall(Wire, frozen=True):
@@ -347,6 +365,15 @@ P2P_CONNECT = Method(
     callers=("cli", "module"),
     example=(Connect(address="127.0.1.1:32670"), Connected(did=_DID)),
     raises=(errors.PeerUnreachable, errors.HandshakeFailed, errors.CertificateRefused, errors.HelloRefused),
+)
+
+P2P_REFUSE = Method(
+    name="p2p.refuse",
+    params=Refuse,
+    result=Done,
+    summary="Have nothing to do with these nodes: end their sessions, accept and open none.",
+    callers=("registryd",),
+    example=(Refuse(nodes=(RefusedNode(did=_DID, until_ms=UnixMs(1_790_000_000_000)),)), Done()),
 )
 
 PEER_CALL = Method(

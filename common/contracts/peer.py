@@ -12,12 +12,28 @@ from types import ModuleType
 from typing import TypeVar
 
 from common.codec import Canon
-from common.contracts import peer_airdrop, peer_escrow, peer_p2p, peer_registry, peer_store, peer_task
+from common.contracts import (
+    peer_airdrop,
+    peer_benchmark,
+    peer_escrow,
+    peer_p2p,
+    peer_registry,
+    peer_store,
+    peer_task,
+)
 from common.rpc.method import Namespace, PeerMethod, Topic
 
 T = TypeVar("T")
 
-DECLARED: tuple[ModuleType, ...] = (peer_airdrop, peer_escrow, peer_p2p, peer_registry, peer_store, peer_task)
+DECLARED: tuple[ModuleType, ...] = (
+    peer_airdrop,
+    peer_benchmark,
+    peer_escrow,
+    peer_p2p,
+    peer_registry,
+    peer_store,
+    peer_task,
+)
 
 
 def _declared() -> list[object]:

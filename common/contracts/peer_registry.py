@@ -14,9 +14,11 @@ from common.identity.disclosure import ClaimRoot
 from common.identity.signed import Signed
 from common.receipts import Attested, Bytes32, Count, DidText
 from common.rpc.method import OWN_DID, RECORD_PAYLOAD_BYTES_MAX, Names, Namespace, PeerMethod, Topic
+from common.standing import Note
 from common.witness import Slot, SlotEvidence
 
 SYNC_ITEMS_MAX = 200  # of at most 3 KiB each: below a peer message of 1 MiB
+NOTES_MAX = 100  # of at most 8 KiB each
 
 
 class NodesAsk(Canon, frozen=True):
@@ -39,6 +41,13 @@ class SyncAnswer(Canon, frozen=True):
 
     items: tuple[bytes, ...]
     next_after: Count
+
+
+class NotesAsk(Canon, frozen=True):
+    """Notes about standing that arrived here after a cursor."""
+
+    after: Count
+    limit: Annotated[int, Meta(ge=1, le=NOTES_MAX)]
 
 
 class ReputationAsk(Canon, frozen=True):
@@ -127,6 +136,14 @@ NODES_SYNC = PeerMethod(
 RECEIPTS_SYNC = PeerMethod(
     name="registry.receipts", owner="registryd", params=ReceiptsAsk, result=SyncAnswer, callers=_BY, cost=4,
     params_bytes_max=128, summary="Receipts that a node which was away has missed.",
+)  # fmt: skip
+TOPIC_STANDING = Topic(
+    name="standing", owner="registryd", payload=Note,
+    summary="Signed statements about a node's standing: faults, measurements, audits, services rendered.",
+)  # fmt: skip
+STANDING_SYNC = PeerMethod(
+    name="registry.standing", owner="registryd", params=NotesAsk, result=SyncAnswer, callers=_BY, cost=4,
+    params_bytes_max=128, summary="Statements about standing that a node which was away has missed.",
 )  # fmt: skip
 REPUTATION_ASK = PeerMethod(
     name="reputation.ask", owner="registryd", params=ReputationAsk, result=ReputationAnswer, callers=_BY, cost=4,

@@ -7,12 +7,14 @@ What nodes sign is in `common/receipts.py`. Source: settled.md 10, 25, 31; archi
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from common.codec import Wire
 from common.contracts.base import events_method
+from common.contracts.registry_machine import MACHINE_BUSY, MACHINE_SHOW
+from common.contracts.registry_standing import FAULT_REPORT, FAULTS, NODE_BAN, NODE_SANCTIONS, NODE_UNBAN, SanctionView
 from common.contracts.registry_witness import PRESENCE_SHOW, TOPOLOGY_SHOW
 from common.errors import CallerMistake, NotFound, NotNow
 from common.receipts import Count
@@ -140,6 +142,8 @@ class NodeView(Wire, frozen=True):
     status: NodeStatus
     own: bool
     witnessed_uptime: float | None  # part of the last seven days in which drawn challengers saw it; None: never judged
+    verified: tuple[str, ...]  # of `cpu`, `memory`, `storage`, `bandwidth`, `tpm`; all else it only declares
+    sanction: str  # `banned`, `suspended`, `relieved` or `frozen`; empty: nothing is kept from it
 
 
 class NodeName(Wire, frozen=True):
@@ -173,6 +177,8 @@ class ListNodes(Wire, frozen=True):
     min_success_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
     min_witnessed_uptime: Annotated[float, Meta(ge=0, le=1)] = 0.0
     status: NodeStatus | None = None
+    verified: tuple[Literal["cpu", "memory", "storage", "bandwidth", "tpm"], ...] = ()  # these were measured
+    sanctioned: Literal["hidden", "only", "shown"] = "hidden"  # banned and suspended nodes
     limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = 100
 
 
@@ -269,6 +275,7 @@ class Reputation(Wire, frozen=True):
     trade_tier: int
     duty_tier: int
     duties: tuple[str, ...]  # what the network asks of a node of this tier
+    sanctions: tuple[SanctionView, ...]  # what is kept from it, and why
     days_witnessed: int
     days_good: int  # of the last 60: drawn challengers saw most of it
     uptime: float | None  # part of the last seven days' slots that were up; None: never judged
@@ -387,6 +394,8 @@ _VIEW = NodeView(
     status=NodeStatus.ACTIVE,
     own=True,
     witnessed_uptime=0.98,
+    sanction="",
+    verified=("cpu", "memory"),
 )
 _RECEIPT = ReceiptView(
     cid=_CID,
@@ -417,6 +426,7 @@ _REPUTATION = Reputation(
     trade_tier=1,
     duty_tier=1,
     duties=("probe",),
+    sanctions=(),
     days_witnessed=3,
     days_good=2,
     uptime=0.98,
@@ -589,5 +599,16 @@ EVIDENCE_WINDOW = Method(
 )
 REGISTRY_EVENTS = events_method("registry", callers_of("registryd"))
 # NodeRegistered {node_id}, NodeChanged {node_id, status}, NodeWithdrawn {node_id}, NodeForgotten {node_id}
+# NodeSanctioned {node_id, state, reason, set_by}, NodeFreed {node_id}, FaultProven {node_id, claim}
 
-__all__ = ["PRESENCE_SHOW", "TOPOLOGY_SHOW"]  # of the file beside this one
+__all__ = [  # of the files beside this one
+    "FAULTS",
+    "FAULT_REPORT",
+    "MACHINE_BUSY",
+    "MACHINE_SHOW",
+    "NODE_BAN",
+    "NODE_SANCTIONS",
+    "NODE_UNBAN",
+    "PRESENCE_SHOW",
+    "TOPOLOGY_SHOW",
+]

@@ -65,6 +65,13 @@ class Purpose(StrEnum):
     REPUTATION = "reputation"
     ATTESTATION = "attestation"
     SIGHTING = "sighting"
+    STANDING_NOTE = "standing-note"
+    BENCHMARK = "benchmark"
+    AUDIT_REQUEST = "audit-request"
+    AUDIT_VERDICT = "audit-verdict"
+    SERVICE_DONE = "service-done"
+    QUOTE_SEEN = "quote-seen"
+    TPM_NONCE = "tpm-nonce"
     # The airdrop: airdropd.
     AIRDROP_EVIDENCE = "airdrop-evidence"
     AIRDROP_PROPOSAL = "airdrop-proposal"
@@ -95,6 +102,11 @@ OWNER: dict[Purpose, str] = {
     Purpose.CLAIM_ROOT: "registryd",
     Purpose.CLAIM_SHOWN: "registryd",
     Purpose.SIGHTING: "registryd",
+    Purpose.BENCHMARK: "registryd",
+    Purpose.AUDIT_REQUEST: "registryd",
+    Purpose.AUDIT_VERDICT: "registryd",
+    Purpose.SERVICE_DONE: "registryd",
+    Purpose.QUOTE_SEEN: "registryd",
     Purpose.AIRDROP_EVIDENCE: "airdropd",
     Purpose.AIRDROP_PROPOSAL: "airdropd",
     Purpose.AIRDROP_SIGNATURE: "airdropd",

@@ -38,7 +38,11 @@ KINDS: dict[str, tuple[type[InWorld[Any]], type[Any], dict[str, Any]]] = {
     "flopd": (SimFlopd, FlopSettings, {"egress": False, "poll_ms": POLL_MS}),
     "escrowd": (SimEscrowd, EscrowSettings, {}),
     "airdropd": (SimAirdropd, AirdropdSettings, {"look_s": MINUTE_S / 2}),
-    "registryd": (SimRegistryd, RegistrydSettings, {"heartbeat_s": HEARTBEAT_S, "check_s": MINUTE_S}),
+    "registryd": (
+        SimRegistryd,
+        RegistrydSettings,
+        {"heartbeat_s": HEARTBEAT_S, "check_s": MINUTE_S, "benchmark": False},  # paper machines do no real work
+    ),  # fmt: skip
     "stored": (SimStored, StoredSettings, {"follow_s": MINUTE_S}),
     "taskd": (SimTaskd, TaskSettings, {}),
 }

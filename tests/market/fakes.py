@@ -48,7 +48,7 @@ from common.network import Custodian, FundParameters, NetworkProfile
 from common.randomness import SeededRandomness
 from common.receipts import Attested
 from common.rpc.client import Client, LocalClient
-from common.rpc.method import DAEMONS, Empty, Method, P, R
+from common.rpc.method import DAEMONS, Done, Empty, Method, P, R
 from common.rpc.table import Ctx, MethodTable
 from common.units import BlockHeight, Did, Florins, UnixMs
 from tests.market.makers import NETWORK
@@ -175,6 +175,7 @@ class FakeNode:
         self.did = did_number(number)
         self.cut = False
         self.blobs: dict[str, int] = {}
+        self.refused: dict[Did, int] = {}
         self.daemons: dict[str, DuxOSDaemon[Any]] = {}
         self.p2pd = self._table()
         self.flopd = self._table()
@@ -201,12 +202,14 @@ class FakeNode:
 
     def others(self) -> list[FakeNode]:
         """The nodes this one is connected to."""
-        return [] if self.cut else [node for node in self.net.nodes.values() if node is not self and not node.cut]
+        found = [] if self.cut else [node for node in self.net.nodes.values() if node is not self and not node.cut]
+        return [node for node in found if node.did not in self.refused and self.did not in node.refused]
 
     def _serve_p2pd(self) -> None:
         table = self.p2pd
         table.serve(p2p.P2P_INFO, self._info)
         table.serve(p2p.P2P_PEERS, self._peers)
+        table.serve(p2p.P2P_REFUSE, self._refuse)
         table.serve(p2p.PEER_CALL, self._call)
         table.serve(p2p.GOSSIP_PUBLISH, self._publish)
         table.serve(p2p.DHT_PUT, self._put)
@@ -237,6 +240,10 @@ class FakeNode:
             for node in self.others()
         ]
         return p2p.Peers(peers=views)
+
+    async def _refuse(self, params: p2p.Refuse, _ctx: Ctx) -> Done:
+        self.refused = {node.did: node.until_ms for node in params.nodes}
+        return Done()
 
     async def _call(self, params: p2p.PeerCall, _ctx: Ctx) -> p2p.PeerAnswer:
         target = next((node for node in self.others() if node.did == params.did), None)

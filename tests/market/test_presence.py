@@ -76,7 +76,7 @@ async def test_nodes_see_each_other_and_a_silent_one_is_not_up(tmp_path: Path) -
         await until(lambda: _up(made[2], 2, 13))
         net.chain.height = 140
         await until(lambda: _up(made[1], 2, 13))
-        assert max(await ups(made[1], 3)) <= 12
+        assert max(await ups(made[1], 3), default=0) <= 12  # cut off before it could tell, it has none
         listed = (await made[1].call(registry.NODE_LIST, ListNodes())).nodes
         uptime = {view.node_id: view.witnessed_uptime or 0.0 for view in listed}
         assert uptime[did_number(3)] < uptime[did_number(2)]

@@ -8,21 +8,26 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from common.clock import SystemClock
 from common.codec import canonical
 from common.contracts import p2p, registry
 from common.contracts import store as contract
+from common.contracts.peer_registry import NODES_SYNC, NodesAsk
 from common.contracts.registry import ListNodes, NodeStatus, ReceiptState, RegisterNode, SubmitReceipt
+from common.contracts.registry_standing import Ban, Unban
 from common.contracts.registry_witness import PresenceAsked
 from common.contracts.store import PublishService, RateService, SearchServices
 from common.daemon import DuxOSDaemon
+from common.errors import DuxError
 from common.identity.purposes import Purpose
 from common.network import Bootstrap, NetworkProfile
 from common.randomness import SeededRandomness
 from common.receipts import Attested, SettledReceipt
 from common.rpc.client import Client, LocalClient
+from common.rpc.method import Empty
 from common.rpc.table import MethodTable
 from common.units import Florins, Hash32
 from dux_p2pd.daemon import P2pDaemon
@@ -148,6 +153,36 @@ async def test_a_market_of_three_nodes(tmp_path: Path) -> None:
         await until(lambda: _seen(seller, seller), within_s=15)
         chain.height = 410  # the slot is over: a third node learns who saw the seller in it, and checks the signatures
         await until(lambda: _seen(third, seller), within_s=15)
+        await _banned(third, buyer)
+
+
+async def _banned(node: MarketNode, other: MarketNode) -> None:
+    """A banned node's session ends, neither end can make a new one; lifted, they meet again."""
+    client = node.client("registryd")
+    ban = Ban(request_id="b", node_id=other.did, reason="sends junk")
+    await client.call(registry.NODE_BAN, ban)
+    await until(lambda: _parted(node, other), within_s=10)
+    ask = p2p.PeerCall(
+        did=other.did, method=NODES_SYNC.name, params=canonical(NodesAsk(after=0, limit=1)), deadline_ms=5_000
+    )
+    with pytest.raises(DuxError):
+        await node.as_caller("registryd").call(p2p.PEER_CALL, ask)
+    back = msgspec.structs.replace(ask, did=node.did)
+    with pytest.raises(DuxError):
+        await other.as_caller("registryd").call(p2p.PEER_CALL, back)
+    await client.call(registry.NODE_UNBAN, Unban(request_id="u", node_id=other.did))
+
+    async def answers() -> bool:
+        with contextlib.suppress(DuxError):
+            return bool((await other.as_caller("registryd").call(p2p.PEER_CALL, back)).result)
+        return False
+
+    await until(answers, within_s=20)
+
+
+async def _parted(node: MarketNode, other: MarketNode) -> bool:
+    found = await node.as_caller("cli").call(p2p.P2P_PEERS, Empty())
+    return other.did not in {peer.did for peer in found.peers}
 
 
 async def _seen(node: MarketNode, seller: MarketNode) -> bool:

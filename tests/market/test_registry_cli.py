@@ -127,12 +127,20 @@ async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFix
             ("--min-tasks 1", 0),
             ("--min-success-rate 0.1", 0),
             ("--status offline", 0),
+            ("--verified cpu --verified tpm", 0),
+            ("--verified cpu --verified tpm", 0),
         ):
             assert (await sh.json(f"list {flags}"))["total"] == found
         code, out, _ = await sh.type("list --quiet")
         assert out.strip() == did_number(1)
         assert (await sh.json("find arbiter"))["total"] == 1
         assert (await sh.json("find nothing_such --limit 3"))["total"] == 0
+        code, out, _ = await sh.type("machine")
+        assert "measured\tnothing yet" in out
+        assert "nothing: all of this it only declares" in (await sh.type("show"))[1]
+        code, out, _ = await sh.type("machine")
+        assert "measured\tnothing yet" in out
+        assert "nothing: all of this it only declares" in (await sh.type("show"))[1]
         code, out, _ = await sh.type("capabilities")
         assert "arbiter\t1" in out
         shown = await sh.json(f"show {did_number(1)} --why")
@@ -147,6 +155,32 @@ async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFix
         assert (code, "no node fits" in err) == (0, True)
         code, out, _ = await sh.type("show --json")
         assert (code, json.loads(out)["error"]["key"]) == (4, "not-registered")
+
+
+async def test_bans_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ban, suspend, list what is kept from whom, lift it; oneself and a stranger's sanction are refused with advice."""
+    net = FakeNet()
+    other = did_number(2)
+    async with shell(tmp_path, capsys, net) as sh:
+        await sh.json(REGISTER)
+        code, out, err = await sh.type(f'ban {other} --reason "sends junk" --evidence log --days 7')
+        assert (code, "banned\tsends junk" in out, "until 2026-09-28" in out) == (0, True, True), err
+        assert (await sh.json(f"ban {other} --reason r --forever"))["until"] == ""
+        code, out, _ = await sh.type("sanctions")
+        assert out.startswith(f"{other}\tbanned\tr\toperator\t-")
+        assert (await sh.json(f"suspend {other} --reason r --days 1"))["state"] == "suspended"
+        assert [one["state"] for one in (await sh.json(f"sanctions {other}"))["sanctions"]] == ["suspended"]
+        for flags, found in (("", 1), ("--banned", 0), ("--all", 1)):
+            assert (await sh.json(f"list {flags}"))["total"] == found
+        code, _, err = await sh.type(f"ban {did_number(1)} --reason r")
+        assert (code, "this node itself" in err) == (3, True)
+        code, _, err = await sh.type("ban did:dux:x --reason r")
+        assert code == 3
+        assert (await sh.type(f"unban {other}"))[0] == 0
+        code, _, err = await sh.type(f"unban {other}")
+        assert (code, "duxnet why node" in err) == (3, True)
+        code, _, err = await sh.type("faults")
+        assert (code, "no fault is proven" in err) == (0, True)
 
 
 async def _beats(sh: Shell) -> bool:

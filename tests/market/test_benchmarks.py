@@ -1,0 +1,276 @@
+"""Declared hardware: work that is checked far cheaper than it is done, who may ask for it, and what it verifies."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.clock import ManualClock
+from common.codec import canonical
+from common.contracts import registry
+from common.contracts.peer_benchmark import FillAsk, HashAsk, WalkAsk
+from common.contracts.peer_registry import TOPIC_STANDING
+from common.contracts.registry import ListNodes
+from common.contracts.registry_machine import Busy, MachineAsked, MachineView
+from common.errors import NotFound
+from common.identity.purposes import Purpose
+from common.network import BenchmarkParameters, first_problem
+from common.rpc.client import LocalClient
+from common.standing import BenchmarkResult, Kind, Note
+from common.units import UnixMs
+from dux_registryd import bench_prover
+from dux_registryd.bench_prover import BenchProver
+from dux_registryd.bench_work import (
+    MIB,
+    block,
+    blocks_of,
+    chain,
+    chain_is_right,
+    fill,
+    stream,
+    walk,
+    walk_is_right,
+)
+from dux_registryd.benchmark_rules import NO_FIGURES, cores_seen, figures_of, sizes_of, verified_parts, walk_limit_s
+from dux_registryd.daemon import RegistryDaemon
+from dux_registryd.machine import Machine
+from tests.market.fakes import FakeNet, attest, did_number, network, running, until
+from tests.market.makers import NETWORK, NOW_MS, changed, node
+from tests.market.test_registryd import QUICK, gossip, register
+
+SEED, NONCE = b"\x05" * 32, b"\x06" * 32
+RULES = BenchmarkParameters(
+    period_blocks=100,
+    iterations=4_096,
+    memory_max_mb=2,
+    disk_max_mb=1,
+    hold_s=0.0,
+    steps=2_048,
+    transfer_kib=512,
+    load_max_milli=1_000_000,
+)
+SOON: dict[str, Any] = QUICK | {"benchmark_s": 0.05, "probe_s": 60.0}
+
+
+def test_a_chain_is_checked_in_stretches() -> None:
+    """Every stretch of a right chain is right; one wrong mark shows in its own stretch and the next, nowhere else."""
+    marks = chain(SEED, 3, 640, 64)
+    assert chain_is_right(SEED, 3, 640, marks, range(64))
+    assert not chain_is_right(SEED, 4, 640, marks, [0])
+    assert not chain_is_right(b"\x00" * 32, 3, 640, marks, [5])
+    false = [*marks]
+    false[7] = b"\x00" * 32
+    assert [chain_is_right(SEED, 3, 640, false, [at]) for at in (6, 7, 8, 9)] == [True, False, False, True]
+
+
+def test_a_walk_needs_what_is_held() -> None:
+    """Of what was filled it is right; of another fill, a lost block or another nonce it is not."""
+    held = bytearray(MIB)
+    fill(memoryview(held), SEED)
+    assert held[: 1 << 16] == block(SEED, 0)
+    assert blocks_of(1) == 16
+    marks = walk(memoryview(held), NONCE, 2_048, 64)
+    assert walk_is_right(SEED, 1, NONCE, 2_048, marks, range(64))
+    assert not walk_is_right(SEED, 1, b"\x00" * 32, 2_048, marks, [0])
+    held[: 1 << 16] = bytes(1 << 16)  # one block in sixteen given up: nearly every stretch of 32 steps meets it
+    lazy = walk(memoryview(held), NONCE, 2_048, 64)
+    assert not all(walk_is_right(SEED, 1, NONCE, 2_048, lazy, [at]) for at in range(4))
+    assert len(stream(SEED, 100)) == 100
+
+
+def test_a_walk_of_who_holds_nothing_is_too_slow() -> None:
+    """Making a block costs far more than reading it: the limit lies between."""
+    steps, block_s, rtt_s = 65_536, 160e-6, 0.05
+    limit_s = walk_limit_s(steps, block_s, rtt_s)
+    assert steps * 2e-6 + rtt_s < limit_s
+    assert steps * block_s / 2 + rtt_s > 4 * limit_s
+
+
+def result(prober: int = 2, **changes: Any) -> BenchmarkResult:
+    plain = BenchmarkResult(
+        network=NETWORK,
+        period=1,
+        beacon=b"\x01" * 32,
+        target=did_number(1),
+        prober=did_number(prober),
+        cpu_single=1_000,
+        cpu_all=8_000,
+        memory_mb=256,
+        disk_mb=256,
+        up_kbps=9_000,
+        down_kbps=9_000,
+        rtt_ms=3,
+        failed="",
+        at_ms=UnixMs(NOW_MS),
+    )
+    made: BenchmarkResult = changed(plain, **changes)
+    return made
+
+
+def test_figures_are_medians_of_each_challengers_newest() -> None:
+    """One liar of three moves nothing; an older word of the same challenger does not count; failures are told."""
+    assert figures_of([]) == NO_FIGURES
+    old = result(2, memory_mb=1, at_ms=NOW_MS - 1)
+    found = figures_of([result(2), old, result(3), result(4, memory_mb=0, cpu_all=1, failed="memory,cpu")])
+    assert (found.results, found.memory_mb, found.cpu_all) == (3, 256, 8_000)
+    assert found.failed == ("cpu", "memory")
+    assert figures_of([result(2), result(3, memory_mb=0)]).memory_mb == 0
+
+
+def test_what_of_a_declaration_is_borne_out() -> None:
+    """Cores by their work side by side, memory and disk by the share asked for, nothing without enough results."""
+    info = node(cpu_cores=8, memory_mb=16_384, storage_gb=500)
+    rules = BenchmarkParameters()
+    sizes = sizes_of(info, rules)
+    assert (sizes.lanes, sizes.memory_mb, sizes.disk_mb) == (8, 256, 256)
+    small = sizes_of(node(cpu_cores=0, memory_mb=512, storage_gb=0), rules)
+    assert (small.lanes, small.memory_mb, small.disk_mb) == (1, 128, 1)
+    assert verified_parts(info, figures_of([result()]), rules) == ("cpu", "memory", "storage", "bandwidth")
+    assert cores_seen(figures_of([result()])) == 8
+    threads = figures_of([result(cpu_all=4_900)])
+    assert "cpu" in verified_parts(info, threads, rules)
+    assert "cpu" not in verified_parts(info, figures_of([result(cpu_all=4_700)]), rules)
+    assert "memory" not in verified_parts(info, figures_of([result(memory_mb=255)]), rules)
+    assert verified_parts(info, figures_of([result(up_kbps=0, disk_mb=0)]), rules) == ("cpu", "memory")
+    assert verified_parts(info, NO_FIGURES, rules) == ()
+    assert verified_parts(info, figures_of([result()]), changed(rules, needed=2)) == ()
+
+
+def test_a_network_cannot_ask_too_much() -> None:
+    """Bounds of the profile are checked when it is read."""
+    assert first_problem(network()) == ""
+    for changes in ({"memory_max_mb": 100_000}, {"needed": 3}, {"iterations": 1 << 30}, {"memory_share_bps": 9_000}):
+        assert "benchmark." in first_problem(network(benchmark=changed(BenchmarkParameters(), **changes)))
+
+
+# whole daemons
+
+
+@contextlib.asynccontextmanager
+async def crowd(net: FakeNet, folder: Path, count: int, **settings: Any) -> AsyncIterator[dict[int, LocalClient]]:
+    """Registered nodes that know each other."""
+    async with contextlib.AsyncExitStack() as stack:
+        made = {}
+        for number in range(1, count + 1):
+            kind = running(
+                net.node(number), RegistryDaemon, folder, profile=network(benchmark=RULES), **SOON | settings
+            )
+            made[number] = await stack.enter_async_context(kind)
+        for number, client in made.items():
+            await client.call(
+                registry.NODE_REGISTER, register(ip_address=f"127.1.{number}.1", cpu_cores=2, memory_mb=8)
+            )
+        yield made
+
+
+async def machine(client: LocalClient, number: int) -> MachineView:
+    return await client.call(registry.MACHINE_SHOW, MachineAsked(node_id=did_number(number)))
+
+
+async def _verified(client: LocalClient, number: int) -> bool:
+    try:
+        return "memory" in (await machine(client, number)).verified
+    except NotFound:
+        return False
+
+
+async def test_nodes_measure_each_other_and_lists_tell_verified_from_declared(tmp_path: Path) -> None:
+    """Each node's figures are signed by others and known to a third; filters ask for them; they age."""
+    net = FakeNet()
+    async with crowd(net, tmp_path, 3) as made:
+        for number in (1, 2, 3):
+            for client in made.values():
+                await until(lambda client=client, number=number: _verified(client, number), within_s=15)
+        view = await machine(made[3], 1)
+        assert (view.memory_mb, view.memory_asked_mb, view.failed) == (2, 2, ())
+        assert view.results
+        assert {one.prober for one in view.results} <= {did_number(2), did_number(3)}
+        wanted = ListNodes(verified=("memory", "bandwidth"))
+        listed = (await made[1].call(registry.NODE_LIST, wanted)).nodes
+        assert {one.node_id for one in listed} == {did_number(number) for number in (1, 2, 3)}
+        assert (await made[1].call(registry.NODE_LIST, ListNodes(verified=("tpm",)))).total == 0
+        net.clock.advance(31 * 86_400)
+        assert (await machine(made[3], 1)).verified == ()
+
+
+async def test_a_machine_that_holds_nothing_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A walk that takes as long as making the blocks anew, and a chain that is made up, are signed as wrong."""
+    net = FakeNet()
+    honest = bench_prover.walk
+
+    def slow(*asked: Any) -> Any:
+        net.clock.advance(30)
+        return honest(*asked)
+
+    monkeypatch.setattr(bench_prover, "walk", slow)
+    monkeypatch.setattr(bench_prover, "chain", lambda *_: [b"\x00" * 32] * 64)
+    async with crowd(net, tmp_path, 2) as made:
+        await until(lambda: _failed(made[1], 2), within_s=15)
+        view = await machine(made[1], 2)
+        assert view.failed == ("cpu", "memory", "storage")
+        assert view.verified == ("bandwidth",)
+
+
+async def _failed(client: LocalClient, number: int) -> bool:
+    try:
+        return bool((await machine(client, number)).failed)
+    except NotFound:
+        return False
+
+
+async def test_who_works_for_money_or_was_not_asked_by_a_drawn_one_is_not_measured(tmp_path: Path) -> None:
+    """A busy node refuses and is asked again later; a result of who was not drawn, or of another draw, is ignored."""
+    net = FakeNet()
+    async with crowd(net, tmp_path, 2, benchmark_s=0.2) as made:
+        for client in made.values():
+            taskd = LocalClient(client._table, "taskd")
+            await taskd.call(registry.MACHINE_BUSY, Busy(seconds=60.0))
+        await until(
+            lambda: all(node.daemons["registryd"].benchmarker.refused for node in net.nodes.values()), within_s=10
+        )
+        assert not await _verified(made[1], 2)
+        for false in (result(5), result(2), result(2, period=40), result(1, target=did_number(1), period=1)):
+            told = attest(_number(false), Purpose.BENCHMARK, false)
+            note = Note(Kind.BENCHMARK, canonical(told))
+            assert await gossip(net.node(1), TOPIC_STANDING.name, canonical(note)) == "ignore"
+        for client in made.values():
+            await LocalClient(client._table, "taskd").call(registry.MACHINE_BUSY, Busy(seconds=0.0))
+        net.chain.height = 200
+        await until(lambda: _verified(made[1], 2), within_s=15)
+
+
+def _number(made: BenchmarkResult) -> int:
+    return next(number for number in range(1, 9) if did_number(number) == made.prober)
+
+
+async def test_limits_of_the_measured_side(tmp_path: Path) -> None:
+    """More than the network allows, a second time, a stranger, a walk without a fill, a full disk: all refused."""
+
+    async def drawn(_period: int, who: str) -> bool:
+        return who == did_number(2)
+
+    async def info() -> Any:
+        return node(cpu_cores=2, memory_mb=8, storage_gb=1)
+
+    prover = BenchProver(drawn, info, rules=RULES, machine=Machine(tmp_path), clock=ManualClock(), folder=None)
+    friend, stranger = did_number(2), did_number(3)
+    right = HashAsk(period=1, seed=SEED, lanes=2, iterations=4_096, marks=64)
+    for ask in (changed(right, lanes=3), changed(right, iterations=8_192)):
+        assert "more than" in (await prover.hash(ask, friend)).refused
+    assert "not drawn" in (await prover.hash(right, stranger)).refused
+    assert (await prover.hash(right, friend)).refused == ""
+    assert "had yours" in (await prover.hash(right, friend)).refused
+    assert "more than" in (await prover.fill(FillAsk(1, SEED, False, 3), friend)).refused
+    assert "no disk" in (await prover.fill(FillAsk(1, SEED, True, 1), friend)).refused
+    steps = WalkAsk(1, NONCE, 2_048, 64)
+    assert "nothing is held" in (await prover.walk(steps, friend)).refused
+    assert (await prover.fill(FillAsk(1, SEED, False, 1), friend)).refused == ""
+    assert "under way" in (await prover.fill(FillAsk(1, SEED, False, 1), friend)).refused
+    assert "nothing is held" in (await prover.walk(steps, stranger)).refused
+    assert "more than" in (await prover.walk(changed(steps, steps=4_096), friend)).refused
+    assert (await prover.walk(steps, friend)).refused == ""
+    assert "nothing is held" in (await prover.walk(steps, friend)).refused

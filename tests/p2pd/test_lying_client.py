@@ -99,7 +99,7 @@ def test_a_key_for_which_anybody_can_sign_is_refused_by_us():
 
 
 def test_a_flood_of_key_updates_is_cut():
-    """Ciphertext that yields no plaintext ends after about 32 KiB; the same number with data between goes on.
+    """Ciphertext that yields no plaintext ends after about 32 KiB; key updates among as much data go on.
 
     Planted bug noticed: `_decrypt` without its meter takes all 4000.
     """
@@ -114,6 +114,20 @@ def test_a_flood_of_key_updates_is_cut():
     assert taken * 27 <= STARVED_BYTES + 64
     engine, client = begun()
     engine.receive(honest(client))
-    for _ in range(30):
-        step = engine.receive(b"".join(client.key_update() for _ in range(100)) + client.application(b"x"))
-        assert (step.phase, step.plaintext) == (Phase.OPEN, b"x")
+    for _ in range(300):
+        step = engine.receive(b"".join(client.key_update() for _ in range(10)) + client.application(b"hello"))
+        assert (step.phase, step.plaintext) == (Phase.OPEN, b"hello")
+
+
+def test_a_byte_now_and_then_does_not_buy_more_key_updates():
+    """Each byte of plaintext pays for 64 of ciphertext, not for another 32 KiB.
+
+    Planted bug noticed: a meter that starts anew at any plaintext takes all 40 bursts.
+    """
+    engine, client = begun()
+    engine.receive(honest(client))
+    bursts = 0
+    while bursts < 40 and engine.phase is Phase.OPEN:
+        engine.receive(b"".join(client.key_update() for _ in range(400)) + client.application(b"x"))
+        bursts += 1
+    assert bursts <= 4

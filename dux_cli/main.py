@@ -12,6 +12,8 @@ SECTIONS = {
     "See it": {
         "demo": ("dux_cli.demo.command:demo", "the whole paid job between six nodes on this machine, from nothing"),
         "test": ("dux_cli.testing:test", "every check of the project"),
+        "attacks": ("dux_cli.attacks:attacks", "attack nodes on this machine, and see what each attack met"),
+        "fuzz": ("dux_cli.fuzz:fuzz", "coverage-guided fuzzing of every parser of outside bytes"),
         "bench": ("bench.command:bench", "how fast and how large it is, beside others"),
         "sim": ("dux_cli.sim:sim", "whole nodes on virtual time under faults, judged by the laws of money"),
     },

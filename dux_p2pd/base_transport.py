@@ -25,6 +25,7 @@ from dux_p2pd.mux import Mux
 from dux_p2pd.rules import endpoint_of
 from dux_p2pd.serving import Services
 from dux_p2pd.session import Address, Handler, OnSession, Papers, Peer
+from dux_p2pd.wire_counts import WireCounts
 from dux_p2pd.wire_errors import HelloRefused, PeerUnreachable
 from dux_p2pd.wire_limits import NET_BAN_S_MAX
 from dux_p2pd.wire_session import Line, WireSession
@@ -47,7 +48,8 @@ class BaseTransport(ABC):
         method_s_max: Mapping[str, float] | None = None,
     ) -> None:
         """`network` is the hex genesis hash of the coin chain; `budget` is what peers may spend on our methods."""
-        self.log, self.papers, self.gate = log, papers, Gate()
+        self.log, self.papers, self.gate, self.count = log, papers, Gate(), WireCounts()
+        self.on_breach: Callable[[Did, str], None] = lambda _did, _reason: None
         self._clock = clock
         self._did_bans = Bans()
         self.refuses: Callable[[Did], bool] = lambda _did: False  # this node's owner or the rules keep it out
@@ -59,6 +61,7 @@ class BaseTransport(ABC):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sessions: dict[Did, WireSession] = {}
         self._all: dict[WireSession, None] = {}  # in the order in which they came up
+        self._is_stopping = False
         self._dialling: dict[Did, asyncio.Task[WireSession | DuxError]] = {}
         self._on_session: OnSession | None = None
         self._services: Services | None = None
@@ -88,6 +91,8 @@ class BaseTransport(ABC):
             method_s_max=self._method_s_max,
             spawn=self._spawn_guarded,
             log=self.log,
+            count=self.count,
+            breached=self._breached,
         )
         return await self._listen()
 
@@ -98,6 +103,8 @@ class BaseTransport(ABC):
         expected_transport_keys: tuple[bytes, ...] | None = None,
     ) -> WireSession:
         """A session with the node at this address; the one there is already, if it is with the same DID."""
+        if self._is_stopping:
+            raise PeerUnreachable(address=f"{address[0]}:{address[1]}", detail="this node is stopping")
         if expected_did is None:
             return await self._dial(address, None, expected_transport_keys)
         kept = self.session_with(expected_did)
@@ -133,6 +140,16 @@ class BaseTransport(ABC):
         if session is not None:
             session.end("refused here")
 
+    async def drain(self, limit_s: float) -> None:
+        """Take nothing new, let the requests of every session end, at the latest after so long; then all are closed."""
+        self._is_stopping = True
+        await self._stop_listening()
+        for session in list(self._all):
+            session.retire("this node is shutting down")
+        ends = [session.closed for session in self._all]
+        if ends:
+            await asyncio.wait(ends, timeout=limit_s)
+
     @abstractmethod
     def use_seed(self, seed: bytes) -> None:
         """Show the transport key of this seed on connections from now on."""
@@ -147,12 +164,15 @@ class BaseTransport(ABC):
         """Whether a new connection with this DID loses against the session that is there.
 
         Of two that were dialled from different ends the one dialled by the lower DID stays; a second dial from the
-        same end means that this end lost the first; and one that no longer answers loses against any.
+        same end means that this end lost the first; and one that no longer answers loses against any. The one that
+        stays is asked for a sign of life: a peer whose address has changed gets in at its next try.
         """
         old = self.session_with(did)
         if old is None or old.is_suspect() or old.peer.dialled == dialled:
             return False
         lower_dials_new = (self.papers.did < did) == dialled
+        if not lower_dials_new:
+            old.probe()
         return not lower_dials_new
 
     def establish(
@@ -168,6 +188,7 @@ class BaseTransport(ABC):
             features=who.features,
             address=address,
             dialled=dialled,
+            version=who.version,
             known=who.known,
             clock_skew_ms=who.clock_skew_ms,
         )
@@ -175,6 +196,7 @@ class BaseTransport(ABC):
         session = WireSession(
             peer=peer, mux=mux, line=line, peer_streams=who.shown.streams, limits=who.limits, services=self._services
         )
+        self.count.sessions_made += 1
         self._keep(session)
         if who.skew_is_odd:
             self.log.warning("a peer's clock differs from ours", did=peer.did, skew_ms=who.clock_skew_ms)
@@ -210,6 +232,8 @@ class BaseTransport(ABC):
             return PeerUnreachable(address=endpoint_of(address), detail=type(error).__name__)
 
     def _keep(self, session: WireSession) -> None:
+        for drained in [one for one in self._all if one.did == session.did and one.is_draining]:
+            drained.end("two newer connections with the same node are there")
         old = self._sessions.get(session.did)
         self._sessions[session.did] = session
         self._all[session] = None
@@ -221,6 +245,10 @@ class BaseTransport(ABC):
         self._all.pop(session, None)
         if self._sessions.get(session.did) is session:
             del self._sessions[session.did]
+
+    def _breached(self, did: Did, reason: str) -> None:
+        self.count.framing_broken += 1
+        self.on_breach(did, reason)
 
     def _is_banned(self, did: Did) -> bool:
         return self._did_bans.has(did, self.now()) or self.refuses(did)

@@ -35,6 +35,7 @@ from dux_p2pd.tls_transport import TlsTransport
 from dux_p2pd.transport_keys import TransportKeys
 from dux_p2pd.upkeep import Upkeep
 from dux_p2pd.whereabouts import Whereabouts
+from dux_p2pd.wire_limits import STOP_DRAIN_S
 
 ANY_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
@@ -76,6 +77,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         self.egress = egress = await self.open_egress(parts)
         upkeep = self._upkeep(parts, keeper, net, Remembered(PlaceTable(store), net.directory, clock=parts.clock))
         self._serve_daemons(parts, keeper, net, upkeep, blobs, swap, egress)
+        parts.stack.push_async_callback(net.transport.drain, STOP_DRAIN_S)  # first of all that leaves
 
     def load_keys(self, parts: Parts[P2pdSettings]) -> tuple[KeySource, TransportKeys]:
         """The keys of the identity and of the connections, from their files; the simulator hands in others."""
@@ -199,6 +201,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         parts.gauges["records"] = net.dht.shelf.table.count
         parts.gauges["blob_bytes"] = lambda: blobs.totals()[1]
         parts.gauges["egress_refused"] = lambda: egress.refused
+        parts.gauges.update(net.transport.count.gauges())
 
     def _renewal(
         self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, upkeep: Upkeep, resolver: Resolver

@@ -72,6 +72,7 @@ class Doorway:
         if self.outcome.done():
             return
         self._timer.cancel()
+        self._transport.count.introductions_failed += 1
         self._transport.log.info("introduction failed", address=self._address[0], reason=error.message)
         self.outcome.set_exception(error)
         self.outcome.exception()  # nobody waits for it on the accepting side

@@ -17,7 +17,7 @@ import msgspec
 from dux_p2pd.certs import key_of_leaf
 from dux_p2pd.tls_contexts import TlsContexts
 from dux_p2pd.wire_errors import CertificateRefused, HandshakeFailed
-from dux_p2pd.wire_limits import CLIENT_HANDSHAKE_BYTES, KIB, SERVER_HANDSHAKE_BYTES, STARVED_BYTES
+from dux_p2pd.wire_limits import CLIENT_HANDSHAKE_BYTES, KIB, SERVER_HANDSHAKE_BYTES, STARVED_BYTES, STARVED_PAY
 
 _SLICE_BYTES = 16 * KIB  # fed at a time, so that the starvation meter sees every stretch
 _READ_BYTES = 64 * KIB
@@ -120,12 +120,16 @@ class TlsEngine:
         self._peer_key = key
 
     def _decrypt(self, data: memoryview, plaintext: bytearray) -> None:
-        """Plaintext of all records that are whole; the meter counts ciphertext that yields none."""
+        """Plaintext of all records that are whole; the meter counts ciphertext that yields none.
+
+        Plaintext pays by its length: a byte now and then does not buy another 32 KiB of key updates.
+        """
         self._drain(plaintext)
         while data and self.phase is Phase.OPEN:
             part, data = data[:_SLICE_BYTES], data[_SLICE_BYTES:]
             self._incoming.write(part)
-            self._starved_bytes = 0 if self._drain(plaintext) else self._starved_bytes + len(part)
+            paid = STARVED_PAY * self._drain(plaintext)
+            self._starved_bytes = max(0, self._starved_bytes + len(part) - paid)
             if self._starved_bytes > STARVED_BYTES:
                 raise HandshakeFailed(reason="ciphertext without plaintext")
 

@@ -1,5 +1,7 @@
 """Whether the other end still lives: ask after 5 silent seconds, give up after 15. Pure.
 
+`Progress` is the other half: whether a peer that lives also takes what it has asked for.
+
 Source: transport_identity.md §1.5.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from dux_p2pd.wire_limits import DEAD_AFTER_S, PING_AFTER_S, SUSPECT_AFTER_S
+from dux_p2pd.wire_limits import ANSWER_S, DEAD_AFTER_S, PING_AFTER_S, STUCK_BYTES, STUCK_S
 
 
 class Pulse(Enum):
@@ -21,19 +23,29 @@ class Pulse(Enum):
 class Liveness:
     """Remembers when the peer was last heard and last asked."""
 
+    __slots__ = ("_asked", "_heard", "_unanswered_since")
+
     def __init__(self, now: float) -> None:
         self._heard = self._asked = now
+        self._unanswered_since: float | None = None
 
     def heard(self, now: float) -> None:
         """Any byte came."""
         self._heard = now
+        self._unanswered_since = None
+
+    def asked(self, now: float) -> None:
+        """A ping was sent."""
+        self._asked = now
+        if self._unanswered_since is None:
+            self._unanswered_since = now
 
     def check(self, now: float) -> Pulse:
         """Dead after 15 s without any byte; a ping after 5 s, repeated every 5 s."""
         if now - self._heard >= DEAD_AFTER_S:
             return Pulse.DEAD
         if now - max(self._heard, self._asked) >= PING_AFTER_S:
-            self._asked = now
+            self.asked(now)
             return Pulse.ASK
         return Pulse.FINE
 
@@ -42,6 +54,28 @@ class Liveness:
         due = min(self._heard + DEAD_AFTER_S, max(self._heard, self._asked) + PING_AFTER_S)
         return max(0.0, due - now)
 
+    def wants_probe(self) -> bool:
+        """Whether no ping is under way."""
+        return self._unanswered_since is None
+
     def is_suspect(self, now: float) -> bool:
-        """Whether it was asked at least once and has not answered."""
-        return now - self._heard >= SUSPECT_AFTER_S
+        """Whether a ping has not been answered for some seconds."""
+        return self._unanswered_since is not None and now - self._unanswered_since >= ANSWER_S
+
+
+class Progress:
+    """Watches a line whose buffer is full: a peer that takes almost nothing holds our memory for nothing."""
+
+    __slots__ = ("_gone_bytes", "_since")
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._gone_bytes = 0
+
+    def is_stuck(self, now: float, gone_bytes: int, *, has_room: bool) -> bool:
+        """Whether less than 16 KiB went in 15 s although more was waiting; `gone_bytes` is all that ever went."""
+        if has_room:
+            self._since = None
+        elif self._since is None or gone_bytes - self._gone_bytes >= STUCK_BYTES:
+            self._since, self._gone_bytes = now, gone_bytes
+        return self._since is not None and now - self._since >= STUCK_S

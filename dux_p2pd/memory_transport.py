@@ -93,10 +93,14 @@ class MemoryNetwork:
 
     def drop(self, owner: MemoryTransport) -> None:
         """A node died: its sockets close by themselves."""
-        for address in [address for address, one in self.listening.items() if one is owner]:
-            del self.listening[address]
+        self.silence(owner)
         for line in [line for line in self.lines if line.owner is owner]:
             line.close()
+
+    def silence(self, owner: MemoryTransport) -> None:
+        """A node listens no more; its connections live on."""
+        for address in [address for address, one in self.listening.items() if one is owner]:
+            del self.listening[address]
 
     def resume(self) -> None:
         """Move on what waited before links that are no longer cut."""
@@ -133,7 +137,9 @@ class MemoryTransport(BaseTransport):
         return address
 
     async def _stop_listening(self) -> None:
-        self.network.drop(self)
+        self.network.silence(self)
+        for line in [line for line in self.network.lines if line.owner is self and line.is_unfinished]:
+            line.close()
 
     async def _dial(self, address: Address, did: Did | None, keys: tuple[bytes, ...] | None) -> WireSession:
         text = f"{address[0]}:{address[1]}"
@@ -155,6 +161,7 @@ class MemoryTransport(BaseTransport):
         net = net_of(self._listen_on[0])
         refusal = there.gate.admit(net, there.now())
         if refusal is not None:
+            there.count.gate_refused += 1
             raise HandshakeFailed(reason="the connection was closed")
         here_line, there_line = MemoryLine(self, address[0]), MemoryLine(there, self._listen_on[0])
         here_line.other, there_line.other = there_line, here_line
@@ -252,6 +259,11 @@ class MemoryLine:
     def is_closed(self) -> bool:
         """Whether this end was closed."""
         return self._closed
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether its two ends have not introduced themselves."""
+        return self.doorway is None or self.doorway.session is None
 
     def _note_room(self) -> None:
         is_full = self._waiting_bytes > WRITE_HIGH_BYTES

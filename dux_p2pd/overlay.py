@@ -36,7 +36,7 @@ from dux_p2pd.peers import PeerBook
 from dux_p2pd.record_table import RecordTable
 from dux_p2pd.router import Router
 from dux_p2pd.routing import DuxNode, DuxTable
-from dux_p2pd.scores import Scores
+from dux_p2pd.scores import BLAME_BREACH, Scores
 from dux_p2pd.settings import P2pdSettings
 from dux_p2pd.shelf import RecordShelf
 from dux_p2pd.store import NodeTable
@@ -82,6 +82,7 @@ async def build_overlay(
         log=log,
         sessions_max=settings.peers_max,
     )
+    transport.on_breach = lambda did, why: peers.blame(did, BLAME_BREACH, why)
     router = Router(peer_methods(), _foreign(parts), parts.neighbour, directory)
     bits = _on_main(parts, settings.stamp_bits, STAMP_BITS)
     shelf = RecordShelf(

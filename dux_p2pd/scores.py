@@ -18,6 +18,7 @@ BAN_AT = 100.0
 BAN_S = 1800.0
 BLAME_INVALID_GOSSIP = 5.5  # 20 in a minute are a ban, although the score fades meanwhile
 BLAME_BAD_RECORD = 5.0
+BLAME_BREACH = 40.0  # framing is never broken by accident either: the third time in ten minutes is a ban
 BLAME_BAD_CHUNK = 50.0  # a chunk is never corrupt by accident: the channel is authenticated
 VERIFICATIONS_PER_S = 200.0  # of gossip signatures, per peer: about 1 % of a core
 

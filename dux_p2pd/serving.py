@@ -17,9 +17,11 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from common.errors import DeadlinePassed, DuxError, Internal
+from common.units import Did
 from dux_p2pd.gate import CallBudget, net_of
 from dux_p2pd.session import Handler, Headers, Session
 from dux_p2pd.stream import WireStream
+from dux_p2pd.wire_counts import WireCounts
 from dux_p2pd.wire_errors import MessageTooLong, PeerBusy
 from dux_p2pd.wire_limits import HEAD_S, MESSAGE_BYTES, REQUEST_S_MAX, PeerLimits
 
@@ -32,6 +34,8 @@ class Services(msgspec.Struct, frozen=True):
     method_s_max: Mapping[str, float]  # maxima that differ from REQUEST_S_MAX
     spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
     log: FilteringBoundLogger
+    count: WireCounts
+    breached: Callable[[Did, str], None]  # told of every peer that broke the framing
 
     def longest_s(self, method: str) -> float:
         """The longest that a call of this method may take."""
@@ -122,4 +126,5 @@ class Serving:
         """
         peer, now = self._session.peer, self._loop.time()
         if not self._services.budget.admit(peer.did, self._net, method, now, known=peer.known):
+            self._services.count.calls_refused += 1
             raise PeerBusy(did="this node", method=method, detail="too many calls in a short time")

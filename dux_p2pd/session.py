@@ -44,6 +44,7 @@ class Peer(msgspec.Struct, frozen=True):
     features: frozenset[str]
     address: Address
     dialled: bool  # we dialled it; otherwise it dialled us
+    version: int  # of the wire, the highest that both ends speak
     known: bool  # had the limits of a known peer when the session began
     clock_skew_ms: int  # its clock minus ours
 

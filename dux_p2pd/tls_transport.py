@@ -218,9 +218,12 @@ class TlsLine(asyncio.Protocol):
             return True
         net = net_of(host)
         reason = self._owner.gate.admit(net, self._owner.now())
-        if reason is None:
-            self._net = net
-        return reason is None
+        if reason is not None:
+            self._owner.count.gate_refused += 1
+            return False
+        self._owner.count.accepted += 1
+        self._net = net
+        return True
 
     def _tell_own_host(self, transport: asyncio.Transport) -> None:
         """Before HELLO, so that it carries a record with the address of this very connection."""
@@ -288,6 +291,7 @@ class TlsLine(asyncio.Protocol):
         """Abort: nothing more is sent."""
         if self._tcp is not None and not self._tcp.is_closing():
             if self._doorway is None:
+                self._owner.count.handshakes_failed += 1
                 self._owner.log.info("handshake failed", address=self._address[0], reason=error.message)
             self._tcp.abort()
         self._settle(error)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from common.errors import DeadlinePassed
 from dux_p2pd.calls import request_head
-from dux_p2pd.liveness import Liveness, Pulse
+from dux_p2pd.liveness import Liveness, Progress, Pulse
 from dux_p2pd.mux import Mux
 from dux_p2pd.mux_events import Dropped, Event, Finished, GoingAway, Opened, Received
 from dux_p2pd.serving import Services, Serving
@@ -73,7 +73,8 @@ class WireSession:
         self._has_room.set()
         self._retired = False
         now = self._loop.time()
-        self._born, self._liveness = now, Liveness(now)
+        self._born, self._liveness, self._progress = now, Liveness(now), Progress()
+        self._sent_bytes = 0
         self._pings = 0
         self._timer = self._loop.call_later(self._liveness.next_check_s(now), self._tick)
 
@@ -133,6 +134,7 @@ class WireSession:
             self._has_room.set()
         else:
             self._has_room.clear()
+            self._is_stuck(self._loop.time())
 
     def end(self, reason: str, *, code: int = _IN_ORDER) -> None:
         """Say GOAWAY, close the line, fail whatever waits. Doing it twice is the same as once."""
@@ -165,12 +167,25 @@ class WireSession:
         """Whether the peer has not answered a ping for some seconds."""
         return self._liveness.is_suspect(self._loop.time())
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether only what was under way when it was retired still runs on it."""
+        return self._retired
+
+    def probe(self) -> None:
+        """Ask for a sign of life now: somebody says that the peer is elsewhere."""
+        if self._liveness.wants_probe() and not self.closed.done():
+            self._liveness.asked(self._loop.time())
+            self._ping()
+            self.flush()
+
     # -- stream.Carrier
 
     def flush(self) -> None:
         """Send what the mux has ready, and let go of what has ended."""
         output = self.mux.take_output()
         if output:
+            self._sent_bytes += len(output)
             self._line.send(output)
         if self._line.buffered_bytes() > WRITE_STUCK_BYTES:
             self.end("the peer asks and does not read", code=_THEIR_FAULT)
@@ -199,6 +214,7 @@ class WireSession:
         """The peer broke a rule: end the session."""
         self._services.log.warning("peer broke the framing", did=self.did, reason=error.message)
         self.end(error.message, code=_THEIR_FAULT)
+        self._services.breached(self.did, error.message)
 
     # -- opening
 
@@ -283,17 +299,29 @@ class WireSession:
         now = self._loop.time()
         pulse = self._liveness.check(now)
         if pulse is Pulse.DEAD:
+            self._services.count.dead_peers += 1
             self.end("no sign of life for 15 s")
             return
+        if self._is_stuck(now):
+            self._services.count.stuck_peers += 1
+            self.end("the peer asks and does not read", code=_THEIR_FAULT)
+            return
         if pulse is Pulse.ASK:
-            self._pings = (self._pings + 1) % 2**32
-            self.mux.ping(self._pings)
+            self._ping()
         if now - self._born > SESSION_LIFE_S:
             self.retire("24 hours old")
         self._sweep(now)
         self.flush()
         if not self.closed.done():
             self._timer = self._loop.call_later(max(0.01, self._liveness.next_check_s(now)), self._tick)
+
+    def _is_stuck(self, now: float) -> bool:
+        gone_bytes = self._sent_bytes - self._line.buffered_bytes()
+        return self._progress.is_stuck(now, gone_bytes, has_room=self._has_room.is_set())
+
+    def _ping(self) -> None:
+        self._pings = (self._pings + 1) % 2**32
+        self.mux.ping(self._pings)
 
     def _sweep(self, now: float) -> None:
         """Reset streams that nobody reads any more, as fast as a polite peer may."""

@@ -16,7 +16,7 @@ from common.errors import DuxError, all_errors
 from common.openrpc import openrpc_document
 from common.rpc.method import CALL_GRAPH, DAEMONS
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, pass_session
-from dux_cli.docs import pictures, tables
+from dux_cli.docs import attacks, pictures, tables
 from dux_cli.node_dir import contract_module, methods_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -38,6 +38,7 @@ def pages() -> dict[str, str]:
     found["docs/api/peers.md"] = peers_page()
     found["docs/api/errors.md"] = tables.errors_page(documented_errors())
     found["docs/constellation.svg"] = pictures.constellation_svg(CALL_GRAPH, GUARDS)
+    found["docs/attacks.md"] = attacks.attacks_page(attacks.attacks_in(CHECKOUT / "tests", CHECKOUT))
     found["docs/escrow-states.md"] = escrow_page()
     found["docs/cli.md"] = cli_page()
     for daemon in DAEMONS:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dux_p2pd.certs import LEAF_BYTES, ca_certificate, key_of_leaf, leaf_certificate, pem_of_seed, public_key
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.wire_errors import CertificateRefused
+from tests.attacks.registry import attack
 
 CA_KEY = "789d30ab59b68365c2ebd1af84239608b78e482acdd77c400f0ed42899db9b29"
 CA_SHA256 = "522dbada0bd37666b5caa40f0c7447519ed720672162d376a9215cbed6d77ce5"
@@ -57,6 +58,7 @@ def test_the_key_comes_back_from_its_leaf(seed):
     assert key_of_leaf(leaf_certificate(key)) == key
 
 
+@attack("certificate", tries="any byte of a leaf changed", meets="refused, or another key that must be proved")
 @given(st.integers(0, LEAF_BYTES - 65), st.integers(1, 255))
 def test_any_other_byte_is_refused_or_another_key(place, change):
     """A changed byte outside the key is refused; one inside it never gives the same key; the signature is TLS's."""
@@ -76,6 +78,7 @@ def test_what_is_not_the_template_is_refused(der):
         key_of_leaf(der)
 
 
+@attack("certificate", tries="public keys of small and mixed order", meets="refused")
 @pytest.mark.parametrize("key", SMALL_ORDER)
 def test_keys_that_anybody_can_sign_for_are_refused(key):
     """A perfect template around a small-order key is no identity.

@@ -12,6 +12,7 @@ from dux_p2pd.certs import ca_certificate, public_key
 from dux_p2pd.engine import Phase, TlsEngine
 from dux_p2pd.wire_errors import CertificateRefused
 from dux_p2pd.wire_limits import SERVER_HANDSHAKE_BYTES
+from tests.attacks.registry import attack
 from tests.p2pd.tls_kit import HOSTILE_LEAVES, RawEnd, honest_pem, hostile_context, node_contexts
 
 SERVER, SERVER_SEED = node_contexts("server")
@@ -62,6 +63,11 @@ def test_honest_ends_learn_each_others_keys_and_talk():
     assert client.receive(server.send(b"back")).plaintext == b"back"
 
 
+@attack(
+    "TLS",
+    tries="a server with another key than the node record names",
+    meets="refused; not one byte of the client's certificate leaves",
+)
 def test_a_client_that_expects_another_key_never_shows_its_own():
     """On a wrong key the certificate flight stays unsent: the man in the middle has seen a ClientHello, no more.
 
@@ -90,6 +96,11 @@ def test_without_expected_keys_the_clients_key_goes_only_to_a_template_leaf(tmp_
     assert len([part for part in sent if part]) == 1
 
 
+@attack(
+    "certificate",
+    tries="the matrix of hostile leaves as a client",
+    meets="refused in TLS or by the template",
+)
 @pytest.mark.parametrize("leaf", HOSTILE_LEAVES)
 def test_hostile_client_certificates_are_refused(tmp_path, leaf):
     """Whatever leaf a client shows but the template, no plaintext passes."""
@@ -99,6 +110,11 @@ def test_hostile_client_certificates_are_refused(tmp_path, leaf):
     assert engine.peer_key == b""
 
 
+@attack(
+    "certificate",
+    tries="the matrix of hostile leaves as a server",
+    meets="refused in TLS or by the template",
+)
 @pytest.mark.parametrize("leaf", HOSTILE_LEAVES)
 def test_hostile_server_certificates_are_refused(tmp_path, leaf):
     """Whatever leaf a server shows but the template, the client's certificate stays here."""
@@ -124,6 +140,7 @@ def refused_clients(tmp_path):
 CLIENT_CASES = ["no certificate", "TLS 1.2", "no ALPN", "another ALPN", "our own key", "60 certificates"]
 
 
+@attack("TLS", tries="TLS 1.2, no or foreign ALPN, a chain, session tickets, as a client", meets="refused")
 @pytest.mark.parametrize("case", CLIENT_CASES)
 def test_clients_outside_the_profile_are_refused(tmp_path, case):
     """No certificate, an older TLS, no or another ALPN, our own key, a long chain: refused."""
@@ -131,6 +148,7 @@ def test_clients_outside_the_profile_are_refused(tmp_path, case):
     assert (step.phase, step.plaintext) == (Phase.FAILED, b"")
 
 
+@attack("TLS", tries="TLS 1.2, no or foreign ALPN, a chain, as a server", meets="refused")
 @pytest.mark.parametrize("case", ["TLS 1.2", "no ALPN", "another ALPN"])
 def test_servers_outside_the_profile_are_refused(tmp_path, case):
     """An older TLS, no or another ALPN: refused before our certificate leaves."""
@@ -145,6 +163,7 @@ def test_servers_outside_the_profile_are_refused(tmp_path, case):
     assert public_key(CLIENT_SEED) not in b"".join(sent)
 
 
+@attack("TLS", tries="resumes a session", meets="no ticket is issued, a resumed session is dropped")
 def test_no_ticket_is_issued_and_no_session_resumes():
     """After a full handshake a client holds nothing that it could resume."""
     client, server = joined()
@@ -153,6 +172,11 @@ def test_no_ticket_is_issued_and_no_session_resumes():
     assert session is None or not session.has_ticket
 
 
+@attack(
+    "TLS",
+    tries="a handshake of more than 4 KiB, in any pieces (certificate chains, padding)",
+    meets="aborted at the cap",
+)
 def test_handshake_bytes_are_capped_however_they_come():
     """A record that promises much is cut at 4096 bytes, in one piece or byte by byte."""
     flood = struct.pack(">BHH", 22, 0x0301, 16_000) + bytes(16_000)
@@ -218,6 +242,11 @@ class Library:
         return self._answers.get(name) or getattr(self._tls, name)
 
 
+@attack(
+    "TLS",
+    tries="a TLS library that reports less than was asked for: version, ALPN, resumption, certificate",
+    meets="our own checks refuse it",
+)
 @pytest.mark.parametrize("answers", [{"version": lambda: "TLSv1.2"}, {"session_reused": True}], ids=["old", "resumed"])
 def test_a_library_that_agreed_to_less_than_the_profile_is_not_believed(answers):
     """The context forbids old versions and resumption; the engine looks all the same, before its own bytes leave."""

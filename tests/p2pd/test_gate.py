@@ -8,6 +8,7 @@ from dux_p2pd.gate import Bans, CallBudget, Gate, net_of
 from dux_p2pd.liveness import Liveness, Pulse
 from dux_p2pd.meters import TokenBucket
 from dux_p2pd.wire_limits import BANS_REMEMBERED, NETS_REMEMBERED
+from tests.attacks.registry import attack
 
 
 def test_nets():
@@ -57,6 +58,11 @@ def test_a_banned_net_stays_out_until_its_time():
     assert gate.admit("a", 10.0) is None
 
 
+@attack(
+    "TCP",
+    tries="connections from more networks than the tables hold",
+    meets="the tables keep their size; full buckets are forgotten first",
+)
 def test_tables_are_bounded():
     """However many nets and bans come by, the tables keep their size."""
     gate, bans = Gate(), Bans()
@@ -78,6 +84,7 @@ def test_strangers_get_a_tenth():
     assert sum(budget.admit(Did("did:dux:c"), "n3", "dht.find", 0.0, known=True) for _ in range(200)) == 10
 
 
+@attack("call", tries="many DIDs from one network", meets="they share the network's budget")
 def test_many_dids_of_one_net_share_its_bucket():
     """A thousand fresh names behind one address get what four of them would."""
     budget = CallBudget(burst_units=100, units_per_s=10)

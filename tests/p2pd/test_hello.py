@@ -11,6 +11,7 @@ from common.units import UnixMs
 from dux_p2pd.hello import Hello, HelloExchange
 from dux_p2pd.wire_errors import HelloRefused
 from dux_p2pd.wire_limits import HELLO_BYTES, KNOWN, LOG_TAIL_BYTES, STRANGER
+from tests.attacks.registry import attack
 from tests.p2pd.wire_kit import TestPapers, myself
 
 ALICE, BOB, EVE = TestPapers("alice"), TestPapers("bob"), TestPapers("eve")
@@ -102,6 +103,11 @@ def lie(**changes):
     return framed(Hello(**({f: getattr(hello, f) for f in hello.__struct_fields__} | changes)))
 
 
+@attack(
+    "introduction",
+    tries="each field of HELLO changed: network, DIDs, log, record, versions, limits",
+    meets="refused, each with its own reason",
+)
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -134,12 +140,18 @@ def test_the_cheap_checks_come_first():
     assert bob.judged == []
 
 
+@attack(
+    "identity",
+    tries="a stolen node record, shown on a connection with another key",
+    meets="refused: the record does not name this connection's key",
+)
 def test_a_record_that_does_not_name_this_connections_key_is_refused():
     """A stolen or copied HELLO is worthless on a connection of another key."""
     with pytest.raises(HelloRefused, match="does not name"):
         acceptor(key=EVE.transport_key).receive(dialler().start())
 
 
+@attack("identity", tries="a record that names somebody else's transport key", meets="refused in both directions")
 def test_identity_misbinding():
     """Eve's record claims Bob's transport key and she splices Alice's bytes to Bob: neither end is deceived.
 
@@ -155,6 +167,7 @@ def test_identity_misbinding():
         careful.receive(acceptor().receive(careful.start()).to_send)
 
 
+@attack("identity", tries="an expired node record", meets="refused")
 def test_an_expired_record_is_refused():
     """The record's life is judged by the receiver's clock."""
     late = TestPapers("bob")
@@ -163,6 +176,7 @@ def test_an_expired_record_is_refused():
         acceptor(late).receive(dialler().start())
 
 
+@attack("introduction", tries="a banned DID comes back", meets="refused before a signature is verified")
 def test_a_banned_did_is_refused_before_its_papers_are_read():
     """A ban costs no verification."""
     bob = TestPapers("bob")
@@ -180,6 +194,11 @@ def test_a_wrong_clock_is_told_and_never_refused():
     assert acceptor().receive(hello).introduced.skew_is_odd
 
 
+@attack(
+    "introduction",
+    tries="event logs of 64 events from strangers, one after the other",
+    meets="each costs its network four connections of the bucket",
+)
 def test_a_strangers_long_log_must_be_paid_for():
     """Logs beyond about 12 events cost extra before anything is verified."""
     bob = TestPapers("bob", known=False)
@@ -190,6 +209,7 @@ def test_a_strangers_long_log_must_be_paid_for():
     assert bob.judged == []
 
 
+@attack("introduction", tries="lengths beyond the limits", meets="refused at the length")
 def test_sizes_are_checked_before_anything_is_kept():
     """A length beyond 16 KiB is refused at its fourth byte; a log tail beyond its part by the decoder."""
     with pytest.raises(HelloRefused, match="allowed"):
@@ -198,6 +218,7 @@ def test_sizes_are_checked_before_anything_is_kept():
         acceptor().receive(lie(log_tail=bytes(LOG_TAIL_BYTES + 1)))
 
 
+@attack("introduction", tries="HELLO cut short or with bytes after it", meets="refused")
 @pytest.mark.parametrize(
     "mend",
     [

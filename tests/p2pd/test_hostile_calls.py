@@ -30,6 +30,7 @@ from common.randomness import SeededRandomness
 from common.rpc.method import Empty
 from common.units import BlockHeight, Did
 from dux_p2pd.session import Session
+from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import network
 
 OWN = (DHT_FIND, DHT_GET_AT, DHT_STORE, DID_LOG, GOSSIP_SEND, BLOB_MANIFEST, BLOB_KEEP)
@@ -59,6 +60,11 @@ async def outcome(session: Session, method: str, body: bytes) -> str:
     return "answer"
 
 
+@attack(
+    "decoding",
+    tries="odd values and 400 random bodies to every method of p2pd",
+    meets="an answer or a named error each time, never an internal one",
+)
 async def test_odd_and_random_bytes_never_reach_a_bug_of_ours() -> None:
     """400 random bodies and every odd value: each gets an answer or an error that is not `internal`."""
     async with network(2) as (hostile, target):
@@ -72,6 +78,7 @@ async def test_odd_and_random_bytes_never_reach_a_bug_of_ours() -> None:
         assert (await target.info()).sessions == 1
 
 
+@attack("call", tries="a body over its method's limit", meets="refused, with the limit")
 async def test_a_body_over_the_method_s_limit_is_refused_with_the_limit() -> None:
     """The limit stands in the contract table, per method."""
     async with network(2) as (hostile, target):
@@ -79,6 +86,11 @@ async def test_a_body_over_the_method_s_limit_is_refused_with_the_limit() -> Non
         assert await outcome(session, DHT_FIND.name, bytes(DHT_FIND.params_bytes_max + 1)) == "too-large"
 
 
+@attack(
+    "overlay",
+    tries="answers with false contacts and records, well and ill formed",
+    meets="lookups end; nothing of it is believed",
+)
 @pytest.mark.parametrize("well_formed", [True, False])
 async def test_answers_that_lie_do_no_harm(well_formed: bool) -> None:  # noqa: FBT001 - a case
     """A liar's contacts and records, within the form and outside it: lookups end, nothing of it is believed."""

@@ -6,6 +6,7 @@ from dux_p2pd.certs import leaf_certificate, public_key
 from dux_p2pd.engine import Phase, TlsEngine
 from dux_p2pd.wire_errors import CertificateRefused
 from dux_p2pd.wire_limits import STARVED_BYTES
+from tests.attacks.registry import attack
 from tests.p2pd.lying_client import LyingClient, leaf_of, sign
 from tests.p2pd.tls_kit import ALPN, node_contexts
 
@@ -65,6 +66,11 @@ def data_before_finished(client):
     return certificate + client.application(b"early") + client.finished()
 
 
+@attack(
+    "TLS",
+    tries="stolen leaf, replayed or borrowed signature, no certificate, wrong Finished, data before it",
+    meets="refused inside TLS; no key, no plaintext",
+)
 @pytest.mark.parametrize(
     "flight",
     [
@@ -85,6 +91,11 @@ def test_a_lie_in_the_second_flight_fails(flight):
     assert engine.peer_key == b""
 
 
+@attack(
+    "certificate",
+    tries="a leaf whose key is of small order: anybody can sign for it",
+    meets="TLS accepts it, our point check does not",
+)
 def test_a_key_for_which_anybody_can_sign_is_refused_by_us():
     """OpenSSL takes the neutral point and its trivial signature; the point check does not.
 
@@ -98,8 +109,9 @@ def test_a_key_for_which_anybody_can_sign_is_refused_by_us():
     assert step.plaintext == b""
 
 
+@attack("TLS", tries="key updates without end", meets="closed by the starvation meter after 32 KiB")
 def test_a_flood_of_key_updates_is_cut():
-    """Ciphertext that yields no plaintext ends after about 32 KiB; the same number with data between goes on.
+    """Ciphertext that yields no plaintext ends after about 32 KiB; key updates among as much data go on.
 
     Planted bug noticed: `_decrypt` without its meter takes all 4000.
     """
@@ -114,6 +126,25 @@ def test_a_flood_of_key_updates_is_cut():
     assert taken * 27 <= STARVED_BYTES + 64
     engine, client = begun()
     engine.receive(honest(client))
-    for _ in range(30):
-        step = engine.receive(b"".join(client.key_update() for _ in range(100)) + client.application(b"x"))
-        assert (step.phase, step.plaintext) == (Phase.OPEN, b"x")
+    for _ in range(300):
+        step = engine.receive(b"".join(client.key_update() for _ in range(10)) + client.application(b"hello"))
+        assert (step.phase, step.plaintext) == (Phase.OPEN, b"hello")
+
+
+@attack(
+    "TLS",
+    tries="key updates with a byte of data now and then",
+    meets="closed: each byte of plaintext pays for 64 of ciphertext only",
+)
+def test_a_byte_now_and_then_does_not_buy_more_key_updates():
+    """Each byte of plaintext pays for 64 of ciphertext, not for another 32 KiB.
+
+    Planted bug noticed: a meter that starts anew at any plaintext takes all 40 bursts.
+    """
+    engine, client = begun()
+    engine.receive(honest(client))
+    bursts = 0
+    while bursts < 40 and engine.phase is Phase.OPEN:
+        engine.receive(b"".join(client.key_update() for _ in range(400)) + client.application(b"x"))
+        bursts += 1
+    assert bursts <= 4

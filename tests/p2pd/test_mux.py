@@ -12,6 +12,7 @@ from dux_p2pd.mux import Mux
 from dux_p2pd.mux_events import Dropped, Finished, GoingAway, Opened, Received, Writable
 from dux_p2pd.wire_errors import FramingBroken
 from dux_p2pd.wire_limits import FRAME_BYTES, KNOWN, STRANGER, WINDOW_BYTES, WINDOW_MAX_BYTES
+from tests.attacks.registry import attack
 
 FRAMES = st.lists(
     st.one_of(
@@ -188,6 +189,7 @@ def breaks(mux, data, reason, now=0.0):
         list(mux.receive(data, now))
 
 
+@attack("flow control", tries="more bytes than its credit", meets="breach")
 def test_more_than_the_credit_is_a_breach():
     """The 16385th byte that nobody read ends the connection.
 
@@ -199,6 +201,7 @@ def test_more_than_the_credit_is_a_breach():
     breaks(mux, encode(Kind.DATA, 0, 1, 1, b"x"), "credit")
 
 
+@attack("framing", tries="stream ids out of order or of the other side's parity", meets="breach")
 def test_ids_have_an_order_and_a_parity():
     """A stream of the wrong parity, out of order, or never opened is a breach."""
     breaks(acceptor(), encode(Kind.DATA, SYN, 2, 1, b"x"), "next")
@@ -226,6 +229,7 @@ def test_credit_has_a_bound():
     breaks(mux, encode(Kind.CREDIT, 0, 1, 2**31), "bounds")
 
 
+@attack("stream", tries="more streams than its limit", meets="refused with a reset that says: not executed")
 def test_streams_beyond_the_limit_are_refused_unexecuted():
     """The 9th stream of a stranger is reset without acknowledgement, and the opener can tell."""
     pair = Pair(STRANGER)
@@ -244,6 +248,7 @@ def test_a_reset_of_an_accepted_stream_is_not_a_refusal():
     assert pair.to_a() == [Writable(1), Dropped(1, refused=False)]
 
 
+@attack("stream", tries="101 streams opened and reset within 10 s", meets="breach")
 def test_rapid_reset_is_a_breach():
     """The 101st reset within ten seconds ends the connection; a hundred do not, nor a hundred more later."""
     mux, now, stream = acceptor(), 0.0, 1
@@ -256,6 +261,7 @@ def test_rapid_reset_is_a_breach():
     breaks(mux, pairs[200], "rapid reset", 12.0)
 
 
+@attack("framing", tries="pings, tiny frames, empty credit without end", meets="breach by name")
 def test_floods_of_cheap_frames_are_breaches():
     """Pings, one-byte data, one-byte credit: each has a rate."""
     breaks(acceptor(), encode(Kind.PING, SYN, 0, 1) * 101, "ping")
@@ -265,6 +271,11 @@ def test_floods_of_cheap_frames_are_breaches():
         breaks(mux, frame * 10_001, "tiny")
 
 
+@attack(
+    "framing",
+    tries="data on streams that were dropped",
+    meets="what can have been under way is forgiven; more is a breach",
+)
 def test_what_was_under_way_on_a_dropped_stream_is_forgiven_and_no_more():
     """After our reset the peer's window may still arrive, once."""
     mux = acceptor()

@@ -13,6 +13,7 @@ from common.identity.log import Log, encode_log, read_log
 from common.identity.news import news_of
 from common.identity.purposes import Purpose
 from dux_p2pd.key_source import BranchKeys
+from tests.attacks.registry import attack
 from tests.p2pd.virtual_net import DAY_S, HOUR_S, LoopClock, VirtualNode, seed_of, skip, until, virtual_net
 from tests.p2pd.wire_kit import virtually
 
@@ -118,6 +119,11 @@ async def test_an_unannounced_change_of_the_transport_key_is_found_by_asking() -
         assert two.is_connected(one)
 
 
+@attack(
+    "identity",
+    tries="stays connected under a transport key that its record names no more",
+    meets="borne for an hour, then GOAWAY and close",
+)
 @virtually
 async def test_a_transport_key_that_was_replaced_is_borne_for_an_hour() -> None:
     """The old connection works on; then both ends let it go and meet again under the new key."""
@@ -136,6 +142,11 @@ async def test_a_transport_key_that_was_replaced_is_borne_for_an_hour() -> None:
         assert new.peer.transport_key == one.keeper.transport.public != old.peer.transport_key
 
 
+@attack(
+    "identity",
+    tries="a thief of the machine goes on under the name after its owner has recovered it",
+    meets="its connections are closed everywhere",
+)
 @virtually
 async def test_a_recovery_closes_the_thief_s_connections_everywhere_and_the_owner_goes_on() -> None:
     """The machine that was left behind signs nothing more; the owner's new machine is the name, with all its peers."""
@@ -164,6 +175,7 @@ async def test_a_recovery_closes_the_thief_s_connections_everywhere_and_the_owne
         await new_home.sleep()
 
 
+@attack("identity", tries="a name that was ended comes back", meets="closed and refused for good")
 @virtually
 async def test_an_end_closes_every_connection_for_good() -> None:
     """Told by the node itself; whoever heard it refuses the name from then on."""
@@ -177,6 +189,11 @@ async def test_an_end_closes_every_connection_for_good() -> None:
         assert one.keeper.standing == "closed"
 
 
+@attack(
+    "identity",
+    tries="two rotations of one key (equivocation)",
+    meets="the proof is told to all; no new business until the owner recovers",
+)
 @virtually
 async def test_two_rotations_of_one_key_are_told_to_all_with_their_proof_until_the_owner_recovers() -> None:
     """Owner and thief rotate apart: every node holds the proof, the owner's own too; a recovery clears it."""

@@ -19,6 +19,7 @@ from dux_p2pd.wire_errors import (
     PeerUnreachable,
     SessionClosed,
 )
+from tests.attacks.registry import attack
 from tests.p2pd.tls_kit import HOSTILE_LEAVES, RawEnd, honest_pem, hostile_context
 from tests.p2pd.wire_kit import ALPN, TestPapers, myself, tls_node, until
 
@@ -64,6 +65,11 @@ async def test_many_calls_at_once():
                 group.create_task(ask(back, k * 50))
 
 
+@attack(
+    "introduction",
+    tries="a node of another transport key, another DID, another network than was dialled",
+    meets="refused by name at the dialler; the other end has no session",
+)
 async def test_a_node_of_another_key_name_or_network_is_not_accepted():
     """Wrong transport key, wrong DID, another network: each refused by name, and the other end has no session."""
     async with tls_node("a", host=A) as a, tls_node("b", host=B) as b, tls_node("c", host=C, network="11" * 32) as c:
@@ -132,6 +138,11 @@ async def raw_socket(node, host=C):
         writer.close()
 
 
+@attack(
+    "certificate",
+    tries="leaves that the CA would sign for anybody: RSA, P-256, Ed448, CA:TRUE, SAN, EKU, padding, dates, none",
+    meets="no session, nothing handed to the application; the next honest peer is served",
+)
 @pytest.mark.parametrize("leaf", [*HOSTILE_LEAVES, "none"])
 async def test_hostile_certificates_over_sockets(tmp_path, leaf):
     """Each hostile leaf, on the wire: no session, and the node still serves the next honest peer."""
@@ -149,6 +160,7 @@ async def test_hostile_certificates_over_sockets(tmp_path, leaf):
         assert await (await a.dial(b)).request("m", b"", deadline_s=10) == b"m:"
 
 
+@attack("TLS", tries="HTTP, zeros, a record that promises 16 KiB", meets="closed, less than 100 bytes of answer")
 @pytest.mark.parametrize(
     "noise", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(6000), b"\x16\x03\x01\x40\x00" + bytes(5000)]
 )
@@ -160,6 +172,11 @@ async def test_what_is_not_tls_is_dropped(noise):
         assert not b.sessions
 
 
+@attack(
+    "TLS",
+    tries="says nothing, or a byte now and then",
+    meets="closed by one timer from accept; its half-open slot is free",
+)
 async def test_a_silent_client_is_cut_by_the_handshake_timer(monkeypatch):
     """Slow-loris in TLS: a socket that says nothing, or a byte now and then, is closed by one timer from the start."""
     monkeypatch.setattr(transport_module, "HANDSHAKE_S", 0.3)
@@ -212,6 +229,7 @@ class Attacker:
         await read_end(self.reader)
 
 
+@attack("introduction", tries="TLS complete, then silence", meets="closed by the second timer")
 async def test_a_client_that_never_introduces_itself_is_cut(monkeypatch):
     """Slow-loris in HELLO: TLS complete, then silence or a drip; the second timer ends it."""
     monkeypatch.setattr(doorway_module, "HELLO_S", 0.3)
@@ -224,6 +242,11 @@ async def test_a_client_that_never_introduces_itself_is_cut(monkeypatch):
         await until(lambda: not b.transport.gate._half_open)
 
 
+@attack(
+    "introduction",
+    tries="HELLO oversized, empty, undecodable, repeated, endless",
+    meets="closed before any signature is looked at",
+)
 @pytest.mark.parametrize(
     "words",
     [
@@ -263,6 +286,11 @@ def floods():
     }
 
 
+@attack(
+    "framing",
+    tries="unknown and oversized frames, rapid reset, ping flood, streams without end, heads that cannot be meant",
+    meets="that session is closed; an honest one beside it notices nothing",
+)
 @pytest.mark.parametrize("flood", floods())
 async def test_floods_inside_a_session_end_it_and_nothing_else(flood):
     """An authenticated peer that breaks the framing loses its session; an honest one beside it notices nothing."""
@@ -279,6 +307,11 @@ async def test_floods_inside_a_session_end_it_and_nothing_else(flood):
         assert await honest.request("m", b"", deadline_s=10) == b"m:"
 
 
+@attack(
+    "flow control",
+    tries="64 answers of a megabyte asked for and not read",
+    meets="one window of each is sent; the process does not grow",
+)
 async def test_a_peer_that_asks_and_does_not_read_gets_a_window_of_each_answer():
     """Requests whose answers nobody takes: writers stop at the credit, and the process does not grow."""
     answers = []
@@ -301,6 +334,11 @@ async def test_a_peer_that_asks_and_does_not_read_gets_a_window_of_each_answer()
         assert b.sessions[0]._line.buffered_bytes() <= 64 * 16_384 + 70_000
 
 
+@attack(
+    "TCP",
+    tries="9 half-open connections of one network",
+    meets="the 9th is aborted before TLS; another network gets in",
+)
 async def test_the_gate_stands_before_tls():
     """The 9th half-open connection of one net is aborted at once; another net gets in."""
     async with tls_node("a", host=A) as a, tls_node("b", host=B) as b:
@@ -313,6 +351,11 @@ async def test_the_gate_stands_before_tls():
         await until(lambda: not b.transport.gate._half_open)
 
 
+@attack(
+    "identity",
+    tries="misbinding: a node whose record names the victim's key relays to the victim",
+    meets="refused: both DIDs are named inside the channel; an honest relay sees ciphertext only",
+)
 async def test_misbinding_over_sockets():
     """Eve's record names Bob's key and she splices the bytes: Alice's call to Eve never becomes a session with Bob."""
     eve = TestPapers("eve")
@@ -344,6 +387,11 @@ async def pipe(reader, writer):
     writer.close()
 
 
+@attack(
+    "TLS",
+    tries="a server in between that ends TLS itself",
+    meets="the dialler hangs up with nothing sent but its ClientHello",
+)
 async def test_a_man_in_the_middle_never_sees_the_clients_key():
     """A TLS-terminating server between: the dialler hangs up with nothing sent but its ClientHello."""
     seen = bytearray()
@@ -368,6 +416,11 @@ async def test_a_man_in_the_middle_never_sees_the_clients_key():
         assert not a.sessions
 
 
+@attack(
+    "TLS",
+    tries="a server that does not ask for the client's certificate",
+    meets="no session: the client is up only after the server's HELLO",
+)
 async def test_a_server_that_asks_for_no_certificate_gets_no_session(tmp_path):
     """The client believes TLS is complete, and still waits for a HELLO that it can judge."""
     raw = RawEnd(hostile_context(tmp_path, server=True, pem=honest_pem("x"), ask=False), server=True)

@@ -20,6 +20,7 @@ from dux_p2pd.wire_errors import (
     StreamBroken,
 )
 from dux_p2pd.wire_limits import KNOWN, MESSAGE_BYTES, SESSION_LIFE_S, STRANGER, WINDOW_BYTES
+from tests.attacks.registry import attack
 from tests.p2pd.wire_kit import TestPapers, memory_node, virtually
 
 A, B, C = "127.0.1.1", "127.0.2.1", "127.0.3.1"
@@ -143,6 +144,11 @@ async def test_a_deadline_ends_the_call_here_and_the_handler_there():
         assert session.mux.open_streams == 0
 
 
+@attack(
+    "stream",
+    tries="cancels calls to free their slots while the handlers still work",
+    meets="a slot is free when its handler has ended",
+)
 @virtually
 async def test_a_cancelled_call_cancels_the_handler_but_its_slot_stays_taken_until_it_ended():
     """Rapid reset buys nothing: cancelled handlers that take their time still count, and further calls are refused."""
@@ -260,6 +266,7 @@ async def test_too_long_answers_and_broken_streams_are_named():
         assert not session.closed.done()
 
 
+@attack("call", tries="more units than its budget", meets="told to wait; the handler never starts")
 @virtually
 async def test_a_peer_that_spends_too_much_is_told_to_wait():
     """The call budget answers PeerBusy, per method cost, and refills."""
@@ -274,6 +281,11 @@ async def test_a_peer_that_spends_too_much_is_told_to_wait():
         await session.request("dear", b"", deadline_s=5)
 
 
+@attack(
+    "TCP",
+    tries="a peer that vanishes without closing",
+    meets="found dead within 15 s at both ends; calls under way fail with the reason",
+)
 @virtually
 async def test_a_half_open_peer_is_found_dead_within_15_s():
     """The link is cut in silence: both ends notice by themselves, and calls under way fail with the reason."""
@@ -374,6 +386,7 @@ async def test_wrong_keys_names_and_addresses():
         assert (await a.transport.connect(b.address)).peer.did == b.did
 
 
+@attack("introduction", tries="a banned peer dials again", meets="refused until its time")
 @virtually
 async def test_a_banned_peer_is_out_until_its_time():
     """A ban ends the session, refuses the next, and expires."""
@@ -437,6 +450,7 @@ async def test_closing_fails_what_waits_and_cancels_handlers():
         assert b.sessions[0].closed.done()
 
 
+@attack("stream", tries="opens streams and says nothing on them", meets="5 s each, then the slot is free")
 @virtually
 async def test_a_silent_opener_of_streams_costs_5_s_a_stream():
     """A stream without its head is answered with an error after five seconds: slow-loris in the stream layer."""
@@ -452,6 +466,7 @@ async def test_a_silent_opener_of_streams_costs_5_s_a_stream():
         assert b.sessions[0].mux.open_streams == 0
 
 
+@attack("call", tries="a body without end", meets="its deadline, then an error")
 @virtually
 async def test_a_body_that_never_ends_costs_its_deadline():
     """A request that drips is cancelled with its deadline, at most 30 s."""
@@ -507,6 +522,7 @@ async def test_nothing_arrives_before_its_time():
         assert (await first, await second) == (b"m:1", b"m:2")
 
 
+@attack("call", tries="a body longer than the method's limit", meets="refused while it comes, at the limit")
 @virtually
 async def test_a_body_beyond_the_handlers_limit_is_refused_before_it_is_held():
     """body(100) of a long request: an error that says so, and the session lives on."""

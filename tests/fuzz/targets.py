@@ -1,0 +1,308 @@
+"""Every parser of bytes from outside, each as a function that lets pass only what is meant to happen.
+
+A target takes bytes and returns; it raises for a finding: an exception that is no named error, or a broken law (what
+was accepted is canonical, pieces give what the whole gives, limits hold). `seeds` are honest examples to begin from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from common.blobs import Manifest, manifest_of, open_manifest
+from common.clock import ManualClock
+from common.codec import canonical, from_canonical, json_bytes
+from common.contracts import p2p
+from common.contracts.peer import namespaces, peer_methods, topics
+from common.contracts.peer_p2p import FindNode, Gossip, Store
+from common.errors import DuxError
+from common.identity.did import did_bytes
+from common.identity.disclosure import Disclosure, claims_of, disclose
+from common.identity.log import decode_log, encode_log
+from common.identity.news import LogNews, read_news
+from common.identity.node_record import RECORD_BYTES_MAX, open_record
+from common.identity.signed import decode_signed
+from common.randomness import SeededRandomness
+from common.rpc.method import Method
+from common.rpc.table import Ctx, MethodTable
+from dux_p2pd.blob_swap import read_chunk_headers
+from dux_p2pd.calls import AnswerHead, RequestHead, answer_ok, request_head, split_head
+from dux_p2pd.certs import LEAF_BYTES, SIGNATURE_BYTES, key_of_leaf, leaf_certificate, public_key
+from dux_p2pd.engine import Phase, TlsEngine
+from dux_p2pd.frames import FIN, SYN, FrameReader, Kind, encode
+from dux_p2pd.hello import HelloExchange
+from dux_p2pd.mux import Mux
+from dux_p2pd.mux_events import Received
+from dux_p2pd.records import GossipBody, RecordBody, sign_gossip, sign_record, split_gossip, split_record
+from dux_p2pd.rules import contact_at, gossip_fault, may_listen_at, record_fault
+from dux_p2pd.socks import SocksFault, parse_target, read_greeting, read_login, read_request
+from dux_p2pd.tls_keys import contexts_of_seed
+from dux_p2pd.wire_errors import FramingBroken
+from dux_p2pd.wire_limits import KNOWN, STRANGER, WINDOW_BYTES
+from tests.p2pd.wire_kit import ALPN, MADE_MS, TestPapers, myself
+
+Target = Callable[[bytes], None]
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+ME, THEM = TestPapers("fuzzed"), TestPapers("honest")
+NOW_MS = MADE_MS + 1000
+CONTEXTS = contexts_of_seed(bytes(32), ALPN)
+LOOP = asyncio.new_event_loop()
+KINDS = [
+    *(kind for method in peer_methods().values() for kind in (method.params, method.result)),
+    *(topic.payload for topic in topics().values()),
+]
+
+
+def frames(data: bytes) -> None:
+    """Any split gives the same frames or the same breach."""
+    assert _frames_of([data]) == _frames_of([data[i : i + 3] for i in range(0, len(data), 3)])
+
+
+def _frames_of(pieces: list[bytes]) -> tuple[list[Any], bool]:
+    reader, found = FrameReader(), []
+    try:
+        for piece in pieces:
+            for frame in reader.feed(piece):
+                found.append(frame)  # noqa: PERF402 - those before a breach count
+    except FramingBroken:
+        return found, True
+    return found, False
+
+
+def mux(data: bytes) -> None:
+    """Streams and unread bytes stay within their limits, whatever comes."""
+    limits = KNOWN if data[:1] > b"\x7f" else STRANGER
+    state, now = Mux(dialler=data[1:2] > b"\x7f", limits=limits), 0.0
+    state.open(b"ours", finish=False)
+    with suppress(FramingBroken):
+        for at in range(2, len(data), 64):
+            for event in state.receive(data[at : at + 64], now):
+                if isinstance(event, Received):
+                    state.consumed(event.stream, len(event.data) // 2)
+            now += 0.01
+            state.take_output()
+            assert state.open_streams - state.own_streams <= limits.streams
+            assert state.unread_bytes <= (limits.streams + 1) * WINDOW_BYTES + limits.credit_bytes
+
+
+def introduction(data: bytes) -> None:
+    """Nobody but the owner of the channel's key is introduced."""
+    for dialler in (False, True):
+        exchange = HelloExchange(
+            myself(ME), dialler=dialler, peer_key=THEM.transport_key, expected_did=THEM.did if dialler else None,
+            record_known=dialler,
+        )  # fmt: skip
+        exchange.start()
+        with suppress(DuxError):
+            step = exchange.receive(data)
+            assert step.introduced is None or step.introduced.vouched.did == THEM.did
+
+
+def stream_head(data: bytes) -> None:
+    """A head is whole, waiting or a breach; a whole one is in its one form."""
+    for kind in (RequestHead, AnswerHead):
+        buffer = bytearray(data)
+        with suppress(FramingBroken):
+            head = split_head(buffer, kind)
+            if isinstance(head, RequestHead):
+                with suppress(DuxError):
+                    read_chunk_headers(head.headers)
+
+
+def certificate(data: bytes) -> None:
+    """What is taken is the template."""
+    with suppress(DuxError):
+        key = key_of_leaf(data)
+        assert data[: LEAF_BYTES - SIGNATURE_BYTES] == leaf_certificate(key)[: LEAF_BYTES - SIGNATURE_BYTES]
+
+
+def tls(data: bytes) -> None:
+    """Noise never raises and never opens."""
+    for server_side in (True, False):
+        engine = TlsEngine(CONTEXTS, server_side=server_side)
+        engine.start()
+        step = engine.receive(data)
+        assert step.phase is not Phase.OPEN
+        assert step.plaintext == b""
+
+
+def event_log(data: bytes) -> None:
+    """A log that is taken encodes to what it was."""
+    with suppress(DuxError):
+        log = decode_log(data, now_ms=NOW_MS, inception_bits=0)
+        assert encode_log(log) == data or len(log.events) < 256
+
+
+def log_news(data: bytes) -> None:
+    """News about a known log."""
+    with suppress(DuxError):
+        news = from_canonical(data, LogNews, max_bytes=65_536)
+        list(read_news(news, THEM.log, now_ms=NOW_MS))
+
+
+def node_record(data: bytes) -> None:
+    """A record that is taken is its owner's."""
+    with suppress(DuxError):
+        record = open_record(decode_signed(data, max_bytes=RECORD_BYTES_MAX), THEM.log, now_ms=NOW_MS)
+        assert record.did == THEM.did
+
+
+def dht_record(data: bytes) -> None:
+    """Envelope, body, and what its namespace makes of it."""
+    with suppress(DuxError):
+        signed, body = split_record(data)
+        assert canonical(signed) == data
+        assert canonical(body) == signed.body
+        record_fault(body, namespaces().get(body.ns), NOW_MS)
+
+
+def gossip(data: bytes) -> None:
+    """Envelope, body, age, and the payload's type."""
+    with suppress(DuxError):
+        signed, body = split_gossip(data)
+        assert canonical(signed) == data
+        gossip_fault(body, NOW_MS)
+        topic = topics().get(body.topic)
+        if topic is not None:
+            from_canonical(body.payload, topic.payload, max_bytes=topic.payload_bytes_max)
+
+
+def peer_call(data: bytes) -> None:
+    """Parameters and answers of every peer method, payloads of every topic: the first byte chooses."""
+    kind, body = KINDS[(data[0] if data else 0) % len(KINDS)], data[1:]
+    with suppress(DuxError):
+        assert canonical(from_canonical(body, kind, max_bytes=1 << 20)) == body
+
+
+def blob(data: bytes) -> None:
+    """Manifests."""
+    with suppress(DuxError):
+        from_canonical(data, Manifest, max_bytes=1 << 20)
+    with suppress(DuxError):
+        open_manifest(data, "00" * 32)
+
+
+def disclosure(data: bytes) -> None:
+    """A disclosed claim."""
+    with suppress(DuxError):
+        from_canonical(data, Disclosure, max_bytes=1024)
+
+
+def _table() -> MethodTable:
+    table = MethodTable(log=structlog.get_logger(), clock=ManualClock(NOW_MS), randomness=SeededRandomness(1))
+    for name in sorted(dir(p2p)):
+        method = getattr(p2p, name)
+        if isinstance(method, Method):
+            table.serve(method, _answering(method))
+    return table
+
+
+def _answering(method: Method[Any, Any]) -> Callable[[Any, Ctx], Coroutine[Any, Any, Any]]:
+    async def answer(_params: Any, _ctx: Ctx) -> Any:
+        return method.example[1]
+
+    return answer
+
+
+TABLE = _table()
+
+
+def rpc_door(data: bytes) -> None:
+    """JSON-RPC: an answer to everything, never an internal error."""
+    answer = LOOP.run_until_complete(TABLE.dispatch(data, caller="cli", deadline_s=5))
+    assert b'"internal"' not in answer
+    assert b"-32603" not in answer
+
+
+def socks(data: bytes) -> None:
+    """The egress' three messages, one after the other."""
+    rest = memoryview(data)
+
+    async def read(count: int) -> bytes:
+        nonlocal rest
+        if len(rest) < count:
+            raise EOFError
+        part, rest = bytes(rest[:count]), rest[count:]
+        return part
+
+    async def whole() -> None:
+        await read_greeting(read)
+        await read_login(read)
+        await read_request(read)
+
+    with suppress(SocksFault, EOFError, StopIteration):
+        whole().send(None)
+
+
+def endpoint(data: bytes) -> None:
+    """Addresses and names as text."""
+    text = data.decode("utf-8", "surrogateescape")
+    may_listen_at(text)
+    contact_at(text)
+    with suppress(ValueError):
+        parse_target(text)
+    with suppress(DuxError):
+        did_bytes(text)
+
+
+TARGETS: dict[str, Target] = {
+    one.__name__: one
+    for one in (
+        frames, mux, introduction, stream_head, certificate, tls, event_log, log_news, node_record, dht_record, gossip,
+        peer_call, blob, disclosure, rpc_door, socks, endpoint,
+    )
+}  # fmt: skip
+
+
+def _record() -> bytes:
+    body = RecordBody(1, "service", "x", THEM.did, 0, NOW_MS, 60, b"payload")
+    return sign_record(body, THEM.key)
+
+
+def _gossip() -> bytes:
+    return sign_gossip(GossipBody(1, min(topics()), THEM.did, 0, NOW_MS, 60, b"\x90", 0), THEM.key)
+
+
+def _hello(*, wish: bool) -> bytes:
+    expected = {} if wish else {"expected_did": ME.did, "record_known": True}
+    return HelloExchange(myself(THEM), dialler=True, peer_key=ME.transport_key, **expected).start()  # type: ignore[arg-type]
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Honest bytes for every target."""
+    head = request_head("dht.find", 5.0, (("blob", bytes(32)),))
+    call = encode(Kind.DATA, SYN | FIN, 1, len(head), head)
+    asked = (FindNode(key=bytes(32)), Store(record=_record(), log=encode_log(THEM.log)), Gossip(envelope=_gossip()))
+    calls = [bytes([KINDS.index(type(one))]) + canonical(one) for one in asked]
+    claims = claims_of([("tier>=1", "yes"), ("bond>=5", "yes")], SeededRandomness(2))
+    shown = disclose(claims, "tier>=1")
+    assert shown is not None
+    requests = [
+        json_bytes({"jsonrpc": "2.0", "id": 1, "method": name, "params": method.example[0]})
+        for name, method in TABLE.methods.items()
+    ]
+    return {
+        "frames": [call, encode(Kind.PING, SYN, 0, 7), encode(Kind.CREDIT, 0, 1, 4096), encode(Kind.GO_AWAY, 0, 0, 0)],
+        "mux": [b"\xff\x00" + call * 2, b"\x00\x00" + call + encode(Kind.CREDIT, 8, 1, 0)],
+        "introduction": [_hello(wish=False), _hello(wish=True)],
+        "stream_head": [head, answer_ok()],
+        "certificate": [leaf_certificate(public_key(bytes(32)))],
+        "tls": [],  # a ClientHello is new each time: one is kept
+        "event_log": [encode_log(THEM.log)],
+        "log_news": [canonical(LogNews(THEM.did, 1, THEM.log.envelopes[:1], ()))],
+        "node_record": [THEM.record()],
+        "dht_record": [_record()],
+        "gossip": [_gossip()],
+        "peer_call": calls,
+        "blob": [canonical(manifest_of(bytes(1000)))],
+        "disclosure": [canonical(shown)],
+        "rpc_door": requests[:40],
+        "socks": [b"\x05\x01\x02\x01\x01a\x01b\x05\x01\x00\x03\x04name\x00\x50"],
+        "endpoint": [b"127.0.0.1:80", b"[::1]:443", THEM.did.encode()],
+    }

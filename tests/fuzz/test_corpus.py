@@ -1,0 +1,61 @@
+"""The kept corpus, the findings of the past, and a seeded walk around both, without the fuzzer itself."""
+
+from pathlib import Path
+
+import pytest
+
+from common.randomness import SeededRandomness
+from tests.attacks.registry import attack, met
+from tests.fuzz.targets import TARGETS, seeds
+
+HERE = Path(__file__).parent
+CHANGED_PER_TARGET = 300
+CORPUS_BYTES_MAX = 512 * 1024
+
+
+def kept(target: str) -> list[bytes]:
+    """Corpus and findings of a target."""
+    folders = (HERE / "corpus" / target, HERE / "findings" / target)
+    return [file.read_bytes() for folder in folders if folder.exists() for file in sorted(folder.iterdir())]
+
+
+def changed(data: bytes, random: SeededRandomness) -> bytes:
+    """A neighbour: bytes changed, cut out, doubled."""
+    out = bytearray(data or b"\x00")
+    for _ in range(1 + random.below(4)):
+        at, act = random.below(len(out)), random.below(4)
+        if act == 0:
+            out[at] = random.below(256)
+        elif act == 1:
+            del out[at : at + 1 + random.below(8)]
+        elif act == 2:
+            out[at:at] = out[at : at + 1 + random.below(16)]
+        else:
+            out[at:at] = random.bytes(1 + random.below(4))
+        out = out or bytearray(1)
+    return bytes(out)
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+@attack(
+    "decoding",
+    tries="fuzzing: the kept corpus of every parser of outside bytes, past findings, and 300 neighbours of them",
+    meets="taken in its one form, or a named error; never another exception, never beyond a limit",
+)
+def test_corpus_findings_and_neighbours(target):
+    """`./duxnet fuzz` finds; what it once found is tried here for ever."""
+    random, examples = SeededRandomness(7), kept(target)
+    assert examples, f"no corpus for {target}: python -m tests.fuzz.seeds"
+    for data in examples:
+        TARGETS[target](data)
+    for _ in range(CHANGED_PER_TARGET):
+        TARGETS[target](changed(examples[random.below(len(examples))], random))
+    met(f"{target}: {len(examples)} kept, {CHANGED_PER_TARGET} neighbours")
+
+
+def test_every_target_has_a_small_corpus():
+    """The folders are the targets (the combined run numbers them alike), and no honest example is missing."""
+    assert sorted(path.name for path in (HERE / "corpus").iterdir()) == sorted(TARGETS)
+    assert sum(file.stat().st_size for file in (HERE / "corpus").rglob("*") if file.is_file()) <= CORPUS_BYTES_MAX
+    for target, examples in seeds().items():
+        assert set(examples) <= set(kept(target)), f"{target}: python -m tests.fuzz.seeds"

@@ -42,7 +42,7 @@ KINDS: dict[str, tuple[type[InWorld[Any]], type[Any], dict[str, Any]]] = {
         SimRegistryd,
         RegistrydSettings,
         {"heartbeat_s": HEARTBEAT_S, "check_s": MINUTE_S, "benchmark": False},  # paper machines do no real work
-    ),  # fmt: skip
+    ),
     "stored": (SimStored, StoredSettings, {"follow_s": MINUTE_S}),
     "taskd": (SimTaskd, TaskSettings, {}),
 }

@@ -1,7 +1,7 @@
 """Reading the DHT: the union of what is found and verifies, with a memory for what was found and for what was not.
 
 A name is looked up over three disjoint paths, at every key of its namespace. A lookup ends early when enough holders
-agree on the newest records; when what they agreed on turns out to be worth nothing, all are asked. Nothing is believed
+give the same records and none gives others; when what they agreed on turns out to be worth nothing, all are asked. Nothing is believed
 before its signature has verified against its signer's log, and a node that gave a forgery is blamed for it.
 
 Source: transport_identity.md §3.1 and §3.2, network.md §4.
@@ -10,7 +10,7 @@ Source: transport_identity.md §3.1 and §3.2, network.md §4.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -164,10 +164,8 @@ class DhtReader:
 
 
 def _agree(so_far: Lookup, wanted: int) -> bool:
-    """Whether so many nodes gave the very same records."""
-    if len(so_far.holders) < wanted:
-        return False
-    return max(Counter(records for _, records in so_far.holders).values()) >= wanted
+    """Whether so many nodes gave the very same records, and nobody others: where two differ, all are asked."""
+    return len(so_far.holders) >= wanted and len({records for _, records in so_far.holders}) == 1
 
 
 def _newest(bodies: Iterable[RecordBody]) -> list[RecordBody]:

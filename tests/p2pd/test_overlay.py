@@ -24,6 +24,7 @@ from common.identity.keys import SigningKey, is_signed
 from common.identity.log import encode_log
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
+from common.identity.stamp import has_stamp
 from common.parts import Parts
 from common.rpc.method import Empty
 from common.units import Did
@@ -33,7 +34,16 @@ from dux_p2pd.directory import Directory
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.memory_transport import MemoryNetwork, MemoryTransport
 from dux_p2pd.overlay import shared_arguments
-from dux_p2pd.records import GossipBody, RecordBody, record_key, sign_gossip, sign_record, split_gossip
+from dux_p2pd.records import (
+    GossipBody,
+    RecordBody,
+    record_key,
+    sign_gossip,
+    sign_record,
+    split_gossip,
+    split_record,
+    stamped_record,
+)
 from dux_p2pd.settings import P2pdSettings
 from dux_p2pd.wire_limits import CALL_BURST_UNITS, CALL_UNITS_PER_S
 from tests.p2pd.overlay_kit import WAIT_S, Node, all_connected, network, tagged, wait_until
@@ -182,6 +192,15 @@ async def test_records_of_several_signers_come_back_together() -> None:
         found = await nodes[3].as_caller("cli").call(p2p.DHT_GET, p2p.DhtGet(ns="tag", name="t/upscale"))
         wanted = {nodes[0].did: tagged("99"), nodes[2].did: tagged("2")}
         assert {record.did: record.payload for record in found.records} == wanted
+
+
+async def test_a_stranger_does_the_work_that_its_record_needs() -> None:
+    """Where strangers need stamps, a put makes one, and it goes along when the record is offered again."""
+    async with network(3, stamp_bits=8, known_after_s=3600) as nodes:
+        put = p2p.DhtPut(ns="tag", name="t/x", payload=tagged("1"), ttl_s=3600)
+        assert (await nodes[0].as_caller("stored").call(p2p.DHT_PUT, put)).stored_at == 2
+        held = nodes[1].daemon.net.dht.shelf.at(record_key("tag", "t/x"))[0]
+        assert has_stamp(stamped_record(split_record(held.envelope)[1]), held.stamp, 8)
 
 
 async def test_only_the_owner_puts_into_its_namespace() -> None:

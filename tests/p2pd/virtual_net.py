@@ -69,12 +69,15 @@ def seed_of(number: int) -> bytes:
 class VirtualNode:
     """One node; it can sleep (its process ends) and wake with what was on its disk."""
 
-    def __init__(self, net: MemoryNetwork, number: int, **settings: Any) -> None:
+    in_memory = False
+
+    def __init__(self, net: MemoryNetwork, number: int, *, seed: bytes = b"", host: str = "", **settings: Any) -> None:
+        """Of this number, unless a seed and an address are given."""
         self.net, self.number = net, number
-        self.host = f"127.1.{number}.1"
+        self.host = host or f"127.1.{number}.1"
         self.folder = Path(tempfile.mkdtemp(prefix="duxtest-"))
         self.branch: OperationalBranch = make_branch(
-            seed_of(number), net=1, account=0, made_ms=START_MS, inception_bits=0
+            seed or seed_of(number), net=1, account=0, made_ms=START_MS, inception_bits=0
         )
         self.bootstrap: tuple[str, ...] = ()
         self.chance = number
@@ -112,7 +115,7 @@ class VirtualNode:
         parts: Parts[P2pdSettings] = Parts(
             name="p2pd", settings=settings, network=profile(), clock=clock, random=SeededRandomness(self.chance),
             log=structlog.get_logger().bind(node=self.number), stack=stack, table=table,
-            neighbours=_nobody, data_dir=self.folder, run_dir=self.folder,
+            neighbours=_nobody, data_dir=self.folder, run_dir=self.folder, store_in_memory=self.in_memory,
         )  # fmt: skip
         store = parts.store(MIGRATIONS)
         transport = TransportKeys(self.folder, parts.random, now_ms=clock.unix_ms(), period_s=7 * DAY_S)

@@ -1,8 +1,9 @@
 """Reading the DHT: the union of what is found and verifies, with a memory for what was found and for what was not.
 
 A name is looked up over three disjoint paths, at every key of its namespace. A lookup ends early when enough holders
-give the same records and none gives others; when what they agreed on turns out to be worth nothing, all are asked. Nothing is believed
-before its signature has verified against its signer's log, and a node that gave a forgery is blamed for it.
+give the same records and none gives others; when what they agreed on turns out to be worth nothing, all are asked.
+Nothing is believed before its signature has verified against its signer's log, and a node that gave a forgery is blamed
+for it.
 
 Source: transport_identity.md §3.1 and §3.2, network.md §4.
 """

@@ -78,8 +78,10 @@ class TpmDevice:
             async with asyncio.timeout(CALL_S):
                 _, told = await program.communicate()
         except TimeoutError as error:
-            program.kill()
-            await program.wait()
             raise NoTpm(detail=f"{words[0]} took longer than {CALL_S:g} s") from error
+        finally:
+            if program.returncode is None:
+                program.kill()
+                await program.wait()
         if program.returncode:
             raise NoTpm(detail=f"{words[0]}: {told.decode(errors='replace').strip()[-200:]}")

@@ -171,7 +171,7 @@ async def crowd(net: FakeNet, folder: Path, count: int, **settings: Any) -> Asyn
 
 
 async def _knows(client: LocalClient, count: int) -> bool:
-    return (await client.call(registry.NODE_LIST, ListNodes())).total == count
+    return (await client.call(registry.NODE_LIST, ListNodes(status=registry.NodeStatus.ACTIVE))).total == count
 
 
 async def machine(client: LocalClient, number: int) -> MachineView:

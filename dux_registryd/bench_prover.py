@@ -15,6 +15,8 @@ from pathlib import Path
 
 from common.clock import Clock
 from common.contracts.peer_benchmark import (
+    BUSY,
+    UNDER_WAY,
     FillAnswer,
     FillAsk,
     HashAnswer,
@@ -34,9 +36,11 @@ from dux_registryd.benchmark_rules import sizes_of
 from dux_registryd.machine import Machine
 
 HELD_S = 60.0  # then what was filled is let go
+GUEST_S = 40.0  # longest silence of a challenger within its measurement
+TRIES_MAX = 3  # of each part, by one challenger in one period
 TRANSFERS_MAX = 256  # chunks and pings of one challenger and period
 FILE = "benchmark.fill"
-NOT_DRAWN, BUSY, AGAIN = "you were not drawn for it", "it works for money now; ask later", "you have had yours"
+NOT_DRAWN, AGAIN = "you were not drawn for it", "you have had yours"
 
 IsDrawn = Callable[[int, Did], Awaitable[bool]]
 
@@ -65,12 +69,14 @@ class BenchProver:
         self._used: dict[tuple[int, Did, str], int] = {}
         self._held: tuple[int, Did, bytearray | mmap.mmap, float] | None = None
         self._busy_until_s = 0.0
+        self._guest: Did | str = ""  # who measures now; another one waits until it has been silent for a while
+        self._guest_until_s = 0.0
 
     def busy(self, for_s: float) -> None:
         """A paid job runs: nobody measures for so long."""
         self._busy_until_s = self._clock.monotonic() + for_s
 
-    async def _refusal(self, period: int, sender: Did, part: str, at_most: int = 1) -> str:
+    async def _refusal(self, period: int, sender: Did, part: str, at_most: int = TRIES_MAX) -> str:
         """Why not now, or nothing; what is allowed is counted."""
         if self._clock.monotonic() < self._busy_until_s or self._is_loaded():
             return BUSY
@@ -79,6 +85,9 @@ class BenchProver:
             return AGAIN
         if not await self._is_drawn(period, sender):
             return NOT_DRAWN
+        if self._guest not in ("", sender) and self._clock.monotonic() < self._guest_until_s:
+            return UNDER_WAY
+        self._guest, self._guest_until_s = sender, self._clock.monotonic() + GUEST_S
         self._used = {known: count for known, count in self._used.items() if known[0] >= period - 1}
         self._used[key] = self._used.get(key, 0) + 1
         return ""
@@ -126,7 +135,7 @@ class BenchProver:
 
     def _room_fault(self, ask: FillAsk) -> str:
         if self._held is not None and self._clock.monotonic() < self._held[3]:
-            return "another measurement is under way"
+            return UNDER_WAY
         if ask.on_disk:
             if self._folder is None:
                 return "this node has no disk"
@@ -153,6 +162,8 @@ class BenchProver:
             held = self._held[2]
             marks = await asyncio.to_thread(walk, memoryview(held), ask.nonce, ask.steps, ask.marks)
             self.let_go()
+        if isinstance(held, mmap.mmap):  # the last part of a measurement
+            self._guest = ""
         return WalkAnswer(marks=tuple(marks), refused="")
 
     def let_go(self) -> None:

@@ -20,7 +20,9 @@ from common.contracts.peer_benchmark import (
     BENCHMARK_PULL,
     BENCHMARK_PUSH,
     BENCHMARK_WALK,
+    BUSY,
     CHUNK_BYTES,
+    UNDER_WAY,
     FillAsk,
     HashAsk,
     PullAsk,
@@ -152,7 +154,12 @@ class Benchmarker:
                 self._tries[did] = TRIES
                 continue
             self._tries[did] = self._tries.get(did, 0) + 1
-            await self.measure(node.info, period)
+            try:
+                await self.measure(node.info, period)
+            except NotMeasured as error:
+                if error.fields["reason"] in (BUSY, UNDER_WAY):
+                    self._tries[did] -= 1  # it will have time later
+                raise
             self._tries[did] = TRIES
             return 1
         return 0
@@ -261,6 +268,8 @@ class Benchmarker:
             await self._ask(found, BENCHMARK_FILL, fill)
         except NotMeasured as error:
             self._log.info("nothing held", did=found.info.did, reason=error.fields["reason"])
+            if error.fields["reason"] in (BUSY, UNDER_WAY):
+                raise
             return 0
         await asyncio.sleep(self._rules.hold_s)
         walk = WalkAsk(period=found.period, nonce=nonce, steps=steps, marks=WALK_MARKS)

@@ -12,7 +12,7 @@ from common.units import Did
 from dux_registryd.draw_rules import Candidate, draw, net_of
 from dux_registryd.effects import Outside
 from dux_registryd.model import RatedNode
-from dux_registryd.presence_rules import PROBE, beacon_height
+from dux_registryd.presence_rules import PROBE, beacon_height, slot_of
 from dux_registryd.rules import status_of
 from dux_registryd.sanction_rules import may_serve
 from dux_registryd.scores import Scores
@@ -72,7 +72,8 @@ class Challengers:
         """Who is drawn for a duty about a node: of its tier or above, and of `least_tier` while there are enough."""
         held = self._book.node(about)
         own_net = net_of(held.info.ip_address) if held else ""
-        self._listed(self._made_for[0])
+        tip = self._outside.tip_seen
+        self._listed(slot_of(tip.height, self._rules) if tip else self._made_for[0])
         own_tier = self._tiers.get(about, 1)
         chosen: tuple[Did, ...] = ()
         for tier in range(max(own_tier, least_tier), own_tier - 1, -1):

@@ -15,6 +15,7 @@ from pathlib import Path
 from common.errors import Unavailable
 
 CALL_S = 20.0
+PAUSES_S = (0.2, 0.6)  # between tries
 KEY = ("-C", "o", "-g", "sha256", "-G", "ecc256:ecdsa-sha256:null")
 ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
 PCRS = "sha256:0,1,2,3,4,5,6,7"
@@ -50,16 +51,24 @@ class TpmDevice:
             NoTpm: it cannot be asked.
         """
         async with self._turn:
-            with tempfile.TemporaryDirectory(prefix="dux-tpm-") as name:
-                folder = Path(name)
-                key, public = folder / "key", folder / "public"
-                await self._run("tpm2_createprimary", *KEY, "-a", ATTRIBUTES, "-c", str(key))
-                await self._run("tpm2_readpublic", "-c", str(key), "-o", str(public), "-f", "tpmt")
-                attest, signature = folder / "attest", folder / "signature"
-                asked = ("-c", str(key), "-l", PCRS, "-g", "sha256", "-q", nonce.hex())
-                await self._run("tpm2_quote", *asked, "-m", str(attest), "-s", str(signature), "-f", "tss")
-                await self._run("tpm2_flushcontext", "-t")
-                return Quoted(public.read_bytes(), attest.read_bytes(), signature.read_bytes())
+            for pause_s in PAUSES_S:
+                try:
+                    return await self._quote(nonce)
+                except NoTpm:
+                    await asyncio.sleep(pause_s)  # another program may hold it at the moment
+            return await self._quote(nonce)
+
+    async def _quote(self, nonce: bytes) -> Quoted:
+        with tempfile.TemporaryDirectory(prefix="dux-tpm-") as name:
+            folder = Path(name)
+            key, public = folder / "key", folder / "public"
+            await self._run("tpm2_createprimary", *KEY, "-a", ATTRIBUTES, "-c", str(key))
+            await self._run("tpm2_readpublic", "-c", str(key), "-o", str(public), "-f", "tpmt")
+            attest, signature = folder / "attest", folder / "signature"
+            asked = ("-c", str(key), "-l", PCRS, "-g", "sha256", "-q", nonce.hex())
+            await self._run("tpm2_quote", *asked, "-m", str(attest), "-s", str(signature), "-f", "tss")
+            await self._run("tpm2_flushcontext", "-t")
+            return Quoted(public.read_bytes(), attest.read_bytes(), signature.read_bytes())
 
     async def _run(self, *words: str) -> None:
         environment = os.environ | {"TPM2TOOLS_TCTI": self._tcti}
@@ -78,8 +87,10 @@ class TpmDevice:
             async with asyncio.timeout(CALL_S):
                 _, told = await program.communicate()
         except TimeoutError as error:
-            program.kill()
-            await program.wait()
             raise NoTpm(detail=f"{words[0]} took longer than {CALL_S:g} s") from error
+        finally:
+            if program.returncode is None:
+                program.kill()
+                await program.wait()
         if program.returncode:
             raise NoTpm(detail=f"{words[0]}: {told.decode(errors='replace').strip()[-200:]}")

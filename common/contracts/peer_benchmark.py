@@ -14,6 +14,7 @@ from common.receipts import Bytes32
 from common.rpc.method import PeerMethod
 from common.witness import Slot
 
+BUSY, UNDER_WAY = "it works for money now; ask later", "another measurement is under way; ask later"
 LANES_MAX = 256  # cores measured side by side
 MARKS_MAX = 256
 SIZE_MB_MAX = 4_096

@@ -25,7 +25,7 @@ from dux_registryd.attesting import quoted_nonce
 from dux_registryd.daemon import RegistryDaemon
 from dux_registryd.tpm_device import NoTpm, Quoted, TpmDevice
 from tests.market.fakes import FakeNet, did_number, network, running, until
-from tests.market.test_benchmarks import RULES, SOON
+from tests.market.test_benchmarks import RULES, SOON, _knows
 from tests.market.test_registryd import register
 
 NONCE = bytes(range(32))
@@ -160,6 +160,9 @@ async def test_a_quote_is_vouched_for_and_a_key_serves_one_node(tmp_path: Path, 
             made[number] = await stack.enter_async_context(kind)
         for number, client in made.items():
             await client.call(registry.NODE_REGISTER, register(ip_address=f"127.1.{number}.1", cpu_cores=1))
+        for client in made.values():
+            await until(lambda client=client: _knows(client, 3))
+        net.chain.height += RULES.period_blocks  # a period in which all draw from the same list
         await until(lambda: _quotes(made[3], 1, 2), within_s=30)
         await until(lambda: all_measured(net), within_s=30)
         views = [await machine(made[3], number) for number in (1, 2, 3)]

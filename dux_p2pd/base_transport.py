@@ -154,6 +154,10 @@ class BaseTransport(ABC):
     def use_seed(self, seed: bytes) -> None:
         """Show the transport key of this seed on connections from now on."""
 
+    @abstractmethod
+    async def probe(self, address: Address, keys: tuple[bytes, ...]) -> bool:
+        """Whether a node with one of these keys answers there, on a connection of its own. Never raises."""
+
     # -- for the doorway
 
     def now(self) -> float:

@@ -75,6 +75,7 @@ class PeerBook:
         self.patience = Patience(clock)
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
         self.locate: Locate | None = None  # asks the DHT; set at assembly
+        self.through_relay: Callable[[Did], Awaitable[Session | None]] | None = None  # set at assembly
         self.last_words: Callable[[Did], Awaitable[None]] | None = None  # before a session without ground is closed
         self.on_up: list[Callable[[Session], None]] = []
         self.on_down: list[Callable[[Did], None]] = []
@@ -232,12 +233,29 @@ class PeerBook:
         addresses, keys = [hint] if hint else await self._addresses(did), self._keys_of(did)
         try:
             return await self._first(addresses, did)
-        except (Unavailable, NotNow, PeerMisbehaved):
+        except (Unavailable, NotNow, PeerMisbehaved) as error:
+            failure: DuxError = error
+        relayed = None if hint else await self._relayed(did)
+        if relayed is None or isinstance(relayed, DuxError):
             self._let_rest((did, hint))
+            failure = relayed or failure
             elsewhere = [] if hint else await self._elsewhere(did, addresses, keys)
-            if not elsewhere:
-                raise
-        return await self._first(elsewhere, did)
+            if elsewhere:
+                return await self._first(elsewhere, did)
+            relayed = None if hint else await self._relayed(did)
+        if relayed is None or isinstance(relayed, DuxError):
+            raise relayed or failure
+        return relayed
+
+    async def _relayed(self, did: Did) -> Session | DuxError | None:
+        """A session through a relay; why not; None when its record names no relay.
+
+        Not for a contact that others named: a relay's bytes are for calls of this node's own daemons.
+        """
+        try:
+            return await self.through_relay(did) if self.through_relay is not None else None
+        except DuxError as error:
+            return error
 
     async def _addresses(self, did: Did) -> list[Address]:
         known = self._directory.get(did)

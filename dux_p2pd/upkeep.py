@@ -10,6 +10,7 @@ Source: network.md §3 and §4.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from structlog.typing import FilteringBoundLogger
 
@@ -73,7 +74,8 @@ class Upkeep:
             self.sources.add(one.address, one.did, kind=BOOTSTRAP, region=one.region)
         self._changed = asyncio.Event()
         self._refreshed_s = float("-inf")
-        self._told: tuple[str, ...] = ()  # endpoints at the last refresh
+        self._told: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # endpoints and relays at the last refresh
+        self.on_moved: list[Callable[[], Awaitable[None]]] = []  # this node is new, or reached elsewhere
         self._announced = False  # since this start, to somebody
         peers.on_down.append(lambda _: self._changed.set())
         peers.on_up.append(self._has_come)
@@ -172,10 +174,11 @@ class Upkeep:
 
         At once when this node is reached elsewhere than before.
         """
-        moved = self._told != self._keeper.endpoints
+        whereabouts = self._keeper.endpoints, self._keeper.relays
+        moved = self._told != whereabouts
         if not self._peers.sessions() or (not moved and self._clock.monotonic() - self._refreshed_s < REFRESH_S):
             return
-        self._refreshed_s, self._told = self._clock.monotonic(), self._keeper.endpoints
+        self._refreshed_s, self._told = self._clock.monotonic(), whereabouts
         await self._dht.find(node_id_of(self._keeper.did))
         for bucket in self._dht.table.lonely_buckets():
             low, high = bucket.range
@@ -186,6 +189,9 @@ class Upkeep:
             if not await self._dht.ping(node):
                 self._dht.table.remove_contact(node)
         await self.announce()
+        if moved:
+            for told in self.on_moved:
+                await told()
 
     # records
 

@@ -33,7 +33,7 @@ from common.contracts.peer_p2p import (
 from common.identity.errors import BadSignature
 from common.identity.log import encode_log
 from common.units import Did
-from dux_p2pd.circuit_rules import is_relayed
+from dux_p2pd.circuits import is_relayed
 from dux_p2pd.dht_calls import DhtCalls
 from dux_p2pd.dht_offers import Offers, Parcel
 from dux_p2pd.dht_reader import HOLDERS, DhtReader

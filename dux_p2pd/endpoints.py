@@ -64,7 +64,10 @@ class Endpoints:
         self._tell()
 
     def mapped(self, texts: tuple[str, ...]) -> None:
-        """What a gateway says that it has mapped to us."""
+        """What a gateway says that it has mapped to us; what was found of a mapping that has lapsed is void."""
+        for text in self._mapped:
+            if text not in texts:
+                self._findings.pop(text, None)
         self._mapped = texts
         self._tell()
 
@@ -85,6 +88,11 @@ class Endpoints:
         self._tell()
 
     # what goes out
+
+    def ports(self, listening: int) -> list[int]:
+        """The ports at which others may find us: ours, and a gateway's for ours."""
+        mapped = [address[1] for text in self._mapped if (address := contact_at(text)) is not None]
+        return list(dict.fromkeys((listening, *mapped)))
 
     def verdict(self, text: str) -> str:
         """`verified`, `unreachable` or `unknown`."""
@@ -121,7 +129,7 @@ class Endpoints:
         if good:
             return "mapped" if all(text in self._mapped for text in good) else "direct"
         has_missed = any(self.verdict(text) == "unreachable" for text in self._findings)
-        return "unreachable" if has_missed and "unknown" not in verdicts.values() else "unknown"
+        return "unreachable" if has_missed else "unknown"
 
     def _tell(self) -> None:
         told = self.told()

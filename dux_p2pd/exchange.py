@@ -21,7 +21,7 @@ from common.contracts.peer_reach import EXCHANGED_MAX, PEERS_EXCHANGE, NodesAnsw
 from common.errors import DuxError
 from common.randomness import Randomness
 from common.units import Did
-from dux_p2pd.circuit_rules import is_relayed
+from dux_p2pd.circuits import is_relayed
 from dux_p2pd.dht import Dht
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.rules import endpoint_of

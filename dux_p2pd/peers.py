@@ -24,6 +24,7 @@ from common.errors import DeadlinePassed, DuxError, NotNow, PeerMisbehaved, Unav
 from common.randomness import Randomness
 from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did, UnixMs
+from dux_p2pd.circuits import is_relayed, relay_address
 from dux_p2pd.directory import Directory, Known
 from dux_p2pd.patience import Patience
 from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, may_listen_at, papers_fault, pause_s
@@ -163,7 +164,7 @@ class PeerBook:
         return [
             PeerView(
                 did=session.peer.did,
-                address=endpoint_of(session.peer.address),
+                address=self._shown(session.peer.address),
                 dialled=session.peer.dialled,
                 known=self._directory.is_known(session.peer.did),
                 since_ms=self._since[session.peer.did],
@@ -172,6 +173,12 @@ class PeerBook:
             )
             for session in self.sessions()
         ]
+
+    def _shown(self, address: Address) -> str:
+        if not is_relayed(address):
+            return endpoint_of(address)
+        relays = (did for did in self._since if relay_address(did) == address)
+        return f"through {next(relays, 'a relay')}"
 
     def has_room(self) -> bool:
         """Whether one more session would push out none."""

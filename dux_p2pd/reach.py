@@ -21,7 +21,7 @@ from common.contracts.peer_reach import REACH_CHECK, ReachAnswer, ReachAsk
 from common.errors import DuxError
 from common.randomness import Randomness
 from dux_p2pd.base_transport import BaseTransport
-from dux_p2pd.circuit_rules import is_relayed
+from dux_p2pd.circuits import is_relayed
 from dux_p2pd.directory import Directory
 from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.gate import net_of
@@ -126,17 +126,18 @@ class Reach:
         before = self.endpoints.how()
         async with asyncio.TaskGroup() as group:
             for session in asked:
-                group.create_task(self._ask(session))
+                for port in self.endpoints.ports(self._port):
+                    group.create_task(self._ask(session, port))
         if self.endpoints.how() != before:
             self._log.info("reachability", before=before, now=self.endpoints.how(), told=self.endpoints.told())
         for told in self.on_news:
             told()
 
-    async def _ask(self, session: Session) -> None:
+    async def _ask(self, session: Session, port: int) -> None:
         did = session.peer.did
         try:
-            answer = await self._peers.call(did, REACH_CHECK, ReachAsk(port=self._port), deadline_s=CHECK_S)
-            text = endpoint_of((answer.host, self._port))
+            answer = await self._peers.call(did, REACH_CHECK, ReachAsk(port=port), deadline_s=CHECK_S)
+            text = endpoint_of((answer.host, port))
             host = session.peer.address[0]
             self.endpoints.judged(text, did, host, self._clock.monotonic(), reached=answer.reached)
         except (DuxError, ValueError) as error:

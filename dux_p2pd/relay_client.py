@@ -10,6 +10,7 @@ Source: network.md §3.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
@@ -22,7 +23,7 @@ from common.identity.node_record import RELAYS_MAX
 from common.randomness import Randomness
 from common.units import Did
 from dux_p2pd.base_transport import BaseTransport
-from dux_p2pd.circuit_rules import is_relayed, relay_address
+from dux_p2pd.circuits import is_relayed, relay_address
 from dux_p2pd.directory import Directory
 from dux_p2pd.gate import net_of
 from dux_p2pd.keeper import Keeper
@@ -38,6 +39,7 @@ TURN_S = 30.0
 CIRCUIT_S = 300.0
 RETIRE_S = 240.0  # the session inside ends in order before the relay ends the circuit
 ASKED_PER_TURN = 3
+RELAYS_COUNTED_MAX = 256
 
 
 class RelayClient:
@@ -69,6 +71,7 @@ class RelayClient:
         self._log = log
         self._is_wanted = is_wanted
         self._until: dict[Did, float] = {}  # when a reservation is to be renewed, by relay
+        self.carried: OrderedDict[Did, tuple[int, int]] = OrderedDict()  # circuits and bytes, by relay
         self._changed = asyncio.Event()
         self._dialling: dict[Did, asyncio.Future[None]] = {}
         peers.on_down.append(self._lost)
@@ -155,7 +158,17 @@ class RelayClient:
         contexts = contexts_of_seed(self._keeper.transport.seed, self._alpn)
         line = RelayedLine(self._transport, contexts, incoming.stream, address)
         line.up.add_done_callback(lambda _: gate.leave(net))
-        await line.run()
+        await self._run(line, relay)
+
+    async def _run(self, line: RelayedLine, relay: Did) -> None:
+        """Use a circuit to its end, and count what the relay has done for us."""
+        try:
+            await line.run()
+        finally:
+            circuits, carried = self.carried.pop(relay, (0, 0))
+            self.carried[relay] = circuits + 1, carried + line.carried_bytes
+            if len(self.carried) > RELAYS_COUNTED_MAX:
+                self.carried.popitem(last=False)
 
     # reaching others
 
@@ -198,7 +211,7 @@ class RelayClient:
         stream = await carrier.open_stream(RELAY_CIRCUIT, ((TO, did.encode()),), deadline_s=CIRCUIT_S)
         contexts = contexts_of_seed(self._keeper.transport.seed, self._alpn)
         line = RelayedLine(self._transport, contexts, stream, relay_address(relay), did=did, keys=keys)
-        self._tasks.spawn(line.run(), "circuit")
+        self._tasks.spawn(self._run(line, relay), "circuit")
         session = await line.up
         timer = asyncio.get_running_loop().call_later(RETIRE_S, session.retire, "a circuit lasts minutes")
         session.closed.add_done_callback(lambda _: timer.cancel())

@@ -19,7 +19,7 @@ from common.contracts.p2p_errors import RelayRefused
 from common.contracts.peer_reach import RELAY_INCOMING, RelayAsk, RelayGrant
 from common.errors import DuxError
 from common.units import Did, UnixMs
-from dux_p2pd.circuit_rules import PIECE_BYTES, RelayLedger, is_relayed, last_piece, piece
+from dux_p2pd.circuits import PIECE_BYTES, RelayLedger, is_relayed, last_piece, piece
 from dux_p2pd.gate import net_of
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.session import Headers, Incoming, Peer, Session, Stream
@@ -46,6 +46,10 @@ class RelayServer:
         self._peers = peers
         self._clock = clock
         self._log = log
+
+    def now(self) -> float:
+        """The time that the ledger counts by."""
+        return self._clock.monotonic()
 
     async def on_reserve(self, _params: RelayAsk, peer: Peer) -> RelayGrant:
         """RELAY_RESERVE."""

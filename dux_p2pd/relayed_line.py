@@ -13,7 +13,7 @@ import asyncio
 from common.errors import DuxError
 from common.units import Did
 from dux_p2pd.base_transport import BaseTransport
-from dux_p2pd.circuit_rules import PIECE_BYTES, Pieces
+from dux_p2pd.circuits import PIECE_BYTES, Pieces
 from dux_p2pd.doorway import Doorway
 from dux_p2pd.engine import Phase, Step, TlsEngine
 from dux_p2pd.session import Address, Stream
@@ -45,6 +45,7 @@ class RelayedLine:
         self._pieces = Pieces()
         self._out = bytearray()
         self._moved = asyncio.Event()  # there is something to write, or nothing more to come
+        self.carried_bytes = 0  # ciphertext, both ways
         self._closing = self._is_full = False
         self._limit = asyncio.timeout(HANDSHAKE_S)
 
@@ -96,6 +97,7 @@ class RelayedLine:
                 inside = self._pieces.take(data)
             except ValueError as error:
                 raise HandshakeFailed(reason=f"the relay broke the framing: {error}") from error
+            self.carried_bytes += len(inside)
             if inside:
                 self._after(self._engine.receive(inside))
             if self._pieces.ended:
@@ -109,6 +111,7 @@ class RelayedLine:
                 del self._out[:PIECE_BYTES]
                 async with asyncio.timeout(LINGER_S if self._closing else None):
                     await self._stream.write(data)
+                self.carried_bytes += len(data)
                 self._note_room()
             if not self._closing:
                 await self._moved.wait()

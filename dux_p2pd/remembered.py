@@ -13,7 +13,7 @@ import math
 
 from common.clock import Clock
 from common.units import Did
-from dux_p2pd.circuit_rules import is_relayed
+from dux_p2pd.circuits import is_relayed
 from dux_p2pd.directory import Directory
 from dux_p2pd.gate import net_of
 from dux_p2pd.rules import contact_at, endpoint_of

@@ -9,6 +9,7 @@ from common.node_ports import OUTSIDE_OFFSET
 from common.settings import DaemonSettings
 
 MIB = 1 << 20
+ANY_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 class RelayTo(Wire, frozen=True):
@@ -36,6 +37,9 @@ class P2pdSettings(DaemonSettings, frozen=True):
     relay_did_bytes_per_hour: int = 64 * MIB  # of one caller, and to one node
     relay_bytes_per_hour: int = 2048 * MIB  # in all: 0.6 MB/s
     announce_duty: bool | None = None  # tell neighbours of new nodes; null: test networks do, main no
+    lan_mdns: bool | None = None  # tell and ask the LAN by mDNS; null: on test networks that listen on every address
+    lan_beacon: bool | None = None  # the same by a small UDP broadcast
+    port_mapping: bool | None = None  # ask the router for a port (NAT-PMP, UPnP); null: on main, from 0.0.0.0
     peers_target: int = 16  # connections that are kept up; gossip reaches a thousand nodes in three hops
     peers_max: int = 256  # above this, connections not used for long are closed (30 KiB each)
     known_after_s: int | None = None  # a DID first seen longer ago is no stranger; null: 3600, test networks 0

@@ -37,6 +37,7 @@ DIALS_AT_ONCE = 4
 ALONE_DIALS_AT_ONCE = 24  # by who is connected to nobody: two rounds, of which each may cost 5 s, reach all remembered
 TURN_S = 1.0  # between two looks at the connections while some are missing
 IDLE_TURN_S = 15.0  # otherwise: a connection that is lost wakes the loop anyway
+REFRESH_FIRST_S = 2.0  # whoever came in is not alone: others come at the same time; doubled up to
 REFRESH_S = 60.0  # the own neighbourhood is looked up again this often
 NODE_RECORD_TTL_S = 172_800
 REPUBLISH_ROWS_MAX = 256
@@ -74,6 +75,7 @@ class Upkeep:
             self.sources.add(one.address, one.did, kind=BOOTSTRAP, region=one.region)
         self._changed = asyncio.Event()
         self._refreshed_s = float("-inf")
+        self._refreshes = 0  # since this node was last alone
         self._told: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # endpoints and relays at the last refresh
         self.on_moved: list[Callable[[], Awaitable[None]]] = []  # this node is new, or reached elsewhere
         self._announced = False  # since this start, to somebody
@@ -87,7 +89,7 @@ class Upkeep:
 
     def _has_come(self, _session: Session) -> None:
         if len(self._peers.sessions()) == 1:
-            self._refreshed_s = float("-inf")
+            self._refreshed_s, self._refreshes = float("-inf"), 0
         self._changed.set()
 
     # connections
@@ -176,8 +178,10 @@ class Upkeep:
         """
         whereabouts = self._keeper.endpoints, self._keeper.relays
         moved = self._told != whereabouts
-        if not self._peers.sessions() or (not moved and self._clock.monotonic() - self._refreshed_s < REFRESH_S):
+        pause_s = min(REFRESH_S, REFRESH_FIRST_S * 2.0 ** min(self._refreshes, 16))
+        if not self._peers.sessions() or (not moved and self._clock.monotonic() - self._refreshed_s < pause_s):
             return
+        self._refreshes += 1
         self._refreshed_s, self._told = self._clock.monotonic(), whereabouts
         await self._dht.find(node_id_of(self._keeper.did))
         for bucket in self._dht.table.lonely_buckets():

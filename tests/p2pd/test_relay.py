@@ -15,7 +15,7 @@ from common.contracts.peer_p2p import DID_LOG, AskLog
 from common.errors import DuxError
 from common.network import Bootstrap
 from common.units import Did
-from dux_p2pd.circuit_rules import (
+from dux_p2pd.circuits import (
     PIECE_BYTES,
     Pieces,
     RelayLedger,

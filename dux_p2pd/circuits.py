@@ -15,7 +15,7 @@ import msgspec
 
 from common.units import Did
 from dux_p2pd.meters import TokenBucket
-from dux_p2pd.session import Address
+from dux_p2pd.papers import Address
 from dux_p2pd.wire_limits import KIB, MIB
 
 PIECE_BYTES = 16 * KIB

@@ -62,7 +62,7 @@ class BaseTransport(ABC):
         self._sessions: dict[Did, WireSession] = {}
         self._all: dict[WireSession, None] = {}  # in the order in which they came up
         self._is_stopping = False
-        self._dialling: dict[Did, asyncio.Task[WireSession | DuxError]] = {}
+        self._dialling: dict[tuple[Did, Address], asyncio.Task[WireSession | DuxError]] = {}
         self._on_session: OnSession | None = None
         self._services: Services | None = None
 
@@ -110,11 +110,12 @@ class BaseTransport(ABC):
         kept = self.session_with(expected_did)
         if kept is not None:
             return kept
-        task = self._dialling.get(expected_did)
+        place = expected_did, address  # a node with several addresses may be tried at all of them
+        task = self._dialling.get(place)
         if task is None:
             task = self._spawn(self._dial_known(address, expected_did, expected_transport_keys))
-            self._dialling[expected_did] = task
-            task.add_done_callback(lambda _: self._dialling.pop(expected_did, None))
+            self._dialling[place] = task
+            task.add_done_callback(lambda _: self._dialling.pop(place, None))
         outcome = await asyncio.shield(task)
         if isinstance(outcome, DuxError):
             raise outcome
@@ -153,6 +154,10 @@ class BaseTransport(ABC):
     @abstractmethod
     def use_seed(self, seed: bytes) -> None:
         """Show the transport key of this seed on connections from now on."""
+
+    @abstractmethod
+    async def probe(self, address: Address, keys: tuple[bytes, ...]) -> bool:
+        """Whether a node with one of these keys answers there, on a connection of its own. Never raises."""
 
     # -- for the doorway
 

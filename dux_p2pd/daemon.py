@@ -16,8 +16,10 @@ from dux_p2pd.blob_store import BlobStore
 from dux_p2pd.blob_swap import BlobSwap
 from dux_p2pd.directory import Directory
 from dux_p2pd.egress import Egress
+from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import KeySource, load_keys
+from dux_p2pd.local_address import towards
 from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
 from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
 from dux_p2pd.record_table import RecordTable
@@ -25,19 +27,18 @@ from dux_p2pd.refusals import Refusals
 from dux_p2pd.remembered import Remembered
 from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
-from dux_p2pd.rules import endpoint_of
-from dux_p2pd.settings import P2pdSettings, listen_hosts, outside_port
+from dux_p2pd.rules import contact_at, endpoint_of
+from dux_p2pd.settings import ANY_HOSTS, P2pdSettings, listen_hosts, outside_port
 from dux_p2pd.socks import Target, parse_target
 from dux_p2pd.store import MIGRATIONS, BlobTable, NodeTable, OwnTable
 from dux_p2pd.store_places import PlaceTable
+from dux_p2pd.surroundings import Surroundings, make_endpoints, open_surroundings
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
 from dux_p2pd.transport_keys import TransportKeys
 from dux_p2pd.upkeep import Upkeep
 from dux_p2pd.whereabouts import Whereabouts
 from dux_p2pd.wire_limits import STOP_DRAIN_S
-
-ANY_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 class P2pDaemon(DuxOSDaemon[P2pdSettings]):
@@ -46,6 +47,8 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     name = "p2pd"
     settings_type = P2pdSettings
     net: Overlay
+    endpoints: Endpoints
+    surroundings: Surroundings
     blobs: BlobStore
     egress: Egress
     renewal: Renewal
@@ -62,6 +65,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             inception_bits=parts.network.inception_bits,
         )
         nodes = NodeTable(store)
+        self.endpoints = make_endpoints(parts, keeper)
         self.net = net = await build_overlay(parts, keeper, nodes, RecordTable(store), self.make_transport)
         self.blobs = blobs = BlobStore(
             parts.data_dir / "blobs",
@@ -76,6 +80,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         await self._listen_outside(parts, keeper, net)
         self.egress = egress = await self.open_egress(parts)
         upkeep = self._upkeep(parts, keeper, net, Remembered(PlaceTable(store), net.directory, clock=parts.clock))
+        self.surroundings = await open_surroundings(parts, keeper, net, upkeep, self.endpoints)
         self._serve_daemons(parts, keeper, net, upkeep, blobs, swap, egress)
         parts.stack.push_async_callback(net.transport.drain, STOP_DRAIN_S)  # first of all that leaves
 
@@ -94,7 +99,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         host, *more = listen_hosts(parts.settings.listen_host)
         port = outside_port(parts.settings)
         anywhere = host in ANY_HOSTS and not parts.settings.endpoints
-        own = Whereabouts(keeper.announce, port=port, private_too=not parts.network.is_main)
+        own = Whereabouts(self.endpoints.own, port=port, private_too=not parts.network.is_main)
         return TlsTransport(
             contexts=contexts_of_seed(keeper.transport.seed, parts.network.alpn),
             listen=(host, port),
@@ -111,8 +116,12 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             raise BadSettings(path="listen_host", detail=f"cannot listen there: {error.strerror}") from error
         hosts = [] if host in ANY_HOSTS else listen_hosts(parts.settings.listen_host)
         endpoints = parts.settings.endpoints or tuple(endpoint_of((one, port)) for one in hosts)
+        whereabouts = getattr(net.transport, "whereabouts", None)
+        if isinstance(whereabouts, Whereabouts):
+            known = [contact_at(one.address) for one in bootstrap_list(parts)]
+            whereabouts.guessed(towards([address for address in known if address is not None]))
         if endpoints:  # else the first connections have told already where we are
-            keeper.announce(endpoints)
+            self.endpoints.own(endpoints)
         parts.problems.append(lambda: "" if keeper.standing == "sound" else f"this node's name is {keeper.standing}")
         parts.log.info("listening outside", did=keeper.did, address=endpoint_of((host, port)))
         others = [n for n in bootstrap_list(parts) if n.address not in endpoints and n.did != keeper.did]

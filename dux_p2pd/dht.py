@@ -33,6 +33,7 @@ from common.contracts.peer_p2p import (
 from common.identity.errors import BadSignature
 from common.identity.log import encode_log
 from common.units import Did
+from dux_p2pd.circuits import is_relayed
 from dux_p2pd.dht_calls import DhtCalls
 from dux_p2pd.dht_offers import Offers, Parcel
 from dux_p2pd.dht_reader import HOLDERS, DhtReader
@@ -93,6 +94,8 @@ class Dht:
             self.offers.met(node)
 
     def _node_of(self, session: Session) -> DuxNode | None:
+        if is_relayed(session.peer.address):
+            return None
         known, host = self._directory.get(session.peer.did), session.peer.address[0]
         for text in known.record.endpoints if known and known.record else ():
             address = contact_at(text)

@@ -30,7 +30,7 @@ from dux_p2pd.directory import Directory, Known
 from dux_p2pd.lookup import Found, Manners
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.routing import DuxNode, DuxTable
-from dux_p2pd.rules import contact_at
+from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.session import Address
 
 
@@ -101,7 +101,7 @@ class DhtCalls:
         """The nodes named in an answer, as far as they can be nodes at all."""
         found = []
         for contact in contacts[:CONTACTS_MAX]:
-            address = contact_at(f"{contact.host}:{contact.port}")
+            address = contact_at(endpoint_of((contact.host, contact.port)))
             if contact.did != self._directory.did and address is not None:
                 try:
                     found.append(DuxNode(contact.did, *address))

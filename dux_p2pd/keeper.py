@@ -53,6 +53,7 @@ class Keeper:
         self._clock = clock
         self._bits = inception_bits
         self._endpoints: tuple[str, ...] = ()
+        self._relays: tuple[Did, ...] = ()
         self._record: NodeRecord | None = None
         self._record_bytes = b""
         self.on_change: list[Callable[[], None]] = []
@@ -119,6 +120,11 @@ class Keeper:
     def endpoints(self) -> tuple[str, ...]:
         """Where others are told to find us."""
         return self._endpoints
+
+    @property
+    def relays(self) -> tuple[Did, ...]:
+        """Through whom others are told to reach us."""
+        return self._relays
 
     @property
     def signer(self) -> Signer:
@@ -197,6 +203,11 @@ class Keeper:
         self._endpoints = endpoints
         self._record = None
 
+    def announce_relays(self, relays: tuple[Did, ...]) -> None:
+        """From now on the node record names these relays."""
+        if relays != self._relays:
+            self._relays, self._record = relays, None
+
     def record(self) -> bytes:
         """The node record as signed bytes, made anew when half its life is over.
 
@@ -238,7 +249,7 @@ class Keeper:
             expires_ms=UnixMs(now_ms + RECORD_LIFE_MS),
             transport_keys=self.transport.named,
             endpoints=self._endpoints,
-            relays=(),
+            relays=self._relays,
             mailbox_keys=(),
             coin_link=self._coin_link(),
         )

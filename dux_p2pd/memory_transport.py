@@ -128,6 +128,12 @@ class MemoryTransport(BaseTransport):
         """Prove the transport key of this seed on connections from now on."""
         self.transport_key = SigningKey(seed).public
 
+    async def probe(self, address: Address, keys: tuple[bytes, ...]) -> bool:
+        """Whether a node with one of these keys listens there and the way is free."""
+        weather, there = self.network.weather, self.network.listening.get(address)
+        is_cut = weather.is_cut(self.host, address[0]) or weather.is_cut(address[0], self.host)
+        return there is not None and there.transport_key in keys and not is_cut
+
     async def _listen(self) -> Address:
         host, port = self._listen_on
         address = host, port or _FIRST_PORT

@@ -19,6 +19,7 @@ from common.contracts.peer_p2p import (
     DID_LOG,
     GOSSIP_SEND,
 )
+from common.contracts.peer_reach import RELAY_CIRCUIT, RELAY_CIRCUIT_COST, RELAY_INCOMING
 from common.identity.did import PREFIX as DID_PREFIX
 from common.identity.stamp import STAMP_BITS
 from common.network import Bootstrap
@@ -41,6 +42,7 @@ from dux_p2pd.settings import P2pdSettings
 from dux_p2pd.shelf import RecordShelf
 from dux_p2pd.store import NodeTable
 from dux_p2pd.tasks import Tasks
+from dux_p2pd.wire_limits import STREAM_S_MAX
 
 KNOWN_AFTER_S = 3600  # on main
 
@@ -156,14 +158,15 @@ def shared_arguments(parts: Parts[P2pdSettings], directory: Directory) -> dict[s
     """What every transport of a node is given."""
     methods = peer_methods().values()
     costs: dict[str, float] = {method.name: method.cost for method in methods}
-    costs[BLOB_CHUNKS_STREAM] = BLOB_CHUNKS_COST
+    costs |= {BLOB_CHUNKS_STREAM: BLOB_CHUNKS_COST, RELAY_CIRCUIT: RELAY_CIRCUIT_COST}
+    circuits = {RELAY_CIRCUIT: STREAM_S_MAX, RELAY_INCOMING: STREAM_S_MAX}
     return {
         "network": parts.network.genesis,
         "papers": directory,
         "clock": parts.clock,
         "log": parts.log,
         "budget": CallBudget(costs),
-        "method_s_max": {method.name: method.deadline_max_s for method in methods},
+        "method_s_max": {method.name: method.deadline_max_s for method in methods} | circuits,
     }
 
 

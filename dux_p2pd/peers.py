@@ -24,6 +24,7 @@ from common.errors import DeadlinePassed, DuxError, NotNow, PeerMisbehaved, Unav
 from common.randomness import Randomness
 from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did, UnixMs
+from dux_p2pd.circuits import is_relayed, relay_address
 from dux_p2pd.directory import Directory, Known
 from dux_p2pd.patience import Patience
 from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, may_listen_at, papers_fault, pause_s
@@ -75,6 +76,7 @@ class PeerBook:
         self.patience = Patience(clock)
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
         self.locate: Locate | None = None  # asks the DHT; set at assembly
+        self.through_relay: Callable[[Did], Awaitable[Session | None]] | None = None  # set at assembly
         self.last_words: Callable[[Did], Awaitable[None]] | None = None  # before a session without ground is closed
         self.on_up: list[Callable[[Session], None]] = []
         self.on_down: list[Callable[[Did], None]] = []
@@ -162,7 +164,7 @@ class PeerBook:
         return [
             PeerView(
                 did=session.peer.did,
-                address=endpoint_of(session.peer.address),
+                address=self._shown(session.peer.address),
                 dialled=session.peer.dialled,
                 known=self._directory.is_known(session.peer.did),
                 since_ms=self._since[session.peer.did],
@@ -171,6 +173,12 @@ class PeerBook:
             )
             for session in self.sessions()
         ]
+
+    def _shown(self, address: Address) -> str:
+        if not is_relayed(address):
+            return endpoint_of(address)
+        relays = (did for did in self._since if relay_address(did) == address)
+        return f"through {next(relays, 'a relay')}"
 
     def has_room(self) -> bool:
         """Whether one more session would push out none."""
@@ -232,12 +240,29 @@ class PeerBook:
         addresses, keys = [hint] if hint else await self._addresses(did), self._keys_of(did)
         try:
             return await self._first(addresses, did)
-        except (Unavailable, NotNow, PeerMisbehaved):
+        except (Unavailable, NotNow, PeerMisbehaved) as error:
+            failure: DuxError = error
+        relayed = None if hint else await self._relayed(did)
+        if relayed is None or isinstance(relayed, DuxError):
             self._let_rest((did, hint))
+            failure = relayed or failure
             elsewhere = [] if hint else await self._elsewhere(did, addresses, keys)
-            if not elsewhere:
-                raise
-        return await self._first(elsewhere, did)
+            if elsewhere:
+                return await self._first(elsewhere, did)
+            relayed = None if hint else await self._relayed(did)
+        if relayed is None or isinstance(relayed, DuxError):
+            raise relayed or failure
+        return relayed
+
+    async def _relayed(self, did: Did) -> Session | DuxError | None:
+        """A session through a relay; why not; None when its record names no relay.
+
+        Not for a contact that others named: a relay's bytes are for calls of this node's own daemons.
+        """
+        try:
+            return await self.through_relay(did) if self.through_relay is not None else None
+        except DuxError as error:
+            return error
 
     async def _addresses(self, did: Did) -> list[Address]:
         known = self._directory.get(did)

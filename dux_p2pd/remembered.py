@@ -13,6 +13,7 @@ import math
 
 from common.clock import Clock
 from common.units import Did
+from dux_p2pd.circuits import is_relayed
 from dux_p2pd.directory import Directory
 from dux_p2pd.gate import net_of
 from dux_p2pd.rules import contact_at, endpoint_of
@@ -44,6 +45,8 @@ class Remembered:
 
     def came(self, session: Session) -> None:
         """A session is up: dialled ones prove an address; who dialled us is noted where its record says it listens."""
+        if is_relayed(session.peer.address):
+            return
         now_ms, did = self._clock.unix_ms(), session.peer.did
         if session.peer.dialled:
             self._table.met(did, endpoint_of(session.peer.address), now_ms)

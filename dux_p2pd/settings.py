@@ -9,6 +9,7 @@ from common.node_ports import OUTSIDE_OFFSET
 from common.settings import DaemonSettings
 
 MIB = 1 << 20
+ANY_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 class RelayTo(Wire, frozen=True):
@@ -29,6 +30,16 @@ class P2pdSettings(DaemonSettings, frozen=True):
     ] = ()  # `host:port` told to others; empty: where we listen, else what our connections show
     bootstrap: tuple[str, ...] = ()  # `host:port [did:dux:…] [region]`, asked beside the network profile's
     region: str = ""  # where this node is, in the words of the bootstrap list: those of its own region are asked first
+    reachability: bool = True  # ask other nodes to dial this one back, and tell others only what was reached
+    use_relays: bool = True  # where nobody reaches this node, be reached through up to three public ones
+    relay_duty: bool | None = None  # carry others' end-to-end encrypted bytes; null: unless this node is unreachable
+    relay_circuits_max: int = 64  # at once
+    relay_did_bytes_per_hour: int = 64 * MIB  # of one caller, and to one node
+    relay_bytes_per_hour: int = 2048 * MIB  # in all: 0.6 MB/s
+    announce_duty: bool | None = None  # tell neighbours of new nodes; null: test networks do, main no
+    lan_mdns: bool | None = None  # tell and ask the LAN by mDNS; null: on test networks that listen on every address
+    lan_beacon: bool | None = None  # the same by a small UDP broadcast
+    port_mapping: bool | None = None  # ask the router for a port (NAT-PMP, UPnP); null: on main, from 0.0.0.0
     peers_target: int = 16  # connections that are kept up; gossip reaches a thousand nodes in three hops
     peers_max: int = 256  # above this, connections not used for long are closed (30 KiB each)
     known_after_s: int | None = None  # a DID first seen longer ago is no stranger; null: 3600, test networks 0

@@ -19,6 +19,7 @@ from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.doorway import Doorway
 from dux_p2pd.engine import Phase, Step, TlsEngine
 from dux_p2pd.gate import net_of
+from dux_p2pd.probe import answers
 from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.session import Address
 from dux_p2pd.tls_contexts import TlsContexts
@@ -65,6 +66,10 @@ class TlsTransport(BaseTransport):
     def use_seed(self, seed: bytes) -> None:
         """Show the transport key of this seed on connections from now on."""
         self.use_contexts(contexts_of_seed(seed, self.contexts.alpn))
+
+    async def probe(self, address: Address, keys: tuple[bytes, ...]) -> bool:
+        """Whether a node with one of these keys answers there."""
+        return await answers(self.contexts, address, keys, self._source_for(address[0]))
 
     async def _listen(self) -> Address:
         loop = asyncio.get_running_loop()

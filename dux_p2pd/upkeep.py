@@ -10,6 +10,7 @@ Source: network.md §3 and §4.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from structlog.typing import FilteringBoundLogger
 
@@ -36,6 +37,7 @@ DIALS_AT_ONCE = 4
 ALONE_DIALS_AT_ONCE = 24  # by who is connected to nobody: two rounds, of which each may cost 5 s, reach all remembered
 TURN_S = 1.0  # between two looks at the connections while some are missing
 IDLE_TURN_S = 15.0  # otherwise: a connection that is lost wakes the loop anyway
+REFRESH_FIRST_S = 2.0  # whoever came in is not alone: others come at the same time; doubled up to
 REFRESH_S = 60.0  # the own neighbourhood is looked up again this often
 NODE_RECORD_TTL_S = 172_800
 REPUBLISH_ROWS_MAX = 256
@@ -73,7 +75,9 @@ class Upkeep:
             self.sources.add(one.address, one.did, kind=BOOTSTRAP, region=one.region)
         self._changed = asyncio.Event()
         self._refreshed_s = float("-inf")
-        self._told: tuple[str, ...] = ()  # endpoints at the last refresh
+        self._refreshes = 0  # since this node was last alone
+        self._told: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # endpoints and relays at the last refresh
+        self.on_moved: list[Callable[[], Awaitable[None]]] = []  # this node is new, or reached elsewhere
         self._announced = False  # since this start, to somebody
         peers.on_down.append(lambda _: self._changed.set())
         peers.on_up.append(self._has_come)
@@ -85,7 +89,7 @@ class Upkeep:
 
     def _has_come(self, _session: Session) -> None:
         if len(self._peers.sessions()) == 1:
-            self._refreshed_s = float("-inf")
+            self._refreshed_s, self._refreshes = float("-inf"), 0
         self._changed.set()
 
     # connections
@@ -172,10 +176,13 @@ class Upkeep:
 
         At once when this node is reached elsewhere than before.
         """
-        moved = self._told != self._keeper.endpoints
-        if not self._peers.sessions() or (not moved and self._clock.monotonic() - self._refreshed_s < REFRESH_S):
+        whereabouts = self._keeper.endpoints, self._keeper.relays
+        moved = self._told != whereabouts
+        pause_s = min(REFRESH_S, REFRESH_FIRST_S * 2.0 ** min(self._refreshes, 16))
+        if not self._peers.sessions() or (not moved and self._clock.monotonic() - self._refreshed_s < pause_s):
             return
-        self._refreshed_s, self._told = self._clock.monotonic(), self._keeper.endpoints
+        self._refreshes += 1
+        self._refreshed_s, self._told = self._clock.monotonic(), whereabouts
         await self._dht.find(node_id_of(self._keeper.did))
         for bucket in self._dht.table.lonely_buckets():
             low, high = bucket.range
@@ -186,6 +193,9 @@ class Upkeep:
             if not await self._dht.ping(node):
                 self._dht.table.remove_contact(node)
         await self.announce()
+        if moved:
+            for told in self.on_moved:
+                await told()
 
     # records
 

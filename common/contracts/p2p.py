@@ -59,6 +59,45 @@ class Peers(Wire, frozen=True):
     peers: list[PeerView]
 
 
+class EndpointView(Wire, frozen=True):
+    """One endpoint: `verified` by the nodes that dialled it within the last hour, `unreachable`, or `unknown`."""
+
+    endpoint: str
+    verdict: str
+    verified_by: list[Did]
+    told: bool  # whether others read it in the node record
+
+
+class RelayDuty(Wire, frozen=True):
+    """What this node has carried for others since it started; only ciphertext passes."""
+
+    on_duty: bool
+    reservations: int
+    circuits: int
+    bytes: int
+    seconds: int
+    refused: int
+
+
+class CarriedFor(Wire, frozen=True):
+    """What a relay has carried for this node since it started, as this node counted it: a witness of its duty."""
+
+    relay: Did
+    circuits: int
+    bytes: int
+
+
+class Reachability(Wire, frozen=True):
+    """How others reach this node: `direct`, `mapped` (by a gateway), `relayed`, `unreachable`, or `unknown` yet."""
+
+    how: str
+    endpoints: list[EndpointView]
+    relays: list[Did]
+    gateway: str  # what maps our port, and until when; empty: nothing
+    duty: RelayDuty
+    carried: list[CarriedFor]
+
+
 class Connect(Wire, frozen=True):
     """An outside address `host:port`; with a DID nobody else is accepted there."""
 
@@ -333,6 +372,24 @@ P2P_INFO = Method(
     ),
 )
 
+P2P_REACHABILITY = Method(
+    name="p2p.reachability",
+    params=Empty,
+    result=Reachability,
+    summary="How others reach this node, who has verified it, and what it carries as a relay.",
+    callers=callers_of("p2pd"),
+    example=(
+        Empty(),
+        Reachability(
+            how="direct",
+            endpoints=[EndpointView(endpoint="127.0.0.1:32570", verdict="verified", verified_by=[_DID], told=True)],
+            relays=[],
+            gateway="",
+            duty=RelayDuty(on_duty=True, reservations=1, circuits=2, bytes=70_000, seconds=31, refused=0),
+            carried=[CarriedFor(relay=_DID, circuits=1, bytes=9_000)],
+        ),
+    ),
+)
 P2P_PEERS = Method(
     name="p2p.peers",
     params=Empty,

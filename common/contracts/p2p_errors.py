@@ -94,6 +94,14 @@ class AnswerTooLong(PeerMisbehaved):
     key = "answer-too-long"
 
 
+class RelayRefused(NotNow):
+    """The relay does not carry this: {reason}; another relay of that node may."""
+
+    code = 8112
+    key = "relay-refused"
+    http_status = 429
+
+
 class PeerUnknown(Unavailable):
     """Nobody reached knows where {did} is: its node record is not in the DHT. It may be off; repeat later."""
 

@@ -1,0 +1,46 @@
+"""Which of this machine's addresses a connection would have. The kernel looks at its routes; no packet is sent."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from dux_p2pd.session import Address
+
+ROUTES = Path("/proc/self/net/route")
+GATEWAY_FLAG = 2
+DISCARD_PORT = 9
+ANYWHERE = (("192.0.2.1", DISCARD_PORT), ("2001:db8::1", DISCARD_PORT))  # for documentation: routed like any other
+
+
+def towards(addresses: list[Address]) -> list[str]:
+    """Our address for each of these, and for the internet at large; what has no route is left out."""
+    found: dict[str, None] = {}
+    for host, port in [*ANYWHERE, *addresses]:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as udp:
+                udp.connect((host, port))
+                found[str(udp.getsockname()[0])] = None
+        except OSError:
+            continue
+    return list(found)
+
+
+def gateway() -> str:
+    """The default gateway of IPv4, or an empty string. Linux only."""
+    try:
+        rows = [line.split() for line in ROUTES.read_text().splitlines()[1:]]
+    except OSError:
+        return ""
+    for row in rows:
+        if row[1] == "00000000" and int(row[3], 16) & GATEWAY_FLAG:
+            return str(IPv4Address(bytes.fromhex(row[2])[::-1]))
+    return ""
+
+
+def is_private(address: str) -> bool:
+    """Whether an address is of a home's network, behind whose router a port would have to be mapped."""
+    ip = IPv4Address(address) if ":" not in address else None
+    return ip is not None and ip.is_private and not ip.is_loopback and not ip.is_link_local

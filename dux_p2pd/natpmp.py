@@ -1,0 +1,95 @@
+"""NAT-PMP: asks the gateway for a port in twelve bytes.
+
+No maintained library carries it asynchronously. Only the gateway's own answers, to this question, are heard.
+Source: RFC 6886.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from ipaddress import IPv4Address
+
+from dux_p2pd.mapping import Mapped, MappingFailed
+
+PORT = 5351
+TRIES_S = (0.25, 0.5, 1.0)  # RFC 6886 §3.1 doubles from 250 ms; nine tries are for who has nothing else
+ADDRESS, MAP_TCP, ANSWER = 0, 2, 128
+
+
+class NatPmp:
+    """One gateway."""
+
+    name = "NAT-PMP"
+
+    def __init__(self, gateway: str, *, port: int = PORT) -> None:
+        self._gateway, self._port = gateway, port
+
+    async def map(self, port: int, lease_s: int) -> Mapped:
+        """The outside address of our port, for so long.
+
+        Raises:
+            MappingFailed: no answer, or a refusal.
+        """
+        answer = await self._ask(struct.pack("!BBHHHI", 0, MAP_TCP, 0, port, port, lease_s), 16)
+        inner, outer, life_s = struct.unpack("!HHI", answer[8:16])
+        if inner != port:
+            raise MappingFailed(f"{self.name}: the answer is about another port")
+        if not lease_s:
+            return Mapped("", 0, 0)
+        host = IPv4Address((await self._ask(bytes((0, ADDRESS)), 12))[8:12])
+        return Mapped(str(host), outer, life_s)
+
+    async def unmap(self, port: int) -> None:
+        """Give it back.
+
+        Raises:
+            MappingFailed: as `map`.
+        """
+        await self._ask(struct.pack("!BBHHHI", 0, MAP_TCP, 0, port, 0, 0), 16)
+
+    async def _ask(self, question: bytes, answer_bytes: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, answers = await loop.create_datagram_endpoint(_Answers, remote_addr=(self._gateway, self._port))
+        except OSError as error:
+            raise MappingFailed(f"{self.name}: {error}") from error
+        try:
+            for wait_s in TRIES_S:
+                transport.sendto(question)
+                try:
+                    async with asyncio.timeout(wait_s):
+                        return _checked(await answers.next(question[1], answer_bytes), self.name)
+                except TimeoutError:
+                    continue
+            raise MappingFailed(f"{self.name}: the gateway {self._gateway} does not answer")
+        finally:
+            transport.close()
+
+
+class _Answers(asyncio.DatagramProtocol):
+    """The connected socket gives only what the gateway sends."""
+
+    def __init__(self) -> None:
+        self._came: asyncio.Queue[bytes] = asyncio.Queue(maxsize=8)
+
+    def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - connected
+        if not self._came.full():
+            self._came.put_nowait(data)
+
+    def error_received(self, exc: Exception) -> None:
+        """A port that is closed is no answer; the tries go on."""
+
+    async def next(self, operation: int, size: int) -> bytes:
+        """The next answer to this kind of question."""
+        while True:
+            data = await self._came.get()
+            if len(data) >= size and data[0] == 0 and data[1] == ANSWER + operation:
+                return data
+
+
+def _checked(answer: bytes, name: str) -> bytes:
+    result = int.from_bytes(answer[2:4])
+    if result:
+        raise MappingFailed(f"{name}: the gateway refuses (result {result})")
+    return answer

@@ -1,0 +1,204 @@
+"""Assembly of what finds nodes and makes this one reachable: relays, dial-back, exchange, announcements, LAN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from common.contracts.p2p import P2P_REACHABILITY, CarriedFor, EndpointView, Reachability, RelayDuty
+from common.contracts.peer_reach import (
+    NODE_ANNOUNCE,
+    PEERS_EXCHANGE,
+    REACH_CHECK,
+    RELAY_CIRCUIT,
+    RELAY_INCOMING,
+    RELAY_RESERVE,
+)
+from common.parts import Parts
+from common.rpc.method import Empty
+from common.rpc.table import Ctx
+from dux_p2pd.announcer import Announcer
+from dux_p2pd.circuits import RelayLedger, RelayLimits
+from dux_p2pd.endpoints import Endpoints
+from dux_p2pd.exchange import Exchange
+from dux_p2pd.keeper import Keeper
+from dux_p2pd.lan_beacon import LanBeacon
+from dux_p2pd.lan_mdns import LanMdns
+from dux_p2pd.local_address import gateway, is_private, towards
+from dux_p2pd.mapping import Mapper, PortMapping
+from dux_p2pd.natpmp import NatPmp
+from dux_p2pd.overlay import Overlay
+from dux_p2pd.reach import DialBack, Reach
+from dux_p2pd.relay_client import RelayClient
+from dux_p2pd.relay_server import RelayServer
+from dux_p2pd.settings import ANY_HOSTS, P2pdSettings, listen_hosts, outside_port
+from dux_p2pd.upkeep import Upkeep
+from dux_p2pd.upnp import Upnp
+
+NEEDED_ON_MAIN = 2  # networks that must agree on main before one address is given up or another one believed
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """How this node is reached, for the methods that show it."""
+
+    endpoints: Endpoints
+    relays: RelayClient
+    relay: RelayServer
+    gateway: Callable[[], str]
+
+    async def show(self, _params: Empty, _ctx: Ctx) -> Reachability:
+        """p2p.reachability."""
+        how, ledger = self.endpoints.how(), self.relay.ledger
+        told = self.endpoints.told()
+        return Reachability(
+            how="relayed" if how == "unreachable" and self.relays.relays else how,
+            endpoints=[
+                EndpointView(
+                    endpoint=text,
+                    verdict=self.endpoints.verdict(text),
+                    verified_by=self.endpoints.verified_by(text),
+                    told=text in told,
+                )
+                for text in self.endpoints.candidates()
+            ],
+            relays=list(self.relays.relays),
+            gateway=self.gateway(),
+            duty=RelayDuty(
+                on_duty=self.relay.on_duty(),
+                reservations=ledger.reservations(self.relay.now()),
+                circuits=ledger.duty.circuits,
+                bytes=ledger.duty.bytes,
+                seconds=int(ledger.duty.seconds),
+                refused=ledger.duty.refused,
+            ),
+            carried=[
+                CarriedFor(relay=relay, circuits=circuits, bytes=count)
+                for relay, (circuits, count) in self.relays.carried.items()
+            ],
+        )
+
+
+def make_endpoints(parts: Parts[P2pdSettings], keeper: Keeper) -> Endpoints:
+    """The list of what is told, before anything listens."""
+    needed = NEEDED_ON_MAIN if parts.network.is_main else 1
+    return Endpoints(keeper.announce, needed=needed, fixed=parts.settings.endpoints)
+
+
+async def open_surroundings(
+    parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, upkeep: Upkeep, endpoints: Endpoints
+) -> Surroundings:
+    """Everything beside the connections themselves that p2pd does to find and be found."""
+    settings = parts.settings
+    relay = _relay(parts, net, endpoints)
+    relays = RelayClient(
+        net.transport, keeper, net.peers, net.directory, net.tasks, alpn=parts.network.alpn, clock=parts.clock,
+        random=parts.random, log=parts.log,
+        is_wanted=lambda: settings.use_relays and endpoints.how() == "unreachable",
+    )  # fmt: skip
+    net.router.answer_stream(RELAY_INCOMING, relays.serve_incoming)
+    net.peers.through_relay = relays.through
+    announcer = Announcer(
+        keeper, net.directory, net.peers, net.tasks, on_duty=lambda: announces(parts), clock=parts.clock,
+        random=parts.random, log=parts.log,
+    )  # fmt: skip
+    net.router.answer(NODE_ANNOUNCE, announcer.on_announce)
+    upkeep.on_moved.append(announcer.tell_own)
+    exchange = Exchange(
+        net.peers, net.dht, upkeep, target=settings.peers_target, public_only=parts.network.is_main,
+        clock=parts.clock, random=parts.random, log=parts.log,
+    )  # fmt: skip
+    net.router.answer(PEERS_EXCHANGE, exchange.on_exchange)
+    net.router.answer(REACH_CHECK, DialBack(net.transport, net.directory, clock=parts.clock).on_check)
+    parts.background("exchange", exchange.run)
+    if settings.reachability:
+        _ask_for_dials(parts, net, endpoints, relays)
+    found = Surroundings(endpoints, relays, relay, gateway=_map_port(parts, endpoints))
+    await _open_lan(parts, upkeep)
+    parts.table.serve(P2P_REACHABILITY, found.show)
+    return found
+
+
+def is_everywhere(settings: P2pdSettings) -> bool:
+    """Whether this node listens on every address of its machine, as one at home or in an office does."""
+    return listen_hosts(settings.listen_host)[0] in ANY_HOSTS
+
+
+def _map_port(parts: Parts[P2pdSettings], endpoints: Endpoints) -> Callable[[], str]:
+    """Keep a port of the gateway; what shows it."""
+    settings = parts.settings
+    wanted = parts.network.is_main and is_everywhere(settings) and not settings.endpoints
+    if not (wanted if settings.port_mapping is None else settings.port_mapping):
+        return lambda: ""
+    mapping = PortMapping(mappers, endpoints, port=outside_port(settings), clock=parts.clock, log=parts.log)
+    parts.background("port mapping", mapping.run)
+    parts.stack.push_async_callback(mapping.close)
+    return mapping.show
+
+
+def mappers() -> list[Mapper]:
+    """Whom to ask for a port now: nobody when this machine has an address of its own, or no gateway."""
+    private = [address for address in towards([]) if is_private(address)]
+    router = gateway()
+    if not private or not router:
+        return []
+    return [NatPmp(router), Upnp(private[0])]
+
+
+async def _open_lan(parts: Parts[P2pdSettings], upkeep: Upkeep) -> None:
+    """Find nodes of the same LAN, and be found by them, where that is wanted.
+
+    On main it is off unless asked for: it would tell everybody in a café that this machine holds coins.
+    """
+    settings = parts.settings
+    usual = not parts.network.is_main and is_everywhere(settings)
+
+    def found(text: str) -> None:
+        if upkeep.sources.hint(text, None):
+            parts.log.info("heard of on the LAN", address=text)
+            upkeep.look()
+
+    network, port = parts.network.genesis, outside_port(settings)
+    if usual if settings.lan_beacon is None else settings.lan_beacon:
+        beacon = LanBeacon(found, network=network, port=port, clock=parts.clock, log=parts.log)
+        await beacon.open()
+        parts.stack.callback(beacon.close)
+        parts.background("LAN beacon", beacon.run)
+    if usual if settings.lan_mdns is None else settings.lan_mdns:
+        mdns = LanMdns(found, lambda: towards([]), network=network, port=port, random=parts.random, log=parts.log)
+        parts.background("mDNS", mdns.run)
+
+
+def announces(parts: Parts[P2pdSettings]) -> bool:
+    """Whether this node passes announcements on: on main by its tier, on test networks all do."""
+    return not parts.network.is_main if parts.settings.announce_duty is None else parts.settings.announce_duty
+
+
+def _relay(parts: Parts[P2pdSettings], net: Overlay, endpoints: Endpoints) -> RelayServer:
+    settings = parts.settings
+    limits = RelayLimits(
+        circuits=settings.relay_circuits_max,
+        did_bytes_per_hour=settings.relay_did_bytes_per_hour,
+        bytes_per_hour=settings.relay_bytes_per_hour,
+    )
+
+    def on_duty() -> bool:
+        return endpoints.how() != "unreachable" if settings.relay_duty is None else settings.relay_duty
+
+    relay = RelayServer(RelayLedger(limits), net.peers, clock=parts.clock, log=parts.log, on_duty=on_duty)
+    net.router.answer(RELAY_RESERVE, relay.on_reserve)
+    net.router.answer_stream(RELAY_CIRCUIT, relay.serve_circuit)
+    duty = relay.ledger.duty
+    parts.gauges["relay_circuits_total"] = lambda: duty.circuits
+    parts.gauges["relay_bytes_total"] = lambda: duty.bytes
+    parts.gauges["relay_refused_total"] = lambda: duty.refused
+    return relay
+
+
+def _ask_for_dials(parts: Parts[P2pdSettings], net: Overlay, endpoints: Endpoints, relays: RelayClient) -> None:
+    reach = Reach(
+        endpoints, net.peers, port=outside_port(parts.settings), clock=parts.clock, random=parts.random, log=parts.log
+    )
+    reach.on_news.append(relays.look)
+    parts.background("reachability", reach.run)
+    parts.background("relays", relays.run)

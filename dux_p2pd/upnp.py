@@ -1,0 +1,121 @@
+"""UPnP-IGD: finds the router by SSDP and asks it for a port, through async-upnp-client.
+
+Promise: only an answer that points back to the machine that sent it, on a private address, is fetched: nobody on the
+LAN makes this node call a third party. The library is imported when it is first needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from dux_p2pd.mapping import Mapped, MappingFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from async_upnp_client.client import UpnpAction, UpnpDevice
+
+SEARCH_S = 2
+CALL_S = 5
+DEVICES = ("urn:schemas-upnp-org:device:InternetGatewayDevice:1", "urn:schemas-upnp-org:device:InternetGatewayDevice:2")
+ROUTERS_MAX = 4
+DESCRIPTION = "duxnet"
+ADD, DELETE, ADDRESS = "AddPortMapping", "DeletePortMapping", "GetExternalIPAddress"
+
+
+class Upnp:
+    """Whatever router answers on the LAN."""
+
+    name = "UPnP"
+
+    def __init__(self, own_address: str, *, target: tuple[str, int] | None = None) -> None:
+        """`own_address` is where the router is to lead; `target` in place of the multicast group, for tests."""
+        self._own, self._target = own_address, target
+        self._actions: Mapping[str, UpnpAction] = {}
+
+    async def map(self, port: int, lease_s: int) -> Mapped:
+        """The outside address of our port, for so long.
+
+        Raises:
+            MappingFailed: no router, or a refusal.
+        """
+        words = {
+            "NewRemoteHost": "",
+            "NewExternalPort": port,
+            "NewProtocol": "TCP",
+            "NewInternalPort": port,
+            "NewInternalClient": self._own,
+            "NewEnabled": True,
+            "NewPortMappingDescription": DESCRIPTION,
+            "NewLeaseDuration": lease_s,
+        }
+        await self._call(ADD, words)
+        found = await self._call(ADDRESS, {})
+        return Mapped(str(found.get("NewExternalIPAddress", "")), port, lease_s)
+
+    async def unmap(self, port: int) -> None:
+        """Give it back.
+
+        Raises:
+            MappingFailed: as `map`.
+        """
+        await self._call(DELETE, {"NewRemoteHost": "", "NewExternalPort": port, "NewProtocol": "TCP"})
+
+    async def _call(self, name: str, words: dict[str, Any]) -> Mapping[str, Any]:
+        from aiohttp import ClientError, ClientSession
+        from async_upnp_client.aiohttp import AiohttpSessionRequester
+        from async_upnp_client.client_factory import UpnpFactory
+        from async_upnp_client.exceptions import UpnpError
+
+        try:
+            async with asyncio.timeout(SEARCH_S + 3 * CALL_S), ClientSession() as http:
+                factory = UpnpFactory(AiohttpSessionRequester(http, timeout=CALL_S), non_strict=True)
+                for place in await self._places():
+                    actions = _actions_of(await factory.async_create_device(place))
+                    if name in actions:
+                        return await actions[name].async_call(**words)
+        except (UpnpError, ClientError, OSError, ValueError) as error:
+            raise MappingFailed(f"{self.name}: {str(error)[:200] or type(error).__name__}") from error
+        raise MappingFailed(f"{self.name}: no router on this LAN offers it")
+
+    async def _places(self) -> list[str]:
+        """Where routers describe themselves."""
+        from async_upnp_client.search import async_search
+
+        found: dict[str, None] = {}
+
+        async def heard(headers: Mapping[str, Any]) -> None:
+            place, sender = str(headers.get("location", "")), headers.get("_remote_addr")
+            if len(found) < ROUTERS_MAX and sender and is_of(place, str(sender[0])):
+                found[place] = None
+
+        await asyncio.gather(
+            *(
+                async_search(heard, timeout=SEARCH_S, search_target=kind, source=(self._own, 0), target=self._target)
+                for kind in DEVICES
+            )
+        )
+        return list(found)
+
+
+def is_of(place: str, sender: str) -> bool:
+    """Whether a description is at the very machine that named it, and that machine is of the LAN."""
+    try:
+        parts = urlsplit(place)
+        ip = ip_address(sender)
+    except ValueError:
+        return False
+    return parts.scheme == "http" and parts.hostname == str(ip) and not ip.is_global
+
+
+def _actions_of(device: UpnpDevice) -> dict[str, UpnpAction]:
+    """The router's actions by name."""
+    return {
+        name: service.action(name)
+        for service in device.all_services
+        for name in (ADD, DELETE, ADDRESS)
+        if service.has_action(name)
+    }

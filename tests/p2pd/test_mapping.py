@@ -1,0 +1,288 @@
+"""Ports of gateways, against a small fake one: NAT-PMP over UDP, UPnP by SSDP and SOAP, both on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import structlog
+from aiohttp import web
+
+from common.clock import ManualClock
+from common.units import Did
+from dux_p2pd.endpoints import Endpoints
+from dux_p2pd.mapping import Mapped, MappingFailed, PortMapping
+from dux_p2pd.natpmp import NatPmp
+from dux_p2pd.upnp import Upnp, is_of
+
+OUTSIDE = "203.0.113.7"
+PORT = 32570
+
+
+class PmpGateway(asyncio.DatagramProtocol):
+    """RFC 6886, the part of a router."""
+
+    def __init__(self) -> None:
+        self.maps: dict[int, tuple[int, int]] = {}
+        self.result = 0
+        self.deaf = 0  # questions that get lost
+        self.asked = 0
+        self.noise: list[bytes] = []
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.asked += 1
+        if self.asked <= self.deaf:
+            return
+        for noise in self.noise:
+            self.transport.sendto(noise, addr)
+        if data == b"\0\0":
+            self.transport.sendto(struct.pack("!BBHI4s", 0, 128, self.result, 9, bytes([203, 0, 113, 7])), addr)
+            return
+        version, operation, _, inner, outer, life = struct.unpack("!BBHHHI", data)
+        assert (version, operation) == (0, 2)
+        if life:
+            outer += 1000  # this router gives another port than it was asked for
+            self.maps[inner] = outer, life
+        else:
+            self.maps.pop(inner, None)
+        self.transport.sendto(struct.pack("!BBHIHHI", 0, 130, self.result, 9, inner, outer, min(life, 1800)), addr)
+
+
+@asynccontextmanager
+async def pmp_gateway() -> AsyncIterator[tuple[PmpGateway, NatPmp]]:
+    loop = asyncio.get_running_loop()
+    transport, gateway = await loop.create_datagram_endpoint(PmpGateway, local_addr=("127.0.0.1", 0))
+    try:
+        yield gateway, NatPmp("127.0.0.1", port=transport.get_extra_info("sockname")[1])
+    finally:
+        transport.close()
+
+
+async def test_nat_pmp_maps_renews_and_gives_back() -> None:
+    """The port and life that the gateway grants count, not those asked for; lost questions are asked again."""
+    async with pmp_gateway() as (gateway, pmp):
+        gateway.deaf = 2
+        gateway.noise = [b"", b"\0\x82", bytes(16), b"\x01\x82" + bytes(14), b"\0\x81" + bytes(14)]
+        assert await pmp.map(PORT, 3600) == Mapped(OUTSIDE, PORT + 1000, 1800)
+        assert gateway.maps == {PORT: (PORT + 1000, 3600)}
+        await pmp.unmap(PORT)
+        assert gateway.maps == {}
+        gateway.result = 2
+        with pytest.raises(MappingFailed, match=r"refuses \(result 2\)"):
+            await pmp.map(PORT, 3600)
+
+
+async def test_no_gateway_is_told_within_two_seconds() -> None:
+    """A closed port, as most machines have it."""
+    with pytest.raises(MappingFailed, match="does not answer"):
+        await asyncio.wait_for(NatPmp("127.0.0.1", port=9).map(PORT, 60), 3)
+
+
+class Router:
+    """A UPnP router: SSDP answers and a SOAP service."""
+
+    def __init__(self) -> None:
+        self.maps: dict[int, tuple[str, int]] = {}
+        self.refuses = False
+        self.location = ""
+        self.calls: list[str] = []
+
+    async def describe(self, _request: web.Request) -> web.Response:
+        service = (
+            "<service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType>"
+            "<serviceId>urn:upnp-org:serviceId:WANIPConn1</serviceId><controlURL>/ctl</controlURL>"
+            "<eventSubURL>/evt</eventSubURL><SCPDURL>/scpd.xml</SCPDURL></service>"
+        )
+        inner = device("WANConnectionDevice:1", f"<serviceList>{service}</serviceList>")
+        outer = device("WANDevice:1", f"<deviceList>{inner}</deviceList>")
+        whole = device("InternetGatewayDevice:1", f"<deviceList>{outer}</deviceList>")
+        head = '<?xml version="1.0"?><root xmlns="urn:schemas-upnp-org:device-1-0">'
+        return web.Response(text=f"{head}<specVersion><major>1</major><minor>0</minor></specVersion>{whole}</root>")
+
+    async def scpd(self, _request: web.Request) -> web.Response:
+        return web.Response(text=SCPD)
+
+    async def control(self, request: web.Request) -> web.Response:
+        name = request.headers["SOAPAction"].strip('"').split("#")[1]
+        self.calls.append(name)
+        body = await request.text()
+        words = dict(re.findall(r"<(New\w+)>([^<]*)</", body))
+        if self.refuses:
+            return web.Response(status=500, text=soap(FAULT))
+        if name == "AddPortMapping":
+            self.maps[int(words["NewExternalPort"])] = words["NewInternalClient"], int(words["NewLeaseDuration"])
+        elif name == "DeletePortMapping":
+            self.maps.pop(int(words["NewExternalPort"]))
+        answer = f"<NewExternalIPAddress>{OUTSIDE}</NewExternalIPAddress>" if name == "GetExternalIPAddress" else ""
+        kind = "urn:schemas-upnp-org:service:WANIPConnection:1"
+        return web.Response(text=soap(f'<u:{name}Response xmlns:u="{kind}">{answer}</u:{name}Response>'))
+
+
+def device(kind: str, rest: str) -> str:
+    name = f"<deviceType>urn:schemas-upnp-org:device:{kind}</deviceType><friendlyName>fake</friendlyName>"
+    return f"<device>{name}<manufacturer>x</manufacturer><modelName>x</modelName><UDN>uuid:{kind}</UDN>{rest}</device>"
+
+
+def soap(inner: str) -> str:
+    space = "http://schemas.xmlsoap.org/soap/"
+    head = f'<?xml version="1.0"?><s:Envelope xmlns:s="{space}envelope/" s:encodingStyle="{space}encoding/">'
+    return f"{head}<s:Body>{inner}</s:Body></s:Envelope>"
+
+
+FAULT = (
+    "<s:Fault><faultcode>s:Client</faultcode><faultstring>UPnPError</faultstring><detail>"
+    '<UPnPError xmlns="urn:schemas-upnp-org:control-1-0"><errorCode>718</errorCode>'
+    "<errorDescription>ConflictInMappingEntry</errorDescription></UPnPError></detail></s:Fault>"
+)
+KINDS = {"NewExternalPort": "ui2", "NewInternalPort": "ui2", "NewEnabled": "boolean", "NewLeaseDuration": "ui4"}
+ADD = (
+    "NewRemoteHost NewExternalPort NewProtocol NewInternalPort NewInternalClient NewEnabled "
+    "NewPortMappingDescription NewLeaseDuration"
+)
+
+
+def action(name: str, words: str, direction: str = "in") -> str:
+    rows = "".join(
+        f"<argument><name>{word}</name><direction>{direction}</direction>"
+        f"<relatedStateVariable>A{word}</relatedStateVariable></argument>"
+        for word in words.split()
+    )
+    return f"<action><name>{name}</name><argumentList>{rows}</argumentList></action>"
+
+
+SCPD = (
+    '<?xml version="1.0"?><scpd xmlns="urn:schemas-upnp-org:service-1-0"><specVersion><major>1</major>'
+    "<minor>0</minor></specVersion><actionList>"
+    + action("AddPortMapping", ADD)
+    + action("DeletePortMapping", "NewRemoteHost NewExternalPort NewProtocol")
+    + action("GetExternalIPAddress", "NewExternalIPAddress", "out")
+    + "</actionList><serviceStateTable>"
+    + "".join(
+        f'<stateVariable sendEvents="no"><name>A{word}</name><dataType>{KINDS.get(word, "string")}</dataType>'
+        "</stateVariable>"
+        for word in (*ADD.split(), "NewExternalIPAddress")
+    )
+    + "</serviceStateTable></scpd>"
+)
+
+
+class Ssdp(asyncio.DatagramProtocol):
+    def __init__(self, router: Router) -> None:
+        self.router = router
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        kind = re.search(rb"(?im)^ST: *(.*?)\r", data)
+        if data.startswith(b"M-SEARCH") and kind and kind[1].endswith(b"InternetGatewayDevice:1"):
+            lines = ["HTTP/1.1 200 OK", "CACHE-CONTROL: max-age=120", f"LOCATION: {self.router.location}", "EXT:",
+                     f"ST: {kind[1].decode()}", f"USN: uuid:x::{kind[1].decode()}", "SERVER: fake", "", ""]  # fmt: skip
+            self.transport.sendto("\r\n".join(lines).encode(), addr)
+
+
+@asynccontextmanager
+async def upnp_router() -> AsyncIterator[tuple[Router, Upnp]]:
+    router, app, loop = Router(), web.Application(), asyncio.get_running_loop()
+    app.add_routes([web.get("/d.xml", router.describe), web.get("/scpd.xml", router.scpd)])
+    app.add_routes([web.post("/ctl", router.control)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    router.location = f"http://127.0.0.1:{runner.addresses[0][1]}/d.xml"
+    ssdp, _ = await loop.create_datagram_endpoint(lambda: Ssdp(router), local_addr=("127.0.0.1", 0))
+    try:
+        yield router, Upnp("127.0.0.1", target=ssdp.get_extra_info("sockname"))
+    finally:
+        ssdp.close()
+        await runner.cleanup()
+
+
+async def test_upnp_maps_and_gives_back() -> None:
+    """Found by SSDP, asked by SOAP; a refusal is told with the router's words."""
+    async with upnp_router() as (router, upnp):
+        assert await upnp.map(PORT, 3600) == Mapped(OUTSIDE, PORT, 3600)
+        assert router.maps == {PORT: ("127.0.0.1", 3600)}
+        await upnp.unmap(PORT)
+        assert router.maps == {}
+        router.refuses = True
+        with pytest.raises(MappingFailed, match="718"):
+            await upnp.map(PORT, 3600)
+
+
+async def test_a_router_that_points_elsewhere_is_not_fetched() -> None:
+    """Nobody on the LAN makes this node call a third party."""
+    async with upnp_router() as (router, upnp):
+        router.location = router.location.replace("127.0.0.1", "127.0.0.2")
+        with pytest.raises(MappingFailed, match="no router"):
+            await upnp.map(PORT, 3600)
+        assert router.calls == []
+
+
+@pytest.mark.parametrize(
+    ("place", "sender", "may"),
+    [
+        ("http://192.168.1.1:5000/d.xml", "192.168.1.1", True),
+        ("http://192.168.1.2:5000/d.xml", "192.168.1.1", False),
+        ("http://router.example/d.xml", "192.168.1.1", False),
+        ("https://192.168.1.1/d.xml", "192.168.1.1", False),
+        ("http://8.8.8.8/d.xml", "8.8.8.8", False),
+        ("http://192.168.1.1@8.8.8.8/", "192.168.1.1", False),
+        ("", "192.168.1.1", False),
+    ],
+)
+def test_only_a_private_machine_that_names_itself_is_a_router(place: str, sender: str, may: bool) -> None:  # noqa: FBT001
+    """As it says."""
+    assert is_of(place, sender) is may
+
+
+class Way:
+    def __init__(self, name: str, outcome: Mapped | None) -> None:
+        self.name, self.outcome = name, outcome
+        self.asked: list[tuple[str, int]] = []
+
+    async def map(self, port: int, lease_s: int) -> Mapped:
+        assert port == PORT
+        self.asked.append(("map", lease_s))
+        if self.outcome is None:
+            raise MappingFailed("no")
+        return self.outcome
+
+    async def unmap(self, port: int) -> None:
+        self.asked.append(("unmap", port))
+
+
+async def test_what_is_mapped_is_told_renewed_first_where_it_worked_and_given_back_at_the_end() -> None:
+    """The second way works; the endpoint is a candidate, `mapped` once a peer reached it; then the port lapses."""
+    told: list[tuple[str, ...]] = []
+    endpoints = Endpoints(told.append, needed=1)
+    endpoints.own(("192.168.1.9:32570",))
+    dead, alive, clock = Way("a", None), Way("b", Mapped(OUTSIDE, 4000, 600)), ManualClock()
+    mapping = PortMapping(lambda: [dead, alive], endpoints, port=PORT, clock=clock, log=structlog.get_logger())
+    assert await mapping.turn() == alive.outcome
+    assert told[-1] == (f"{OUTSIDE}:4000", "192.168.1.9:32570")
+    assert mapping.show() == f"b: {OUTSIDE}:4000, 600 s left"
+    assert endpoints.how() == "unknown"
+    endpoints.judged(f"{OUTSIDE}:4000", Did("did:dux:x"), "198.51.100.1", 0.0, reached=True)
+    assert endpoints.how() == "mapped"
+    await mapping.turn()
+    assert (len(dead.asked), len(alive.asked)) == (1, 2)
+    alive.outcome = None
+    await mapping.turn()
+    assert told[-1] == ("192.168.1.9:32570",)
+    assert mapping.show() == ""
+    alive.outcome = Mapped("not an address", 1, 60)
+    assert await mapping.turn() is None
+    alive.outcome = Mapped(OUTSIDE, 4000, 600)
+    await mapping.turn()
+    await mapping.close()
+    assert alive.asked[-1] == ("unmap", PORT)

@@ -255,6 +255,10 @@ class Swarm:
         taken_s, found = await self.host_of(number).ask("get", node=number, ns=ns, name=name)
         return taken_s, [bytes.fromhex(text) for text in found]
 
+    async def who(self, number: int, ns: str, name: str) -> list[Did]:
+        """Those that have a record under this name, as this node finds them."""
+        return [Did(did) for did in await self.host_of(number).ask("who", node=number, ns=ns, name=name)]
+
     async def resolve(self, number: int, did: Did, max_age_s: int = 0) -> Any:
         """[seconds, whether a node record is there]."""
         return await self.host_of(number).ask("resolve", node=number, did=did, max_age_s=max_age_s)

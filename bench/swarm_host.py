@@ -40,7 +40,7 @@ class SwarmHost:
         self._lives: dict[int, asyncio.Task[None]] = {}
         self.jobs: dict[str, Callable[[Job], Awaitable[Any]]] = {
             name: getattr(self, f"on_{name}")
-            for name in ("start", "stop", "state", "usage", "put", "get", "resolve", "publish", "heard", "peer_call")
+            for name in ("start", "stop", "state", "usage", "put", "get", "who", "resolve", "publish", "heard", "peer_call")
         }
 
     async def on_start(self, job: Job) -> Any:
@@ -112,6 +112,12 @@ class SwarmHost:
         began = time.perf_counter()
         found = await client.call(p2p.DHT_GET, p2p.DhtGet(ns=job["ns"], name=job["name"]), deadline_s=60)
         return [time.perf_counter() - began, [view.payload.hex() for view in found.records]]
+
+    async def on_who(self, job: Job) -> Any:
+        """The DIDs of those that have a record under this name."""
+        client = self.nodes[job["node"]].as_caller("cli")
+        found = await client.call(p2p.DHT_GET, p2p.DhtGet(ns=job["ns"], name=job["name"]), deadline_s=60)
+        return [view.did for view in found.records]
 
     async def on_resolve(self, job: Job) -> Any:
         """[seconds, whether a node record is there]."""

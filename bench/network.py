@@ -2,8 +2,9 @@
 
 How it is fair: each side is two processes on loopback, asked in turns. Ours: two p2pds over mutual TLS 1.3 with HELLO,
 frames, credit, deadlines and the limits per stream; only the budget of calls per second and peer, which would be what
-is measured, is opened. Theirs, with `--peers`: hivemind's Go p2pd over TLS, asked over its control socket by the leanest
-client there can be, since that daemon is how it is used; py-libp2p and the `kademlia` package as they are shipped.
+is measured, is opened. Theirs, with `--peers`: hivemind's Go p2pd over TLS, asked over its control socket by the
+leanest client there can be, since that daemon is how it is used; py-libp2p and the `kademlia` package as they are
+shipped.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ async def _calls(run: Run) -> list[Finding]:
         count, seconds = (CALLS_QUICK, SECONDS_QUICK) if run.quick else (CALLS, SECONDS)
         size, rounds = BULK_BYTES_QUICK if run.quick else BULK_BYTES, run.rounds(ROUNDS)
         trips = await in_turns(
-            rounds, partial(p50_us, call, count), _trip(go, count), partial(py.figure, "p50", count // 5) if py else None
+            rounds,
+            partial(p50_us, call, count),
+            _trip(go, count),
+            partial(py.figure, "p50", count // 5) if py else None,
         )
         floods = await in_turns(
             rounds,
@@ -68,7 +72,10 @@ async def _calls(run: Run) -> list[Finding]:
             partial(py.figure, "flood", AT_ONCE, seconds) if py else None,
         )
         bulks = await in_turns(
-            rounds, partial(our_bulk, ours, size), _bulk(go, size), partial(py.figure, "bulk", size // 4) if py else None
+            rounds,
+            partial(our_bulk, ours, size),
+            _bulk(go, size),
+            partial(py.figure, "bulk", size // 4) if py else None,
         )
     return [
         *_rows("network call p50", "us", trips, Goal("ratio", "<=", 0.25), (go_named, py_named)),
@@ -77,9 +84,7 @@ async def _calls(run: Run) -> list[Finding]:
     ]
 
 
-def _rows(
-    name: str, unit: str, samples: list[Samples | None], goal: Goal, named: tuple[str, str]
-) -> list[Finding]:
+def _rows(name: str, unit: str, samples: list[Samples | None], goal: Goal, named: tuple[str, str]) -> list[Finding]:
     """One row beside each peer; the goal is about the Go p2pd."""
     ours, go, py = samples
     first = Finding(name=name, unit=unit, ours=ours, goal=goal, peer=named[0], theirs=go)
@@ -135,7 +140,9 @@ def _trip(go: Pair | None, count: int) -> Contender | None:
 
 
 def _flood(go: Pair | None, seconds: float) -> Contender | None:
-    return None if go is None else partial(per_second, partial(go[0].echo, go[1], BODY), at_once=AT_ONCE, seconds=seconds)
+    return (
+        None if go is None else partial(per_second, partial(go[0].echo, go[1], BODY), at_once=AT_ONCE, seconds=seconds)
+    )
 
 
 def _bulk(go: Pair | None, size: int) -> Contender | None:

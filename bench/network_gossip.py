@@ -16,12 +16,15 @@ from bench.swarm import Swarm
 from common.codec import canonical
 from common.contracts.peer_store import TOPIC_SERVICE
 from common.receipts import Attested
+from common.units import Did
 
 SIZES, SIZES_QUICK = (25, 25), (4, 4)
 RATE = 100.0
 SECONDS, SECONDS_QUICK = 15.0, 2.0
 RATES_TRIED = (100.0, 50.0, 25.0, 10.0)
 ARRIVE_WITHIN_S = 20.0
+NOBODY = Did("did:dux:" + "a" * 52)
+ALL, CARRIED = 100.0, 0.9  # percent; part of the rate that was wanted
 SETTLE_S, IDLE_S = 15.0, 5.0
 
 
@@ -35,11 +38,11 @@ async def measure_gossip(run: Run) -> list[Finding]:
         for rate in RATES_TRIED:
             run.tell(f"gossip: {rate:g} messages a second among {sum(sizes)} nodes")
             told = await _said(swarm, rate, SECONDS_QUICK if run.quick else SECONDS)
-            if told.delivered >= 100 and told.rate >= 0.9 * rate:
+            if told.delivered >= ALL and told.rate >= CARRIED * rate:
                 break
     goal_rate = Goal("value", ">=", RATE)
     return [
-        Finding(name=f"gossip rate carried, {sum(sizes)} nodes", unit="messages/s", ours=one(told.rate), goal=goal_rate),
+        Finding(name=f"gossip rate, {sum(sizes)} nodes", unit="messages/s", ours=one(told.rate), goal=goal_rate),
         Finding(name="gossip delivered", unit="%", ours=one(told.delivered), goal=Goal("value", ">=", 100)),
         Finding(
             name="gossip CPU per message and node", unit="ms", ours=one(told.cpu_ms), goal=Goal("value", "<=", 0.4),
@@ -91,7 +94,7 @@ async def _said(swarm: Swarm, rate: float, seconds: float) -> Told:
 
 
 def _payload(at: int) -> bytes:
-    return canonical(Attested(body=at.to_bytes(300), key_seq=0, signature=bytes(64), did="did:dux:" + "a" * 52))
+    return canonical(Attested(body=at.to_bytes(300), key_seq=0, signature=bytes(64), did=NOBODY))
 
 
 async def _arrivals(swarm: Swarm, wanted: int) -> list[tuple[int, bytes, float]]:

@@ -40,7 +40,19 @@ class SwarmHost:
         self._lives: dict[int, asyncio.Task[None]] = {}
         self.jobs: dict[str, Callable[[Job], Awaitable[Any]]] = {
             name: getattr(self, f"on_{name}")
-            for name in ("start", "stop", "state", "usage", "put", "get", "who", "resolve", "publish", "heard", "peer_call")
+            for name in (
+                "start",
+                "stop",
+                "state",
+                "usage",
+                "put",
+                "get",
+                "who",
+                "resolve",
+                "publish",
+                "heard",
+                "peer_call",
+            )
         }
 
     async def on_start(self, job: Job) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

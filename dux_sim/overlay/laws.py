@@ -18,6 +18,7 @@ from dux_sim.overlay.world import SETTINGS, Member, OverlayWorld
 
 SHARE = 0.999
 MESSAGE_LIFE_S = 120.0
+SETTLED_S = 30.0  # who came later may not have found its place yet
 KINDS = ("put", "lookup", "peer call", "job offer")
 TASKS_OF_ITS_OWN, TASKS_PER_SESSION = 64, 8
 REASONS_SHOWN = 5
@@ -50,7 +51,15 @@ def summary(world: OverlayWorld, people: People, words: Sequence[Word]) -> dict[
             f"{kind} failed": people.failed[kind],
             f"{kind} excused": people.excused[kind],
         }
+        found |= {f"{kind} {name} ms": ms for name, ms in _times(people.seconds.get(kind, []))}
     return found
+
+
+def _times(seconds: Sequence[float]) -> Iterator[tuple[str, int]]:
+    """Of virtual time, from the wish to its fulfilment."""
+    taken = sorted(seconds)
+    for name, share in (("p50", 0.5), ("p99", 0.99)) if taken else ():
+        yield name, round(taken[min(len(taken) - 1, int(len(taken) * share))] * 1000)
 
 
 def _wishes(people: People) -> Iterator[Violation]:
@@ -81,8 +90,7 @@ def listeners(world: OverlayWorld, word: Word) -> list[Member]:
     return [
         one
         for one in word.listeners
-        if was_there(one, word.at_s - MESSAGE_LIFE_S, until_s)
-        and world.were_together(word.by, one, word.at_s, until_s)
+        if was_there(one, word.at_s - SETTLED_S, until_s) and world.were_together(word.by, one, word.at_s, until_s)
     ]
 
 
@@ -115,7 +123,9 @@ def _bounds(world: OverlayWorld) -> Iterator[Violation]:
     most = SETTINGS["peers_max"]
     for member in world.members:
         if member.is_up and len(member.net.peers.sessions()) > most:
-            yield Violation("4 bounds", f"{member.name} has {len(member.net.peers.sessions())} sessions, {most} are allowed")
+            yield Violation(
+                "4 bounds", f"{member.name} has {len(member.net.peers.sessions())} sessions, {most} are allowed"
+            )
     idle = [line for line in world.net.lines if line.is_over]
     if idle:
         yield Violation("4 bounds", f"{len(idle)} pipes of {len(world.net.lines)} have no open end")

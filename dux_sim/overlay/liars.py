@@ -22,7 +22,7 @@ from common.contracts.peer_p2p import (
 from common.parts import Parts
 from dux_p2pd.session import Peer
 from dux_p2pd.settings import P2pdSettings
-from dux_sim.overlay.nodes import Household, OverlayP2pd, quote_of
+from dux_sim.overlay.nodes import Household, OverlayP2pd, Word, quote_of
 from dux_sim.world.history import History
 from dux_sim.world.keys import keys_of
 from dux_sim.world.node import OUTSIDE_PORT
@@ -100,7 +100,7 @@ class LyingP2pd(OverlayP2pd):
 class LyingHousehold(Household):
     """Says that it can do everything, quotes nothing, and swallows gossip."""
 
-    def hear(self, message: GossipIn) -> str:
+    def hear(self, message: GossipIn) -> Word:
         """Written down and not passed on."""
         super().hear(message)
         self.node.world.history.faults["gossip swallowed"] += 1

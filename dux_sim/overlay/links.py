@@ -85,6 +85,11 @@ class ToldNetwork(MemoryNetwork):
         for line in [line for line in self.lines if host in line.route and line.is_closed]:
             del self.lines[line]
 
+    def clear(self) -> None:
+        """Take away the pipes whose ends are both closed: their last word may be for a life that is over."""
+        for line in [line for line in self.lines if line.is_over]:
+            del self.lines[line]
+
     def links_changed(self) -> None:
         """Links were cut or are whole again: tell everybody whom it concerns."""
         for line in list(self.lines):
@@ -92,6 +97,7 @@ class ToldNetwork(MemoryNetwork):
             if session is not None and not session.closed.done():
                 self.look(line, session, cast("ToldPulse", session._liveness))  # noqa: SLF001
         self.resume()
+        self.clear()
 
 
 class OverlayTransport(MemoryTransport):

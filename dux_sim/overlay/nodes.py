@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from common.codec import canonical, from_canonical
 from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerAnswer, PeerCallIn, Verdict
@@ -36,12 +36,13 @@ P2PD = "p2pd"
 NEVER_S = 10_000_000
 OFFER_BYTES_MAX = 65_536
 HEARD_MAX = 4096
+Word = Literal["accept", "ignore", "reject"]
 
 
 class Household:
     """The daemons above one p2pd, as far as peers can tell."""
 
-    def __init__(self, node: SimNode, later: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(self, node: SimNode, later: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         """`later` runs what has to be said after an answer."""
         self.node = node
         self.heard: dict[bytes, float] = {}  # gossip's payload -> when it came
@@ -74,7 +75,7 @@ class Household:
         """No blobs here."""
         raise NeighbourDown(daemon=f"{verb} {path} {len(body or b'')}", address="in this world", detail="no blobs")
 
-    def hear(self, message: GossipIn) -> str:
+    def hear(self, message: GossipIn) -> Word:
         """A message came: written down, and passed on."""
         if len(self.heard) < HEARD_MAX:
             self.heard.setdefault(message.payload, self.node.world.loop.time())
@@ -136,7 +137,7 @@ def make(node: SimNode, daemon: str, kind: type[OverlayP2pd] = OverlayP2pd, **ch
     folder = str(world.folder / node.name)
     settings = P2pdSettings(
         network_profile="simulated", data_dir=folder, run_dir=folder, backup_interval=0, watchdog_s=NEVER_S,
-        listen_port=OUTSIDE_PORT, known_after_s=0, **changes,
+        listen_host=node.host, listen_port=OUTSIDE_PORT, known_after_s=0, **changes,
     )  # fmt: skip
     made = kind(
         settings,

@@ -111,13 +111,12 @@ class People:
                     return True
             return False
 
-        key = record_key(CAPABILITY_NS.name, what)
-        await self._wish(
-            "job offer", act, (who,),
-            may=lambda since_s: self._is_held(who, key, since_s) and any(
-                one is not who and one.was_there(since_s) and self.world.were_together(who, one, since_s) for one in workers
-            ),
-        )  # fmt: skip
+        def may(since_s: float) -> bool:
+            here = [one for one in workers if one is not who and one.was_there(since_s)]
+            key = record_key(CAPABILITY_NS.name, what)
+            return self._is_held(who, key, since_s) and any(self.world.were_together(who, one, since_s) for one in here)
+
+        await self._wish("job offer", act, (who,), may=may)
 
     async def _offer(self, who: Member, did: Did, what: str) -> bool:
         """Whether this worker takes the job."""
@@ -138,8 +137,8 @@ class People:
             contract_id=number, network=self.world.profile.genesis, buyer_nonce=number, buyer_key=bytes(33),
             buyer_payout_script=bytes(25), seller=seller, service_id=what, job=bytes(200), job_hash=number,
             price_florins=Florins(1), arbiters=(), arbiters_needed=0, deliver_blocks=12, result_lock=False,
-            policy="standby", swap_limit_florins=Florins(0), result_salt_hash=number, fund_script=bytes(23), tax_bps=500,
-            fee_rate_florins_per_kb=1, heights_profile="demo",
+            policy="standby", swap_limit_florins=Florins(0), result_salt_hash=number, fund_script=bytes(23),
+            tax_bps=500, fee_rate_florins_per_kb=1, heights_profile="demo",
         )  # fmt: skip
 
     # capabilities

@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.contracts.peer_registry import TOPIC_NODE
 from common.contracts.p2p import GOSSIP_PUBLISH, Publish
+from common.contracts.peer_registry import TOPIC_NODE
 from common.errors import DuxError
 from common.randomness import Randomness
 from dux_sim.money.laws import Violation
@@ -26,9 +26,14 @@ SETTLE_S = 90.0
 HEAL_S = 180.0
 LIARS = 10  # one in so many lies
 CHURN_PER_NODE_HOUR = 0.6
+CHURN_LEAST_PER_HOUR = 100.0  # a short history of a few nodes has all of it, too
+CHURN_TURNS, NEW_TURN, GONE_TURN = 10, 3, 9
+ADVERTISE_AFTER_S = 30.0
 AWAY_LEAST_S, AWAY_SPREAD_S = 20.0, 220.0
 PARTITION_EVERY_S, PARTITION_S = 900.0, 240.0
-CAPABILITIES = 12
+SCALE_LEAST = 300
+MESSAGES = 60
+CAPABILITIES_MAX, NODES_PER_CAPABILITY = 12, 16
 WORKERS = 4  # one in so many works
 COLLECT_S = 300.0  # virtual: between two runs of the cycle collector, at moments that the history decides
 
@@ -37,11 +42,20 @@ COLLECT_S = 300.0  # virtual: between two runs of the cycle collector, at moment
 class Load:
     """What is wished in an hour, by all nodes together."""
 
-    puts: int = 1000
-    lookups: int = 2000
-    calls: int = 4000
-    offers: int = 1000
-    messages: int = 60
+    puts: int
+    lookups: int
+    calls: int
+    offers: int
+    messages: int
+
+
+def load_of(nodes: int) -> Load:
+    """A thousand nodes wish 9,000 times an hour; the fewer they are, the more each of them."""
+    scale = max(nodes, SCALE_LEAST) / 1000
+    return Load(
+        puts=int(1000 * scale), lookups=int(2500 * scale), calls=int(4000 * scale), offers=int(1500 * scale),
+        messages=MESSAGES,
+    )  # fmt: skip
 
 
 class OverlayStory:
@@ -53,10 +67,12 @@ class OverlayStory:
     ) -> None:  # fmt: skip
         self.world = OverlayWorld(seed, trace=trace, until=until)
         self.faults: tuple[Fault, ...] = ()  # drawn as it goes
-        self._kinds, self._seconds, self._load = tuple(kinds), hours * HOUR_S, load or Load()
+        self._kinds, self._seconds, self._load = tuple(kinds), hours * HOUR_S, load or load_of(nodes)
         self._random = self.world.stream("churn")
-        self.people = People(self.world, [f"capability-{number}" for number in range(CAPABILITIES)])
+        kinds_of_work = max(1, min(CAPABILITIES_MAX, nodes // NODES_PER_CAPABILITY))
+        self.people = People(self.world, [f"capability-{number}" for number in range(kinds_of_work)])
         self.words: list[Word] = []
+        self._turn = 0
         for number in range(nodes):
             self._add(number)
 
@@ -71,7 +87,7 @@ class OverlayStory:
         if lies:
             self.history.fault("liar", member.name)
         elif number % WORKERS == 0:
-            member.house.capabilities = (self.people.capabilities[(number // WORKERS) % CAPABILITIES],)
+            member.house.capabilities = (self.people.capabilities[(number // WORKERS) % len(self.people.capabilities)],)
         return member
 
     def run(self) -> list[Violation]:
@@ -109,7 +125,8 @@ class OverlayStory:
         )  # fmt: skip
         found = [self._now_and_then(count, wish) for count, wish in wishes]
         if "churn" in self._kinds:
-            found.append(self._now_and_then(CHURN_PER_NODE_HOUR * len(self.world.members), self._churn))
+            per_hour = max(CHURN_LEAST_PER_HOUR, CHURN_PER_NODE_HOUR * len(self.world.members))
+            found.append(self._now_and_then(per_hour, self._churn))
         if "partition" in self._kinds:
             found.append(self._partitions())
         return found
@@ -124,20 +141,22 @@ class OverlayStory:
     # what goes wrong
 
     async def _churn(self) -> None:
-        there = [one for one in self.world.members if one.is_up and one.left_s is None]
-        member, drawn = there[self._random.below(len(there))], self._random.uniform()
-        if drawn < 0.1:
+        """In turn a process is killed, a machine loses its power, somebody new comes; one in ten is gone for good."""
+        turn, self._turn = self._turn, self._turn + 1
+        if turn % CHURN_TURNS == NEW_TURN:
             self.history.fault("joined", f"n{len(self.world.members)}")
             self._add(len(self.world.members)).node.start("p2pd")
             return
-        (self.world.crash if drawn < 0.5 else self.world.darken)(member)
-        away_s = AWAY_LEAST_S + self._random.uniform() * AWAY_SPREAD_S
-        await asyncio.sleep(away_s)
-        if drawn > 0.95 and member.node.number >= FIRST:
+        there = [one for one in self.world.members if one.is_up and one.left_s is None]
+        member = there[self._random.below(len(there))]
+        (self.world.crash if turn % 2 == 0 else self.world.darken)(member)
+        await asyncio.sleep(AWAY_LEAST_S + self._random.uniform() * AWAY_SPREAD_S)
+        if turn % CHURN_TURNS == GONE_TURN and member.node.number >= FIRST:
+            self.history.fault("gone", member.name)
             self.world.let_go(member)
             return
         self.world.bring_back(member)
-        await asyncio.sleep(30)
+        await asyncio.sleep(ADVERTISE_AFTER_S)
         if member.is_up:
             await self.people.advertise(member)
 
@@ -155,7 +174,8 @@ class OverlayStory:
     async def _heal(self) -> None:
         self.world.part(())
         for member in self.world.members:
-            self.world.bring_back(member)
+            if not member.is_gone:
+                self.world.bring_back(member)
         await asyncio.sleep(HEAL_S)
 
     # what is said

@@ -45,6 +45,7 @@ class Member:
     lies: bool
     absences: list[tuple[float, float]] = field(default_factory=list)
     left_s: float | None = None
+    is_gone: bool = False  # for good
 
     @property
     def name(self) -> str:
@@ -128,6 +129,7 @@ class OverlayWorld(World):
 
     def let_go(self, member: Member) -> None:
         """It is away for good, and nothing that was sent to it will ever arrive."""
+        member.is_gone = True
         self.net.forget(member.node.host)
 
     # who stands where

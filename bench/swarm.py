@@ -242,6 +242,10 @@ class Swarm:
         """CPU seconds so far and tasks of each process that answers."""
         return [tuple(await host.ask("usage")) for host in self.hosts if host.answers]
 
+    async def census(self) -> list[dict[str, int]]:
+        """What is open in each process that answers: nodes, sessions, tasks, sockets, handles, memory."""
+        return [await host.ask("census") for host in self.hosts if host.answers]
+
     # doing
 
     async def put(self, number: int, ns: str, name: str, payload: bytes, *, caller: str, ttl_s: int = 3600) -> Any:

@@ -15,7 +15,7 @@ from common.randomness import Randomness
 from dux_p2pd.hello import Introduced
 from dux_p2pd.memory_transport import MemoryLine, MemoryNetwork, MemoryTransport
 from dux_p2pd.session import Address
-from dux_p2pd.wire_limits import DEAD_AFTER_S, SUSPECT_AFTER_S
+from dux_p2pd.wire_limits import ANSWER_S, DEAD_AFTER_S
 from dux_p2pd.wire_session import Line, WireSession
 from dux_sim.world.history import History
 from dux_sim.world.weather import Storm
@@ -57,9 +57,13 @@ class ToldPulse:
     def heard(self, now: float) -> None:
         """Nothing to remember."""
 
+    def wants_probe(self) -> bool:
+        """Nobody need be asked."""
+        return False
+
     def is_suspect(self, now: float) -> bool:
-        """Whether it has been broken for as long as a peer may be silent before it is suspected."""
-        return self.broken_s is not None and now - self.broken_s >= SUSPECT_AFTER_S
+        """Whether a ping sent when it broke would have been answered by now."""
+        return self.broken_s is not None and now - self.broken_s >= ANSWER_S
 
 
 class ToldNetwork(MemoryNetwork):

@@ -32,6 +32,7 @@ AREAS: dict[str, Area] = {
     "sandbox": Area("bench.sandbox", "the start of a job's sandbox beside docker run", cheap=True),
     "node": Area("bench.node", "memory, idle CPU and start of a whole node"),
     "job": Area("bench.job", "jobs without escrow, and the whole paid job with its parts"),
+    "network": Area("bench.network", "the network's table: calls, memory, DHT, gossip, the way back"),
     "sim": Area("bench.sim", "simulated histories per second", cheap=True),
 }
 

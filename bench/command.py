@@ -19,34 +19,36 @@ from dux_cli.output import Output, note
 @click.command(cls=DuxCommand)
 @click.argument("areas", nargs=-1, type=click.Choice(list(AREAS)))
 @click.option("--quick", is_flag=True, help="Fewer rounds; without AREAS, only what takes seconds.")
+@click.option("--peers", is_flag=True, help="Fetch peers from PyPI into the cache, and measure beside them (network).")
 @pass_session
-def bench(session: Session, *, areas: tuple[str, ...], quick: bool) -> None:
+def bench(session: Session, *, areas: tuple[str, ...], quick: bool, peers: bool) -> None:
     """Measure DuxNet beside others, each figure next to its goal.
 
     \b
     duxnet bench                 everything (several minutes)
     duxnet bench rpc peer        these areas
     duxnet bench --quick --json  a smoke run; the last line is a list of rows
+    duxnet bench network --peers --json
 
     Both sides of a comparison run in turns, so that a noisy machine hits both: trust ratios more than figures. The
     exit code says that everything could be measured, not that a goal is met. docs/bench.md tells what each row means.
     """
     names = chosen(areas, quick=quick)
     note(f"{machine()}; measuring {', '.join(names)}")
-    findings, broken = asyncio.run(measure_all(names, quick=quick))
+    findings, broken = asyncio.run(measure_all(names, quick=quick, peers=peers))
     note(machine())
     show(findings, session.out)
     if broken:
         raise SystemExit(EXIT_FAILED)
 
 
-async def measure_all(names: list[str], *, quick: bool) -> tuple[list[Finding], list[str]]:
+async def measure_all(names: list[str], *, quick: bool, peers: bool = False) -> tuple[list[Finding], list[str]]:
     """The findings of every area, and the areas that could not be measured: one that breaks stops no other."""
     findings: list[Finding] = []
     broken: list[str] = []
     for name in names:
         with tempfile.TemporaryDirectory(prefix=f"duxnet-bench-{name}-") as folder:
-            run = Run(Path(folder), quick, lambda text, name=name: note(f"{name}: {text}"))  # type: ignore[misc]
+            run = Run(Path(folder), quick, lambda text, name=name: note(f"{name}: {text}"), peers)  # type: ignore[misc]
             try:
                 findings += await AREAS[name].load()(run)
             except Exception as error:  # noqa: BLE001 - the other areas are still worth their figures

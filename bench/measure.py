@@ -25,6 +25,7 @@ class Run:
     folder: Path
     quick: bool
     tell: Callable[[str], None]
+    peers: bool = False  # also those that have to be fetched first
 
     def rounds(self, usual: int) -> int:
         """How many rounds to play."""

@@ -42,7 +42,7 @@ async def measure(run: Run) -> list[Finding]:
     rounds = run.rounds(ROUNDS)
     run.tell("two p2pds in two processes, and a TLS echo in a third")
     async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(_session(scene_without_chain(run.folder)))
+        session = await stack.enter_async_context(session_between(scene_without_chain(run.folder)))
         echoes = await stack.enter_async_context(echo_connections(AT_ONCE))
         ours = partial(session.request, ECHO, BODY, deadline_s=DEADLINE_S)
         theirs = partial(echoes[0].echo, BODY)
@@ -52,7 +52,7 @@ async def measure(run: Run) -> list[Finding]:
             partial(per_second, ours, at_once=AT_ONCE, seconds=seconds),
             partial(_flood_echo, echoes, seconds),
         )
-        bulks = await in_turns(rounds, partial(_our_bulk, session, size), partial(_their_bulk, echoes[0], size))
+        bulks = await in_turns(rounds, partial(our_bulk, session, size), partial(_their_bulk, echoes[0], size))
     return [
         Finding(
             name="peer call p50", unit="us", ours=trips[0], goal=Goal("ratio", "<=", 4), peer=PEER, theirs=trips[1],
@@ -67,7 +67,7 @@ async def measure(run: Run) -> list[Finding]:
 
 
 @asynccontextmanager
-async def _session(stage: Scene) -> AsyncIterator[Session]:
+async def session_between(stage: Scene) -> AsyncIterator[Session]:
     """A session between a p2pd in this process and one in another."""
     near, far = stage.nodes["buyer"], stage.nodes["seller"]
     far.run_instead("p2pd", "bench.far_end")
@@ -86,7 +86,7 @@ async def _flood_echo(echoes: list[EchoClient], seconds: float) -> float:
     )
 
 
-async def _our_bulk(session: Session, size: int) -> float:
+async def our_bulk(session: Session, size: int) -> float:
     """Megabytes per second on one stream of the session."""
     began = time.perf_counter()
     stream = await session.open_stream(BULK, deadline_s=DEADLINE_S)

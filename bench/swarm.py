@@ -242,6 +242,10 @@ class Swarm:
         """CPU seconds so far and tasks of each process that answers."""
         return [tuple(await host.ask("usage")) for host in self.hosts if host.answers]
 
+    async def census(self) -> list[dict[str, int]]:
+        """What is open in each process that answers: nodes, sessions, tasks, sockets, handles, memory."""
+        return [await host.ask("census") for host in self.hosts if host.answers]
+
     # doing
 
     async def put(self, number: int, ns: str, name: str, payload: bytes, *, caller: str, ttl_s: int = 3600) -> Any:
@@ -254,6 +258,10 @@ class Swarm:
         """Seconds, and the payloads found."""
         taken_s, found = await self.host_of(number).ask("get", node=number, ns=ns, name=name)
         return taken_s, [bytes.fromhex(text) for text in found]
+
+    async def who(self, number: int, ns: str, name: str) -> list[Did]:
+        """Those that have a record under this name, as this node finds them."""
+        return [Did(did) for did in await self.host_of(number).ask("who", node=number, ns=ns, name=name)]
 
     async def resolve(self, number: int, did: Did, max_age_s: int = 0) -> Any:
         """[seconds, whether a node record is there]."""

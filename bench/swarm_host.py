@@ -7,6 +7,7 @@ all processes of a machine share. Ends when its standard input does: a swarm nev
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -30,6 +31,19 @@ STARTS_AT_ONCE = 8
 Job = dict[str, Any]
 
 
+def _target(entry: Path) -> str:
+    try:
+        return str(entry.readlink())
+    except OSError:
+        return ""  # it was the handle of the look itself
+
+
+def _rss_kib() -> int:
+    """Resident memory. Source: proc(5)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
+
+
 class SwarmHost:
     """The nodes of this process by number."""
 
@@ -40,7 +54,20 @@ class SwarmHost:
         self._lives: dict[int, asyncio.Task[None]] = {}
         self.jobs: dict[str, Callable[[Job], Awaitable[Any]]] = {
             name: getattr(self, f"on_{name}")
-            for name in ("start", "stop", "state", "usage", "put", "get", "resolve", "publish", "heard", "peer_call")
+            for name in (
+                "start",
+                "stop",
+                "state",
+                "usage",
+                "census",
+                "put",
+                "get",
+                "who",
+                "resolve",
+                "publish",
+                "heard",
+                "peer_call",
+            )
         }
 
     async def on_start(self, job: Job) -> Any:
@@ -98,6 +125,21 @@ class SwarmHost:
         used = resource.getrusage(resource.RUSAGE_SELF)
         return [used.ru_utime + used.ru_stime, len(asyncio.all_tasks())]
 
+    async def on_census(self, _job: Job) -> Any:
+        """What is open in this process, once everything that only waits to be collected is gone."""
+        await asyncio.sleep(0)
+        gc.collect()
+        sessions = sum(len(node.net.peers.sessions()) for node in self.nodes.values())
+        handles = [_target(entry) for entry in Path("/proc/self/fd").iterdir()]
+        return {
+            "nodes": len(self.nodes),
+            "sessions": sessions,
+            "tasks": len(asyncio.all_tasks()),
+            "sockets": sum(1 for one in handles if one.startswith("socket:")),
+            "handles": len(handles),
+            "rss_kib": _rss_kib(),
+        }
+
     async def on_put(self, job: Job) -> Any:
         """[seconds, nodes that keep it]."""
         node, payload = self.nodes[job["node"]], bytes.fromhex(job["payload"])
@@ -112,6 +154,12 @@ class SwarmHost:
         began = time.perf_counter()
         found = await client.call(p2p.DHT_GET, p2p.DhtGet(ns=job["ns"], name=job["name"]), deadline_s=60)
         return [time.perf_counter() - began, [view.payload.hex() for view in found.records]]
+
+    async def on_who(self, job: Job) -> Any:
+        """The DIDs of those that have a record under this name."""
+        client = self.nodes[job["node"]].as_caller("cli")
+        found = await client.call(p2p.DHT_GET, p2p.DhtGet(ns=job["ns"], name=job["name"]), deadline_s=60)
+        return [view.did for view in found.records]
 
     async def on_resolve(self, job: Job) -> Any:
         """[seconds, whether a node record is there]."""

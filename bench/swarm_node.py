@@ -1,7 +1,8 @@
 """One p2pd of a swarm: the daemon's own class on its real sockets, without the doors to the daemons of a node.
 
-Replaced, and nothing else: there is no JSON-RPC port and no egress (hundreds share a process), the store is in memory,
-the keys follow from the node's number, and whoever would judge gossip accepts it and notes when it came.
+Replaced, and nothing else: there is no JSON-RPC port and no egress (hundreds share a process), the store is in memory
+(with the setting `on_disk`, in the node's folder), the keys follow from the node's number, and whoever would judge
+gossip accepts it and notes when it came.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class SwarmP2pd(P2pDaemon):
     @classmethod
     def make(cls, number: int, port: int, folder: Path, settings: dict[str, Any]) -> SwarmP2pd:
         """The node of this number, not yet started."""
-        listener = Listener()
+        listener, settings = Listener(), dict(settings)
+        in_memory = not settings.pop("on_disk", False)
         found = P2pdSettings(
             network_profile="none",
             data_dir=str(folder / "data"),
@@ -92,7 +94,7 @@ class SwarmP2pd(P2pDaemon):
             **settings,
         )
         log = structlog.get_logger().bind(node=number)
-        daemon = cls(found, swarm_profile(), log=log, neighbours=lambda _: listener, store_in_memory=True)
+        daemon = cls(found, swarm_profile(), log=log, neighbours=lambda _: listener, store_in_memory=in_memory)
         daemon.number, daemon.listener = number, listener
         return daemon
 

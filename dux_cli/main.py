@@ -15,7 +15,8 @@ SECTIONS = {
         "attacks": ("dux_cli.attacks:attacks", "attack nodes on this machine, and see what each attack met"),
         "fuzz": ("dux_cli.fuzz:fuzz", "coverage-guided fuzzing of every parser of outside bytes"),
         "bench": ("bench.command:bench", "how fast and how large it is, beside others"),
-        "sim": ("dux_cli.sim:sim", "whole nodes on virtual time under faults, judged by the laws of money"),
+        "sim": ("dux_cli.sim:sim", "networks on virtual time under faults, judged by laws"),
+        "soak": ("bench.soak_command:soak", "real nodes for a long time: what leaks"),
     },
     "A node of your own": {
         "init": ("dux_cli.init:init", "make a node: keys, configuration, network"),

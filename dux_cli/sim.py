@@ -12,18 +12,25 @@ from dux_cli.command import EXIT_FAILED, DuxCommand, Session, pass_session
 if TYPE_CHECKING:
     from dux_sim.orders import Order, Told
 
-NODES_MAX = 64
+NODES_MIN, NODES_WHOLE_MAX, NODES_MAX = 5, 64, 2000
 HOURS_MAX = 24.0 * 365
 HISTORIES_MAX = 1_000_000
 
 
 @click.command(cls=DuxCommand)
-@click.option("--nodes", type=click.IntRange(5, NODES_MAX), default=6, show_default=True, help="Whole nodes.")
-@click.option("--hours", type=click.FloatRange(0.1, HOURS_MAX), default=24.0, show_default=True, help="Virtual hours.")
+@click.option("--nodes", type=click.IntRange(NODES_MIN, NODES_MAX), default=6, show_default=True, help="Nodes.")
+@click.option("--hours", type=click.FloatRange(0.05, HOURS_MAX), default=24.0, show_default=True, help="Virtual hours.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="One seed is one history.")
 @click.option("--faults", default="all", show_default=True, help="all, none, or names with commas between them.")
 @click.option("--money", type=click.IntRange(1, HISTORIES_MAX), help="Instead: so many histories of escrow.")
 @click.option("--fund", type=click.IntRange(1, HISTORIES_MAX), help="Instead: so many histories of the fund.")
+@click.option(
+    "--story",
+    type=click.Choice(["auto", "whole", "overlay"]),
+    default="auto",
+    show_default=True,
+    help="Whole nodes with money, or p2pds only. auto: overlay for churn, for liars, and above 64 nodes.",
+)
 @click.option("--jobs", type=click.IntRange(0), default=0, help="Processes for many histories; 0: one per core.")
 @click.option("--shrink", "shrinks", is_flag=True, help="Make the schedule of faults of a failure as short as it gets.")
 @click.option("--trace", is_flag=True, help="Print the history line by line.")
@@ -31,7 +38,7 @@ HISTORIES_MAX = 1_000_000
 @pass_session
 def sim(
     session: Session, *, nodes: int, hours: float, seed: int, faults: str, money: int | None, fund: int | None,
-    jobs: int, shrinks: bool, trace: bool, until: str,
+    story: str, jobs: int, shrinks: bool, trace: bool, until: str,
 ) -> None:  # fmt: skip
     """Whole nodes in one process, hours in minutes, every fault; then the world heals and all laws are judged.
 
@@ -40,16 +47,18 @@ def sim(
 
     \b
     duxnet sim --nodes 6 --seed 1 --hours 24 --faults all --json
+    duxnet sim --nodes 1000 --seed 3 --hours 1 --faults churn,partition,liars --json
     duxnet sim --money 2000 --faults crash,reorg,liar
     duxnet sim --money 1 --seed 4711 --shrink
     duxnet sim --money 1 --seed 4711 --until "a payment happens once"
     """
     from dux_sim.orders import Order, alone
     from dux_sim.suite import run_many
-    from dux_sim.world.faults import parse_faults
+    from dux_sim.world.faults import KINDS, OVERLAY_KINDS, parse_faults
 
-    kinds = parse_faults(faults)
-    kind: Any = "money" if money else "fund" if fund else "network"
+    overlay = not (money or fund) and is_overlay(story, faults, nodes)
+    kinds = parse_faults(faults, OVERLAY_KINDS if overlay else KINDS)
+    kind: Any = "money" if money else "fund" if fund else "overlay" if overlay else "network"
     first = Order(kind=kind, seed=seed, faults=kinds, nodes=nodes, hours=hours)
     count = money or fund or 1
     if trace or until:
@@ -68,6 +77,19 @@ def sim(
     _tell(session, told, answer)
     if told.violations:
         sys.exit(EXIT_FAILED)
+
+
+def is_overlay(story: str, faults: str, nodes: int) -> bool:
+    """Which of the two stories of a network is meant.
+
+    Raises:
+        click.BadParameter: so many whole nodes are too many.
+    """
+    from dux_sim.world.faults import is_of_overlay
+
+    if story == "whole" and nodes > NODES_WHOLE_MAX:
+        raise click.BadParameter(f"at most {NODES_WHOLE_MAX} whole nodes", param_hint="--nodes")
+    return story == "overlay" or (story == "auto" and (nodes > NODES_WHOLE_MAX or is_of_overlay(faults)))
 
 
 def msgspec_replace(order: Order, seed: int) -> Order:

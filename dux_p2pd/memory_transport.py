@@ -252,6 +252,7 @@ class MemoryLine:
         self._note_room()
         if item is None:
             self._network.lines.pop(self, None)
+            self._network.lines.pop(other, None)  # type: ignore[arg-type]  # what it sends from now on finds nobody
         if other is None or other.doorway is None or other.is_closed:
             return
         if item is None:
@@ -262,6 +263,11 @@ class MemoryLine:
             other.doorway.receive(item)
 
     @property
+    def route(self) -> tuple[str, str]:
+        """Whose end it is, and whose the other one."""
+        return self._route
+
+    @property
     def is_closed(self) -> bool:
         """Whether this end was closed."""
         return self._closed
@@ -270,6 +276,11 @@ class MemoryLine:
     def is_unfinished(self) -> bool:
         """Whether its two ends have not introduced themselves."""
         return self.doorway is None or self.doorway.session is None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether neither end is open."""
+        return self._closed and (self.other is None or self.other.is_closed)
 
     def _note_room(self) -> None:
         is_full = self._waiting_bytes > WRITE_HIGH_BYTES

@@ -12,14 +12,15 @@ from dux_sim.fund.story import FundStory
 from dux_sim.money.laws import INSTANT_LAWS, Violation
 from dux_sim.money.story import MoneyStory
 from dux_sim.network.story import NetworkStory
+from dux_sim.overlay.story import OverlayStory
 from dux_sim.world.coin import cheap_work
 from dux_sim.world.faults import Fault, FaultKind
 from dux_sim.world.history import History
 from dux_sim.world.world import quiet_memory
 
-Kind = Literal["network", "money", "fund"]
+Kind = Literal["network", "overlay", "money", "fund"]
 LAST_LINES = 40
-Story = NetworkStory | MoneyStory | FundStory
+Story = NetworkStory | OverlayStory | MoneyStory | FundStory
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +36,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     def command(self) -> str:
         """The command line that repeats it."""
         faults = ",".join(self.faults) or "none"
-        what = f"--nodes {self.nodes} --hours {self.hours:g}" if self.kind == "network" else f"--{self.kind} 1"
+        size = f"--nodes {self.nodes} --hours {self.hours:g}"
+        what = {"network": f"--story whole {size}", "overlay": f"--story overlay {size}"}.get(self.kind)
+        what = what or f"--{self.kind} 1"
         return f"./duxnet sim {what} --seed {self.seed} --faults {faults}"
 
 
@@ -62,6 +65,10 @@ def story_of(order: Order, *, trace: bool = False, until: int | None = None) -> 
             nodes=order.nodes, seed=order.seed, hours=order.hours, kinds=order.faults, faults=order.schedule,
             trace=trace, until=until,
         )  # fmt: skip
+    if order.kind == "overlay":
+        return OverlayStory(
+            nodes=order.nodes, seed=order.seed, hours=order.hours, kinds=order.faults, trace=trace, until=until
+        )
     kind = MoneyStory if order.kind == "money" else FundStory
     return kind(order.seed, order.faults, schedule=order.schedule, trace=trace, until=until)
 
@@ -113,8 +120,8 @@ def read(order: Order, until: str = "") -> list[str]:
     with quiet_memory(), cheap_work():
         story = story_of(order, trace=True, until=number)
         law = "" if number is not None else until
-        instant = bool(law) and any(law in name for name in INSTANT_LAWS)
-        if instant:
+        instant = order.kind != "overlay" and bool(law) and any(law in name for name in INSTANT_LAWS)
+        if not isinstance(story, OverlayStory) and instant:
             story.history.watch = lambda kind: kind in ("commit", "block") and story.books.breaks_now(law)
         violations = story.run()
         lines = list(story.history.lines)

@@ -53,7 +53,7 @@ def make(node: SimNode, daemon: str, **changes: Any) -> DuxOSDaemon[Any]:
     kind, settings_type, fields = KINDS[daemon]
     world = node.world
     folder = str(world.folder / node.name)
-    own = {"wallet_address": node.keys.address} if daemon == "registryd" else {}
+    own = {"registryd": {"wallet_address": node.keys.address}, "p2pd": {"listen_host": node.host}}.get(daemon, {})
     settings = settings_type(
         network_profile="simulated", data_dir=folder, run_dir=folder, backup_interval=0, watchdog_s=NEVER_S,
         **(fields | own | changes),

@@ -30,9 +30,12 @@ FaultKind = Literal[
     "mempool",
     "liar",
     "silence",
+    "churn",
+    "liars",
 ]
 TWIST_WITHIN_BLOCKS = 30
-KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+OVERLAY_KINDS: tuple[FaultKind, ...] = ("churn", "partition", "liars")
+KINDS: tuple[FaultKind, ...] = tuple(kind for kind in get_args(FaultKind) if kind not in ("churn", "liars"))
 
 
 class UnknownFault(CallerMistake):
@@ -57,21 +60,26 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     apart: int = 0  # bits: which nodes stand on the one side
 
 
-def parse_faults(text: str) -> tuple[FaultKind, ...]:
-    """`all`, `none`, or names separated by commas.
+def is_of_overlay(text: str) -> bool:
+    """Whether these are faults that only histories of the overlay know."""
+    return bool({name.strip() for name in text.split(",")} & (set(OVERLAY_KINDS) - set(KINDS)))
+
+
+def parse_faults(text: str, known: tuple[FaultKind, ...] = KINDS) -> tuple[FaultKind, ...]:
+    """`all`, `none`, or names separated by commas; `known` are those of the story that is meant.
 
     Raises:
         UnknownFault: naming those that there are.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names == ["all"]:
-        return KINDS
+        return known
     if names in ([], ["none"]):
         return ()
     for name in names:
-        if name not in KINDS:
-            raise UnknownFault(name=name, known=", ".join(KINDS))
-    return tuple(kind for kind in KINDS if kind in names)
+        if name not in known:
+            raise UnknownFault(name=name, known=", ".join(known))
+    return tuple(kind for kind in known if kind in names)
 
 
 class Fate:

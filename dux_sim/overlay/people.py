@@ -1,0 +1,197 @@
+"""What the nodes' owners want of the network: a record found, a peer reached, a worker hired, a word spread.
+
+A wish is repeated as the product's daemons repeat theirs, until it is fulfilled or its time is over. One that was not
+fulfilled counts against the network only if everybody whom it took was there all the time, honest, and not parted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from common.contracts.peer_escrow import OFFER, Offer
+from common.contracts.peer_registry import CAPABILITY_NS, PRESENCE_PROBE, CapabilityPointer, ProbeAsk
+from common.contracts.peer_store import TAG_NS, TagPointer
+from common.errors import DuxError
+from common.randomness import Randomness
+from common.units import Did, Florins
+from dux_p2pd.records import record_key
+from dux_sim.overlay.world import Member, OverlayWorld
+
+WISH_S = 60.0  # for how long a wish is repeated
+PAUSE_S = 2.0  # between two tries
+TRY_S = 15.0
+QUOTE_S = 6.0  # a worker that has not quoted by then is left for the next one
+RECORD_TTL_S = 7200
+WORKERS_TRIED_MAX = 8
+KEPT_MAX = 4000  # records that are asked for later
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A record that the network has taken."""
+
+    by: Member
+    name: str
+    word: str
+
+
+class People:
+    """Wishes, and how they ended: `answered`, `failed` and `excused`, by kind."""
+
+    def __init__(self, world: OverlayWorld, capabilities: Sequence[str]) -> None:
+        self.world = world
+        self.random: Randomness = world.stream("people")
+        self.capabilities = tuple(capabilities)
+        self.answered: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.excused: Counter[str] = Counter()
+        self.seconds: dict[str, list[float]] = {}
+        self.missed: list[str] = []  # what failed, in words
+        self.kept: list[Kept] = []
+        self._numbers = 0
+
+    def _pick(self, among: Sequence[Member]) -> Member:
+        return among[self.random.below(len(among))]
+
+    def there(self) -> list[Member]:
+        """Who is honest and up."""
+        return [one for one in self.world.members if not one.lies and one.is_up and one.left_s is None]
+
+    # the wishes
+
+    async def put(self) -> None:
+        """Somebody keeps a record with the network."""
+        who, name, word = self._pick(self.there()), f"w/{self.random.bytes(8).hex()}", self.random.bytes(8).hex()
+
+        async def act() -> bool:
+            pointer = TagPointer(service_ids=(word,))
+            return await who.house.peers("stored").put_record(TAG_NS, name, pointer, ttl_s=RECORD_TTL_S) > 0
+
+        if await self._wish("put", act, (who,)) and len(self.kept) < KEPT_MAX:
+            self.kept.append(Kept(who, name, word))
+
+    async def lookup(self) -> None:
+        """Somebody looks for a record that the network has taken."""
+        if not self.kept:
+            return
+        who, kept = self._pick(self.there()), self.kept[self.random.below(len(self.kept))]
+
+        async def act() -> bool:
+            found = await who.house.peers("stored").get_records(TAG_NS, kept.name)
+            return any(one.did == kept.by.node.did and kept.word.encode() in one.payload for one in found)
+
+        key = record_key(TAG_NS.name, kept.name)
+        await self._wish("lookup", act, (who,), may=lambda since_s: self._is_held(who, key, since_s))
+
+    async def probe(self) -> None:
+        """Somebody calls somebody."""
+        here = self.there()
+        who, whom, nonce = self._pick(here), self._pick(here), self.random.bytes(32)
+
+        async def act() -> bool:
+            ask = ProbeAsk(slot=1, nonce=nonce)
+            return (await who.house.peers("registryd").call(whom.node.did, PRESENCE_PROBE, ask)).nonce == nonce
+
+        if who is not whom:
+            await self._wish("peer call", act, (who, whom))
+
+    async def hire(self) -> None:
+        """Somebody needs a worker: who offers the capability is found, asked, and one of them takes the job."""
+        who, what = self._pick(self.there()), self.capabilities[self.random.below(len(self.capabilities))]
+        workers = [one for one in self.world.members if not one.lies and what in one.house.capabilities]
+
+        async def act() -> bool:
+            found = await who.house.peers("registryd").get_records(CAPABILITY_NS, what)
+            asked = self.random.sample([one.did for one in found if one.did != who.node.did], len(found))
+            for did in asked[:WORKERS_TRIED_MAX]:
+                if await self._offer(who, did, what):
+                    return True
+            return False
+
+        def may(since_s: float) -> bool:
+            here = [one for one in workers if one is not who and one.was_there(since_s)]
+            key = record_key(CAPABILITY_NS.name, what)
+            return self._is_held(who, key, since_s) and any(self.world.were_together(who, one, since_s) for one in here)
+
+        await self._wish("job offer", act, (who,), may=may)
+
+    async def _offer(self, who: Member, did: Did, what: str) -> bool:
+        """Whether this worker takes the job."""
+        offer = self._offer_of(did, what)
+        waiting = who.house.quotes[offer.contract_id] = self.world.loop.create_future()
+        try:
+            await who.house.peers("escrowd").call(did, OFFER, offer, deadline_s=QUOTE_S)
+            async with asyncio.timeout(QUOTE_S):
+                return bool((await waiting).accept)
+        except (DuxError, TimeoutError):
+            return False
+        finally:
+            who.house.quotes.pop(offer.contract_id, None)
+
+    def _offer_of(self, seller: Did, what: str) -> Offer:
+        number = self.random.bytes(32)
+        return Offer(
+            contract_id=number, network=self.world.profile.genesis, buyer_nonce=number, buyer_key=bytes(33),
+            buyer_payout_script=bytes(25), seller=seller, service_id=what, job=bytes(200), job_hash=number,
+            price_florins=Florins(1), arbiters=(), arbiters_needed=0, deliver_blocks=12, result_lock=False,
+            policy="standby", swap_limit_florins=Florins(0), result_salt_hash=number, fund_script=bytes(23),
+            tax_bps=500, fee_rate_florins_per_kb=1, heights_profile="demo",
+        )  # fmt: skip
+
+    # capabilities
+
+    async def advertise(self, who: Member) -> None:
+        """A worker says again what it can do; a liar says that it can do everything."""
+        for what in self.capabilities if who.lies else who.house.capabilities:
+            pointer = CapabilityPointer(at_ms=who.node.clock().unix_ms())
+            try:
+                await who.house.peers("registryd").put_record(CAPABILITY_NS, what, pointer, ttl_s=RECORD_TTL_S)
+            except DuxError as error:
+                self.world.history.tell("advertise", f"{who.name}: {error.message}")
+
+    # how it ends
+
+    async def _wish(
+        self, kind: str, act: Callable[[], Awaitable[bool]], parties: tuple[Member, ...],
+        may: Callable[[float], bool] = lambda _since_s: True,
+    ) -> bool:  # fmt: skip
+        """Try until it is fulfilled; `may` says, of the time since then, whether it could have been."""
+        loop, since_s, last = self.world.loop, self.world.loop.time(), ""
+        while loop.time() < since_s + WISH_S:
+            try:
+                async with asyncio.timeout(2 * TRY_S):
+                    done = await act()
+            except (DuxError, TimeoutError) as error:
+                done, last = False, getattr(error, "message", "no answer in time")
+            if done:
+                self.answered[kind] += 1
+                self.seconds.setdefault(kind, []).append(loop.time() - since_s)
+                self.world.history.note("answered", kind)
+                return True
+            if not self._could(parties, since_s):
+                break
+            await asyncio.sleep(PAUSE_S)
+        if self._could(parties, since_s) and may(since_s):
+            self.failed[kind] += 1
+            self.missed.append(f"{kind} of {', '.join(one.name for one in parties)} at {since_s:.0f} s: {last}")
+            self.world.history.note("failed", kind)
+        else:
+            self.excused[kind] += 1
+        return False
+
+    def _could(self, parties: tuple[Member, ...], since_s: float) -> bool:
+        return all(one.was_there(since_s) for one in parties) and all(
+            self.world.were_together(parties[0], one, since_s) for one in parties[1:]
+        )
+
+    def _is_held(self, who: Member, key: bytes, since_s: float) -> bool:
+        """Whether somebody honest whom `who` could reach all the time holds a record there."""
+        for one in self.world.members:
+            if one is who or one.lies or not one.was_there(since_s) or not self.world.were_together(who, one, since_s):
+                continue
+            if one.node.disk("p2pd").rows("SELECT 1 FROM records WHERE key = ? AND envelope IS NOT NULL", key):
+                return True
+        return False

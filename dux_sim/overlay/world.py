@@ -1,0 +1,159 @@
+"""The world of a thousand p2pds: who is there, who is away, who lies, and what stands between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from common.network import Bootstrap, NetworkProfile
+from dux_p2pd.overlay import Overlay
+from dux_sim.overlay.liars import LyingHousehold, LyingP2pd
+from dux_sim.overlay.links import Links, ToldNetwork
+from dux_sim.overlay.nodes import P2PD, Household, OverlayP2pd, make
+from dux_sim.world.keys import keys_of
+from dux_sim.world.loop import SimTask
+from dux_sim.world.node import OUTSIDE_PORT, SimNode
+from dux_sim.world.world import World, profile_for
+
+FIRST = 8  # nodes of the bootstrap list
+CHAIN_NODES = 5  # the coin chain is there, and nothing happens on it
+SETTINGS: dict[str, Any] = {"peers_target": 8, "peers_max": 64}
+
+
+def host_of(number: int) -> str:
+    """The address of a node: each has a net of its own."""
+    return f"127.{1 + (number >> 8)}.{number & 255}.1"
+
+
+def overlay_profile() -> NetworkProfile:
+    """A network whose nodes begin from the first eight."""
+    first = tuple(Bootstrap(address=f"{host_of(one)}:{OUTSIDE_PORT}", did=keys_of(one).did) for one in range(FIRST))
+    return msgspec.structs.replace(profile_for(CHAIN_NODES), bootstrap=first, arbiters=())
+
+
+@dataclass
+class Member:
+    """One node of the history. `absences`: from when to when it was away; the last one may be open."""
+
+    node: SimNode
+    house: Household
+    lies: bool
+    absences: list[tuple[float, float]] = field(default_factory=list)
+    left_s: float | None = None
+    is_gone: bool = False  # for good
+
+    @property
+    def name(self) -> str:
+        """Its name in the history."""
+        return self.node.name
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its p2pd lives and answers."""
+        return self.node.is_up(P2PD)
+
+    @property
+    def net(self) -> Overlay:
+        """What its p2pd is made of."""
+        daemon = self.node.houses[P2PD].daemon
+        if not isinstance(daemon, OverlayP2pd):
+            raise TypeError(f"{self.name} has never lived")
+        return daemon.net
+
+    def was_there(self, since_s: float) -> bool:
+        """Whether it has been up without a break since then."""
+        return self.is_up and self.left_s is None and all(back_s <= since_s for _, back_s in self.absences)
+
+
+class OverlayWorld(World):
+    """One history's world."""
+
+    net: ToldNetwork
+    weather: Links
+
+    def __init__(self, seed: int, *, trace: bool = False, until: int | None = None) -> None:
+        super().__init__(seed, overlay_profile(), trace=trace, until=until)
+        self.weather = Links(self.stream("weather"), self.history)
+        self.net = ToldNetwork(self.weather, lambda a, b, data: self.history.note("frame", f"{a}>{b}", data))
+        self.members: list[Member] = []
+        self._sides: list[tuple[float, dict[str, int]]] = [(0.0, {})]  # since when who stood apart
+
+    def add_member(self, *, lies: bool) -> Member:
+        """One more node; it is not started."""
+        kind = LyingP2pd if lies else OverlayP2pd
+        node = self.add_node((P2PD,), partial(make, kind=kind, **SETTINGS))
+        house = (LyingHousehold if lies else Household)(node, self.spawn)
+        node.bend = house.client
+        member = Member(node, house, lies)
+        self.members.append(member)
+        return member
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something in the world's own name."""
+        return self.loop.create_task(work, context=self.context.copy())
+
+    # who comes and goes
+
+    def crash(self, member: Member) -> None:
+        """Its process is killed: its sockets close by themselves."""
+        self.history.fault("crash", member.name)
+        self._leave(member)
+
+    def darken(self, member: Member) -> None:
+        """Its power fails: nobody hears a word."""
+        self.history.fault("power lost", member.name)
+        self.weather.dark[member.node.host] = None
+        self.net.links_changed()
+        self._leave(member)
+
+    def _leave(self, member: Member) -> None:
+        member.left_s = self.loop.time()
+        member.house.quotes.clear()
+        member.node.crash(P2PD)
+
+    def bring_back(self, member: Member) -> None:
+        """It starts again from its disk; who still thinks to be connected with it hears that this is over."""
+        if member.left_s is None:
+            return
+        self.history.faults["came back"] += 1
+        if self.weather.dark.pop(member.node.host, self) is not self:
+            self.net.links_changed()
+        member.absences.append((member.left_s, self.loop.time()))
+        member.left_s = None
+        member.node.start(P2PD)
+
+    def let_go(self, member: Member) -> None:
+        """It is away for good, and nothing that was sent to it will ever arrive."""
+        member.is_gone = True
+        self.net.forget(member.node.host)
+
+    # who stands where
+
+    def part(self, apart: Sequence[Member]) -> None:
+        """From now on these and the others do not reach each other; none: all do."""
+        sides = {member.node.host: 1 for member in apart}
+        self.weather.sides = sides
+        self._sides.append((self.loop.time(), sides))
+        self.net.links_changed()
+
+    def were_together(self, one: Member, other: Member, since_s: float, to_s: float | None = None) -> bool:
+        """Whether nothing stood between them from then on (until then)."""
+        last_s = self.loop.time() if to_s is None else to_s
+        for at, (from_s, sides) in enumerate(self._sides):
+            until_s = self._sides[at + 1][0] if at + 1 < len(self._sides) else self.loop.time()
+            if from_s <= last_s and until_s >= since_s and sides.get(one.node.host, 0) != sides.get(other.node.host, 0):
+                return False
+        return True
+
+    def tasks_by_life(self) -> dict[str, int]:
+        """How many tasks every life has that has not ended."""
+        found: dict[str, int] = {}
+        for task in asyncio.all_tasks(self.loop):
+            if isinstance(task, SimTask) and task.life is not None and task.life.alive:
+                found[task.life.name] = found.get(task.life.name, 0) + 1
+        return found

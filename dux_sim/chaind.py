@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from common.chain.wire import shown
 from common.errors import DuxError
 from common.randomness import SystemRandomness
 from dux_sim.chain import miner
@@ -26,7 +27,6 @@ from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile, genesis_of, load_profile
 from dux_sim.chain.rpc_actions import mining_script
 from dux_sim.chain.server import RpcServer, auth_line
-from dux_sim.chain.wire import shown
 
 MINE_EVERY_MIN_S = 0.05
 SHUTDOWN_S = 2.0

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from common.chain.invalid import Invalid
+from common.chain.wire import Block, Tx
 from dux_sim.chain import consensus, miner, policy
-from dux_sim.chain.errors import Invalid
 from dux_sim.chain.mempool import Mempool
 from dux_sim.chain.profile import ChainProfile, genesis_of
 from dux_sim.chain.state import ChainState, Change, Entry
-from dux_sim.chain.wire import Block, Tx
 
 LISTENERS_MAX = 100
 

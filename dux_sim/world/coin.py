@@ -15,16 +15,17 @@ from contextlib import contextmanager
 import coincurve
 import msgspec
 
+from common.chain import difficulty
+from common.chain.wire import Tx, TxIn, shown, unshown
 from common.contracts.wallet_errors import ChainUnavailable
 from dux_flopd.source import ChainTip, Refused
-from dux_sim.chain import consensus, difficulty, miner, tx_rules
+from dux_sim.chain import consensus, miner, tx_rules
 from dux_sim.chain.args import RpcError
 from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile
 from dux_sim.chain.rpc import RpcTable
 from dux_sim.chain.rpc_actions import NOBODY
 from dux_sim.chain.state import Entry
-from dux_sim.chain.wire import Tx, TxIn, shown, unshown
 from dux_sim.world.history import History
 
 OP_PUSHDATA1, OP_PUSHDATA2 = 0x4C, 0x4D

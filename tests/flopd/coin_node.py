@@ -26,14 +26,15 @@ from typing import Any
 
 import yaml
 
+from common.chain import difficulty, merkle
 from common.chain.address import pay_to_key, script_to_address
 from common.chain.params import EMBEDDED, FLOPCOIN_REGTEST, LITECOIN_REGTEST, ChainFamily
 from common.chain.script import key_sig
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, serialize, sighash, txid
+from common.chain.wire import Header, unshown
 from common.units import FLOP, Florins
 from dux_flopd.blocks import parse_block
-from dux_sim.chain import consensus, difficulty, merkle
-from dux_sim.chain.wire import Header, unshown
+from dux_sim.chain import block_rules, consensus
 from tests.chain.contract_kit import private_key, public_key, sign_digest
 
 BANK = "bank"
@@ -166,10 +167,10 @@ class CoinBench:
         version, bits = 0x20000000, int.from_bytes(parent[72:76], "little")
         if self.family is EMBEDDED:
             version = consensus.CHAIN_ID << 16 | consensus.BLOCK_VERSION_BASE
-            bits = difficulty.next_bits(_parsed(parent), _parsed(grandparent))
+            bits = block_rules.next_bits(_parsed(parent), _parsed(grandparent))
         for nonce in range(200_000):
             raw = struct.pack("<i32s32sIII", version, unshown(best), root, time_s, bits, nonce)
-            if difficulty.meets(raw, bits):
+            if difficulty.meets(raw, bits, consensus.POW_LIMIT):
                 return raw
         raise AssertionError("no nonce found")
 

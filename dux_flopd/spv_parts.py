@@ -53,9 +53,10 @@ def spv_source(
 ) -> SpvSource:
     """The source, not running yet."""
     changed = asyncio.Event()
-    watch = Watch(view)
+    pool = Pool()
+    watch = Watch(view, pool)
     sync = HeaderSync(network, genesis, base_of(network, wish.bundle), folder, clock, changed.set)
-    relay = Relay(Pool(), watch, clock, changed)
+    relay = Relay(pool, watch, clock, changed)
     book = AddressBook(wish.peers or network.seeds, apart=network.apart, random=random)
     net = PeerNet(
         network,

@@ -7,7 +7,7 @@ so that one lying peer shows no coins that do not exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from common.chain.tx import Outpoint, Tx
@@ -38,7 +38,14 @@ class Pool:
         self._waiting: dict[str, Pooled] = {}
         self._spenders: dict[Outpoint, set[str]] = {}
         self._gone: dict[str, None] = {}  # contradicted or expired: not taken back from the wallet's own books
+        self._confirmed: dict[str, None] = {}  # what left for a block of the best chain
         self._bytes = 0
+        self.version = 0  # grows when something more waits
+
+    @property
+    def spent(self) -> Collection[Outpoint]:
+        """What those that wait spend: another spend of it ends them."""
+        return self._spenders.keys()
 
     def get(self, txid: str) -> Pooled | None:
         """One of them."""
@@ -52,6 +59,7 @@ class Pool:
                 return False
             known = self._waiting[txid] = Pooled(txid, tx, raw, now_s, own)
             self._bytes += len(raw)
+            self.version += 1
             self._gone.pop(txid, None)
             for item in tx.inputs:
                 self._spenders.setdefault(item.outpoint, set()).add(txid)
@@ -78,17 +86,27 @@ class Pool:
     def on_block(self, txs: Iterable[tuple[str, Tx]]) -> None:
         """A block of the best chain holds these: they wait no more, and what contradicts them never will again."""
         for txid, tx in txs:
-            self._drop(txid)
+            if txid in self._waiting:
+                self._drop(txid)
+                _remember(self._confirmed, txid)
             for item in tx.inputs:
                 for rival in sorted(self._spenders.get(item.outpoint, set())):
                     self._drop(rival)
-                    self._remember_gone(rival)
+                    _remember(self._gone, rival)
 
     def expire(self, now_s: float) -> None:
         """Forget what has waited for a day."""
         for txid in [txid for txid, item in self._waiting.items() if now_s - item.since_s > KEPT_S]:
             self._drop(txid)
-            self._remember_gone(txid)
+            _remember(self._gone, txid)
+
+    def is_confirmed(self, txid: str) -> bool:
+        """Whether one that waited here is in a block of the best chain."""
+        return txid in self._confirmed
+
+    def on_roll_back(self) -> None:
+        """Blocks left the best chain: what they confirmed may be asked for again."""
+        self._confirmed.clear()
 
     def refuse(self, txid: str) -> None:
         """Peers agree that this one is wrong."""
@@ -105,10 +123,11 @@ class Pool:
             if not spenders:
                 self._spenders.pop(spent.outpoint, None)
 
-    def _remember_gone(self, txid: str) -> None:
-        self._gone[txid] = None
-        while len(self._gone) > GONE_MAX:
-            self._gone.pop(next(iter(self._gone)))
+
+def _remember(names: dict[str, None], txid: str) -> None:
+    names[txid] = None
+    while len(names) > GONE_MAX:
+        names.pop(next(iter(names)))
 
 
 def is_coinbase(tx: Tx) -> bool:

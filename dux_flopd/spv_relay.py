@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Sequence
 
 from common.chain import messages
-from common.chain.invalid import REJECT_DUPLICATE
 from common.chain.messages import Inv, Reject
 from common.chain.tx import BadTransaction, Tx, parse, txid
 from common.chain.wire import DecodeError, shown, unshown
@@ -27,7 +26,8 @@ REFUSALS_NEEDED = 2
 LISTENER_FROM = 3  # with so many peers one is left out, to hear whether the others passed it on
 ECHO_S = 600.0  # an honest network has passed it on by then
 REOFFER_S = 600.0
-CODE_REJECTED, CODE_MISSING = -26, -25
+CODE_REJECTED, CODE_MISSING, CODE_IN_CHAIN = -26, -25, -27
+WAITS = ("txn-already-in-mempool",)  # no refusal: it is where it should be
 ASKED_MAX = 500  # transactions asked from one peer at once
 
 
@@ -73,6 +73,8 @@ class Relay:
         """
         tx = parse(raw)
         name = txid(tx)
+        if self.pool.is_confirmed(name):
+            raise Refused(CODE_IN_CHAIN, "transaction already in block chain")
         self._check_unspent(name, tx)
         self.pool.add(name, tx, raw, self._clock.monotonic(), own=True)
         self.changed.set()
@@ -138,6 +140,6 @@ def _about(name: str, payloads: Sequence[bytes]) -> Reject | None:
             reject = messages.decode_reject(payload)
         except DecodeError:
             continue
-        if reject.message == "tx" and reject.about == unshown(name) and reject.code != REJECT_DUPLICATE:
+        if reject.message == "tx" and reject.about == unshown(name) and reject.reason not in WAITS:
             return reject
     return None

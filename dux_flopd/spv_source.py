@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 
 from common.chain.coin_network import CoinNetwork
-from common.chain.tx import BadTransaction, parse
 from common.clock import Clock
 from common.contracts.wallet_errors import ChainUnavailable
 from dux_flopd.blocks import Block
@@ -119,6 +118,7 @@ class SpvSource:
 
     async def read(self, block_hash: str) -> Block:
         """What a block holds of the wallet's, at least; the pool learns what waits no more."""
+        self._watch.take_back(self._clock.monotonic())  # before: a rival of what left the chain may be in this block
         block = await self._reader.read(block_hash, self._height_of(block_hash))
         self._relay.pool.on_block((item.txid, item.tx) for item in block.txs)
         return block
@@ -130,17 +130,9 @@ class SpvSource:
     async def waiting(self) -> list[str]:
         """The wallet's transactions that wait for a block, as far as they are believed."""
         pool = self._relay.pool
-        for name, raw in self._watch.in_the_books():
-            try:
-                pool.give_back(name, parse(raw), raw, self._clock.monotonic())
-            except BadTransaction:
-                continue
+        self._watch.take_back(self._clock.monotonic())
         self._relay.expire()
-        believed = pool.believed(min(BELIEVED_FROM, max(1, len(self._net.ready()))))
-        self._watch.watch_rivals(
-            {item.outpoint: None for name in believed if (known := pool.get(name)) for item in known.tx.inputs}
-        )
-        return believed
+        return pool.believed(min(BELIEVED_FROM, max(1, len(self._net.ready()))))
 
     async def waiting_tx(self, txid: str) -> bytes | None:
         """The bytes of a waiting transaction; None when it is gone by now."""

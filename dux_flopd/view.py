@@ -27,6 +27,7 @@ class ChainView:
         self.on_own_coin: Callable[[Tx, int], None] = lambda _tx, _height: None
         self.height, self.hash, self.time_s = store.top() or (-1, "", 0)
         self.scripts_version, self.points_version = 0, 0  # they grow when something more is looked for
+        self.roll_backs = 0
 
     def follow(self, tx: Tx, item: FollowedScript, from_height: int, *, is_read: bool = False) -> None:
         """Follow a script from a height on; blocks read already are read again unless `is_read`."""
@@ -73,6 +74,7 @@ class ChainView:
             top = self.store.top() or (-1, "", 0)
             self._tell_tip(tx, top[0], top[1], fork_height)
             tx.audit("rolled back", {"from_height": self.height, "to_height": fork_height})
+        self.roll_backs += 1
         self.height, self.hash, self.time_s = top
 
     def tell_tip(self) -> None:

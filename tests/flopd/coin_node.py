@@ -274,7 +274,8 @@ def _daemon(binary: str, family: ChainFamily, folder: Path, flags: list[str]) ->
     command += [f"-rpcport={rpc_port}", "-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", f"-port={port}"]
     command += ["-bind=127.0.0.1", "-listen=1", "-dnsseed=0", "-discover=0", "-acceptnonstdtxn=0", *flags]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    bench = CoinBench(family.name, family, f"http://127.0.0.1:{rpc_port}", "u", "p", password_file, p2p=f"127.0.0.1:{port}")
+    url, p2p = f"http://127.0.0.1:{rpc_port}", f"127.0.0.1:{port}"
+    bench = CoinBench(family.name, family, url, "u", "p", password_file, p2p=p2p)
     try:
         bench.genesis = _first_answer(bench, process)
         yield bench

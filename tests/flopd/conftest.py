@@ -29,7 +29,17 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield stack.enter_context(STARTERS[request.param](tmp_path_factory.mktemp(request.param)))
 
 
-@pytest.fixture(params=["core", "spv"])
+SUITE = ("test_chain", "test_contracts", "test_crashes", "test_fund", "test_payments", "test_reorganisation")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The chain suite runs over every source; what is not about the chain runs over one."""
+    if "bench" in metafunc.fixturenames:
+        in_suite = metafunc.module.__name__.rpartition(".")[2] in SUITE
+        metafunc.parametrize("bench", ["core", "spv"] if in_suite else ["core"], indirect=True)
+
+
+@pytest.fixture
 def bench(node: CoinBench, request: pytest.FixtureRequest) -> CoinBench:
     """The node, seen by the wallets through its RPC or as one of their peers."""
     return replace(node, source=request.param)

@@ -38,11 +38,13 @@ class Refused(Exception):
 class P2pServer:
     """Serves one node's chain to light wallets."""
 
+    remote: type[Remote]  # what serves one peer
+
     def __init__(self, node: Node, random: Randomness) -> None:
         """Serve this node."""
         self._node = node
         self._random = random
-        self._peers: set[_Remote] = set()
+        self._peers: set[Remote] = set()
         self._server: asyncio.Server | None = None
         node.listen(self._moved)
         node.listen_tx(self._came)
@@ -60,7 +62,7 @@ class P2pServer:
             peer.hang_up()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = _Remote(self._node, reader, writer, self._random)
+        peer = self.remote(self._node, reader, writer, self._random)
         if len(self._peers) >= PEERS_MAX:
             peer.hang_up()
             return
@@ -82,7 +84,7 @@ class P2pServer:
             peer.tell_tx(tx)
 
 
-class _Remote:
+class Remote:
     """One peer."""
 
     def __init__(
@@ -267,3 +269,6 @@ class _Remote:
 
     def _refuse(self, code: int, reason: str, about: bytes) -> None:
         self.send("reject", messages.encode_reject(Reject(message="tx", code=code & 0xFF, reason=reason, about=about)))
+
+
+P2pServer.remote = Remote

@@ -11,6 +11,7 @@ from common.contracts.wallet_chain import (
     CHAIN_BLOCK_HASH,
     CHAIN_BROADCAST,
     CHAIN_COINS,
+    CHAIN_STATUS,
     CHAIN_TIP,
     CHAIN_TX,
     CHAIN_WATCH,
@@ -19,6 +20,9 @@ from common.contracts.wallet_chain import (
     BlockHash,
     Broadcast,
     Broadcasted,
+    ChainStatus,
+    CoinBan,
+    CoinPeer,
     Coins,
     CoinView,
     HeightAsked,
@@ -61,6 +65,7 @@ class ChainMethods:
     def serve(self, table: MethodTable) -> None:
         """Answer them on this table."""
         table.serve(CHAIN_TIP, self.tip)
+        table.serve(CHAIN_STATUS, self.status)
         table.serve(CHAIN_BLOCK_HASH, self.block_hash)
         table.serve(CHAIN_BEACON, self.beacon)
         table.serve(CHAIN_WATCH, self.watch)
@@ -72,7 +77,20 @@ class ChainMethods:
         """Where the view stands."""
         view = self._view
         height, synced = BlockHeight(view.height), self._scanner.is_synced
-        return Tip(height=height, hash=view.hash, time_s=view.time_s, synced=synced, source="core")
+        return Tip(height=height, hash=view.hash, time_s=view.time_s, synced=synced, source=self._node.name)
+
+    async def status(self, _params: Empty, _ctx: Ctx) -> ChainStatus:
+        """The source, and what about it looks wrong."""
+        found = self._node.status()
+        return ChainStatus(
+            source=found.source,
+            endpoint=found.endpoint,
+            header_height=BlockHeight(found.header_height),
+            header_hash=found.header_hash,
+            peers=[CoinPeer(address=p.address, agent=p.agent, height=p.height, filters=p.filters) for p in found.peers],
+            bans=[CoinBan(address=address, reason=reason) for address, reason in found.bans],
+            warnings=list(found.warnings),
+        )
 
     async def block_hash(self, params: HeightAsked, _ctx: Ctx) -> BlockHash:
         """The hash at a height up to the view's tip."""

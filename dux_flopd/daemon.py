@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from common.chain.coin_network import coin_network
 from common.chain.params import ChainFamily, family_named
 from common.community_fund import fund_script_of
 from common.contracts.wallet import CHAIN_EVENTS
@@ -29,6 +30,7 @@ from dux_flopd.scanner import Scanner
 from dux_flopd.schema import MIGRATIONS
 from dux_flopd.settings import FlopSettings
 from dux_flopd.source import ChainSource
+from dux_flopd.spv_parts import SpvWish, dial_by, spv_source
 from dux_flopd.store import WalletStore
 from dux_flopd.tool_methods import ToolMethods
 from dux_flopd.unlock import environment, open_keys, terminal
@@ -48,9 +50,9 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         family = family_named(network.chain)
         keyring = self.open_keyring(parts)
         store = parts.store(MIGRATIONS)
-        node = self.chain_source(family)
-        parts.stack.push_async_callback(node.close)
         view = ChainView(ChainStore(store))
+        node = self.open_source(parts, view, family)
+        parts.stack.push_async_callback(node.close)
         scanner = Scanner(
             node,
             view,
@@ -78,6 +80,25 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         parts.on_reload.append(wallet.approve)
         parts.gauges["height"] = lambda: float(view.height)
         parts.gauges["synced"] = lambda: float(scanner.is_synced)
+
+    def open_source(self, parts: Parts[FlopSettings], view: ChainView, family: ChainFamily) -> ChainSource:
+        """Where the chain comes from, by the settings."""
+        settings = parts.settings
+        if settings.source == "core":
+            return self.chain_source(family)
+        source = spv_source(
+            coin_network(family.name),
+            parts.network.genesis,
+            SpvWish(settings.peers, settings.checkpoint_bundle, settings.whole_blocks),
+            view,
+            parts.data_dir,
+            dial=dial_by(self._proxy()),
+            random=parts.random,
+            clock=parts.clock,
+            log=parts.log,
+        )
+        parts.background("coin peers", source.run)
+        return source
 
     def chain_source(self, family: ChainFamily) -> ChainSource:
         """Where the chain comes from: a coin node's RPC. A simulator's subclass hands in its own."""

@@ -19,7 +19,8 @@ from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, Prox
 
 from common.chain.params import ChainFamily
 from common.contracts.wallet_errors import ChainUnavailable
-from dux_flopd.source import ChainTip, Refused
+from dux_flopd.blocks import Block, parse_block
+from dux_flopd.source import ChainTip, Refused, SourceStatus
 
 CALL_DEADLINE_S = 20.0
 WAIT_SPARE_S = 5.0
@@ -64,6 +65,11 @@ class CoinNode:
         self._waits = True  # until it says that it cannot
         self._verbosity: int | bool = 0
         self._tip = ChainTip(-1, "")
+
+    @property
+    def name(self) -> str:
+        """Which kind of source."""
+        return "core"
 
     @property
     def endpoint(self) -> str:
@@ -132,6 +138,10 @@ class CoinNode:
                 raise
             return None
 
+    async def read(self, block_hash: str) -> Block:
+        """A block, whole."""
+        return parse_block(await self.block(block_hash))
+
     async def block(self, block_hash: str) -> bytes:
         """A block's bytes."""
         try:
@@ -156,6 +166,10 @@ class CoinNode:
     async def broadcast(self, raw: bytes) -> None:
         """Hand a transaction over. `Refused` when the node does not take it."""
         await self.call("sendrawtransaction", raw.hex(), *self._family.broadcast_arguments)
+
+    def status(self) -> SourceStatus:
+        """Where it is and how far; nothing here can tell whether it says the truth."""
+        return SourceStatus(self.name, self.endpoint, self._tip.height, self._tip.hash)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:

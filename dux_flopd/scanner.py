@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from common.chain.tx import BadTransaction, parse, serialize
 from common.contracts.wallet_errors import ChainUnavailable, WrongChain
 from common.errors import DuxError
-from dux_flopd.blocks import BlockTx, parse_block
+from dux_flopd.blocks import BlockTx
 from dux_flopd.source import ChainSource, ChainTip, Refused
 from dux_flopd.view import ChainView
 
@@ -121,7 +121,7 @@ class Scanner:
             block_hash = await self._node.block_hash(height)
             if block_hash is None:
                 return False
-            block = parse_block(await self._node.block(block_hash))
+            block = await self._node.read(block_hash)
             if self._view.hash and block.previous != self._view.hash:
                 return False
             self._view.take_block(height, block)
@@ -136,7 +136,7 @@ class Scanner:
             block_hash = self._view.store.block_hash(height) or await self._node.block_hash(height)
             if block_hash is None:
                 return
-            self._view.read_again(height, parse_block(await self._node.block(block_hash)))
+            self._view.read_again(height, await self._node.read(block_hash))
         with self._view.store.store.transaction() as tx:
             self._view.store.mark_read(tx, start)
         self.look_again()

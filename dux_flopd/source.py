@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from dux_flopd.blocks import Block
+
 
 class Refused(Exception):
     """The source answered, with an error."""
@@ -26,8 +28,36 @@ class ChainTip:
     hash: str
 
 
+@dataclass(frozen=True)
+class PeerView:
+    """A coin node that is connected: for people."""
+
+    address: str
+    agent: str
+    height: int
+    filters: bool
+
+
+@dataclass(frozen=True)
+class SourceStatus:
+    """How the source itself stands, and what about it looks wrong."""
+
+    source: str
+    endpoint: str
+    header_height: int
+    header_hash: str
+    peers: tuple[PeerView, ...] = ()
+    bans: tuple[tuple[str, str], ...] = ()  # address and reason
+    warnings: tuple[str, ...] = ()
+
+
 class ChainSource(Protocol):
     """Blocks, waiting transactions, and a way to hand one over."""
+
+    @property
+    def name(self) -> str:
+        """Which kind of source."""
+        ...
 
     @property
     def endpoint(self) -> str:
@@ -54,6 +84,10 @@ class ChainSource(Protocol):
         """The hash at a height of the best chain; None above the tip."""
         ...
 
+    async def read(self, block_hash: str) -> Block:
+        """A block with at least those of its transactions that touch what is followed."""
+        ...
+
     async def block(self, block_hash: str) -> bytes:
         """A block's bytes, merged-mining proof included."""
         ...
@@ -68,4 +102,8 @@ class ChainSource(Protocol):
 
     async def broadcast(self, raw: bytes) -> None:
         """Hand a transaction over; `Refused` when it is not taken."""
+        ...
+
+    def status(self) -> SourceStatus:
+        """How it stands, for people."""
         ...

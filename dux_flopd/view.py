@@ -6,7 +6,7 @@ on the followed scripts that leaves the best chain is told as gone or as waiting
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from common.chain.tx import Outpoint
 from common.contracts.wallet_chain import CoinGone, CoinSeen, SpendGone, SpendSeen, TipChanged
@@ -26,15 +26,27 @@ class ChainView:
         self._points: dict[Outpoint, bytes] = store.all_points()
         self.on_own_coin: Callable[[Tx, int], None] = lambda _tx, _height: None
         self.height, self.hash, self.time_s = store.top() or (-1, "", 0)
+        self.scripts_version, self.points_version = 0, 0  # they grow when something more is looked for
+        self.roll_backs = 0
 
     def follow(self, tx: Tx, item: FollowedScript, from_height: int, *, is_read: bool = False) -> None:
         """Follow a script from a height on; blocks read already are read again unless `is_read`."""
         self.store.follow(tx, item, max(0, from_height), is_read=is_read or from_height > self.height)
-        self._scripts.setdefault(item.script, item)
+        if item.script not in self._scripts:
+            self._scripts[item.script] = item
+            self.scripts_version += 1
 
     def follows(self, script: bytes) -> bool:
         """Whether the script is followed."""
         return script in self._scripts
+
+    def followed(self) -> list[bytes]:
+        """Every followed script."""
+        return list(self._scripts)
+
+    def points(self) -> Mapping[Outpoint, bytes]:
+        """Every known output, with its script."""
+        return self._points
 
     def take_block(self, height: int, block: Block) -> None:
         """The next block of the best chain."""
@@ -62,6 +74,7 @@ class ChainView:
             top = self.store.top() or (-1, "", 0)
             self._tell_tip(tx, top[0], top[1], fork_height)
             tx.audit("rolled back", {"from_height": self.height, "to_height": fork_height})
+        self.roll_backs += 1
         self.height, self.hash, self.time_s = top
 
     def tell_tip(self) -> None:
@@ -98,7 +111,9 @@ class ChainView:
                 self._take_coin(tx, Coin(point, output.script, value, height, item.position, is_coinbase))
 
     def _take_coin(self, tx: Tx, coin: Coin) -> None:
-        self._points[coin.outpoint] = coin.script
+        if coin.outpoint not in self._points:
+            self._points[coin.outpoint] = coin.script
+            self.points_version += 1
         if not self.store.put_coin(tx, coin):
             return
         if self._scripts[coin.script].kind == ScriptKind.OWN:

@@ -17,16 +17,17 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from common.chain.wire import shown
 from common.errors import DuxError
 from common.randomness import SystemRandomness
 from dux_sim.chain import miner
 from dux_sim.chain.errors import MiningGaveUp
 from dux_sim.chain.journal import FileJournal, JournalRefused, replay
 from dux_sim.chain.node import Node
+from dux_sim.chain.p2p import P2pServer
 from dux_sim.chain.profile import ChainProfile, genesis_of, load_profile
 from dux_sim.chain.rpc_actions import mining_script
 from dux_sim.chain.server import RpcServer, auth_line
-from dux_sim.chain.wire import shown
 
 MINE_EVERY_MIN_S = 0.05
 SHUTDOWN_S = 2.0
@@ -37,6 +38,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dux_sim.chaind", description=__doc__)
     parser.add_argument("--profile", type=Path, required=True, help="a chain profile or a network profile, YAML")
     parser.add_argument("--listen", help="loopback address and port, such as 127.0.0.1:28600")
+    parser.add_argument("--p2p", help="also serve light wallets at this address and port")
     parser.add_argument("--in-container", action="store_true", help="--listen may name any address: a private network")
     parser.add_argument("--mine-every", type=float, default=0.0, metavar="SECONDS", help="0: only on demand")
     parser.add_argument("--data", type=Path, help="directory of the block file; without it a restart starts anew")
@@ -49,19 +51,22 @@ def problem(args: argparse.Namespace) -> str | None:
     """What is wrong with the command line, in words that say what to do; None when nothing is."""
     if not args.listen:
         return "--listen 127.0.0.1:PORT is needed"
-    host, _, port = args.listen.rpartition(":")
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback or args.in_container
-        usable = loopback and 0 <= int(port) < 2**16
-    except ValueError:
-        usable = False
-    if not usable:
-        return f"--listen wants a loopback address and a port, such as 127.0.0.1:28600, not {args.listen}"
+    for option, value in (("--listen", args.listen), ("--p2p", args.p2p)):
+        if value is not None and not _usable(value, in_container=args.in_container):
+            return f"{option} wants a loopback address and a port, such as 127.0.0.1:28600, not {value}"
     if not args.auth and not args.data:
         return "--auth FILE or --data DIR is needed, for the login has to be written somewhere"
     if 0 < args.mine_every < MINE_EVERY_MIN_S:
         return f"--mine-every is at least {MINE_EVERY_MIN_S} seconds"
     return None
+
+
+def _usable(listen: str, *, in_container: bool) -> bool:
+    host, _, port = listen.rpartition(":")
+    try:
+        return (ipaddress.ip_address(host).is_loopback or in_container) and 0 <= int(port) < 2**16
+    except ValueError:
+        return False
 
 
 def open_node(profile: ChainProfile, data: Path | None, stack: contextlib.ExitStack) -> Node:
@@ -92,6 +97,10 @@ async def serve(args: argparse.Namespace, node: Node, auth: str) -> None:
     await runner.setup()
     site = web.TCPSite(runner, host, int(port))
     await site.start()
+    peers = P2pServer(node, SystemRandomness())
+    if args.p2p:
+        peer_host, _, peer_port = args.p2p.rpartition(":")
+        await peers.start(peer_host, int(peer_port))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
@@ -107,6 +116,7 @@ async def serve(args: argparse.Namespace, node: Node, auth: str) -> None:
             if mining is not None:
                 mining.cancel()
     finally:
+        await peers.stop()
         await runner.cleanup()
 
 

@@ -34,6 +34,34 @@ class Tip(Wire, frozen=True):
     source: str
 
 
+class CoinPeer(Wire, frozen=True):
+    """A coin node that a light wallet is connected to. `filters`: it looks for transactions by a filter."""
+
+    address: str
+    agent: str
+    height: int
+    filters: bool
+
+
+class CoinBan(Wire, frozen=True):
+    """A coin node that lied or broke the protocol."""
+
+    address: str
+    reason: str
+
+
+class ChainStatus(Wire, frozen=True):
+    """How the chain's source stands. `warnings` are explained in docs/protocol/spv.md; empty: nothing looks wrong."""
+
+    source: str
+    endpoint: str
+    header_height: BlockHeight
+    header_hash: str
+    peers: list[CoinPeer]
+    bans: list[CoinBan]
+    warnings: list[str]
+
+
 class HeightAsked(Wire, frozen=True):
     """A height."""
 
@@ -177,6 +205,26 @@ CHAIN_TIP: Method[Empty, Tip] = Method(
     example=(
         Empty(),
         Tip(height=BlockHeight(250), hash=EXAMPLE_HASH, time_s=1_790_000_000, synced=True, source="core"),
+    ),
+)
+
+CHAIN_STATUS: Method[Empty, ChainStatus] = Method(
+    name="chain.status",
+    params=Empty,
+    result=ChainStatus,
+    summary="Where the chain comes from, which coin nodes are connected, and what about them looks wrong.",
+    callers=READERS,
+    example=(
+        Empty(),
+        ChainStatus(
+            source="spv",
+            endpoint="4 coin nodes",
+            header_height=BlockHeight(250),
+            header_hash=EXAMPLE_HASH,
+            peers=[CoinPeer(address="203.0.113.7:32552", agent="/Floptoshi:2.0.0/", height=250, filters=True)],
+            bans=[CoinBan(address="198.51.100.9:32552", reason="a wrong header: 16: high-hash")],
+            warnings=["few-peers"],
+        ),
     ),
 )
 

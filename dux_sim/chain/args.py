@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dux_sim.chain.errors import DecodeError
-from dux_sim.chain.wire import unshown
+from common.chain.wire import DecodeError, unshown
 
 MISC_ERROR = -1
 TYPE_ERROR = -3

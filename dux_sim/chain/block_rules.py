@@ -5,37 +5,45 @@ Pure: ancestors and the time of day are handed in. Words of refusal are Core's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from dux_sim.chain import auxpow, consensus, difficulty, merkle, scripts, tx_rules
-from dux_sim.chain.errors import REJECT_OBSOLETE, Invalid
-from dux_sim.chain.wire import HEADER_BYTES, Block, Header, compact
+from common.chain import auxpow, difficulty, header_rules, merkle
+from common.chain.invalid import Invalid
+from common.chain.wire import HEADER_BYTES, Block, Header, compact
+from dux_sim.chain import consensus, scripts, tx_rules
+
+
+def next_bits(parent: Header, grandparent: Header | None) -> int:
+    """The bits that the block after `parent` must carry."""
+    height = 1 if grandparent is None else 2  # beyond these this chain's rule is the same at every height
+    known = {height - 1: parent} | ({0: grandparent} if grandparent is not None else {})
+    return difficulty.next_bits(consensus.NETWORK, height, parent.time_s, _ancestor(known))
+
+
+def _ancestor(known: Mapping[int, Header]) -> difficulty.TimeAndBits:
+    return lambda height: (known[height].time_s, known[height].bits)
 
 
 def median_time(headers: Sequence[Header]) -> int:
-    """The median of the last eleven block times, in seconds; of fewer at the start of the chain.
-
-    An even number of them, which only the first ten blocks see, takes the upper middle one, as Core does.
-    """
-    times = sorted(header.time_s for header in headers[-consensus.MEDIAN_TIME_BLOCKS :])
-    return times[len(times) // 2]
+    """The median of the last eleven block times, in seconds."""
+    return header_rules.median_time([header.time_s for header in headers])
 
 
-def check_header(header: Header, ancestors: Sequence[Header], now_s: int) -> None:
+def check_header(header: Header, height: int, ancestors: Sequence[Header], now_s: int) -> None:
     """A header fits behind its ancestors (oldest first, the parent last; two of them suffice for the target).
 
     Raises:
         Invalid: wrong difficulty, time or version.
     """
-    grandparent = ancestors[-2] if len(ancestors) > 1 else None
-    if header.bits != difficulty.next_bits(ancestors[-1], grandparent):
-        raise Invalid("bad-diffbits")
-    if header.time_s <= median_time(ancestors):
-        raise Invalid("time-too-old")
-    if header.time_s > now_s + consensus.FUTURE_TIME_MAX_S:
-        raise Invalid("time-too-new")
-    if header.base_version < consensus.BLOCK_VERSION_BASE:
-        raise Invalid(f"bad-version(0x{header.version:08x})", REJECT_OBSOLETE)
+    known = {height - 1 - back: ancestor for back, ancestor in enumerate(reversed(ancestors))}
+    header_rules.check_place(
+        consensus.NETWORK,
+        height,
+        header,
+        times_s=[ancestor.time_s for ancestor in ancestors],
+        ancestor=_ancestor(known),
+        now_s=now_s,
+    )
 
 
 def check_block(block: Block) -> None:
@@ -44,7 +52,7 @@ def check_block(block: Block) -> None:
     Raises:
         Invalid: no work, a wrong or mutated merkle root, too large, a misplaced coinbase, an impossible transaction.
     """
-    auxpow.check_work(block.header, block.auxpow)
+    auxpow.check_work(consensus.NETWORK, 1, block.header, block.auxpow)  # merged mining counts from the start
     root, mutated = merkle.root_of([tx.txid for tx in block.txs])
     if root != block.header.merkle_root:
         raise Invalid("bad-txnmrklroot")

@@ -1,30 +1,13 @@
-"""How the chain says no: one exception per thing that can be refused, with Core's own reason words.
+"""What the embedded chain can refuse beyond `common.chain.invalid`: one exception per thing.
 
 Knows nothing of JSON-RPC codes; `rpc` maps these to them.
 """
 
 from __future__ import annotations
 
-REJECT_INVALID = 0x10
-REJECT_OBSOLETE = 0x11
-REJECT_DUPLICATE = 0x12
-REJECT_NONSTANDARD = 0x40
-REJECT_INSUFFICIENT_FEE = 0x42
+from common.chain.invalid import REJECT_DUPLICATE, Invalid
+
 REJECT_HIGH_FEE = 0x100
-
-
-class DecodeError(ValueError):
-    """The bytes are no transaction, header or block of this chain."""
-
-
-class Invalid(Exception):
-    """A transaction or block breaks a rule: `reason` as Core words it, `code` as in its reject message."""
-
-    def __init__(self, reason: str, code: int = REJECT_INVALID, detail: str = "") -> None:
-        super().__init__(f"{code}: {reason}" + (f" ({detail})" if detail else ""))
-        self.reason = reason
-        self.code = code
-        self.detail = detail
 
 
 class MissingInputs(Invalid):

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from dux_sim.chain.errors import Invalid
+from common.chain.invalid import Invalid
+from common.chain.wire import Block, Tx, decode_block, decode_tx
 from dux_sim.chain.node import Node
-from dux_sim.chain.wire import Block, Tx, decode_block, decode_tx
 
 MAGIC = b"DuxNet chain 1\n"
 FRAME = struct.Struct("<cII")  # kind, length, check sum

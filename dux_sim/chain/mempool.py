@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from common.chain.invalid import REJECT_DUPLICATE, REJECT_INSUFFICIENT_FEE, REJECT_NONSTANDARD, Invalid
+from common.chain.wire import OutPoint, Tx
 from dux_sim.chain import policy, scripts, tx_rules
-from dux_sim.chain.errors import REJECT_DUPLICATE, REJECT_INSUFFICIENT_FEE, REJECT_NONSTANDARD, AlreadyInChain, Invalid
+from dux_sim.chain.errors import AlreadyInChain
 from dux_sim.chain.state import ChainState
 from dux_sim.chain.tx_rules import Coin
-from dux_sim.chain.wire import OutPoint, Tx
 
 UNCONFIRMED_HEIGHT = 0x7FFFFFFF  # as Core: an unconfirmed output has no age
 

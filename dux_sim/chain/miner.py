@@ -10,11 +10,12 @@ import struct
 
 import msgspec
 
-from dux_sim.chain import auxpow, consensus, difficulty, merkle, policy, scripts, tx_rules
+from common.chain import auxpow, difficulty, merkle
+from common.chain.wire import NULL_HASH, NULL_INDEX, AuxPow, Block, Header, OutPoint, Tx, TxIn, TxOut
+from dux_sim.chain import block_rules, consensus, policy, scripts, tx_rules
 from dux_sim.chain.errors import MiningGaveUp
 from dux_sim.chain.mempool import Mempool, Waiting
 from dux_sim.chain.state import Entry
-from dux_sim.chain.wire import NULL_HASH, NULL_INDEX, AuxPow, Block, Header, OutPoint, Tx, TxIn, TxOut
 
 COINBASE_ROOM_BYTES = 1_000
 TRIES_MAX = 200_000  # about a minute; the easiest target takes two
@@ -79,7 +80,7 @@ def assemble(tip: Entry, time_s: int, txs: tuple[Tx, ...], *, merged: bool) -> B
         prev=tip.hash,
         merkle_root=merkle.root_of([tx.txid for tx in txs])[0],
         time_s=time_s,
-        bits=difficulty.next_bits(tip.block.header, grandparent),
+        bits=block_rules.next_bits(tip.block.header, grandparent),
         nonce=0,
     )
     return Block(header, None, txs)
@@ -98,7 +99,7 @@ def work(block: Block, tries_max: int = TRIES_MAX) -> Block:
 
 def merged_work(header: Header, tries_max: int = TRIES_MAX) -> AuxPow:
     """The least proof by a parent chain: a block whose coinbase names this one and nothing else."""
-    commitment = consensus.AUXPOW_MAGIC + header.hash[::-1] + struct.pack("<II", 1, 0)
+    commitment = auxpow.MAGIC + header.hash[::-1] + struct.pack("<II", 1, 0)
     signature = bytes([len(commitment)]) + commitment
     origin = TxIn(OutPoint(NULL_HASH, NULL_INDEX), signature, consensus.SEQUENCE_FINAL)
     coinbase = Tx(1, (origin,), (TxOut(0, bytes([scripts.OP_RETURN])),), 0)
@@ -110,6 +111,6 @@ def merged_work(header: Header, tries_max: int = TRIES_MAX) -> AuxPow:
 def _hashed(header: Header, bits: int, tries_max: int) -> Header:
     for nonce in range(tries_max):
         candidate = msgspec.structs.replace(header, nonce=nonce)
-        if difficulty.meets(candidate.raw, bits):
+        if difficulty.meets(candidate.raw, bits, consensus.POW_LIMIT):
             return candidate
     raise MiningGaveUp

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from common.chain.invalid import Invalid
+from common.chain.wire import Block, Tx
 from dux_sim.chain import consensus, miner, policy
-from dux_sim.chain.errors import Invalid
 from dux_sim.chain.mempool import Mempool
 from dux_sim.chain.profile import ChainProfile, genesis_of
 from dux_sim.chain.state import ChainState, Change, Entry
-from dux_sim.chain.wire import Block, Tx
 
 LISTENERS_MAX = 100
 
@@ -77,6 +77,7 @@ class Node:
         self.clock = BlockClock()
         self.journal: Journal = journal or NoJournal()
         self._listeners: list[Callable[[], None]] = []
+        self._tx_listeners: list[Callable[[Tx], None]] = []
         self._mined = 0
 
     def now_s(self) -> int:
@@ -88,6 +89,12 @@ class Node:
         if len(self._listeners) >= LISTENERS_MAX:
             raise OverflowError(f"at most {LISTENERS_MAX} listeners")
         self._listeners.append(listener)
+
+    def listen_tx(self, listener: Callable[[Tx], None]) -> None:
+        """Call `listener` with each transaction that begins to wait."""
+        if len(self._tx_listeners) >= LISTENERS_MAX:
+            raise OverflowError(f"at most {LISTENERS_MAX} listeners")
+        self._tx_listeners.append(listener)
 
     def submit_block(self, block: Block, now_s: int | None = None) -> None:
         """Take in a block made elsewhere.
@@ -111,6 +118,8 @@ class Node:
         self.pool.accept(tx, now_s, absurd_fee_florins=None if any_fee else policy.ABSURD_FEE_FLORINS)
         if is_new:
             self.journal.tx(tx, now_s)
+            for listener in self._tx_listeners:
+                listener(tx)
 
     def mine(
         self, script: bytes, count: int = 1, *, tries_max: int = miner.TRIES_MAX, merged: bool | None = None

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.chain.invalid import REJECT_INSUFFICIENT_FEE, REJECT_NONSTANDARD, Invalid
+from common.chain.wire import Tx, TxOut
 from dux_sim.chain import consensus, scripts
-from dux_sim.chain.errors import REJECT_HIGH_FEE, REJECT_INSUFFICIENT_FEE, REJECT_NONSTANDARD, Invalid
+from dux_sim.chain.errors import REJECT_HIGH_FEE
 from dux_sim.chain.tx_rules import Coin
-from dux_sim.chain.wire import Tx, TxOut
 
 FLOP = consensus.FLOP
 RELAY_FEE_FLORINS_PER_KB = FLOP // 1000  # 0.001

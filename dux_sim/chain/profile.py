@@ -11,13 +11,14 @@ from pathlib import Path
 
 import msgspec
 
+from common.chain import merkle
 from common.chain.address import address_to_script
 from common.chain.params import EMBEDDED
+from common.chain.wire import NULL_HASH, NULL_INDEX, Block, Header, OutPoint, Tx, TxIn, TxOut, sha256d
 from common.network import NetworkProfile
 from common.network import load_profile as load_network
 from common.units import parse_florins
-from dux_sim.chain import consensus, merkle, scripts
-from dux_sim.chain.wire import NULL_HASH, NULL_INDEX, Block, Header, OutPoint, Tx, TxIn, TxOut, sha256d
+from dux_sim.chain import consensus, scripts
 
 GENESIS_TIME_S = 1_790_000_000
 PROFILE_BYTES_MAX = 1_000_000

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from common.chain.address import BadAddress, address_to_script, p2pkh_script
+from common.chain.invalid import Invalid
 from common.chain.params import EMBEDDED
+from common.chain.wire import DecodeError, decode_block, decode_tx, shown
 from dux_sim.chain import miner
 from dux_sim.chain.args import (
     ALREADY_IN_CHAIN,
@@ -16,10 +18,9 @@ from dux_sim.chain.args import (
     Args,
     RpcError,
 )
-from dux_sim.chain.errors import AlreadyInChain, DecodeError, Invalid, MiningGaveUp, MissingInputs
+from dux_sim.chain.errors import AlreadyInChain, MiningGaveUp, MissingInputs
 from dux_sim.chain.node import Node
 from dux_sim.chain.rpc_queries import Queries
-from dux_sim.chain.wire import decode_block, decode_tx, shown
 
 GENERATE_MAX = 2_000
 NOBODY = p2pkh_script(bytes(20))  # no key has this hash, as far as anyone knows

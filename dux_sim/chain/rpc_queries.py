@@ -5,13 +5,12 @@ Answers have the shape of Flopcoin Core's (and of litecoind's where that says mo
 
 from __future__ import annotations
 
+from common.chain.wire import DecodeError, OutPoint, decode_tx, shown
 from dux_sim.chain import audit, policy, views
 from dux_sim.chain.args import DESERIALIZATION_ERROR, INVALID_PARAMETER, NOT_FOUND, Args, RpcError
-from dux_sim.chain.errors import DecodeError
 from dux_sim.chain.node import Node
 from dux_sim.chain.state import Entry
 from dux_sim.chain.views import JsonObject, amount
-from dux_sim.chain.wire import OutPoint, decode_tx, shown
 
 VERSION = 2_000_000
 PROTOCOL_VERSION = 70_016

@@ -17,8 +17,8 @@ from btclib.script.solver import solver
 from btclib.tx.tx import Tx as JudgeTx
 from btclib.tx.tx_out import TxOut as JudgeOut
 
-from dux_sim.chain.errors import REJECT_NONSTANDARD, Invalid
-from dux_sim.chain.wire import Tx, TxOut
+from common.chain.invalid import REJECT_NONSTANDARD, Invalid
+from common.chain.wire import Tx, TxOut
 
 MANDATORY = ScriptFlag.P2SH
 CONSENSUS = MANDATORY | ScriptFlag.DERSIG | ScriptFlag.CHECKLOCKTIMEVERIFY

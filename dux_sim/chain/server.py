@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from common.chain.wire import shown
 from common.randomness import Randomness
 from dux_sim.chain.args import (
     INTERNAL_ERROR,
@@ -29,7 +30,6 @@ from dux_sim.chain.args import (
 from dux_sim.chain.journal import JournalRefused
 from dux_sim.chain.node import Node
 from dux_sim.chain.rpc import RpcTable
-from dux_sim.chain.wire import shown
 
 BODY_BYTES_MAX = 4_000_000  # a block in hexadecimal
 BATCH_MAX = 100

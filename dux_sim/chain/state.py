@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from dux_sim.chain import block_rules, consensus, difficulty, scripts, tx_rules
-from dux_sim.chain.errors import REJECT_DUPLICATE, Invalid
+from common.chain import difficulty, header_rules
+from common.chain.invalid import REJECT_DUPLICATE, Invalid
+from common.chain.wire import Block, Header, OutPoint, Tx
+from dux_sim.chain import block_rules, consensus, scripts, tx_rules
 from dux_sim.chain.tx_rules import Coin
-from dux_sim.chain.wire import Block, Header, OutPoint, Tx
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ class Entry:
     @property
     def median_time_s(self) -> int:
         """The median time of the eleven blocks that end here."""
-        return block_rules.median_time(self.ancestor_headers(consensus.MEDIAN_TIME_BLOCKS))
+        return block_rules.median_time(self.ancestor_headers(header_rules.MEDIAN_TIME_BLOCKS))
 
     def ancestor_headers(self, count: int) -> list[Header]:
         """The last `count` headers that end here, oldest first; fewer near the genesis."""
@@ -111,7 +112,8 @@ class ChainState:
             raise Invalid("prev-blk-not-found")
         if not parent.usable():
             raise Invalid("bad-prevblk")
-        block_rules.check_header(block.header, parent.ancestor_headers(consensus.MEDIAN_TIME_BLOCKS), now_s)
+        ancestors = parent.ancestor_headers(header_rules.MEDIAN_TIME_BLOCKS)
+        block_rules.check_header(block.header, parent.height + 1, ancestors, now_s)
         block_rules.check_in_place(block, parent.height + 1)
         entry = self._remember(block, parent)
         change = self.settle()

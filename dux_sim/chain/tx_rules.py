@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from common.chain.invalid import Invalid
+from common.chain.wire import OutPoint, Tx, TxOut, is_null
 from dux_sim.chain import consensus
-from dux_sim.chain.errors import Invalid, MissingInputs
-from dux_sim.chain.wire import OutPoint, Tx, TxOut, is_null
+from dux_sim.chain.errors import MissingInputs
 
 
 class Coin(msgspec.Struct, frozen=True):

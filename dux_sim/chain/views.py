@@ -11,11 +11,12 @@ from typing import Any
 
 from bitcoin.core.script import OPCODE_NAMES, CScriptOp
 
+from common.chain import difficulty
 from common.chain.address import script_to_address
 from common.chain.params import EMBEDDED
-from dux_sim.chain import difficulty, scripts
+from common.chain.wire import AuxPow, OutPoint, Tx, TxOut, encode_header, shown
+from dux_sim.chain import consensus, scripts
 from dux_sim.chain.state import ChainState, Entry
-from dux_sim.chain.wire import AuxPow, OutPoint, Tx, TxOut, encode_header, shown
 
 JsonObject = dict[str, Any]
 COIN = Decimal(100_000_000)
@@ -138,7 +139,7 @@ def raw_header(entry: Entry) -> str:
 
 def ratio(bits: int) -> float:
     """How many times harder than the easiest target, as a float for people."""
-    return difficulty.POW_LIMIT / max(difficulty.target_of(bits), 1)
+    return consensus.POW_LIMIT / max(difficulty.target_of(bits), 1)
 
 
 def coin_view(chain: ChainState, coin_at: Mapping[OutPoint, Any], outpoint: OutPoint) -> JsonObject | None:

@@ -14,6 +14,7 @@ import msgspec
 from common.chain.contract import Contract, lot_output_script, lot_value
 from common.chain.spends import Spend, SpendKind, classify
 from common.chain.tx import Outpoint
+from common.chain.wire import OutPoint, shown, unshown
 from common.codec import from_canonical
 from common.store import first_broken_line
 from dux_escrowd.model import Lot, State
@@ -21,7 +22,6 @@ from dux_escrowd.replay import replay
 from dux_escrowd.statements import opened_statement
 from dux_sim.chain.audit import supply_of
 from dux_sim.chain.rpc_actions import NOBODY
-from dux_sim.chain.wire import OutPoint, shown, unshown
 from dux_sim.money.signatures import Rebuilder, Seen, is_junk
 from dux_sim.world.node import SimNode
 from dux_sim.world.world import World

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from common.chain.fund import fund_output_script
+from common.chain.wire import shown, unshown
 from common.contracts.airdrop import Phase
-from dux_sim.chain.wire import shown, unshown
 from dux_sim.money.laws import Violation
 from dux_sim.world.world import World
 

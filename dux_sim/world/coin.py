@@ -15,16 +15,18 @@ from contextlib import contextmanager
 import coincurve
 import msgspec
 
+from common.chain import difficulty
+from common.chain.wire import Tx, TxIn, shown, unshown
 from common.contracts.wallet_errors import ChainUnavailable
-from dux_flopd.source import ChainTip, Refused
-from dux_sim.chain import consensus, difficulty, miner, tx_rules
+from dux_flopd.blocks import Block, parse_block
+from dux_flopd.source import ChainTip, Refused, SourceStatus
+from dux_sim.chain import consensus, miner, tx_rules
 from dux_sim.chain.args import RpcError
 from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile
 from dux_sim.chain.rpc import RpcTable
 from dux_sim.chain.rpc_actions import NOBODY
 from dux_sim.chain.state import Entry
-from dux_sim.chain.wire import Tx, TxIn, shown, unshown
 from dux_sim.world.history import History
 
 OP_PUSHDATA1, OP_PUSHDATA2 = 0x4C, 0x4D
@@ -191,6 +193,11 @@ class CoinSource:
         coin.changed[self._wake] = None
 
     @property
+    def name(self) -> str:
+        """Which kind of source."""
+        return "core"
+
+    @property
     def endpoint(self) -> str:
         """For people."""
         return "the simulated chain"
@@ -234,6 +241,10 @@ class CoinSource:
         active = self._coin.node.chain.active
         return shown(active[height].hash) if 0 <= height < len(active) else None
 
+    async def read(self, block_hash: str) -> Block:
+        """A block, whole."""
+        return parse_block(await self.block(block_hash))
+
     async def block(self, block_hash: str) -> bytes:
         """A block's bytes."""
         await self._turn()
@@ -241,6 +252,11 @@ class CoinSource:
         if entry is None:
             raise Refused(-5, "Block not found")
         return entry.block.raw
+
+    def status(self) -> SourceStatus:
+        """Where the chain stands."""
+        tip = self._coin.node.chain.tip
+        return SourceStatus(self.name, self.endpoint, tip.height, shown(tip.hash))
 
     async def waiting(self) -> list[str]:
         """The ids of the transactions that wait for a block."""

@@ -19,10 +19,12 @@ from coincurve import PrivateKey
 
 from common.chain.address import pay_to_key, script_to_address
 from common.chain.fund import FundInput, FundPayout, assemble_payout, fund_output_script, payout_digests
+from common.chain.invalid import Invalid
 from common.chain.params import EMBEDDED
 from common.chain.tx import Outpoint, TxOutput, parse, serialize
 from common.chain.tx import Tx as FundTx
 from common.chain.tx import txid as txid_of
+from common.chain.wire import Tx, decode_tx, shown
 from common.clock import ManualClock
 from common.codec import canonical, from_canonical
 from common.contracts import p2p
@@ -53,10 +55,8 @@ from common.store import Store
 from common.units import FLOP, BlockHeight, Did, Florins, UnixMs
 from dux_airdropd.daemon import AirdropDaemon
 from dux_airdropd.settings import AirdropdSettings
-from dux_sim.chain.errors import Invalid
 from dux_sim.chain.node import Node as ChainNode
 from dux_sim.chain.profile import ChainProfile, Premine, genesis_hash
-from dux_sim.chain.wire import Tx, decode_tx, shown
 from tests.embedded_chain.coin_bench import Coin, raw, spend
 from tests.market import makers
 

@@ -25,16 +25,16 @@ from bitcoin.core.script import SIGHASH_ALL, CScript, RawSignatureHash
 from coincurve import PrivateKey
 
 from common.chain.address import hash160, p2pkh_script, p2sh_script, script_to_address
+from common.chain.invalid import Invalid
 from common.chain.params import EMBEDDED, LITECOIN_REGTEST
+from common.chain.wire import decode_tx
 from common.units import FLOP
 from dux_sim.chain import miner
 from dux_sim.chain.args import RpcError
 from dux_sim.chain.consensus import subsidy_at
-from dux_sim.chain.errors import Invalid
 from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile, Premine
 from dux_sim.chain.rpc import RpcTable
-from dux_sim.chain.wire import decode_tx
 
 N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 FEE = FLOP // 50

@@ -10,17 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.chain import auxpow, difficulty, merkle
 from common.chain.address import script_to_address
+from common.chain.coin_network import AuxPowRule
+from common.chain.invalid import Invalid
 from common.chain.params import EMBEDDED
+from common.chain.wire import AuxPow, Block, Header, OutPoint, Tx, TxIn, TxOut, decode_tx, shown
 from common.units import FLOP
-from dux_sim.chain import audit, auxpow, consensus, difficulty, merkle, miner, scripts
+from dux_sim.chain import audit, consensus, miner, scripts
 from dux_sim.chain.args import RpcError
-from dux_sim.chain.errors import Invalid, MiningGaveUp
+from dux_sim.chain.errors import MiningGaveUp
 from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile, Premine
 from dux_sim.chain.rpc import RpcTable
 from dux_sim.chain.state import ChainState
-from dux_sim.chain.wire import AuxPow, Block, Header, OutPoint, Tx, TxIn, TxOut, decode_tx, shown
 from tests.embedded_chain.coin_bench import FEE, Coin, p2sh, pay, raw, spend, txid
 
 ADDRESS = script_to_address(pay("funder"), EMBEDDED)
@@ -114,7 +117,7 @@ def sigops_in_redeem_scripts(node: Node) -> Block:
 def no_work(block: Block) -> Block:
     """The block with a nonce that does not meet the target."""
     headers = (replace(block.header, nonce=n) for n in range(1000))
-    return Block(next(h for h in headers if not difficulty.meets(h.raw, h.bits)), None, block.txs)
+    return Block(next(h for h in headers if not difficulty.meets(h.raw, h.bits, consensus.POW_LIMIT)), None, block.txs)
 
 
 RULES: list[tuple[str, Callable[[Node], Block]]] = [
@@ -192,7 +195,7 @@ def proof_for(block_hash: bytes, *, depth: int = 0, nonce: int = 0, script: byte
     branch = tuple(bytes([step + 1]) * 32 for step in range(depth))
     root = merkle.root_by_branch(block_hash, branch, slot)[::-1]
     if script is None:
-        script = b"\x01\x02" + consensus.AUXPOW_MAGIC + root + struct.pack("<II", 1 << depth, nonce)
+        script = b"\x01\x02" + auxpow.MAGIC + root + struct.pack("<II", 1 << depth, nonce)
     coinbase = Tx(1, (TxIn(OutPoint(bytes(32), 0xFFFFFFFF), script, 0xFFFFFFFF),), (TxOut(0, b""),), 0)
     others = (b"\x77" * 32, b"\x78" * 32)
     parent = Header(4, bytes(32), merkle.root_by_branch(coinbase.txid, others, 0), 1, 0x207FFFFF, 0)
@@ -202,18 +205,19 @@ def proof_for(block_hash: bytes, *, depth: int = 0, nonce: int = 0, script: byte
 NAME = bytes(range(32))
 ROOT = NAME[::-1]
 SIZE_NONCE = struct.pack("<II", 1, 0)
-MAGIC = consensus.AUXPOW_MAGIC
+MAGIC = auxpow.MAGIC
+RULE = AuxPowRule(from_height=0, chain_id=consensus.CHAIN_ID, is_strict=True)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 5, 30])
 def test_proofs_at_every_depth_hold(depth: int) -> None:
     """A chain merkle tree of up to thirty levels, the coinbase three transactions deep in its block."""
-    auxpow.check_auxpow(NAME, proof_for(NAME, depth=depth, nonce=7))
+    auxpow.check_auxpow(RULE, NAME, proof_for(NAME, depth=depth, nonce=7))
 
 
 def test_proof_in_the_old_form_holds() -> None:
     """Without the magic the root may start within the first twenty bytes."""
-    auxpow.check_auxpow(NAME, proof_for(NAME, script=bytes(20) + ROOT + SIZE_NONCE))
+    auxpow.check_auxpow(RULE, NAME, proof_for(NAME, script=bytes(20) + ROOT + SIZE_NONCE))
 
 
 BROKEN: list[tuple[str, AuxPow]] = [
@@ -238,7 +242,7 @@ def test_each_broken_proof_is_refused(words: str, proof: AuxPow) -> None:
     if words == "wrong slot":
         proof = at_slot(proof, (auxpow.slot_of(7, consensus.CHAIN_ID, 4) + 1) % 16)
     with pytest.raises(Invalid, match=words):
-        auxpow.check_auxpow(NAME, proof)
+        auxpow.check_auxpow(RULE, NAME, proof)
 
 
 def at_slot(proof: AuxPow, slot: int) -> AuxPow:

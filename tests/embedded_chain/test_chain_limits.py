@@ -6,12 +6,12 @@ import msgspec
 import pytest
 from bitcoin.core.script import CScript
 
+from common.chain.invalid import Invalid
+from common.chain.wire import NULL_HASH, NULL_INDEX, OutPoint, Tx, TxIn, TxOut, decode_tx
 from common.units import FLOP
 from dux_sim.chain import policy, tx_rules
 from dux_sim.chain.consensus import BLOCK_BYTES_MAX, MONEY_MAX_FLORINS
-from dux_sim.chain.errors import Invalid
 from dux_sim.chain.tx_rules import Coin
-from dux_sim.chain.wire import NULL_HASH, NULL_INDEX, OutPoint, Tx, TxIn, TxOut, decode_tx
 from tests.embedded_chain.coin_bench import FEE, EmbeddedBench, build, pay, pub, raw, script, sign, spend, txid
 from tests.embedded_chain.coin_bench import Coin as Spendable
 

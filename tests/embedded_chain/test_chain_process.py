@@ -21,6 +21,7 @@ from aiohttp import web
 
 from common.chain.address import script_to_address
 from common.chain.params import EMBEDDED
+from common.chain.wire import decode_tx, shown, unshown
 from common.network import NetworkProfile, save_profile
 from common.randomness import SeededRandomness
 from common.units import FLOP, Florins
@@ -29,7 +30,6 @@ from dux_sim.chain.journal import FileJournal, JournalRefused, replay
 from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile, Premine, chain_of, genesis_hash, genesis_of, load_profile
 from dux_sim.chain.server import RpcServer, auth_line
-from dux_sim.chain.wire import decode_tx, shown, unshown
 from tests.embedded_chain.coin_bench import FEE, Coin, free_port, pay, raw, spend, txid
 
 ADDRESS = script_to_address(pay("funder"), EMBEDDED) or ""

@@ -7,11 +7,10 @@ from bitcoin.core import CTransaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dux_sim.chain import consensus, difficulty, merkle, scripts
-from dux_sim.chain.errors import DecodeError
-from dux_sim.chain.profile import ChainProfile, Premine, genesis_hash, genesis_of
-from dux_sim.chain.wire import (
+from common.chain import difficulty, merkle
+from common.chain.wire import (
     NULL_HASH,
+    DecodeError,
     Header,
     OutPoint,
     Tx,
@@ -24,6 +23,8 @@ from dux_sim.chain.wire import (
     shown,
     unshown,
 )
+from dux_sim.chain import block_rules, consensus, scripts
+from dux_sim.chain.profile import ChainProfile, Premine, genesis_hash, genesis_of
 
 GENESIS_ROOT = unshown("d646459741e2708a78a3c00f7d42790509ef11c8448930b478bbcf6b6ee25961")
 REAL_GENESIS = [  # facts §1: time, bits, nonce, hash
@@ -54,7 +55,7 @@ def test_real_genesis_headers_have_their_hash_and_work(time_s: int, bits: int, n
     """Header layout, double hash, scrypt and compact targets agree with Flopcoin's own three networks."""
     header = Header(1, NULL_HASH, GENESIS_ROOT, time_s, bits, nonce)
     assert shown(header.hash) == name
-    assert difficulty.meets(header.raw, bits)
+    assert difficulty.meets(header.raw, bits, difficulty.target_of(bits))
     assert int.from_bytes(difficulty.work_hash(header.raw), "little") <= difficulty.target_of(bits)
 
 
@@ -64,7 +65,7 @@ def test_compact_targets(bits: int, target: int) -> None:
     assert difficulty.target_of(bits) == target
 
 
-@given(st.integers(1, difficulty.POW_LIMIT))
+@given(st.integers(1, consensus.POW_LIMIT))
 def test_compact_form_loses_low_bits_only(target: int) -> None:
     """Reading back what was written gives no harder a number than 16 bits of precision allow, and is stable."""
     read = difficulty.target_of(difficulty.bits_of(target))
@@ -95,17 +96,17 @@ def header_at(time_s: int, bits: int) -> Header:
 def test_digishield_corrects_an_eighth_within_its_bounds(gap_s: int, corrected_s: int) -> None:
     """New = old * clamp(60 + trunc((gap - 60) / 8), 45, 90) / 60, the division rounded toward zero."""
     bits = 0x1D00FFFF
-    new = difficulty.next_bits(header_at(1000 + gap_s, bits), header_at(1000, bits))
+    new = block_rules.next_bits(header_at(1000 + gap_s, bits), header_at(1000, bits))
     assert new == difficulty.bits_of(difficulty.target_of(bits) * corrected_s // 60)
 
 
 def test_difficulty_never_falls_below_the_limit_and_rises_with_haste() -> None:
     """At the easiest target slow blocks change nothing and fast blocks make it harder by a quarter at most."""
     easy = consensus.POW_LIMIT_BITS
-    assert difficulty.next_bits(header_at(9000, easy), header_at(0, easy)) == easy
-    fast = difficulty.target_of(difficulty.next_bits(header_at(1, easy), header_at(1, easy)))
-    assert fast == pytest.approx(difficulty.POW_LIMIT * 53 / 60, rel=1e-4)
-    assert not difficulty.meets(header_at(0, 0x217FFFFF).raw, 0x217FFFFF)
+    assert block_rules.next_bits(header_at(9000, easy), header_at(0, easy)) == easy
+    fast = difficulty.target_of(block_rules.next_bits(header_at(1, easy), header_at(1, easy)))
+    assert fast == pytest.approx(consensus.POW_LIMIT * 53 / 60, rel=1e-4)
+    assert not difficulty.meets(header_at(0, 0x217FFFFF).raw, 0x217FFFFF, consensus.POW_LIMIT)
 
 
 @given(st.lists(hashes, min_size=1, max_size=9), st.data())

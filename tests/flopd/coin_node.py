@@ -26,14 +26,15 @@ from typing import Any
 
 import yaml
 
+from common.chain import difficulty, merkle
 from common.chain.address import pay_to_key, script_to_address
 from common.chain.params import EMBEDDED, FLOPCOIN_REGTEST, LITECOIN_REGTEST, ChainFamily
 from common.chain.script import key_sig
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, serialize, sighash, txid
+from common.chain.wire import Header, unshown
 from common.units import FLOP, Florins
 from dux_flopd.blocks import parse_block
-from dux_sim.chain import consensus, difficulty, merkle
-from dux_sim.chain.wire import Header, unshown
+from dux_sim.chain import block_rules, consensus
 from tests.chain.contract_kit import private_key, public_key, sign_digest
 
 BANK = "bank"
@@ -75,6 +76,8 @@ class CoinBench:
     password: str
     password_file: Path
     genesis: str = ""
+    p2p: str = ""  # where it serves light wallets
+    source: str = "core"  # how the wallets of a test see it
     coins: list[tuple[Outpoint, int]] = field(default_factory=list)
 
     def rpc(self, method: str, *params: Any) -> Any:
@@ -166,10 +169,10 @@ class CoinBench:
         version, bits = 0x20000000, int.from_bytes(parent[72:76], "little")
         if self.family is EMBEDDED:
             version = consensus.CHAIN_ID << 16 | consensus.BLOCK_VERSION_BASE
-            bits = difficulty.next_bits(_parsed(parent), _parsed(grandparent))
+            bits = block_rules.next_bits(_parsed(parent), _parsed(grandparent))
         for nonce in range(200_000):
             raw = struct.pack("<i32s32sIII", version, unshown(best), root, time_s, bits, nonce)
-            if difficulty.meets(raw, bits):
+            if difficulty.meets(raw, bits, consensus.POW_LIMIT):
                 return raw
         raise AssertionError("no nonce found")
 
@@ -209,19 +212,19 @@ def _turned(der: bytes) -> bytes:
 @contextmanager
 def embedded(folder: Path) -> Iterator[CoinBench]:
     """The embedded chain as a process, with a premine for the bank."""
-    port, address = free_port(), script_to_address(BANK_SCRIPT, EMBEDDED)
+    port, p2p, address = free_port(), free_port(), script_to_address(BANK_SCRIPT, EMBEDDED)
     premine = [{"address": address, "amount_florins": str(1_000 * FLOP)} for _ in range(60)]
     profile = folder / "chain.yaml"
     profile.write_text(yaml.safe_dump({"name": "flopd tests", "premine": premine}))
     command = [sys.executable, "-m", "dux_sim.chaind", "--profile", str(profile)]
-    command += ["--listen", f"127.0.0.1:{port}", "--data", str(folder / "data")]
+    command += ["--listen", f"127.0.0.1:{port}", "--p2p", f"127.0.0.1:{p2p}", "--data", str(folder / "data")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         ready = process.stdout.readline().split()
         auth = folder / "data" / "rpc.auth"
         user, _, password = auth.read_text().strip().partition(":")
-        bench = CoinBench("embedded", EMBEDDED, ready[1], user, password, auth, ready[2])
+        bench = CoinBench("embedded", EMBEDDED, ready[1], user, password, auth, ready[2], f"127.0.0.1:{p2p}")
         paid = parse_block(bytes.fromhex(bench.rpc("getblock", bench.genesis, 0))).txs[1]
         bench.coins = [(Outpoint(paid.txid, at), int(o.value_florins)) for at, o in enumerate(paid.tx.outputs)]
         bench.mine(2)  # a crafted block looks at two blocks before it
@@ -234,7 +237,8 @@ def embedded(folder: Path) -> Iterator[CoinBench]:
 @contextmanager
 def litecoind(folder: Path) -> Iterator[CoinBench]:
     """Litecoind -regtest with the flags of the facts."""
-    flags = ["-fallbackfee=0.001", "-peerbloomfilters=1", "-vbparams=mweb:9999999999:99999999999", "-rpcthreads=16"]
+    flags = ["-fallbackfee=0.001", "-peerbloomfilters=1", "-vbparams=mweb:9999999999:99999999999"]
+    flags += ["-rpcthreads=16", "-whitelist=noban@127.0.0.1"]  # it tells of transactions at once, not in a trickle
     with _daemon("litecoind", LITECOIN_REGTEST, folder, flags) as bench:
         bench.rpc("generatetoaddress", MATURE_BLOCKS, script_to_address(BANK_SCRIPT, bench.family))
         _collect_coinbases(bench, range(1, 140))
@@ -270,7 +274,8 @@ def _daemon(binary: str, family: ChainFamily, folder: Path, flags: list[str]) ->
     command += [f"-rpcport={rpc_port}", "-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", f"-port={port}"]
     command += ["-bind=127.0.0.1", "-listen=1", "-dnsseed=0", "-discover=0", "-acceptnonstdtxn=0", *flags]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    bench = CoinBench(family.name, family, f"http://127.0.0.1:{rpc_port}", "u", "p", password_file)
+    url, p2p = f"http://127.0.0.1:{rpc_port}", f"127.0.0.1:{port}"
+    bench = CoinBench(family.name, family, url, "u", "p", password_file, p2p=p2p)
     try:
         bench.genesis = _first_answer(bench, process)
         yield bench

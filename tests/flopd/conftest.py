@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,29 @@ NODES = [
 
 
 @pytest.fixture(scope="session", params=NODES)
-def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoinBench]:
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoinBench]:
     """A coin node with a bank."""
     reason = missing(request.param)
     if reason:
         pytest.skip(reason)
     with ExitStack() as stack:
         yield stack.enter_context(STARTERS[request.param](tmp_path_factory.mktemp(request.param)))
+
+
+SUITE = ("test_chain", "test_contracts", "test_crashes", "test_fund", "test_payments", "test_reorganisation")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The chain suite runs over every source; what is not about the chain runs over one."""
+    if "bench" in metafunc.fixturenames:
+        in_suite = metafunc.module.__name__.rpartition(".")[2] in SUITE
+        metafunc.parametrize("bench", ["core", "spv"] if in_suite else ["core"], indirect=True)
+
+
+@pytest.fixture
+def bench(node: CoinBench, request: pytest.FixtureRequest) -> CoinBench:
+    """The node, seen by the wallets through its RPC or as one of their peers."""
+    return replace(node, source=request.param)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from common.chain import difficulty
 from common.chain.address import address_to_script, pay_to_key
 from common.chain.beacon import beacon_of, work_hash
 from common.chain.params import EMBEDDED
@@ -36,7 +37,6 @@ from common.units import FLOP, BlockHeight, Florins
 from dux_flopd.blocks import work_header
 from dux_flopd.node_rpc import CoinNode, Proxy
 from dux_flopd.source import Refused
-from dux_sim.chain import difficulty
 from tests.chain.contract_kit import public_key
 from tests.flopd.coin_node import CoinBench, _as_hex, free_port
 from tests.flopd.test_crashes import gate

@@ -9,8 +9,9 @@ from common.chain.address import address_to_script, script_to_address
 from common.chain.params import EMBEDDED, ChainFamily
 from common.contracts.wallet import WALLET_SEND, Send
 from common.units import FLOP, Florins
+from dux_flopd.blocks import Block, parse_block
 from dux_flopd.daemon import FlopDaemon
-from dux_flopd.source import ChainSource, ChainTip, Refused
+from dux_flopd.source import ChainSource, ChainTip, Refused, SourceStatus
 from dux_sim.chain.args import RpcError
 from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile, Premine, genesis_hash
@@ -25,6 +26,7 @@ class InProcess:
     def __init__(self, node: Node) -> None:
         self._table = RpcTable(node)
         self.endpoint = "in this process"
+        self.name = "core"
 
     def _call(self, method: str, *params: object) -> object:
         try:
@@ -50,6 +52,12 @@ class InProcess:
             return str(self._call("getblockhash", height))
         except Refused:
             return None
+
+    async def read(self, block_hash: str) -> Block:
+        return parse_block(await self.block(block_hash))
+
+    def status(self) -> SourceStatus:
+        return SourceStatus(self.name, self.endpoint, 0, "")
 
     async def block(self, block_hash: str) -> bytes:
         return bytes.fromhex(str(self._call("getblock", block_hash, 0)))

@@ -91,6 +91,8 @@ class WalletNode:
             "node_url": self.bench.url,
             "node_user": self.bench.user,
             "node_password_file": str(self.bench.password_file),
+            "source": self.bench.source,
+            "peers": (self.bench.p2p,),
             "egress": False,
             "poll_ms": 50,
             "waiting_ms": 50,

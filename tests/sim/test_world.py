@@ -17,6 +17,7 @@ from common.chain.params import EMBEDDED
 from common.chain.script import key_sig
 from common.chain.tx import Outpoint, TxInput, TxOutput, serialize, sighash
 from common.chain.tx import Tx as CoinTx
+from common.chain.wire import OutPoint, Tx, TxIn, decode_tx, shown
 from common.clock import ManualClock
 from common.contracts import wallet_chain as chain
 from common.contracts.wallet import CHAIN_TIP
@@ -27,7 +28,6 @@ from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
 from common.units import BlockHeight, Florins
 from dux_sim.chain.profile import chain_of
-from dux_sim.chain.wire import OutPoint, Tx, TxIn, decode_tx, shown
 from dux_sim.shrink import shrink
 from dux_sim.world.coin import Coin, cheap_work, twin_of
 from dux_sim.world.disk import Disk

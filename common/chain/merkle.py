@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dux_sim.chain.wire import NULL_HASH, sha256d
+from common.chain.wire import NULL_HASH, sha256d
 
 
 def root_of(hashes: Sequence[bytes]) -> tuple[bytes, bool]:

@@ -12,8 +12,6 @@ from functools import cached_property
 
 import msgspec
 
-from dux_sim.chain.errors import DecodeError
-
 HEADER_BYTES = 80
 AUXPOW_VERSION_BIT = 0x100
 BLOCK_BYTES_READ_MAX = 1_100_000  # a block of 1 MB plus the largest AuxPoW anyone sends
@@ -22,6 +20,10 @@ MIN_INPUT_BYTES = 41
 MIN_OUTPUT_BYTES = 9
 NULL_HASH = bytes(32)
 NULL_INDEX = 0xFFFFFFFF
+
+
+class DecodeError(ValueError):
+    """The bytes are no transaction, header or block of this chain."""
 
 
 def sha256d(data: bytes) -> bytes:

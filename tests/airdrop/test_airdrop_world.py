@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from dux_sim.chain.wire import unshown
 
 from common.chain.tx import serialize
 from common.chain.tx import txid as txid_of
@@ -23,7 +24,6 @@ from dux_airdropd import rules
 from dux_airdropd.evidence_rules import in_order
 from dux_airdropd.model import Proof, Proposal
 from dux_sim.chain import audit
-from dux_sim.chain.wire import unshown
 from tests.airdrop.world import World, sign_all
 
 Made = Callable[..., Awaitable[World]]

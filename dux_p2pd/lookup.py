@@ -21,6 +21,7 @@ from dux_p2pd.routing import ALPHA, DuxNode, K, Place
 
 CALLED_MAX = 96  # nodes one lookup calls at most, whatever it is told
 PER_NET_CALLED = 3  # of them in one /24 (/48)
+FLYING_MAX = 4 * ALPHA  # calls of a path under way, late ones among them: where all are late, more would not help
 WAITED_FOR = K // 2  # with fewer answers than this, those that are slow are waited for as well
 
 
@@ -107,8 +108,9 @@ class _Search:
         """Fill the free places of every path."""
         now_s = self._manners.clock.monotonic()
         for path in range(len(self._known)):
-            busy = sum(1 for call in self._flying if call.path == path and call.due_s > now_s)
-            for node in self._next_of(path, ALPHA - busy):
+            own = [call for call in self._flying if call.path == path]
+            busy = sum(1 for call in own if call.due_s > now_s)
+            for node in self._next_of(path, min(ALPHA - busy, FLYING_MAX - len(own))):
                 self._called.add(node.id)
                 self._nets[node.net] += 1
                 task = group.create_task(_guarded(self._ask, node, self._place.id))

@@ -18,8 +18,9 @@ PEERS_MAX = 4096  # remembered, the least recently called go first
 MEAN_WEIGHT, SPREAD_WEIGHT = 0.25, 0.25
 SPREADS = 4.0
 SOFT_MIN_S, SOFT_MAX_S = 0.1, 1.5  # after this a lookup goes on without waiting for the answer
-SOFT_FIRST_S = 0.6  # for a peer never called: connection, TLS and HELLO are in it
-HARD_FIRST_S = 2.0  # for a peer never called: a TLS handshake on a loaded machine fits
+FIRST_S = 0.2  # for a peer never called, before any was: connection, TLS and HELLO are in it
+FIRST_SOFT_MIN_S, FIRST_SOFT_MAX_S = 0.3, 3.0
+FIRST_HARD_MIN_S = 2.0  # a TLS handshake on a loaded machine fits
 HARD_MIN_S, HARD_MAX_S = 0.4, 4.0
 SILENCE_FIRST_S, SILENCE_MAX_S = 5.0, 60.0  # a silent peer is left alone for so long, doubling
 
@@ -31,6 +32,18 @@ class _Measured:
     silences: int = 0
     silent_until_s: float = 0.0
 
+    def add(self, taken_s: float) -> None:
+        """One more measurement."""
+        if self.mean_s is None:
+            self.mean_s, self.spread_s = taken_s, taken_s / 2
+            return
+        self.spread_s += SPREAD_WEIGHT * (abs(taken_s - self.mean_s) - self.spread_s)
+        self.mean_s += MEAN_WEIGHT * (taken_s - self.mean_s)
+
+    def usual_s(self) -> float:
+        """What it takes at most, usually."""
+        return (self.mean_s or 0.0) + SPREADS * self.spread_s
+
 
 class Patience:
     """Measured times by DID."""
@@ -38,6 +51,8 @@ class Patience:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._peers: OrderedDict[Did, _Measured] = OrderedDict()
+        self._first = _Measured()  # first calls of all peers, connecting among it
+        self._first.add(FIRST_S)
 
     def _of(self, did: Did) -> _Measured:
         found = self._peers.get(did)
@@ -52,11 +67,11 @@ class Patience:
         """A call took so long."""
         one = self._of(did)
         one.silences, one.silent_until_s = 0, 0.0
-        if one.mean_s is None:
-            one.mean_s, one.spread_s = taken_s, taken_s / 2
-            return
-        one.spread_s += SPREAD_WEIGHT * (abs(taken_s - one.mean_s) - one.spread_s)
-        one.mean_s += MEAN_WEIGHT * (taken_s - one.mean_s)
+        one.add(taken_s)
+
+    def connected(self, taken_s: float) -> None:
+        """A connection was made, and the first call over it answered, in so long."""
+        self._first.add(taken_s)
 
     def fell_silent(self, did: Did) -> None:
         """A call had no answer in its time."""
@@ -74,15 +89,14 @@ class Patience:
         """How long its answer usually takes at most; a lookup goes on to others then."""
         one = self._peers.get(did)
         if one is None or one.mean_s is None:
-            return SOFT_FIRST_S
-        return min(SOFT_MAX_S, max(SOFT_MIN_S, one.mean_s + SPREADS * one.spread_s))
+            return min(FIRST_SOFT_MAX_S, max(FIRST_SOFT_MIN_S, self._first.usual_s()))
+        return min(SOFT_MAX_S, max(SOFT_MIN_S, one.usual_s()))
 
     def hard_s(self, did: Did) -> float:
         """When its answer is given up."""
         one = self._peers.get(did)
-        if one is None or one.mean_s is None:
-            return HARD_FIRST_S
-        return min(HARD_MAX_S, max(HARD_MIN_S, 4 * self.soft_s(did)))
+        least_s = FIRST_HARD_MIN_S if one is None or one.mean_s is None else HARD_MIN_S
+        return min(HARD_MAX_S, max(least_s, 4 * self.soft_s(did)))
 
     def forget(self, did: Did) -> None:
         """It is gone: should it come back, over another way perhaps, it is measured anew; its silence is remembered."""

@@ -321,7 +321,7 @@ class PeerBook:
         Raises:
             DuxError: it cannot be reached, did not answer in time, answered with an error or with nonsense.
         """
-        began_s = self._clock.monotonic()
+        began_s, is_new = self._clock.monotonic(), not self.is_connected(did)
         try:
             session = await self.session_to(did, hint)
             wait_s = deadline_s or self.patience.hard_s(did)
@@ -333,4 +333,6 @@ class PeerBook:
             raise
         if deadline_s is None:
             self.patience.answered(did, self._clock.monotonic() - called_s)
+            if is_new:
+                self.patience.connected(self._clock.monotonic() - began_s)
         return from_canonical(answer, method.result, max_bytes=ANSWER_BYTES_MAX)

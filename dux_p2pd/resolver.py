@@ -113,6 +113,8 @@ class Resolver:
         async with asyncio.TaskGroup() as group:
             for whom, address in asked.items():
                 group.create_task(ask(whom, address))
+        if self._directory.get(did) is None:
+            await self._dht.reader.log_chunks(did)
         self._sources[did] = (int(self._clock.unix_ms()), len(confirmed))
         self._sources.move_to_end(did)
         if len(self._sources) > SOURCES_MAX:

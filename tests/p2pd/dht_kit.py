@@ -55,8 +55,8 @@ class DhtNode(VirtualNode):
     def __init__(self, net: MemoryNetwork, number: int, host: str, **settings: Any) -> None:
         super().__init__(net, number, seed=seed(number), host=host, **settings)
 
-    async def put(self, payload: bytes, name: str = NAME) -> int:
-        return (await self.upkeep.put("tag", name, payload, 3600))[0]
+    async def put(self, payload: bytes, name: str = NAME, ttl_s: int = 3600) -> int:
+        return (await self.upkeep.put("tag", name, payload, ttl_s))[0]
 
     async def get(self, name: str = NAME, **more: Any) -> list[bytes]:
         return [body.payload for body in await self.overlay.dht.get("tag", name, **more)]

@@ -6,7 +6,7 @@ from common.clock import ManualClock, SystemClock
 from common.identity.did import did_of
 from common.randomness import SeededRandomness
 from dux_p2pd.lookup import CALLED_MAX, Found, Manners, lookup, one_per_net
-from dux_p2pd.routing import PER_NET_IN_BUCKET, PER_NET_IN_TABLE, DuxNode, DuxTable, K, Place
+from dux_p2pd.routing import OLD_MS, PER_NET_IN_BUCKET, PER_NET_IN_TABLE, DuxBucket, DuxNode, DuxTable, K, Place
 
 RANDOM = SeededRandomness(7)
 PLAIN = Manners(soft_s=lambda _node: 1.0, is_last=lambda _node: False, clock=SystemClock())
@@ -133,3 +133,39 @@ def test_we_are_never_our_own_contact() -> None:
     table = DuxTable(ME, ManualClock())
     table.add_contact(ME)
     assert table.contacts() == []
+
+
+def test_a_quarter_of_a_bucket_is_for_old_acquaintances() -> None:
+    """Young nodes fill three quarters; those known for a week take the rest, whoever came first.
+
+    Planted bug noticed: with all places free for the young, no place is left for the old ones.
+    """
+    clock = ManualClock()
+    bucket = DuxBucket(0, 2**256 - 1, 20, clock)
+    week_ago = clock.unix_ms() - OLD_MS
+    young = [bucket.add_node(DuxNode(node(n).did, f"10.0.{n}.1", 1, first_ms=clock.unix_ms())) for n in range(20)]
+    assert sum(young) == 15
+    old = [bucket.add_node(DuxNode(node(n).did, f"10.1.{n}.1", 1, first_ms=week_ago)) for n in range(100, 106)]
+    assert sum(old) == 5
+    assert len(bucket) == 20
+
+
+def test_who_waits_for_a_place_obeys_the_limits_of_its_net() -> None:
+    """A place that falls free goes to the one that waits and whose net has room.
+
+    Planted bug noticed: the package gives it to whoever came last, be it the third of one net.
+    """
+    table = DuxTable(ME, ManualClock(), ksize=4)
+    far = [node(n, f"10.{n >> 8}.{n & 255}.1") for n in range(400) if node(n).long_id >> 255 != ME.long_id >> 255]
+    for one in far[:40]:
+        table.add_contact(one)
+    crowded = [bucket for bucket in table.buckets if bucket.replacement_nodes]
+    assert crowded
+    for bucket in crowded:
+        for one in list(bucket.replacement_nodes.values()):
+            one.net = next(iter(bucket.nodes.values())).net
+        before = len(bucket)
+        table.remove_contact(list(bucket.nodes.values())[-1])
+        nets = [one.net for one in bucket.nodes.values()]
+        assert max(nets.count(net) for net in nets) <= PER_NET_IN_BUCKET
+        assert before - 1 <= len(bucket) <= before

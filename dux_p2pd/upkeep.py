@@ -40,7 +40,8 @@ IDLE_TURN_S = 15.0  # otherwise: a connection that is lost wakes the loop anyway
 REFRESH_FIRST_S = 2.0  # whoever came in is not alone: others come at the same time; doubled up to
 REFRESH_S = 60.0  # the own neighbourhood is looked up again this often
 NODE_RECORD_TTL_S = 172_800
-ANNOUNCE_SPREAD_S = 0.1  # per node that is known: the first announcement waits up to so long
+ANNOUNCE_AT_ONCE = 16  # nodes known to one who announces itself without waiting
+ANNOUNCE_SPREAD_S = 0.1  # per node that is known beyond these: the first announcement waits up to so long
 REPUBLISH_ROWS_MAX = 256
 
 
@@ -194,7 +195,8 @@ class Upkeep:
             if not await self._dht.ping(node):
                 self._dht.table.remove_contact(node)
         if not self._announced:  # where many begin at once, finding each other comes first
-            await asyncio.sleep(self._random.uniform() * ANNOUNCE_SPREAD_S * len(self._dht.table.contacts()))
+            others = max(0, len(self._dht.table.contacts()) - ANNOUNCE_AT_ONCE)
+            await asyncio.sleep(self._random.uniform() * ANNOUNCE_SPREAD_S * others)
         await self.announce()
         if moved:
             for told in self.on_moved:

@@ -26,7 +26,9 @@ from common.parts import run_loops
 from common.units import Did
 
 LINE_BYTES_MAX = 64 << 20
-STARTS_AT_ONCE = 8
+STARTS_AT_ONCE = 6  # nodes that come in at a time: all at once, their handshakes would time out one another
+IN_WITH = 4  # sessions of a node that has come in
+COMES_IN_S = 4.0  # then the next one starts all the same: the first have nobody to come in to
 Job = dict[str, Any]
 
 
@@ -70,12 +72,13 @@ class SwarmHost:
         }
 
     async def on_start(self, job: Job) -> Any:
-        """Start the nodes of these numbers; they are up when this answers, not yet connected."""
+        """Start the nodes of these numbers; they are up when this answers, and connected or on the way."""
         slots = asyncio.Semaphore(STARTS_AT_ONCE)
 
         async def one(number: int) -> None:
             async with slots:
                 await self._start(SwarmP2pd.make(number, job["port"], self.folder / str(number), job["settings"]))
+                await self._come_in(self.nodes[number])
 
         await asyncio.gather(*(one(number) for number in job["nodes"]))
         return len(self.nodes)
@@ -90,6 +93,12 @@ class SwarmHost:
             waiting.cancel()
             await life
         self.nodes[node.number] = node
+
+    async def _come_in(self, node: SwarmP2pd) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + COMES_IN_S
+        while len(node.net.peers.sessions()) < IN_WITH and loop.time() < until_s:
+            await asyncio.sleep(0.05)
 
     async def _live(self, node: SwarmP2pd, ready: asyncio.Event, end: asyncio.Event) -> None:
         async with node.running():

@@ -26,6 +26,7 @@ PER_NET_MAX = 8  # of those tried, of one /24 or /48: one flood of neighbours is
 FORGET_MS = 30 * 86_400_000
 HALF_LIFE_MS = 7 * 86_400_000
 MET_COUNTED_MAX = 16
+LOOK_THROUGH_MS = 3_600_000  # who was not met for long is looked for this often
 
 
 def worth(place: Place, now_ms: int) -> float:
@@ -42,6 +43,7 @@ class Remembered:
         self._table = table
         self._directory = directory
         self._clock = clock
+        self._made_room_ms = 0
 
     def came(self, session: Session) -> None:
         """A session is up: dialled ones prove an address; who dialled us is noted where its record says it listens."""
@@ -64,6 +66,10 @@ class Remembered:
             self._table.failed(did)
 
     def _make_room(self, now_ms: int) -> None:
+        """Once an hour, or when there are too many: every session that comes up passes here."""
+        if self._table.count() <= PLACES_MAX and 0 <= now_ms - self._made_room_ms < LOOK_THROUGH_MS:
+            return
+        self._made_room_ms = now_ms
         places = sorted(self._table.all(), key=lambda place: -worth(place, now_ms))
         gone = [p.did for p in places[:PLACES_MAX] if now_ms - p.met_ms > FORGET_MS]
         gone += [place.did for place in places[PLACES_MAX:]]

@@ -42,6 +42,11 @@ class PlaceTable:
             for r in self._store.rows("SELECT * FROM places ORDER BY did")
         ]
 
+    def count(self) -> int:
+        """Rows held."""
+        row = self._store.row("SELECT count(*) AS held FROM places")
+        return int(row["held"]) if row else 0
+
     def met(self, did: Did, address: str, now_ms: int) -> None:
         """We have reached it ourselves."""
         with self._store.transaction() as tx:

@@ -23,6 +23,7 @@ PACKAGES = [
     "litecoind",
     "bubblewrap",
     "docker.io",
+    "iptables",
     "docker-compose",
     "clang",
     "lld",

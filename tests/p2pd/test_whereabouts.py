@@ -75,9 +75,8 @@ async def test_a_node_that_listens_everywhere_is_known_by_the_address_of_its_con
     monkeypatch.setattr(daemon, "towards", lambda _addresses: [])
     async with network(2) as (first, second):
         await second.stop()
-        second.settings = msgspec.structs.replace(
-            second.settings, listen_host="0.0.0.0", lan_mdns=False, lan_beacon=False
-        )  # noqa: S104
+        everywhere = {"listen_host": "0.0.0.0", "lan_mdns": False, "lan_beacon": False}  # noqa: S104
+        second.settings = msgspec.structs.replace(second.settings, **everywhere)
         await second.start()
         net, port = first.daemon.net, second.settings.listen_port
         hosts = ("127.0.0.1", outside_address(2))  # whichever of the two dialled first

@@ -83,15 +83,44 @@ def peers(session: Session) -> None:
 @pass_session
 def me(session: Session) -> None:
     """This node: its DID, where it listens, how many peers it has."""
-    from common.contracts.p2p import P2P_INFO
+    from common.contracts.p2p import P2P_INFO, P2P_REACHABILITY
     from common.rpc.method import Empty
 
-    info = session.ask(P2P_INFO, Empty())
+    info, reach = session.ask(P2P_INFO, Empty()), session.ask(P2P_REACHABILITY, Empty())
     lines = [
         ("node", info.did),
         ("network", short(info.network)),
         ("listens at", ", ".join(info.endpoints)),
+        ("reached", reach.how),
         ("peers", f"{info.sessions} connected, {info.contacts} known"),
         ("holds", f"{info.records} records, {info.blobs} blobs of {info.blob_bytes} bytes"),
     ]
     session.out.record(info, lines, name=info.did)
+
+
+@nodes.command()
+@pass_session
+def reach(session: Session) -> None:
+    """How others reach this node: directly, by a gateway's port or through relays, and who has verified it.
+
+    \b
+    duxnet nodes reach
+    duxnet nodes reach --json | jq .duty
+    """
+    from common.contracts.p2p import P2P_REACHABILITY
+    from common.rpc.method import Empty
+
+    found = session.ask(P2P_REACHABILITY, Empty())
+    rows = each(
+        found.endpoints,
+        lambda e: (e.endpoint, e.verdict, ", ".join(short(did) for did in e.verified_by), "yes" if e.told else "no"),
+    )
+    session.out.table(found, ("endpoint", "found", "verified by", "told to others"), rows, empty="no endpoint yet")
+    session.out.step(f"reached: {found.how}")
+    for relay in found.relays:
+        session.out.step(f"through the relay {relay}")
+    if found.gateway:
+        session.out.step(f"gateway: {found.gateway}")
+    duty = found.duty
+    if duty.on_duty:
+        session.out.step(f"carried for others: {duty.circuits} circuits, {duty.bytes} bytes, {duty.seconds} s")

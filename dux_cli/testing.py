@@ -23,6 +23,7 @@ PACKAGES = [
     "litecoind",
     "bubblewrap",
     "docker.io",
+    "iptables",
     "docker-compose",
     "clang",
     "lld",
@@ -38,6 +39,7 @@ PACKAGES = [
 ]  # Debian's, for the real coin node, sandbox, wasm, token, TPM, containers, the booted units
 TOOLS = {
     "litecoind": "tests against a real coin node",
+    "iptables": "tests of several hosts with NAT",
     "bwrap": "tests of the native sandbox",
     "dockerd": "tests in containers",
     "docker-compose": "tests in containers",

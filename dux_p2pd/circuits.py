@@ -194,5 +194,10 @@ def relay_address(relay: Did) -> Address:
 
 
 def is_relayed(address: Address) -> bool:
-    """Whether the bytes of a session pass through a relay: no socket has port 0."""
+    """Whether a session came about through a relay: no TCP socket has port 0, nobody can dial such an address."""
     return address[1] == 0
+
+
+def is_relay_address(host: str) -> bool:
+    """Whether this host stands for a relay, and not for a machine reached on a direct path."""
+    return host.startswith("fd") and host.endswith("::1")

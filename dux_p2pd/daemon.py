@@ -80,7 +80,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         await self._listen_outside(parts, keeper, net)
         self.egress = egress = await self.open_egress(parts)
         upkeep = self._upkeep(parts, keeper, net, Remembered(PlaceTable(store), net.directory, clock=parts.clock))
-        self.surroundings = await open_surroundings(parts, keeper, net, upkeep, self.endpoints)
+        self.surroundings = await open_surroundings(parts, keeper, net, upkeep, self.endpoints, OwnTable(store))
         self._serve_daemons(parts, keeper, net, upkeep, blobs, swap, egress)
         parts.stack.push_async_callback(net.transport.drain, STOP_DRAIN_S)  # first of all that leaves
 

@@ -89,6 +89,12 @@ class Endpoints:
 
     # what goes out
 
+    def outside(self) -> str:
+        """The host at which others saw us last, where it is none of ours: a NAT's. Empty: there is none known."""
+        hosts = [address[0] for text in self._findings if (address := contact_at(text)) is not None]
+        own = [address[0] for text in self._own if (address := contact_at(text)) is not None]
+        return next((host for host in reversed(hosts) if host not in own and ":" not in host), "")
+
     def ports(self, listening: int) -> list[int]:
         """The ports at which others may find us: ours, and a gateway's for ours."""
         mapped = [address[1] for text in self._mapped if (address := contact_at(text)) is not None]

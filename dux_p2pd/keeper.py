@@ -57,6 +57,7 @@ class Keeper:
         self._record: NodeRecord | None = None
         self._record_bytes = b""
         self.on_change: list[Callable[[], None]] = []
+        self.on_move: list[Callable[[], None]] = []  # others are told another place
         self._signer: Signer | None = None
         self._start(keys)
 
@@ -201,12 +202,18 @@ class Keeper:
     def announce(self, endpoints: tuple[str, ...]) -> None:
         """From now on the node record names these endpoints."""
         self._endpoints = endpoints
-        self._record = None
+        self._moved()
 
     def announce_relays(self, relays: tuple[Did, ...]) -> None:
         """From now on the node record names these relays."""
         if relays != self._relays:
-            self._relays, self._record = relays, None
+            self._relays = relays
+            self._moved()
+
+    def _moved(self) -> None:
+        self._record = None
+        for told in self.on_move:
+            told()
 
     def record(self) -> bytes:
         """The node record as signed bytes, made anew when half its life is over.

@@ -24,7 +24,7 @@ from common.errors import DeadlinePassed, DuxError, NotNow, PeerMisbehaved, Unav
 from common.randomness import Randomness
 from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did, UnixMs
-from dux_p2pd.circuits import is_relayed, relay_address
+from dux_p2pd.circuits import is_relay_address, is_relayed, relay_address
 from dux_p2pd.directory import Directory, Known
 from dux_p2pd.patience import Patience
 from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, may_listen_at, papers_fault, pause_s
@@ -120,7 +120,9 @@ class PeerBook:
         return session is not None and not session.peer.dialled and not self._directory.is_known(did)
 
     def _recheck(self, known: Known, held: Known | None) -> None:
-        """A newer log or record of a connected node may take its connection's ground away."""
+        """A newer log or record of a connected node may take its connection's ground away; a new place is tried."""
+        if held is None or known.record != held.record:
+            self._rest.pop((known.log.did, None), None)
         session = self._transport.session_with(known.log.did)
         if session is None:
             return
@@ -177,6 +179,8 @@ class PeerBook:
     def _shown(self, address: Address) -> str:
         if not is_relayed(address):
             return endpoint_of(address)
+        if not is_relay_address(address[0]):
+            return f"direct path to {address[0]}"
         relays = (did for did in self._since if relay_address(did) == address)
         return f"through {next(relays, 'a relay')}"
 

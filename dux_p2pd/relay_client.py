@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from structlog.typing import FilteringBoundLogger
 
@@ -72,6 +72,7 @@ class RelayClient:
         self._is_wanted = is_wanted
         self._until: dict[Did, float] = {}  # when a reservation is to be renewed, by relay
         self.carried: OrderedDict[Did, tuple[int, int]] = OrderedDict()  # circuits and bytes, by relay
+        self.upgrade: Callable[[Session, tuple[bytes, ...]], Coroutine[None, None, None]] | None = None
         self._changed = asyncio.Event()
         self._dialling: dict[Did, asyncio.Future[None]] = {}
         peers.on_down.append(self._lost)
@@ -215,4 +216,6 @@ class RelayClient:
         session = await line.up
         timer = asyncio.get_running_loop().call_later(RETIRE_S, session.retire, "a circuit lasts minutes")
         session.closed.add_done_callback(lambda _: timer.cancel())
+        if self.upgrade is not None:
+            self._tasks.spawn(self.upgrade(session, keys), "direct path")
         return session

@@ -35,14 +35,15 @@ class RelayedLine:
         *,
         did: Did | None = None,
         keys: tuple[bytes, ...] | None = None,
+        framed: bool = True,
     ) -> None:
-        """With a DID this end dials; without, it accepts."""
+        """With a DID this end dials; without, it accepts. `framed`: a relay frames what comes."""
         self.up: asyncio.Future[WireSession] = asyncio.get_running_loop().create_future()
         self._transport, self._stream, self._address = transport, stream, address
         self._did, self._keys = did, keys
         self._engine = TlsEngine(contexts, server_side=did is None, expected_keys=keys)
         self._doorway: Doorway | None = None
-        self._pieces = Pieces()
+        self._pieces, self._framed = Pieces(), framed
         self._out = bytearray()
         self._moved = asyncio.Event()  # there is something to write, or nothing more to come
         self.carried_bytes = 0  # ciphertext, both ways
@@ -94,7 +95,7 @@ class RelayedLine:
     async def _read(self) -> None:
         while data := await self._stream.read(PIECE_BYTES):
             try:
-                inside = self._pieces.take(data)
+                inside = self._pieces.take(data) if self._framed else data
             except ValueError as error:
                 raise HandshakeFailed(reason=f"the relay broke the framing: {error}") from error
             self.carried_bytes += len(inside)

@@ -32,6 +32,7 @@ class P2pdSettings(DaemonSettings, frozen=True):
     region: str = ""  # where this node is, in the words of the bootstrap list: those of its own region are asked first
     reachability: bool = True  # ask other nodes to dial this one back, and tell others only what was reached
     use_relays: bool = True  # where nobody reaches this node, be reached through up to three public ones
+    hole_punching: bool = False  # direct paths between nodes behind NAT, by the extra `punch`; UDP at the same port
     relay_duty: bool | None = None  # carry others' end-to-end encrypted bytes; null: unless this node is unreachable
     relay_circuits_max: int = 64  # at once
     relay_did_bytes_per_hour: int = 64 * MIB  # of one caller, and to one node

@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common.contracts.p2p import P2P_REACHABILITY, CarriedFor, EndpointView, Reachability, RelayDuty
+from common.contracts.p2p import (
+    P2P_REACHABILITY,
+    P2P_TAKE_DUTIES,
+    CarriedFor,
+    EndpointView,
+    Reachability,
+    RelayDuty,
+)
+from common.contracts.p2p import Duties as TakenDuties
 from common.contracts.peer_reach import (
     NODE_ANNOUNCE,
     PEERS_EXCHANGE,
+    PUNCH_NOW,
     REACH_CHECK,
     RELAY_CIRCUIT,
     RELAY_INCOMING,
     RELAY_RESERVE,
 )
 from common.parts import Parts
-from common.rpc.method import Empty
+from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx
 from dux_p2pd.announcer import Announcer
 from dux_p2pd.circuits import RelayLedger, RelayLimits
@@ -28,13 +37,17 @@ from dux_p2pd.local_address import gateway, is_private, towards
 from dux_p2pd.mapping import Mapper, PortMapping
 from dux_p2pd.natpmp import NatPmp
 from dux_p2pd.overlay import Overlay
+from dux_p2pd.punch import Punch
 from dux_p2pd.reach import DialBack, Reach
 from dux_p2pd.relay_client import RelayClient
 from dux_p2pd.relay_server import RelayServer
 from dux_p2pd.settings import ANY_HOSTS, P2pdSettings, listen_hosts, outside_port
+from dux_p2pd.store import OwnTable
 from dux_p2pd.upkeep import Upkeep
 from dux_p2pd.upnp import Upnp
 
+DUTIES_MAX = 16
+_DUTIES = "duties"
 NEEDED_ON_MAIN = 2  # networks that must agree on main before one address is given up or another one believed
 
 
@@ -46,6 +59,12 @@ class Surroundings:
     relays: RelayClient
     relay: RelayServer
     gateway: Callable[[], str]
+    duties: Duties
+
+    async def take(self, params: TakenDuties, _ctx: Ctx) -> Done:
+        """p2p.take_duties."""
+        self.duties.take(params.duties)
+        return Done()
 
     async def show(self, _params: Empty, _ctx: Ctx) -> Reachability:
         """p2p.reachability."""
@@ -79,6 +98,31 @@ class Surroundings:
         )
 
 
+class Duties:
+    """What this node does for others: by its settings, else by its tier; kept across restarts."""
+
+    def __init__(self, settings: P2pdSettings, own: OwnTable, *, is_main: bool) -> None:
+        self._settings, self._own, self._is_main = settings, own, is_main
+
+    def take(self, duties: list[str]) -> None:
+        """The registry says which duties the tier has."""
+        self._own.set(_DUTIES, " ".join(sorted(duties)[:DUTIES_MAX]).encode())
+
+    def _has(self, duty: str) -> bool:
+        return duty in (self._own.get(_DUTIES) or b"").decode().split()
+
+    @property
+    def announces(self) -> bool:
+        """Whether it passes announcements on: on main by its tier, on test networks all do."""
+        chosen = self._settings.announce_duty
+        return (not self._is_main or self._has("announce")) if chosen is None else chosen
+
+    def relays(self, how: str) -> bool:
+        """Whether it carries circuits: whoever is not itself unreachable, unless the settings say otherwise."""
+        chosen = self._settings.relay_duty
+        return how != "unreachable" if chosen is None else chosen
+
+
 def make_endpoints(parts: Parts[P2pdSettings], keeper: Keeper) -> Endpoints:
     """The list of what is told, before anything listens."""
     needed = NEEDED_ON_MAIN if parts.network.is_main else 1
@@ -86,11 +130,12 @@ def make_endpoints(parts: Parts[P2pdSettings], keeper: Keeper) -> Endpoints:
 
 
 async def open_surroundings(
-    parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, upkeep: Upkeep, endpoints: Endpoints
+    parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, upkeep: Upkeep, endpoints: Endpoints, own: OwnTable
 ) -> Surroundings:
     """Everything beside the connections themselves that p2pd does to find and be found."""
     settings = parts.settings
-    relay = _relay(parts, net, endpoints)
+    duties = Duties(settings, own, is_main=parts.network.is_main)
+    relay = _relay(parts, net, lambda: duties.relays(endpoints.how()))
     relays = RelayClient(
         net.transport, keeper, net.peers, net.directory, net.tasks, alpn=parts.network.alpn, clock=parts.clock,
         random=parts.random, log=parts.log,
@@ -99,7 +144,7 @@ async def open_surroundings(
     net.router.answer_stream(RELAY_INCOMING, relays.serve_incoming)
     net.peers.through_relay = relays.through
     announcer = Announcer(
-        keeper, net.directory, net.peers, net.tasks, on_duty=lambda: announces(parts), clock=parts.clock,
+        keeper, net.directory, net.peers, net.tasks, on_duty=lambda: duties.announces, clock=parts.clock,
         random=parts.random, log=parts.log,
     )  # fmt: skip
     net.router.answer(NODE_ANNOUNCE, announcer.on_announce)
@@ -113,8 +158,11 @@ async def open_surroundings(
     parts.background("exchange", exchange.run)
     if settings.reachability:
         _ask_for_dials(parts, net, endpoints, relays)
-    found = Surroundings(endpoints, relays, relay, gateway=_map_port(parts, endpoints))
+    found = Surroundings(endpoints, relays, relay, gateway=_map_port(parts, endpoints), duties=duties)
+    parts.table.serve(P2P_TAKE_DUTIES, found.take)
     await _open_lan(parts, upkeep)
+    if settings.hole_punching:
+        await _open_paths(parts, keeper, net, endpoints, relays)
     parts.table.serve(P2P_REACHABILITY, found.show)
     return found
 
@@ -169,21 +217,28 @@ async def _open_lan(parts: Parts[P2pdSettings], upkeep: Upkeep) -> None:
         parts.background("mDNS", mdns.run)
 
 
-def announces(parts: Parts[P2pdSettings]) -> bool:
-    """Whether this node passes announcements on: on main by its tier, on test networks all do."""
-    return not parts.network.is_main if parts.settings.announce_duty is None else parts.settings.announce_duty
+async def _open_paths(
+    parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, endpoints: Endpoints, relays: RelayClient
+) -> None:
+    """Direct paths past NATs; the library is an extra, imported by who wants it."""
+    punch = Punch(
+        net.transport, keeper, net.tasks, alpn=parts.network.alpn, port=outside_port(parts.settings),
+        outside=endpoints.outside, clock=parts.clock, random=parts.random, log=parts.log,
+    )  # fmt: skip
+    await punch.open()
+    parts.stack.push_async_callback(punch.close)
+    net.router.answer(PUNCH_NOW, punch.on_punch)
+    relays.upgrade = punch.upgrade
+    parts.background("direct paths", punch.run)
 
 
-def _relay(parts: Parts[P2pdSettings], net: Overlay, endpoints: Endpoints) -> RelayServer:
+def _relay(parts: Parts[P2pdSettings], net: Overlay, on_duty: Callable[[], bool]) -> RelayServer:
     settings = parts.settings
     limits = RelayLimits(
         circuits=settings.relay_circuits_max,
         did_bytes_per_hour=settings.relay_did_bytes_per_hour,
         bytes_per_hour=settings.relay_bytes_per_hour,
     )
-
-    def on_duty() -> bool:
-        return endpoints.how() != "unreachable" if settings.relay_duty is None else settings.relay_duty
 
     relay = RelayServer(RelayLedger(limits), net.peers, clock=parts.clock, log=parts.log, on_duty=on_duty)
     net.router.answer(RELAY_RESERVE, relay.on_reserve)

@@ -84,6 +84,7 @@ class Upkeep:
         peers.on_down.append(lambda _: self._changed.set())
         peers.on_up.append(self._has_come)
         peers.on_up.append(met.came)
+        keeper.on_move.append(self.look)
 
     def look(self) -> None:
         """There may be somebody new to connect to."""

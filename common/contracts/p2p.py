@@ -98,6 +98,12 @@ class Reachability(Wire, frozen=True):
     carried: list[CarriedFor]
 
 
+class Duties(Wire, frozen=True):
+    """The duties of this node's tier, by their names in the network profile; at most sixteen."""
+
+    duties: list[str]
+
+
 class Connect(Wire, frozen=True):
     """An outside address `host:port`; with a DID nobody else is accepted there."""
 
@@ -389,6 +395,14 @@ P2P_REACHABILITY = Method(
             carried=[CarriedFor(relay=_DID, circuits=1, bytes=9_000)],
         ),
     ),
+)
+P2P_TAKE_DUTIES = Method(
+    name="p2p.take_duties",
+    params=Duties,
+    result=Done,
+    summary="From now on p2pd does the duties of this tier that are its own: announce, relay.",
+    callers=("registryd",),
+    example=(Duties(duties=["announce", "relay"]), Done()),
 )
 P2P_PEERS = Method(
     name="p2p.peers",

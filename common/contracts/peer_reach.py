@@ -59,6 +59,13 @@ class Newcomer(Canon, frozen=True):
     hops: Annotated[int, Meta(ge=0, le=HOPS_MAX)]
 
 
+class PunchHere(Canon, frozen=True):
+    """Where the sender's UDP port seems to be from outside, and the id of its path endpoint."""
+
+    endpoint: Annotated[str, Meta(max_length=64)]
+    path_id: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
 class Noted(Canon, frozen=True):
     """Whether it was news."""
 
@@ -82,6 +89,10 @@ NODE_ANNOUNCE = PeerMethod(
     summary="A node is new or reached elsewhere; higher tiers tell their neighbours.",
 )  # fmt: skip
 
+PUNCH_NOW = PeerMethod(
+    name="punch.now", owner="p2pd", params=PunchHere, result=PunchHere, callers=(), cost=16, params_bytes_max=128,
+    strangers=False, summary="Dial each other's outside address at the same time, for a path past both NATs.",
+)  # fmt: skip
 RELAY_CIRCUIT = "relay.circuit"  # a stream to a relay: header `to`; what follows is carried to that DID
 RELAY_INCOMING = "relay.incoming"  # a stream from a relay: somebody's end-to-end TLS
 RELAY_CIRCUIT_COST = 16

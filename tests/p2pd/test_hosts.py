@@ -176,6 +176,36 @@ async def without_bootstrap(where: Lab, hosts: list[Host]) -> None:
     assert taken_s <= 10
 
 
+async def test_two_homes_behind_nat_get_a_direct_path(tmp_path: Path) -> None:
+    """They meet through a relay, dial each other's outside address at once, and the relay carries no more of it."""
+    pytest.importorskip("iroh", reason="the extra `punch` is not installed")
+    with lab(tmp_path) as where:
+        public(where, 2)
+        where.behind_nat("n1", "a", "10.77.50.1/16")
+        where.behind_nat("n2", "b", "10.77.60.1/16")
+        where.start_switch(delay_ms=20)
+        network = network_of(*list_of_one())
+        hosts = [where.host("h1", 1, network), where.host("h2", 2, network)]
+        homes = [where.host("a", 11, network, hole_punching=True), where.host("b", 12, network, hole_punching=True)]
+        await asyncio.gather(*(host.start() for host in (*hosts, *homes)))
+        one, other = homes
+
+        async def relayed() -> bool:
+            return all([(await home.call(p2p.P2P_REACHABILITY, Empty())).how == "relayed" for home in homes])
+
+        await taken("both homes reached through relays", relayed, 60)
+        await keeps_asking(one, other, 30)
+
+        async def direct() -> bool:
+            views = [peer.address for peer in await one.peers() if peer.did == other.did]
+            return any(view.startswith("direct path to 10.77.60.1") for view in views)
+
+        await taken("direct path past both NATs", direct, 20)
+        times = [await ask(one, other) for _ in range(10)]
+        print(f"NAT to NAT, directly: p50 {statistics.median(times) * 1000:.0f} ms")  # noqa: T201
+        assert statistics.median(times) < 0.079  # through a relay the way alone is 80 ms
+
+
 @pytest.mark.parametrize("way", ["lan_beacon", "lan_mdns"])
 async def test_two_hosts_of_a_lan_find_each_other(tmp_path: Path, way: str) -> None:
     """No bootstrap list, nothing remembered: one broadcast or mDNS is enough, and the dial proves who is there."""

@@ -103,9 +103,10 @@ async def test_real_nodes_verify_each_other_and_a_closed_door_is_found() -> None
         assert view.duty.on_duty
         answer = await second.daemon.net.peers.call(first.did, REACH_CHECK, ReachAsk(port=9999))
         assert (answer.host, answer.reached) == (second.settings.listen_host, False)
-        other_port = first.settings.listen_port  # somebody else's key answers: that is not "reached"
-        second.daemon.net.transport._source_for = lambda _host: None  # type: ignore[attr-defined]
-        assert not (await second.daemon.net.peers.call(first.did, REACH_CHECK, ReachAsk(port=other_port))).reached
+        place = first.settings.listen_host, first.settings.listen_port
+        probe = second.daemon.net.transport.probe
+        assert await probe(place, (first.daemon.net.keeper.transport.public,))
+        assert not await probe(place, (second.daemon.net.keeper.transport.public,))  # somebody else's key answers
 
 
 class Prober:

@@ -166,6 +166,21 @@ async def test_a_quota_ends_the_circuit_and_says_so() -> None:
         assert relay.daemon.surroundings.relay.ledger.duty.bytes <= 40_000
 
 
+async def test_a_circuit_from_somebody_who_is_no_relay_of_ours_is_refused() -> None:
+    """A peer cannot make a node take connections that it has not asked for."""
+    async with hidden_network() as (relay, _, hidden):
+        relays = hidden.daemon.surroundings.relays
+        relays._is_wanted = lambda: False
+        relays.look()
+        await wait_until(lambda: not relays.relays, "no reservation")
+        session = relay.daemon.net.peers.session_with(hidden.did)
+        assert session is not None
+        stream = await session.open_stream("relay.incoming", deadline_s=5)
+        await stream.close()
+        with pytest.raises(DuxError, match="no reservation with you"):
+            await stream.read_all()
+
+
 async def test_without_a_reservation_or_a_relay_the_reason_is_told() -> None:
     """The relay forgot it; the node went; the relay is off duty."""
     async with hidden_network() as (relay, caller, hidden):

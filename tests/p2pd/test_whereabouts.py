@@ -14,7 +14,7 @@ from common.contracts.p2p_errors import PeerUnknown, PeerUnreachable
 from common.node_ports import outside_address
 from common.randomness import SeededRandomness
 from common.units import Did
-from dux_p2pd import whereabouts
+from dux_p2pd import daemon, whereabouts
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.rules import told_host
 from dux_p2pd.scores import Scores
@@ -72,9 +72,11 @@ async def test_a_node_that_listens_everywhere_is_known_by_the_address_of_its_con
 ) -> None:
     """Its first HELLO carries the address; the other node keeps it as a contact that can be dialled."""
     monkeypatch.setattr(whereabouts, "told_host", lambda address, **_: address)  # loopback is all there is here
+    monkeypatch.setattr(daemon, "towards", lambda _addresses: [])
     async with network(2) as (first, second):
         await second.stop()
-        second.settings = msgspec.structs.replace(second.settings, listen_host="0.0.0.0")  # noqa: S104
+        everywhere = {"listen_host": "0.0.0.0", "lan_mdns": False, "lan_beacon": False}  # noqa: S104
+        second.settings = msgspec.structs.replace(second.settings, **everywhere)
         await second.start()
         net, port = first.daemon.net, second.settings.listen_port
         hosts = ("127.0.0.1", outside_address(2))  # whichever of the two dialled first

@@ -47,6 +47,7 @@ class Mux:
         self._next_own = 1 if dialler else 2
         self._next_peer = 2 if dialler else 1
         self._flows: dict[int, Flow] = {}
+        self._own_flows = 0  # of them, those that we opened
         self._purse = Purse(limits.credit_bytes)
         self._reader = FrameReader()
         self._output = bytearray()
@@ -64,6 +65,7 @@ class Mux:
         stream = self._next_own
         self._next_own += 2
         self._flows[stream] = Flow(own=True, hello_flag=SYN)
+        self._own_flows += 1
         return stream, self.send(stream, data, finish=finish)
 
     def send(self, stream: int, data: bytes | memoryview, *, finish: bool) -> int:
@@ -135,6 +137,11 @@ class Mux:
         return output
 
     @property
+    def output_bytes(self) -> int:
+        """Bytes ready for the connection."""
+        return len(self._output)
+
+    @property
     def open_streams(self) -> int:
         """Streams of both sides that are not gone."""
         return len(self._flows)
@@ -146,7 +153,7 @@ class Mux:
     @property
     def own_streams(self) -> int:
         """Streams that we opened and that are not gone."""
-        return sum(1 for flow in self._flows.values() if flow.own)
+        return self._own_flows
 
     @property
     def can_open(self) -> bool:
@@ -275,4 +282,5 @@ class Mux:
 
     def _forget(self, stream: int, flow: Flow) -> None:
         if self._flows.pop(stream, None) is not None:
+            self._own_flows -= flow.own
             flow.give_back(self._purse)

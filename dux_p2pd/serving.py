@@ -89,11 +89,19 @@ class Serving:
             task.cancel()
 
     def _ended(self, stream: WireStream) -> None:
-        self.executing -= 1
-        self._tasks.pop(stream.id, None)
-        self._done(stream)
+        """Once per handler: at its own end, or after it where it was cancelled before it began."""
+        if self._tasks.pop(stream.id, None) is not None:
+            self.executing -= 1
+            self._done(stream)
 
     async def _serve(self, stream: WireStream) -> None:
+        """The slot is free in the step that sends the answer's last byte: the peer may use it at once."""
+        try:
+            await self._answered(stream)
+        finally:
+            self._ended(stream)
+
+    async def _answered(self, stream: WireStream) -> None:
         try:
             await self._answer(stream)
         except DuxError as error:

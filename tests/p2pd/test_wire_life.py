@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
-from dux_p2pd.frames import Kind, encode
+from dux_p2pd.calls import request_head
+from dux_p2pd.frames import FIN, SYN, Kind, encode
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
 from dux_p2pd.wire_errors import PeerUnreachable, SessionClosed
 from dux_p2pd.wire_limits import ANSWER_S, DEAD_AFTER_S
 from tests.p2pd.overlay_kit import network
-from tests.p2pd.wire_kit import memory_node, tls_node, until, virtually
+from tests.p2pd.wire_kit import TestPapers, memory_node, tls_node, until, virtually
 
 A, B, C = "127.0.1.1", "127.0.2.1", "127.0.3.1"
 
@@ -125,3 +126,43 @@ async def test_framing_that_is_broken_three_times_is_a_ban():
         await until(lambda: target.daemon.net.transport.count.framing_broken >= 3)
         assert target.daemon.net.transport._is_banned(did)
         assert "dux_p2pd_wire_framing_broken 3" in str(await target.daemon._metrics())
+
+
+@virtually
+async def test_a_slot_is_free_in_the_step_that_answers():
+    """Who has its answer may ask again at once, also when the new call comes before the loop's next turn.
+
+    Planted bug noticed: a slot that is freed by the task's callback refuses the call (met with 64 at once over TCP).
+    """
+    net, gates = MemoryNetwork(), [asyncio.Event() for _ in range(9)]
+
+    async def gated(_session, incoming):
+        await gates[int(incoming.method)].wait()
+        return b""
+
+    papers = TestPapers("b", known=False)
+    async with (
+        memory_node(net, "a", host=A) as a,
+        memory_node(net, "b", host=B, handler=gated, papers=papers) as b,
+    ):
+        session, loop = await a.dial(b), asyncio.get_running_loop()
+        calls = [asyncio.ensure_future(session.request(str(i), b"", deadline_s=9)) for i in range(8)]
+        await asyncio.sleep(1)
+        there = b.sessions[0]
+        assert there._serving.executing == 8
+        head, plain = request_head("8", 9.0, ()), there._line.send
+
+        def send(data: bytes) -> None:
+            plain(data)
+            there._line.send = plain
+            loop.call_soon(there.feed, encode(Kind.DATA, SYN | FIN, 17, len(head), head))
+
+        there._line.send = send
+        gates[0].set()
+        await asyncio.sleep(0)
+        await calls[0]
+        assert there.mux.has(17)
+        assert there._serving.executing == 8
+        for gate in gates:
+            gate.set()
+        await asyncio.gather(*calls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.chain.params import family_named
+from common.contracts.p2p_mail import MAIL_EVENTS
 from common.contracts.peer import topics
 from common.contracts.peer_p2p import DID_TELL
 from common.daemon import DuxOSDaemon
@@ -20,6 +21,9 @@ from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import KeySource, load_keys
 from dux_p2pd.local_address import towards
+from dux_p2pd.mail_parts import mailbox_keys, open_mailbox
+from dux_p2pd.mail_table import MailTable
+from dux_p2pd.mailbox import Mailbox
 from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
 from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
 from dux_p2pd.record_table import RecordTable
@@ -52,6 +56,8 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     blobs: BlobStore
     egress: Egress
     renewal: Renewal
+    resolver: Resolver
+    mailbox: Mailbox
 
     async def assemble(self, parts: Parts[P2pdSettings]) -> None:
         """Identity first, then the overlay, then what the other daemons see of it."""
@@ -63,6 +69,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             OwnTable(store),
             clock=parts.clock,
             inception_bits=parts.network.inception_bits,
+            mailbox=(mail_keys := mailbox_keys(parts)),
         )
         nodes = NodeTable(store)
         self.endpoints = make_endpoints(parts, keeper)
@@ -82,7 +89,10 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         upkeep = self._upkeep(parts, keeper, net, Remembered(PlaceTable(store), net.directory, clock=parts.clock))
         self.surroundings = await open_surroundings(parts, keeper, net, upkeep, self.endpoints)
         self._serve_daemons(parts, keeper, net, upkeep, blobs, swap, egress)
-        parts.stack.push_async_callback(net.transport.drain, STOP_DRAIN_S)  # first of all that leaves
+        self.mailbox = open_mailbox(parts, mail_keys, keeper, net, self.resolver, MailTable(store))
+        parts.serve_events(MAIL_EVENTS, store)
+        parts.stack.push_async_callback(net.transport.drain, STOP_DRAIN_S)
+        parts.stack.push_async_callback(net.gossip.leave)  # first of all that leaves: its streams would never end
 
     def load_keys(self, parts: Parts[P2pdSettings]) -> tuple[KeySource, TransportKeys]:
         """The keys of the identity and of the connections, from their files; the simulator hands in others."""
@@ -183,7 +193,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         swap: BlobSwap,
         egress: Egress,
     ) -> None:
-        resolver = Resolver(net.dht, net.peers, net.directory, clock=parts.clock)
+        self.resolver = resolver = Resolver(net.dht, net.peers, net.directory, clock=parts.clock)
         net.peers.locate = resolver.locate
         renewal = self._renewal(parts, keeper, net, upkeep, resolver)
         NetworkMethods(

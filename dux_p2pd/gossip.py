@@ -128,6 +128,15 @@ class GossipNet:
         if sender is not None:
             sender.cancel()
 
+    async def leave(self) -> None:
+        """End every stream, before this node's sessions are drained: others' are dropped, the own said to the end."""
+        for reading in list(self._reading.values()):
+            for incoming in list(reading):
+                incoming.stream.reset()
+        async with asyncio.TaskGroup() as group:
+            for flow in list(self._flows.values()):
+                group.create_task(flow.end())
+
     # sending
 
     async def publish(self, topic: Topic[Canon], payload: bytes) -> tuple[bytes, int]:

@@ -145,7 +145,7 @@ class Outflow:
     async def _send(self) -> None:
         session = self._peers.session_with(self.did)
         if session is None:
-            await self._end_stream()
+            await self.end()
             return
         stream = await self._current(session)
         while self._has_news():
@@ -156,13 +156,13 @@ class Outflow:
         now_s = asyncio.get_running_loop().time()
         if self._stream is not None and self._session is session and now_s - self._since_s < FLOW_S:
             return self._stream
-        await self._end_stream()
+        await self.end()
         stream = await session.open_stream(GOSSIP_FLOW, deadline_s=GOSSIP_FLOW_S)
         self._stream, self._session, self._since_s = stream, session, now_s
         await stream.write(framed(self._next_frame(self._topics)))
         return stream
 
-    async def _end_stream(self) -> None:
+    async def end(self) -> None:
         """The old one ends in order, its last frame read: a session that was replaced waits for its streams."""
         stream, self._stream = self._stream, None
         if stream is not None:

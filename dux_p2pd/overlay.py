@@ -88,7 +88,7 @@ async def build_overlay(
     )
     transport.on_breach = lambda did, why: peers.blame(did, BLAME_BREACH, why)
     router = Router(peer_methods(), _foreign(parts), parts.neighbour, directory)
-    bits = _on_main(parts, settings.stamp_bits, STAMP_BITS)
+    bits = stamp_bits(parts)
     shelf = RecordShelf(
         records, directory, namespaces(), clock=clock, bytes_max=settings.dht_bytes_max, stamp_bits=bits
     )
@@ -184,6 +184,11 @@ def read_bootstrap(text: str) -> Bootstrap:
     did = next((word for word in words if word.startswith(DID_PREFIX)), None)
     region = next((word for word in words if not word.startswith(DID_PREFIX)), "")
     return Bootstrap(address=address, did=Did(did) if did else None, region=region)
+
+
+def stamp_bits(parts: Parts[P2pdSettings]) -> int:
+    """The work that strangers' messages, records and letters need here."""
+    return _on_main(parts, parts.settings.stamp_bits, STAMP_BITS)
 
 
 def _on_main(parts: Parts[P2pdSettings], chosen: int | None, on_main: int) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from common.store import Row, Store
 from common.units import Did, UnixMs
+from dux_p2pd.mail_table import MAIL_MIGRATION
 from dux_p2pd.record_table import RECORDS_MIGRATION
 from dux_p2pd.store_places import PLACES_MIGRATION
 
@@ -33,6 +34,7 @@ MIGRATIONS = (
     "CREATE TABLE proofs (did TEXT PRIMARY KEY, proof BLOB NOT NULL) WITHOUT ROWID;",
     PLACES_MIGRATION,
     RECORDS_MIGRATION,
+    MAIL_MIGRATION,
 )
 
 

@@ -81,7 +81,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             quota_bytes=settings.blob_quota_bytes,
             blob_bytes_max=settings.blob_bytes_max,
         )
-        swap = BlobSwap(blobs, net.peers, keeper, settings=settings, clock=parts.clock, log=parts.log)
+        swap = BlobSwap(blobs, net.peers, keeper, net.tasks, settings=settings, clock=parts.clock, log=parts.log)
         answer_peers(net, swap)
         parts.stack.push_async_callback(net.dht.offers.leave)
         await self._listen_outside(parts, keeper, net)
@@ -214,6 +214,8 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         family = family_named(parts.network.chain)
         IdentityMethods(keeper, resolver, renewal, parts.data_dir, family, clock=parts.clock).serve(parts.table)
         BlobMethods(blobs, swap).serve(parts.table)
+        swap.publish, swap.find = upkeep.put, net.dht.get
+        parts.background("blobs kept", swap.run_offers)
         parts.routes += BlobDoor(blobs, keep_s=parts.settings.blob_put_keep_s).routes()
         parts.gauges["sessions"] = lambda: len(net.peers.sessions())
         parts.gauges["contacts"] = lambda: len(net.dht.table.contacts())

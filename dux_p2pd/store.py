@@ -174,6 +174,15 @@ class BlobTable:
             for row in self._store.rows("SELECT * FROM blobs WHERE keep_until_ms <= ? ORDER BY used_ms", now_ms)
         ]
 
+    def kept(self, now_ms: int, count: int) -> list[tuple[str, int]]:
+        """Ids and sizes of whole blobs that must be kept, those for longest first."""
+        rows = self._store.rows(
+            "SELECT id, size_bytes FROM blobs WHERE complete = 1 AND keep_until_ms > ? "
+            "ORDER BY keep_until_ms DESC LIMIT ?",
+            *(now_ms, count),
+        )
+        return [(row["id"], row["size_bytes"]) for row in rows]
+
     def totals(self) -> tuple[int, int]:
         """Number of blobs and their bytes in all."""
         row = self._store.row("SELECT count(*) AS blobs, coalesce(sum(size_bytes), 0) AS bytes FROM blobs")

@@ -155,6 +155,12 @@ class HoldBlob(Canon, frozen=True):
     keep_s: Annotated[int, Meta(ge=1, le=1 << 31)]
 
 
+class BlobOffer(Canon, frozen=True):
+    """A blob is kept here; its size."""
+
+    size_bytes: Annotated[int, Meta(ge=0, le=BLOB_BYTES_MAX)]
+
+
 class HoldAnswer(Canon, frozen=True):
     """The signed bytes of a StorageReceipt."""
 
@@ -235,4 +241,9 @@ LOG_NS = Namespace(
         example=OWN_DID.example + "/0", of_signer=True,
     ),
     summary="A chunk of at most 12 events of the signer's log.",
+)  # fmt: skip
+BLOB_NS = Namespace(
+    name="blob", owner="p2pd", payload=BlobOffer, payload_bytes_max=16,
+    names=Names(pattern=r"[0-9a-f]{64}", says="a blob's id: 64 hex digits", example="ab" * 32),
+    summary="A node that has promised to keep a blob and gives it to who asks.",
 )  # fmt: skip

@@ -25,6 +25,7 @@ from dux_p2pd.mail_parts import mailbox_keys, open_mailbox
 from dux_p2pd.mail_table import MailTable
 from dux_p2pd.mailbox import Mailbox
 from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
+from dux_p2pd.outward import Outward, Passwords, way_out
 from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
 from dux_p2pd.record_table import RecordTable
 from dux_p2pd.refusals import Refusals
@@ -142,12 +143,14 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
 
     async def open_egress(self, parts: Parts[P2pdSettings]) -> Egress:
         """Let daemons out, each to where it may go; in a simulated world nobody has anywhere to go."""
+        passwords = Passwords(parts.random)
         egress = Egress(
             allow_lists(parts.settings),
             parts.run_dir,
             connections_max=parts.settings.egress_connections_max,
             idle_s=parts.settings.egress_idle_s,
             log=parts.log,
+            outward=outward_of(parts.settings, passwords),
         )
         port = parts.settings.port_base + EGRESS_OFFSET
         try:
@@ -155,13 +158,15 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         except OSError as error:
             raise BadSettings(path="port_base", detail=f"cannot listen on {port}: {error.strerror}") from error
         parts.stack.push_async_callback(egress.stop)
-        parts.on_reload.append(lambda settings: self._reload_egress(egress, settings))
+        parts.on_reload.append(lambda settings: self._reload_egress(egress, settings, passwords))
         return egress
 
-    def _reload_egress(self, egress: Egress, settings: P2pdSettings) -> None:
-        """SIGHUP: other allow-lists; lists that cannot be read change nothing."""
+    def _reload_egress(self, egress: Egress, settings: P2pdSettings, passwords: Passwords) -> None:
+        """SIGHUP: other allow-lists, another upstream; what cannot be read changes nothing."""
         try:
-            egress.allow(allow_lists(settings))
+            allow, outward = allow_lists(settings), outward_of(settings, passwords)
+            egress.allow(allow)
+            egress.take(outward)
         except BadSettings as error:
             self.log.error("allow-lists not taken", reason=error.message)  # noqa: TRY400 - a typing error has no trace
 
@@ -259,3 +264,15 @@ def allow_lists(settings: P2pdSettings) -> dict[str, frozenset[Target]]:
         }
     except ValueError as error:
         raise BadSettings(path="egress_allow", detail=str(error)) from error
+
+
+def outward_of(settings: P2pdSettings, passwords: Passwords) -> Outward:
+    """The way out that the settings name.
+
+    Raises:
+        BadSettings: an address is not host:port, or a hidden service is to be reached straight.
+    """
+    try:
+        return way_out(settings.egress_upstream, settings.egress_straight, passwords)
+    except ValueError as error:
+        raise BadSettings(path="egress_upstream", detail=str(error)) from error

@@ -74,7 +74,8 @@ MAIL_STORE = PeerMethod(
     summary="Keep a sealed letter for its recipient, at most a week; a repetition tells whether it was fetched.",
 )  # fmt: skip
 MAIL_COLLECT = PeerMethod(
-    name="mail.collect", owner="p2pd", params=Collect, result=Parcels, callers=(), cost=16, params_bytes_max=9216,
+    name="mail.collect", repeated="read",
+    owner="p2pd", params=Collect, result=Parcels, callers=(), cost=16, params_bytes_max=9216,
     summary="The sealed letters kept for the caller, and for nobody else.",
 )  # fmt: skip
 MAIL_ACK = PeerMethod(

@@ -168,11 +168,13 @@ class HoldAnswer(Canon, frozen=True):
 
 
 DHT_FIND = PeerMethod(
-    name="dht.find", owner="p2pd", params=FindNode, result=Contacts, callers=(), cost=1, params_bytes_max=64,
+    name="dht.find", repeated="read",
+    owner="p2pd", params=FindNode, result=Contacts, callers=(), cost=1, params_bytes_max=64,
     summary="The nodes nearest to a place.",
 )  # fmt: skip
 DHT_GET_AT = PeerMethod(
-    name="dht.get_at", owner="p2pd", params=FindValue, result=Values, callers=(), cost=4, params_bytes_max=64,
+    name="dht.get_at", repeated="read",
+    owner="p2pd", params=FindValue, result=Values, callers=(), cost=4, params_bytes_max=64,
     summary="The records at a place, and the nodes nearest to it.",
 )  # fmt: skip
 DHT_STORE = PeerMethod(
@@ -180,7 +182,8 @@ DHT_STORE = PeerMethod(
     summary="Keep a signed record.",
 )  # fmt: skip
 DID_LOG = PeerMethod(
-    name="did.log", owner="p2pd", params=AskLog, result=LogAnswer, callers=(), cost=4, params_bytes_max=128,
+    name="did.log", repeated="read",
+    owner="p2pd", params=AskLog, result=LogAnswer, callers=(), cost=4, params_bytes_max=128,
     summary="The event log and node record of a DID, where known.",
 )  # fmt: skip
 DID_TELL = PeerMethod(
@@ -188,7 +191,8 @@ DID_TELL = PeerMethod(
     summary="An event log has changed, or has two branches; it proves itself and is passed on by whom it was news to.",
 )  # fmt: skip
 BLOB_MANIFEST = PeerMethod(
-    name="blob.manifest", owner="p2pd", params=AskManifest, result=ManifestAnswer, callers=(), cost=4,
+    name="blob.manifest", repeated="read",
+    owner="p2pd", params=AskManifest, result=ManifestAnswer, callers=(), cost=4,
     params_bytes_max=64, summary="A blob's manifest and which chunks are here.",
 )  # fmt: skip
 BLOB_KEEP = PeerMethod(
@@ -243,7 +247,7 @@ LOG_NS = Namespace(
     summary="A chunk of at most 12 events of the signer's log.",
 )  # fmt: skip
 BLOB_NS = Namespace(
-    name="blob", owner="p2pd", payload=BlobOffer, payload_bytes_max=16,
+    name="blob", owner="p2pd", payload=BlobOffer, payload_bytes_max=64,
     names=Names(pattern=r"[0-9a-f]{64}", says="a blob's id: 64 hex digits", example="ab" * 32),
     summary="A node that has promised to keep a blob and gives it to who asks.",
 )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from common.codec import Canon, Wire, from_canonical
 from common.errors import DuxError
@@ -83,6 +83,7 @@ class PeerMethod(Generic[CP, CR]):
     strangers: bool = True  # may nodes without any standing call it?
     deadline_max_s: float = 30.0
     params_bytes_max: int = 65_536
+    repeated: Literal["read", "same", "anew"] = "same"  # changes nothing; changes it once; does it again each time
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ SECTIONS = {
         "services": ("dux_cli.market:services", "the services of this node"),
         "topology": ("dux_cli.topology:topology", "regions and latencies of the network; --svg draws it"),
         "nodes": ("dux_cli.nodes:nodes", "the nodes of the network, and this one among them"),
+        "mail": ("dux_cli.mail:mail", "letters to other nodes, which may be off, and from them"),
     },
     "Money": {
         "wallet": ("dux_cli.wallet:wallet", "balance, addresses, payments"),

@@ -32,6 +32,7 @@ PACKAGES = [
     "softhsm2",
     "swtpm",
     "tpm2-tools",
+    "microsocks",
     "systemd",
     "systemd-container",
     "mmdebstrap",

@@ -71,6 +71,10 @@ class BlobStore:
         """Number of blobs and their bytes."""
         return self._table.totals()
 
+    def kept(self, count: int) -> list[tuple[str, int]]:
+        """Ids and sizes of whole blobs that were promised to somebody."""
+        return self._table.kept(self._clock.unix_ms(), count)
+
     def manifest(self, blob: str) -> tuple[Manifest, bytes] | None:
         """The manifest, and one bit for each chunk that is here."""
         row = self._table.get(blob)

@@ -1,8 +1,8 @@
 """Blobs between nodes: fetched from several at once, served by stream, kept for others against a signed receipt.
 
-Promise: what arrives is checked chunk by chunk; who sends a chunk that does not hash to its place is blamed and not
-asked again, and the blob still comes from the others; a fetch that is cut off goes on where it stood. A receipt is
-signed only when all of the blob is here.
+Promise: what arrives is checked chunk by chunk (`blob_gather.py`); a fetch that is cut off, also by the end of this
+process, goes on where it stood. A receipt is signed only when all of the blob is here, and the DHT then names this node
+as one that keeps it.
 
 Source: settled.md 11, network.md §6.
 """
@@ -10,20 +10,21 @@ Source: settled.md 11, network.md §6.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Awaitable, Callable
 
 from structlog.typing import FilteringBoundLogger
 
-from common.blobs import CHUNK_BYTES, StorageReceipt
+from common.blobs import StorageReceipt
 from common.clock import Clock
 from common.codec import canonical
 from common.contracts.p2p import BlobFetch, BlobHold, BlobStat, Held, HeldBy
 from common.contracts.p2p_errors import BlobMissing, BlobTooLarge
 from common.contracts.peer_p2p import (
-    BLOB_CHUNKS_STREAM,
     BLOB_KEEP,
     BLOB_MANIFEST,
+    BLOB_NS,
     AskManifest,
+    BlobOffer,
     HoldAnswer,
     HoldBlob,
     ManifestAnswer,
@@ -32,19 +33,24 @@ from common.errors import BadParams, DuxError, NotFound
 from common.identity.purposes import Purpose
 from common.identity.signed import sign
 from common.units import Did
-from dux_p2pd.blob_store import BlobStore, has_chunk
+from dux_p2pd.blob_gather import Gathering, read_chunk_headers
+from dux_p2pd.blob_store import BlobStore
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.peers import PeerBook
+from dux_p2pd.records import RecordBody
 from dux_p2pd.scores import BLAME_BAD_CHUNK
-from dux_p2pd.session import Headers, Incoming, Peer, Session, Stream
+from dux_p2pd.session import Incoming, Peer, Session
 from dux_p2pd.settings import P2pdSettings
+from dux_p2pd.tasks import Tasks
 
-CHUNKS_PER_STREAM = 16  # 4 MiB: a stream of this size outlives no deadline on a line of 150 KB/s
-STREAM_S = 30.0
 PROVIDERS_MAX = 8
 HOLDERS_MAX = 16
 HOLD_S = 30.0
-READ_BYTES = 65_536
+BLOB_OFFER_S = 86_400  # a kept blob is announced for a day, and twice a day while it is kept
+OFFERS_MAX = 32  # blobs announced again; a storer keeps 64 records of one signer
+
+Publish = Callable[[str, str, bytes, int], Awaitable[object]]
+Find = Callable[[str, str], Awaitable[list[RecordBody]]]
 
 
 class BlobSwap:
@@ -55,6 +61,7 @@ class BlobSwap:
         store: BlobStore,
         peers: PeerBook,
         keeper: Keeper,
+        tasks: Tasks,
         *,
         settings: P2pdSettings,
         clock: Clock,
@@ -63,96 +70,106 @@ class BlobSwap:
         self._store = store
         self._peers = peers
         self._keeper = keeper
+        self._tasks = tasks
         self._settings = settings
         self._clock = clock
         self._log = log
+        self._locks: dict[str, asyncio.Lock] = {}
+        self.publish: Publish | None = None  # puts a record of this node; set at assembly
+        self.find: Find | None = None  # reads everybody's
 
     # fetching
 
     async def fetch(self, wanted: BlobFetch) -> BlobStat:
-        """Bring a blob here from any of its providers.
+        """Bring a blob here from the given providers, and from others that the DHT names when those do not have all.
 
         Raises:
             BlobMissing: none of them gave all of it. BlobTooLarge, BlobsFull, BadParams.
         """
+        lock = self._locks.setdefault(wanted.id, asyncio.Lock())
+        try:
+            async with lock:  # who asks for the same blob meanwhile finds it here
+                return await self._fetch(wanted)
+        finally:
+            if not lock.locked():
+                self._locks.pop(wanted.id, None)
+
+    async def _fetch(self, wanted: BlobFetch) -> BlobStat:
         stat = self._store.stat(wanted.id)
-        if stat.complete:
-            return stat
-        providers = [did for did in dict.fromkeys(wanted.providers) if did != self._keeper.did][:PROVIDERS_MAX]
+        asked: list[Did] = []
+        for more in (self._given, self._named_by_dht):
+            if not stat.complete:
+                providers = [did for did in await more(wanted) if did != self._keeper.did and did not in asked]
+                asked += providers
+                await self._gather(wanted, providers)
+                stat = self._store.stat(wanted.id)
+        if not stat.complete:
+            raise BlobMissing(blob=wanted.id, providers=len(asked))
+        return stat
+
+    async def _given(self, wanted: BlobFetch) -> list[Did]:
+        return list(dict.fromkeys(wanted.providers))[:PROVIDERS_MAX]
+
+    async def _named_by_dht(self, wanted: BlobFetch) -> list[Did]:
+        """Nodes that say they keep the blob; whether they do shows when they are asked."""
+        if self.find is None:
+            return []
+        return list(dict.fromkeys(body.did for body in await self.find(BLOB_NS.name, wanted.id)))[:PROVIDERS_MAX]
+
+    async def _gather(self, wanted: BlobFetch, providers: list[Did]) -> None:
+        """As long as a round of the holders that did not fail brings something."""
         holders = await self._manifests(wanted, providers)
         while holders and (missing := self._store.missing(wanted.id)):
-            left = await self._round(wanted.id, holders, missing)
-            if len(left) == len(holders) and len(self._store.missing(wanted.id)) == len(missing):
-                break
-            holders = left
-        stat = self._store.stat(wanted.id)
-        if not stat.complete:
-            raise BlobMissing(blob=wanted.id, providers=len(providers))
-        return stat
+            gathering = Gathering(self._store, self._peers, self._log, wanted.id, holders)
+            if await gathering.run() or len(self._store.missing(wanted.id)) == len(missing):
+                return
+            holders = {did: have for did, have in holders.items() if did not in gathering.failed}
 
     async def _manifests(self, wanted: BlobFetch, providers: list[Did]) -> dict[Did, bytes]:
         """Which chunks each provider has; the blob is begun with the first good manifest."""
+        async with asyncio.TaskGroup() as group:
+            asked = {did: group.create_task(self._manifest_of(did, wanted)) for did in providers}
         holders: dict[Did, bytes] = {}
-        for did in providers:
-            try:
-                answer = await self._peers.call(did, BLOB_MANIFEST, AskManifest(blob=bytes.fromhex(wanted.id)))
-                self._store.begin(wanted.id, answer.manifest, wanted.max_bytes)
-            except BlobTooLarge:
-                raise
-            except DuxError as error:
-                self._log.info("provider has no manifest", did=did, blob=wanted.id, reason=error.message)
-                continue
-            holders[did] = answer.have
+        for did, task in asked.items():
+            answer = task.result()
+            if answer is not None and self._begin(did, answer, wanted):
+                holders[did] = answer.have
         return holders
 
-    async def _round(self, blob: str, holders: dict[Did, bytes], missing: list[int]) -> dict[Did, bytes]:
-        """Share the missing chunks among the holders; those that did not fail."""
-        work = deque(missing)
-        share = max(1, min(CHUNKS_PER_STREAM, -(-len(missing) // len(holders))))
-        async with asyncio.TaskGroup() as group:
-            asked = {
-                did: group.create_task(self._take_from(did, have, blob, work, share)) for did, have in holders.items()
-            }
-        return {did: holders[did] for did, task in asked.items() if task.result()}
+    async def _manifest_of(self, did: Did, wanted: BlobFetch) -> ManifestAnswer | None:
+        try:
+            return await self._peers.call(did, BLOB_MANIFEST, AskManifest(blob=bytes.fromhex(wanted.id)))
+        except DuxError as error:
+            self._log.info("provider has no manifest", did=did, blob=wanted.id, reason=error.message)
+            return None
 
-    async def _take_from(self, did: Did, have: bytes, blob: str, work: deque[int], share: int) -> bool:
-        """Fetch runs of missing chunks from one provider until there are none left (True) or it fails (False)."""
-        while run := _next_run(work, have, share):
-            try:
-                taken = await self._take_run(did, blob, run)
-            except (DuxError, TimeoutError) as error:
-                self._log.info("chunks not had", did=did, blob=blob, reason=str(error))
-                taken = 0
-            work.extend(run[taken:])
-            if taken < len(run):
-                return False
+    def _begin(self, did: Did, answer: ManifestAnswer, wanted: BlobFetch) -> bool:
+        """Whether the manifest is this blob's.
+
+        Raises:
+            BlobTooLarge, BlobsFull: it is, and there is no room for it.
+        """
+        try:
+            self._store.begin(wanted.id, answer.manifest, wanted.max_bytes)
+        except BadParams as error:
+            self._peers.blame(did, BLAME_BAD_CHUNK, f"the manifest of blob {wanted.id} is another's: {error.message}")
+            return False
         return True
 
-    async def _take_run(self, did: Did, blob: str, run: list[int]) -> int:
-        """How many chunks of the run came and were right."""
-        session = await self._peers.session_to(did)
-        stream = await session.open_stream(BLOB_CHUNKS_STREAM, chunk_headers(blob, run), deadline_s=STREAM_S)
-        try:
-            async with asyncio.timeout(STREAM_S):
-                await stream.close()
-                return await self._take_chunks(stream, did, blob, run)
-        finally:
-            stream.reset()
+    async def announce(self, blob: str, size_bytes: int) -> None:
+        """Say in the DHT that this node keeps a blob, so that who has no hint finds it."""
+        if self.publish is not None:
+            await self.publish(BLOB_NS.name, blob, canonical(BlobOffer(size_bytes=size_bytes)), BLOB_OFFER_S)
 
-    async def _take_chunks(self, stream: Stream, did: Did, blob: str, run: list[int]) -> int:
-        found = self._store.manifest(blob)
-        if found is None:
-            return 0
-        size_bytes = found[0].size_bytes
-        for taken, index in enumerate(run):
-            wanted_bytes = min(CHUNK_BYTES, size_bytes - index * CHUNK_BYTES)
-            chunk = await _read_exactly(stream, wanted_bytes)
-            if len(chunk) < wanted_bytes:
-                return taken
-            if not self._store.write_chunk(blob, index, chunk):
-                self._peers.blame(did, BLAME_BAD_CHUNK, f"chunk {index} of blob {blob} is corrupt")
-                return taken
-        return len(run)
+    async def run_offers(self) -> None:
+        """Announce again what is still kept, for ever."""
+        while True:
+            await asyncio.sleep(BLOB_OFFER_S / 2)
+            for blob, size_bytes in self._store.kept(OFFERS_MAX):
+                try:
+                    await self.announce(blob, size_bytes)
+                except DuxError as error:
+                    self._log.info("blob not announced", blob=blob, reason=error.message)
 
     # serving
 
@@ -193,6 +210,7 @@ class BlobSwap:
         blob = params.blob.hex()
         await self.fetch(BlobFetch(id=blob, providers=[peer.did], max_bytes=params.size_bytes))
         self._store.keep(blob, params.keep_s)
+        self._tasks.spawn(self.announce(blob, params.size_bytes), "announce a blob")
         receipt = StorageReceipt(
             v=1,
             blob=params.blob,
@@ -213,6 +231,7 @@ class BlobSwap:
         if not stat.complete:
             raise BlobMissing(blob=wanted.id, providers=0)
         self._store.keep(wanted.id, wanted.keep_s)
+        self._tasks.spawn(self.announce(wanted.id, stat.size_bytes), "announce a blob")
         ask = HoldBlob(
             blob=bytes.fromhex(wanted.id),
             size_bytes=stat.size_bytes,
@@ -230,49 +249,3 @@ class BlobSwap:
         except DuxError as error:
             return HeldBy(did=did, receipt=None, reason=error.message)
         return HeldBy(did=did, receipt=answer.receipt, reason="")
-
-
-def _next_run(work: deque[int], have: bytes, share: int) -> list[int]:
-    """The next chunks in a row that this provider has, taken out of the work; empty when it has none of it."""
-    run: list[int] = []
-    for _ in range(len(work)):
-        index = work.popleft()
-        follows = not run or index == run[-1] + 1
-        if has_chunk(have, index) and follows and len(run) < share:
-            run.append(index)
-        else:
-            work.append(index)
-    return run
-
-
-async def _read_exactly(stream: Stream, size_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    left = size_bytes
-    while left > 0:
-        data = await stream.read(min(left, READ_BYTES))
-        if not data:
-            break
-        parts.append(data)
-        left -= len(data)
-    return b"".join(parts)
-
-
-def chunk_headers(blob: str, run: list[int]) -> Headers:
-    """The headers that ask for a run of chunks."""
-    return (("blob", bytes.fromhex(blob)), ("first", run[0].to_bytes(4, "big")), ("count", len(run).to_bytes(4, "big")))
-
-
-def read_chunk_headers(headers: Headers) -> tuple[str, int, int]:
-    """Blob, first chunk and number of chunks that are asked for.
-
-    Raises:
-        BadParams: missing, or more than one stream carries.
-    """
-    found = dict(headers)
-    blob, first, count = found.get("blob", b""), found.get("first", b""), found.get("count", b"")
-    if (len(blob), len(first), len(count)) != (32, 4, 4):
-        raise BadParams(detail="a stream of chunks wants the headers blob, first and count")
-    number = int.from_bytes(count, "big")
-    if not 1 <= number <= CHUNKS_PER_STREAM:
-        raise BadParams(detail=f"1 to {CHUNKS_PER_STREAM} chunks per stream, not {number}")
-    return blob.hex(), int.from_bytes(first, "big"), number

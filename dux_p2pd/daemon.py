@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.chain.params import family_named
+from common.contracts.p2p_mail import MAIL_EVENTS
 from common.contracts.peer import topics
 from common.contracts.peer_p2p import DID_TELL
 from common.daemon import DuxOSDaemon
@@ -20,7 +21,11 @@ from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import KeySource, load_keys
 from dux_p2pd.local_address import towards
+from dux_p2pd.mail_parts import mailbox_keys, open_mailbox
+from dux_p2pd.mail_table import MailTable
+from dux_p2pd.mailbox import Mailbox
 from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
+from dux_p2pd.outward import Outward, Passwords, way_out
 from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
 from dux_p2pd.record_table import RecordTable
 from dux_p2pd.refusals import Refusals
@@ -52,6 +57,8 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     blobs: BlobStore
     egress: Egress
     renewal: Renewal
+    resolver: Resolver
+    mailbox: Mailbox
 
     async def assemble(self, parts: Parts[P2pdSettings]) -> None:
         """Identity first, then the overlay, then what the other daemons see of it."""
@@ -63,6 +70,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             OwnTable(store),
             clock=parts.clock,
             inception_bits=parts.network.inception_bits,
+            mailbox=(mail_keys := mailbox_keys(parts)),
         )
         nodes = NodeTable(store)
         self.endpoints = make_endpoints(parts, keeper)
@@ -74,7 +82,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             quota_bytes=settings.blob_quota_bytes,
             blob_bytes_max=settings.blob_bytes_max,
         )
-        swap = BlobSwap(blobs, net.peers, keeper, settings=settings, clock=parts.clock, log=parts.log)
+        swap = BlobSwap(blobs, net.peers, keeper, net.tasks, settings=settings, clock=parts.clock, log=parts.log)
         answer_peers(net, swap)
         parts.stack.push_async_callback(net.dht.offers.leave)
         await self._listen_outside(parts, keeper, net)
@@ -82,7 +90,10 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         upkeep = self._upkeep(parts, keeper, net, Remembered(PlaceTable(store), net.directory, clock=parts.clock))
         self.surroundings = await open_surroundings(parts, keeper, net, upkeep, self.endpoints, OwnTable(store))
         self._serve_daemons(parts, keeper, net, upkeep, blobs, swap, egress)
-        parts.stack.push_async_callback(net.transport.drain, STOP_DRAIN_S)  # first of all that leaves
+        self.mailbox = open_mailbox(parts, mail_keys, keeper, net, self.resolver, MailTable(store))
+        parts.serve_events(MAIL_EVENTS, store)
+        parts.stack.push_async_callback(net.transport.drain, STOP_DRAIN_S)
+        parts.stack.push_async_callback(net.gossip.leave)  # first of all that leaves: its streams would never end
 
     def load_keys(self, parts: Parts[P2pdSettings]) -> tuple[KeySource, TransportKeys]:
         """The keys of the identity and of the connections, from their files; the simulator hands in others."""
@@ -132,12 +143,14 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
 
     async def open_egress(self, parts: Parts[P2pdSettings]) -> Egress:
         """Let daemons out, each to where it may go; in a simulated world nobody has anywhere to go."""
+        passwords = Passwords(parts.random)
         egress = Egress(
             allow_lists(parts.settings),
             parts.run_dir,
             connections_max=parts.settings.egress_connections_max,
             idle_s=parts.settings.egress_idle_s,
             log=parts.log,
+            outward=outward_of(parts.settings, passwords),
         )
         port = parts.settings.port_base + EGRESS_OFFSET
         try:
@@ -145,13 +158,15 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         except OSError as error:
             raise BadSettings(path="port_base", detail=f"cannot listen on {port}: {error.strerror}") from error
         parts.stack.push_async_callback(egress.stop)
-        parts.on_reload.append(lambda settings: self._reload_egress(egress, settings))
+        parts.on_reload.append(lambda settings: self._reload_egress(egress, settings, passwords))
         return egress
 
-    def _reload_egress(self, egress: Egress, settings: P2pdSettings) -> None:
-        """SIGHUP: other allow-lists; lists that cannot be read change nothing."""
+    def _reload_egress(self, egress: Egress, settings: P2pdSettings, passwords: Passwords) -> None:
+        """SIGHUP: other allow-lists, another upstream; what cannot be read changes nothing."""
         try:
-            egress.allow(allow_lists(settings))
+            allow, outward = allow_lists(settings), outward_of(settings, passwords)
+            egress.allow(allow)
+            egress.take(outward)
         except BadSettings as error:
             self.log.error("allow-lists not taken", reason=error.message)  # noqa: TRY400 - a typing error has no trace
 
@@ -183,7 +198,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         swap: BlobSwap,
         egress: Egress,
     ) -> None:
-        resolver = Resolver(net.dht, net.peers, net.directory, clock=parts.clock)
+        self.resolver = resolver = Resolver(net.dht, net.peers, net.directory, clock=parts.clock)
         net.peers.locate = resolver.locate
         renewal = self._renewal(parts, keeper, net, upkeep, resolver)
         NetworkMethods(
@@ -204,6 +219,8 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         family = family_named(parts.network.chain)
         IdentityMethods(keeper, resolver, renewal, parts.data_dir, family, clock=parts.clock).serve(parts.table)
         BlobMethods(blobs, swap).serve(parts.table)
+        swap.publish, swap.find = upkeep.put, net.dht.get
+        parts.background("blobs kept", swap.run_offers)
         parts.routes += BlobDoor(blobs, keep_s=parts.settings.blob_put_keep_s).routes()
         parts.gauges["sessions"] = lambda: len(net.peers.sessions())
         parts.gauges["contacts"] = lambda: len(net.dht.table.contacts())
@@ -247,3 +264,15 @@ def allow_lists(settings: P2pdSettings) -> dict[str, frozenset[Target]]:
         }
     except ValueError as error:
         raise BadSettings(path="egress_allow", detail=str(error)) from error
+
+
+def outward_of(settings: P2pdSettings, passwords: Passwords) -> Outward:
+    """The way out that the settings name.
+
+    Raises:
+        BadSettings: an address is not host:port, or a hidden service is to be reached straight.
+    """
+    try:
+        return way_out(settings.egress_upstream, settings.egress_straight, passwords)
+    except ValueError as error:
+        raise BadSettings(path="egress_upstream", detail=str(error)) from error

@@ -1,7 +1,8 @@
 """The only way out of the node for its other daemons: SOCKS5 on localhost with an allow-list for each of them.
 
 Promise: a connection leaves the node only when its daemon has shown its token for p2pd and the exact `host:port`
-stands on that daemon's list; names are matched as written, before they are resolved. Connections, waits and idle time
+stands on that daemon's list; names are matched as written, before they are resolved. The way out is straight or through
+an upstream (`outward.py`), never one for want of the other. Connections, waits and idle time
 are limited.
 
 Source: network.md §7, settled.md 17.
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
+from dux_p2pd.outward import BUFFER_BYTES, Outward, Straight
 from dux_p2pd.socks import (
     AUTH_FAILED,
     AUTH_OK,
@@ -32,9 +34,7 @@ from dux_p2pd.socks import (
 )
 
 HANDSHAKE_S = 10.0
-CONNECT_S = 15.0
 COPY_BYTES = 65_536
-BUFFER_BYTES = 65_536
 PART_OF_ALL = 2  # one daemon may use this part of all connections: half
 
 
@@ -49,8 +49,10 @@ class Egress:
         connections_max: int,
         idle_s: float,
         log: FilteringBoundLogger,
+        outward: Outward | None = None,
     ) -> None:
-        """`tokens` is the folder with the callers' token files of this p2pd."""
+        """`tokens` is the folder with the callers' token files of this p2pd; `outward` is straight by default."""
+        self._outward: Outward = outward or Straight()
         self._allow = allow
         self._tokens = tokens
         self._max = connections_max
@@ -66,6 +68,10 @@ class Egress:
         self._server = await asyncio.start_server(self._client, host, port, limit=BUFFER_BYTES)
         bound = self._server.sockets[0].getsockname()
         self.address = f"{bound[0]}:{bound[1]}"
+
+    def take(self, outward: Outward) -> None:
+        """From now on connections leave this way; those that are open stay."""
+        self._outward = outward
 
     def allow(self, allow: Mapping[str, frozenset[Target]]) -> None:
         """From now on these lists hold; connections that are open stay."""
@@ -122,7 +128,7 @@ class Egress:
     async def _through(
         self, daemon: str, target: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        out_reader, out_writer = await _connect(target)
+        out_reader, out_writer = await self._outward.connect(daemon, target)
         self._log.info("egress open", daemon=daemon, target=str(target))
         try:
             writer.write(reply(Reply.DONE))
@@ -144,16 +150,6 @@ class Egress:
                 await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
-
-
-async def _connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            return await asyncio.open_connection(target.host, target.port, limit=BUFFER_BYTES)
-    except ConnectionRefusedError as error:
-        raise SocksFault(reply(Reply.REFUSED), f"{target} refused the connection") from error
-    except (OSError, TimeoutError) as error:
-        raise SocksFault(reply(Reply.UNREACHABLE), f"{target} cannot be reached") from error
 
 
 async def _hang_up(writer: asyncio.StreamWriter) -> None:

@@ -29,6 +29,7 @@ from common.identity.purposes import Purpose
 from common.identity.signed import Signed, sign
 from common.units import Did, UnixMs
 from dux_p2pd.key_source import KeySource
+from dux_p2pd.mail_keys import MailboxKeys
 from dux_p2pd.store import OwnTable
 from dux_p2pd.transport_keys import RECORD_LIFE_MS, TransportKeys
 from dux_p2pd.wire_limits import LOG_TAIL_BYTES
@@ -41,14 +42,22 @@ class Keeper:
     """Signs, continues the log, and issues the node record."""
 
     def __init__(
-        self, keys: KeySource, transport: TransportKeys, own: OwnTable, *, clock: Clock, inception_bits: int
+        self,
+        keys: KeySource,
+        transport: TransportKeys,
+        own: OwnTable,
+        *,
+        clock: Clock,
+        inception_bits: int,
+        mailbox: MailboxKeys | None = None,
     ) -> None:
-        """Continue the log that is kept, or that the keys were made for.
+        """Continue the log that is kept, or that the keys were made for; without mailbox keys nobody writes to us.
 
         Raises:
             BadSettings: the keys are of another node, or the log goes on without them.
         """
         self.transport = transport
+        self._mailbox = mailbox
         self._own = own
         self._clock = clock
         self._bits = inception_bits
@@ -222,9 +231,15 @@ class Keeper:
             IdentityUnsure: as `signer`.
         """
         now_ms, record = self._clock.unix_ms(), self._record
-        if record is None or record.transport_keys != self.transport.named or not _is_fresh(record, now_ms):
+        if record is None or not self._names_all(record) or not _is_fresh(record, now_ms):
             self._issue(now_ms)
         return self._record_bytes
+
+    def _names_all(self, record: NodeRecord) -> bool:
+        return record.transport_keys == self.transport.named and record.mailbox_keys == self._mailbox_keys()
+
+    def _mailbox_keys(self) -> tuple[bytes, ...]:
+        return self._mailbox.listed if self._mailbox else ()
 
     def now_ms(self) -> UnixMs:
         """The time, but never before this node's own papers: a clock that was set back must not refuse them here."""
@@ -257,7 +272,7 @@ class Keeper:
             transport_keys=self.transport.named,
             endpoints=self._endpoints,
             relays=self._relays,
-            mailbox_keys=(),
+            mailbox_keys=self._mailbox_keys(),
             coin_link=self._coin_link(),
         )
         self._record_bytes = canonical(sign(self.signer, Purpose.NODE_RECORD, record))

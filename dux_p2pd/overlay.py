@@ -17,7 +17,9 @@ from common.contracts.peer_p2p import (
     DHT_GET_AT,
     DHT_STORE,
     DID_LOG,
-    GOSSIP_SEND,
+    GOSSIP_FLOW,
+    GOSSIP_FLOW_COST,
+    GOSSIP_FLOW_S,
 )
 from common.contracts.peer_reach import RELAY_CIRCUIT, RELAY_CIRCUIT_COST, RELAY_INCOMING
 from common.identity.did import PREFIX as DID_PREFIX
@@ -86,7 +88,7 @@ async def build_overlay(
     )
     transport.on_breach = lambda did, why: peers.blame(did, BLAME_BREACH, why)
     router = Router(peer_methods(), _foreign(parts), parts.neighbour, directory)
-    bits = _on_main(parts, settings.stamp_bits, STAMP_BITS)
+    bits = stamp_bits(parts)
     shelf = RecordShelf(
         records, directory, namespaces(), clock=clock, bytes_max=settings.dht_bytes_max, stamp_bits=bits
     )
@@ -101,6 +103,7 @@ async def build_overlay(
         scores=scores,
         tasks=tasks,
         clock=clock,
+        random=parts.random,
         log=log,
         bits=bits,
     )
@@ -148,25 +151,25 @@ def answer_peers(net: Overlay, swap: BlobSwap) -> None:
     router.answer(DHT_GET_AT, dht.on_get_at)
     router.answer(DHT_STORE, dht.on_store)
     router.answer(DID_LOG, dht.on_log)
-    router.answer(GOSSIP_SEND, net.gossip.on_message)
     router.answer(BLOB_MANIFEST, swap.on_manifest)
     router.answer(BLOB_KEEP, swap.on_keep)
     router.answer_stream(BLOB_CHUNKS_STREAM, swap.serve_chunks)
+    router.answer_stream(GOSSIP_FLOW, net.gossip.serve_flow)
 
 
 def shared_arguments(parts: Parts[P2pdSettings], directory: Directory) -> dict[str, Any]:
     """What every transport of a node is given."""
     methods = peer_methods().values()
     costs: dict[str, float] = {method.name: method.cost for method in methods}
-    costs |= {BLOB_CHUNKS_STREAM: BLOB_CHUNKS_COST, RELAY_CIRCUIT: RELAY_CIRCUIT_COST}
-    circuits = {RELAY_CIRCUIT: STREAM_S_MAX, RELAY_INCOMING: STREAM_S_MAX}
+    costs |= {BLOB_CHUNKS_STREAM: BLOB_CHUNKS_COST, RELAY_CIRCUIT: RELAY_CIRCUIT_COST, GOSSIP_FLOW: GOSSIP_FLOW_COST}
+    long = {RELAY_CIRCUIT: STREAM_S_MAX, RELAY_INCOMING: STREAM_S_MAX, GOSSIP_FLOW: GOSSIP_FLOW_S}
     return {
         "network": parts.network.genesis,
         "papers": directory,
         "clock": parts.clock,
         "log": parts.log,
         "budget": CallBudget(costs),
-        "method_s_max": {method.name: method.deadline_max_s for method in methods} | circuits,
+        "method_s_max": {method.name: method.deadline_max_s for method in methods} | long,
     }
 
 
@@ -181,6 +184,11 @@ def read_bootstrap(text: str) -> Bootstrap:
     did = next((word for word in words if word.startswith(DID_PREFIX)), None)
     region = next((word for word in words if not word.startswith(DID_PREFIX)), "")
     return Bootstrap(address=address, did=Did(did) if did else None, region=region)
+
+
+def stamp_bits(parts: Parts[P2pdSettings]) -> int:
+    """The work that strangers' messages, records and letters need here."""
+    return _on_main(parts, parts.settings.stamp_bits, STAMP_BITS)
 
 
 def _on_main(parts: Parts[P2pdSettings], chosen: int | None, on_main: int) -> int:

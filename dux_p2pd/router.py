@@ -122,8 +122,8 @@ class Router:
             raise OwnerAway(owner=owner, method=name) from error
 
     async def judge(self, owner: str, message: GossipIn) -> str:
-        """The owner's verdict on a gossip message; `ignore` when it cannot say now."""
+        """The owner's verdict on a gossip message; `away` when it cannot say now."""
         try:
             return (await self._clients(owner).call(GOSSIP_HANDLE, message, deadline_s=GOSSIP_WAIT_S)).verdict
         except (NeighbourDown, DeadlinePassed):
-            return "ignore"
+            return "away"

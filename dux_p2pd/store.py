@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from common.store import Row, Store
 from common.units import Did, UnixMs
+from dux_p2pd.mail_table import MAIL_MIGRATION
 from dux_p2pd.record_table import RECORDS_MIGRATION
 from dux_p2pd.store_places import PLACES_MIGRATION
 
@@ -33,6 +34,7 @@ MIGRATIONS = (
     "CREATE TABLE proofs (did TEXT PRIMARY KEY, proof BLOB NOT NULL) WITHOUT ROWID;",
     PLACES_MIGRATION,
     RECORDS_MIGRATION,
+    MAIL_MIGRATION,
 )
 
 
@@ -171,6 +173,15 @@ class BlobTable:
             _blob(row)
             for row in self._store.rows("SELECT * FROM blobs WHERE keep_until_ms <= ? ORDER BY used_ms", now_ms)
         ]
+
+    def kept(self, now_ms: int, count: int) -> list[tuple[str, int]]:
+        """Ids and sizes of whole blobs that must be kept, those for longest first."""
+        rows = self._store.rows(
+            "SELECT id, size_bytes FROM blobs WHERE complete = 1 AND keep_until_ms > ? "
+            "ORDER BY keep_until_ms DESC LIMIT ?",
+            *(now_ms, count),
+        )
+        return [(row["id"], row["size_bytes"]) for row in rows]
 
     def totals(self) -> tuple[int, int]:
         """Number of blobs and their bytes in all."""

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from common.codec import Wire
 from common.contracts import p2p_errors as errors
+from common.contracts.p2p_mail import MAIL_DROP, MAIL_EVENTS, MAIL_LIST, MAIL_SEND
 from common.errors import NotFound
 from common.identity.errors import BadEvent, BadRecord, BadSignature, IdentityUnsure
 from common.rpc.method import DAEMONS, Done, Empty, Method, callers_of
@@ -645,3 +646,5 @@ BLOB_HOLD = Method(
     once=True,
     deadline_max_s=120.0,
 )
+
+MAIL = (MAIL_SEND, MAIL_LIST, MAIL_DROP, MAIL_EVENTS)  # declared in p2p_mail.py, served by p2pd as well

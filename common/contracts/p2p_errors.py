@@ -212,3 +212,17 @@ class TooFewSources(Unavailable):
 
     code = 8032
     key = "too-few-sources"
+
+
+class NoMailbox(Unavailable):
+    """{did} names no mailbox key in its node record: it has none, or its record is not to be had now; repeat later."""
+
+    code = 8040
+    key = "no-mailbox"
+
+
+class OutboxFull(NotNow):
+    """{waiting} letters wait to be fetched by their recipients, at most {limit} may; wait for acknowledgements."""
+
+    code = 8041
+    key = "outbox-full"

@@ -77,7 +77,8 @@ class Kept(Canon, frozen=True):
 
 _BY = ("airdropd",)
 EVIDENCE = PeerMethod(
-    name="airdrop.evidence", owner="airdropd", params=RoundName, result=EvidenceHeld, callers=_BY, cost=4,
+    name="airdrop.evidence", repeated="read",
+    owner="airdropd", params=RoundName, result=EvidenceHeld, callers=_BY, cost=4,
     params_bytes_max=256, summary="The evidence a custodian holds for an airdrop's cut-off.",
 )  # fmt: skip
 PROPOSAL = PeerMethod(
@@ -89,7 +90,8 @@ SIGNATURE = PeerMethod(
     params_bytes_max=8_192, summary="A custodian's signatures of a proposed payout, or why it refuses.",
 )  # fmt: skip
 PROOF = PeerMethod(
-    name="airdrop.proof", owner="airdropd", params=ProofAsk, result=ProofHeld, callers=_BY, cost=4,
+    name="airdrop.proof", repeated="read",
+    owner="airdropd", params=ProofAsk, result=ProofHeld, callers=_BY, cost=4,
     params_bytes_max=64, summary="The proof file of a paid airdrop, for whoever wants to recompute it.",
 )  # fmt: skip
 

@@ -122,26 +122,32 @@ class QuoteAnswer(Canon, frozen=True):
 
 _BY = ("registryd",)
 BENCHMARK_HASH = PeerMethod(
-    name="benchmark.hash", owner="registryd", params=HashAsk, result=HashAnswer, callers=_BY, cost=8,
+    name="benchmark.hash", repeated="anew",
+    owner="registryd", params=HashAsk, result=HashAnswer, callers=_BY, cost=8,
     params_bytes_max=128, summary="Chains of hashes from a seed: how fast its cores are, one and all.",
 )  # fmt: skip
 BENCHMARK_FILL = PeerMethod(
-    name="benchmark.fill", owner="registryd", params=FillAsk, result=FillAnswer, callers=_BY, cost=8,
+    name="benchmark.fill", repeated="anew",
+    owner="registryd", params=FillAsk, result=FillAnswer, callers=_BY, cost=8,
     params_bytes_max=128, summary="Memory or disk filled from a seed and held for a walk.",
 )  # fmt: skip
 BENCHMARK_WALK = PeerMethod(
-    name="benchmark.walk", owner="registryd", params=WalkAsk, result=WalkAnswer, callers=_BY, cost=8,
+    name="benchmark.walk", repeated="anew",
+    owner="registryd", params=WalkAsk, result=WalkAnswer, callers=_BY, cost=8,
     params_bytes_max=128, summary="A walk through what is held, too fast for who would have to make it anew.",
 )  # fmt: skip
 BENCHMARK_PULL = PeerMethod(
-    name="benchmark.pull", owner="registryd", params=PullAsk, result=PullAnswer, callers=_BY, cost=4,
+    name="benchmark.pull", repeated="anew",
+    owner="registryd", params=PullAsk, result=PullAnswer, callers=_BY, cost=4,
     params_bytes_max=128, summary="Bytes from a seed: how fast it sends, and the round trip when they are none.",
 )  # fmt: skip
 BENCHMARK_PUSH = PeerMethod(
-    name="benchmark.push", owner="registryd", params=PushAsk, result=PushAnswer, callers=_BY, cost=4,
+    name="benchmark.push", repeated="anew",
+    owner="registryd", params=PushAsk, result=PushAnswer, callers=_BY, cost=4,
     params_bytes_max=CHUNK_BYTES + 128, summary="Bytes to hash: how fast it receives.",
 )  # fmt: skip
 TPM_QUOTE = PeerMethod(
-    name="tpm.quote", owner="registryd", params=QuoteAsk, result=QuoteAnswer, callers=_BY, cost=8,
+    name="tpm.quote", repeated="anew",
+    owner="registryd", params=QuoteAsk, result=QuoteAnswer, callers=_BY, cost=8,
     params_bytes_max=128, summary="A quote of its TPM 2.0, where it has one.",
 )  # fmt: skip

@@ -209,7 +209,8 @@ STATEMENTS = PeerMethod(
     summary="Statements of a contract, handed over.",
 )  # fmt: skip
 STATEMENTS_GET = PeerMethod(
-    name="escrow.statements_get", owner="escrowd", params=AskStatements, result=StatementsCall, callers=_BY, cost=4,
+    name="escrow.statements_get", repeated="read",
+    owner="escrowd", params=AskStatements, result=StatementsCall, callers=_BY, cost=4,
     params_bytes_max=1_024, summary="Statements of a contract, asked for by somebody named in it.",
 )  # fmt: skip
 KEY = PeerMethod(
@@ -221,11 +222,13 @@ CASE = PeerMethod(
     summary="An arbiter is shown the evidence.",
 )  # fmt: skip
 STANDBY = PeerMethod(
-    name="escrow.standby", owner="escrowd", params=StandbyCall, result=StandbyAnswer, callers=_BY, cost=1,
+    name="escrow.standby", repeated="read",
+    owner="escrowd", params=StandbyCall, result=StandbyAnswer, callers=_BY, cost=1,
     params_bytes_max=256, summary="Is the arbiter there?",
 )  # fmt: skip
 CONTRACT_GET = PeerMethod(
-    name="escrow.contract_get", owner="escrowd", params=ContractGet, result=ContractCopy, callers=_BY, cost=8,
+    name="escrow.contract_get", repeated="read",
+    owner="escrowd", params=ContractGet, result=ContractCopy, callers=_BY, cost=8,
     params_bytes_max=256, summary="A copy of a contract for somebody named in it.",
 )  # fmt: skip
 

@@ -93,14 +93,42 @@ class LogAnswer(Canon, frozen=True):
     proof: Annotated[bytes, Meta(max_length=NEWS_BYTES_MAX)]
 
 
-class Gossip(Canon, frozen=True):
-    """One gossip envelope; who lacks its signer's event log asks the sender for it."""
+TopicName = Annotated[str, Meta(min_length=1, max_length=32)]
+GOSSIP_TOPICS_MAX = 64
+GOSSIP_IDS_MAX = 1000  # in one offer, or asked for at once
 
-    envelope: Annotated[bytes, Meta(max_length=8800)]
+
+class Offer(Canon, frozen=True):
+    """IHAVE: ids of messages on a topic that the sender has and will give when asked."""
+
+    topic: TopicName
+    ids: Annotated[tuple[Hash, ...], Meta(max_length=GOSSIP_IDS_MAX)]
+
+
+class Parting(Canon, frozen=True):
+    """PRUNE: you are not in my mesh of this topic (any more); do not graft for so many seconds."""
+
+    topic: TopicName
+    backoff_s: Annotated[int, Meta(ge=0, le=3600)]
+
+
+class GossipFrame(Canon, frozen=True):
+    """What one node tells a neighbour at once on the stream `gossip.flow`: a u32 length and this, at most 64 KiB.
+
+    `topics` stands in the first frame of a stream and names all that the sender carries. Who lacks the event log of a
+    message's signer asks the neighbour for it.
+    """
+
+    topics: Annotated[tuple[TopicName, ...], Meta(max_length=GOSSIP_TOPICS_MAX)]
+    messages: Annotated[tuple[Annotated[bytes, Meta(max_length=8800)], ...], Meta(max_length=1024)]
+    offers: Annotated[tuple[Offer, ...], Meta(max_length=GOSSIP_TOPICS_MAX)]
+    wants: Annotated[tuple[Hash, ...], Meta(max_length=GOSSIP_IDS_MAX)]
+    grafts: Annotated[tuple[TopicName, ...], Meta(max_length=GOSSIP_TOPICS_MAX)]
+    prunes: Annotated[tuple[Parting, ...], Meta(max_length=GOSSIP_TOPICS_MAX)]
 
 
 class Heard(Canon, frozen=True):
-    """Whether the message was new here."""
+    """Whether the news was new here."""
 
     new: bool
 
@@ -127,6 +155,12 @@ class HoldBlob(Canon, frozen=True):
     keep_s: Annotated[int, Meta(ge=1, le=1 << 31)]
 
 
+class BlobOffer(Canon, frozen=True):
+    """A blob is kept here; its size."""
+
+    size_bytes: Annotated[int, Meta(ge=0, le=BLOB_BYTES_MAX)]
+
+
 class HoldAnswer(Canon, frozen=True):
     """The signed bytes of a StorageReceipt."""
 
@@ -134,11 +168,13 @@ class HoldAnswer(Canon, frozen=True):
 
 
 DHT_FIND = PeerMethod(
-    name="dht.find", owner="p2pd", params=FindNode, result=Contacts, callers=(), cost=1, params_bytes_max=64,
+    name="dht.find", repeated="read",
+    owner="p2pd", params=FindNode, result=Contacts, callers=(), cost=1, params_bytes_max=64,
     summary="The nodes nearest to a place.",
 )  # fmt: skip
 DHT_GET_AT = PeerMethod(
-    name="dht.get_at", owner="p2pd", params=FindValue, result=Values, callers=(), cost=4, params_bytes_max=64,
+    name="dht.get_at", repeated="read",
+    owner="p2pd", params=FindValue, result=Values, callers=(), cost=4, params_bytes_max=64,
     summary="The records at a place, and the nodes nearest to it.",
 )  # fmt: skip
 DHT_STORE = PeerMethod(
@@ -146,19 +182,17 @@ DHT_STORE = PeerMethod(
     summary="Keep a signed record.",
 )  # fmt: skip
 DID_LOG = PeerMethod(
-    name="did.log", owner="p2pd", params=AskLog, result=LogAnswer, callers=(), cost=4, params_bytes_max=128,
+    name="did.log", repeated="read",
+    owner="p2pd", params=AskLog, result=LogAnswer, callers=(), cost=4, params_bytes_max=128,
     summary="The event log and node record of a DID, where known.",
 )  # fmt: skip
 DID_TELL = PeerMethod(
     name="did.tell", owner="p2pd", params=LogNews, result=Heard, callers=(), cost=4, params_bytes_max=NEWS_BYTES_MAX,
     summary="An event log has changed, or has two branches; it proves itself and is passed on by whom it was news to.",
 )  # fmt: skip
-GOSSIP_SEND = PeerMethod(
-    name="gossip.send", owner="p2pd", params=Gossip, result=Heard, callers=(), cost=1, params_bytes_max=65_536,
-    summary="Pass a gossip message on.",
-)  # fmt: skip
 BLOB_MANIFEST = PeerMethod(
-    name="blob.manifest", owner="p2pd", params=AskManifest, result=ManifestAnswer, callers=(), cost=4,
+    name="blob.manifest", repeated="read",
+    owner="p2pd", params=AskManifest, result=ManifestAnswer, callers=(), cost=4,
     params_bytes_max=64, summary="A blob's manifest and which chunks are here.",
 )  # fmt: skip
 BLOB_KEEP = PeerMethod(
@@ -166,6 +200,9 @@ BLOB_KEEP = PeerMethod(
     strangers=False, summary="Keep a blob and sign a receipt for it.",
 )  # fmt: skip
 
+GOSSIP_FLOW = "gossip.flow"  # a stream: GossipFrames one after another, for at most five minutes
+GOSSIP_FLOW_COST = 8
+GOSSIP_FLOW_S = 300.0
 BLOB_CHUNKS_STREAM = "blob.chunks"  # a stream: headers name blob and chunk numbers; the chunks follow one another
 BLOB_CHUNKS_COST = 8
 
@@ -208,4 +245,9 @@ LOG_NS = Namespace(
         example=OWN_DID.example + "/0", of_signer=True,
     ),
     summary="A chunk of at most 12 events of the signer's log.",
+)  # fmt: skip
+BLOB_NS = Namespace(
+    name="blob", owner="p2pd", payload=BlobOffer, payload_bytes_max=64,
+    names=Names(pattern=r"[0-9a-f]{64}", says="a blob's id: 64 hex digits", example="ab" * 32),
+    summary="A node that has promised to keep a blob and gives it to who asks.",
 )  # fmt: skip

@@ -73,7 +73,8 @@ class Noted(Canon, frozen=True):
 
 
 REACH_CHECK = PeerMethod(
-    name="reach.check", owner="p2pd", params=ReachAsk, result=ReachAnswer, callers=(), cost=16, params_bytes_max=16,
+    name="reach.check", repeated="anew",
+    owner="p2pd", params=ReachAsk, result=ReachAnswer, callers=(), cost=16, params_bytes_max=16,
     summary="Dial the caller back at the address it calls from.",
 )  # fmt: skip
 RELAY_RESERVE = PeerMethod(
@@ -81,7 +82,8 @@ RELAY_RESERVE = PeerMethod(
     strangers=False, summary="Let others reach the caller through this node, for an hour.",
 )  # fmt: skip
 PEERS_EXCHANGE = PeerMethod(
-    name="peers.exchange", owner="p2pd", params=NodesAsk, result=NodesAnswer, callers=(), cost=8, params_bytes_max=16,
+    name="peers.exchange", repeated="read",
+    owner="p2pd", params=NodesAsk, result=NodesAnswer, callers=(), cost=8, params_bytes_max=16,
     summary="Nodes that this node has reached itself lately.",
 )  # fmt: skip
 NODE_ANNOUNCE = PeerMethod(

@@ -130,11 +130,13 @@ TOPIC_RECEIPT = Topic(
 )  # fmt: skip
 
 NODES_SYNC = PeerMethod(
-    name="registry.nodes", owner="registryd", params=NodesAsk, result=SyncAnswer, callers=_BY, cost=4,
+    name="registry.nodes", repeated="read",
+    owner="registryd", params=NodesAsk, result=SyncAnswer, callers=_BY, cost=4,
     params_bytes_max=128, summary="Node descriptions that a node which was away has missed.",
 )  # fmt: skip
 RECEIPTS_SYNC = PeerMethod(
-    name="registry.receipts", owner="registryd", params=ReceiptsAsk, result=SyncAnswer, callers=_BY, cost=4,
+    name="registry.receipts", repeated="read",
+    owner="registryd", params=ReceiptsAsk, result=SyncAnswer, callers=_BY, cost=4,
     params_bytes_max=128, summary="Receipts that a node which was away has missed.",
 )  # fmt: skip
 TOPIC_STANDING = Topic(
@@ -142,11 +144,13 @@ TOPIC_STANDING = Topic(
     summary="Signed statements about a node's standing: faults, measurements, audits, services rendered.",
 )  # fmt: skip
 STANDING_SYNC = PeerMethod(
-    name="registry.standing", owner="registryd", params=NotesAsk, result=SyncAnswer, callers=_BY, cost=4,
+    name="registry.standing", repeated="read",
+    owner="registryd", params=NotesAsk, result=SyncAnswer, callers=_BY, cost=4,
     params_bytes_max=128, summary="Statements about standing that a node which was away has missed.",
 )  # fmt: skip
 REPUTATION_ASK = PeerMethod(
-    name="reputation.ask", owner="registryd", params=ReputationAsk, result=ReputationAnswer, callers=_BY, cost=4,
+    name="reputation.ask", repeated="read",
+    owner="registryd", params=ReputationAsk, result=ReputationAnswer, callers=_BY, cost=4,
     params_bytes_max=128, summary="A node's score as known there, with the signed receipts behind it.",
 )  # fmt: skip
 
@@ -154,7 +158,8 @@ TOPIC_PRESENCE = Topic(
     name="presence", owner="registryd", payload=SlotEvidence, summary="Who saw a node in one slot, signed by each."
 )  # fmt: skip
 PRESENCE_PROBE = PeerMethod(
-    name="presence.probe", owner="registryd", params=ProbeAsk, result=ProbeAnswer, callers=_BY, cost=1,
+    name="presence.probe", repeated="anew",
+    owner="registryd", params=ProbeAsk, result=ProbeAnswer, callers=_BY, cost=1,
     params_bytes_max=64, deadline_max_s=10.0, summary="Are you there? Asked by who was drawn to look.",
 )  # fmt: skip
 PRESENCE_TELL = PeerMethod(
@@ -162,7 +167,8 @@ PRESENCE_TELL = PeerMethod(
     params_bytes_max=1_024, summary="A drawn challenger's signed sighting, for the node that it saw.",
 )  # fmt: skip
 PRESENCE_SHOW_PEER = PeerMethod(
-    name="presence.show", owner="registryd", params=PresenceAsk, result=PresenceShown, callers=_BY, cost=4,
+    name="presence.show", repeated="read",
+    owner="registryd", params=PresenceAsk, result=PresenceShown, callers=_BY, cost=4,
     params_bytes_max=64, summary="The signed sightings that a node keeps of itself.",
 )  # fmt: skip
 

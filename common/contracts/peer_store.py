@@ -43,11 +43,13 @@ TOPIC_RATING = Topic(
 )  # fmt: skip
 
 SERVICES_SYNC = PeerMethod(
-    name="store.services", owner="stored", params=ServicesAsk, result=SyncAnswer, callers=_BY, cost=4,
+    name="store.services", repeated="read",
+    owner="stored", params=ServicesAsk, result=SyncAnswer, callers=_BY, cost=4,
     params_bytes_max=128, summary="Services that a node which was away has missed (`Attested` bytes).",
 )  # fmt: skip
 RATINGS_SYNC = PeerMethod(
-    name="store.ratings", owner="stored", params=RatingsAsk, result=SyncAnswer, callers=_BY, cost=4,
+    name="store.ratings", repeated="read",
+    owner="stored", params=RatingsAsk, result=SyncAnswer, callers=_BY, cost=4,
     params_bytes_max=128, summary="Ratings that a node which was away has missed (`RatingNotice` bytes).",
 )  # fmt: skip
 

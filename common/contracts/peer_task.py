@@ -42,11 +42,13 @@ class Progress(Canon, frozen=True):
 
 
 INPUT_KEY = PeerMethod(
-    name="task.input_key", owner="taskd", params=AskInputKey, result=InputKey, callers=("taskd",), cost=2,
+    name="task.input_key", repeated="read",
+    owner="taskd", params=AskInputKey, result=InputKey, callers=("taskd",), cost=2,
     params_bytes_max=256, summary="The key of a private input, for somebody of its audience.",
 )  # fmt: skip
 PROGRESS = PeerMethod(
-    name="task.progress", owner="taskd", params=AskProgress, result=Progress, callers=("taskd",), cost=1,
+    name="task.progress", repeated="read",
+    owner="taskd", params=AskProgress, result=Progress, callers=("taskd",), cost=1,
     params_bytes_max=256, summary="How far a job is, for its buyer.",
 )  # fmt: skip
 

@@ -45,3 +45,10 @@ class IdentityUnsure(NotNow):
 
     code = 1415
     key = "identity-unsure"
+
+
+class BadLetter(PeerMisbehaved):
+    """The letter is refused: {detail}."""
+
+    code = 1419
+    key = "bad-letter"

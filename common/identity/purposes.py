@@ -29,6 +29,11 @@ class Purpose(StrEnum):
     GOSSIP = "gossip"
     GOSSIP_ID = "gossip-id"
     STAMP = "stamp"
+    MAIL = "mail"
+    MAIL_ID = "mail-id"
+    MAIL_KEY = "mail-key"
+    MAIL_PARCEL = "mail-parcel"
+    MAIL_ACK = "mail-ack"
     BLOB_CHUNK = "blob-chunk"
     BLOB_NODE = "blob-node"
     STORAGE_RECEIPT = "storage-receipt"
@@ -84,6 +89,8 @@ OWNER: dict[Purpose, str] = {
     Purpose.COIN_LINK: "p2pd",
     Purpose.RECORD: "p2pd",
     Purpose.GOSSIP: "p2pd",
+    Purpose.MAIL: "p2pd",
+    Purpose.MAIL_ACK: "p2pd",
     Purpose.STORAGE_RECEIPT: "p2pd",
     Purpose.ESCROW_TERMS: "escrowd",
     Purpose.ESCROW_ACCEPT: "escrowd",

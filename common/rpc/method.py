@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from common.codec import Canon, Wire, from_canonical
 from common.errors import DuxError
@@ -83,17 +83,21 @@ class PeerMethod(Generic[CP, CR]):
     strangers: bool = True  # may nodes without any standing call it?
     deadline_max_s: float = 30.0
     params_bytes_max: int = 65_536
+    repeated: Literal["read", "same", "anew"] = "same"  # changes nothing; changes it once; does it again each time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topic(Generic[CP]):
-    """One gossip topic: who owns (validates) it, what it carries."""
+    """One gossip topic: who owns (validates) it, what it carries, how much of it is borne."""
 
     name: str
     owner: str
     payload: type[CP]
     summary: str
     payload_bytes_max: int = 8192  # TI §3.3
+    ttl_s: int = 120  # a message is not passed on when it is older
+    neighbour_per_s: float = 200.0  # messages taken from one neighbour, whoever signed them; bursts of 10 s
+    signer_per_s: float = 50.0  # messages of one signer, whoever brings them; bursts of 10 s
 
 
 RECORD_NAME_CHARS_MAX = 64  # TI §3.2

@@ -16,7 +16,7 @@ from common.errors import DuxError, all_errors
 from common.openrpc import openrpc_document
 from common.rpc.method import CALL_GRAPH, DAEMONS
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, pass_session
-from dux_cli.docs import attacks, pictures, tables
+from dux_cli.docs import attacks, network, pictures, tables
 from dux_cli.node_dir import contract_module, methods_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ GUARDS = {
 def pages() -> dict[str, str]:
     """Every generated file: path in the checkout -> text. A README holds more than its generated part."""
     found = dict(api_pages())
-    found["docs/api/peers.md"] = peers_page()
+    found["docs/api/network.md"] = network.network_page()
     found["docs/api/errors.md"] = tables.errors_page(documented_errors())
     found["docs/constellation.svg"] = pictures.constellation_svg(CALL_GRAPH, GUARDS)
     found["docs/attacks.md"] = attacks.attacks_page(attacks.attacks_in(CHECKOUT / "tests", CHECKOUT))
@@ -69,18 +69,6 @@ def documented_errors() -> list[type[DuxError]]:
     for module in walk_packages(common.__path__, "common."):
         import_module(module.name)
     return [kind for kind in all_errors() if kind.__module__.startswith("common.")]
-
-
-def peers_page() -> str:
-    """What nodes say to each other."""
-    from common.contracts.peer import namespaces, peer_methods, topics
-
-    calls, gossip, records = peer_methods(), topics(), namespaces()
-    return tables.peers_page(
-        [calls[name] for name in sorted(calls)],
-        [gossip[name] for name in sorted(gossip)],
-        [records[name] for name in sorted(records)],
-    )
 
 
 def escrow_page() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from common.codec import to_plain
 from common.errors import DuxError
-from common.rpc.method import Method, Namespace, PeerMethod, Topic
+from common.rpc.method import Method
 
 Row = Sequence[str]
 
@@ -95,38 +95,6 @@ def doc_line(kind: type) -> str:
 def pretty(value: object) -> str:
     """JSON as a person reads it."""
     return json.dumps(value, indent=1, ensure_ascii=False)
-
-
-def peers_page(
-    calls: Iterable[PeerMethod[Any, Any]], topics: Iterable[Topic[Any]], spaces: Iterable[Namespace[Any]]
-) -> str:
-    """What nodes say to each other."""
-    call_rows = [(f"`{c.name}`", c.owner, str(c.cost), str(c.params_bytes_max), c.summary) for c in calls]
-    topic_rows = [(f"`{t.name}`", t.owner, str(t.payload_bytes_max), t.summary) for t in topics]
-    space_rows = [
-        (f"`{s.name}`", s.owner, s.names.says, f"`{s.payload.__name__}`", _life(s.ttl_s_max), _room(s), s.summary)
-        for s in spaces
-    ]
-    intro = (
-        "Made by `duxnet docs` from `common/contracts/peer_*.py`; do not edit. All of it travels through both nodes' "
-        "p2pd, which proves who speaks; a peer can never reach a local method."
-    )
-    calls_table = markdown_table(("call", "answered by", "cost", "bytes at most", "what it does"), call_rows)
-    topics_table = markdown_table(("topic", "judged by", "bytes at most", "what it carries"), topic_rows)
-    space_heads = ("namespace", "written by", "name", "payload", "life", "kept", "what it holds")
-    spaces_table = markdown_table(space_heads, space_rows)
-    parts = ["# Between nodes", intro, "## Calls", calls_table, "## Gossip", topics_table]
-    return "\n\n".join([*parts, "## Records in the DHT", spaces_table]) + "\n"
-
-
-def _life(seconds: int) -> str:
-    return f"{seconds // 86_400} d"
-
-
-def _room(space: Namespace[Any]) -> str:
-    """How many of them one storer keeps."""
-    copies = f"; at {1 + space.salted} keys" if space.salted else ""
-    return f"{space.per_name_max} per name, {space.per_signer_max} per signer{copies}"
 
 
 def errors_page(kinds: Iterable[type[DuxError]]) -> str:

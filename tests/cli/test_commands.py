@@ -14,7 +14,7 @@ from click.shell_completion import ShellComplete
 from PIL import Image
 
 from common.codec import from_plain
-from common.contracts import airdrop, escrow, p2p, registry, store, task, wallet
+from common.contracts import airdrop, escrow, p2p, p2p_mail, registry, store, task, wallet
 from common.contracts.registry_witness import PresenceView
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import NeighbourDown, NotFound, TooBusy
@@ -87,6 +87,9 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     ("nodes list --active", registry.NODE_LIST),
     ("nodes show did:dux:x", registry.NODE_SHOW),
     ("nodes peers", p2p.P2P_PEERS),
+    ("mail list", p2p_mail.MAIL_LIST),
+    ("mail send did:dux:x text --subject hello", p2p_mail.MAIL_SEND),
+    ("mail drop cdcd", p2p_mail.MAIL_DROP),
     ("topology", registry.TOPOLOGY_SHOW),
     ("topology --links --region eu", registry.TOPOLOGY_SHOW),
     ("nodes me", p2p.P2P_INFO),
@@ -324,3 +327,11 @@ def test_help_teaches_with_an_example() -> None:
     page = (ROOT / "docs/cli.md").read_text()
     for heading in re.findall(r"^## (duxnet .*)$", page, flags=re.MULTILINE):
         assert f"Usage: {heading}" in page
+
+
+def test_a_letter_is_shown_whole_and_found_by_the_start_of_its_id(run: Any) -> None:
+    """`mail read`: the text, cleaned of what steers a terminal; an id that nobody has is an error that says so."""
+    told = run("mail", "read", "cdcd")
+    assert told.code == 0, told.err
+    assert "back on Monday" in told.out
+    assert run("mail", "read", "ffff").code == 3

@@ -30,7 +30,7 @@ from common.identity.signed import decode_signed
 from common.randomness import SeededRandomness
 from common.rpc.method import Method
 from common.rpc.table import Ctx, MethodTable
-from dux_p2pd.blob_swap import read_chunk_headers
+from dux_p2pd.blob_gather import read_chunk_headers
 from dux_p2pd.calls import AnswerHead, RequestHead, answer_ok, request_head, split_head
 from dux_p2pd.certs import LEAF_BYTES, SIGNATURE_BYTES, key_of_leaf, leaf_certificate, public_key
 from dux_p2pd.engine import Phase, TlsEngine

@@ -18,8 +18,8 @@ from common.identity.purposes import Purpose
 from common.identity.signed import Signed, open_signed
 from common.store import Store
 from common.units import BlockHeight
+from dux_p2pd.blob_gather import chunk_headers
 from dux_p2pd.blob_store import BlobStore
-from dux_p2pd.blob_swap import chunk_headers
 from dux_p2pd.store import MIGRATIONS, BlobTable
 from tests.p2pd.overlay_kit import Node, network
 

@@ -14,13 +14,11 @@ from common.contracts.peer_p2p import (
     DHT_GET_AT,
     DHT_STORE,
     DID_LOG,
-    GOSSIP_SEND,
     AskLog,
     AskManifest,
     Contact,
     FindNode,
     FindValue,
-    Gossip,
     HoldBlob,
     Store,
     Values,
@@ -33,7 +31,7 @@ from dux_p2pd.session import Session
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import network
 
-OWN = (DHT_FIND, DHT_GET_AT, DHT_STORE, DID_LOG, GOSSIP_SEND, BLOB_MANIFEST, BLOB_KEEP)
+OWN = (DHT_FIND, DHT_GET_AT, DHT_STORE, DID_LOG, BLOB_MANIFEST, BLOB_KEEP)
 ODD: tuple[tuple[object, object], ...] = (
     (DHT_FIND, FindNode(key=b"")),
     (DHT_FIND, FindNode(key=bytes(40))),
@@ -41,7 +39,6 @@ ODD: tuple[tuple[object, object], ...] = (
     (DHT_STORE, Store(record=b"", log=b"", salt=0, stamp=0)),
     (DHT_STORE, Store(record=bytes(60_000), log=b"", salt=0, stamp=0)),
     (DID_LOG, AskLog(did=Did("nobody"))),
-    (GOSSIP_SEND, Gossip(envelope=b"")),
     (BLOB_MANIFEST, AskManifest(blob=b"")),
     (BLOB_MANIFEST, AskManifest(blob=b"../../../../etc/passwd")),
     (BLOB_KEEP, HoldBlob(blob=bytes(32), size_bytes=-1, until_height=BlockHeight(-1), keep_s=1)),

@@ -18,12 +18,11 @@ from common.contracts.p2p_errors import (
     PeerUnknown,
     RecordRefused,
 )
-from common.contracts.peer_p2p import DHT_FIND, DHT_STORE, GOSSIP_SEND, FindNode, Gossip, Store
-from common.errors import DuxError, NotPermitted
+from common.contracts.peer_p2p import DHT_FIND, DHT_STORE, FindNode, Store
+from common.errors import NotPermitted
 from common.identity.keys import SigningKey, is_signed
 from common.identity.log import encode_log
 from common.identity.purposes import Purpose
-from common.identity.signed import Signed
 from common.identity.stamp import has_stamp
 from common.parts import Parts
 from common.rpc.method import Empty
@@ -34,16 +33,7 @@ from dux_p2pd.directory import Directory
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.memory_transport import MemoryNetwork, MemoryTransport
 from dux_p2pd.overlay import shared_arguments
-from dux_p2pd.records import (
-    GossipBody,
-    RecordBody,
-    record_key,
-    sign_gossip,
-    sign_record,
-    split_gossip,
-    split_record,
-    stamped_record,
-)
+from dux_p2pd.records import RecordBody, record_key, sign_record, split_record, stamped_record
 from dux_p2pd.settings import P2pdSettings
 from dux_p2pd.wire_limits import CALL_BURST_UNITS, CALL_UNITS_PER_S
 from tests.p2pd.overlay_kit import WAIT_S, Node, all_connected, network, tagged, wait_until
@@ -278,58 +268,6 @@ async def test_a_message_reaches_every_owner_once_with_its_signer() -> None:
             assert heard == [("service", payload, nodes[0].did) for payload in (b"\x91\x07", b"\x91\x08")]
         with pytest.raises(NotYourTopic):
             await nodes[0].as_caller("taskd").call(p2p.GOSSIP_PUBLISH, publish)
-
-
-def message(node: Node, payload: bytes = b"\x91\x07", **changes: object) -> bytes:
-    """A message signed by this node's key."""
-    body = GossipBody(
-        v=1, topic="service", did=node.did, key_seq=0, seq_ms=node.daemon.clock.unix_ms(), ttl_s=120,
-        payload=payload, stamp=0,
-    )  # fmt: skip
-    return sign_gossip(msgspec.structs.replace(body, **changes), node.daemon.net.keeper.signer)
-
-
-async def test_a_copy_with_a_garbage_signature_does_not_suppress_the_honest_one() -> None:
-    """The liar's copy comes first and is refused and blamed; the honest copy that follows is still delivered."""
-    async with network(3) as (honest, liar, target):
-        good = message(honest)
-        signed, _ = split_gossip(good)
-        bad = canonical(Signed(body=signed.body, sigs=(bytes(64),)))
-        with pytest.raises(PeerAnswered):
-            await liar.daemon.net.peers.call(target.did, GOSSIP_SEND, Gossip(envelope=bad), deadline_s=5)
-        assert target.daemon.net.scores.of(liar.did) > 0
-        heard = await honest.daemon.net.peers.call(target.did, GOSSIP_SEND, Gossip(envelope=good), deadline_s=5)
-        assert heard.new
-        assert [m.sender for m in target.owner.heard] == [honest.did]
-
-
-async def test_messages_that_are_stale_rejected_or_unknown_go_no_further() -> None:
-    """Too old, of no topic, or rejected by the owner: not one of them reaches the third node."""
-    async with network(3) as (one, two, three):
-        for envelope in (
-            message(one, seq_ms=one.daemon.clock.unix_ms() - 130_000),
-            message(one, seq_ms=one.daemon.clock.unix_ms() + 130_000),
-            message(one, topic="nonsense"),
-        ):
-            answer = await one.daemon.net.peers.call(two.did, GOSSIP_SEND, Gossip(envelope=envelope), deadline_s=5)
-            assert not answer.new
-        assert two.owner.heard == []
-        two.owner.verdict = "reject"
-        await one.daemon.net.peers.call(two.did, GOSSIP_SEND, Gossip(envelope=message(one)), deadline_s=5)
-        assert (len(two.owner.heard), three.owner.heard) == (1, [])
-        assert two.daemon.net.scores.of(one.did) > 0
-
-
-async def test_who_misbehaves_again_and_again_is_banned_for_a_while() -> None:
-    """Twenty invalid messages in a minute end the session and the liar is not let in again."""
-    async with network(2) as (liar, target):
-        for number in range(20):
-            envelope = canonical(Signed(body=split_gossip(message(liar, bytes([number])))[0].body, sigs=(bytes(64),)))
-            with pytest.raises(DuxError):
-                await liar.daemon.net.peers.call(target.did, GOSSIP_SEND, Gossip(envelope=envelope), deadline_s=5)
-        await wait_until(lambda: not target.daemon.net.peers.sessions(), "session ended")
-        with pytest.raises(DuxError):
-            await liar.daemon.net.peers.session_to(target.did)
 
 
 # loss

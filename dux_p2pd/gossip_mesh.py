@@ -1,0 +1,245 @@
+"""The meshes of all topics: the neighbours in them, back-offs, and the heartbeat that keeps them.
+
+It does what `mesh_rules` decides. While nothing changes and nothing is said, it sleeps.
+
+Source: network.md §5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from common.clock import Clock
+from common.randomness import Randomness
+from common.units import Did
+from dux_p2pd.gate import net_of
+from dux_p2pd.gossip_flow import Outflow
+from dux_p2pd.gossip_limits import (
+    BACKOFF_S,
+    BACKOFF_S_MAX,
+    FULL_BACKOFF_S,
+    GOSSIP_AT,
+    HEARTBEAT_S,
+    LOOK_S,
+    MESH_HIGH,
+    MESH_LOW,
+    MESH_WANTED,
+    OPPORTUNE_S,
+    PEERS_REMEMBERED,
+    SHED_EVERY_S,
+    SOON_S,
+)
+from dux_p2pd.gossip_score import Conducts
+from dux_p2pd.mesh_rules import Neighbour, graft_fault, to_graft, to_graft_for_more, to_prune
+from dux_p2pd.peers import PeerBook
+from dux_p2pd.session import Session
+
+
+class Meshes:
+    """Who gets whole messages, by topic."""
+
+    def __init__(
+        self,
+        topics: tuple[str, ...],
+        peers: PeerBook,
+        conducts: Conducts,
+        flows: Mapping[Did, Outflow],
+        *,
+        clock: Clock,
+        random: Randomness,
+    ) -> None:
+        """`flows` are the neighbours there are now, with what goes to each."""
+        self._peers = peers
+        self._conducts = conducts
+        self._flows = flows
+        self._clock = clock
+        self._random = random
+        self._mesh: dict[str, dict[Did, None]] = {topic: {} for topic in topics}
+        self._carried: dict[Did, frozenset[str]] = {}
+        self._nets: dict[Did, tuple[str, str]] = {}
+        self._backoff: OrderedDict[tuple[str, Did], float] = OrderedDict()
+        self._crowded: set[str] = set()  # topics whose mesh has refused somebody for want of room
+        self._shed_s: dict[str, float] = {}
+        self._stirred, self._soon = asyncio.Event(), False
+        self._changed, self._looked_s = True, 0.0
+        self._opportune_s = clock.monotonic() + OPPORTUNE_S
+
+    # what is asked of it
+
+    def of(self, topic: str) -> list[Did]:
+        """The neighbours in a topic's mesh."""
+        return list(self._mesh.get(topic, ()))
+
+    def told_first(self, topic: str, count: int) -> list[Did]:
+        """Who gets this node's own message at once: the mesh, and others by lot up to so many."""
+        members = self.of(topic)
+        others = [one.did for one in self._outside(topic) if one.score >= GOSSIP_AT]
+        return members + self._random.sample(others, max(0, count - len(members)))
+
+    def lazy(self, topic: str, count: int) -> list[Did]:
+        """Some neighbours outside the mesh, by lot, to be told ids."""
+        others = [one.did for one in self._outside(topic) if one.score >= GOSSIP_AT]
+        return self._random.sample(others, count)
+
+    def _outside(self, topic: str) -> list[Neighbour]:
+        members = self._mesh.get(topic, {})
+        dids = [did for did in self._flows if did not in members and self._carries(did, topic)]
+        return self._neighbours(topic, dids)
+
+    def _carries(self, did: Did, topic: str) -> bool:
+        """Whether the neighbour carries the topic; before it has said so, it is taken to carry all."""
+        carried = self._carried.get(did)
+        return carried is None or topic in carried
+
+    def _neighbours(self, topic: str, dids: list[Did]) -> list[Neighbour]:
+        now, found = self._clock.monotonic(), []
+        for did in dids:
+            session = self._peers.session_with(did)
+            if session is not None:
+                score = self._conducts.of(did, now).score_on(topic, now)
+                found.append(Neighbour(did, score, session.peer.dialled, self._net(did, session)))
+        return found
+
+    def _net(self, did: Did, session: Session) -> str:
+        """The neighbour's net; remembered, because an address takes long to read."""
+        host = session.peer.address[0]
+        known = self._nets.get(did)
+        if known is None or known[0] != host:
+            known = self._nets[did] = host, net_of(host)
+        return known[1]
+
+    # what neighbours do
+
+    def came(self, did: Did) -> None:
+        """A new neighbour, or a new session with one: it may have forgotten that it is in our mesh."""
+        self._carried.pop(did, None)
+        for topic, members in self._mesh.items():
+            if did in members:
+                self._flows[did].graft(topic)
+        self.change(soon=True)
+
+    def left(self, did: Did) -> None:
+        """It is gone."""
+        self._carried.pop(did, None)
+        self._nets.pop(did, None)
+        for members in self._mesh.values():
+            members.pop(did, None)
+        self.change(soon=True)
+
+    def carries(self, did: Did, topics: tuple[str, ...]) -> None:
+        """It carries these topics, and no others."""
+        self._carried[did] = frozenset(topics)
+        for topic, members in self._mesh.items():
+            if did in members and topic not in self._carried[did]:
+                del members[did]
+        self.change()
+
+    def on_graft(self, did: Did, topic: str) -> None:
+        """It has us in its mesh and wants to be in ours."""
+        members, flow = self._mesh.get(topic), self._flows.get(did)
+        if members is None or flow is None or did in members:
+            return
+        now = self._clock.monotonic()
+        asker = self._neighbours(topic, [did])
+        in_backoff = self._in_backoff(topic, did, now)
+        if in_backoff:
+            self._conducts.of(did, now).broke_rule(now)
+        if not asker or graft_fault(asker[0], self._neighbours(topic, list(members)), in_backoff=in_backoff):
+            is_full = bool(asker) and not in_backoff and asker[0].score >= 0
+            self._part(topic, did, flow, FULL_BACKOFF_S if is_full else BACKOFF_S)
+            if is_full:
+                self._crowded.add(topic)
+                self.change()
+            return
+        members[did] = None
+        self.change()
+
+    def on_prune(self, did: Did, topic: str, backoff_s: int) -> None:
+        """It has us in its mesh no more."""
+        members = self._mesh.get(topic)
+        if members is None:
+            return
+        members.pop(did, None)
+        self._back_off(topic, did, min(max(backoff_s, FULL_BACKOFF_S), BACKOFF_S_MAX))
+        self.change()
+
+    def _part(self, topic: str, did: Did, flow: Outflow, wait_s: int = BACKOFF_S) -> None:
+        self._back_off(topic, did, wait_s)
+        flow.prune(topic, wait_s)
+
+    def _back_off(self, topic: str, did: Did, wait_s: float) -> None:
+        until_s = self._clock.monotonic() + wait_s
+        self._backoff[topic, did] = max(until_s, self._backoff.pop((topic, did), 0.0))
+        if len(self._backoff) > PEERS_REMEMBERED:
+            self._backoff.popitem(last=False)
+
+    def _in_backoff(self, topic: str, did: Did, now: float) -> bool:
+        return self._backoff.get((topic, did), 0.0) > now
+
+    # the heartbeat
+
+    def stir(self, *, soon: bool = False) -> None:
+        """There is something to do at the next heartbeat."""
+        self._soon = self._soon or soon
+        self._stirred.set()
+
+    def change(self, *, soon: bool = False) -> None:
+        """A mesh may want other members: somebody came, left, or fell in esteem."""
+        self._changed = True
+        self.stir(soon=soon)
+
+    async def run(self, beat: Callable[[], bool]) -> None:
+        """Keep the meshes, and call `beat` at each heartbeat, for ever; sleep while there is nothing to do."""
+        while True:
+            await self._stirred.wait()
+            spread = 0.9 + 0.2 * self._random.uniform()
+            await asyncio.sleep((SOON_S if self._soon else HEARTBEAT_S) * spread)
+            self._stirred.clear()
+            self._soon = False
+            short = self._keep_all()
+            if bool(short) | beat():
+                self.stir(soon=short == "now")
+
+    def _keep_all(self) -> str:
+        """All meshes, when something has changed or scores may have; what is lacking, as `_keep` says it."""
+        now = self._clock.monotonic()
+        if not self._changed and now < self._looked_s + LOOK_S:
+            return ""
+        self._changed, self._looked_s = False, now
+        short = [self._keep(topic) for topic in self._mesh]
+        found = "now" if "now" in short else "later" if "later" in short else ""
+        self._changed = bool(found)
+        return found
+
+    def _keep(self, topic: str) -> str:
+        """One topic's mesh at a heartbeat; when it lacks members that there are: `now`, `later`, else nothing."""
+        members, now = self._mesh[topic], self._clock.monotonic()
+        for did in to_prune(self._shuffled(self._neighbours(topic, list(members))), self._most(topic, now)):
+            del members[did]
+            self._part(topic, did, self._flows[did])
+        outside = self._shuffled(self._outside(topic))
+        free = [one for one in outside if not self._in_backoff(topic, one.did, now)]
+        inside = self._neighbours(topic, list(members))
+        chosen = to_graft(inside, free)
+        if now >= self._opportune_s:
+            chosen += [did for did in to_graft_for_more(inside, free) if did not in chosen]
+            self._opportune_s = now + OPPORTUNE_S
+        for did in chosen:
+            members[did] = None
+            self._flows[did].graft(topic)
+        if len(members) >= MESH_LOW or len(outside) == len(chosen):
+            return ""
+        return "now" if len(free) > len(chosen) else "later"
+
+    def _most(self, topic: str, now: float) -> int:
+        """How many members may stay: fewer once somebody found no room, so that newcomers find some."""
+        if topic not in self._crowded or now < self._shed_s.get(topic, 0.0):
+            return MESH_HIGH
+        self._crowded.discard(topic)
+        self._shed_s[topic] = now + SHED_EVERY_S
+        return MESH_WANTED
+
+    def _shuffled(self, neighbours: list[Neighbour]) -> list[Neighbour]:
+        return self._random.sample(neighbours, len(neighbours))

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from common.contracts.peer_p2p import Values
-from dux_p2pd.dht import Dht
 from dux_p2pd.gossip import GossipNet
 from dux_p2pd.peers import PeerBook
+from dux_p2pd.shelf import RecordShelf
 from dux_p2pd.tasks import Tasks
 from dux_sim.orders import Order, perform
 from dux_sim.world.faults import FaultKind
@@ -23,9 +22,9 @@ def laws_broken(kinds: tuple[FaultKind, ...] = ()) -> str:
     return ", ".join(sorted({one["law"] for one in told.violations}))
 
 
-async def forget(*_: Any) -> Values:
+def nothing(*_: Any) -> list[Any]:
     """Has nothing, whoever asks."""
-    return Values(records=(), contacts=())
+    return []
 
 
 async def stay_silent(*_: Any, **__: Any) -> tuple[bytes, int]:
@@ -61,7 +60,7 @@ def test_nothing_is_broken_without_a_bug() -> None:
 
 def test_records_that_nobody_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by who looks them up."""
-    monkeypatch.setattr(Dht, "on_get_at", forget)
+    monkeypatch.setattr(RecordShelf, "at", nothing)
     assert "1 answered: lookup" in laws_broken()
 
 

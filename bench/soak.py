@@ -74,10 +74,10 @@ class Soak:
 
     def __init__(
         self, folder: Path, *, nodes: int, minutes: float, growth_max: float = GROWTH_MAX,
-        tell: Callable[[str], None] = lambda _text: None,
+        tell: Callable[[str], None] = lambda _text: None, program: str = "bench.swarm_host",
     ) -> None:  # fmt: skip
         sizes = [nodes // HOSTS + (1 if at < nodes % HOSTS else 0) for at in range(HOSTS)]
-        self._swarm = Swarm(folder, sizes, settings={"on_disk": True})
+        self._swarm = Swarm(folder, sizes, settings={"on_disk": True}, program=program)
         self._nodes, self._seconds, self._growth_max, self._tell = nodes, minutes * 60, growth_max, tell
         self._rest_s = REST_S if self._seconds > SHORT_S else REST_SHORT_S
         self._away: set[int] = set()

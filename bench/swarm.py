@@ -64,6 +64,7 @@ class Host:
 
     folder: Path
     numbers: list[int]
+    program: str = "bench.swarm_host"
     process: asyncio.subprocess.Process | None = None
     is_frozen: bool = False
     _waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class Host:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bench.swarm_host", str(self.folder), log_level,
+                sys.executable, "-m", self.program, str(self.folder), log_level,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log, limit=LINE_BYTES_MAX,
             )  # fmt: skip
         self._reader = asyncio.ensure_future(self._read())
@@ -148,13 +149,14 @@ class Swarm:
         *,
         settings: dict[str, Any] | None = None,
         log_level: str = "ERROR",
+        program: str = "bench.swarm_host",
     ) -> None:
-        """`sizes`: nodes per process; `settings` of p2pd for every node, beside addresses and folders."""
+        """`sizes`: nodes per process, each of which runs the module `program`; `settings` of p2pd for every node."""
         self.port = free_port()
         self.hosts: list[Host] = []
         first = 1
         for index, size in enumerate(sizes):
-            self.hosts.append(Host(folder / f"host-{index}", list(range(first, first + size))))
+            self.hosts.append(Host(folder / f"host-{index}", list(range(first, first + size)), program))
             first += size
         self._settings, self._log_level = settings or {}, log_level
 

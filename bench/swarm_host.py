@@ -202,9 +202,8 @@ class SwarmHost:
         return rows
 
 
-async def serve(folder: Path, out: TextIO) -> None:
+async def serve(host: SwarmHost) -> None:
     """Answer lines until there are no more; jobs run side by side."""
-    host = SwarmHost(folder, out)
     lines = asyncio.StreamReader(LINE_BYTES_MAX)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -213,6 +212,10 @@ async def serve(folder: Path, out: TextIO) -> None:
         while line := await lines.readline():
             group.create_task(_answer(host, json.loads(line)))
         await host.on_stop({"nodes": list(host.nodes)})
+
+
+async def _process(folder: Path, out: TextIO, kind: type[SwarmHost]) -> None:
+    await serve(kind(folder, out))
 
 
 async def _answer(host: SwarmHost, job: Job) -> None:
@@ -224,12 +227,12 @@ async def _answer(host: SwarmHost, job: Job) -> None:
     host.out.flush()
 
 
-def main(folder: Path, log_level: str) -> None:
+def main(folder: Path, log_level: str, kind: type[SwarmHost] = SwarmHost) -> None:
     """Answers go to standard output as it was at the start, all else (logs) to standard error."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     start_logging("swarm", log_level)
-    asyncio.run(serve(folder, out))
+    asyncio.run(_process(folder, out, kind))
 
 
 if __name__ == "__main__":

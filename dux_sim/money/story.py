@@ -17,10 +17,10 @@ from dux_sim.money.junk import junk_signer
 from dux_sim.money.laws import Violation
 from dux_sim.money.plan import ARBITERS, BUYER, NODES, SELLER, Plan, draw
 from dux_sim.money.players import Player
+from dux_sim.telling import judged
 from dux_sim.world.daemons import MONEY, make
 from dux_sim.world.faults import Fate, Fault, FaultKind
-from dux_sim.world.history import History, Until
-from dux_sim.world.loop import Stuck
+from dux_sim.world.history import History
 from dux_sim.world.world import World, profile_for, stream_seed
 
 BLOCK_S = 6.0
@@ -68,15 +68,7 @@ class MoneyStory:
 
     def run(self) -> list[Violation]:
         """The history, from the start to the judgement."""
-        try:
-            self.world.run(self._play())
-            return self.books.judge()
-        except Until:
-            return []
-        except Stuck as stuck:
-            return [Violation("progress", str(stuck))]
-        finally:
-            self.world.close()
+        return judged(self.world, self._play(), self.books.judge)
 
     async def _play(self) -> None:
         for node in self.world.nodes:

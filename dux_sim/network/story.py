@@ -13,11 +13,11 @@ from dux_sim.money.laws import Books, Violation
 from dux_sim.money.plan import DRAWS
 from dux_sim.network.fund_laws import fund_violations, is_settled
 from dux_sim.network.people import Owner
+from dux_sim.telling import judged
 from dux_sim.world.daemons import ALL
 from dux_sim.world.daemons import make as make_plain
 from dux_sim.world.faults import Fate, Fault, FaultKind
-from dux_sim.world.history import History, Until
-from dux_sim.world.loop import Stuck
+from dux_sim.world.history import History
 from dux_sim.world.node import MakeDaemon
 from dux_sim.world.world import World, profile_for
 
@@ -112,15 +112,7 @@ class NetworkStory:
 
     def run(self) -> list[Violation]:
         """The hours, the healing, the judgement."""
-        try:
-            self.world.run(self._play())
-            return self.books.judge()
-        except Until:
-            return []
-        except Stuck as stuck:
-            return [Violation("progress", str(stuck))]
-        finally:
-            self.world.close()
+        return judged(self.world, self._play(), self.books.judge)
 
     async def _play(self) -> None:
         for node in self.world.nodes:

@@ -16,9 +16,9 @@ from dux_sim.money.laws import Violation
 from dux_sim.overlay.laws import Word, violations
 from dux_sim.overlay.people import People
 from dux_sim.overlay.world import FIRST, Member, OverlayWorld
+from dux_sim.telling import judged
 from dux_sim.world.faults import Fault, FaultKind
-from dux_sim.world.history import History, Until
-from dux_sim.world.loop import Stuck
+from dux_sim.world.history import History
 
 HOUR_S = 3600.0
 JOIN_EVERY_S = 0.1  # between two nodes at the start
@@ -92,15 +92,7 @@ class OverlayStory:
 
     def run(self) -> list[Violation]:
         """The hours, the healing, the judgement."""
-        try:
-            self.world.run(self._play())
-            return violations(self.world, self.people, self.words)
-        except Until:
-            return []
-        except Stuck as stuck:
-            return [Violation("progress", str(stuck))]
-        finally:
-            self.world.close()
+        return judged(self.world, self._play(), lambda: violations(self.world, self.people, self.words))
 
     async def _play(self) -> None:
         for member in list(self.world.members):

@@ -87,7 +87,8 @@ class Attesting:
         """Ask a node for its quote, check it, vouch for it; whether that is taken here.
 
         Raises:
-            NotQuoted: it has no TPM, or it cannot be asked now. BadQuote: it proves nothing. Unavailable: the node does not answer.
+            NotQuoted: it has no TPM, or it cannot be asked now.
+            BadQuote: it proves nothing. Unavailable: the node does not answer.
         """
         nonce, own = self._random.bytes(32), await self._outside.own_did()
         answer = await self._outside.ask(target, TPM_QUOTE, QuoteAsk(period=period, nonce=nonce))

@@ -63,6 +63,7 @@ MIGRATIONS = [
     CREATE TABLE sanctions (
         did TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT NOT NULL, evidence TEXT NOT NULL,
         since_ms INTEGER NOT NULL, until_ms INTEGER) WITHOUT ROWID;
+    CREATE TABLE panels (audit BLOB PRIMARY KEY, members TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE restricted (did TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
     """,
 ]

@@ -94,6 +94,15 @@ class StandingShelf:
         row = self.store.row("SELECT * FROM statements WHERE id = ?", identity)
         return _kept(row) if row else None
 
+    def put_panel(self, tx: Tx, audit_id: bytes, panel: tuple[Did, ...]) -> None:
+        """Keep who was drawn for an audit."""
+        tx.execute("INSERT OR IGNORE INTO panels VALUES (?, ?)", audit_id, " ".join(panel))
+
+    def panel(self, audit_id: bytes) -> tuple[Did, ...] | None:
+        """Who was drawn for an audit; None: nobody yet."""
+        row = self.store.row("SELECT members FROM panels WHERE audit = ?", audit_id)
+        return tuple(Did(did) for did in row["members"].split()) if row else None
+
     def count_statements_by(self, kind: Kind, signer: str) -> int:
         """How many statements of a kind are kept of one signer."""
         row = self.store.row("SELECT count(*) AS n FROM statements WHERE kind = ? AND signer = ?", kind.value, signer)

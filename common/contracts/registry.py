@@ -13,7 +13,9 @@ from msgspec import Meta
 
 from common.codec import Wire
 from common.contracts.base import events_method
+from common.contracts.registry_audit import AUDIT_LIST, AUDIT_REQUEST, AUDIT_SHOW, AUDIT_VERDICT
 from common.contracts.registry_machine import MACHINE_BUSY, MACHINE_SHOW
+from common.contracts.registry_service import SERVICE_HAD, SERVICE_LIST
 from common.contracts.registry_standing import FAULT_REPORT, FAULTS, NODE_BAN, NODE_SANCTIONS, NODE_UNBAN, SanctionView
 from common.contracts.registry_witness import PRESENCE_SHOW, TOPOLOGY_SHOW
 from common.errors import CallerMistake, NotFound, NotNow
@@ -602,6 +604,10 @@ REGISTRY_EVENTS = events_method("registry", callers_of("registryd"))
 # NodeSanctioned {node_id, state, reason, set_by}, NodeFreed {node_id}, FaultProven {node_id, claim}
 
 __all__ = [  # of the files beside this one
+    "AUDIT_LIST",
+    "AUDIT_REQUEST",
+    "AUDIT_SHOW",
+    "AUDIT_VERDICT",
     "FAULTS",
     "FAULT_REPORT",
     "MACHINE_BUSY",
@@ -610,5 +616,7 @@ __all__ = [  # of the files beside this one
     "NODE_SANCTIONS",
     "NODE_UNBAN",
     "PRESENCE_SHOW",
+    "SERVICE_HAD",
+    "SERVICE_LIST",
     "TOPOLOGY_SHOW",
 ]

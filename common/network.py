@@ -160,6 +160,8 @@ class NetworkProfile(Wire, frozen=True):
     audit: AuditParameters = AuditParameters()
     tiers: tuple[TierRule, ...] = TIERS  # tier 2 first; tier 1 is every node that was ever witnessed
     may_keep_phrase: bool = True  # test networks may keep the recovery phrase on disk
+    version: int = 1  # of this profile: nodes take a later one if the council of theirs has signed it
+    council: tuple[Did, ...] = ()  # founders, more than half of whom must have signed the profile
     premine: tuple[tuple[str, Florins], ...] = ()  # embedded chain only: address -> amount in its first block
 
     @property

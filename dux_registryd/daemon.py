@@ -9,9 +9,17 @@ import msgspec
 from common.catchup import CatchUp
 from common.chain.address import script_to_address
 from common.chain.params import family_named
-from common.contracts import registry, registry_audit, registry_service, registry_standing, registry_witness
+from common.contracts import (
+    registry,
+    registry_audit,
+    registry_claims,
+    registry_service,
+    registry_standing,
+    registry_witness,
+)
 from common.contracts.base import GossipIn
 from common.contracts.peer_registry import (
+    CLAIMS_ISSUE,
     NODES_SYNC,
     PRESENCE_PROBE,
     PRESENCE_SHOW_PEER,
@@ -36,6 +44,7 @@ from dux_registryd.audit_methods import AuditMethods
 from dux_registryd.audits import Audits
 from dux_registryd.benchmarker import Benchmarker
 from dux_registryd.challengers import Challengers
+from dux_registryd.claims import ClaimDesk
 from dux_registryd.effects import Outside
 from dux_registryd.enforcer import Enforcer
 from dux_registryd.finder import Finder
@@ -94,7 +103,8 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
             settings=parts.settings,
             machine=machine,
         )
-        receipts = ReceiptMethods(book, outside, intake, scores)
+        receipts = ReceiptMethods(book, outside, intake, scores, statements)
+        _claims(parts, ClaimDesk(book, outside, scores, clock=parts.clock, random=parts.random))
         finder = Finder(book, outside, intake, scores, clock=parts.clock, settings=parts.settings)
         _serve_nodes(parts, nodes, finder)
         _serve_receipts(parts, receipts)
@@ -167,6 +177,15 @@ def _serve_receipts(parts: Parts[RegistrydSettings], receipts: ReceiptMethods) -
     parts.table.serve(registry.RECEIPT_SHOW, receipts.show)
     parts.table.serve(registry.RECEIPTS_SINCE, receipts.since)
     parts.table.serve(registry.EVIDENCE_WINDOW, receipts.evidence)
+
+
+def _claims(parts: Parts[RegistrydSettings], desk: ClaimDesk) -> None:
+    """Properties that others attest, shown one by one."""
+    parts.table.serve(registry_claims.CLAIMS_ATTEST, desk.attest)
+    parts.table.serve(registry_claims.CLAIMS_LIST, desk.listed)
+    parts.table.serve(registry_claims.CLAIMS_DISCLOSE, desk.disclose)
+    parts.table.serve(registry_claims.CLAIMS_VERIFY, desk.verify)
+    parts.serve_peer(CLAIMS_ISSUE, desk.issue)
 
 
 def _audits(

@@ -217,7 +217,7 @@ async def judge(made: dict[int, LocalClient], view: AuditView, *words: bool) -> 
 
 
 async def test_an_audit_from_request_to_appeal(tmp_path: Path) -> None:
-    """Asked for, drawn alike everywhere, judged, felt in Q everywhere; an appeal is judged by others, and replaces it."""
+    """Asked for, drawn alike everywhere, judged, felt in Q everywhere; others judge the appeal, which replaces it."""
     net = FakeNet()
     async with crowd(net, tmp_path, 9) as made:
         wish = RequestAudit(request_id="a", node_id=did_number(2), reason="keeps nothing", evidence="log")

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import yaml
 
 from common.codec import Wire, from_plain, to_plain
@@ -97,6 +98,20 @@ class BenchmarkParameters(Wire, frozen=True):
     load_max_milli: int = 1_500  # a node whose load per core is higher is not measured now
 
 
+class AuditParameters(Wire, frozen=True):
+    """Audits by hand: how large a panel, when it is drawn, how long it has, what its verdict weighs."""
+
+    panel: int = 3
+    needed: int = 2  # equal verdicts decide
+    least_tier: int = 2  # of auditors, where the network has enough of them
+    draw_after_blocks: int = 10
+    answer_blocks: int = 3 * DAY_BLOCKS
+    per_asker: int = 3  # requests of one asker
+    per_asker_blocks: int = 30 * DAY_BLOCKS  # within so many blocks
+    failed_florins: Florins = Florins(FLOP // 20)  # counts against Q as a lost contract's tax would
+    passed_florins: Florins = Florins(FLOP // 100)  # counts for Q, at most once in thirty days
+
+
 class TierRule(Wire, frozen=True):
     """What a tier above Initiate asks, by trade and by duty, and the duties that come with it."""
 
@@ -106,6 +121,7 @@ class TierRule(Wire, frozen=True):
     probing_bps: int  # part of its own challenges made, once it was drawn
     bond_florins: Florins = Florins(0)  # bonds are no evidence yet: a rule that asks one is met by nobody
     duties: tuple[str, ...] = ()
+    services: dict[str, int] = msgspec.field(default_factory=dict)  # `audit`, `relay`, … -> least count of 60 days
 
 
 TIERS = (
@@ -141,8 +157,11 @@ class NetworkProfile(Wire, frozen=True):
     airdrop: AirdropParameters = AirdropParameters()
     presence: PresenceParameters = PresenceParameters()
     benchmark: BenchmarkParameters = BenchmarkParameters()
+    audit: AuditParameters = AuditParameters()
     tiers: tuple[TierRule, ...] = TIERS  # tier 2 first; tier 1 is every node that was ever witnessed
     may_keep_phrase: bool = True  # test networks may keep the recovery phrase on disk
+    version: int = 1  # of this profile: nodes take a later one if the council of theirs has signed it
+    council: tuple[Did, ...] = ()  # founders, more than half of whom must have signed the profile
     premine: tuple[tuple[str, Florins], ...] = ()  # embedded chain only: address -> amount in its first block
 
     @property
@@ -189,7 +208,22 @@ def first_problem(profile: NetworkProfile) -> str:
         return "fund.threshold must be between 1 and the number of custodians"
     if profile.is_main and (profile.may_keep_phrase or profile.alpn != "dux/1" or profile.premine):
         return "main keeps no phrase, speaks dux/1 and has no premine"
-    return _presence_problem(profile.presence) or _benchmark_problem(profile.benchmark) or _tiers_problem(profile.tiers)
+    return (
+        _presence_problem(profile.presence)
+        or _benchmark_problem(profile.benchmark)
+        or _tiers_problem(profile.tiers)
+        or _audit_problem(profile.audit)
+    )
+
+
+def _audit_problem(rules: AuditParameters) -> str:
+    if not 1 <= rules.needed <= rules.panel <= CHALLENGERS_MAX or 2 * rules.needed <= rules.panel:
+        return f"audit: more than half of the panel decides, and a panel has at most {CHALLENGERS_MAX}"
+    if not (1 <= rules.draw_after_blocks <= DAY_BLOCKS and 1 <= rules.answer_blocks <= 30 * DAY_BLOCKS):
+        return "audit: a panel is drawn within a day and answers within thirty"
+    if rules.per_asker < 1 or min(rules.failed_florins, rules.passed_florins) < 0:
+        return "audit: each node may ask at least once, and no verdict weighs less than nothing"
+    return ""
 
 
 def _benchmark_problem(rules: BenchmarkParameters) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from common.errors import BadParams, NeighbourDown
+from dux_cli.claims import attest, challenge, claims, disclose, verify
 from dux_cli.command import DuxGroup, Session, pass_session
 
 if TYPE_CHECKING:
@@ -264,3 +265,7 @@ def tell(session: Session, own: OwnIdentity) -> None:
     """How the own name stands now."""
     key = f"number {own.key_seq}, since {_day(own.key_since_ms)}"
     session.out.record(own, [("DID", own.did), ("key", key), ("standing", own.standing)], name=own.did)
+
+
+for _command in (attest, claims, challenge, disclose, verify):
+    identity.add_command(_command)

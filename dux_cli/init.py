@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from common.network import NetworkProfile
     from dux_cli.node_dir import NodeDir
 
+ADVICE = "write the phrase down: it alone can restore the node; then `duxnet phrase erase`"
 LOCAL = "local"
+FOUNDER_FILE = "founder.yaml"  # in the folder of a node whose keys were made before its network
 
 
 class NodeExists(CallerMistake):
@@ -96,10 +98,18 @@ class Place:
 
 
 def read_profile(name: str) -> NetworkProfile:
-    """The network profile in a file."""
+    """The network profile in a file; one that names a council is signed by it.
+
+    Raises:
+        NotSigned: by too few of it.
+    """
+    from common.charter import check_signed
+    from common.clock import SystemClock
     from common.network import load_profile
 
-    return load_profile(Path(name))
+    profile = load_profile(Path(name))
+    check_signed(Path(name), profile, now_ms=SystemClock().unix_ms())
+    return profile
 
 
 def local_place(folder: NodeDir, index: int | None) -> Place:
@@ -119,13 +129,18 @@ def make_node(
     from common.keygen import make_keys
     from common.randomness import SystemRandomness
 
-    made = make_keys(
-        folder.data,
-        place.profile,
-        randomness=SystemRandomness(),
-        made_ms=SystemClock().unix_ms(),
-        phrase=phrase,
-        passphrase=passphrase,
+    card = folder.path / FOUNDER_FILE
+    made = (
+        founders_keys(card)
+        if card.exists()
+        else make_keys(
+            folder.data,
+            place.profile,
+            randomness=SystemRandomness(),
+            made_ms=SystemClock().unix_ms(),
+            phrase=phrase,
+            passphrase=passphrase,
+        )
     )
     folder.config.mkdir(parents=True, exist_ok=True)
     write_config(
@@ -138,6 +153,15 @@ def make_node(
         extra=place.settings(made.address),
     )
     return made
+
+
+def founders_keys(card: Path) -> KeysMade:
+    """The keys that `duxnet network founder` has made here; their phrase was shown then."""
+    from common.keygen import KeysMade
+    from dux_cli.network import read_founder
+
+    told = read_founder(card)
+    return KeysMade(did=told.did, address=told.address, fund_pubkey=told.fund_pubkey, phrase="")
 
 
 def own_login(folder: NodeDir, chain: ChainLogin) -> ChainLogin:
@@ -160,7 +184,7 @@ def tell(session: Session, made: KeysMade) -> None:
             ("DID", made.did),
             ("address", made.address),
             ("phrase", made.phrase),
-            ("", "write the phrase down: it alone can restore the node; then `duxnet phrase erase`"),
+            ("", ADVICE if made.phrase else ""),
             ("next", "duxnet up --detach"),
         ],
         name=made.did,

@@ -26,6 +26,7 @@ SECTIONS = {
         "down": ("dux_cli.up:down", "end them"),
         "status": ("dux_cli.status:status", "how each daemon fares, and where the chain is"),
         "logs": ("dux_cli.status:logs", "what a daemon has told"),
+        "network": ("dux_cli.network:network", "a network of your own: founders, profile, signatures"),
         "testnet": ("dux_cli.testnet:testnet", "a network on this machine to try it in: chain, arbiters, bank"),
     },
     "The market": {

@@ -18,10 +18,11 @@ def nodes() -> None:
 @click.option("--min-reputation", type=click.FloatRange(0, 1), default=0.0)
 @click.option("--region", default="")
 @click.option("--active", is_flag=True, help="Only nodes heard of lately.")
+@click.option("--all", "everyone", is_flag=True, help="Banned and suspended ones too.")
 @click.option("--limit", default=100, show_default=True)
 @pass_session
 def list_nodes(
-    session: Session, *, capability: str, min_reputation: float, region: str, active: bool, limit: int
+    session: Session, *, capability: str, min_reputation: float, region: str, active: bool, everyone: bool, limit: int
 ) -> None:
     """Nodes, best reputation first.
 
@@ -35,14 +36,24 @@ def list_nodes(
         min_reputation=min_reputation,
         region=region,
         status=NodeStatus.ACTIVE if active else None,
+        sanctioned="shown" if everyone else "hidden",
         limit=limit,
     )
     found = session.ask(NODE_LIST, wanted)
     rows = each(
         found.nodes,
-        lambda n: (n.node_id, n.hostname, str(n.status), f"{n.reputation_score:.2f}", str(n.tier), n.last_heartbeat),
+        lambda n: (
+            n.node_id,
+            n.hostname,
+            n.sanction or str(n.status),
+            f"{n.reputation_score:.2f}",
+            str(n.tier),
+            n.last_heartbeat,
+            " ".join(n.verified) or "-",
+        ),
     )
-    session.out.table(found, ("node", "name", "status", "reputation", "tier", "heard of"), rows, empty="no nodes yet")
+    headings = ("node", "name", "status", "reputation", "tier", "heard of", "verified")
+    session.out.table(found, headings, rows, empty="no nodes yet")
 
 
 @nodes.command()
@@ -57,10 +68,12 @@ def show(session: Session, node_id: str) -> None:
         ("node", node.node_id),
         ("name", node.hostname),
         ("status", f"{node.status}, heard of {node.last_heartbeat or 'never'}"),
+        ("sanction", node.sanction),
         ("reputation", f"{node.reputation_score:.3f} (0.5 = nothing known), tier {node.tier}"),
         ("jobs", f"{node.total_tasks_completed} done, {node.success_rate:.0%} well"),
         ("offers", ", ".join(node.capabilities)),
         ("machine", f"{node.cpu_cores} cores, {node.memory_gb:g} GB, {node.storage_gb} GB disk"),
+        ("verified", ", ".join(node.verified) or "nothing: the machine is only declared"),
         ("region", node.region),
         ("paid at", node.wallet_address),
     ]

@@ -13,6 +13,7 @@ import click
 
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session, run_main
 from dux_cli.output import each, flop, printable, short
+from dux_cli.registry_audits import audit, services
 from dux_cli.registry_machines import machine
 from dux_cli.registry_sanctions import add_to
 
@@ -317,6 +318,8 @@ def _print_reputation(session: Session, view: NodeView, reputation: Reputation) 
 
 add_to(registry)
 registry.add_command(machine)
+registry.add_command(audit)
+registry.add_command(services)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -30,6 +30,9 @@ INK, PALE, PAPER = "#1e293b", "#64748b", "#f8fafc"
 Point = tuple[float, float]
 
 
+LEGEND = "larger: higher tier · pierced: measured · hollow: silent · struck out: sanctioned"
+
+
 def picture(topology: Topology) -> str:
     """The SVG text."""
     islands = _islands(topology.nodes)
@@ -140,13 +143,21 @@ def _dots(nodes: Sequence[PlacedNode], places: dict[str, Point], regions: list[s
         size = 6 + 2.5 * node.tier
         fill = colour if node.status == "active" else "white"
         uptime = "never judged" if node.uptime is None else f"up {node.uptime:.1%}"
-        title = escape(f"{node.hostname} · {node.node_id} · tier {node.tier} · {node.status} · {uptime}")
+        measured = f"measured: {', '.join(node.verified)}" if node.verified else "machine only declared"
+        facts = (node.hostname, node.node_id, f"tier {node.tier}", node.sanction or node.status, uptime, measured)
+        title = escape(" · ".join(facts))
         if node.own:
             shapes.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size + 5}" fill="none" stroke="{INK}"/>')
         shapes.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" fill="{fill}" stroke="{colour}" stroke-width="2">'
             f"<title>{title}</title></circle>"
         )
+        if node.verified:
+            shapes.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size / 3:.1f}" fill="{PAPER}"/>')
+        if node.sanction:
+            far = size * 0.9
+            ends = f'x1="{x - far:.1f}" y1="{y - far:.1f}" x2="{x + far:.1f}" y2="{y + far:.1f}"'
+            shapes.append(f'<line {ends} stroke="{INK}" stroke-width="3"/>')
         if len(nodes) <= LABELS_MAX:
             name = node.hostname or f"{node.node_id[8:16]}…"
             shapes.append(_text(x, y + size + 13, escape(name[:18]), size=11, colour=INK))
@@ -171,9 +182,7 @@ def _legend() -> list[str]:
         x += 128
     shapes.append(f'<circle cx="{x + 9}" cy="{y - 4}" r="9" fill="none" stroke="{INK}"/>')
     shapes.append(_text(x + 24, y, "this node", size=13, colour=PALE, anchor="start"))
-    shapes.append(
-        _text(WIDTH - SIDE, 74, "larger: higher tier · hollow: silent for a while", size=13, colour=PALE, anchor="end")
-    )
+    shapes.append(_text(WIDTH - SIDE, 74, LEGEND, size=13, colour=PALE, anchor="end"))
     return shapes
 
 

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from common.errors import NotFound
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.output import counted, flop
 
 if TYPE_CHECKING:
     from common.contracts.registry import Reputation
+    from common.contracts.registry_audit import Audits
+    from common.contracts.registry_machine import MachineView
+    from common.contracts.registry_service import Services
     from common.contracts.registry_witness import PresenceView
 
 SLOTS_SHOWN = 12  # two hours
@@ -48,16 +52,34 @@ def contract(session: Session, contract_id: str) -> None:
 @pass_session
 def node(session: Session, node_id: str) -> None:
     """Why a node stands where it stands: receipts that count, what drawn challengers saw of it, and the evidence."""
-    from common.contracts.registry import PRESENCE_SHOW, REPUTATION_GET, NodeName
+    from common.contracts.registry import (
+        AUDIT_LIST,
+        MACHINE_SHOW,
+        PRESENCE_SHOW,
+        REPUTATION_GET,
+        SERVICE_LIST,
+        NodeName,
+    )
+    from common.contracts.registry_audit import AuditsAsked
+    from common.contracts.registry_machine import MachineAsked
+    from common.contracts.registry_service import ServicesAsked
     from common.contracts.registry_witness import PresenceAsked
 
-    async def ask() -> tuple[Reputation, PresenceView]:
+    async def ask() -> tuple[Reputation, PresenceView, Audits, Services, MachineView | None]:
         presence = PresenceAsked(node_id=node_id, slots=SLOTS_SHOWN, evidence=True)
-        return await session.call(REPUTATION_GET, NodeName(node_id=node_id)), await session.call(
-            PRESENCE_SHOW, presence
+        try:
+            machine = await session.call(MACHINE_SHOW, MachineAsked(node_id=node_id))
+        except NotFound:
+            machine = None  # it is not registered here, and may have a reputation all the same
+        return (
+            await session.call(REPUTATION_GET, NodeName(node_id=node_id)),
+            await session.call(PRESENCE_SHOW, presence),
+            await session.call(AUDIT_LIST, AuditsAsked(node_id=node_id)),
+            await session.call(SERVICE_LIST, ServicesAsked(node_id=node_id)),
+            machine,
         )
 
-    told, presence = session.run(ask())
+    told, presence, audits, services, machine = session.run(ask())
     days = f"{counted(told.days_witnessed, 'day')} witnessed, {told.days_good} good"
     facts = [
         ("reputation", f"{told.score:.3f} (0.5 = nothing known)"),
@@ -72,6 +94,9 @@ def node(session: Session, node_id: str) -> None:
             "never judged" if told.uptime is None else f"{told.uptime:.1%} of 7 days, as drawn challengers saw it",
         ),
         ("looks at others", "never drawn" if told.probing is None else f"{told.probing:.0%} of the times it was drawn"),
+        ("services", ", ".join(f"{one.service} {one.count}" for one in services.services)),
+        ("machine", _machine(machine)),
+        *((f"audit {one.audit_id[:16]}", f"{one.state}: {one.reason}") for one in audits.audits),
         ("for it", f"{flop(told.good_florins)} of tax on {counted(told.jobs_done, 'job')} done well, aged"),
         ("against it", f"{flop(told.bad_florins)} of tax on {counted(told.jobs_failed, 'job')} that failed, aged"),
         ("as of block", str(told.at_height)),
@@ -84,7 +109,18 @@ def node(session: Session, node_id: str) -> None:
         for slot in presence.slots
     ]
     facts.append(("signed", f"{counted(len(presence.evidence), 'sighting')} held here; --json prints them"))
-    session.out.record({"reputation": told, "presence": presence}, facts, name=str(told.score))
+    whole = {
+        "reputation": told, "presence": presence, "audits": audits.audits, "services": services.services,
+        "machine": machine,
+    }  # fmt: skip
+    session.out.record(whole, facts, name=str(told.score))
+
+
+def _machine(view: MachineView | None) -> str:
+    if view is None:
+        return "not registered here"
+    found = f"verified by others: {', '.join(view.verified) or 'nothing'}; all else is only declared"
+    return f"{found}; answered wrongly: {', '.join(view.failed)}" if view.failed else found
 
 
 def _end(until: str) -> str:

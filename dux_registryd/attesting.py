@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from common.clock import Clock
 from common.codec import Canon, canonical
 from common.contracts.peer_benchmark import TPM_QUOTE, QuoteAnswer, QuoteAsk
-from common.errors import DuxError
+from common.errors import DuxError, NotNow
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.randomness import Randomness
@@ -25,6 +25,13 @@ from dux_registryd.store import Book
 from dux_registryd.tpm_device import TpmDevice
 
 KEYS_LOOKED_AT = 5_000  # quotes among which a key is looked for
+
+
+class NotQuoted(NotNow):
+    """The TPM of {did} did not quote: {reason}."""
+
+    code = 5015
+    key = "not-quoted"
 
 
 class QuoteNonce(Canon, frozen=True):
@@ -77,15 +84,16 @@ class Attesting:
         return QuoteAnswer(quoted.public, quoted.attest, quoted.signature, refused="")
 
     async def look(self, target: Did, period: int) -> bool:
-        """Ask a node for its quote, check it, vouch for it; whether it was right.
+        """Ask a node for its quote, check it, vouch for it; whether that is taken here.
 
         Raises:
+            NotQuoted: it has no TPM, or it cannot be asked now.
             BadQuote: it proves nothing. Unavailable: the node does not answer.
         """
         nonce, own = self._random.bytes(32), await self._outside.own_did()
         answer = await self._outside.ask(target, TPM_QUOTE, QuoteAsk(period=period, nonce=nonce))
         if answer.refused:
-            return False
+            raise NotQuoted(did=target, reason=answer.refused)
         expected = quoted_nonce(target, own, nonce)
         quote = check_quote(answer.public, answer.attest, answer.signature, nonce=expected)
         seen = QuoteSeen(

@@ -68,7 +68,9 @@ class Challengers:
             )
         return self._drawn[slot, target]
 
-    def drawn_for(self, duty: str, beacon: bytes, about: Did, count: int, *, least_tier: int = 0) -> tuple[Did, ...]:
+    def drawn_for(
+        self, duty: str, beacon: bytes, about: Did, count: int, *, least_tier: int = 0, enough: int = 0
+    ) -> tuple[Did, ...]:
         """Who is drawn for a duty about a node: of its tier or above, and of `least_tier` while there are enough."""
         held = self._book.node(about)
         own_net = net_of(held.info.ip_address) if held else ""
@@ -79,7 +81,7 @@ class Challengers:
         for tier in range(max(own_tier, least_tier), own_tier - 1, -1):
             able = [one for one in self._candidates if self._tiers[one.did] >= tier]
             chosen = draw(beacon, duty, about, able, count, apart=self._rules.apart, own_net=own_net)
-            if len(chosen) == count:
+            if len(chosen) >= (enough or count):
                 return chosen
         return chosen
 

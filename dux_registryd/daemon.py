@@ -9,9 +9,17 @@ import msgspec
 from common.catchup import CatchUp
 from common.chain.address import script_to_address
 from common.chain.params import family_named
-from common.contracts import registry, registry_standing, registry_witness
+from common.contracts import (
+    registry,
+    registry_audit,
+    registry_claims,
+    registry_service,
+    registry_standing,
+    registry_witness,
+)
 from common.contracts.base import GossipIn
 from common.contracts.peer_registry import (
+    CLAIMS_ISSUE,
     NODES_SYNC,
     PRESENCE_PROBE,
     PRESENCE_SHOW_PEER,
@@ -32,8 +40,11 @@ from common.parts import Parts
 from common.receipts import Attested
 from common.standing import Kind
 from dux_registryd.assembly_machines import measure_machines
+from dux_registryd.audit_methods import AuditMethods
+from dux_registryd.audits import Audits
 from dux_registryd.benchmarker import Benchmarker
 from dux_registryd.challengers import Challengers
+from dux_registryd.claims import ClaimDesk
 from dux_registryd.effects import Outside
 from dux_registryd.enforcer import Enforcer
 from dux_registryd.finder import Finder
@@ -46,6 +57,7 @@ from dux_registryd.pulse import Pulse
 from dux_registryd.receipt_methods import ReceiptMethods
 from dux_registryd.sanction_methods import SanctionMethods
 from dux_registryd.scores import Scores
+from dux_registryd.services import ServiceBook
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.sightings import Sightings
 from dux_registryd.statements import Statements
@@ -91,7 +103,8 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
             settings=parts.settings,
             machine=machine,
         )
-        receipts = ReceiptMethods(book, outside, intake, scores)
+        receipts = ReceiptMethods(book, outside, intake, scores, statements)
+        _claims(parts, ClaimDesk(book, outside, scores, clock=parts.clock, random=parts.random))
         finder = Finder(book, outside, intake, scores, clock=parts.clock, settings=parts.settings)
         _serve_nodes(parts, nodes, finder)
         _serve_receipts(parts, receipts)
@@ -101,6 +114,7 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         )
         _witness(parts, book, outside, intake, scores, challengers)
         self.benchmarker = measure_machines(parts, book, outside, challengers, statements, machines, machine)
+        _audits(parts, book, outside, intake, scores, challengers, statements, self.benchmarker)
         _sanctions(parts, book, outside, scores, statements)
         parts.serve_events(registry.REGISTRY_EVENTS, book.store)
         parts.outbox(book.store, outside.perform)
@@ -163,6 +177,39 @@ def _serve_receipts(parts: Parts[RegistrydSettings], receipts: ReceiptMethods) -
     parts.table.serve(registry.RECEIPT_SHOW, receipts.show)
     parts.table.serve(registry.RECEIPTS_SINCE, receipts.since)
     parts.table.serve(registry.EVIDENCE_WINDOW, receipts.evidence)
+
+
+def _claims(parts: Parts[RegistrydSettings], desk: ClaimDesk) -> None:
+    """Properties that others attest, shown one by one."""
+    parts.table.serve(registry_claims.CLAIMS_ATTEST, desk.attest)
+    parts.table.serve(registry_claims.CLAIMS_LIST, desk.listed)
+    parts.table.serve(registry_claims.CLAIMS_DISCLOSE, desk.disclose)
+    parts.table.serve(registry_claims.CLAIMS_VERIFY, desk.verify)
+    parts.serve_peer(CLAIMS_ISSUE, desk.issue)
+
+
+def _audits(
+    parts: Parts[RegistrydSettings],
+    book: Book,
+    outside: Outside,
+    intake: Intake,
+    scores: Scores,
+    challengers: Challengers,
+    statements: Statements,
+    benchmarker: Benchmarker,
+) -> None:
+    """Audits by hand, and services rendered: what else a tier hangs on."""
+    audits = Audits(book, outside, challengers, statements, network=parts.network, clock=parts.clock)
+    services = ServiceBook(book, outside, intake, statements, network=parts.network, clock=parts.clock)
+    scores.audit_weight, scores.services = audits.weight, services.counts
+    benchmarker.on_failure.append(audits.on_failure)
+    methods = AuditMethods(book, outside, audits)
+    parts.table.serve(registry_audit.AUDIT_REQUEST, methods.request)
+    parts.table.serve(registry_audit.AUDIT_VERDICT, methods.verdict)
+    parts.table.serve(registry_audit.AUDIT_SHOW, methods.show)
+    parts.table.serve(registry_audit.AUDIT_LIST, methods.list_audits)
+    parts.table.serve(registry_service.SERVICE_HAD, services.had)
+    parts.table.serve(registry_service.SERVICE_LIST, services.listed)
 
 
 def _sanctions(

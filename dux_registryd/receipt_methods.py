@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from common.codec import from_canonical
 from common.contracts.peer_registry import (
     REPUTATION_ASK,
     SYNC_ITEMS_MAX,
@@ -22,6 +23,7 @@ from common.contracts.registry import (
     ReceiptList,
     ReceiptNotTaken,
     ReceiptsSince,
+    ReceiptState,
     ReceiptVerdict,
     ReceiptView,
     Reputation,
@@ -31,21 +33,26 @@ from common.errors import BadParams, NotFound, Unavailable
 from common.quality import PPM
 from common.receipts import Attested, attested
 from common.rpc.table import Ctx
+from common.standing import NOTE_BYTES_MAX, Note
 from common.units import BlockHeight, Did, Hash32
 from dux_registryd.effects import Outside
 from dux_registryd.intake import Intake
+from dux_registryd.opinion_rules import Told, difference
 from dux_registryd.scores import Scores
+from dux_registryd.statements import Statements
 from dux_registryd.store import Book
 from dux_registryd.views import receipt_view
 
 SHOWN_MAX = 200  # receipts shown to a peer behind a score
+NOTES_SHOWN_MAX, NOTES_BYTES_MAX = 100, 400_000  # statements shown beside them
 
 
 class ReceiptMethods:
     """What callers and peers may do with receipts."""
 
-    def __init__(self, book: Book, outside: Outside, intake: Intake, scores: Scores) -> None:
+    def __init__(self, book: Book, outside: Outside, intake: Intake, scores: Scores, statements: Statements) -> None:
         self._book = book
+        self._statements = statements
         self._outside = outside
         self._intake = intake
         self._scores = scores
@@ -92,15 +99,28 @@ class ReceiptMethods:
         """Another node's score; the receipts it shows are checked here like any other."""
         answer = await self._outside.ask(Did(params.peer), REPUTATION_ASK, ReputationAsk(did=Did(params.of)))
         new = 0
-        for data in answer.receipts:
+        for data in answer.receipts[:SHOWN_MAX]:
             taken = await self._intake.receipt(_envelope(data), tell=False)
             new += taken.word == "accept"
+            claim = self._book.claim(taken.facts) if taken.facts else None
+            if claim is not None and claim.state is ReceiptState.PENDING:
+                await self._verdict(taken.facts)
+        for data in answer.notes[:NOTES_SHOWN_MAX]:
+            await self._statements.take(from_canonical(data, Note, max_bytes=NOTE_BYTES_MAX), tell=False)
+        score = self._scores.score(Did(params.of))
+        told = Told(answer.score_ppm, answer.settled, len(answer.receipts), answer.at_height)
+        reason = difference(told, score.score_ppm, own_height=self._scores.tip())
         return Opinion(
             score=answer.score_ppm / PPM,
             standing_milli=answer.standing_milli,
             at_height=BlockHeight(answer.at_height),
             receipts=len(answer.receipts),
             new_receipts=new,
+            notes=len(answer.notes),
+            own_score=score.score_ppm / PPM,
+            own_standing_milli=score.standing_milli,
+            agrees=not reason,
+            reason=reason,
         )
 
     async def evidence(self, params: EvidenceWindow, _ctx: Ctx) -> Evidence:
@@ -131,8 +151,12 @@ class ReceiptMethods:
         return ReputationAnswer(
             score_ppm=score.score_ppm,
             standing_milli=score.standing_milli,
+            good_florins=int(score.good_florins),
+            bad_florins=int(score.bad_florins),
             at_height=self._scores.tip(),
+            settled=sum(one.seller == ask.did for one in self._book.settlements_of(ask.did)),
             receipts=tuple(self._book.words_about(ask.did, SHOWN_MAX)),
+            notes=self._book.notes_about(ask.did, NOTES_SHOWN_MAX, NOTES_BYTES_MAX),
         )
 
 

@@ -32,6 +32,7 @@ from common.quality import (
 )
 from common.receipts import Outcome
 from common.units import BPS, Did, Florins
+from dux_registryd.audit_rules import NO_AUDITS, AuditWeight
 from dux_registryd.fault_rules import NO_PENALTY, Penalty, halvings
 from dux_registryd.model import Presence, Score, Settlement, Weight
 
@@ -101,7 +102,13 @@ def duty_tier(presence: Presence, tiers: Sequence[TierRule] = TIERS) -> int:
     if presence.days_witnessed == 0:
         return 0
     looks = BPS if presence.probing_bps is None else presence.probing_bps
-    return 1 + _reached(presence.days_good >= rule.good_days and looks >= rule.probing_bps for rule in tiers)
+    done = dict(presence.services)
+    return 1 + _reached(
+        presence.days_good >= rule.good_days
+        and looks >= rule.probing_bps
+        and all(done.get(name, 0) >= least for name, least in rule.services.items())
+        for rule in tiers
+    )
 
 
 def _reached(met: Iterable[bool]) -> int:
@@ -117,12 +124,19 @@ def duties_of(tier: int, tiers: Sequence[TierRule] = TIERS) -> tuple[str, ...]:
 
 
 def score_of(
-    weights: Sequence[Weight], presence: Presence, tiers: Sequence[TierRule] = TIERS, penalty: Penalty = NO_PENALTY
+    weights: Sequence[Weight],
+    presence: Presence,
+    tiers: Sequence[TierRule] = TIERS,
+    penalty: Penalty = NO_PENALTY,
+    audits: AuditWeight = NO_AUDITS,
 ) -> Score:
-    """A seller's standing from what its settlements weigh and what its faults cost; their order does not matter."""
+    """A seller's standing from what its settlements weigh, its faults cost and audits found; their order is no matter.
+
+    A passed audit moves Q alone: neither standing nor draws can be had without tax.
+    """
     good = sum(int(weight.good_florins) >> halvings(weight.age_days, penalty) for weight in weights)
-    bad = sum(int(weight.bad_florins) for weight in weights)
-    quality = quality_ppm(good, bad)
+    bad = sum(int(weight.bad_florins) for weight in weights) + int(audits.bad)
+    quality = quality_ppm(good + int(audits.good), bad)
     standing = standing_milli(good, quality)
     return Score(
         good_florins=Florins(good),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from common.clock import Clock
@@ -10,6 +10,7 @@ from common.contracts.registry import Reputation
 from common.network import NetworkProfile
 from common.quality import DAY_BLOCKS
 from common.units import BPS, Did
+from dux_registryd.audit_rules import NO_AUDITS, AuditWeight
 from dux_registryd.effects import Outside
 from dux_registryd.fault_rules import Penalty, penalty_of
 from dux_registryd.machines import Machines
@@ -38,6 +39,8 @@ class Scores:
         self._outside = outside
         self._clock = clock
         self._tax_bps = network.tax_bps
+        self.audit_weight: Callable[[Did, int], AuditWeight] = lambda _did, _tip: NO_AUDITS  # set at assembly
+        self.services: Callable[[Did], tuple[tuple[str, int], ...]] = lambda _did: ()  # likewise
         self._rules = network.presence
         self._tiers = network.tiers
 
@@ -65,7 +68,7 @@ class Scores:
         """A node's standing with the receipts behind it; a stranger's, too."""
         weights, presence = self._weights(self._sold_by(did)), self.presence(did)
         activity = activity_florins(did, self._book.settlements_of(did))
-        score = score_of(weights, presence, self._tiers, self.penalty(did))
+        score = score_of(weights, presence, self._tiers, self.penalty(did), self.audit_weight(did, self.tip()))
         sanctions = self.sanctions(did)
         duties = duties_of(score.tier, self._tiers) if may_serve(sanctions) else ()
         return reputation_view(
@@ -74,7 +77,8 @@ class Scores:
 
     def score(self, did: Did) -> Score:
         """A node's standing alone."""
-        return score_of(self._weights(self._sold_by(did)), self.presence(did), self._tiers, self.penalty(did))
+        weights, audits = self._weights(self._sold_by(did)), self.audit_weight(did, self.tip())
+        return score_of(weights, self.presence(did), self._tiers, self.penalty(did), audits)
 
     def penalty(self, did: Did) -> Penalty:
         """What a node's proven faults cost it now."""
@@ -103,7 +107,7 @@ class Scores:
         done, failed = jobs(weights)
         presence = self.presence(did)
         penalty = penalty_of(faults.get(did, ()), self._clock.unix_ms())
-        score = score_of(weights, presence, self._tiers, penalty)
+        score = score_of(weights, presence, self._tiers, penalty, self.audit_weight(did, self.tip()))
         return RatedNode(
             node=node,
             score=score,
@@ -129,6 +133,7 @@ class Scores:
         return replace(
             presence_of(self._book.presence_days(did), today),
             days_good=good,
+            services=self.services(did),
             uptime_bps=uptime_bps(up, first, now, rules),
             probing_bps=done * BPS // drawn if drawn else None,
         )

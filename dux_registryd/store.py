@@ -65,6 +65,12 @@ MIGRATIONS = [
         since_ms INTEGER NOT NULL, until_ms INTEGER) WITHOUT ROWID;
     CREATE TABLE restricted (did TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE attestations (
+        root BLOB PRIMARY KEY, issuer TEXT NOT NULL, envelope BLOB NOT NULL, claims BLOB NOT NULL,
+        expires_ms INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE panels (audit BLOB PRIMARY KEY, members TEXT NOT NULL) WITHOUT ROWID;
+    """,
 ]
 
 

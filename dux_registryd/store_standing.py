@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from common.codec import canonical, from_canonical
 from common.standing import NOTE_BYTES_MAX, Kind, Note, note_id
 from common.store import Row, Store, Tx
@@ -93,6 +95,49 @@ class StandingShelf:
         """A statement by its name."""
         row = self.store.row("SELECT * FROM statements WHERE id = ?", identity)
         return _kept(row) if row else None
+
+    def put_panel(self, tx: Tx, audit_id: bytes, panel: tuple[Did, ...]) -> None:
+        """Keep who was drawn for an audit."""
+        tx.execute("INSERT OR IGNORE INTO panels VALUES (?, ?)", audit_id, " ".join(panel))
+
+    def panel(self, audit_id: bytes) -> tuple[Did, ...] | None:
+        """Who was drawn for an audit; None: nobody yet."""
+        row = self.store.row("SELECT members FROM panels WHERE audit = ?", audit_id)
+        return tuple(Did(did) for did in row["members"].split()) if row else None
+
+    def notes_about(self, subject: str, limit: int, bytes_max: int) -> tuple[bytes, ...]:
+        """Faults, audits and their verdicts of a node, the newest first, as many as fit."""
+        rows = self.store.rows(
+            "SELECT body FROM statements WHERE (kind IN ('fault', 'audit') AND subject = ?) OR (kind = 'verdict' AND "
+            "subject IN (SELECT lower(hex(id)) FROM statements WHERE kind = 'audit' AND subject = ?)) "
+            "ORDER BY kind, at_ms DESC LIMIT ?",
+            subject,
+            subject,
+            limit,
+        )
+        found: list[bytes] = []
+        for row in rows:
+            if sum(map(len, found)) + len(row["body"]) <= bytes_max:
+                found.append(bytes(row["body"]))
+        return tuple(found)
+
+    def put_attestation(
+        self, tx: Tx, root: bytes, issuer: str, envelope: bytes, claims: tuple[bytes, ...], expires_ms: int
+    ) -> None:
+        """Keep what another node has attested of this one; its older word goes."""
+        tx.execute("DELETE FROM attestations WHERE issuer = ?", issuer)
+        row = (root, issuer, envelope, msgspec.msgpack.encode(claims), expires_ms)
+        tx.execute("INSERT INTO attestations VALUES (?, ?, ?, ?, ?)", *row)
+
+    def attestations(self, now_ms: int) -> list[tuple[Did, bytes, tuple[bytes, ...]]]:
+        """What others have attested of this node and still holds, the newest first."""
+        rows = self.store.rows(
+            "SELECT * FROM attestations WHERE expires_ms > ? ORDER BY expires_ms DESC, issuer", now_ms
+        )
+        return [
+            (Did(row["issuer"]), bytes(row["envelope"]), msgspec.msgpack.decode(row["claims"], type=tuple[bytes, ...]))
+            for row in rows
+        ]
 
     def count_statements_by(self, kind: Kind, signer: str) -> int:
         """How many statements of a kind are kept of one signer."""

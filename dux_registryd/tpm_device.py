@@ -62,12 +62,14 @@ class TpmDevice:
         with tempfile.TemporaryDirectory(prefix="dux-tpm-") as name:
             folder = Path(name)
             key, public = folder / "key", folder / "public"
-            await self._run("tpm2_createprimary", *KEY, "-a", ATTRIBUTES, "-c", str(key))
-            await self._run("tpm2_readpublic", "-c", str(key), "-o", str(public), "-f", "tpmt")
             attest, signature = folder / "attest", folder / "signature"
             asked = ("-c", str(key), "-l", PCRS, "-g", "sha256", "-q", nonce.hex())
-            await self._run("tpm2_quote", *asked, "-m", str(attest), "-s", str(signature), "-f", "tss")
-            await self._run("tpm2_flushcontext", "-t")
+            try:
+                await self._run("tpm2_createprimary", *KEY, "-a", ATTRIBUTES, "-c", str(key))
+                await self._run("tpm2_readpublic", "-c", str(key), "-o", str(public), "-f", "tpmt")
+                await self._run("tpm2_quote", *asked, "-m", str(attest), "-s", str(signature), "-f", "tss")
+            finally:
+                await self._run("tpm2_flushcontext", "-t")  # without a resource manager it has room for three keys
             return Quoted(public.read_bytes(), attest.read_bytes(), signature.read_bytes())
 
     async def _run(self, *words: str) -> None:

@@ -27,6 +27,7 @@ from common.witness import SIGHTING_BYTES_MAX, Sighting
 from dux_registryd.effects import Outside
 from dux_registryd.model import RatedNode
 from dux_registryd.rules import by_reputation, status_of
+from dux_registryd.sanction_rules import worst
 from dux_registryd.scores import Scores
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.sightings import Sightings
@@ -152,4 +153,6 @@ class WitnessMethods:
             status=status_of(node.heard_ms, now_ms, self._settings.heartbeat_s).value,
             uptime=part(rated.presence.uptime_bps),
             own=node.info.did == own,
+            sanction=worst(rated.sanctions) or "",
+            verified=rated.verified,
         )

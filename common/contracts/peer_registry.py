@@ -50,6 +50,17 @@ class NotesAsk(Canon, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=NOTES_MAX)]
 
 
+class ClaimsAsk(Canon, frozen=True):
+    """Attest what is known there of the caller."""
+
+
+class ClaimsIssued(Canon, frozen=True):
+    """`Attested` bytes of a `ClaimRoot`, and the sixteen leaves under it."""
+
+    root: Annotated[bytes, Meta(max_length=1_024)]
+    claims: Annotated[tuple[Annotated[bytes, Meta(max_length=256)], ...], Meta(max_length=16)]
+
+
 class ReputationAsk(Canon, frozen=True):
     """What is known there of a node."""
 
@@ -61,8 +72,12 @@ class ReputationAnswer(Canon, frozen=True):
 
     score_ppm: int
     standing_milli: int
+    good_florins: int
+    bad_florins: int
     at_height: int
+    settled: int  # contracts that the score is made of; more than are shown, if they do not fit
     receipts: tuple[bytes, ...]
+    notes: tuple[bytes, ...]  # faults, audits and verdicts about it, as many as fit
 
 
 class ProbeAsk(Canon, frozen=True):
@@ -138,6 +153,10 @@ RECEIPTS_SYNC = PeerMethod(
     name="registry.receipts", repeated="read",
     owner="registryd", params=ReceiptsAsk, result=SyncAnswer, callers=_BY, cost=4,
     params_bytes_max=128, summary="Receipts that a node which was away has missed.",
+)  # fmt: skip
+CLAIMS_ISSUE = PeerMethod(
+    name="claims.issue", owner="registryd", params=ClaimsAsk, result=ClaimsIssued, callers=_BY, cost=8,
+    params_bytes_max=16, summary="Signed properties of the caller as known there, for it to show one by one.",
 )  # fmt: skip
 TOPIC_STANDING = Topic(
     name="standing", owner="registryd", payload=Note,

@@ -13,7 +13,10 @@ from msgspec import Meta
 
 from common.codec import Wire
 from common.contracts.base import events_method
+from common.contracts.registry_audit import AUDIT_LIST, AUDIT_REQUEST, AUDIT_SHOW, AUDIT_VERDICT
+from common.contracts.registry_claims import CLAIMS_ATTEST, CLAIMS_DISCLOSE, CLAIMS_LIST, CLAIMS_VERIFY
 from common.contracts.registry_machine import MACHINE_BUSY, MACHINE_SHOW
+from common.contracts.registry_service import SERVICE_HAD, SERVICE_LIST
 from common.contracts.registry_standing import FAULT_REPORT, FAULTS, NODE_BAN, NODE_SANCTIONS, NODE_UNBAN, SanctionView
 from common.contracts.registry_witness import PRESENCE_SHOW, TOPOLOGY_SHOW
 from common.errors import CallerMistake, NotFound, NotNow
@@ -310,13 +313,18 @@ class AskOpinion(Wire, frozen=True):
 
 
 class Opinion(Wire, frozen=True):
-    """Another node's score, and how many of the receipts it showed were new here (they are checked now)."""
+    """Another node's score, the evidence it showed (checked and counted here), and what follows from it here."""
 
     score: float
     standing_milli: int
     at_height: BlockHeight
-    receipts: int
-    new_receipts: int
+    receipts: int  # shown
+    new_receipts: int  # of them, new here
+    notes: int  # faults, audits and verdicts shown
+    own_score: float  # by this node's books, with that evidence in them
+    own_standing_milli: int
+    agrees: bool
+    reason: str  # where they differ, what may be why
 
 
 class ContractName(Wire, frozen=True):
@@ -556,7 +564,18 @@ REPUTATION_OPINION = Method(
     callers=("cli", "module", "taskd"),
     example=(
         AskOpinion(of=_DID, peer=_OTHER),
-        Opinion(score=0.9, standing_milli=3_100, at_height=BlockHeight(820), receipts=4, new_receipts=1),
+        Opinion(
+            score=0.9,
+            standing_milli=3_100,
+            at_height=BlockHeight(820),
+            receipts=4,
+            new_receipts=1,
+            notes=0,
+            own_score=0.9,
+            own_standing_milli=3_100,
+            agrees=True,
+            reason="",
+        ),
     ),
 )
 REPUTATION_SUBMIT = Method(
@@ -602,6 +621,14 @@ REGISTRY_EVENTS = events_method("registry", callers_of("registryd"))
 # NodeSanctioned {node_id, state, reason, set_by}, NodeFreed {node_id}, FaultProven {node_id, claim}
 
 __all__ = [  # of the files beside this one
+    "AUDIT_LIST",
+    "AUDIT_REQUEST",
+    "AUDIT_SHOW",
+    "AUDIT_VERDICT",
+    "CLAIMS_ATTEST",
+    "CLAIMS_DISCLOSE",
+    "CLAIMS_LIST",
+    "CLAIMS_VERIFY",
     "FAULTS",
     "FAULT_REPORT",
     "MACHINE_BUSY",
@@ -610,5 +637,7 @@ __all__ = [  # of the files beside this one
     "NODE_SANCTIONS",
     "NODE_UNBAN",
     "PRESENCE_SHOW",
+    "SERVICE_HAD",
+    "SERVICE_LIST",
     "TOPOLOGY_SHOW",
 ]

@@ -67,6 +67,8 @@ class PlacedNode(Wire, frozen=True):
     status: str
     uptime: float | None
     own: bool
+    sanction: str  # `banned`, `suspended`, `relieved`, `frozen`; empty: nothing is kept from it
+    verified: tuple[str, ...]  # parts of its machine that others measured
 
 
 class LinkView(Wire, frozen=True):
@@ -127,7 +129,15 @@ TOPOLOGY_SHOW = Method(
         Topology(
             nodes=(
                 PlacedNode(
-                    node_id=_DID, hostname="my-node", region="eu", tier=1, status="active", uptime=0.98, own=True
+                    node_id=_DID,
+                    hostname="my-node",
+                    region="eu",
+                    tier=1,
+                    status="active",
+                    uptime=0.98,
+                    own=True,
+                    sanction="",
+                    verified=("cpu",),
                 ),
             ),
             links=(LinkView(prober=_OTHER, target=_DID, rtt_ms=23, least_ms=19, samples=140),),

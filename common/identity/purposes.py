@@ -77,6 +77,7 @@ class Purpose(StrEnum):
     SERVICE_DONE = "service-done"
     QUOTE_SEEN = "quote-seen"
     TPM_NONCE = "tpm-nonce"
+    NETWORK_PROFILE = "network-profile"  # signed by founders themselves, before there is a p2pd
     # The airdrop: airdropd.
     AIRDROP_EVIDENCE = "airdrop-evidence"
     AIRDROP_PROPOSAL = "airdrop-proposal"

@@ -24,6 +24,8 @@ def placed(number: int, region: str, **changes: Any) -> PlacedNode:
         "status": "stale" if number % 5 == 4 else "active",
         "uptime": 0.97,
         "own": number == 0,
+        "sanction": "banned" if number == 3 else "",
+        "verified": ("cpu",) if number % 2 else (),
     }
     return PlacedNode(**fields | changes)
 

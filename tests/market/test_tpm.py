@@ -163,8 +163,8 @@ async def test_a_quote_is_vouched_for_and_a_key_serves_one_node(tmp_path: Path, 
         for client in made.values():
             await until(lambda client=client: _knows(client, 3))
         net.chain.height += RULES.period_blocks  # a period in which all draw from the same list
-        await until(lambda: _quotes(made[3], 1, 2), within_s=30)
-        await until(lambda: all_measured(net), within_s=30)
+        await until(lambda: _quotes(made[3], 1, 2), within_s=20)
+        await until(lambda: all_measured(net), within_s=20)
         views = [await machine(made[3], number) for number in (1, 2, 3)]
         assert sorted("tpm" in view.verified for view in views) == [False, False, True]
         assert (await made[3].call(registry.NODE_LIST, ListNodes(verified=("tpm",)))).total == 1
@@ -198,7 +198,7 @@ async def test_a_replayed_quote_attests_nothing(tmp_path: Path, tpm: str, monkey
         for number, client in ((1, one), (2, two)):
             await client.call(registry.NODE_REGISTER, register(ip_address=f"127.1.{number}.1", cpu_cores=1))
         looking = net.node(2).daemons["registryd"].benchmarker
-        await until(lambda: looking.measured, within_s=30)
+        await until(lambda: looking.measured, within_s=20)
         await asyncio.sleep(0)
         view = await machine(two, 1)
         assert (view.quotes, "memory" in view.verified) == ((), True)

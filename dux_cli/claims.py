@@ -1,0 +1,86 @@
+"""`duxnet identity attest|claims|challenge|disclose|verify`: prove one property of this node without the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
+
+
+@click.command(cls=DuxCommand)
+@click.argument("peer")
+@pass_session
+def attest(session: Session, peer: str) -> None:
+    """Have the node PEER attest what it knows of this one: tier, reputation, uptime, measured parts."""
+    from common.contracts.registry_claims import CLAIMS_ATTEST, AttestMe
+
+    held = session.ask(CLAIMS_ATTEST, AttestMe(request_id=new_request_id("attest"), peer=peer))
+    lines = [("by", held.issuer), ("can be shown", ", ".join(held.names)), ("until", held.expires)]
+    session.out.record(held, lines, name=held.root.hex())
+
+
+@click.command(cls=DuxCommand)
+@pass_session
+def claims(session: Session) -> None:
+    """Attestations of this node, and what of them it can show."""
+    from common.contracts.registry_claims import CLAIMS_LIST
+    from common.rpc.method import Empty
+
+    found = session.ask(CLAIMS_LIST, Empty())
+    rows = [(one.issuer, ", ".join(one.names), one.expires) for one in found.attestations]
+    session.out.table(found, ("by", "can be shown", "until"), rows, empty="none: `duxnet identity attest PEER`")
+
+
+@click.command(cls=DuxCommand)
+@pass_session
+def challenge(session: Session) -> None:
+    """A fresh nonce to give to a node that is to prove something to you; it is used once."""
+    from common.randomness import SystemRandomness
+
+    nonce = SystemRandomness().bytes(32).hex()
+    session.out.record({"nonce": nonce}, [("nonce", nonce)], name=nonce)
+
+
+@click.command(cls=DuxCommand)
+@click.argument("name")
+@click.option("--nonce", required=True, help="What the verifier gave: 64 hex digits.")
+@click.option("--issuer", default="", help="By this node's word only.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where to write it.")
+@pass_session
+def disclose(session: Session, *, name: str, nonce: str, issuer: str, output: Path) -> None:
+    """Show one property, such as `tier>=2`, to who gave the nonce.
+
+    \b
+    duxnet identity disclose 'tier>=2' --nonce "$NONCE" --output proof.json
+    """
+    from common.codec import json_bytes
+    from common.contracts.registry_claims import CLAIMS_DISCLOSE, Disclose
+
+    shown = session.ask(CLAIMS_DISCLOSE, Disclose(name=name, nonce=nonce, issuer=issuer))
+    output.write_bytes(json_bytes(shown) + b"\n")
+    session.out.record(shown, [("shown", name), ("proof", str(output))], name=str(output))
+
+
+@click.command(cls=DuxCommand)
+@click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
+@click.option("--nonce", required=True, help="What you gave for it.")
+@pass_session
+def verify(session: Session, *, file: Path, nonce: str) -> None:
+    """Check a proof that a node has shown; exit code 1 when it proves nothing."""
+    from common.codec import from_json
+    from common.contracts.registry_claims import CLAIMS_VERIFY, Presentation, VerifyClaim
+
+    told = VerifyClaim(presentation=from_json(file.read_bytes(), Presentation), nonce=nonce)
+    verdict = session.ask(CLAIMS_VERIFY, told)
+    lines = [
+        ("verdict", "proven" if verdict.valid else f"NOT proven: {verdict.reason}"),
+        ("of", verdict.subject),
+        ("property", f"{verdict.name} = {verdict.value}"),
+        ("by the word of", verdict.issuer),
+        ("valid", f"{verdict.issued} to {verdict.expires}"),
+    ]
+    session.out.record(verdict, lines, name=str(verdict.valid).lower())
+    if not verdict.valid:
+        click.get_current_context().exit(EXIT_FAILED)

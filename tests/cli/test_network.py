@@ -1,0 +1,146 @@
+"""A network of one's own on paper: cards, profile, signatures, versions; forged and missing ones are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from msgspec.structs import replace
+
+from common.charter import profile_bytes, read_signatures, signatures_file, signers
+from common.network import load_profile, save_profile
+from dux_cli.command import run_main
+from dux_cli.main import duxnet
+
+NOW_MS = 1_800_000_000_000
+
+
+class Desk:
+    """Types commands and reads what they print."""
+
+    def __init__(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.home = home
+        self._capsys = capsys
+
+    def types(self, *words: str, node: str = "", code: int = 0) -> str:
+        self._capsys.readouterr()
+        found = run_main(duxnet, [*words, *(["--node", str(self.home / node)] if node else [])])
+        said = self._capsys.readouterr()
+        assert found == code, said.out + said.err
+        return said.out if code == 0 else said.out + said.err
+
+    def found(self, *names: str) -> Path:
+        """Founders' cards and a profile of them, unsigned."""
+        for index, name in enumerate(names):
+            card = str(self.home / f"{name}.card")
+            self.types("network", "founder", "--card", card, "--index", str(index + 1), node=name)
+        cards = [word for name in names for word in ("--founder", str(self.home / f"{name}.card"))]
+        self.types("network", "create", "--name", "ours", *cards, str(self.home / "ours.yaml"))
+        return self.home / "ours.yaml"
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk(tmp_path, capsys)
+
+
+CHAIN = ("--chain-url", "http://127.0.0.1:1/")
+
+
+def test_a_network_is_joined_when_more_than_half_of_its_council_has_signed(desk: Desk) -> None:
+    """Three founders are council, custodians, arbiters, bootstrap; one signature is too few, two let a node in."""
+    file = desk.found("a", "b", "c")
+    profile = load_profile(file)
+    cards = [yaml.safe_load((desk.home / f"{name}.card").read_text()) for name in "abc"]
+    dids = [card["did"] for card in cards]
+    assert sorted(dids) == list(profile.council) == sorted(profile.arbiters)
+    assert [(one.did, one.pubkey) for one in profile.fund.custodians] == [(c["did"], c["fund_pubkey"]) for c in cards]
+    assert (profile.fund.threshold, profile.version) == (2, 1)
+    assert [one.address for one in profile.bootstrap] == [card["endpoint"] for card in cards]
+    assert not any("phrase" in card or "secret" in str(card) for card in cards)
+    desk.types("network", "sign", str(file), node="a")
+    assert "1 of its council's 3, 2 are needed" in desk.types(
+        "init", "--network", str(file), *CHAIN, node="joins", code=3
+    )
+    desk.types("network", "sign", str(file), node="b")
+    desk.types("network", "sign", str(file), node="b")
+    assert len(read_signatures(file)) == 2
+    shown = json.loads(desk.types("network", "show", str(file), "--json"))
+    assert shown["signed_by"] == sorted(dids[:2])
+    desk.types("init", "--network", str(file), "--index", "9", *CHAIN, node="joins")
+    told = json.loads(desk.types("init", "--network", str(file), "--index", "1", *CHAIN, "--json", node="a"))
+    assert (told["did"], told["phrase"]) == (dids[0], "")
+    assert load_profile(desk.home / "a/config/network.yaml") == profile
+    assert "is no founder" in desk.types("network", "sign", str(file), node="joins", code=3)
+
+
+def test_what_is_changed_after_signing_is_not_signed(desk: Desk) -> None:
+    """Another tax, another council, a forged or borrowed signature: none counts; spelling the file anew does."""
+    file = desk.found("a", "b")
+    for name in "ab":
+        desk.types("network", "sign", str(file), node=name)
+    profile, found = load_profile(file), read_signatures(file)
+    assert signers(profile, found, now_ms=NOW_MS) == set(profile.council)
+    for changed in (replace(profile, tax_bps=100), replace(profile, council=profile.council[:1])):
+        assert signers(changed, found, now_ms=NOW_MS) == set()
+    one, other = found
+    for forged in (
+        replace(one, did=other.did),
+        replace(one, log=other.log),
+        replace(one, signature=other.signature),
+        replace(one, signature="zz"),
+        replace(one, log="00"),
+        replace(one, key_seq=1),
+    ):
+        assert signers(profile, [forged], now_ms=NOW_MS) == set()
+    plain: Any = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(plain, sort_keys=True, default_flow_style=True))
+    assert profile_bytes(load_profile(file)) == profile_bytes(profile)
+    signatures_file(file).write_text("- nonsense")
+    assert "expected" in desk.types("init", "--network", str(file), *CHAIN, node="x", code=3).lower()
+
+
+def test_a_later_version_is_taken_when_the_council_before_it_has_signed(desk: Desk) -> None:
+    """The same chain, a higher number, the old council's signatures; a new council cannot vote itself in."""
+    file = desk.found("a", "b", "c")
+    for name in "ab":
+        desk.types("network", "sign", str(file), node=name)
+    desk.types("init", "--network", str(file), *CHAIN, node="a")
+    profile, later = load_profile(file), desk.home / "later.yaml"
+    assert "no later version" in desk.types("network", "update", str(file), node="a", code=3)
+    save_profile(replace(profile, version=2, tax_bps=400), later)
+    assert "0 of its council's 3" in desk.types("network", "update", str(later), node="a", code=3)
+    for name in "bc":
+        desk.types("network", "sign", str(later), node=name)
+    desk.types("network", "update", str(later), node="a")
+    assert load_profile(desk.home / "a/config/network.yaml").tax_bps == 400
+    coup = desk.home / "coup.yaml"
+    save_profile(replace(profile, version=3, council=profile.council[:1]), coup)
+    name = next(n for n in "abc" if _did(desk, n) == profile.council[0])
+    desk.types("network", "sign", str(coup), node=name)
+    assert "1 of its council's 3" in desk.types("network", "update", str(coup), node="a", code=3)
+
+
+def _did(desk: Desk, name: str) -> str:
+    return str(yaml.safe_load((desk.home / f"{name}.card").read_text())["did"])
+
+
+def test_what_does_not_fit_together_is_refused(desk: Desk) -> None:
+    """One card twice, a threshold above the number of custodians, parameters outside their bounds, keys made twice."""
+    desk.found("a", "b")
+    cards = [str(desk.home / f"{name}.card") for name in "ab"]
+    twice = ["--founder", cards[0], "--founder", cards[0]]
+    assert "twice" in desk.types("network", "create", "--name", "x", *twice, str(desk.home / "x.yaml"), code=3)
+    both = ["--founder", cards[0], "--founder", cards[1]]
+    words = ["network", "create", "--name", "x", *both, str(desk.home / "x.yaml")]
+    assert "threshold" in desk.types(*words, "--threshold", "3", code=3)
+    parameters = desk.home / "more.yaml"
+    parameters.write_text("tax_bps: 5000\n")
+    assert "tax_bps" in desk.types(*words, "--parameters", str(parameters), code=3)
+    parameters.write_text("tax_bps: 300\npresence: {apart: false}\n")
+    desk.types(*words, "--parameters", str(parameters))
+    assert load_profile(desk.home / "x.yaml").tax_bps == 300
+    assert "keys" in desk.types("network", "founder", "--card", cards[0], node="a", code=3)

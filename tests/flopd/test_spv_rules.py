@@ -135,6 +135,23 @@ def test_a_block_ends_what_it_confirms_and_what_it_contradicts() -> None:
     assert set(pool.spent) == {Outpoint(f"{1:064x}", 0), Outpoint(f"{3:064x}", 0)}
 
 
+def test_what_builds_on_a_contradicted_transaction_goes_with_it() -> None:
+    """Children and their children; another that stands alone stays; the block that undoes it brings all back."""
+    pool = Pool()
+    parent = a_tx(1, 1)
+    child = Tx((TxInput(Outpoint(txid(parent), 0)),), (TxOutput(Florins(1), b"\x51"),))
+    grandchild = Tx((TxInput(Outpoint(txid(child), 0)),), (TxOutput(Florins(1), b"\x51"),))
+    names = [put(pool, tx, own=True) for tx in (parent, child, grandchild)]
+    other = put(pool, a_tx(4, 4), own=True)
+    pool.on_block([("ab" * 32, a_tx(2, 1))])
+    assert pool.believed(1) == [other]
+    assert all(pool.is_gone(name) for name in names)
+    pool.on_block([(names[0], parent)])
+    assert not pool.is_gone(names[0])
+    pool.on_roll_back()
+    assert not pool.is_gone(names[1])
+
+
 def test_the_pool_forgets_after_a_day_and_has_an_end() -> None:
     """24 hours, so many transactions; coinbases never wait."""
     pool = Pool()

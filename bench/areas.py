@@ -31,6 +31,7 @@ AREAS: dict[str, Area] = {
     "peer": Area("bench.peer", "calls and bulk between two nodes beside a bare TLS echo", cheap=True),
     "sandbox": Area("bench.sandbox", "the start of a job's sandbox beside docker run", cheap=True),
     "node": Area("bench.node", "memory, idle CPU and start of a whole node"),
+    "money": Area("bench.money", "headers judged and linked beside bare scrypt", cheap=True),
     "job": Area("bench.job", "jobs without escrow, and the whole paid job with its parts"),
     "network": Area("bench.network", "the network's table: calls, memory, DHT, gossip, the way back"),
     "sim": Area("bench.sim", "simulated histories per second", cheap=True),

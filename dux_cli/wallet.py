@@ -77,6 +77,33 @@ def balance(session: Session) -> None:
 
 
 @wallet.command()
+@pass_session
+def chain(session: Session) -> None:
+    """Where the wallet's view of the chain comes from, and what about it looks wrong.
+
+    \b
+    duxnet wallet chain
+    duxnet wallet chain --json | jq .warnings
+    """
+    from common.contracts.wallet import CHAIN_STATUS, CHAIN_TIP
+    from common.rpc.method import Empty
+
+    status, tip = session.ask(CHAIN_STATUS, Empty()), session.ask(CHAIN_TIP, Empty())
+    session.out.record(
+        status,
+        [
+            ("source", f"{status.source}: {status.endpoint}"),
+            ("headers", f"{status.header_height} {short(status.header_hash)}"),
+            ("read up to", f"{tip.height}" + ("" if tip.synced else ", not synced")),
+            *[("peer", f"{peer.address} at {peer.height} {peer.agent}") for peer in status.peers],
+            *[("banned", f"{ban.address}: {ban.reason}") for ban in status.bans],
+            *[("warning", f"{word} (docs/protocol/spv.md, section 6)") for word in status.warnings],
+        ],
+        name=status.header_hash,
+    )
+
+
+@wallet.command()
 @click.option("--label", default="", help="What the address is for, in your own books.")
 @pass_session
 def address(session: Session, label: str) -> None:

@@ -7,10 +7,8 @@ day, one that does not answer for a growing while; where peers shall be apart, n
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from common.randomness import Randomness
 
 BAN_S = 24 * 3600.0
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 600.0
@@ -33,10 +31,11 @@ class Known:
 class AddressBook:
     """All of them."""
 
-    def __init__(self, named: Sequence[str], *, apart: bool, random: Randomness) -> None:
+    def __init__(self, named: Sequence[str], *, apart: bool, draw: Callable[[int], int]) -> None:
+        """`draw(n)`: a number below n, by chance."""
         self._known = {address: Known(address, learned=False) for address in named}
         self._apart = apart
-        self._random = random
+        self._draw = draw
 
     def learn(self, addresses: Sequence[str]) -> None:
         """Peers told of these; a full book forgets one of the told."""
@@ -45,7 +44,7 @@ class AddressBook:
                 continue
             told = [item.address for item in self._known.values() if item.learned and not item.banned_for]
             if len(told) >= LEARNED_MAX:
-                del self._known[told[self._random.below(len(told))]]
+                del self._known[told[self._draw(len(told))]]
             self._known[address] = Known(address, learned=True)
 
     def next(self, connected: Sequence[str], now_s: float) -> str | None:
@@ -60,7 +59,7 @@ class AddressBook:
         ]
         named = [item for item in usable if not item.learned]
         choice = named or usable
-        return choice[self._random.below(len(choice))].address if choice else None
+        return choice[self._draw(len(choice))].address if choice else None
 
     def succeeded(self, address: str) -> None:
         """It answered."""

@@ -25,7 +25,7 @@ from common.chain.wire import HEADER_BYTES, AuxPow, DecodeError, Reader, read_au
 FORK_DEPTH_MAX = 2_000  # as many blocks as the view can go back
 SIDE_HEADERS_MAX = 4_000  # off the best chain: two whole branches of that depth
 LOCATOR_DENSE = 10  # the newest blocks are all named, the older ones at doubling distances
-TIME_AND_BITS = struct.Struct("<II")
+TIME, TIME_AND_BITS = struct.Struct("<I"), struct.Struct("<II")
 TIME_AT, PREV_AT = 68, 4
 
 _work_of = lru_cache(maxsize=4096)(difficulty.work_of)
@@ -178,12 +178,11 @@ class HeaderChain:
         return _entry(item.raw, name, height, parent.work + _work_of(header.bits))
 
     def _times_up_to(self, parent: Entry) -> list[int]:
-        return [
-            self._ancestor(parent, height)[0]
-            for height in range(
-                max(self._base.height, parent.height - header_rules.MEDIAN_TIME_BLOCKS + 1), parent.height + 1
-            )
-        ]
+        first = max(self._base.height, parent.height - header_rules.MEDIAN_TIME_BLOCKS + 1)
+        if not self._is_active(parent):
+            return [self._ancestor(parent, height)[0] for height in range(first, parent.height + 1)]
+        start, end = ((height - self._base.height) * HEADER_BYTES for height in (first, parent.height + 1))
+        return [TIME.unpack_from(self._raws, at + TIME_AT)[0] for at in range(start, end, HEADER_BYTES)]
 
     def _ancestor(self, entry: Entry, height: int) -> tuple[int, int]:
         """Time and bits at a height at or below an entry, on its branch."""

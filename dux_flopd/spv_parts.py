@@ -57,7 +57,7 @@ def spv_source(
     watch = Watch(view, pool)
     sync = HeaderSync(network, genesis, base_of(network, wish.bundle), folder, clock, changed.set)
     relay = Relay(pool, watch, clock, changed)
-    book = AddressBook(wish.peers or network.seeds, apart=network.apart, random=random)
+    book = AddressBook(wish.peers or network.seeds, apart=network.apart, draw=random.below)
     net = PeerNet(
         network,
         book,

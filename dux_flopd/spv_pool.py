@@ -86,27 +86,41 @@ class Pool:
     def on_block(self, txs: Iterable[tuple[str, Tx]]) -> None:
         """A block of the best chain holds these: they wait no more, and what contradicts them never will again."""
         for txid, tx in txs:
+            self._gone.pop(txid, None)
             if txid in self._waiting:
                 self._drop(txid)
                 _remember(self._confirmed, txid)
             for item in tx.inputs:
                 for rival in sorted(self._spenders.get(item.outpoint, set())):
-                    self._drop(rival)
-                    _remember(self._gone, rival)
+                    self._end(rival)
 
     def expire(self, now_s: float) -> None:
         """Forget what has waited for a day."""
         for txid in [txid for txid, item in self._waiting.items() if now_s - item.since_s > KEPT_S]:
-            self._drop(txid)
-            _remember(self._gone, txid)
+            self._end(txid)
+
+    def _end(self, txid: str) -> None:
+        """This one cannot be in a block any more, and neither can what spends its outputs."""
+        ended = [txid]
+        for name in ended:
+            item = self._waiting.get(name)
+            points = [Outpoint(name, vout) for vout in range(len(item.tx.outputs))] if item else []
+            ended += sorted(child for point in points for child in self._spenders.get(point, set()))
+            self._drop(name)
+            _remember(self._gone, name)
+
+    def is_gone(self, txid: str) -> bool:
+        """Whether one that waited here was contradicted or expired."""
+        return txid in self._gone
 
     def is_confirmed(self, txid: str) -> bool:
         """Whether one that waited here is in a block of the best chain."""
         return txid in self._confirmed
 
     def on_roll_back(self) -> None:
-        """Blocks left the best chain: what they confirmed may be asked for again."""
+        """Blocks left the best chain: what they confirmed waits again, what they contradicted may come back."""
         self._confirmed.clear()
+        self._gone.clear()
 
     def refuse(self, txid: str) -> None:
         """Peers agree that this one is wrong."""

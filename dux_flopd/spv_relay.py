@@ -87,6 +87,8 @@ class Relay:
         return any(answer is not None for answer in answers)
 
     def _check_unspent(self, name: str, tx: Tx) -> None:
+        if any(self.pool.is_gone(item.outpoint.txid) for item in tx.inputs):
+            raise Refused(CODE_MISSING, "bad-txns-inputs-missingorspent: what it spends will not be in a block")
         spender = next((by for item in tx.inputs if (by := self._watch.spender_in_block(item.outpoint))), name)
         if spender != name:
             raise Refused(CODE_MISSING, f"bad-txns-inputs-missingorspent: {spender} in a block spends the same")

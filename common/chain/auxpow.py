@@ -33,10 +33,13 @@ def check_work(network: CoinNetwork, height: int, header: Header, auxpow: AuxPow
     Raises:
         Invalid: the version belongs to another chain, flag and proof disagree, or there is not enough work.
     """
-    if network.auxpow is not None:
-        _check_version(network.auxpow, height, header, auxpow)
-    if auxpow is not None and network.auxpow is not None:
-        check_auxpow(network.auxpow, header.hash, auxpow)
+    rule = network.auxpow
+    if rule is not None:
+        _check_version(rule, height, header, auxpow)
+    if auxpow is not None:
+        if rule is None:
+            raise Invalid("bad-auxpow", detail="this network has no merged mining")
+        check_auxpow(rule, header.hash, auxpow)
     raw = header.raw if auxpow is None else auxpow.parent.raw
     if not difficulty.meets(raw, header.bits, difficulty.target_of(network.pow_limit_bits)):
         raise Invalid("high-hash", detail="proof of work failed")

@@ -20,6 +20,8 @@ MIN_INPUT_BYTES = 41
 MIN_OUTPUT_BYTES = 9
 NULL_HASH = bytes(32)
 NULL_INDEX = 0xFFFFFFFF
+NUMBERS = {form: struct.Struct("<" + form) for form in "BHIQiq"}
+HEADER = struct.Struct("<i32s32sIII")
 
 
 class DecodeError(ValueError):
@@ -56,12 +58,12 @@ class Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self._at, self._end = 0, len(data)
 
     @property
     def left(self) -> int:
         """Bytes not yet read."""
-        return len(self._data) - self._at
+        return self._end - self._at
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes.
@@ -69,14 +71,16 @@ class Reader:
         Raises:
             DecodeError: there are fewer.
         """
-        if count > self.left:
-            raise DecodeError(f"{count} bytes wanted at offset {self._at}, {self.left} left")
-        self._at += count
-        return self._data[self._at - count : self._at]
+        start, end = self._at, self._at + count
+        if end > self._end:
+            raise DecodeError(f"{count} bytes wanted at offset {start}, {self.left} left")
+        self._at = end
+        return self._data[start:end]
 
     def number(self, form: str) -> int:
         """The next little-endian number of this struct format character."""
-        value: int = struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))[0]
+        kind = NUMBERS[form]
+        value: int = kind.unpack(self.take(kind.size))[0]
         return value
 
     def compact(self) -> int:
@@ -184,12 +188,7 @@ class Header(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def raw(self) -> bytes:
         """The 80 wire bytes."""
-        return (
-            struct.pack("<i", self.version)
-            + self.prev
-            + self.merkle_root
-            + struct.pack("<III", self.time_s, self.bits, self.nonce)
-        )
+        return HEADER.pack(self.version, self.prev, self.merkle_root, self.time_s, self.bits, self.nonce)
 
     @cached_property
     def hash(self) -> bytes:
@@ -305,9 +304,7 @@ def _read_output(reader: Reader) -> TxOut:
 
 def read_header(reader: Reader) -> Header:
     """The next 80 bytes as a header."""
-    return Header(
-        reader.number("i"), reader.take(32), reader.take(32), reader.number("I"), reader.number("I"), reader.number("I")
-    )
+    return Header(*HEADER.unpack(reader.take(HEADER_BYTES)))
 
 
 def read_auxpow(reader: Reader) -> AuxPow:

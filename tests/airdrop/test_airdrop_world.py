@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from dux_sim.chain.wire import unshown
 
 from common.chain.tx import serialize
 from common.chain.tx import txid as txid_of
+from common.chain.wire import unshown
 from common.codec import canonical, from_canonical
 from common.contracts import airdrop as ac
 from common.contracts.airdrop import Phase

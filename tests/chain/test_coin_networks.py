@@ -135,6 +135,15 @@ def test_versions_and_proofs_belong_together(version: int, height: int, has_proo
     assert caught.value.reason == reason
 
 
+def test_a_network_without_merged_mining_takes_no_proof() -> None:
+    """However much work a stranger's header has: nothing binds it to the block."""
+    plain = CoinNetwork(retarget=NETWORK.retarget, **DOGE)
+    with pytest.raises(Invalid, match="no merged mining"):
+        auxpow.check_work(plain, 5, at_version(0x104), a_proof())
+    with pytest.raises(Invalid, match="high-hash"):
+        auxpow.check_work(plain, 5, at_version(4), None)
+
+
 def test_a_network_that_is_not_strict_takes_other_numbers() -> None:
     """The test network: another chain's number is no fault of its own."""
     loose = CoinNetwork(

@@ -169,7 +169,12 @@ def hearers(word: Word, lot: Lot) -> tuple[str, ...]:
 
 
 def concerns(lot: Lot, peer: str, signer: str) -> bool:
-    """Whether this node hands a signer's chain to a peer: its own always; once disputed, both parties' to arbiters."""
+    """Whether this node hands a signer's chain to a peer: its own always; once disputed, both parties' to arbiters.
+
+    An arbiter hands what the opener said to the other party, who may have been left out.
+    """
     if signer == lot.me:
         return True
-    return lot.role is not Role.ARBITER and lot.disputed_by is not None and peer in lot.panel and signer == lot.other
+    if lot.role is Role.ARBITER:
+        return signer == lot.disputed_by and peer in (lot.deal.buyer, lot.deal.seller)
+    return lot.disputed_by is not None and peer in lot.panel and signer == lot.other

@@ -17,7 +17,7 @@ from dux_escrowd.desk import Desk
 from dux_escrowd.effects import Job, WalletHand
 from dux_escrowd.facts import ArbitersSilent, ArbitersStandBy, Fact
 from dux_escrowd.model import Lot, Role
-from dux_escrowd.orders import PingArbiters, PublishFault, Say, ShowCase, ShowKey, Word
+from dux_escrowd.orders import PassOn, PingArbiters, PublishFault, Say, ShowCase, ShowKey, Word
 from dux_escrowd.records import VOTE, VoteNote
 from dux_escrowd.voice import Voice
 from dux_escrowd.voting import commitment_of
@@ -121,6 +121,12 @@ class PeerHand:
         except DuxError:
             return False
         return True
+
+    async def pass_on(self, job: Job, _order: PassOn) -> None:
+        """The opener's chain, to the other party, until that has acknowledged it."""
+        parties = (job.row.buyer, job.row.seller)
+        for other in (did for did in parties if did != job.lot.disputed_by):
+            self._voice.write(job.lot, other, job.effect_id)
 
     async def publish(self, job: Job, order: PublishFault) -> None:
         """Spread a proof of fault."""

@@ -105,6 +105,10 @@ class OpenStray(Order, frozen=True, kw_only=True):
     height: int | None
 
 
+class PassOn(Order, frozen=True, kw_only=True):
+    """Arbiter: hand the party that did not open the dispute what its opener has said; it may have told nobody else."""
+
+
 class PublishFault(Order, frozen=True, kw_only=True):
     """Spread the proof that somebody signed two statements with one number."""
 
@@ -147,6 +151,7 @@ AnyOrder = (
     | ShowCase
     | PingArbiters
     | OpenStray
+    | PassOn
     | PublishFault
     | Tell
 )

@@ -16,6 +16,7 @@ from dux_escrowd.orders import (
     News,
     OpenStray,
     Order,
+    PassOn,
     PingArbiters,
     PublishFault,
     Say,
@@ -175,9 +176,9 @@ def dispute(_before: Lot, _after: Lot, _fact: Fact) -> Orders:
 
 
 def disputed(_before: Lot, after: Lot, _fact: Fact) -> Orders:
-    """A party always answers, whatever is in flight; everybody's readers are told."""
+    """A party always answers, whatever is in flight; an arbiter makes sure that it was told; so are the readers."""
     told: Orders = (Tell(news=News.DISPUTED),)
-    return told if after.role is Role.ARBITER else (Say(word=Word.ANSWER), ShowCase(), *told)
+    return (PassOn(), *told) if after.role is Role.ARBITER else (Say(word=Word.ANSWER), ShowCase(), *told)
 
 
 def show_case(_before: Lot, _after: Lot, _fact: Fact) -> Orders:

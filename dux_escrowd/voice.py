@@ -86,8 +86,12 @@ class Voice:
 
     def _post(self, tx: Tx, lot: Lot, word: Word, effect_id: str) -> None:
         for peer in hearers(word, lot):
-            letter = Letter(lot.contract_id, peer)
-            tx.outbox(f"{effect_id}/to/{peer}", LETTER, letter, lane=lane_to(lot.contract_id, peer))
+            _letter(tx, lot, peer, effect_id)
+
+    def write(self, lot: Lot, peer: Did, effect_id: str) -> None:
+        """Bring a peer up to date although this node itself has said nothing new."""
+        with self._desk.book.store.transaction() as tx:
+            _letter(tx, lot, peer, effect_id)
 
     async def deliver(self, letter: Letter) -> None:
         """Send the peer what it lacks, and take what this node lacks.
@@ -144,3 +148,7 @@ class Voice:
         ) as error:
             # what a peer says of others closes no letter of this node
             self._desk.log.info("chain not fetched", contract_id=contract_id, peer=peer, reason=error.message)
+
+
+def _letter(tx: Tx, lot: Lot, peer: str, effect_id: str) -> None:
+    tx.outbox(f"{effect_id}/to/{peer}", LETTER, Letter(lot.contract_id, peer), lane=lane_to(lot.contract_id, peer))

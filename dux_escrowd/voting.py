@@ -29,10 +29,16 @@ GROSS_LEAST_FLORINS = 20_000_000  # 0.2 FLOP: below, the fund's part would be du
 
 
 def answer_window_over(lot: Lot, at: int) -> bool:
-    """The other side had its time: until answer_by, or `start_blocks` when not even START was said (the fast award)."""
+    """The other side had its time: until answer_by, or `start_blocks` when not even START was said (the fast award).
+
+    Those blocks count from where START could be said, and only for a dispute whose opener has not said two things at
+    once: the other side may have been handed the other one.
+    """
     heights = lot.deal.heights
-    if not lot.started and lot.delivered_at is None and lot.disputed_at is not None:
-        return at > min(heights.answer_by, lot.disputed_at + lot.deal.start_blocks)
+    is_plain = not lot.started and lot.delivered_at is None and lot.disputed_by not in lot.faulty
+    if is_plain and lot.disputed_at is not None:
+        since = max(lot.disputed_at, lot.funded_at or 0)
+        return at > min(heights.answer_by, since + lot.deal.start_blocks)
     return at > heights.answer_by
 
 

@@ -16,7 +16,7 @@ from common.units import FLOP, Did, Florins
 from dux_escrowd.book import Book
 from dux_escrowd.orders import Word
 from dux_escrowd.statements import Statement, next_statement, opened_statement
-from dux_escrowd.words import Said, SaidAward, SaidCancelAsk, SaidReady, SaidRelease
+from dux_escrowd.words import Said, SaidAward, SaidCancelAsk, SaidDispute, SaidReady, SaidRelease
 from tests.escrow.kit import Net, Node, deliver, holds_soon, in_state, judge, market, propose, until
 from tests.escrow.test_bad_days import vote
 
@@ -131,6 +131,26 @@ async def test_a_buyers_lies_do_not_keep_the_seller_from_its_award(net: Net) -> 
         await mined_until(net, lambda: seller.told(Closed), "paid", blocks=30)
         settlement = (await seller.event(Closed)).settlement
         assert (settlement.outcome, settlement.gross_florins) == (Outcome.AWARDED, PRICE)
+
+
+async def test_a_dispute_told_to_the_panel_alone_reaches_the_seller(net: Net) -> None:
+    """A buyer that says DISPUTE to the arbiters only: they hand it on, and the seller answers with what it has done."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await mined_until(net, lambda: seller.told(Funded), "funded")
+        await deliver(seller, contract_id)
+        await buyer.event(KeyRevealed)
+        buyer.off = True
+        for node in arbiters:
+            await hand_next(buyer, node, contract_id, Word.DISPUTE, SaidDispute("nothing came"))
+        await until(in_state(seller, contract_id, "DISPUTED", "ANSWERED"), "the seller hears of it")
+        for node in arbiters:
+            await until(lambda node=node: _has_heard_seller(node, contract_id), "the arbiter hears the seller")
+
+
+async def _has_heard_seller(node: Node, contract_id: str) -> bool:
+    lot = node.lot(contract_id)
+    return lot.answered and lot.started and lot.delivered_at is not None
 
 
 def _ready(node: Node, contract_id: str) -> bool:

@@ -6,11 +6,13 @@ from msgspec.structs import replace
 
 from common.units import FLOP
 from dux_escrowd import facts as f
+from dux_escrowd.hearing import concerns
 from dux_escrowd.model import AwardKey, AwardSigned, Ballot, Coin, Lot, Role, State
 from dux_escrowd.observe import STRAYS_MAX, OnChain, next_fact
+from dux_escrowd.orders import PassOn
 from dux_escrowd.rules import decide
-from dux_escrowd.voting import automatic_vote, may_cosign
-from tests.rules.escrow_world import ARBITERS, PRICE, B, S, deal_for
+from dux_escrowd.voting import answer_window_over, automatic_vote, may_cosign
+from dux_sim.proof.cast import ARBITERS, PRICE, B, S, deal_for
 
 POINT = "aa" * 32 + ":0"
 DEAL = deal_for()
@@ -77,3 +79,24 @@ def test_dust_never_hides_the_funding() -> None:
     later = [item for item in dust if item.coin.outpoint not in {stray.outpoint for stray in strays}]
     assert next_fact([lot, *strays], [*later, *dust[:STRAYS_MAX]], 105) is None
     assert next_fact([lot, *strays], [*dust, OnChain(COIN, None)], 105) == found
+
+
+def test_an_arbiter_tells_the_other_party_of_a_dispute() -> None:
+    """A lying buyer that asks the panel alone cannot have the fast award behind the seller's back."""
+    lot = arbiter(state=State.FUNDED, funded_at=106, delivered_at=None, started=False, answered=False, disputed_by=None)
+    disputed, orders = decide(lot, f.DisputeSaid(at=107, by=B))
+    assert PassOn() in orders
+    assert concerns(disputed, S, B)
+    assert not concerns(disputed, B, S)
+    assert not concerns(disputed, "bert", B)
+
+
+def test_the_fast_award_counts_from_the_funding_and_not_for_two_tongues() -> None:
+    """A dispute heard before the coin was deep leaves blocks for START; a forked opener has no fast award."""
+    lot = arbiter(funded_at=106, delivered_at=None, started=False, answered=False, disputed_by=B, disputed_at=100)
+    last = 106 + DEAL.start_blocks
+    assert not answer_window_over(lot, last)
+    assert answer_window_over(lot, last + 1)
+    forked = replace(lot, faulty=(B,))
+    assert not answer_window_over(forked, DEAL.heights.answer_by)
+    assert answer_window_over(forked, DEAL.heights.answer_by + 1)

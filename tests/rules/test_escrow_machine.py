@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace as changed
 from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from msgspec.structs import replace
 
 from common.chain.contract import Policy
-from dux_escrowd import changes as c
 from dux_escrowd import facts as f
 from dux_escrowd import guards as g
-from dux_escrowd import replies as r
-from dux_escrowd.model import AwardKey, AwardSigned, Exit, Lot, Role, State
-from dux_escrowd.orders import Order, SignAward
+from dux_escrowd.model import AwardKey
 from dux_escrowd.rules import ROWS, TABLE
 from dux_escrowd.table import Index, Row, indexed
-from dux_escrowd.voting import verdict
-from tests.rules.escrow_world import ARBITERS, PRICE, B, K, S, World
+from dux_sim.proof.cast import ARBITERS, PRICE, B, K, S, Setting, deal_for
+from dux_sim.proof.minds import Minds
+from dux_sim.proof.mutations import late_key, late_reveals, silent_in_flight, without
+from dux_sim.proof.world import World
 
 WHO_LIES = st.sampled_from([(), (B,), (S,), ("anna",), (B, "anna"), (S, "anna"), ("anna", "bert"), (B, "anna", "bert")])
 WHO_IS_SILENT = st.sampled_from([(), ("carl",), ("bert", "carl"), ARBITERS])
@@ -39,9 +36,9 @@ class Histories(RuleBasedStateMachine):
     )
     def begin(self, *, lock: bool, policy: Policy, good: bool, liars: tuple[str, ...], silent: tuple[str, ...]) -> None:
         """A funded contract, some liars, some silence."""
-        self.world = World(
-            table=self.table, lock=lock, policy=policy, good=good, liars=frozenset(liars), silent=frozenset(silent)
-        )
+        deal = deal_for(lock=lock, policy=policy)
+        setting = Setting(deal=deal, good=good, liars=frozenset(liars), silent=frozenset(silent))
+        self.world = World.funded(setting, Minds(self.table))
 
     @rule(blocks=st.integers(1, 4), censor=st.booleans())
     def time_passes(self, *, blocks: int, censor: bool) -> None:
@@ -81,7 +78,7 @@ class Histories(RuleBasedStateMachine):
         """An owner loses patience, or a liar lies."""
         if self.world.honest(name):
             self.world.learn(name, f.DisputeWanted(at=self.world.height))
-        elif name in self.world.liars:
+        elif name in self.world.setting.liars:
             self.world.send(name, f.DisputeSaid(at=0, by=name), *(n for n in self.world.lots if n != name))
 
     @rule(name=st.sampled_from([B, S]))
@@ -92,13 +89,13 @@ class Histories(RuleBasedStateMachine):
     @rule(share=st.sampled_from([1, 2]))
     def lying_buyer_signs_a_release(self, share: int) -> None:
         """At any time, for any part, for the coin that is there or was there."""
-        if B in self.world.liars and self.world.coin is not None:
+        if B in self.world.setting.liars and self.world.coin is not None:
             self.world.sign_release(self.world.coin.outpoint, PRICE // share)
 
     @rule()
     def lying_seller_claims_delivery(self) -> None:
         """Garbage, with the right form."""
-        if S in self.world.liars:
+        if S in self.world.setting.liars:
             fact = f.DeliverySaid(at=0, by=S, claimed_at=self.world.height)
             self.world.send(S, fact, B, *ARBITERS)
 
@@ -106,7 +103,7 @@ class Histories(RuleBasedStateMachine):
     def lying_buyer_takes_an_award(self) -> None:
         """Whatever k arbiters have signed for it."""
         for key, names in self.world.awards.items():
-            if B in self.world.liars and len(names) >= K and key.gross_florins == 0 and self._for_coin(key):
+            if B in self.world.setting.liars and len(names) >= K and key.gross_florins == 0 and self._for_coin(key):
                 self.world.complete(key)
 
     @rule(gross=st.sampled_from([0, PRICE]))
@@ -114,21 +111,21 @@ class Histories(RuleBasedStateMachine):
         """Arbiters who were bought sign for the side that bought them."""
         if self.world.coin is None:
             return
-        key = AwardKey(self.world.coin.outpoint, gross, tuple(sorted(set(ARBITERS) & self.world.liars)))
-        for name in sorted(set(ARBITERS) & self.world.liars):
+        key = AwardKey(self.world.coin.outpoint, gross, tuple(sorted(set(ARBITERS) & self.world.setting.liars)))
+        for name in sorted(set(ARBITERS) & self.world.setting.liars):
             self.world.sign_award(name, key)
 
     @rule()
     def bought_arbiters_commit(self) -> None:
         """They may take part in the vote, too."""
-        for name in sorted(set(ARBITERS) & self.world.liars):
+        for name in sorted(set(ARBITERS) & self.world.setting.liars):
             fact = f.VoteCommitted(at=0, by=name, commitment=b"c")
             self.world.send(name, fact, *(other for other in self.world.lots if other != name))
 
     @rule(gross=st.sampled_from([0, PRICE]))
     def bought_arbiters_reveal(self, gross: int) -> None:
         """At any time, whatever suits them."""
-        for name in sorted(set(ARBITERS) & self.world.liars):
+        for name in sorted(set(ARBITERS) & self.world.setting.liars):
             fact = f.VoteRevealed(at=0, by=name, gross_florins=gross, fits=True)
             self.world.send(name, fact, *(other for other in self.world.lots if other != name))
 
@@ -179,52 +176,13 @@ def test_no_history_breaks_a_law() -> None:
 @pytest.mark.parametrize(("past_blocks", "paid"), [(-1, PRICE), (40, 0)])
 def test_a_seller_bears_the_silence_of_its_own_wallet_and_no_other(past_blocks: int, paid: int) -> None:
     """A wallet that is back before `vote_by` costs nothing; one that sleeps past T loses to the refund, lawfully."""
-    world = World(lock=False, policy=Policy.SWAP, good=True, liars=frozenset(), silent=frozenset())
+    world = World.funded(Setting(deal=deal_for(lock=False, policy=Policy.SWAP)))
     world.work()
     world.wallet_down.add(S)
     world.mine(world.deal.heights.vote_by + past_blocks - world.height)
     world.heal()
     assert world.spend is not None
     assert world.spend.gross_florins == paid
-
-
-def without(rows: tuple[Row, ...], fact: type[f.Fact], guard: object) -> tuple[Row, ...]:
-    """The table with one guard forgotten in the rows of a fact."""
-    found = [row for row in rows if row.fact is fact and guard in row.guards]
-    assert found, "the guard to forget stands in the table"
-    return tuple(
-        changed(row, guards=tuple(item for item in row.guards if item is not guard)) if row in found else row
-        for row in rows
-    )
-
-
-def silent_in_flight(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Fault b: a seller that thinks the release suffices and does not answer a dispute."""
-    kept = []
-    for row in rows:
-        if row.fact is f.DisputeSaid and State.RELEASE_SIGNED in row.frm:
-            quiet = changed(row, frm=(State.RELEASE_SIGNED,), to=None, change=None, orders=None, who=(Role.SELLER,))
-            kept += [quiet, changed(row, frm=tuple(state for state in row.frm if state is not State.RELEASE_SIGNED))]
-        elif row.fact is f.DisputeSaid and State.RELEASE_SEEN in row.frm:
-            kept.append(changed(row, orders=None))
-        else:
-            kept.append(row)
-    return tuple(kept)
-
-
-def late_key(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Fault d: no cut-off at vote_by, neither for taking a release nor for ordering it."""
-
-    def order(before: Lot, after: Lot, fact: f.Fact) -> tuple[Order, ...]:
-        return tuple(replace(o, not_after=None) for o in r.settle(Exit.RELEASE)(before, after, fact))
-
-    free = without(rows, f.ReleaseSaid, g.by_vote_by)
-    return tuple(changed(row, orders=order) if row.fact is f.ReleaseSaid and row.to else row for row in free)
-
-
-def early_vote(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Fault f: arbiters vote as soon as they hear of a dispute."""
-    return without(rows, f.Clock, g.answer_over)
 
 
 class Hunt(NamedTuple):
@@ -262,7 +220,7 @@ def judged_bad(world: World) -> None:
     world.mine(3)
     world.judge()
     world.arrive_all()
-    for name in sorted(set(ARBITERS) & world.liars):
+    for name in sorted(set(ARBITERS) & world.setting.liars):
         world.send(name, f.VoteCommitted(at=0, by=name, commitment=b"c"), *(n for n in world.lots if n != name))
     world.arrive_all()
 
@@ -289,7 +247,7 @@ HUNTS = {
         "law e", lambda: late_reveals(ROWS), ("bert",), ("carl",),
         (*WIRE, "time_jumps", "bought_arbiters_reveal"), story=judged_bad, good=False,
     ),
-    "f": Hunt("law f", lambda: early_vote(ROWS), (B,), (), (*WIRE, "a_party_disputes")),
+    "f": Hunt("law f", lambda: without(ROWS, f.Clock, g.answer_over), (B,), (), (*WIRE, "a_party_disputes")),
 }  # fmt: skip
 SEARCH = settings(LIMITS, max_examples=1_000, stateful_step_count=20, phases=(Phase.generate,))
 
@@ -298,7 +256,8 @@ def machine_for(hunt: Hunt, table: Index) -> type[RuleBasedStateMachine]:
     """Histories of this table with these liars and moves."""
 
     def begin(self: Histories) -> None:
-        self.world = World(table=table, good=hunt.good, liars=frozenset(hunt.liars), silent=frozenset(hunt.silent))
+        setting = Setting(deal=deal_for(), good=hunt.good, liars=frozenset(hunt.liars), silent=frozenset(hunt.silent))
+        self.world = World.funded(setting, Minds(table))
         hunt.story(self.world)
 
     moves = {name for name, value in vars(Histories).items() if hasattr(value, "hypothesis_stateful_rule")}
@@ -314,27 +273,3 @@ def test_a_planted_fault_is_found_and_its_absence_is_quiet(fault: str) -> None:
     run_state_machine_as_test(machine_for(hunt, TABLE), settings=settings(SEARCH, max_examples=80))
     with pytest.raises(AssertionError, match=hunt.law):
         run_state_machine_as_test(machine_for(hunt, indexed(hunt.plant())), settings=SEARCH)
-
-
-def verdict_without_margin(lot: Lot, at: int) -> AwardKey | None:
-    """Fault e, first half: a verdict counts up to T."""
-    free = replace(lot.deal, heights=replace(lot.deal.heights, vote_by=lot.deal.heights.timeout))
-    return verdict(replace(lot, deal=free), at)
-
-
-def late_reveals(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Fault e, second half: votes are taken and signed for inside the last margin."""
-
-    def signed_late(before: Lot, after: Lot, fact: f.Fact) -> tuple[Order, ...]:
-        orders = r.awarded(before, after, fact)
-        return tuple(replace(o, not_after=10**6) if isinstance(o, SignAward) else o for o in orders)
-
-    def sign(lot: Lot, fact: f.VoteRevealed) -> Lot:
-        taken = c.take_vote(lot, fact)
-        key = verdict_without_margin(taken, fact.at)
-        return taken if key is None else replace(taken, awards=(*taken.awards, AwardSigned(taken.me, key)))
-
-    free = without(rows, f.VoteRevealed, g.reveal_counts)
-    return tuple(
-        changed(row, change=sign, orders=signed_late) if row.fact is f.VoteRevealed and row.to else row for row in free
-    )

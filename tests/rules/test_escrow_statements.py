@@ -46,8 +46,8 @@ from dux_escrowd.statements import (
 )
 from dux_escrowd.voting import commitment_of
 from dux_escrowd.words import Said, SaidDelivered, SaidDispute, SaidRelease, SaidStart
+from dux_sim.proof.cast import ARBITERS, B, S, deal_for
 from tests.chain.contract_kit import OUTPOINT, make_contract, party, public_key, sign_digest
-from tests.rules.escrow_world import ARBITERS, B, S, deal_for
 
 ALICE, BOB = Did("did:dux:" + "a" * 52), Did("did:dux:" + "b" * 52)
 NET, CID = "00" * 32, b"c" * 32

@@ -18,7 +18,7 @@ from dux_escrowd.observe import OnChain, next_fact
 from dux_escrowd.orders import Fund, OpenStray, PublishFault, Settle, SignAward, SignCancel, SignRelease, Tell
 from dux_escrowd.rules import ROWS, TABLE, decide, still_wanted
 from dux_escrowd.voting import automatic_vote, case_is_ready, is_gross, verdict
-from tests.rules.escrow_world import ARBITERS, PRICE, B, S, deal_for
+from dux_sim.proof.cast import ARBITERS, PRICE, B, S, deal_for
 
 POINT, OTHER = "aa" * 32 + ":0", "bb" * 32 + ":1"
 DEAL = deal_for()

@@ -1,0 +1,110 @@
+"""Which worlds are walked: every script and policy, everybody's part, every panel, and the allowance of each.
+
+A part is honest (and may die or crash by accident), silent from the beginning, or lying; arbiters who lie are bought.
+A case without an honest party protects nobody and is left out. Panels are counted, not named: arbiters are alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from common.chain.contract import Policy
+from dux_sim.proof.cast import NAMES, PRICE, PROOF, B, S, Setting, deal_for
+from dux_sim.proof.states import Allowance
+
+ONE: Allowance = (1, 1, 1, 1)  # one accident, lie or whim anywhere
+TWO: Allowance = (2, 2, 1, 2)
+STATES_MAX = 400_000  # per case; what is cut off is told
+
+
+class Script(msgspec.Struct, frozen=True):
+    """A script with a policy."""
+
+    name: str
+    lock: bool
+    policy: Policy
+    swap_limit: int = PRICE
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One world to walk."""
+
+    name: str
+    setting: Setting
+    left: Allowance
+    states_max: int = STATES_MAX
+    eager: bool = False  # lies also between the messages of one block
+
+
+SCRIPTS = (
+    Script("E+h standby", lock=True, policy=Policy.STANDBY),
+    Script("E+h swap", lock=True, policy=Policy.SWAP),
+    Script("E+h swap above its limit", lock=True, policy=Policy.SWAP, swap_limit=PRICE - 1),
+    Script("E", lock=False, policy=Policy.STANDBY),
+)
+PARTIES = {  # name: liars, silent, good work
+    "both honest": ((), (), True),
+    "seller lies, good work": ((S,), (), True),
+    "seller lies, bad work": ((S,), (), False),
+    "seller silent": ((), (S,), True),
+    "buyer lies": ((B,), (), True),
+    "buyer silent": ((), (B,), True),
+}
+
+
+def case_of(
+    script: Script, parties: str, *, bought: int = 0, silent: int = 0, seats: int = 3, left: Allowance = ONE,
+    states_max: int = STATES_MAX, eager: bool = False,
+) -> Case:  # fmt: skip
+    """A case by its parts."""
+    liars, quiet, good = PARTIES[parties]
+    panel = NAMES[:seats]
+    deal = deal_for(lock=script.lock, policy=script.policy, profile=PROOF, seats=seats, swap_limit=script.swap_limit)
+    setting = Setting(
+        deal=deal, panel=panel, good=good, liars=frozenset({*liars, *panel[:bought]}),
+        silent=frozenset({*quiet, *panel[seats - silent :]}), delay_blocks=10**6,
+    )  # fmt: skip
+    honest = seats - bought - silent
+    name = f"{script.name}; {parties}; panel of {seats}: {honest} honest, {bought} bought, {silent} silent"
+    return Case(name=f"{name}; allowance {left[3]}", setting=setting, left=left, states_max=states_max, eager=eager)
+
+
+def quick_cases() -> list[Case]:
+    """The short form: every script, every part, the panels at which something changes."""
+    found = [case_of(SCRIPTS[0], parties) for parties in PARTIES]
+    found += [case_of(SCRIPTS[0], parties, bought=1) for parties in ("both honest", "buyer lies")]
+    found += [case_of(SCRIPTS[0], parties, silent=2) for parties in ("buyer lies", "seller lies, bad work")]
+    for script in SCRIPTS[1:]:
+        found += [case_of(script, parties) for parties in ("both honest", "seller lies, bad work", "buyer silent")]
+    return found
+
+
+def full_cases() -> list[Case]:
+    """Everything; deepest first, so that two processes end together."""
+    deep = [
+        case_of(script, parties, left=TWO)
+        for script in (SCRIPTS[0], SCRIPTS[3])
+        for parties in ("both honest", "buyer lies", "seller lies, bad work")
+    ]
+    eager = [case_of(SCRIPTS[0], parties, bought=1, eager=True) for parties in ("buyer lies", "seller lies, good work")]
+    return [*deep, *eager, *_larger_panels(), *_every_panel()]
+
+
+def _every_panel() -> Iterator[Case]:
+    for script in SCRIPTS:
+        for parties in PARTIES:
+            for bought in range(4):
+                for silent in range(4 - bought):
+                    yield case_of(script, parties, bought=bought, silent=silent)
+
+
+def _larger_panels() -> Iterator[Case]:
+    """3 of 5 and 4 of 7, at the edge of the quorum and beyond it, without accidents."""
+    for seats in (5, 7):
+        most = (seats - 1) // 2
+        for parties in PARTIES:
+            yield case_of(SCRIPTS[0], parties, seats=seats, bought=most, left=(0, 1, 1, 1))
+            yield case_of(SCRIPTS[0], parties, seats=seats, silent=most, left=(0, 1, 1, 1))
+            yield case_of(SCRIPTS[0], parties, seats=seats, silent=most + 1, left=(0, 1, 1, 1))

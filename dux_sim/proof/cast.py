@@ -1,0 +1,74 @@
+"""Who plays in the world of the proof, what was agreed, and the windows in which it happens.
+
+`PROOF` has the inequalities of every heights profile and windows of three blocks, so that a walk block by block
+passes one below, at and one above the edge of each. `DEMO` is what the random histories of the tests use.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from common.chain.contract import Policy
+from common.chain.heights import DEMO, HeightProfile, plan
+from common.units import FLOP
+from dux_escrowd.model import Deal, Role
+
+PRICE, PAY, START = 10 * FLOP, FLOP // 10, 100
+B, S = "buyer", "seller"
+NAMES = ("anna", "bert", "carl", "dora", "emil", "fred", "gina")
+ARBITERS = NAMES[:3]
+K = 2
+PROOF = HeightProfile(
+    name="proof",
+    depth_blocks=2,
+    depth_large_blocks=2,
+    large_florins=1000 * FLOP,
+    fund_blocks=3,
+    start_blocks=3,
+    review_blocks=3,
+    dispute_before_blocks=17,
+    answer_before_blocks=14,
+    commit_before_blocks=11,
+    reveal_before_blocks=8,
+    vote_before_blocks=5,
+    rung_blocks=1,
+    rebroadcast_blocks=3,
+    standby_blocks=3,
+    tip_age_max_s=None,
+)
+PROOF_DELIVER_BLOCKS = 3
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What stays the same through a history: the deal, the panel, who lies, who is silent from the beginning."""
+
+    deal: Deal
+    panel: tuple[str, ...] = ARBITERS
+    good: bool = True  # the seller's work is what was agreed
+    liars: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
+    delay_blocks: int = 2  # a message between nodes that live is late by at most this
+    censored_blocks: int = 10  # a spend waits for at most this
+
+
+def deal_for(
+    *,
+    lock: bool = True,
+    policy: Policy = Policy.STANDBY,
+    profile: HeightProfile = DEMO,
+    seats: int = 3,
+    swap_limit: int = PRICE,
+) -> Deal:
+    """A contract of 10 FLOP on a profile's heights."""
+    deliver = PROOF_DELIVER_BLOCKS if profile is PROOF else 12
+    return Deal(
+        buyer=B, seller=S, price_florins=PRICE, lot_florins=PRICE + seats * PAY, arbiters_needed=(seats + 1) // 2,
+        seats=seats, lock=lock, policy=policy, swap_limit_florins=swap_limit, depth_blocks=profile.depth_blocks,
+        start_blocks=profile.start_blocks, standby_blocks=profile.standby_blocks,
+        rebroadcast_blocks=profile.rebroadcast_blocks, heights=plan(profile, START, deliver, PRICE),
+    )  # fmt: skip
+
+
+def role_of(name: str) -> Role:
+    """Whose eyes."""
+    return {B: Role.BUYER, S: Role.SELLER}.get(name, Role.ARBITER)

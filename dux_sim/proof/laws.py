@@ -1,0 +1,130 @@
+"""The laws of money.md §1 and the bounds of escrow_protocol.md §2, asked of the world where they can break.
+
+Nothing here asks the table: what was signed, shown and spent is read from the world. The letters are those of
+escrow_protocol.md §11.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.chain.contract import Policy
+from dux_escrowd.model import AwardKey, Role, State
+from dux_escrowd.orders import Settle
+from dux_escrowd.voting import answer_window_over, winner_of
+from dux_sim.proof.cast import PRICE, B, S
+
+if TYPE_CHECKING:
+    from dux_sim.proof.world import World
+
+
+class LawBroken(AssertionError):
+    """A law that had to hold does not."""
+
+
+def require(holds: object, text: str) -> None:
+    """Nothing happens where the law holds.
+
+    Raises:
+        LawBroken: with the law's words.
+    """
+    if not holds:
+        raise LawBroken(text)
+
+
+def release_is_right(world: World, name: str, order: Settle) -> int:
+    """Laws a and d: a release is for the coin that is there, and K is not shown inside the last margin. The gross."""
+    pays = [gross for outpoint, gross in world.releases if outpoint == order.outpoint]
+    there = world.coin is not None and order.outpoint == world.coin.outpoint
+    world.law(pays and there, "law a: a release is for the coin that is there")
+    first_time = world.nodes[name].lot.pushed is None
+    late = world.deal.lock and first_time and world.height > world.deal.heights.vote_by
+    world.law(not late, "law d: K is not shown inside the last margin")
+    return max(pays)
+
+
+def before_the_margin(world: World) -> None:
+    """Law e: no arbiter's coin signature inside the last margin."""
+    world.law(world.height <= world.deal.heights.vote_by, "law e: no coin signature inside the last margin")
+
+
+def vote_after_answer(world: World, name: str) -> None:
+    """Law f: an honest arbiter votes only when the other side has answered, or could have."""
+    both = {(name, B), (name, S)} <= world.heard_disputes
+    over = answer_window_over(world.nodes[name].lot, world.height)
+    world.law(name in world.heard_answer or both or over, "law f: a vote before the answer")
+
+
+def one_verdict(world: World, name: str, key: AwardKey) -> None:
+    """An honest arbiter signs for one gross only, for one coin."""
+    signed = [other for other, names in world.awards.items() if name in names and other.outpoint == key.outpoint]
+    grosses = {other.gross_florins for other in signed}
+    world.law(grosses <= {key.gross_florins}, "an honest arbiter signs one verdict for one coin")
+
+
+def award_is_fair(world: World, key: AwardKey) -> None:
+    """K have signed, and law c: an honest buyer takes nothing back that it has released."""
+    world.law(len(world.awards.get(key, ())) >= world.deal.arbiters_needed, "an award with fewer than k signatures")
+    lot = world.nodes[B].lot
+    if winner_of(key) is Role.BUYER and world.honest(B) and lot.release_gross_florins is not None:
+        kept = not lot.release_stands or key.gross_florins >= PRICE
+        world.law(kept, "law c: the buyer takes back what it has released")
+
+
+def at_the_end(world: World) -> None:
+    """Everybody honest is out, everybody's books say what the chain says, and nobody lost more than §2 says."""
+    _nobody_left(world)
+    _books_agree(world)
+    _buyer_bound(world)
+    _seller_bound(world)
+
+
+def _nobody_left(world: World) -> None:
+    if world.honest(B):
+        for lot in (world.nodes[B].lot, *world.nodes[B].strays):
+            world.law(lot.state in (State.CLOSED, State.VOID), f"dead state: the buyer is left in {lot.state}")
+        if world.coin is not None and world.coin.height is not None:
+            world.law(world.spend is not None and world.spend.height is not None, "dead state: the coins are left in")
+    if world.honest(S) and _is_deep(world):
+        state = world.nodes[S].lot.state
+        world.law(state in (State.CLOSED, State.VOID), f"dead state: the seller is left in {state}")
+
+
+def _is_deep(world: World) -> bool:
+    """The spend lies d deep and a crash since is over: whoever made it, and however late."""
+    height = world.spend.height if world.spend is not None else None
+    return height is not None and world.height - height > world.deal.depth_blocks + 1
+
+
+def _books_agree(world: World) -> None:
+    """Laws 3 and 5: one spend of the coin, and every honest book says so."""
+    for name, node in world.nodes.items():
+        if world.honest(name) and node.lot.state is State.CLOSED:
+            world.law(node.lot.spend == world.spend, f"the books of {name} are ahead of the chain")
+
+
+def paid(world: World) -> int:
+    """What the chain paid for the work in the end."""
+    return world.spend.gross_florins if world.spend is not None and world.spend.height is not None else 0
+
+
+def _buyer_bound(world: World) -> None:
+    if not world.honest(B) or world.is_bought() or not paid(world):
+        return
+    if not world.setting.good:
+        first = (world.deal.lock and world.deal.policy is Policy.SWAP) or not world.has_quorum()
+        allowed = world.releases and world.deal.lock and first and world.deal.swap_limit_florins >= PRICE
+        world.law(allowed, "an honest buyer pays for a bad result")
+    nothing_came = world.nodes[S].lot.delivered_at is None and S not in world.setting.liars
+    world.law(not nothing_came, "an honest buyer pays for nothing")
+
+
+def _seller_bound(world: World) -> None:
+    lot = world.nodes[S].lot
+    if not world.honest(S) or world.is_bought() or world.reorged or world.wallet_missed or world.cancels:
+        return
+    earned = lot.delivered_at is not None and world.setting.good and world.coin is not None
+    if earned and world.has_quorum():
+        world.law(paid(world) == PRICE, "an entitled seller is not paid")
+    if earned and world.deal.lock and not paid(world):
+        world.law(not world.keys_shown or world.shared_key_by_standby, "K was given away for nothing")

@@ -1,0 +1,228 @@
+"""What may happen next: time and mail, free choices of honest owners, accidents, and everything that liars' keys allow.
+
+A history has an allowance of accidents (a message late or doubled, a crash with restart, a death, a reorganisation, a
+miner who leaves something out), of lies, and of whims (an owner disputes or cancels without need). Choices that cost
+nothing: when the seller delivers, which of two valid spends a miner takes, and what a liar takes from the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from msgspec.structs import replace
+
+from dux_escrowd import facts as f
+from dux_sim.proof.cast import B, S
+from dux_sim.proof.kinds import ACCIDENT, FREE, LIE, WHIM, Move
+from dux_sim.proof.lies import lies, takes
+from dux_sim.proof.world import Message, World
+
+DUPLICATED = (f.KeyShown, f.EvidenceArrived)  # statements have numbers: the inbox takes each once
+
+
+# --- time and mail ------------------------------------------------------------------------------------------------
+
+
+def deliver_round(world: World, crash: str = "") -> None:
+    """All mail that is not held arrives, lane by lane; a node that crashes has decided, but its hands did not move."""
+    world.asleep = crash or world.asleep
+    batch = [m for m in sorted(world.mail, key=_lane) if (not m.held and m.to != world.asleep) or m.to == crash]
+    for message in batch:
+        world.arrive(message)
+    world.taskds()
+
+
+def _lane(message: Message) -> tuple[str, str]:
+    return message.lane, message.to
+
+
+def has_mail(world: World) -> bool:
+    """Something may arrive in this block."""
+    return any(not m.held and m.to != world.asleep and world.honest(m.to) for m in world.mail)
+
+
+def next_block(world: World, *, spend: int = 0, censor: bool = False, crash: str = "") -> None:
+    """A block with one of the valid spends, or none; everybody looks; late mail and restarted nodes come afterwards."""
+    if spend:
+        world.prefer_rival(spend - 1)
+    was_asleep = world.asleep
+    world.asleep = was_asleep or crash
+    world.mine(censor=censor)
+    world.mail = [replace(message, held=False, since=0) for message in world.mail]
+    if was_asleep:
+        world.restart()
+
+
+def time_moves(world: World) -> Iterator[Move]:
+    """The mail of this block, or the next block."""
+    if has_mail(world):
+        yield Move("mail arrives", FREE, deliver_round)
+        for name in dict.fromkeys(m.to for m in world.mail if not m.held and world.honest(m.to)):
+            if not world.asleep:
+                yield Move(f"mail arrives, {name} crashes", ACCIDENT, partial(deliver_round, crash=name), whom=name)
+        yield Move("the next block comes before the mail", ACCIDENT, next_block)
+        return
+    yield Move("a block", FREE, next_block)
+    waits = world.spend is not None and world.spend.height is None
+    if waits:
+        for at, rival in enumerate(world.rivals, start=1):
+            yield Move(f"a block with {rival.txid}", FREE, partial(next_block, spend=at))
+    if waits or (world.coin is not None and world.coin.height is None):
+        yield Move("a block that leaves it out", ACCIDENT, partial(next_block, censor=True))
+    for name in world.nodes:
+        if not world.asleep and world.honest(name):
+            yield Move(f"a block, {name} crashes", ACCIDENT, partial(next_block, crash=name), whom=name)
+
+
+# --- accidents ----------------------------------------------------------------------------------------------------
+
+
+def accidents(world: World) -> Iterator[Move]:
+    """What is nobody's will."""
+    for message in dict.fromkeys(m for m in world.mail if not m.held):
+        name = f"{type(message.fact).__name__} of {message.lane} to {message.to}"
+        yield Move(f"late: {name}", ACCIDENT, partial(_hold, message=message), whom=message.to)
+        if isinstance(message.fact, DUPLICATED) and world.mail.count(message) == 1:
+            yield Move(f"doubled: {name}", ACCIDENT, partial(_double, message=message), whom=message.to)
+    for name in world.nodes:
+        if world.honest(name) and not world.asleep:
+            yield from _deaths(world, name)
+    if world.honest(S) and not world.wallet_down and world.height <= world.deal.heights.vote_by:
+        yield Move("the seller's wallet goes away", ACCIDENT, partial(_wallet_goes), whom=S)
+    yield from _reorganisations(world)
+
+
+def _wallet_goes(world: World) -> None:
+    world.wallet_down = {S}
+
+
+def _hold(world: World, message: Message) -> None:
+    world.mail[world.mail.index(message)] = replace(message, held=True)
+
+
+def _double(world: World, message: Message) -> None:
+    world.mail.append(replace(message, held=True))
+
+
+def _deaths(world: World, name: str) -> Iterator[Move]:
+    yield Move(f"{name} dies", ACCIDENT, partial(_die, who=name, loses=()), whom=name)
+    on_its_way = [m.to for m in world.mail if m.lane.split("/")[0] == name]
+    if on_its_way:
+        yield Move(
+            f"{name} dies, and what it sent is lost",
+            ACCIDENT,
+            partial(_die, who=name, loses=tuple(world.nodes)),
+            whom=name,
+        )
+        if len(set(on_its_way)) > 1:
+            panel = world.setting.panel
+            yield Move(
+                f"{name} dies, and the panel hears nothing", ACCIDENT, partial(_die, who=name, loses=panel), whom=name
+            )
+
+
+def _die(world: World, who: str, loses: tuple[str, ...]) -> None:
+    world.gone |= {who}
+    world.delayed = [item for item in world.delayed if item[0] != who]
+    world.mail = [m for m in world.mail if m.to != who and not (m.lane.split("/")[0] == who and m.to in loses)]
+
+
+def _reorganisations(world: World) -> Iterator[Move]:
+    coin, spend, depth = world.coin, world.spend, world.deal.depth_blocks
+    if coin is None or coin.height is None:
+        return
+    if spend is not None and spend.height is not None:
+        if world.height - spend.height < depth:
+            yield Move("a reorganisation: the spend waits again", ACCIDENT, partial(_spend_moves, again=True))
+            yield Move("a reorganisation: the spend is forgotten", ACCIDENT, partial(_spend_moves, again=False))
+        return
+    yield Move("a reorganisation: the funding waits again", ACCIDENT, partial(_coin_moves, again=True))
+    yield Move("a reorganisation: the funding has another id", ACCIDENT, partial(_coin_moves, again=False))
+    if B in world.setting.liars:
+        yield Move("a reorganisation: the funding is spent elsewhere", ACCIDENT, _coin_goes)
+
+
+def _spend_moves(world: World, *, again: bool) -> None:
+    if world.spend is not None:
+        world.spend = replace(world.spend, height=None) if again else None
+    if not again and world.rivals:
+        world.spend, world.rivals = world.rivals[0], world.rivals[1:]
+    _all_look(world)
+
+
+def _coin_moves(world: World, *, again: bool) -> None:
+    _note_depth(world)
+    if again and world.coin is not None:
+        world.coin = replace(world.coin, height=None)
+        world.spend = None  # it waits for its coin, and whoever made it hands it over again
+    else:
+        world.fund()
+        world.spend = None
+    world.rivals = []
+    _all_look(world)
+
+
+def _coin_goes(world: World) -> None:
+    _note_depth(world)
+    world.coin, world.spend, world.rivals = None, None, []
+    _all_look(world)
+
+
+def _note_depth(world: World) -> None:
+    """Work had begun on a coin that lay deep: what the seller loses then is stated in §2."""
+    if world.coin is not None and world.coin.height is not None:
+        world.reorged |= world.height - world.coin.height + 1 >= world.deal.depth_blocks
+
+
+def _all_look(world: World) -> None:
+    for name in world.nodes:
+        world.look(name)
+
+
+# --- choices of honest owners -------------------------------------------------------------------------------------
+
+
+def choices(world: World) -> Iterator[Move]:
+    """When the seller delivers; and owners who dispute or cancel without need."""
+    if world.wallet_down and not world.asleep:
+        yield Move("the seller's wallet is back", FREE, World.wallet_returns)
+    if world.nodes[S].lot.delivered_at is None and _would_take(world, S, f.DeliveryMade(at=world.height)):
+        yield Move("the seller delivers", FREE, _deliver)
+    for name, kind in ((B, f.DisputeWanted), (S, f.DisputeWanted), (S, f.CancelWanted)):
+        if _would_take(world, name, kind(at=world.height)):
+            wanted = partial(_want, who=name, kind=kind)
+            yield Move(f"the {name}'s owner wants: {kind.__name__}", WHIM, wanted)
+
+
+def _would_take(world: World, name: str, fact: f.Fact) -> bool:
+    awake = world.honest(name) and world.asleep != name
+    return awake and world.minds.learn(world.nodes[name], fact) is not None
+
+
+def _deliver(world: World) -> None:
+    world.work()
+
+
+def _want(world: World, who: str, kind: type[f.Fact]) -> None:
+    world.learn(who, kind(at=world.height))
+
+
+def all_moves(world: World, left: tuple[int, int, int, int], *, eager: bool) -> Iterator[Move]:
+    """Everything that may happen next and that the allowance still pays.
+
+    `eager`: lies are told also while mail of the block is on its way, not only between.
+    """
+    for move in time_moves(world):
+        if move.cost == FREE or left[move.cost]:
+            yield move
+    if left[ACCIDENT]:
+        yield from accidents(world)
+    quiet = not has_mail(world)
+    if quiet:
+        yield from (move for move in choices(world) if move.cost == FREE or left[move.cost])
+    for who in (B, S):
+        if who in world.setting.liars:
+            yield from takes(world, who)
+    if left[LIE] and (quiet or eager):
+        yield from lies(world)

@@ -1,0 +1,355 @@
+"""Faults to plant into the table, each a small change of its rows, and the case in which the walk must find it.
+
+`a` to `f` are those of escrow_protocol.md §11, the next ones were found by this walk or by the random histories; the
+others are what a hand could forget. A walk that no longer finds one of them proves less than it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace as changed
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from dux_escrowd import changes as c
+from dux_escrowd import facts as f
+from dux_escrowd import guards as g
+from dux_escrowd import replies as r
+from dux_escrowd.model import AwardKey, AwardSigned, Exit, Lot, Role, State
+from dux_escrowd.orders import Order, PassOn, ShowCase, SignAward
+from dux_escrowd.rules import ROWS
+from dux_escrowd.table import Guard, Row, indexed
+from dux_escrowd.voting import verdict
+from dux_sim.proof.cases import ONE, SCRIPTS, Case, Script, case_of
+from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.states import Allowance
+from dux_sim.proof.walk import Found, Walk
+from dux_sim.proof.world import World
+
+Rows = tuple[Row, ...]
+STANDBY, SWAP, OVER_LIMIT, PLAIN = SCRIPTS
+SEARCH_STATES_MAX = 150_000
+
+
+class NotPlanted(AssertionError):
+    """The row that a fault would change is not in the table: bring the fault up to date."""
+
+
+class Mutation(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault, and where it is looked for."""
+
+    name: str
+    plant: Callable[[Rows], Rows]
+    case: Case
+    story: Callable[[World], None] | None = None  # what happens before the walk
+
+
+def without(rows: Rows, fact: type[f.Fact], guard: Guard) -> Rows:
+    """The table with one guard forgotten in the rows of a fact."""
+    return altered(rows, lambda row: row.fact is fact and guard in row.guards, lambda row: _less(row, guard))
+
+
+def _less(row: Row, guard: Guard) -> Row:
+    return changed(row, guards=tuple(item for item in row.guards if item is not guard))
+
+
+def altered(rows: Rows, which: Callable[[Row], bool], how: Callable[[Row], Row | None]) -> Rows:
+    """The table with some rows changed, or left out where `how` gives None.
+
+    Raises:
+        NotPlanted: there is no such row.
+    """
+    if not any(which(row) for row in rows):
+        raise NotPlanted
+    new = [how(row) if which(row) else row for row in rows]
+    return tuple(row for row in new if row is not None)
+
+
+def dropped(fact: type[f.Fact], *guards: Guard, to: State | None = None) -> Callable[[Rows], Rows]:
+    """Rows of a fact with these guards left out."""
+
+    def plant(rows: Rows) -> Rows:
+        def is_it(row: Row) -> bool:
+            return row.fact is fact and set(guards) <= set(row.guards) and (to is None or row.to is to)
+
+        return altered(rows, is_it, lambda _row: None)
+
+    return plant
+
+
+def forgets(fact: type[f.Fact], guard: Guard) -> Callable[[Rows], Rows]:
+    """Rows of a fact that forget a guard."""
+    return lambda rows: without(rows, fact, guard)
+
+
+def instead(fact: type[f.Fact], guard: Guard, other: Guard) -> Callable[[Rows], Rows]:
+    """Rows of a fact with another guard in the place of one."""
+
+    def plant(rows: Rows) -> Rows:
+        def swap(row: Row) -> Row:
+            return changed(row, guards=tuple(other if item is guard else item for item in row.guards))
+
+        return altered(rows, lambda row: row.fact is fact and guard in row.guards, swap)
+
+    return plant
+
+
+def orders_less(fact: type[f.Fact], kind: type[Order]) -> Callable[[Rows], Rows]:
+    """Rows of a fact that never order this kind of thing."""
+
+    def plant(rows: Rows) -> Rows:
+        return altered(rows, lambda row: row.fact is fact and row.orders is not None, lambda row: _quieter(row, kind))
+
+    return plant
+
+
+def _quieter(row: Row, kind: type[Order]) -> Row:
+    plain = row.orders
+
+    def orders(before: Lot, after: Lot, fact: Any) -> tuple[Order, ...]:
+        return tuple(order for order in (plain(before, after, fact) if plain else ()) if not isinstance(order, kind))
+
+    return changed(row, orders=orders)
+
+
+# --- the six of §11 -----------------------------------------------------------------------------------------------
+
+
+def silent_in_flight(rows: Rows) -> Rows:
+    """Fault b: a seller that thinks the release suffices and does not answer a dispute."""
+    kept: list[Row] = []
+    for row in rows:
+        if row.fact is f.DisputeSaid and State.RELEASE_SIGNED in row.frm:
+            quiet = changed(row, frm=(State.RELEASE_SIGNED,), to=None, change=None, orders=None, who=(Role.SELLER,))
+            kept += [quiet, changed(row, frm=tuple(state for state in row.frm if state is not State.RELEASE_SIGNED))]
+        elif row.fact is f.DisputeSaid and State.RELEASE_SEEN in row.frm:
+            kept.append(changed(row, orders=None))
+        else:
+            kept.append(row)
+    return tuple(kept)
+
+
+def late_key(rows: Rows) -> Rows:
+    """Fault d: no cut-off at vote_by, neither for taking a release nor for ordering it."""
+
+    def order(before: Lot, after: Lot, fact: f.Fact) -> tuple[Order, ...]:
+        return tuple(replace(one, not_after=None) for one in r.settle(Exit.RELEASE)(before, after, fact))
+
+    free = without(rows, f.ReleaseSaid, g.by_vote_by)
+    return altered(free, lambda row: row.fact is f.ReleaseSaid and bool(row.to), lambda row: changed(row, orders=order))
+
+
+def verdict_without_margin(lot: Lot, at: int) -> AwardKey | None:
+    """Fault e, first half: a verdict counts up to T."""
+    free = replace(lot.deal, heights=replace(lot.deal.heights, vote_by=lot.deal.heights.timeout))
+    return verdict(replace(lot, deal=free), at)
+
+
+def late_reveals(rows: Rows) -> Rows:
+    """Fault e, second half: votes are taken and signed for inside the last margin."""
+
+    def signed_late(before: Lot, after: Lot, fact: f.Fact) -> tuple[Order, ...]:
+        orders = r.awarded(before, after, fact)
+        return tuple(replace(one, not_after=10**6) if isinstance(one, SignAward) else one for one in orders)
+
+    def sign(lot: Lot, fact: f.VoteRevealed) -> Lot:
+        taken = c.take_vote(lot, fact)
+        key = verdict_without_margin(taken, fact.at)
+        return taken if key is None else replace(taken, awards=(*taken.awards, AwardSigned(taken.me, key)))
+
+    free = without(rows, f.VoteRevealed, g.reveal_counts)
+
+    def late(row: Row) -> Row:
+        return changed(row, change=sign, orders=signed_late)
+
+    return altered(free, lambda row: row.fact is f.VoteRevealed and bool(row.to), late)
+
+
+def released_then_disputed(world: World) -> None:
+    """A lying buyer sends its release while the seller's wallet is away, and then disputes."""
+    world.mine(3)
+    world.work()
+    world.wallet_down = {S}
+    world.sign_release(world.coin.outpoint if world.coin else "", PRICE)
+    world.arrive_all()
+    world.send(B, f.DisputeSaid(at=0, by=B), S, *world.setting.panel)
+
+
+def disputed_while_released(world: World) -> None:
+    """The seller asks the arbiters in the block in which the buyer releases."""
+    world.judged = False
+    world.mine(3)
+    world.work()
+    world.mine(3)
+    world.learn(S, f.DisputeWanted(at=world.height))
+    world.judge()
+
+
+def judged_bad(world: World) -> None:
+    """The buyer has seen the result, and it is bad; the bought arbiter takes part in the vote."""
+    bought = sorted(set(world.setting.panel) & world.setting.liars)
+    world.mine(3)
+    world.send(S, f.DeliverySaid(at=0, by=S, claimed_at=world.height), B)
+    world.arrive_all()
+    world.send(S, f.KeyShown(at=0, by=S), B)
+    world.arrive_all()
+    world.judge()
+    world.arrive_all()
+    world.mine(8)
+    for name in bought:
+        world.send(name, f.VoteCommitted(at=0, by=name, commitment=b"c"), *(n for n in world.nodes if n != name))
+    world.arrive_all()
+
+
+def claimed(world: World) -> None:
+    """A lying seller has said that it delivered."""
+    world.mine(3)
+    world.send(S, f.DeliverySaid(at=0, by=S, claimed_at=world.height), B)
+    world.arrive_all()
+
+
+# --- more ---------------------------------------------------------------------------------------------------------
+
+
+def _counted_from_hearing(lot: Lot, fact: f.Fact) -> bool:
+    """The fast award as it was: counted from when the dispute was heard, be it before the funding."""
+    heights = lot.deal.heights
+    if not lot.started and lot.delivered_at is None and lot.disputed_at is not None:
+        return lot.answered or fact.at > min(heights.answer_by, lot.disputed_at + lot.deal.start_blocks)
+    return lot.answered or fact.at > heights.answer_by
+
+
+def _counted_against_a_fork(lot: Lot, fact: f.Fact) -> bool:
+    """The fast award also for an opener that has told the panel one thing and the other party another."""
+    if not lot.started and lot.delivered_at is None and lot.disputed_at is not None:
+        since = max(lot.disputed_at, lot.funded_at or 0)
+        return lot.answered or fact.at > min(lot.deal.heights.answer_by, since + lot.deal.start_blocks)
+    return g.answer_over(lot, fact)
+
+
+def _near_timeout(lot: Lot, fact: f.Fact) -> bool:
+    return fact.at >= lot.deal.heights.timeout - 1
+
+
+def _soon(lot: Lot, fact: f.Fact) -> bool:
+    return lot.answered or (lot.disputed_at is not None and fact.at > lot.disputed_at)
+
+
+def _price_for_all(rows: Rows) -> Rows:
+    def change(lot: Lot, fact: f.VoteDecided) -> Lot:
+        return c.vote(lot, replace(fact, gross_florins=lot.deal.price_florins))
+
+    return altered(rows, lambda row: row.fact is f.VoteDecided, lambda row: changed(row, change=change))
+
+
+def _releases_whatever_it_sees(rows: Rows) -> Rows:
+    good = [row for row in rows if row.fact is f.ResultGood and row.to is State.RELEASE_SENT]
+    bad = [changed(row, fact=f.ResultBad) for row in good]
+    return (*bad, *(row for row in rows if row.fact is not f.ResultBad))
+
+
+def _keeps_the_coin(rows: Rows) -> Rows:
+    return altered(
+        rows, lambda row: row.fact is f.OutputGone, lambda row: changed(row, to=None, change=None, orders=None)
+    )
+
+
+def _never_hands_in(rows: Rows) -> Rows:
+    def how(row: Row) -> Row:
+        return changed(row, orders=None)
+
+    return altered(
+        rows,
+        lambda row: (
+            (row.orders is not None and "release" in row.source.lower() and row.who == (Role.SELLER,))
+            or g.release_stands in row.guards
+        ),
+        how,
+    )
+
+
+def _no_refund_from(*states: State) -> Callable[[Rows], Rows]:
+    def plant(rows: Rows) -> Rows:
+        def how(row: Row) -> Row:
+            return changed(row, frm=tuple(state for state in row.frm if state not in states))
+
+        return altered(rows, lambda row: g.timeout_reached in row.guards, how)
+
+    return plant
+
+
+def _never_again(rows: Rows) -> Rows:
+    return altered(rows, lambda row: g.push_due in row.guards, lambda _row: None)
+
+
+def _hunt(
+    name: str, plant: Callable[[Rows], Rows], script: Script = STANDBY, parties: str = "buyer lies", *,
+    left: Allowance = ONE, bought: int = 0, silent: int = 0, story: Callable[[World], None] | None = None,
+) -> Mutation:  # fmt: skip
+    case = case_of(script, parties, bought=bought, silent=silent, left=left, states_max=SEARCH_STATES_MAX)
+    return Mutation(name=name, plant=plant, case=case, story=story)
+
+
+QUIET: Allowance = (0, 0, 0, 0)
+LIES: Allowance = (0, 1, 0, 1)
+LIE_TWICE: Allowance = (0, 2, 0, 2)
+ACCIDENTS: Allowance = (1, 0, 0, 1)
+HONEST, BAD, GOOD, NO_BUYER = "both honest", "seller lies, bad work", "seller lies, good work", "buyer silent"
+
+MUTATIONS: tuple[Mutation, ...] = (
+    _hunt("a: a release for another coin is taken", forgets(f.ReleaseSaid, g.this_coin), left=(1, 1, 0, 2)),
+    _hunt("b: a seller with a release in flight answers no dispute", silent_in_flight, left=(0, 0, 0, 0),
+          story=released_then_disputed),
+    _hunt("c: a buyer takes an award below its release", forgets(f.AwardSaid, g.fair_to_take), parties=HONEST,
+          bought=2, left=LIES, story=disputed_while_released),
+    _hunt("d: a release inside the last margin shows K", late_key, left=LIES, silent=2),
+    _hunt("e: votes are signed for inside the last margin", late_reveals, parties=BAD, bought=1, silent=1, left=LIES,
+          story=judged_bad),
+    _hunt("f: arbiters vote before the other side could answer", forgets(f.Clock, g.answer_over), left=LIES),
+    _hunt("an arbiter does not tell the other party of a dispute", orders_less(f.DisputeSaid, PassOn), left=LIES),
+    _hunt("the fast award counts from hearing, be it before the funding",
+          instead(f.Clock, g.answer_over, _counted_from_hearing), left=LIES),
+    _hunt("the fast award serves an opener with two tongues",
+          instead(f.Clock, g.answer_over, _counted_against_a_fork), left=LIES),
+    _hunt("a dispute leaves a block to answer", instead(f.Clock, g.answer_over, _soon), left=ONE),
+    _hunt("a seller does not ask the arbiters in time", dropped(f.Clock, g.dispute_due), parties=NO_BUYER, left=QUIET),
+    _hunt("nobody refunds at T", dropped(f.Clock, g.timeout_reached), parties="seller silent", silent=2, left=QUIET),
+    _hunt("a refund a block early", instead(f.Clock, g.timeout_reached, _near_timeout), parties="seller silent",
+          silent=2, left=QUIET),
+    _hunt("no refund out of a dispute", _no_refund_from(State.DISPUTED, State.ANSWERED), parties="seller silent",
+          silent=2, left=QUIET),
+    _hunt("no refund of a late coin", _no_refund_from(State.STRAY), parties=HONEST, left=ACCIDENTS),
+    _hunt("a late coin is left where it is", dropped(f.CoinDeep, g.this_coin, to=State.STRAY), parties=HONEST,
+          left=ACCIDENTS),
+    _hunt("a coin that is gone stays in the books", _keeps_the_coin, parties=HONEST, left=ACCIDENTS),
+    _hunt("a closed lot stays closed when its spend goes", dropped(f.SpendGone, g.that_spend), parties=HONEST,
+          left=ACCIDENTS),
+    _hunt("nothing is handed over twice", _never_again, parties="seller silent", silent=2, left=ACCIDENTS),
+    _hunt("a release of a part is taken", forgets(f.ReleaseSaid, g.full_price), left=LIES),
+    _hunt("a release is never handed to the chain", _never_hands_in, parties=HONEST, left=QUIET),
+    _hunt("an answer without evidence", orders_less(f.DisputeSaid, ShowCase), left=LIES),
+    _hunt("a dispute without evidence", orders_less(f.Clock, ShowCase), parties=NO_BUYER, left=QUIET),
+    _hunt("an arbiter signs what another signed", forgets(f.AwardSaid, g.cosignable), parties=BAD, bought=1,
+          left=LIE_TWICE),
+    _hunt("every vote is for the price", _price_for_all, parties=BAD, left=LIES, story=claimed),
+    _hunt("a buyer releases whatever it sees", _releases_whatever_it_sees, parties=BAD, left=LIES, story=claimed),
+    _hunt("a buyer pays first although the seller should", forgets(f.Clock, g.swap_agreed), parties=BAD, left=LIES),
+    _hunt("a buyer pays first above its limit", forgets(f.Clock, g.may_pay_first), OVER_LIMIT, BAD, left=LIES),
+    _hunt("a seller cancels after the result", forgets(f.CancelWanted, g.nothing_delivered), parties=NO_BUYER,
+          left=(0, 0, 2, 2)),
+    _hunt("a seller delivers after the time", forgets(f.DeliveryMade, g.before_deliver_by), PLAIN, HONEST, left=ONE),
+    _hunt("votes are not opened while one is missing", dropped(f.Clock, g.reveal_due), parties=NO_BUYER, silent=1,
+          left=QUIET),
+    _hunt("a verdict waits for the last vote", dropped(f.Clock, g.verdict_ready), parties=NO_BUYER, silent=1,
+          left=QUIET),
+)  # fmt: skip
+
+
+def hunt(mutation: Mutation) -> Found | None:
+    """The first law that the fault breaks, and how; None: it was not found."""
+    case = mutation.case
+    walk = Walk(case.name, case.setting, case.left, table=indexed(mutation.plant(ROWS)), eager=case.eager)
+    told = walk.run(case.states_max, first_only=True, story=mutation.story)
+    return told.violations[0] if told.violations else None

@@ -1,0 +1,63 @@
+"""`duxnet prove escrow`: the short form holds, sees at least so much, and is the same on one process and on two."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dux_sim.proof.cases import SCRIPTS, case_of, full_cases
+from dux_sim.proof.mutations import MUTATIONS, hunt
+from dux_sim.proof.report import _spread, walk_case
+from dux_sim.proof.walk import Walk
+
+ROOT = Path(__file__).resolve().parents[2]
+EXITS = ("award-0-3", "award-1000000000-3", "cancel", "refund", "release-1000000000", "unspent")
+FIRST_SIX = [mutation for mutation in MUTATIONS if mutation.name[1:2] == ":"]
+
+
+@pytest.mark.timeout(600)
+def test_the_short_form_holds_and_has_seen_enough() -> None:
+    """No law is broken, every fault is found, 200 histories are as the chain says; and none of it by seeing nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dux_cli", "prove", "escrow", "--quick", "--json"],
+        env=os.environ, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    told = json.loads(done.stdout)
+    assert (told["violations"], told["differences"], told["cut_off"]) == ([], [], [])
+    assert told["mutations_found"] == told["mutations_planted"] >= 30
+    assert told["cases"] >= 19
+    assert told["transitions"] >= 200_000
+    assert all(told["exits"][exit_] >= 500 for exit_ in EXITS)
+    chain = told["chains"][0]
+    assert (chain["differences"], chain["histories"] >= 200, chain["reorganised"] >= 50) == ([], True, True)
+    forbidden = {what.partition(":")[0] for what in chain["refused"]}
+    assert forbidden == {
+        "a refund before T", "a release of a coin that is gone", "a release without K", "a second way out",
+        "an award with k - 1 arbiters",
+    }  # fmt: skip
+    assert all(chain["exits"][exit_] for exit_ in EXITS)
+    assert told["histories_audited"] >= 600
+
+
+def test_a_walk_is_the_same_on_one_process_and_on_two() -> None:
+    case = case_of(SCRIPTS[0], "seller silent")
+    one, two = (_spread(walk_case, [case, case], jobs, lambda _line: None, "") for jobs in (1, 2))
+    assert [(w.states, w.transitions, w.exits) for w in one] == [(w.states, w.transitions, w.exits) for w in two]
+
+
+@pytest.mark.parametrize("mutation", FIRST_SIX[3:], ids=lambda mutation: mutation.name[0])
+def test_without_the_fault_the_same_walk_is_quiet(mutation: object) -> None:
+    """A hunt that would find something in the sound table, too, proves nothing."""
+    case = mutation.case
+    walk = Walk(case.name, case.setting, case.left)
+    assert walk.run(4_000, story=mutation.story).violations == []
+    assert hunt(mutation) is not None
+
+
+def test_the_long_form_names_each_case_once() -> None:
+    names = [case.name + str(case.eager) for case in full_cases()]
+    assert len(set(names)) == len(names) >= 270

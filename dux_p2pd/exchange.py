@@ -83,7 +83,7 @@ class Exchange:
             ip = ip_address(host)
         except ValueError:
             return False  # a name of the bootstrap list: whoever has the list has it too
-        return ip.is_global or not self._public_only
+        return ip.is_global or not (self._public_only or ip.is_link_local)
 
     async def run(self) -> None:
         """Ask and walk while connections are missing, for ever."""

@@ -19,7 +19,6 @@ from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
 from dux_p2pd.meters import TokenBucket
-from dux_p2pd.rules import endpoint_of
 
 PORT = 32577
 GROUP = "ff02::6475:7831"  # IPv6 has no broadcast: a link-local group of our own
@@ -99,10 +98,19 @@ class LanBeacon(asyncio.DatagramProtocol):
         """Somebody tells."""
         port = read_beacon(data, self._network)
         if port is not None and self._bucket.take(1, self._clock.monotonic()):
-            self._found(endpoint_of((str(addr[0]), port)))
+            self._found(f"{host_of(addr)}:{port}")
 
     def error_received(self, exc: Exception) -> None:
         """The network is down: the next datagram may go."""
+
+
+def host_of(sender: tuple[str | int, ...]) -> str:
+    """The sender's host as in an endpoint; an IPv6 one of this link alone keeps its interface, to be dialled by it."""
+    host = str(sender[0]).split("%", 1)[0]
+    if ":" not in host:
+        return host
+    scope = sender[3] if len(sender) > 3 else 0  # noqa: PLR2004 - host, port, flow, interface
+    return f"[{host}%{scope}]" if scope else f"[{host}]"
 
 
 def _socket4() -> socket.socket:
@@ -116,6 +124,7 @@ def _socket4() -> socket.socket:
 def _socket6() -> socket.socket:
     made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)  # our own is no news
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, socket.inet_pton(socket.AF_INET6, GROUP) + bytes(4))

@@ -160,7 +160,7 @@ async def open_surroundings(
         _ask_for_dials(parts, net, endpoints, relays)
     found = Surroundings(endpoints, relays, relay, gateway=_map_port(parts, endpoints), duties=duties)
     parts.table.serve(P2P_TAKE_DUTIES, found.take)
-    await _open_lan(parts, upkeep)
+    await _open_lan(parts, upkeep, endpoints)
     if settings.hole_punching:
         await _open_paths(parts, keeper, net, endpoints, relays)
     parts.table.serve(P2P_REACHABILITY, found.show)
@@ -193,7 +193,7 @@ def mappers() -> list[Mapper]:
     return [NatPmp(router), Upnp(private[0])]
 
 
-async def _open_lan(parts: Parts[P2pdSettings], upkeep: Upkeep) -> None:
+async def _open_lan(parts: Parts[P2pdSettings], upkeep: Upkeep, endpoints: Endpoints) -> None:
     """Find nodes of the same LAN, and be found by them, where that is wanted.
 
     On main it is off unless asked for: it would tell everybody in a café that this machine holds coins.
@@ -202,7 +202,7 @@ async def _open_lan(parts: Parts[P2pdSettings], upkeep: Upkeep) -> None:
     usual = not parts.network.is_main and is_everywhere(settings)
 
     def found(text: str) -> None:
-        if upkeep.sources.hint(text, None):
+        if text not in endpoints.candidates() and upkeep.sources.hint(text, None):
             parts.log.info("heard of on the LAN", address=text)
             upkeep.look()
 

@@ -49,9 +49,10 @@ def why_not() -> str:
     return ""
 
 
-def run(*words: str) -> None:
+def run(*words: str) -> str:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (words, done.stderr)
+    return done.stdout
 
 
 class Lab:
@@ -64,6 +65,7 @@ class Lab:
         self.ports: list[str] = []
         self.hosts: list[Host] = []
         self.switch: subprocess.Popen[str] | None = None
+        self.programs: list[subprocess.Popen[str]] = []
         self.space("sw")
 
     def space(self, name: str) -> str:
@@ -73,8 +75,16 @@ class Lab:
         run("ip", "-n", whole, "link", "set", "lo", "up")
         return whole
 
-    def run_in(self, name: str, *words: str) -> None:
-        run("ip", "netns", "exec", f"{self.tag}{name}", *words)
+    def run_in(self, name: str, *words: str) -> str:
+        return run("ip", "netns", "exec", f"{self.tag}{name}", *words)
+
+    def serve(self, name: str, script: Path, *words: str) -> None:
+        """A program in a namespace, until the end; it says when it is ready."""
+        command = ["ip", "netns", "exec", f"{self.tag}{name}", sys.executable, str(script), *words]
+        made = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
+        self.programs.append(made)
+        assert made.stdout is not None
+        assert made.stdout.readline() == "ready\n"
 
     def plug(self, name: str, *addresses: str, device: str = "eth0") -> None:
         """A cable from a namespace to the switch."""
@@ -154,9 +164,9 @@ class Lab:
         for host in self.hosts:
             host.kill()
             host.pool.shutdown()
-        if self.switch is not None:
-            self.switch.kill()
-            self.switch.wait()
+        for program in (*self.programs, *([self.switch] if self.switch else [])):
+            program.kill()
+            program.wait()
         for space in self.spaces:
             subprocess.run(["ip", "netns", "del", space], check=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import statistics
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -206,17 +207,50 @@ async def test_two_homes_behind_nat_get_a_direct_path(tmp_path: Path) -> None:
         assert statistics.median(times) < 0.079  # through a relay the way alone is 80 ms
 
 
-@pytest.mark.parametrize("way", ["lan_beacon", "lan_mdns"])
-async def test_two_hosts_of_a_lan_find_each_other(tmp_path: Path, way: str) -> None:
+async def test_a_home_whose_router_maps_a_port_is_called_directly(tmp_path: Path) -> None:
+    """NAT-PMP, a real DNAT rule behind it, verified by a peer's dial-back; at the end the port is given back."""
+    with lab(tmp_path) as where:
+        public(where, 3)
+        where.behind_nat("n1", "a", "10.77.50.1/16")
+        where.start_switch()
+        network = network_of(*list_of_one())
+        where.serve("n1", Path(__file__).with_name("pmp_router.py"), "10.77.50.1", "192.168.50.2")
+        hosts = [where.host("h1", 1, network), where.host("a", 11, network, port_mapping=True)]
+        await asyncio.gather(*(host.start() for host in hosts))
+        home = hosts[1]
+
+        async def mapped() -> bool:
+            return (await home.call(p2p.P2P_REACHABILITY, Empty())).how == "mapped"
+
+        await taken("a home reached through a port of its router", mapped, 30)
+        found = await home.call(p2p.P2P_REACHABILITY, Empty())
+        assert found.gateway.startswith("NAT-PMP: 10.77.50.1:33570")
+
+        async def settled() -> bool:
+            return (await home.info()).endpoints == ["10.77.50.1:33570"]
+
+        await wait_until(settled, "only what others reached is told", 15)
+        late = where.host("h2", 2, network)
+        await late.start()
+        await keeps_asking(late, home, 20)
+        assert "through" not in next(peer.address for peer in await late.peers() if peer.did == home.did)
+        home.kill(signal.SIGTERM)
+        assert "port given back" in home.log()
+        assert "33570" not in where.run_in("n1", "iptables", "-t", "nat", "-S")
+
+
+@pytest.mark.parametrize(("way", "family"), [("lan_beacon", 4), ("lan_beacon", 6), ("lan_mdns", 4)])
+async def test_two_hosts_of_a_lan_find_each_other(tmp_path: Path, way: str, family: int) -> None:
     """No bootstrap list, nothing remembered: one broadcast or mDNS is enough, and the dial proves who is there."""
     with lab(tmp_path) as where:
         for name in ("h1", "h2"):
             where.space(name)
-            where.plug(name, f"10.77.0.{name[1]}/24")
-            where.run_in(name, "ip", "route", "add", "default", "via", "10.77.0.254")
+            where.plug(name, *([f"10.77.0.{name[1]}/24"] if family == 4 else []))  # IPv6: what the link gives itself
+            if family == 4:
+                where.run_in(name, "ip", "route", "add", "default", "via", "10.77.0.254")
         where.start_switch()
         hosts = [where.host(f"h{number}", number, network_of(), **{way: True}) for number in (1, 2)]
         await asyncio.gather(*(host.start() for host in hosts))
-        await taken(f"two hosts of a LAN found each other ({way})", lambda: see(hosts, 1), 20)
+        await taken(f"two hosts of a LAN found each other ({way}, IPv{family})", lambda: see(hosts, 1), 20)
         assert hosts[1].did in {peer.did for peer in await hosts[0].peers()}
         assert "heard of on the LAN" in hosts[0].log() + hosts[1].log()

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from common.clock import ManualClock
 from common.units import Did
+from dux_p2pd import upnp
 from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.mapping import Mapped, MappingFailed, PortMapping
 from dux_p2pd.natpmp import NatPmp
@@ -189,6 +190,11 @@ class Ssdp(asyncio.DatagramProtocol):
             self.transport.sendto("\r\n".join(lines).encode(), addr)
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upnp, "SEARCH_S", 1)  # the router is at hand
+
+
 @asynccontextmanager
 async def upnp_router() -> AsyncIterator[tuple[Router, Upnp]]:
     router, app, loop = Router(), web.Application(), asyncio.get_running_loop()
@@ -209,22 +215,22 @@ async def upnp_router() -> AsyncIterator[tuple[Router, Upnp]]:
 
 async def test_upnp_maps_and_gives_back() -> None:
     """Found by SSDP, asked by SOAP; a refusal is told with the router's words."""
-    async with upnp_router() as (router, upnp):
-        assert await upnp.map(PORT, 3600) == Mapped(OUTSIDE, PORT, 3600)
+    async with upnp_router() as (router, asker):
+        assert await asker.map(PORT, 3600) == Mapped(OUTSIDE, PORT, 3600)
         assert router.maps == {PORT: ("127.0.0.1", 3600)}
-        await upnp.unmap(PORT)
+        await asker.unmap(PORT)
         assert router.maps == {}
         router.refuses = True
         with pytest.raises(MappingFailed, match="718"):
-            await upnp.map(PORT, 3600)
+            await asker.map(PORT, 3600)
 
 
 async def test_a_router_that_points_elsewhere_is_not_fetched() -> None:
     """Nobody on the LAN makes this node call a third party."""
-    async with upnp_router() as (router, upnp):
+    async with upnp_router() as (router, asker):
         router.location = router.location.replace("127.0.0.1", "127.0.0.2")
         with pytest.raises(MappingFailed, match="no router"):
-            await upnp.map(PORT, 3600)
+            await asker.map(PORT, 3600)
         assert router.calls == []
 
 

@@ -22,7 +22,7 @@ from common.clock import ManualClock
 from common.codec import canonical, from_canonical, json_bytes
 from common.contracts import p2p
 from common.contracts.peer import namespaces, peer_methods, topics
-from common.contracts.peer_p2p import AskLog, FindNode, Gossip
+from common.contracts.peer_p2p import AskLog, FindNode
 from common.errors import DuxError
 from common.identity.did import did_bytes
 from common.identity.disclosure import Disclosure, claims_of, disclose
@@ -342,7 +342,7 @@ def seeds() -> dict[str, list[bytes]]:
     """Honest bytes for every target."""
     head = request_head("dht.find", 5.0, (("blob", bytes(32)),))
     call = encode(Kind.DATA, SYN | FIN, 1, len(head), head)
-    asked = (FindNode(key=bytes(32)), AskLog(did=THEM.did), Gossip(envelope=_gossip()))
+    asked = (FindNode(key=bytes(32)), AskLog(did=THEM.did))
     calls = [type(one).__name__.encode() + b"\0" + canonical(one) for one in asked]
     claims = claims_of([("tier>=1", "yes"), ("bond>=5", "yes")], SeededRandomness(2))
     shown = disclose(claims, "tier>=1")

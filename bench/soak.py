@@ -36,7 +36,7 @@ GROWTH_MAX = 0.05
 TASKS_SPARE, TASKS_SHARE = 20, 0.15
 HANDLES_SPARE = 12  # pipes, files that are open for a moment
 FORM_WITHIN_S = 120.0
-NAMES = 64
+NAMES = 3  # records of each node, put again and again: after the warm-up their number stays
 
 
 class Rest(msgspec.Struct, frozen=True):
@@ -159,10 +159,11 @@ class Soak:
 
     async def _put(self, number: int, at: int) -> bool:
         payload = canonical(TagPointer(service_ids=(f"service-{at}",)))
-        return int((await self._swarm.put(number, TAG_NS.name, f"w/{at % NAMES}", payload, caller="stored"))[1]) > 0
+        name = f"w/{number}-{at // self._nodes % NAMES}"
+        return int((await self._swarm.put(number, TAG_NS.name, name, payload, caller="stored"))[1]) > 0
 
     async def _get(self, number: int, at: int) -> bool:
-        await self._swarm.get(number, TAG_NS.name, f"w/{at % NAMES}")
+        await self._swarm.get(number, TAG_NS.name, f"w/{1 + at * 11 % self._nodes}-{at % NAMES}")
         return True
 
     async def _call(self, number: int, at: int) -> bool:

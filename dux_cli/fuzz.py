@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -16,6 +16,7 @@ from dux_cli.command import EXIT_FAILED, DuxCommand, Session, pass_session
 CHECKOUT = Path(__file__).resolve().parents[1]
 FUZZ = CHECKOUT / "tests" / "fuzz"
 INPUT_BYTES_MAX = 8192
+KEPT_FILES_MAX = 24  # of one target
 KEPT_BYTES_MAX = 1024  # of one file of the corpus: it is read by people and at every run of the tests
 
 
@@ -86,14 +87,11 @@ def _take_findings(target: str, artifacts: Path) -> list[str]:
 
 
 def _keep(target: str, grown: Path) -> int:
-    """Merge what reached new code into the kept corpus: libFuzzer chooses the smallest set, we leave out long ones."""
-    with tempfile.TemporaryDirectory(prefix="duxnet-") as name:
-        folder = FUZZ / "corpus" / target
-        command = [sys.executable, "-m", "tests.fuzz.run", target, "-merge=1", name, str(folder), str(grown)]
-        subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=False)
-        new = [file for file in Path(name).iterdir() if file.stat().st_size <= KEPT_BYTES_MAX]
-        known = {file.read_bytes() for file in folder.iterdir()}
-        new = [file for file in new if file.read_bytes() not in known]
-        for file in new:
-            shutil.copy(file, folder / file.name[:16])
-        return len(new)
+    """Take the shortest of what reached new code into the kept corpus, up to its number."""
+    folder = FUZZ / "corpus" / target
+    known = {file.read_bytes() for file in folder.iterdir()}
+    new = sorted({file.read_bytes() for file in grown.iterdir()} - known, key=lambda data: (len(data), data))
+    chosen = [data for data in new if 0 < len(data) <= KEPT_BYTES_MAX][: max(0, KEPT_FILES_MAX - len(known))]
+    for data in chosen:
+        (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+    return len(chosen)

@@ -155,7 +155,7 @@ def _dots(nodes: Sequence[PlacedNode], places: dict[str, Point], regions: list[s
         if node.verified:
             shapes.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size / 3:.1f}" fill="{PAPER}"/>')
         if node.sanction:
-            far = size * 0.9
+            far = size + 4
             ends = f'x1="{x - far:.1f}" y1="{y - far:.1f}" x2="{x + far:.1f}" y2="{y + far:.1f}"'
             shapes.append(f'<line {ends} stroke="{INK}" stroke-width="3"/>')
         if len(nodes) <= LABELS_MAX:

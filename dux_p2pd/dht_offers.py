@@ -28,7 +28,6 @@ from dux_p2pd.shelf import RecordShelf
 from dux_p2pd.tasks import Tasks
 
 PATHS = 3
-STORES_AT_ONCE = 8
 HAND_OVER_MAX = 256  # records looked at for newcomers, and when leaving
 HANDERS = 3  # holders that hand a record to a newcomer
 NEWCOMERS_WAIT_S = 3.0  # newcomers are seen to together
@@ -70,7 +69,6 @@ class Offers:
         self._table, self._shelf, self._calls, self._directory, self._tasks = table, shelf, calls, directory, tasks
         self._clock, self._log = clock, log
         self._newcomers: dict[bytes, DuxNode] = {}
-        self._slots = asyncio.Semaphore(STORES_AT_ONCE)
 
     async def put(self, parcel: Parcel) -> int:
         """Offer a record to the k nearest nodes; how many keep it."""

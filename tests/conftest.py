@@ -9,16 +9,17 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.containers.engine import engine_missing
 from tests.systemd import machine
 
 NOTHING_MISSING = ""
 
-settings.register_profile("ci", derandomize=True)  # the same cases on every machine; elsewhere each run tries new ones
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+crowded = [HealthCheck.too_slow]  # a verdict on the machine's load, not on the test
+settings.register_profile("person", suppress_health_check=crowded)
+settings.register_profile("ci", derandomize=True, suppress_health_check=crowded)  # the same cases on every machine
+settings.load_profile("ci" if os.environ.get("CI") else "person")
 
 
 def coin_node_missing() -> str:

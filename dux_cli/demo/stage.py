@@ -31,6 +31,7 @@ from dux_cli.supervisor import Node
 
 CHAIN_PORT_OFFSET = 9  # below the first node's ports
 READY_WITHIN_S = 90.0
+_RESERVED: dict[int, socket.socket] = {}
 PORTS_FROM, PORTS_TO = 12_000, 31_000  # below those that the kernel gives to outgoing connections
 
 
@@ -166,7 +167,7 @@ def make_nodes(folder: Path, profile: NetworkProfile, base: int, chain: CoinChai
 
 
 def free_port_base() -> int:
-    """A base from which all ports of the six nodes and the chain are free on loopback.
+    """A base from which all ports of the six nodes and the chain are free on loopback; this process's until it ends.
 
     Raises:
         NoPorts: none of forty blocks is.
@@ -175,9 +176,26 @@ def free_port_base() -> int:
     for base in blocks:
         nodes = (base + index * PORTS_PER_NODE for index in range(len(NAMES)))
         wanted = [port for first in nodes for port in range(first, first + OUTSIDE_OFFSET + 1)]
-        if all(_is_free(port) for port in (base - CHAIN_PORT_OFFSET, *wanted)):
+        if _reserve(base) and all(_is_free(port) for port in (base - CHAIN_PORT_OFFSET, *wanted)):
             return base
     raise NoPorts(first=blocks[0], last=blocks[-1])
+
+
+def _reserve(base: int) -> bool:
+    """Whether no other process of this machine has chosen the block and not begun to listen yet.
+
+    A name of the abstract namespace is bound for it: it goes with the process, however that ends. Source: unix(7).
+    """
+    if base in _RESERVED:
+        return True
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0duxnet-ports-{base}")
+    except OSError:
+        name.close()
+        return False
+    _RESERVED[base] = name
+    return True
 
 
 def _is_free(port: int) -> bool:

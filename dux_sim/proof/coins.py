@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.chain.address import pay_to_key, script_to_address
+from common.chain.invalid import Invalid
 from common.chain.params import EMBEDDED, LITECOIN_REGTEST
 from common.chain.script import key_sig
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, parse, serialize, sighash, txid
+from common.chain.wire import decode_tx
 from common.units import FLOP, Florins
-from dux_sim.chain.errors import Invalid
 from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile, Premine
-from dux_sim.chain.wire import decode_tx
 from dux_sim.proof.keys import public_key, signed
 
 PURSE_SCRIPT = pay_to_key(public_key("purse"))

@@ -64,3 +64,17 @@ def test_names_of_strangers_are_text_only() -> None:
     assert "<script" not in text
     assert ET.fromstring(text).find(f"{SVG}script") is None  # noqa: S314
     ET.fromstring(picture(Topology(nodes=(), links=(), regions=(), connected=())))  # noqa: S314
+
+
+def test_sanctioned_nodes_are_struck_out_and_measured_ones_pierced() -> None:
+    """What is kept from a node and what others measured of it is seen, and told when one points at it."""
+    node = placed(1, "eu", sanction="banned", verified=("cpu", "memory"))
+    plain = placed(2, "eu", sanction="", verified=())
+    drawn = picture(Topology(nodes=(node, plain), links=(), regions=(), connected=()))
+    bare = picture(
+        Topology(nodes=(placed(1, "eu", sanction="", verified=()), plain), links=(), regions=(), connected=())
+    )
+    assert (drawn.count("<circle") - bare.count("<circle"), drawn.count("<line") - bare.count("<line")) == (1, 1)
+    assert "banned" in drawn
+    assert "measured: cpu, memory" in drawn
+    assert "machine only declared" in drawn

@@ -77,7 +77,7 @@ async def until(found: Any, *, within_s: float = READY_S) -> None:
 async def test_three_founders_form_their_network_and_a_stranger_stays_outside(
     tmp_path: Path, chain: tuple[Path, str]
 ) -> None:
-    """They know, list and measure the height with each other; a node of another genesis gets no session."""
+    """They connect to and list each other; a node of another genesis is refused at the first message."""
     file, url = chain
     auth = tmp_path / "chain/rpc.auth"
     await until(auth.exists)
@@ -104,11 +104,15 @@ async def test_three_founders_form_their_network_and_a_stranger_stays_outside(
 
         await until(all_connected)
         await until(all_listed)
-        outside = Node(NodeDir(stranger), one_process=True)
-        await outside.start()
-        stack.push_async_callback(outside.close)
+        log = stack.enter_context((tmp_path / "stranger.log").open("w+"))
+        words = [sys.executable, "-P", "-m", "dux_p2pd", "--config", str(stranger / "config"), "--log-level", "DEBUG"]
+        outside = await asyncio.create_subprocess_exec(
+            *words, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
+        )
+        stack.push_async_callback(outside.wait)
+        stack.callback(outside.terminate)
         await until(lambda: _answers(stranger))
-        await asyncio.sleep(8)  # it has dialled each bootstrap node by now, more than once
+        await until(lambda: "another network" in (tmp_path / "stranger.log").read_text())
         assert reads("nodes", "peers", node=stranger)["peers"] == []
         assert all(len(reads("nodes", "peers", node=folder)["peers"]) == 2 for folder in folders)
 

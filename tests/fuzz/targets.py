@@ -15,11 +15,14 @@ from typing import Any
 import structlog
 
 from common.blobs import Manifest, manifest_of, open_manifest
+from common.chain import messages, wire
+from common.chain.invalid import Invalid
+from common.chain.partial_merkle import MerkleBlock, check_proof, decode_merkle_block, encode_merkle_block, prove
 from common.clock import ManualClock
 from common.codec import canonical, from_canonical, json_bytes
 from common.contracts import p2p
 from common.contracts.peer import namespaces, peer_methods, topics
-from common.contracts.peer_p2p import FindNode, Gossip, Store
+from common.contracts.peer_p2p import AskLog, FindNode
 from common.errors import DuxError
 from common.identity.did import did_bytes
 from common.identity.disclosure import Disclosure, claims_of, disclose
@@ -30,12 +33,15 @@ from common.identity.signed import decode_signed
 from common.randomness import SeededRandomness
 from common.rpc.method import Method
 from common.rpc.table import Ctx, MethodTable
+from dux_p2pd import lan_beacon
 from dux_p2pd.blob_gather import read_chunk_headers
 from dux_p2pd.calls import AnswerHead, RequestHead, answer_ok, request_head, split_head
 from dux_p2pd.certs import LEAF_BYTES, SIGNATURE_BYTES, key_of_leaf, leaf_certificate, public_key
+from dux_p2pd.circuits import PIECE_BYTES, REASON_BYTES, Pieces, last_piece, piece
 from dux_p2pd.engine import Phase, TlsEngine
 from dux_p2pd.frames import FIN, SYN, FrameReader, Kind, encode
 from dux_p2pd.hello import HelloExchange
+from dux_p2pd.lan_beacon import read_beacon
 from dux_p2pd.mux import Mux
 from dux_p2pd.mux_events import Received
 from dux_p2pd.records import GossipBody, RecordBody, sign_gossip, sign_record, split_gossip, split_record
@@ -57,6 +63,8 @@ KINDS = [
     *(kind for method in peer_methods().values() for kind in (method.params, method.result)),
     *(topic.payload for topic in topics().values()),
 ]
+
+BY_NAME = {kind.__name__.encode(): kind for kind in KINDS}
 
 
 def frames(data: bytes) -> None:
@@ -174,8 +182,9 @@ def gossip(data: bytes) -> None:
 
 
 def peer_call(data: bytes) -> None:
-    """Parameters and answers of every peer method, payloads of every topic: the first byte chooses."""
-    kind, body = KINDS[(data[0] if data else 0) % len(KINDS)], data[1:]
+    """Parameters and answers of every peer method, payloads of every topic: the name before the first 0 chooses."""
+    name, _, body = data.partition(b"\0")
+    kind = BY_NAME.get(name) or KINDS[len(name) % len(KINDS)]
     with suppress(DuxError):
         assert canonical(from_canonical(body, kind, max_bytes=1 << 20)) == body
 
@@ -198,7 +207,7 @@ def _table() -> MethodTable:
     table = MethodTable(log=structlog.get_logger(), clock=ManualClock(NOW_MS), randomness=SeededRandomness(1))
     for name in sorted(dir(p2p)):
         method = getattr(p2p, name)
-        if isinstance(method, Method):
+        if isinstance(method, Method) and not method.once:  # those want a store for their answers
             table.serve(method, _answering(method))
     return table
 
@@ -251,11 +260,57 @@ def endpoint(data: bytes) -> None:
         did_bytes(text)
 
 
+COIN_READERS: tuple[Callable[[bytes], object], ...] = (
+    messages.decode_version, messages.decode_invs, messages.decode_getheaders, messages.decode_headers,
+    messages.decode_reject, messages.decode_addresses, wire.decode_tx, wire.decode_block,
+)  # fmt: skip
+
+
+def coin_message(data: bytes) -> None:
+    """What a coin node sends, by the first byte; a transaction that is taken encodes to what it was."""
+    read, body = COIN_READERS[(data[0] if data else 0) % len(COIN_READERS)], data[1:]
+    with suppress(wire.DecodeError):
+        found = read(body)
+        if isinstance(found, wire.Tx):
+            assert wire.encode_tx(found) == body
+
+
+def coin_proof(data: bytes) -> None:
+    """A merkle block: read, then walked."""
+    with suppress(wire.DecodeError, Invalid):
+        check_proof(decode_merkle_block(data, 80))
+
+
+def coin_frame(data: bytes) -> None:
+    """The head of a coin message."""
+    if len(data) == messages.FRAME.size:
+        with suppress(wire.DecodeError):
+            messages.read_frame_head(data, b"\xfa\xbf\xb5\xda")
+
+
+def beacon(data: bytes) -> None:
+    """A datagram of the local network."""
+    port = read_beacon(data, "net")
+    assert port is None or lan_beacon.beacon("net", port) == data
+
+
+def circuit(data: bytes) -> None:
+    """A relay's framing: any split gives the same bytes, and at most one piece is held."""
+    whole, parts, out = Pieces(), Pieces(), bytearray()
+    with suppress(ValueError):
+        expected = whole.take(data)
+        for at in range(0, len(data), 5):
+            out += parts.take(data[at : at + 5])
+            assert len(parts._buffer) <= PIECE_BYTES + REASON_BYTES
+        assert out == expected
+        whole.reason()
+
+
 TARGETS: dict[str, Target] = {
     one.__name__: one
     for one in (
         frames, mux, introduction, stream_head, certificate, tls, event_log, log_news, node_record, dht_record, gossip,
-        peer_call, blob, disclosure, rpc_door, socks, endpoint,
+        peer_call, blob, disclosure, rpc_door, socks, endpoint, coin_message, coin_proof, coin_frame, beacon, circuit,
     )
 }  # fmt: skip
 
@@ -274,12 +329,21 @@ def _hello(*, wish: bool) -> bytes:
     return HelloExchange(myself(THEM), dialler=True, peer_key=ME.transport_key, **expected).start()  # type: ignore[arg-type]
 
 
+def _tx() -> wire.Tx:
+    return wire.Tx(1, (wire.TxIn(wire.OutPoint(bytes(32), 0), b"\x51", 2**32 - 1),), (wire.TxOut(5, b"\x51"),), 0)
+
+
+def _proof() -> MerkleBlock:
+    ids = [bytes([n]) * 32 for n in range(5)]
+    return prove(ids, [False, True, False, False, True], bytes(80))
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Honest bytes for every target."""
     head = request_head("dht.find", 5.0, (("blob", bytes(32)),))
     call = encode(Kind.DATA, SYN | FIN, 1, len(head), head)
-    asked = (FindNode(key=bytes(32)), Store(record=_record(), log=encode_log(THEM.log)), Gossip(envelope=_gossip()))
-    calls = [bytes([KINDS.index(type(one))]) + canonical(one) for one in asked]
+    asked = (FindNode(key=bytes(32)), AskLog(did=THEM.did))
+    calls = [type(one).__name__.encode() + b"\0" + canonical(one) for one in asked]
     claims = claims_of([("tier>=1", "yes"), ("bond>=5", "yes")], SeededRandomness(2))
     shown = disclose(claims, "tier>=1")
     assert shown is not None
@@ -304,5 +368,13 @@ def seeds() -> dict[str, list[bytes]]:
         "disclosure": [canonical(shown)],
         "rpc_door": requests[:40],
         "socks": [b"\x05\x01\x02\x01\x01a\x01b\x05\x01\x00\x03\x04name\x00\x50"],
+        "coin_message": [
+            bytes([6]) + wire.encode_tx(_tx()),
+            bytes([1]) + messages.encode_invs(messages.Inv.TX, [bytes(32)]),
+        ],
+        "coin_proof": [encode_merkle_block(_proof().header, _proof())],
+        "coin_frame": [messages.frame(b"\xfa\xbf\xb5\xda", "ping", bytes(8))[: messages.FRAME.size]],
+        "beacon": [lan_beacon.beacon("net", 32570)],
+        "circuit": [piece(b"hello") + piece(b"there") + last_piece("done")],
         "endpoint": [b"127.0.0.1:80", b"[::1]:443", THEM.did.encode()],
     }

@@ -54,8 +54,9 @@ def test_corpus_findings_and_neighbours(target):
 
 
 def test_every_target_has_a_small_corpus():
-    """The folders are the targets (the combined run numbers them alike), and no honest example is missing."""
+    """The folders are the targets (the combined run numbers them alike); the honest examples are met rightly."""
     assert sorted(path.name for path in (HERE / "corpus").iterdir()) == sorted(TARGETS)
     assert sum(file.stat().st_size for file in (HERE / "corpus").rglob("*") if file.is_file()) <= CORPUS_BYTES_MAX
     for target, examples in seeds().items():
-        assert set(examples) <= set(kept(target)), f"{target}: python -m tests.fuzz.seeds"
+        for data in examples:
+            TARGETS[target](data)

@@ -1,0 +1,50 @@
+"""The network's benchmark: its own rows without peers, and the control protocol spoken to hivemind's daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bench.measure import Run
+from bench.network import _calls
+from bench.network_dht import Gets
+from bench.network_memory import measure_memory
+from bench.peers.go_p2pd import field, framed, parsed, read_message, request, varint
+
+
+@pytest.mark.parametrize(("number", "encoded"), [(0, b"\0"), (127, b"\x7f"), (128, b"\x80\x01"), (300, b"\xac\x02")])
+def test_numbers_are_as_protobuf_writes_them(number: int, encoded: bytes) -> None:
+    assert varint(number) == encoded
+
+
+async def test_a_message_comes_back_from_its_bytes() -> None:
+    """Behind its length, fields by number, repeated ones in order."""
+    inner = field(1, b"peer") + field(2, b"a") + field(2, b"b" * 200)
+    reader = asyncio.StreamReader()
+    reader.feed_data(request(1, field(2, inner)) + framed(field(1, b"next")))
+    first, second = parsed(await read_message(reader)), parsed(await read_message(reader))
+    assert first[1] == [b"\x01"]
+    assert parsed(first[2][0]) == {1: [b"peer"], 2: [b"a", b"b" * 200]}
+    assert second == {1: [b"next"]}
+
+
+def test_a_lookup_that_finds_nothing_counts_in_both_figures() -> None:
+    """A hundred lookups, one lost and slow."""
+    found = Gets()
+    found.tries, found.hits, found.taken_ms = 100, 99, [1.0] * 99 + [4000.0]
+    assert found.found == 99
+    assert found.p99 == 4000.0
+
+
+@pytest.mark.constellation
+@pytest.mark.timeout(120)
+async def test_calls_and_memory_are_measured_and_peers_that_were_not_asked_for_are_named(tmp_path: Path) -> None:
+    """Quickly: no figure is judged."""
+    run = Run(tmp_path, quick=True, tell=lambda _text: None)
+    rows = [finding.row() for finding in [*await _calls(run), *await measure_memory(run)]]
+    assert all(row.value and row.value > 0 for row in rows)
+    assert {row.goal for row in rows} >= {"ratio <= 0.25", "ratio >= 4", "ratio >= 1", "value <= 60", "value <= 3"}
+    assert [row.met for row in rows if row.goal and row.goal.startswith("ratio")] == [None] * 3
+    assert all("--peers" in row.peer for row in rows if row.name.startswith("network") and row.peer)

@@ -25,7 +25,7 @@ HexHash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 class UnknownNetwork(CallerMistake):
     """No file in common/chain/networks describes the coin network {name!r}: its peers cannot be spoken to."""
 
-    code = 2015
+    code = 2016
     key = "unknown-coin-network"
 
 

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from common.chain import messages
 from common.chain.messages import Inv, Place, RawHeader, Reject, Version
-from common.chain.wire import DecodeError, compact, encode_header
+from common.chain.wire import (
+    BLOCK_BYTES_READ_MAX,
+    DecodeError,
+    Reader,
+    compact,
+    decode_block,
+    encode_header,
+    read_auxpow,
+)
 from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile
 
@@ -80,6 +88,9 @@ def test_counts_beyond_the_limits_are_refused() -> None:
     branch = (0x104).to_bytes(4, "little") + bytes(76) + bytes(4) + b"\0\0" + bytes(4) + bytes(32) + compact(65)
     with pytest.raises(DecodeError, match="branch"):
         messages.decode_headers(compact(1) + branch + bytes(3_000))
+    whole = (0x104).to_bytes(4, "little") + bytes(76) + bytes(4) + b"\0\0" + bytes(4) + bytes(32) + bytes(10)
+    with pytest.raises(DecodeError, match="cut short"):
+        messages.decode_headers(compact(1) + whole + bytes(50))
     many = (0x104).to_bytes(4, "little") + bytes(76) + bytes(4) + compact(10_000) + bytes(100)
     with pytest.raises(DecodeError, match="announced"):
         messages.decode_headers(compact(1) + many)
@@ -90,3 +101,12 @@ def test_noise_is_read_or_refused(decode: object, noise: bytes) -> None:
     """No bytes bring a reader to anything but an answer or its own refusal."""
     with suppress(DecodeError):
         decode(noise)  # type: ignore[operator]
+
+
+def test_a_block_or_branch_beyond_its_limit_is_refused() -> None:
+    """A block larger than any, and a merkle branch longer than any tree."""
+    with pytest.raises(DecodeError, match="at most"):
+        decode_block(bytes(BLOCK_BYTES_READ_MAX + 1))
+    coinbase = bytes(4) + b"\x01" + bytes(41) + b"\0" + bytes(4)
+    with pytest.raises(DecodeError, match="branch of 65"):
+        read_auxpow(Reader(coinbase + bytes(32) + compact(65) + bytes(32 * 70)))

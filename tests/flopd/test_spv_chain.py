@@ -191,6 +191,15 @@ def test_branches_are_limited_in_depth_and_number(monkeypatch: pytest.MonkeyPatc
     assert chain.tip.hash == sha256d(headers[29].raw)
 
 
+def test_a_rule_that_needs_more_than_the_base_holds_says_so() -> None:
+    """A bundle too short for the network's retarget is no silent guess."""
+    node = a_node(blocks=3)
+    chain = HeaderChain(EMBEDDED, Base(height=3, headers=(node.chain.tip.block.header.raw,), work=1))
+    node.mine(b"\x51")
+    with pytest.raises(Invalid, match="below the base"):
+        add(chain, headers_of(node, 4))
+
+
 def test_what_was_kept_comes_back_and_a_torn_end_does_not(tmp_path: Path) -> None:
     """The file after a restart, after a reorganisation, with a torn last header, and with one bit turned."""
     node = a_node(blocks=25)

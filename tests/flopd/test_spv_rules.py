@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.chain import partial_merkle
+from common.chain import merkle, partial_merkle
 from common.chain.invalid import Invalid
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, parse, serialize, txid
 from common.chain.wire import encode_header, shown
 from common.randomness import SeededRandomness
 from common.units import Florins
 from dux_flopd.spv_book import AddressBook, is_public, net_of, split_address
-from dux_flopd.spv_pool import KEPT_S, POOL_MAX, Pool, is_coinbase
+from dux_flopd.spv_pool import GONE_MAX, KEPT_S, POOL_MAX, Pool, is_coinbase
 from dux_flopd.spv_rules import Unprovable, block_named, by_txid, check_whole_work, header_bytes, proven, whole
 from dux_flopd.spv_signals import PeerSeen, Seen, Signal, signals_of
 from tests.flopd.spv_kit import EMBEDDED, a_node
@@ -80,6 +80,15 @@ def test_a_whole_block_is_bound_by_its_header() -> None:
         check_whole_work(EMBEDDED, 4, BLOCK.raw[:100])
 
 
+def test_a_block_lengthened_by_its_own_end_is_refused() -> None:
+    """CVE-2012-2459 on a whole block: the same root, and a transaction twice."""
+    raws = [serialize(a_tx(number, number)) for number in range(3)]
+    root = merkle.root_of([bytes.fromhex(txid(parse(raw)))[::-1] for raw in raws])[0]
+    header = (4).to_bytes(4, "little") + bytes(32) + root + bytes(12)
+    with pytest.raises(Invalid, match="bad-txns-duplicate"):
+        whole(header + b"\x04" + b"".join([*raws, raws[2]]))
+
+
 def test_pairs_of_hashes_are_no_block() -> None:
     """A level of the tree above the leaves, given as if it were the transactions: its first is no coinbase."""
     raw = serialize(Tx((TxInput(Outpoint("00" * 31 + "01", 1), b"abcd", 0),), (TxOutput(Florins(0), b""),)))
@@ -111,6 +120,8 @@ def test_a_strangers_transaction_counts_when_enough_peers_announce_it() -> None:
     assert pool.believed(2) == [own]
     assert pool.announced(stranger, "b")
     assert pool.believed(2) == [stranger, own]
+    assert put(pool, a_tx(1, 1), peer="c") == stranger
+    assert pool.believed(3) == [stranger, own]
     assert not pool.announced("ff" * 32, "a")
 
 
@@ -152,15 +163,27 @@ def test_what_builds_on_a_contradicted_transaction_goes_with_it() -> None:
     assert not pool.is_gone(names[1])
 
 
+def test_what_is_remembered_as_gone_has_an_end() -> None:
+    """The newest are kept; a contradicted one that was never here is no news."""
+    pool = Pool()
+    names = [put(pool, a_tx(number, number), own=True) for number in range(1, 4)]
+    for at, name in enumerate(names):
+        pool._gone |= {f"{at}-{number}": None for number in range(GONE_MAX)}
+        pool.on_block([("ab" * 32, a_tx(9, at + 1))])
+        assert pool.is_gone(name)
+    assert len(pool._gone) == GONE_MAX
+
+
 def test_the_pool_forgets_after_a_day_and_has_an_end() -> None:
     """24 hours, so many transactions; coinbases never wait."""
     pool = Pool()
-    old = put(pool, a_tx(0, 0), own=True)
+    old = put(pool, a_tx(8_888_888, 8_888_888), own=True)
     for number in range(POOL_MAX + 5):
         put(pool, a_tx(number + 1, number + 1), own=True, now_s=KEPT_S)
     assert len(pool.believed(1)) == POOL_MAX
     pool.expire(KEPT_S + 1)
     assert pool.get(old) is None
+    assert pool.is_gone(old)
     coinbase = Tx((TxInput(Outpoint("00" * 32, 0xFFFFFFFF)),), (TxOutput(Florins(1), b"\x51"),))
     assert is_coinbase(coinbase)
     assert not pool.add(txid(coinbase), coinbase, b"c", 0.0, own=False)
@@ -221,6 +244,8 @@ def test_the_book_has_an_end_and_no_private_addresses() -> None:
     """A thousand told addresses; none of a house's own network is taken from a stranger."""
     book = AddressBook([], apart=False, draw=SeededRandomness(1).below)
     book.learn([f"host{number}:1" for number in range(1_500)])
+    book.learn(list(book._known)[:3])
+    book.succeeded("nobody:1")
     assert len(book._known) == 1_000
     assert [is_public(host) for host in ("8.8.8.8", "10.0.0.1", "127.0.0.1", "::1", "name")] == [True, *[False] * 4]
 

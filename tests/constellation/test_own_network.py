@@ -18,11 +18,13 @@ import yaml
 from msgspec.structs import replace
 
 from common.network import load_profile, save_profile
+from common.node_ports import OUTSIDE_OFFSET
 from dux_cli.node_dir import NodeDir
+from dux_cli.node_files import port_base_of
 from dux_cli.supervisor import Node
 
 ROOT = Path(__file__).resolve().parents[2]
-FIRST = 71  # the nodes' numbers on this machine: away from those of other tests
+NODES = 4
 READY_S = 60
 
 
@@ -39,14 +41,38 @@ def reads(*words: str, node: Path) -> Any:
     return json.loads(types(*words, "--json", node=node))
 
 
+def free_numbers() -> int:
+    """The first of four numbers of nodes whose ports nobody holds; they lie where the system takes ports, too."""
+    for first in range(71, 271, NODES):
+        bases = [port_base_of(first + number) for number in range(NODES)]
+        if all(is_free(base + at) for base in bases for at in range(OUTSIDE_OFFSET + 1)):
+            return first
+    raise AssertionError("no free ports for four nodes")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 @pytest.fixture
-def chain(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+def first() -> int:
+    """The number of the first node."""
+    return free_numbers()
+
+
+@pytest.fixture
+def chain(tmp_path: Path, first: int) -> Iterator[tuple[Path, str]]:
     """A profile of three founders, signed, and its chain's URL."""
     file = tmp_path / "ours.yaml"
     cards = []
     for number in range(3):
         card = tmp_path / f"{number}.card"
-        types("network", "founder", "--card", str(card), "--index", str(FIRST + number), node=tmp_path / f"n{number}")
+        types("network", "founder", "--card", str(card), "--index", str(first + number), node=tmp_path / f"n{number}")
         cards += ["--founder", str(card)]
     parameters = tmp_path / "more.yaml"
     parameters.write_text(yaml.safe_dump({"presence": {"apart": False}, "key_file_costs": {"memory_kib": 8192}}))
@@ -75,7 +101,7 @@ async def until(found: Any, *, within_s: float = READY_S) -> None:
 @pytest.mark.constellation
 @pytest.mark.timeout(240)
 async def test_three_founders_form_their_network_and_a_stranger_stays_outside(
-    tmp_path: Path, chain: tuple[Path, str]
+    tmp_path: Path, first: int, chain: tuple[Path, str]
 ) -> None:
     """They connect to and list each other; a node of another genesis is refused at the first message."""
     file, url = chain
@@ -86,9 +112,9 @@ async def test_three_founders_form_their_network_and_a_stranger_stays_outside(
     login = ["--chain-url", url, "--chain-user", "duxnet", "--chain-password-file", str(auth)]
     folders = [tmp_path / f"n{number}" for number in range(3)]
     for number, folder in enumerate(folders):
-        types("init", "--network", str(file), "--index", str(FIRST + number), *login, node=folder)
+        types("init", "--network", str(file), "--index", str(first + number), *login, node=folder)
     stranger = tmp_path / "stranger"
-    types("init", "--network", str(other), "--index", str(FIRST + 3), *login, node=stranger)
+    types("init", "--network", str(other), "--index", str(first + 3), *login, node=stranger)
     async with contextlib.AsyncExitStack() as stack:
         for folder in folders:
             await stack.enter_async_context(Node(NodeDir(folder), one_process=True))

@@ -33,9 +33,10 @@ SUITE = ("test_chain", "test_contracts", "test_crashes", "test_fund", "test_paym
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The chain suite runs over every source; what is not about the chain runs over one."""
+    """The chain suite runs over every source; what is not about the chain, or is about a node's RPC, over one."""
     if "bench" in metafunc.fixturenames:
-        in_suite = metafunc.module.__name__.rpartition(".")[2] in SUITE
+        about_rpc = metafunc.definition.get_closest_marker("node_rpc") is not None
+        in_suite = metafunc.module.__name__.rpartition(".")[2] in SUITE and not about_rpc
         metafunc.parametrize("bench", ["core", "spv"] if in_suite else ["core"], indirect=True)
 
 

@@ -67,6 +67,7 @@ async def test_a_foreign_transaction_is_broadcast_until_it_is_in_a_block(wallet:
             await wallet.call(CHAIN_BROADCAST, Broadcast(request_id="c", raw=b"\x01\x02"))
 
 
+@pytest.mark.node_rpc
 async def test_what_the_node_refuses_for_good_binds_nothing(wallet: WalletNode) -> None:
     """A node that will never take a payment: its coins are free, the history says refused, nothing is repeated."""
     async with gate(wallet.bench) as passage:
@@ -84,6 +85,7 @@ async def test_what_the_node_refuses_for_good_binds_nothing(wallet: WalletNode) 
             assert len(set(passage.handed_over)) == 1
 
 
+@pytest.mark.node_rpc
 async def test_a_waiting_coin_that_is_dropped_and_comes_back(wallet: WalletNode) -> None:
     """A node forgets a transaction and learns it again: our coin goes with it and comes back with it."""
     async with gate(wallet.bench) as passage:
@@ -150,7 +152,7 @@ async def test_heights_and_scripts_that_are_not_known(wallet: WalletNode) -> Non
 async def test_a_script_is_found_where_it_already_waits(wallet: WalletNode) -> None:
     """Watching a script whose coin waits in the mempool finds it, without a new block."""
     async with wallet.running():
-        script = pay_to_key(public_key(f"late {wallet.bench.height}"))
+        script = pay_to_key(public_key(f"late {wallet.bench.height} {wallet.bench.source}"))
         wallet.bench.pay((script, FLOP))
         await wallet.synced()
         start = BlockHeight(wallet.bench.height)

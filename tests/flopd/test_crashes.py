@@ -67,9 +67,8 @@ class Gate:
 
 @asynccontextmanager
 async def gate(bench: CoinBench) -> AsyncIterator[Gate]:
-    """A gate before the node."""
-    if bench.source == "spv":
-        pytest.skip("the gate stands before a node's RPC; test_spv_peers.py has a light wallet's counterparts")
+    """A gate before the node's RPC. A light wallet asks peers instead; its counterparts are in test_spv_peers.py."""
+    assert bench.source == "core", "mark the test with node_rpc"
     passage = Gate(bench.url, free_port())
     app = web.Application(client_max_size=8 * 1024 * 1024)
     app.router.add_post("/", passage.handle)
@@ -160,6 +159,7 @@ async def flop(wallet: WalletNode) -> AsyncIterator[FlopProcess]:
             process.log.close()
 
 
+@pytest.mark.node_rpc
 async def test_killed_between_decision_and_broadcast(flop: FlopProcess, wallet: WalletNode) -> None:
     """The answer was given, the node never heard of it: after kill -9 and restart the payment arrives, once."""
     passage = flop.gate
@@ -180,6 +180,7 @@ async def test_killed_between_decision_and_broadcast(flop: FlopProcess, wallet: 
     assert await flop.stop() == 0
 
 
+@pytest.mark.node_rpc
 async def test_killed_at_any_moment_of_a_payment(flop: FlopProcess, wallet: WalletNode) -> None:
     """Killed after ever longer moments, repeated with the same request_id until answered: each wish is paid once."""
     passage = flop.gate
@@ -201,6 +202,7 @@ async def test_killed_at_any_moment_of_a_payment(flop: FlopProcess, wallet: Wall
     assert len(set(passage.handed_over)) == 1
 
 
+@pytest.mark.node_rpc
 async def test_a_stranger_without_a_token_pays_nothing(flop: FlopProcess, wallet: WalletNode) -> None:
     """Another process of the machine that has no token is refused before its call is read."""
     body = {"jsonrpc": "2.0", "id": 1, "method": "wallet.send"}

@@ -11,8 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +58,7 @@ TOOLS = {
     "ip": "the boot of the systemd units",
 }
 ALL_VARIABLE = "DUX_TEST_ALL"  # read by tests/conftest.py: a missing tool fails a test instead of skipping it
+HISTORIES_MARK = "histories"
 SLOW_MARKS = "not constellation and not coin_node and not sandbox and not nspawn and not containers and not histories"
 
 
@@ -129,6 +132,53 @@ def run_pytest(arguments: Sequence[str], environment: dict[str, str], *, aside: 
     return pytest.returncode, last
 
 
+@contextmanager
+def histories_beside(environment: dict[str, str]) -> Iterator[Callable[[], tuple[int, str]]]:
+    """Run the thousands of histories on whatever the other tests leave of the processors; yields how to wait for them.
+
+    They only compute, so that no verdict of theirs depends on how long they take; the rest of the suite mostly waits.
+    """
+    polite = ["nice", "-n", "19"] if shutil.which("nice") else []
+    command = [
+        *polite,
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        HISTORIES_MARK,
+        "-p",
+        "no:cacheprovider",
+        "tests/sim",
+    ]
+    with tempfile.TemporaryFile("w+") as output:
+        pytest = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+        def finished() -> tuple[int, str]:
+            code = pytest.wait()
+            output.seek(0)
+            return code, output.read()
+
+        try:
+            yield finished
+        finally:
+            pytest.terminate()
+            pytest.wait()
+
+
+def run_whole_suite(environment: dict[str, str], *, fast: bool, aside: bool) -> tuple[int, str]:
+    """(exit code, the summary line) of all tests; the histories' words stand before it."""
+    if fast:
+        return run_pytest(["-q", "-m", SLOW_MARKS], environment, aside=aside)
+    with histories_beside(environment) as finished:
+        code, summary = run_pytest(
+            ["-q", "--cov", "--cov-report=", "-m", f"not {HISTORIES_MARK}"], environment, aside=aside
+        )
+        histories, words = finished()
+    click.echo(f"histories, beside the rest:\n{words}", err=aside)
+    return code or histories, summary
+
+
 def run_rules_coverage() -> bool:
     """Every branch of every rules module was taken by the tests that have just run."""
     include = ",".join(rules_modules())
@@ -164,8 +214,11 @@ def test(*, everything: bool, fast: bool, as_json: bool, pytest_arguments: tuple
     prepare(everything=everything, fast=fast)
     whole = not pytest_arguments
     passed = {check.what: run_check(check) for check in checks(sys.executable) if whole and not (fast and check.slow)}
-    arguments = whole_suite(fast=fast) if whole else pytest_arguments
-    code, summary = run_pytest(arguments, test_environment(everything=everything), aside=as_json)
+    environment = test_environment(everything=everything)
+    if whole:
+        code, summary = run_whole_suite(environment, fast=fast, aside=as_json)
+    else:
+        code, summary = run_pytest(pytest_arguments, environment, aside=as_json)
     if whole and not fast:
         passed["every branch of the rules modules"] = run_rules_coverage()
     if not all(passed.values()):
@@ -188,10 +241,3 @@ def prepare(*, everything: bool, fast: bool) -> None:
 def test_environment(*, everything: bool) -> dict[str, str]:
     """What the tests' processes see."""
     return os.environ | ({ALL_VARIABLE: "1"} if everything else {})
-
-
-def whole_suite(*, fast: bool) -> list[str]:
-    """Arguments for pytest: everything with coverage, or what is quick without."""
-    if fast:
-        return ["-q", "-m", SLOW_MARKS]
-    return ["-q", "--cov", "--cov-report="]

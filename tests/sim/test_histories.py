@@ -52,7 +52,7 @@ def assert_lawful(told: Told, exits: dict[str, int], faults: dict[str, int]) -> 
 
 
 @pytest.mark.histories
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_no_history_of_escrow_breaks_a_law() -> None:
     told = run_many(orders("money", MONEY))
     assert told.histories == MONEY
@@ -60,7 +60,7 @@ def test_no_history_of_escrow_breaks_a_law() -> None:
 
 
 @pytest.mark.histories
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(2400)
 def test_no_history_of_the_fund_breaks_a_law() -> None:
     told = run_many(orders("fund", FUND))
     assert told.histories == FUND

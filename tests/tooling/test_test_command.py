@@ -1,11 +1,14 @@
 """`duxnet test` on a suite of one test: its exit code, its last line, its JSON, and what a skip means."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from dux_cli import testing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,6 +29,25 @@ def test_the_runners_own_words_come_last(tmp_path: Path, body: str, code: int) -
     as_json = run(suite, "--json")
     assert as_json.returncode == code
     assert json.loads(as_json.stdout)["passed"] is (code == 0)
+
+
+@pytest.mark.parametrize(("history", "other"), [("True", "True"), ("False", "True"), ("True", "False")])
+def test_histories_run_beside_the_rest_and_count(
+    tmp_path: Path, history: str, other: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each runs once, in one of two processes; either one's failure is the suite's; the rest has the last word."""
+    folder = tmp_path / "tests/sim"
+    folder.mkdir(parents=True)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  histories: long\n")
+    mark = "import pytest\n\n\n@pytest.mark.histories\ndef test_a():\n    assert "
+    (folder / "test_a.py").write_text(f"{mark}{history}\n")
+    (folder / "test_b.py").write_text(f"def test_b():\n    assert {other}\n")
+    monkeypatch.setattr(testing, "CHECKOUT", tmp_path)
+    code, summary = testing.run_whole_suite(dict(os.environ), fast=False, aside=False)
+    assert (code == 0) is (history == other == "True")
+    assert summary.startswith("1 passed, 1 deselected" if other == "True" else "1 failed, 1 deselected")
+    words = capfd.readouterr().out.partition("histories, beside the rest:")[2]
+    assert ("1 passed, 1 deselected" if history == "True" else "1 failed, 1 deselected") in words
 
 
 def test_a_real_skip_passes_and_says_why(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ LOG_BYTES_MAX = 65_536
 class NotSigned(CallerMistake):
     """{path} is signed by {found} of its council's {council}, {needed} are needed: `duxnet network sign` it there."""
 
-    code = 1140
+    code = 1145
     key = "not-signed"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from common.codec import canonical
 from common.contracts import registry
@@ -27,15 +28,15 @@ from common.contracts.registry_standing import (
 from common.identity.purposes import Purpose
 from common.receipts import Attested
 from common.rpc.client import LocalClient
-from common.standing import FaultProof, Kind, Note
-from common.units import FLOP, Did, Florins
+from common.standing import AuditVerdict, BenchmarkResult, FaultProof, Kind, Note
+from common.units import FLOP, BlockHeight, Did, Florins, UnixMs
 from dux_registryd.daemon import RegistryDaemon
 from dux_registryd.fault_rules import DAY_MS, NO_PENALTY, Contradiction, contradiction, penalty_of
 from dux_registryd.model import Presence, State
 from dux_registryd.reputation_rules import score_of, weigh
 from dux_registryd.sanction_rules import by_rules, in_force, may_be_listed, may_serve, worst
 from tests.market.fakes import FakeNet, attest, did_number, running, until
-from tests.market.makers import NOW_MS, TAX_BPS, heartbeat, node, receipt
+from tests.market.makers import NETWORK, NOW_MS, TAX_BPS, heartbeat, node, receipt
 from tests.market.test_registryd import QUICK, gossip, register
 from tests.market.test_reputation_rules import settled
 
@@ -73,6 +74,29 @@ def test_two_words_at_one_place_are_a_fault() -> None:
     assert isinstance(contradiction("receipt", paid(), cheaper), Contradiction)
     for harmless in (paid(height=105), paid(output_hash=b"\x01" * 32), paid(txid="ee" * 32), paid(cid=b"\x09" * 32)):
         assert isinstance(contradiction("receipt", paid(), harmless), str)
+
+
+def test_two_figures_or_two_verdicts_of_one_hand_are_a_fault() -> None:
+    """A challenger measures a node once a period, an auditor judges an audit once."""
+    figures = BenchmarkResult(
+        network=NETWORK, period=1, beacon=b"\x01" * 32, target=did_number(1), prober=did_number(3), cpu_single=1_000,
+        cpu_all=8_000, memory_mb=256, disk_mb=256, up_kbps=9, down_kbps=9, rtt_ms=3, failed="", at_ms=UnixMs(NOW_MS),
+    )  # fmt: skip
+    one, other, next_period = (
+        attest(3, Purpose.BENCHMARK, replace(figures, **more)) for more in ({}, {"cpu_all": 1}, {"period": 2})
+    )
+    assert isinstance(contradiction("benchmark", one, other), Contradiction)
+    assert isinstance(contradiction("benchmark", one, next_period), str)
+    judged = AuditVerdict(
+        network=NETWORK, audit=b"\x02" * 32, auditor=did_number(3), passed=True, reason="", height=BlockHeight(5),
+        at_ms=UnixMs(NOW_MS),
+    )  # fmt: skip
+    yes, no, elsewhere = (
+        attest(3, Purpose.AUDIT_VERDICT, replace(judged, **more))
+        for more in ({}, {"passed": False}, {"audit": b"3" * 32})
+    )
+    assert isinstance(contradiction("verdict", yes, no), Contradiction)
+    assert isinstance(contradiction("verdict", yes, elsewhere), str)
 
 
 def test_what_proves_nothing() -> None:

@@ -199,3 +199,22 @@ def test_the_checks_stand_in_the_order_of_the_design() -> None:
     checks: Any = ((Fault.SEEN, check("a", False)), (Fault.AGE, check("b", True)), (Fault.STAMP, check("c", True)))
     assert Intake._first(None, checks, None) is Fault.AGE  # type: ignore[arg-type]
     assert asked == ["a", "b"]
+
+
+def test_who_offers_twice_is_remembered_once() -> None:
+    """An id that is waited for keeps a few others who have it, never the one who was asked."""
+    wants = Wants()
+    assert wants.offered(b"id", Did("asked"), 0.0)
+    for by in ("asked", "a", "a", *(f"b{number}" for number in range(limits.OFFERERS_MAX))):
+        assert not wants.offered(b"id", Did(by), 1.0)
+    assert wants._wants[b"id"].others == [Did("a"), *(Did(f"b{number}") for number in range(limits.OFFERERS_MAX - 1))]
+
+
+def test_records_of_neighbours_have_a_limit() -> None:
+    """The oldest is forgotten."""
+    conducts = Conducts()
+    first = conducts.of("0", 0.0)
+    for number in range(1, limits.PEERS_REMEMBERED + 1):
+        conducts.of(str(number), 0.0)
+    assert conducts.of("0", 0.0) is not first
+    assert len(conducts._of) == limits.PEERS_REMEMBERED

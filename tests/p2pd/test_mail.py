@@ -33,7 +33,18 @@ from common.identity.signed import sign
 from common.randomness import SeededRandomness
 from common.units import UnixMs
 from dux_p2pd.mail_keys import KEY_KEPT_MS, KEY_LIFE_MS, MAILBOX_FILE, MailboxKeys
-from dux_p2pd.mail_rules import PER_RECIPIENT_MAX, PER_SENDER_MAX, ROOM_BYTES_MAX, Room, deposit_fault, letter_fault
+from dux_p2pd.mail_rules import (
+    COPIES_ENOUGH,
+    PER_RECIPIENT_MAX,
+    PER_SENDER_MAX,
+    RETRY_FIRST_MS,
+    RETRY_MAX_MS,
+    ROOM_BYTES_MAX,
+    Room,
+    deposit_fault,
+    letter_fault,
+    retry_ms,
+)
 from tests.p2pd.overlay_kit import Node, network, wait_until
 
 SEED, OTHER = b"m" * 32, b"o" * 32
@@ -382,3 +393,9 @@ async def test_the_mailbox_key_stands_in_the_record_and_the_document() -> None:
         resolved = await two.as_caller("cli").call(p2p.DID_RESOLVE, p2p.Resolve(did=two.did))
         assert resolved.document.count("X25519") == 0
         assert len(msgspec.json.decode(resolved.document)["keyAgreement"]) == 2
+
+
+def test_a_letter_with_enough_copies_is_offered_again_once_an_hour() -> None:
+    """With too few it is tried again soon, then ever later, at most an hour."""
+    assert [retry_ms(tries, 0) for tries in (0, 1, 40)] == [RETRY_FIRST_MS, 2 * RETRY_FIRST_MS, RETRY_MAX_MS]
+    assert retry_ms(0, COPIES_ENOUGH) == RETRY_MAX_MS

@@ -305,3 +305,11 @@ def test_fewer_peers_than_wanted_is_always_told(have: int, wanted: int) -> None:
     """Whatever else holds."""
     seen = Seen(**FINE | {"peers": FINE["peers"][:1] * have, "wanted": wanted})  # type: ignore[index,arg-type]
     assert (Signal.FEW_PEERS in signals_of(seen)) == (have < wanted)
+
+
+def test_what_does_not_wait_cannot_be_refused() -> None:
+    """A refusal that comes after a block has confirmed the payment changes nothing."""
+    pool = Pool()
+    pool.refuse("ab" * 32)
+    assert pool.get("ab" * 32) is None
+    assert pool.version == 0

@@ -21,7 +21,7 @@ from common.node_ports import outside_address
 from common.parts import Parts
 from common.rpc.client import LocalClient
 from common.units import Did
-from dux_p2pd.daemon import P2pDaemon, allow_lists
+from dux_p2pd.daemon import P2pDaemon, shut_egress
 from dux_p2pd.egress import Egress
 from dux_p2pd.key_source import BranchKeys, KeySource
 from dux_p2pd.settings import P2pdSettings
@@ -110,11 +110,7 @@ class SwarmP2pd(P2pDaemon):
 
     async def open_egress(self, parts: Parts[P2pdSettings]) -> Egress:
         """Nobody goes out."""
-        settings = parts.settings
-        return Egress(
-            allow_lists(settings), parts.run_dir, connections_max=settings.egress_connections_max,
-            idle_s=settings.egress_idle_s, log=parts.log,
-        )  # fmt: skip
+        return shut_egress(parts)
 
     async def _listen(self, parts: Parts[P2pdSettings]) -> None:
         """Callers are in this process."""

@@ -144,14 +144,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     async def open_egress(self, parts: Parts[P2pdSettings]) -> Egress:
         """Let daemons out, each to where it may go; in a simulated world nobody has anywhere to go."""
         passwords = Passwords(parts.random)
-        egress = Egress(
-            allow_lists(parts.settings),
-            parts.run_dir,
-            connections_max=parts.settings.egress_connections_max,
-            idle_s=parts.settings.egress_idle_s,
-            log=parts.log,
-            outward=outward_of(parts.settings, passwords),
-        )
+        egress = shut_egress(parts, outward_of(parts.settings, passwords))
         port = parts.settings.port_base + EGRESS_OFFSET
         try:
             await egress.start(parts.settings.host, port)
@@ -250,6 +243,22 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         parts.background("renewal", renewal.run)
         self.renewal = renewal
         return renewal
+
+
+def shut_egress(parts: Parts[P2pdSettings], outward: Outward | None = None) -> Egress:
+    """The egress as the settings want it, not listening yet.
+
+    Raises:
+        BadSettings: an entry of an allow-list is not host:port.
+    """
+    return Egress(
+        allow_lists(parts.settings),
+        parts.run_dir,
+        connections_max=parts.settings.egress_connections_max,
+        idle_s=parts.settings.egress_idle_s,
+        log=parts.log,
+        outward=outward,
+    )
 
 
 def allow_lists(settings: P2pdSettings) -> dict[str, frozenset[Target]]:

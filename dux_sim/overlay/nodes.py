@@ -28,12 +28,11 @@ from dux_p2pd.keeper import Keeper
 from dux_p2pd.overlay import shared_arguments
 from dux_p2pd.settings import P2pdSettings
 from dux_sim.overlay.links import OverlayTransport
-from dux_sim.world.log import log_for
+from dux_sim.world.daemons import born
 from dux_sim.world.node import OUTSIDE_PORT, SimNode
 from dux_sim.world.parts import SimP2pd
 
 P2PD = "p2pd"
-NEVER_S = 10_000_000
 OFFER_BYTES_MAX = 65_536
 HEARD_MAX = 4096
 Word = Literal["accept", "ignore", "reject"]
@@ -133,20 +132,5 @@ class OverlayP2pd(SimP2pd):
 
 def make(node: SimNode, daemon: str, kind: type[OverlayP2pd] = OverlayP2pd, **changes: Any) -> DuxOSDaemon[Any]:
     """A new life of a node's p2pd; `changes` are settings of its own."""
-    world = node.world
-    folder = str(world.folder / node.name)
-    settings = P2pdSettings(
-        network_profile="simulated", data_dir=folder, run_dir=folder, backup_interval=0, watchdog_s=NEVER_S,
-        listen_host=node.host, listen_port=OUTSIDE_PORT, known_after_s=0, **changes,
-    )  # fmt: skip
-    made = kind(
-        settings,
-        world.profile,
-        log=log_for(world.history, f"{node.name}/{daemon}"),
-        clock=node.clock(),
-        randomness=world.stream(f"{node.name}/{daemon}/{node.lives(daemon)}"),
-        neighbours=node.neighbours(daemon),
-        store_in_memory=True,
-    )
-    made.site = node
-    return made
+    own = {"listen_host": node.host, "listen_port": OUTSIDE_PORT, "known_after_s": 0}
+    return born(node, daemon, kind, P2pdSettings, **(own | changes))

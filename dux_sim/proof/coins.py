@@ -32,7 +32,6 @@ from dux_sim.proof.keys import public_key, signed
 PURSE_SCRIPT = pay_to_key(public_key("purse"))
 MINER_SCRIPT = pay_to_key(public_key("miner"))
 PURSE_FEE = FLOP // 100
-SPLIT_MAX = 200  # outputs of one transaction that fills the purse
 START_WAIT_S = 30.0
 RPC_TIMEOUT_S = 60.0
 MATURE_BLOCKS = 1_400  # litecoind's regtest knows CHECKLOCKTIMEVERIFY from 1,351 on

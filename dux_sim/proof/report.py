@@ -137,11 +137,6 @@ def _played(chain: Chain, histories: list[History]) -> Played:
     return player.told
 
 
-def _latest(walked: list[Walked]) -> int | None:
-    found = (one.latest_free_blocks_after_T for one in walked)
-    return max((blocks for blocks in found if blocks is not None), default=None)
-
-
 def _violation(walked: Walked, found: Found) -> dict[str, Any]:
     return {"case": walked.name, "law": found.law, "trace": shortened(found.trace)}
 

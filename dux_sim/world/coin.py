@@ -76,10 +76,6 @@ class Coin:
             self.node.mine(NOBODY)
             self._note()
 
-    def mine_empty(self) -> None:
-        """A block without transactions: its miner censors, or saw none."""
-        self._submit([])
-
     def has_payments(self, depth: int) -> bool:
         """Whether the block that is so deep holds anything but new coins."""
         active = self.node.chain.active

@@ -51,15 +51,26 @@ KINDS: dict[str, tuple[type[InWorld[Any]], type[Any], dict[str, Any]]] = {
 def make(node: SimNode, daemon: str, **changes: Any) -> DuxOSDaemon[Any]:
     """A new life of a daemon; `changes` are settings of its own."""
     kind, settings_type, fields = KINDS[daemon]
+    own = {"registryd": {"wallet_address": node.keys.address}, "p2pd": {"listen_host": node.host}}.get(daemon, {})
+    made = born(node, daemon, kind, settings_type, **(fields | own | changes))
+    if isinstance(made, SimTaskd):
+        made.lies = node.lies
+    return made
+
+
+def born(node: SimNode, daemon: str, kind: type[Any], settings_type: type[Any], **settings: Any) -> DuxOSDaemon[Any]:
+    """A daemon of this class with the node's clock, log, neighbours and a stream of randomness for this life."""
     world = node.world
     folder = str(world.folder / node.name)
-    own = {"registryd": {"wallet_address": node.keys.address}, "p2pd": {"listen_host": node.host}}.get(daemon, {})
-    settings = settings_type(
-        network_profile="simulated", data_dir=folder, run_dir=folder, backup_interval=0, watchdog_s=NEVER_S,
-        **(fields | own | changes),
-    )  # fmt: skip
-    made = kind(
-        settings,
+    made: Any = kind(
+        settings_type(
+            network_profile="simulated",
+            data_dir=folder,
+            run_dir=folder,
+            backup_interval=0,
+            watchdog_s=NEVER_S,
+            **settings,
+        ),
         world.profile,
         log=log_for(world.history, f"{node.name}/{daemon}"),
         clock=node.clock(),
@@ -68,6 +79,5 @@ def make(node: SimNode, daemon: str, **changes: Any) -> DuxOSDaemon[Any]:
         store_in_memory=True,
     )
     made.site = node
-    if isinstance(made, SimTaskd):
-        made.lies = node.lies
-    return made
+    alive: DuxOSDaemon[Any] = made
+    return alive

@@ -29,7 +29,7 @@ from dux_flopd.keyring import Keyring
 from dux_flopd.settings import FlopSettings
 from dux_flopd.source import ChainSource
 from dux_p2pd.base_transport import BaseTransport
-from dux_p2pd.daemon import P2pDaemon, allow_lists
+from dux_p2pd.daemon import P2pDaemon, shut_egress
 from dux_p2pd.directory import Directory
 from dux_p2pd.egress import Egress
 from dux_p2pd.keeper import Keeper
@@ -130,11 +130,7 @@ class SimP2pd(InWorld[P2pdSettings], P2pDaemon):
 
     async def open_egress(self, parts: Parts[P2pdSettings]) -> Egress:
         """There is nowhere to go."""
-        settings = parts.settings
-        return Egress(
-            allow_lists(settings), parts.run_dir, connections_max=settings.egress_connections_max,
-            idle_s=settings.egress_idle_s, log=parts.log,
-        )  # fmt: skip
+        return shut_egress(parts)
 
     async def bulk(self, verb: str, path: str, body: bytes | None) -> bytes:
         """What `PUT /blob` and `GET /blob/<id>` do.

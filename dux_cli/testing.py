@@ -14,7 +14,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +58,23 @@ TOOLS = {
     "ip": "the boot of the systemd units",
 }
 ALL_VARIABLE = "DUX_TEST_ALL"  # read by tests/conftest.py: a missing tool fails a test instead of skipping it
-HISTORIES_MARK = "histories"
 SLOW_MARKS = "not constellation and not coin_node and not sandbox and not nspawn and not containers and not histories"
+
+
+@dataclass(frozen=True)
+class Aside:
+    """Tests that run in a process of their own beside the rest, which mostly waits."""
+
+    name: str
+    marks: str
+    folders: tuple[str, ...]
+    only_computes: bool = False  # no verdict depends on how long it takes: it gets what others leave of the processors
+
+
+ASIDES = (
+    Aside("histories", "histories", ("tests/sim",), only_computes=True),
+    Aside("machines", "containers or nspawn", ("tests/containers", "tests/systemd")),
+)
 
 
 @dataclass(frozen=True)
@@ -133,50 +148,40 @@ def run_pytest(arguments: Sequence[str], environment: dict[str, str], *, aside: 
 
 
 @contextmanager
-def histories_beside(environment: dict[str, str]) -> Iterator[Callable[[], tuple[int, str]]]:
-    """Run the thousands of histories on whatever the other tests leave of the processors; yields how to wait for them.
-
-    They only compute, so that no verdict of theirs depends on how long they take; the rest of the suite mostly waits.
-    """
-    polite = ["nice", "-n", "19"] if shutil.which("nice") else []
-    command = [
-        *polite,
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        HISTORIES_MARK,
-        "-p",
-        "no:cacheprovider",
-        "tests/sim",
-    ]
+def run_beside(aside: Aside, environment: dict[str, str]) -> Iterator[Callable[[], tuple[int, str]]]:
+    """Run these tests in a process of their own meanwhile; yields how to wait for (exit code, output)."""
+    polite = ["nice", "-n", "19"] if aside.only_computes and shutil.which("nice") else []
+    pytest = [sys.executable, "-m", "pytest", "-q", "-m", aside.marks, "-p", "no:cacheprovider", *aside.folders]
     with tempfile.TemporaryFile("w+") as output:
-        pytest = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*polite, *pytest], cwd=CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
 
         def finished() -> tuple[int, str]:
-            code = pytest.wait()
+            code = process.wait()
             output.seek(0)
             return code, output.read()
 
         try:
             yield finished
         finally:
-            pytest.terminate()
-            pytest.wait()
+            process.terminate()
+            process.wait()
 
 
 def run_whole_suite(environment: dict[str, str], *, fast: bool, aside: bool) -> tuple[int, str]:
-    """(exit code, the summary line) of all tests; the histories' words stand before it."""
+    """(exit code, the summary line) of all tests; the words of those that ran beside stand before it."""
     if fast:
         return run_pytest(["-q", "-m", SLOW_MARKS], environment, aside=aside)
-    with histories_beside(environment) as finished:
-        code, summary = run_pytest(
-            ["-q", "--cov", "--cov-report=", "-m", f"not {HISTORIES_MARK}"], environment, aside=aside
-        )
-        histories, words = finished()
-    click.echo(f"histories, beside the rest:\n{words}", err=aside)
-    return code or histories, summary
+    rest = " and ".join(f"not ({one.marks})" for one in ASIDES)
+    with ExitStack() as stack:
+        others = {one.name: stack.enter_context(run_beside(one, environment)) for one in ASIDES}
+        code, summary = run_pytest(["-q", "--cov", "--cov-report=", "-m", rest], environment, aside=aside)
+        for name, finished in others.items():
+            other, words = finished()
+            click.echo(f"{name}, beside the rest:\n{words}", err=aside)
+            code = code or other
+    return code, summary
 
 
 def run_rules_coverage() -> bool:

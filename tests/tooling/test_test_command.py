@@ -31,23 +31,30 @@ def test_the_runners_own_words_come_last(tmp_path: Path, body: str, code: int) -
     assert json.loads(as_json.stdout)["passed"] is (code == 0)
 
 
-@pytest.mark.parametrize(("history", "other"), [("True", "True"), ("False", "True"), ("True", "False")])
-def test_histories_run_beside_the_rest_and_count(
-    tmp_path: Path, history: str, other: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("broken", ["", "histories", "machines", "rest"])
+def test_what_runs_beside_the_rest_counts(
+    tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Each runs once, in one of two processes; either one's failure is the suite's; the rest has the last word."""
-    folder = tmp_path / "tests/sim"
-    folder.mkdir(parents=True)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  histories: long\n")
-    mark = "import pytest\n\n\n@pytest.mark.histories\ndef test_a():\n    assert "
-    (folder / "test_a.py").write_text(f"{mark}{history}\n")
-    (folder / "test_b.py").write_text(f"def test_b():\n    assert {other}\n")
+    """Each test runs once, in one of three processes; any one's failure is the suite's; the rest has the last word."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  histories: long\n  containers: slow\n  nspawn: slow\n")
+    for name, folder, mark in (
+        ("histories", "tests/sim", "histories"),
+        ("machines", "tests/containers", "containers"),
+        ("machines", "tests/systemd", "nspawn"),
+        ("rest", "tests/sim", ""),
+    ):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        marked = f"@pytest.mark.{mark}\n" if mark else ""
+        body = f"import pytest\n\n\n{marked}def test_it():\n    assert {name != broken}\n"
+        (tmp_path / folder / f"test_{mark or 'rest'}.py").write_text(body)
     monkeypatch.setattr(testing, "CHECKOUT", tmp_path)
     code, summary = testing.run_whole_suite(dict(os.environ), fast=False, aside=False)
-    assert (code == 0) is (history == other == "True")
-    assert summary.startswith("1 passed, 1 deselected" if other == "True" else "1 failed, 1 deselected")
+    assert (code == 0) is (not broken)
+    assert summary.startswith("1 failed, 3 deselected" if broken == "rest" else "1 passed, 3 deselected")
     words = capfd.readouterr().out.partition("histories, beside the rest:")[2]
-    assert ("1 passed, 1 deselected" if history == "True" else "1 failed, 1 deselected") in words
+    histories, _, machines = words.partition("machines, beside the rest:")
+    assert ("1 failed, 1 deselected" if broken == "histories" else "1 passed, 1 deselected") in histories
+    assert ("2 failed in" if broken == "machines" else "2 passed in") in machines
 
 
 def test_a_real_skip_passes_and_says_why(tmp_path: Path) -> None:

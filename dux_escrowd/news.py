@@ -17,6 +17,7 @@ from dux_escrowd.model import Lot
 from dux_escrowd.orders import News
 from dux_escrowd.records import Records
 from dux_escrowd.store import Agreed
+from dux_escrowd.voting import voters
 
 NOTHING_DELIVERED = bytes(32)
 
@@ -118,6 +119,7 @@ class Reporter:
             price_florins=self._terms(row).price_florins,
             settlement=settlement,
             output_commitment=said.output_commitment if said else NOTHING_DELIVERED,
+            voted=tuple(map(Did, voters(lot))),
         )
 
     def _terms(self, row: Agreed) -> Terms:

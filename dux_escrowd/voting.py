@@ -12,7 +12,7 @@ from collections import Counter
 
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
-from dux_escrowd.model import AwardKey, Lot, Role
+from dux_escrowd.model import AwardKey, Exit, Lot, Role
 
 
 def commitment_of(contract_id: str, arbiter: str, gross_florins: int, salt: bytes) -> bytes:
@@ -130,6 +130,12 @@ def may_cosign(lot: Lot, key: AwardKey, at: int) -> bool:
 def signed_by(lot: Lot, key: AwardKey) -> tuple[str, ...]:
     """Arbiters whose coin signatures for exactly this award are held, sorted."""
     return tuple(sorted({a.arbiter for a in lot.awards if a.key == key and a.arbiter not in lot.faulty}))
+
+
+def voters(lot: Lot) -> tuple[str, ...]:
+    """The arbiters whose opened votes made the award by which the coin was spent; empty for another way out."""
+    award = winning(lot) if lot.spend is not None and lot.spend.exit is Exit.AWARD else None
+    return award.revealed if award is not None else ()
 
 
 def winning(lot: Lot) -> AwardKey | None:

@@ -6,6 +6,8 @@ answer is None, never an error. Source: network.md §4, transport_identity.md §
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
@@ -33,6 +35,8 @@ from dux_p2pd.routing import DuxNode, DuxTable
 from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.session import Address
 
+KEEPERS_COUNTED_MAX = 128  # the latest
+
 
 class DhtCalls:
     """The calls."""
@@ -41,6 +45,7 @@ class DhtCalls:
         self, table: DuxTable, peers: PeerBook, directory: Directory, *, clock: Clock, log: FilteringBoundLogger
     ) -> None:
         self._table, self._peers, self._directory, self._log = table, peers, directory, log
+        self.kept: OrderedDict[Did, int] = OrderedDict()  # records kept for this node, by keeper
         self.manners = Manners(soft_s=self._soft_s, is_last=self.is_last, clock=clock)
 
     def _soft_s(self, node: DuxNode) -> float:
@@ -73,10 +78,18 @@ class DhtCalls:
     async def store(self, node: DuxNode, params: Store) -> bool:
         """Whether it keeps a record now, or kept this very one already."""
         try:
-            return (await self._peers.call(node.did, DHT_STORE, params, hint=node.address)).kept
+            kept = (await self._peers.call(node.did, DHT_STORE, params, hint=node.address)).kept
         except DuxError as error:
             self._failed(node, error)
             return False
+        if kept:
+            self._count(node.did)
+        return kept
+
+    def _count(self, keeper: Did) -> None:
+        self.kept[keeper] = self.kept.pop(keeper, 0) + 1
+        if len(self.kept) > KEEPERS_COUNTED_MAX:
+            self.kept.popitem(last=False)
 
     async def log_of(self, whom: Did, did: Did, hint: Address | None = None) -> Known | None:
         """What a node knows of a DID, taken into the directory; None when it knows nothing or lies."""

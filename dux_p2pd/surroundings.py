@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from common.contracts.p2p import (
@@ -10,6 +10,7 @@ from common.contracts.p2p import (
     P2P_TAKE_DUTIES,
     CarriedFor,
     EndpointView,
+    KeptFor,
     Reachability,
     RelayDuty,
 )
@@ -26,6 +27,7 @@ from common.contracts.peer_reach import (
 from common.parts import Parts
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx
+from common.units import Did
 from dux_p2pd.announcer import Announcer
 from dux_p2pd.circuits import RelayLedger, RelayLimits
 from dux_p2pd.endpoints import Endpoints
@@ -60,6 +62,7 @@ class Surroundings:
     relay: RelayServer
     gateway: Callable[[], str]
     duties: Duties
+    kept: Mapping[Did, int]
 
     async def take(self, params: TakenDuties, _ctx: Ctx) -> Done:
         """p2p.take_duties."""
@@ -95,6 +98,7 @@ class Surroundings:
                 CarriedFor(relay=relay, circuits=circuits, bytes=count)
                 for relay, (circuits, count) in self.relays.carried.items()
             ],
+            kept=[KeptFor(keeper=keeper, records=count) for keeper, count in self.kept.items()],
         )
 
 
@@ -158,7 +162,9 @@ async def open_surroundings(
     parts.background("exchange", exchange.run)
     if settings.reachability:
         _ask_for_dials(parts, net, endpoints, relays)
-    found = Surroundings(endpoints, relays, relay, gateway=_map_port(parts, endpoints), duties=duties)
+    found = Surroundings(
+        endpoints, relays, relay, gateway=_map_port(parts, endpoints), duties=duties, kept=net.dht.calls.kept
+    )
     parts.table.serve(P2P_TAKE_DUTIES, found.take)
     await _open_lan(parts, upkeep, endpoints)
     if settings.hole_punching:

@@ -45,6 +45,7 @@ from dux_registryd.audits import Audits
 from dux_registryd.benchmarker import Benchmarker
 from dux_registryd.challengers import Challengers
 from dux_registryd.claims import ClaimDesk
+from dux_registryd.duty import Duty
 from dux_registryd.effects import Outside
 from dux_registryd.enforcer import Enforcer
 from dux_registryd.finder import Finder
@@ -72,6 +73,7 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
     name = "registryd"
     settings_type = RegistrydSettings
     benchmarker: Benchmarker
+    duty: Duty
 
     async def assemble(self, parts: Parts[RegistrydSettings]) -> None:
         """Store, neighbours, intake, methods, loops."""
@@ -114,7 +116,7 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         )
         _witness(parts, book, outside, intake, scores, challengers)
         self.benchmarker = measure_machines(parts, book, outside, challengers, statements, machines, machine)
-        _audits(parts, book, outside, intake, scores, challengers, statements, self.benchmarker)
+        self.duty = _audits(parts, book, outside, intake, scores, challengers, statements, self.benchmarker)
         _sanctions(parts, book, outside, scores, statements)
         parts.serve_events(registry.REGISTRY_EVENTS, book.store)
         parts.outbox(book.store, outside.perform)
@@ -133,6 +135,7 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         parts.background("heartbeats", pulse.run)
         parts.background("receipts", checker.run)
         parts.background("monitor", monitor.run)
+        parts.background("duties", self.duty.run)
         parts.background("catch up", catchup.run)
         parts.gauges["nodes"] = lambda: float(book.count_nodes())
         for status in NodeStatus:
@@ -197,7 +200,7 @@ def _audits(
     challengers: Challengers,
     statements: Statements,
     benchmarker: Benchmarker,
-) -> None:
+) -> Duty:
     """Audits by hand, and services rendered: what else a tier hangs on."""
     audits = Audits(book, outside, challengers, statements, network=parts.network, clock=parts.clock)
     services = ServiceBook(book, outside, intake, statements, network=parts.network, clock=parts.clock)
@@ -210,6 +213,7 @@ def _audits(
     parts.table.serve(registry_audit.AUDIT_LIST, methods.list_audits)
     parts.table.serve(registry_service.SERVICE_HAD, services.had)
     parts.table.serve(registry_service.SERVICE_LIST, services.listed)
+    return Duty(outside, scores, services, parts.log)
 
 
 def _sanctions(

@@ -5,7 +5,7 @@ The only file that calls other daemons. Effects of the outbox are told here too;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -23,6 +23,7 @@ from common.contracts.peer_registry import (
     TOPIC_STANDING,
     CapabilityPointer,
 )
+from common.contracts.registry_service import ServedName
 from common.contracts.wallet_chain import CHAIN_BEACON, CHAIN_BLOCK_HASH, CHAIN_TIP, CHAIN_TX, HeightAsked, TxAsked
 from common.errors import NotFound, NotNow, Unavailable
 from common.identity.purposes import Purpose
@@ -97,6 +98,18 @@ class Outside(Attestor):
         """Have p2pd refuse these nodes, each until a time (0: until told otherwise), and no others."""
         names = tuple(p2p.RefusedNode(did=did, until_ms=UnixMs(until_ms[did])) for did in sorted(until_ms))
         await self.p2pd.call(p2p.P2P_REFUSE, p2p.Refuse(nodes=names[: p2p.REFUSED_MAX]))
+
+    async def take_duties(self, duties: Sequence[str]) -> None:
+        """Have p2pd do the duties of this node's tier from now on."""
+        await self.p2pd.call(p2p.P2P_TAKE_DUTIES, p2p.Duties(duties=list(duties)))
+
+    async def served(self) -> dict[ServedName, dict[Did, int]]:
+        """Who carried bytes and who kept records for this node since its p2pd started, and how many."""
+        found = await self.p2pd.call(p2p.P2P_REACHABILITY, Empty())
+        return {
+            "dht": {one.keeper: one.records for one in found.kept},
+            "relay": {one.relay: one.bytes for one in found.carried},
+        }
 
     # the chain
 

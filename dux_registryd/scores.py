@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from common.clock import Clock
 from common.contracts.registry import Reputation
-from common.network import NetworkProfile
+from common.network import NetworkProfile, TierRule
 from common.quality import DAY_BLOCKS
 from common.units import BPS, Did
 from dux_registryd.audit_rules import NO_AUDITS, AuditWeight
@@ -70,10 +70,14 @@ class Scores:
         activity = activity_florins(did, self._book.settlements_of(did))
         score = score_of(weights, presence, self._tiers, self.penalty(did), self.audit_weight(did, self.tip()))
         sanctions = self.sanctions(did)
-        duties = duties_of(score.tier, self._tiers) if may_serve(sanctions) else ()
+        duties = _duties(score, sanctions, self._tiers)
         return reputation_view(
             did, score, weights, presence, duties=duties, sanctions=sanctions, activity=activity, tip=self.tip()
         )
+
+    def duties(self, did: Did) -> tuple[str, ...]:
+        """What the network asks of a node of this one's tier; nothing of one that is kept from duties."""
+        return _duties(self.score(did), self.sanctions(did), self._tiers)
 
     def score(self, did: Did) -> Score:
         """A node's standing alone."""
@@ -137,3 +141,7 @@ class Scores:
             uptime_bps=uptime_bps(up, first, now, rules),
             probing_bps=done * BPS // drawn if drawn else None,
         )
+
+
+def _duties(score: Score, sanctions: Collection[Sanction], tiers: tuple[TierRule, ...]) -> tuple[str, ...]:
+    return duties_of(score.tier, tiers) if may_serve(sanctions) else ()

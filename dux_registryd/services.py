@@ -1,15 +1,21 @@
 """Services rendered to the network, counted from signed words: one per served node, service and day counts once.
 
 Relay and DHT duty and votes count by the word of those who were served; audits by the auditor's own verdicts;
-witnessing by what the registry has seen itself (challenges made). Until a part of the network signs such words its
-count is 0.
+witnessing by what the registry has seen itself (challenges made).
 """
 
 from __future__ import annotations
 
 from common.clock import Clock
-from common.contracts.registry_service import ServiceHad, ServiceLine, Services, ServicesAsked
-from common.errors import BadParams, NotNow
+from common.contracts.registry_service import (
+    ServedName,
+    ServiceHad,
+    ServiceLine,
+    ServiceNotTaken,
+    Services,
+    ServicesAsked,
+)
+from common.errors import BadParams
 from common.identity.did import did_bytes
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
@@ -25,21 +31,15 @@ from dux_registryd.intake import Intake
 from dux_registryd.reputation_rules import PRESENCE_WINDOW_DAYS
 from dux_registryd.statements import HELD, Heading, Rule, Statements
 from dux_registryd.store import Book
+from dux_registryd.store_standing import Kept
 
 TOLD = {
     "audit": "its own verdicts",
-    "dht": "nodes that it served (no part of this version signs it yet)",
+    "dht": "nodes that it served",
     "relay": "nodes that it served",
-    "vote": "nodes that it served (no part of this version signs it yet)",
+    "vote": "parties of its cases",
     "witness": "challenges that it was seen to make",
 }
-
-
-class ServiceNotTaken(NotNow):
-    """The word about a service is not kept: {reason}."""
-
-    code = 5023
-    key = "service-not-taken"
 
 
 class ServiceBook:
@@ -80,7 +80,7 @@ class ServiceBook:
         from_ms = self._clock.unix_ms() - PRESENCE_WINDOW_DAYS * DAY_MS
         found = dict.fromkeys(TOLD, 0)
         for kept in self._book.statements_about(Kind.SERVICE, did, from_ms):
-            done = body_of(attested(kept.note.body), ServiceDone, STATEMENT_BYTES_MAX)
+            done = _service_of(kept)
             found[done.service] = found.get(done.service, 0) + 1
         found["audit"] = len(self._book.statements_by(Kind.VERDICT, did, from_ms))
         tip = self._outside.tip_seen
@@ -91,33 +91,51 @@ class ServiceBook:
     async def had(self, params: ServiceHad, ctx: Ctx) -> Done:
         """Sign that another node has served this one."""
         did_bytes(params.server)
-        own, tip = await self._outside.own_did(), await self._outside.tip()
-        if params.server == own:
+        if params.server == await self._outside.own_did():
             raise BadParams(detail="server: nobody serves itself")
+        await self.say(params.service, Did(params.server), params.amount)
+        with self._book.store.transaction() as tx:
+            ctx.remember(tx, Done())
+        return Done()
+
+    def told_of(self, own: Did, service: str) -> int:
+        """How many nodes this one has told of for a service in the last day."""
+        since = self._clock.unix_ms() - DAY_MS
+        kept = self._book.statements_by(Kind.SERVICE, own, since)
+        return sum(_service_of(one).service == service for one in kept)
+
+    async def say(self, service: ServedName, server: Did, amount: int) -> None:
+        """Sign that a node has served this one; once per node, service and day of blocks.
+
+        Raises:
+            ServiceNotTaken: the chain is not read yet, or the server is not known here.
+        """
+        own, tip = await self._outside.own_did(), await self._outside.tip()
         if tip is None:
             raise ServiceNotTaken(reason="the chain is not read yet")
         done = ServiceDone(
             network=self._network.genesis,
-            service=params.service,
-            server=Did(params.server),
+            service=service,
+            server=server,
             served=own,
             day=tip.height // DAY_BLOCKS,
-            amount=params.amount,
+            amount=amount,
             at_ms=UnixMs(self._clock.unix_ms()),
         )
         if self._book.statement_at(Kind.SERVICE, own, _place(done)) is None:
             taken = await self._statements.say(Kind.SERVICE, done)
             if taken.word != "accept" and taken.reason != HELD:
                 raise ServiceNotTaken(reason=taken.reason)
-        with self._book.store.transaction() as tx:
-            ctx.remember(tx, Done())
-        return Done()
 
     async def listed(self, params: ServicesAsked, _ctx: Ctx) -> Services:
         """What a node did for the network."""
         did = Did(params.node_id)
         lines = (ServiceLine(service=name, count=count, told=TOLD[name]) for name, count in self.counts(did))
         return Services(node_id=did, services=tuple(lines))
+
+
+def _service_of(kept: Kept) -> ServiceDone:
+    return body_of(attested(kept.note.body), ServiceDone, STATEMENT_BYTES_MAX)
 
 
 def _place(done: ServiceDone) -> str:

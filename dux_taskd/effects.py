@@ -14,6 +14,7 @@ from common.contracts import escrow, registry
 from common.contracts import store as store_contract
 from common.contracts.p2p import BlobHold
 from common.contracts.p2p_errors import BlobMissing
+from common.contracts.registry_service import SERVICE_HAD, ServiceHad, ServiceNotTaken
 from common.contracts.task import KindNotOffered
 from common.errors import DuxError, NotFound, NotNow, Unavailable
 from common.identity.purposes import Purpose
@@ -249,7 +250,17 @@ class Effects:
         submit = registry.SubmitReceipt(request_id=effect.effect_id, receipt=signed)
         await self._registryd.call(registry.REPUTATION_SUBMIT, submit)
         if order.role != "arbiter":
+            await self._thank(order, effect.effect_id)
             await self._touch(effect.effect_id, signed)
+
+    async def _thank(self, order: model.SignReceipt, request_id: str) -> None:
+        """A party's word for the arbiters who voted: what their duty is counted by."""
+        for seat, arbiter in enumerate(order.voted):
+            had = ServiceHad(request_id=f"{request_id}/{seat}", service="vote", server=arbiter, amount=1)
+            try:
+                await self._registryd.call(SERVICE_HAD, had)
+            except ServiceNotTaken:  # never heard of here, or of another day: there is nothing to wait for
+                continue
 
     async def _touch(self, request_id: str, signed: bytes) -> None:
         touch = store_contract.TouchReceipt(request_id=request_id, receipt=signed)

@@ -138,6 +138,7 @@ class Follower:
             output_hash=self._output_hash(event.contract_id),
             at_ms=now_ms,
             role=event.role,
+            voted=event.voted,
         )
 
     def _output_hash(self, contract_id: str) -> bytes:

@@ -274,6 +274,7 @@ class SignReceipt(Wire, frozen=True, tag=True):
     output_hash: bytes
     at_ms: int
     role: str
+    voted: tuple[Did, ...] = ()  # arbiters whose votes made the award: they have served this party
 
 
 BuyerOrder = Propose | OpenResult | RunAgain | JudgeLeg | CancelLeg

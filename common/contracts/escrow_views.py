@@ -256,6 +256,7 @@ class Closed(Wire, frozen=True):
     price_florins: Florins
     settlement: Settlement
     output_commitment: bytes
+    voted: tuple[Did, ...] = ()  # the arbiters whose opened votes made the award, if that was the way out
 
 
 class Reopened(Wire, frozen=True):

@@ -88,6 +88,13 @@ class CarriedFor(Wire, frozen=True):
     bytes: int
 
 
+class KeptFor(Wire, frozen=True):
+    """How many records another node has kept for this one since it started: a witness of its duty in the DHT."""
+
+    keeper: Did
+    records: int
+
+
 class Reachability(Wire, frozen=True):
     """How others reach this node: `direct`, `mapped` (by a gateway), `relayed`, `unreachable`, or `unknown` yet."""
 
@@ -97,6 +104,7 @@ class Reachability(Wire, frozen=True):
     gateway: str  # what maps our port, and until when; empty: nothing
     duty: RelayDuty
     carried: list[CarriedFor]
+    kept: list[KeptFor]
 
 
 class Duties(Wire, frozen=True):
@@ -394,6 +402,7 @@ P2P_REACHABILITY = Method(
             gateway="",
             duty=RelayDuty(on_duty=True, reservations=1, circuits=2, bytes=70_000, seconds=31, refused=0),
             carried=[CarriedFor(relay=_DID, circuits=1, bytes=9_000)],
+            kept=[KeptFor(keeper=_DID, records=3)],
         ),
     ),
 )

@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from common.codec import Wire
+from common.errors import NotNow
 from common.rpc.method import Done, Method, callers_of
 from common.units import Did
 
 ServiceName = Literal["relay", "dht", "vote", "audit", "witness"]
-SIGNED_BY_SERVED: tuple[ServiceName, ...] = ("relay", "dht", "vote")
+ServedName = Literal["relay", "dht", "vote"]
+"""Those that count by the word of who was served."""
 _DID = Did("did:dux:" + "a" * 52)
 
 
@@ -19,9 +21,16 @@ class ServiceHad(Wire, frozen=True):
     """A node has served this one: so many bytes relayed, records kept, votes cast in its cases."""
 
     request_id: str
-    service: Literal["relay", "dht", "vote"]
+    service: ServedName
     server: str
     amount: Annotated[int, Meta(ge=1, lt=2**53)]
+
+
+class ServiceNotTaken(NotNow):
+    """The word about a service is not kept: {reason}."""
+
+    code = 5023
+    key = "service-not-taken"
 
 
 class ServicesAsked(Wire, frozen=True):
@@ -50,7 +59,7 @@ SERVICE_HAD = Method(
     params=ServiceHad,
     result=Done,
     summary="Sign that another node has served this one; once per node, service and day of blocks.",
-    callers=("escrowd", "airdropd", "cli", "module"),
+    callers=("taskd", "cli", "module"),
     example=(ServiceHad(request_id="had-1", service="relay", server=_DID, amount=1_048_576), Done()),
     once=True,
 )

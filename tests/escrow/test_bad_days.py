@@ -68,8 +68,9 @@ async def test_a_wrong_result_is_judged_by_the_arbiters_and_paid_back(net: Net) 
         await vote(arbiters[1], contract_id, 10 * FLOP)
         await vote(arbiters[2], contract_id, 0)
         await net.mine_until(lambda: buyer.told(Closed), "the award is final")
-        settlement = (await buyer.event(Closed)).settlement
-        assert (settlement.outcome, settlement.gross_florins) == (Outcome.AWARDED, 0)
+        closed = await buyer.event(Closed)
+        assert (closed.settlement.outcome, closed.settlement.gross_florins) == (Outcome.AWARDED, 0)
+        assert {arbiters[0].did, arbiters[2].did} <= set(closed.voted) <= {one.did for one in arbiters}
 
 
 async def test_a_buyer_that_never_releases_loses_the_dispute_that_the_seller_opens(net: Net) -> None:

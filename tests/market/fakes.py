@@ -176,6 +176,8 @@ class FakeNode:
         self.cut = False
         self.blobs: dict[str, int] = {}
         self.refused: dict[Did, int] = {}
+        self.kept: dict[Did, int] = {}  # records that others keep for it
+        self.duties: list[str] | None = None
         self.daemons: dict[str, DuxOSDaemon[Any]] = {}
         self.p2pd = self._table()
         self.flopd = self._table()
@@ -210,6 +212,8 @@ class FakeNode:
         table.serve(p2p.P2P_INFO, self._info)
         table.serve(p2p.P2P_PEERS, self._peers)
         table.serve(p2p.P2P_REFUSE, self._refuse)
+        table.serve(p2p.P2P_REACHABILITY, self._reachability)
+        table.serve(p2p.P2P_TAKE_DUTIES, self._take_duties)
         table.serve(p2p.PEER_CALL, self._call)
         table.serve(p2p.GOSSIP_PUBLISH, self._publish)
         table.serve(p2p.DHT_PUT, self._put)
@@ -243,6 +247,15 @@ class FakeNode:
 
     async def _refuse(self, params: p2p.Refuse, _ctx: Ctx) -> Done:
         self.refused = {node.did: node.until_ms for node in params.nodes}
+        return Done()
+
+    async def _reachability(self, _params: Empty, _ctx: Ctx) -> p2p.Reachability:
+        duty = p2p.RelayDuty(on_duty=False, reservations=0, circuits=0, bytes=0, seconds=0, refused=0)
+        kept = [p2p.KeptFor(keeper=did, records=count) for did, count in self.kept.items()]
+        return p2p.Reachability(how="direct", endpoints=[], relays=[], gateway="", duty=duty, carried=[], kept=kept)
+
+    async def _take_duties(self, params: p2p.Duties, _ctx: Ctx) -> Done:
+        self.duties = params.duties
         return Done()
 
     async def _call(self, params: p2p.PeerCall, _ctx: Ctx) -> p2p.PeerAnswer:

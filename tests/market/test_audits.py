@@ -43,6 +43,7 @@ from dux_registryd.audit_rules import (
     weight_of,
 )
 from dux_registryd.daemon import RegistryDaemon
+from dux_registryd.duty import served_since
 from dux_registryd.model import Presence
 from dux_registryd.reputation_rules import duty_tier, score_of
 from tests.market.fakes import FakeNet, attest, did_number, network, running, until
@@ -307,15 +308,36 @@ async def test_services_count_by_the_word_of_who_was_served(tmp_path: Path) -> N
             await made[number].call(registry.SERVICE_HAD, had)
             more = ServiceHad(request_id="i", service="relay", server=did_number(3), amount=5)
             await made[number].call(registry.SERVICE_HAD, more)
-        await until(lambda: _relayed(made[1], 2))
+        await until(lambda: _served(made[1], 3, "relay", 2))
         own = ServiceHad(request_id="j", service="relay", server=did_number(1), amount=1)
         with pytest.raises(BadParams):
             await made[1].call(registry.SERVICE_HAD, own)
         told = await made[1].call(registry.SERVICE_LIST, ServicesAsked(node_id=did_number(3)))
-        lines = {line.service: line for line in told.services}
-        assert (lines["dht"].count, "no part of this version" in lines["dht"].told) == (0, True)
+        assert {line.service: line.count for line in told.services}["dht"] == 0
 
 
-async def _relayed(client: LocalClient, count: int) -> bool:
-    told = await client.call(registry.SERVICE_LIST, ServicesAsked(node_id=did_number(3)))
-    return {line.service: line.count for line in told.services}["relay"] == count
+async def test_who_keeps_records_for_this_node_is_told_of(tmp_path: Path) -> None:
+    """The busiest few a day, each once; p2pd is told its duties."""
+    net = FakeNet()
+    async with crowd(net, tmp_path, 7) as made:
+        node = net.node(1)
+        daemon = node.daemons["registryd"]
+        assert isinstance(daemon, RegistryDaemon)
+        node.kept = {did_number(n): n for n in range(2, 8)}
+        for _look in range(3):
+            await daemon.duty.once()
+        assert node.duties == ["probe"]
+        for number, count in {7: 1, 6: 1, 5: 1, 4: 1, 3: 0, 2: 0}.items():
+            await until(lambda number=number, count=count: _served(made[2], number, "dht", count))
+
+
+def test_a_service_is_new_when_its_count_grew_or_began_anew() -> None:
+    """The busiest since last told of come first; a restarted p2pd counts from zero."""
+    a, b, c = did_number(1), did_number(2), did_number(3)
+    assert served_since({a: 5, b: 9, c: 3}, {a: 5, b: 8, c: 9}) == [c, b]
+    assert served_since({a: 0}, {}) == []
+
+
+async def _served(client: LocalClient, number: int, service: str, count: int) -> bool:
+    told = await client.call(registry.SERVICE_LIST, ServicesAsked(node_id=did_number(number)))
+    return {line.service: line.count for line in told.services}[service] == count

@@ -25,6 +25,7 @@ from common.codec import to_plain
 from common.contracts import base, escrow, p2p, registry, store
 from common.contracts import escrow_views as views
 from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnreachable
+from common.contracts.registry_service import SERVICE_HAD, ServiceHad, ServiceNotTaken
 from common.contracts.wallet_chain import CHAIN_TIP, Tip
 from common.errors import DuxError, NeighbourDown, NotFound, may_repeat
 from common.identity.did import did_of
@@ -34,7 +35,7 @@ from common.network import NetworkProfile
 from common.randomness import SeededRandomness
 from common.receipts import Outcome, SettledReceipt, opened
 from common.rpc.client import Client, LocalClient
-from common.rpc.method import Empty, Method
+from common.rpc.method import Done, Empty, Method
 from common.rpc.table import Ctx, MethodTable
 from common.store import Store
 from common.units import BlockHeight, Did, Florins, UnixMs, tax_of
@@ -92,6 +93,8 @@ class Market:
     deals: dict[str, Deal] = field(default_factory=dict)
     services: dict[str, tuple[int, store.ServiceView]] = field(default_factory=dict)
     receipts: list[SettledReceipt] = field(default_factory=list)
+    thanked: list[tuple[Did, str, str]] = field(default_factory=list)  # by whom, for what, who
+    unheard_of: str = ""  # an arbiter that no registry knows
     hold_keys: bool = False  # the seller's escrowd does not show the key by itself
     fund_by_hand: bool = False
     height: int = 100
@@ -171,13 +174,14 @@ class Market:
             outcome=outcome, gross_florins=Florins(gross), provider_florins=Florins(gross) - tax, fund_florins=tax,
             fee_florins=Florins(0), txid=hashlib.sha256(deal.contract_id.encode()).hexdigest(), height=self.height,
         )  # fmt: skip
+        voted = tuple(deal.arbiters) if outcome is Outcome.AWARDED else ()
         for party in deal.parties:
             role = {deal.buyer: "buyer", deal.wish.seller: "seller"}.get(party, "arbiter")
             self.tell(party, views.Settled(contract_id=deal.contract_id, settlement=deal.settlement))
             closed = views.Closed(
                 contract_id=deal.contract_id, cid=deal.contract_id, role=role, buyer=deal.buyer,
                 seller=deal.wish.seller, service_id=deal.wish.service_id, price_florins=deal.wish.price_florins,
-                settlement=deal.settlement, output_commitment=b"",
+                settlement=deal.settlement, output_commitment=b"", voted=voted,
             )  # fmt: skip
             self.tell(party, closed)
 
@@ -397,6 +401,7 @@ class FakeNode:
         touched = store.TouchVerdict(state=registry.ReceiptState.SETTLED, total_calls=1)
         self.once(table, store.SERVICE_TOUCH, lambda _: touched)
         self.once(self.tables["registryd"], registry.REPUTATION_SUBMIT, self._submit)
+        self.once(self.tables["registryd"], SERVICE_HAD, self._had)
 
     def _own_view(self, number: int, view: store.ServiceView) -> store.ServiceView:
         return store.ServiceView(
@@ -419,6 +424,12 @@ class FakeNode:
         _, receipt = opened(params.receipt, SettledReceipt, body_bytes_max=1024)
         self.market.receipts.append(receipt)
         return registry.ReceiptVerdict(cid=receipt.cid, state=registry.ReceiptState.SETTLED, reason="")  # type: ignore[arg-type]
+
+    def _had(self, params: ServiceHad) -> Done:
+        if params.server == self.market.unheard_of:
+            raise ServiceNotTaken(reason="its server is not registered here")
+        self.market.thanked.append((self.did, params.service, params.server))
+        return Done()
 
     def put(self, data: bytes) -> str:
         blob = str(blob_id(data))

@@ -133,6 +133,10 @@ async def test_a_buyer_that_never_judges_does_not_keep_the_sellers_pay(market: M
         assert view.state is TaskState.PAID
         assert view.settlement is not None
         assert view.settlement.outcome is Outcome.AWARDED
+        market.unheard_of = deal.arbiters[0]
+        for party in (BUYER, SELLER):
+            await wait_until(lambda party=party: (did(party), "vote", deal.arbiters[-1]) in market.thanked)
+        assert not {words for words in market.thanked if words[0] in deal.arbiters}
 
 
 async def test_a_vanished_seller_costs_nothing_and_the_next_service_is_asked(market: Market) -> None:

@@ -49,6 +49,16 @@ class Purpose(StrEnum):
     ESCROW_RESULT = "escrow-result"
     ESCROW_BLOB = "escrow-blob"
     CHANNEL = "channel"
+    CHANNEL_TERMS = "channel-terms"
+    CHANNEL_SESSION = "channel-session"
+    CHANNEL_VOUCHER = "channel-voucher"
+    CHANNEL_ANSWER = "channel-answer"
+    CHANNEL_ACK = "channel-ack"
+    CHANNEL_REQUEST = "channel-request"
+    CHANNEL_RESPONSE = "channel-response"
+    CHANNEL_OFFER = "channel-offer"
+    CHANNEL_FINAL = "channel-final"
+    CHANNEL_ASK = "channel-ask"
     DRAW = "draw"
     BEACON = "beacon"
     # Work: taskd.
@@ -98,6 +108,7 @@ OWNER: dict[Purpose, str] = {
     Purpose.ESCROW_AUDIT: "escrowd",
     Purpose.ESCROW_STATEMENT: "escrowd",
     Purpose.ESCROW_VOTE: "escrowd",
+    Purpose.CHANNEL_OFFER: "escrowd",
     Purpose.JOB: "taskd",
     Purpose.WORK_RECEIPT: "taskd",
     Purpose.SETTLED_RECEIPT: "taskd",

@@ -1,0 +1,411 @@
+"""What escrowd answers about pay-per-call channels: the narrow port by which work is paid, and what people ask.
+
+Seller's side, per call: `channel.admit` with the voucher as it came and the hash of the request as it was really
+received, then the work, then `channel.finish`; between them `channel.chunk` where the price is a meter. Buyer's side:
+`channel.pay` gives the voucher to send with the request, `channel.settled` takes the answer. taskd uses this port for
+calls between nodes; a program of the operator's own (`module`) uses it to sell or buy over HTTP, and carries opening
+and hellos itself with `channel.take_open`, `channel.take_hello` and their counterparts.
+
+Every method may be repeated: `oid` is the caller's own id of a call, and the same oid with the same request is the same
+call. Source: channel_protocol.md §4 to §7; settled.md 4, 10, 28.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from common.channel_messages import (
+    ANSWER_BYTES_MAX,
+    HELLO_BACK_BYTES_MAX,
+    HELLO_BYTES_MAX,
+    OFFER_BYTES_MAX,
+    VOUCHER_BYTES_MAX,
+    Outcome,
+    Pricing,
+)
+from common.codec import Wire
+from common.rpc.method import PEOPLE, Method
+from common.units import FLOP, Did, Florins
+
+RESPONSE_BYTES_MAX = 65_536  # kept for repeats; a larger one is named by its hash and kept by who made it
+ENVELOPE_BYTES = 160
+
+Chid = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Oid = Annotated[str, Meta(min_length=16, max_length=128)]
+VoucherBytes = Annotated[bytes, Meta(max_length=VOUCHER_BYTES_MAX + ENVELOPE_BYTES)]
+AnswerBytes = Annotated[bytes, Meta(max_length=ANSWER_BYTES_MAX + ENVELOPE_BYTES)]
+OfferBytes = Annotated[bytes, Meta(max_length=OFFER_BYTES_MAX + 2 * ENVELOPE_BYTES)]
+WORKERS = ("taskd", *PEOPLE)
+
+
+class MakeOffer(Wire, frozen=True, kw_only=True):
+    """Put a price on something for `valid_blocks`; the same wish gets the same offer until it is half over."""
+
+    what: Annotated[str, Meta(min_length=1, max_length=256)]
+    price_florins: Florins
+    pricing: Pricing = Pricing.FIXED
+    valid_blocks: Annotated[int, Meta(ge=1, le=100_000)] = 1_440
+
+
+class OfferMade(Wire, frozen=True, kw_only=True):
+    """The offer under this node's DID, and its hash, which vouchers name."""
+
+    offer: OfferBytes
+    hash: Hash
+    valid_to: int
+
+
+class Admit(Wire, frozen=True, kw_only=True):
+    """A voucher as it came, and the hash of the request that really came with it."""
+
+    voucher: VoucherBytes
+    req: Hash
+    what: str  # what is asked for: the offer must be for it
+
+
+class CallRef(Wire, frozen=True, kw_only=True):
+    """One call of a channel."""
+
+    chid: Chid
+    j: Annotated[int, Meta(ge=1)]
+
+
+class Admission(Wire, frozen=True, kw_only=True):
+    """What becomes of a call. `stored`: it was answered before; `answer` and `response` are what was said then.
+
+    `refused` with its reason (need_funds, offer_expired, resync, closing, depth, busy, conflict, running, gone):
+    nothing is charged, and held (W), owed (S) and missing say how the channel stands.
+    """
+
+    verdict: Literal["admitted", "refused", "stored"]
+    call: CallRef
+    oid: str
+    payer: Did
+    price_florins: Florins = Florins(0)
+    price_max_florins: Florins = Florins(0)
+    reason: str = ""
+    held_florins: Florins = Florins(0)
+    owed_florins: Florins = Florins(0)
+    missing_florins: Florins = Florins(0)
+    answer: AnswerBytes = b""
+    response: bytes | None = None  # None: acknowledged or too large, so only its hash is known here
+
+
+class Finish(Wire, frozen=True, kw_only=True):
+    """How an admitted call ended. `charged_florins`: what it costs, 0 unless ok; None: its price, or the meter."""
+
+    call: CallRef
+    outcome: Outcome
+    resp: Hash
+    response: Annotated[bytes, Meta(max_length=RESPONSE_BYTES_MAX)] | None = None
+    charged_florins: Florins | None = None
+
+
+class Finished(Wire, frozen=True, kw_only=True):
+    """The answer, signed and stored."""
+
+    answer: AnswerBytes
+
+
+class Chunk(Wire, frozen=True, kw_only=True):
+    """The meter of a running call would stand here with its next chunk; wait so long for fuel."""
+
+    call: CallRef
+    price_florins: Florins
+    wait_s: Annotated[float, Meta(ge=0, le=25)] = 0.0
+
+
+class ChunkVerdict(Wire, frozen=True, kw_only=True):
+    """Whether the chunk may leave."""
+
+    go: bool
+    missing_florins: Florins
+
+
+class Pay(Wire, frozen=True, kw_only=True):
+    """Pay `payee` for a request. With `open_florins` a channel of that size is opened when none can carry it."""
+
+    payee: Did
+    offer: OfferBytes
+    oid: Oid
+    req: Hash
+    price_max_florins: Florins
+    open_florins: Florins | None = None
+    wait_s: Annotated[float, Meta(ge=0, le=25)] = 20.0
+
+
+class Paid(Wire, frozen=True, kw_only=True):
+    """The voucher to send with the request. `said`: what was done for it, for people."""
+
+    voucher: VoucherBytes
+    call: CallRef
+    said: tuple[str, ...] = ()
+
+
+class Fuel(Wire, frozen=True, kw_only=True):
+    """A metered call may cost more."""
+
+    call: CallRef
+    price_max_florins: Florins
+
+
+class Settle(Wire, frozen=True, kw_only=True):
+    """The payee's answer to a call as it came, and the hash of the response that really came with it."""
+
+    call: CallRef
+    answer: AnswerBytes
+    resp: Hash
+
+
+class SettledCall(Wire, frozen=True, kw_only=True):
+    """How the call ended by the payee's own word, and what it cost."""
+
+    call: CallRef
+    outcome: Outcome
+    charged_florins: Florins
+    state: str
+
+
+class ReportRefusal(Wire, frozen=True, kw_only=True):
+    """The payee did not admit the call, for this reason; with `drop` the call is given up."""
+
+    call: CallRef
+    reason: str
+    drop: bool = False
+
+
+class Advice(Wire, frozen=True, kw_only=True):
+    """What to do next: send `voucher` again, wait and repeat, or take the call as ended in `state`."""
+
+    action: Literal["send", "wait", "ended"]
+    voucher: VoucherBytes = b""
+    state: str = ""
+
+
+class OpenChannel(Wire, frozen=True, kw_only=True):
+    """Open a channel. `blocks`: until EXP, by default the network's."""
+
+    request_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    payee: Did
+    cap_florins: Florins
+    blocks: int | None = None
+    developer: str = ""  # a service's developer is paid a royalty: its address
+    royalty_bps: Annotated[int, Meta(ge=0, le=5_000)] = 0
+
+
+class ChannelRef(Wire, frozen=True):
+    """A channel by its id."""
+
+    chid: Chid
+
+
+class ChannelAct(Wire, frozen=True):
+    """Something done to a channel."""
+
+    request_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    chid: Chid
+
+
+class TopUp(Wire, frozen=True):
+    """Another channel to the same payee, both run."""
+
+    request_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    chid: Chid
+    cap_florins: Florins
+
+
+class CloseChannel(Wire, frozen=True, kw_only=True):
+    """End a channel together, or alone when the other is silent. `roll`: the payer's rest opens the next one."""
+
+    request_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    chid: Chid
+    roll: bool = False
+
+
+class CallView(Wire, frozen=True, kw_only=True):
+    """One call for people."""
+
+    j: int
+    oid: str
+    state: str
+    price_max_florins: Florins
+    price_florins: Florins
+
+
+class ChannelView(Wire, frozen=True, kw_only=True):
+    """A channel as this node sees it. `held` is W, `owed` is S: for the payer what it signed and what calls cost."""
+
+    chid: Chid
+    role: Literal["payer", "payee"]
+    other: Did
+    state: str
+    cap_florins: Florins
+    usable_florins: Florins
+    held_florins: Florins
+    owed_florins: Florins
+    exp: int
+    height: int
+    depth: int
+    outpoint: str
+    address: str
+    calls: int
+    in_flight: int
+    spend: str
+    reason: str
+
+
+class ListChannels(Wire, frozen=True, kw_only=True):
+    """Which channels."""
+
+    role: Literal["payer", "payee", "any"] = "any"
+    open_only: bool = True
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+
+
+class ChannelList(Wire, frozen=True):
+    """Channels, newest first."""
+
+    channels: tuple[ChannelView, ...]
+
+
+class ChannelDetail(Wire, frozen=True):
+    """A channel with its newest calls."""
+
+    channel: ChannelView
+    calls: tuple[CallView, ...]
+    lines: tuple[str, ...]
+
+
+class Carried(Wire, frozen=True):
+    """A message of a channel that another carrier than p2pd brings or takes: canonical bytes of the peer method."""
+
+    body: Annotated[bytes, Meta(max_length=HELLO_BACK_BYTES_MAX)]
+
+
+class Greeting(Wire, frozen=True):
+    """A hello for the payee of a channel."""
+
+    chid: Chid
+    hello: Annotated[bytes, Meta(max_length=HELLO_BYTES_MAX + ENVELOPE_BYTES)]
+
+
+class HelloAnswer(Wire, frozen=True):
+    """What the payee said to a hello."""
+
+    chid: Chid
+    hello_back: Annotated[bytes, Meta(max_length=HELLO_BACK_BYTES_MAX + ENVELOPE_BYTES)]
+
+
+class OpenWish(Wire, frozen=True, kw_only=True):
+    """A channel to a payee that is reached by another carrier."""
+
+    payee: Did
+    cap_florins: Florins
+    blocks: int | None = None
+
+
+_CHID, _BOB = "c4" * 32, Did("did:dux:" + "b" * 52)
+_CALL = CallRef(chid=_CHID, j=7)
+_OID = "order-0000000001"
+_VIEW = ChannelView(
+    chid=_CHID,
+    role="payer",
+    other=_BOB,
+    state="OPEN",
+    cap_florins=Florins(10 * FLOP),
+    usable_florins=Florins(999_000_000),
+    held_florins=Florins(20_000_000),
+    owed_florins=Florins(700_000),
+    exp=10_180,
+    height=140,
+    depth=7,
+    outpoint="ab" * 32 + ":0",
+    address="2N…",
+    calls=7,
+    in_flight=1,
+    spend="",
+    reason="",
+)
+
+MAKE_OFFER: Method[MakeOffer, OfferMade] = Method(
+    name="channel.offer",
+    params=MakeOffer,
+    result=OfferMade,
+    summary="Put a price on something, under this node's DID, until a height.",
+    callers=WORKERS,
+    example=(
+        MakeOffer(what="service/upscale", price_florins=Florins(100_000)),
+        OfferMade(offer=b"\x92", hash=b"o" * 32, valid_to=1_580),
+    ),
+)
+ADMIT: Method[Admit, Admission] = Method(
+    name="channel.admit",
+    params=Admit,
+    result=Admission,
+    summary="Seller: check and store a voucher with its request; admitted calls run once, repeats get what is stored.",
+    callers=WORKERS,
+    example=(
+        Admit(voucher=b"\x92", req=b"r" * 32, what="service/upscale"),
+        Admission(verdict="admitted", call=_CALL, oid=_OID, payer=_BOB, price_florins=Florins(100_000)),
+    ),
+)
+FINISH: Method[Finish, Finished] = Method(
+    name="channel.finish",
+    params=Finish,
+    result=Finished,
+    summary="Seller: store how an admitted call ended, and get the signed answer.",
+    callers=WORKERS,
+    example=(Finish(call=_CALL, outcome=Outcome.OK, resp=b"s" * 32, response=b"{}"), Finished(answer=b"\x92")),
+)
+CHUNK: Method[Chunk, ChunkVerdict] = Method(
+    name="channel.chunk",
+    params=Chunk,
+    result=ChunkVerdict,
+    summary="Seller: may the next chunk of a metered call leave? Waits for fuel when asked to.",
+    callers=WORKERS,
+    example=(
+        Chunk(call=_CALL, price_florins=Florins(200_000), wait_s=5.0),
+        ChunkVerdict(go=True, missing_florins=Florins(0)),
+    ),
+)
+PAY: Method[Pay, Paid] = Method(
+    name="channel.pay",
+    params=Pay,
+    result=Paid,
+    summary="Buyer: a voucher for one request, over an open channel or one opened for it.",
+    callers=WORKERS,
+    example=(
+        Pay(payee=_BOB, offer=b"\x92", oid=_OID, req=b"r" * 32, price_max_florins=Florins(100_000)),
+        Paid(voucher=b"\x92", call=_CALL, said=("over channel c4c4c4c4, 9.98 FLOP left",)),
+    ),
+)
+FUEL: Method[Fuel, Paid] = Method(
+    name="channel.fuel",
+    params=Fuel,
+    result=Paid,
+    summary="Buyer: let a metered call cost more; the same call's next voucher.",
+    callers=WORKERS,
+    example=(Fuel(call=_CALL, price_max_florins=Florins(300_000)), Paid(voucher=b"\x92", call=_CALL)),
+)
+SETTLED: Method[Settle, SettledCall] = Method(
+    name="channel.settled",
+    params=Settle,
+    result=SettledCall,
+    summary="Buyer: check and store the payee's answer; what the call cost.",
+    callers=WORKERS,
+    example=(
+        Settle(call=_CALL, answer=b"\x92", resp=b"s" * 32),
+        SettledCall(call=_CALL, outcome=Outcome.OK, charged_florins=Florins(100_000), state="OK"),
+    ),
+)
+REFUSED: Method[ReportRefusal, Advice] = Method(
+    name="channel.refused",
+    params=ReportRefusal,
+    result=Advice,
+    summary="Buyer: the payee did not admit a call; says hello where that helps, and what to do next.",
+    callers=WORKERS,
+    example=(ReportRefusal(call=_CALL, reason="resync"), Advice(action="send", voucher=b"\x92")),
+)

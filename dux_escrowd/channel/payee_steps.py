@@ -1,0 +1,385 @@
+"""What the payee's rows ask and change. Pure. Source: channel_protocol.md §3 to §6."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from common.channel_messages import Outcome
+from dux_escrowd.channel import facts as f
+from dux_escrowd.channel.model import (
+    AT_WORK,
+    ENDED,
+    Call,
+    CallState,
+    Closing,
+    Payee,
+    PayeeState,
+    Receipt,
+    SpendKind,
+    call_of,
+    with_call,
+)
+from dux_escrowd.channel.onchain import advanced
+from dux_escrowd.channel.orders import Reason
+
+V = TypeVar("V", bound=f.Fact)
+
+# --- guards -----------------------------------------------------------------------------------------------------------
+
+
+def may_open(_payee: Payee, fact: f.OpenAsked) -> bool:
+    """Terms, limits and work stamp are in order."""
+    return not fact.problem
+
+
+def same_outpoint(payee: Payee, fact: f.CoinSeen) -> bool:
+    """The coin is back where it was: what was signed for it holds again."""
+    return payee.coin is None and fact.coin.outpoint == payee.outpoint
+
+
+def known_call(payee: Payee, fact: f.VoucherCame) -> bool:
+    """The number and the oid are those of one known call, and it asked for the same."""
+    known = _known(payee, fact)
+    return len(known) == 1 and (known[0].j, known[0].oid, known[0].req) == (fact.j, fact.oid, fact.req)
+
+
+def conflicting(payee: Payee, fact: f.VoucherCame) -> bool:
+    """The number or the oid is taken by another request."""
+    return bool(_known(payee, fact))
+
+
+def _known(payee: Payee, fact: f.VoucherCame) -> list[Call]:
+    found = [call for call in payee.calls if call.j == fact.j or call.oid == fact.oid]
+    return found if fact.archived is None else [*found, fact.archived]
+
+
+def is_running(payee: Payee, fact: f.VoucherCame) -> bool:
+    """The call is at its handler."""
+    call = call_of(payee.calls, fact.j)
+    return call is not None and call.state is CallState.RUNNING
+
+
+def is_admitted(payee: Payee, fact: f.VoucherCame) -> bool:
+    """The call was admitted and never started: a crash came between."""
+    call = call_of(payee.calls, fact.j)
+    return call is not None and call.state is CallState.ADMITTED
+
+
+def is_stored(payee: Payee, fact: f.VoucherCame) -> bool:
+    """The call's answer is stored."""
+    return call_of(payee.calls, fact.j) is not None
+
+
+def raises_limit(payee: Payee, fact: f.VoucherCame) -> bool:
+    """More fuel for a running call, in the live session, for this coin, and within it."""
+    call = call_of(payee.calls, fact.j)
+    return call is not None and fact.price_max_florins > call.price_max_florins and in_session(payee, fact)
+
+
+def for_this_coin(payee: Payee, fact: f.VoucherCame | f.FinalCame) -> bool:
+    """The coin part is for the coin that is there."""
+    return payee.coin is not None and fact.outpoint == payee.coin.outpoint
+
+
+def within_coin(payee: Payee, fact: f.VoucherCame | f.FinalCame) -> bool:
+    """The coin carries it."""
+    return payee.rules.first_min_florins <= fact.cum_florins <= payee.usable_florins
+
+
+def before_zone(payee: Payee, fact: f.Fact) -> bool:
+    """The closing zone is not reached."""
+    return fact.at < payee.rules.exp - payee.rules.zone
+
+
+def in_session(payee: Payee, fact: f.VoucherCame) -> bool:
+    """It belongs to the session that is live."""
+    return payee.session != b"" and fact.session == payee.session
+
+
+def unknown_number(payee: Payee, fact: f.VoucherCame) -> bool:
+    """The number is beyond what the payer has acknowledged."""
+    return payee.receipt.low <= fact.j < payee.receipt.low + payee.rules.calls_kept
+
+
+def why_not(payee: Payee, fact: f.VoucherCame) -> Reason | None:
+    """Why a call that fits in every other way is not admitted now; the voucher counts already."""
+    raised = raise_held(payee, fact)
+    owed = raised.owed_florins
+    reasons = (
+        (before_zone(payee, fact), Reason.CLOSING),
+        (in_session(payee, fact), Reason.RESYNC),
+        (unknown_number(raised, fact), Reason.RESYNC),
+        (fact.offer_valid and fact.price_florins <= fact.price_max_florins, Reason.OFFER_EXPIRED),
+        (payee.at_work < payee.rules.window and fact.fresh, Reason.BUSY),
+        (raised.held_florins - owed >= fact.price_florins, Reason.NEED_FUNDS),
+        (owed + fact.price_florins <= payee.cap_florins(fact.at), Reason.DEPTH),
+    )
+    return next((reason for holds, reason in reasons if not holds), None)
+
+
+def admissible(payee: Payee, fact: f.VoucherCame) -> bool:
+    """Every guard of the call part holds."""
+    return why_not(payee, fact) is None
+
+
+def starts(payee: Payee, fact: f.RunStarted) -> bool:
+    """The call was admitted and did not start yet."""
+    call = call_of(payee.calls, fact.j)
+    return call is not None and call.state is CallState.ADMITTED
+
+
+def ends(payee: Payee, fact: f.HandlerDone) -> bool:
+    """The call runs, and costs no more than was allowed."""
+    call = call_of(payee.calls, fact.j)
+    if call is None or call.state not in AT_WORK:
+        return False
+    return 0 <= fact.charged_florins <= (call.price_max_florins if fact.outcome is Outcome.OK else 0)
+
+
+def charge_is_held(payee: Payee, fact: f.HandlerDone) -> bool:
+    """The last charge is covered by what was paid."""
+    call = call_of(payee.calls, fact.j)
+    already = call.price_florins if call is not None else 0
+    return payee.held_florins - payee.owed_florins >= fact.charged_florins - already
+
+
+def chunk_covered(payee: Payee, fact: f.ChunkWanted) -> bool:
+    """The call runs, and W - S covers the meter; within the cap of the coin's depth."""
+    call = call_of(payee.calls, fact.j)
+    if call is None or call.state is not CallState.RUNNING:
+        return False
+    owed = payee.owed_florins - call.price_florins + fact.price_florins
+    return (
+        call.price_florins <= fact.price_florins <= call.price_max_florins
+        and owed <= payee.held_florins
+        and owed <= payee.cap_florins(fact.at)
+    )
+
+
+def chunk_of_running(payee: Payee, fact: f.ChunkWanted) -> bool:
+    """The call runs; the meter is not covered."""
+    call = call_of(payee.calls, fact.j)
+    return call is not None and call.state is CallState.RUNNING
+
+
+def covered(payee: Payee, fact: f.VoucherCame) -> bool:
+    """W reaches S again on the new coin."""
+    return raise_held(payee, fact).held_florins >= payee.owed_florins
+
+
+def something_held(payee: Payee, _fact: f.Fact) -> bool:
+    """W > 0 on the coin that is there."""
+    return payee.held_florins > 0 and payee.coin is not None
+
+
+def past_zone(payee: Payee, fact: f.Fact) -> bool:
+    """The closing zone is reached."""
+    return not before_zone(payee, fact)
+
+
+def due_to_close(payee: Payee, fact: f.Clock) -> bool:
+    """The first of: the closing zone, a long idleness, the own limit."""
+    idle = fact.at - payee.used_at >= payee.rules.idle and not payee.at_work
+    return past_zone(payee, fact) or idle or payee.held_florins >= payee.rules.limit_florins
+
+
+def offer_over(payee: Payee, fact: f.Clock) -> bool:
+    """Nobody funded it in time."""
+    return fact.at - payee.offered_at >= payee.rules.fund or past_zone(payee, fact)
+
+
+def deep_enough(payee: Payee, fact: f.Clock) -> bool:
+    """The coin lies as deep as the second step of the caps."""
+    return payee.coin is not None and payee.coin.depth(fact.at) >= payee.rules.caps[1].depth
+
+
+def more_fee_due(payee: Payee, fact: f.Clock) -> bool:
+    """The close is not in a block after a step."""
+    return payee.acted_at is None or fact.at - payee.acted_at >= payee.rules.step
+
+
+def last_state_fits(payee: Payee, fact: f.FinalCame) -> bool:
+    """Nothing is at work, and the last state pays all that is owed."""
+    return not payee.at_work and payee.owed_florins <= fact.cum_florins <= payee.usable_florins
+
+
+def placed(payee: Payee, fact: f.Mirrored) -> bool:
+    """The copy is of a voucher that was stored."""
+    return payee.mirrored_florins <= fact.cum_florins <= payee.held_florins
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+def offer(payee: Payee, fact: f.OpenAsked) -> Payee:
+    """The terms are signed; nothing is watched yet."""
+    return replace(payee, offered_at=fact.at)
+
+
+def rest_on(payee: Payee, fact: f.CoinSeen) -> Payee:
+    """The channel rests on this coin; vouchers for another are worth nothing on it."""
+    kept = payee.cums if fact.coin.outpoint == payee.outpoint else ()
+    return replace(payee, coin=fact.coin, outpoint=fact.coin.outpoint, cums=kept, used_at=fact.at)
+
+
+def end_session(payee: Payee, _fact: f.Fact) -> Payee:
+    """Only a hello begins the next one."""
+    return replace(payee, session=b"")
+
+
+def restart(payee: Payee, fact: f.Started) -> Payee:
+    """After every start: what was found running is credited, or run again where the handler can bear it."""
+    state = CallState.ADMITTED if payee.rules.rerun else CallState.FAILED
+    calls = tuple(
+        replace(call, state=state, price_florins=call.price_florins if payee.rules.rerun else 0)
+        if call.state is CallState.RUNNING
+        else call
+        for call in payee.calls
+    )
+    return replace(end_session(payee, fact), calls=calls)
+
+
+def begin_session(payee: Payee, fact: f.HelloCame) -> Payee:
+    """A new session; the payer's head and receipt bring back what was lost here."""
+    raised = _hold(payee, fact.head_florins) if _head_counts(payee, fact) else payee
+    return replace(_adopt(raised, fact.receipt), session=fact.session, used_at=fact.at)
+
+
+def _head_counts(payee: Payee, fact: f.HelloCame) -> bool:
+    mine = payee.coin is not None and fact.outpoint == payee.coin.outpoint
+    return mine and payee.rules.first_min_florins <= fact.head_florins <= payee.usable_florins
+
+
+def _hold(payee: Payee, cum_florins: int) -> Payee:
+    """W = max(W, cum): every voucher that may still be the smallest to cover S is kept, by amount."""
+    cums = sorted({*payee.cums, cum_florins})
+    needed = max((cum for cum in cums if cum <= payee.earned_florins), default=0)
+    return replace(payee, cums=tuple(cum for cum in cums if cum >= needed))
+
+
+def _adopt(payee: Payee, receipt: Receipt) -> Payee:
+    """Acknowledged calls that were lost here are counted by the payer's own word; nothing known here is forgotten."""
+    took = acknowledged(payee, receipt)
+    if receipt.low <= took.receipt.low:
+        return took
+    below = [call for call in took.calls if call.j < receipt.low and call.state not in AT_WORK]
+    known = took.settled_florins + sum(call.price_florins for call in below if call.state is CallState.OK)
+    kept = tuple(call for call in took.calls if call not in below)
+    settled = max(known, receipt.paid_florins)
+    return replace(took, calls=kept, receipt=replace(receipt, bits=0, paid_florins=settled), settled_florins=settled)
+
+
+def acknowledged(payee: Payee, receipt: Receipt) -> Payee:
+    """Calls that the payer has receipted by the same chain of answers are settled for good."""
+    if receipt.low <= payee.receipt.low:
+        return payee
+    mine = advanced(payee.receipt, payee.calls, receipt.low)
+    if mine.low != receipt.low or mine.root != receipt.root:
+        return payee
+    gone = [call for call in payee.calls if call.j < receipt.low]
+    cost = sum(call.price_florins for call in gone if call.state is CallState.OK)
+    calls = tuple(call for call in payee.calls if call.j >= receipt.low)
+    return replace(payee, calls=calls, receipt=mine, settled_florins=payee.settled_florins + cost)
+
+
+def raise_held(payee: Payee, fact: f.VoucherCame) -> Payee:
+    """W and the payer's receipt, whatever becomes of the call; out of the coin's bounds, nothing."""
+    if not (for_this_coin(payee, fact) and within_coin(payee, fact)):
+        return payee
+    return acknowledged(_hold(payee, fact.cum_florins), fact.receipt)
+
+
+def admit(payee: Payee, fact: f.VoucherCame) -> Payee:
+    """The call counts from now on."""
+    raised = raise_held(payee, fact)
+    call = Call(
+        j=fact.j, oid=fact.oid, req=fact.req, state=CallState.ADMITTED,
+        price_max_florins=fact.price_max_florins, price_florins=fact.price_florins,
+    )  # fmt: skip
+    return replace(raised, calls=with_call(raised.calls, call), used_at=fact.at)
+
+
+def add_fuel(payee: Payee, fact: f.VoucherCame) -> Payee:
+    """The running call may go on to a higher price."""
+    call, raised = call_of(payee.calls, fact.j), raise_held(payee, fact)
+    if call is None:
+        return raised
+    more = replace(call, price_max_florins=fact.price_max_florins)
+    return replace(raised, calls=with_call(raised.calls, more))
+
+
+def run(payee: Payee, fact: f.RunStarted) -> Payee:
+    """From here on a crash credits it."""
+    return _set(payee, fact.j, CallState.RUNNING)
+
+
+def finish(payee: Payee, fact: f.HandlerDone) -> Payee:
+    """Its answer is stored; a failed call counts no more."""
+    call = call_of(payee.calls, fact.j)
+    if call is None:
+        return payee
+    ended = replace(call, state=ENDED[fact.outcome], price_florins=fact.charged_florins, resp=fact.resp)
+    return replace(payee, calls=with_call(payee.calls, ended), used_at=fact.at)
+
+
+def meter(payee: Payee, fact: f.ChunkWanted) -> Payee:
+    """The call costs so much by now."""
+    call = call_of(payee.calls, fact.j)
+    if call is None:
+        return payee
+    return replace(payee, calls=with_call(payee.calls, replace(call, price_florins=fact.price_florins)))
+
+
+def _set(payee: Payee, j: int, state: CallState) -> Payee:
+    call = call_of(payee.calls, j)
+    return payee if call is None else replace(payee, calls=with_call(payee.calls, replace(call, state=state)))
+
+
+def mirror(payee: Payee, fact: f.Mirrored) -> Payee:
+    """So much would survive the loss of this machine."""
+    return replace(payee, mirrored_florins=fact.cum_florins)
+
+
+def close_now(payee: Payee, fact: f.Fact) -> Payee:
+    """The smallest stored voucher that covers S: surplus goes back without anybody's asking."""
+    cum = next((cum for cum in payee.cums if cum >= payee.owed_florins), payee.held_florins)
+    return replace(payee, closing=Closing(cum), acted_at=fact.at, steps=0, session=b"")
+
+
+def close_finally(payee: Payee, fact: f.FinalCame) -> Payee:
+    """The last state as the payer signed it."""
+    closing = Closing(fact.cum_florins, final=True, next_script=fact.next_script)
+    return replace(payee, closing=closing, acted_at=fact.at, steps=0, session=b"")
+
+
+def more_fee(payee: Payee, fact: f.Clock) -> Payee:
+    """One more step of the fee."""
+    return replace(payee, acted_at=fact.at, steps=payee.steps + 1)
+
+
+def acted(payee: Payee, fact: f.Fact) -> Payee:
+    """Handed to the chain once more."""
+    return replace(payee, acted_at=fact.at)
+
+
+# --- goals ------------------------------------------------------------------------------------------------------------
+
+
+def open_by_depth(_before: Payee, after: Payee, fact: f.CoinSeen) -> PayeeState:
+    """OPEN from the second step of the caps on."""
+    deep = after.coin is not None and after.coin.depth(fact.at) >= after.rules.caps[1].depth
+    return PayeeState.OPEN if deep else PayeeState.OPEN_SEEN
+
+
+def covered_again(_before: Payee, after: Payee, _fact: f.Fact) -> PayeeState:
+    """SUSPENDED until W reaches S."""
+    rests = after.coin is not None and after.held_florins >= after.owed_florins
+    return PayeeState.OPEN_SEEN if rests else PayeeState.SUSPENDED
+
+
+def seen_as(_before: Payee, after: Payee, _fact: f.SpendSeen) -> PayeeState:
+    """CLOSE_SEEN, or LOST to a refund."""
+    refunded = after.spend is not None and after.spend.kind is SpendKind.REFUND
+    return PayeeState.LOST if refunded else PayeeState.CLOSE_SEEN

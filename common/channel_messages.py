@@ -190,15 +190,15 @@ class ResponseHead(Canon, frozen=True):
     body_hash: Bytes32
 
 
-def request_hash(*, method: str, path: str, query: str = "", body: bytes, oid: str) -> bytes:
-    """The hash of a request, salted by its oid."""
-    head = RequestHead(method=method, path=path, query=query, body_hash=hashlib.sha256(body).digest(), oid=oid)
+def request_hash(*, method: str, path: str, query: str = "", body_hash: bytes, oid: str) -> bytes:
+    """The hash of a request, salted by its oid; `body_hash`: SHA-256, for bodies stream."""
+    head = RequestHead(method=method, path=path, query=query, body_hash=body_hash, oid=oid)
     return bytes(tagged_hash(Purpose.CHANNEL_REQUEST, canonical(head)))
 
 
-def response_hash(*, status: int, headers: tuple[tuple[str, str], ...] = (), body: bytes) -> bytes:
+def response_hash(*, status: int, headers: tuple[tuple[str, str], ...] = (), body_hash: bytes) -> bytes:
     """The hash of a response with the headers that are kept."""
-    head = ResponseHead(status=status, headers=headers, body_hash=hashlib.sha256(body).digest())
+    head = ResponseHead(status=status, headers=headers, body_hash=body_hash)
     return bytes(tagged_hash(Purpose.CHANNEL_RESPONSE, canonical(head)))
 
 

@@ -22,6 +22,7 @@ from dux_flopd.coin_link import CoinLinker
 from dux_flopd.contract_methods import ContractMethods
 from dux_flopd.effects import Broadcaster
 from dux_flopd.fund_methods import FundMethods
+from dux_flopd.jws_methods import JwsMethods
 from dux_flopd.keyring import Keyring
 from dux_flopd.methods import WalletMethods
 from dux_flopd.model import FollowedScript, ScriptKind
@@ -68,6 +69,7 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         ChainMethods(view, scanner, node, wallet.store).serve(parts.table)
         ContractMethods(wallet, scanner, network).serve(parts.table)
         FundMethods(wallet, network).serve(parts.table)
+        JwsMethods(keyring, parts.neighbour("p2pd")).serve(parts.table)
         tools = ToolMethods(wallet, self.key_opener(parts), parts.clock)
         tools.serve(parts.table)
         parts.background("lock", tools.watch)

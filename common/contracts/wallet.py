@@ -47,6 +47,7 @@ from common.contracts.wallet_errors import (
     OverLimit,
     WalletLocked,
 )
+from common.contracts.wallet_jws import WALLET_SIGN_OFFER, WALLET_SIGN_RECEIPT
 from common.contracts.wallet_tools import (
     WALLET_LABEL,
     WALLET_LOCK,
@@ -321,6 +322,8 @@ __all__ = [
     "WALLET_NEW_ADDRESS",
     "WALLET_SEND",
     "WALLET_SIGN_MESSAGE",
+    "WALLET_SIGN_OFFER",
+    "WALLET_SIGN_RECEIPT",
     "WALLET_STATUS",
     "WALLET_UNLOCK",
     "WALLET_UTXOS",

@@ -1,0 +1,61 @@
+"""Which coin key a DID's node record names: asked of the node's p2pd, kept for a while."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from common.clock import Clock
+from common.contracts.p2p import DID_RESOLVE, Resolve
+from common.identity.log import decode_log
+from common.identity.node_record import open_coin_link, open_record
+from common.identity.signed import decode_signed
+from common.network import NetworkProfile
+from common.rpc.client import Client
+from common.units import Did
+from dux_pay.buying import BadOffer
+
+RESOLVE_AGE_S = 600
+KEYS_KEPT = 256
+KEY_KEPT_S = 600.0
+
+
+class CoinKeySource(Protocol):
+    """Whoever knows the coin key of a DID."""
+
+    async def of(self, did: Did) -> bytes:
+        """The key, 33 bytes."""
+        ...
+
+
+class CoinKeys:
+    """Coin keys by DID."""
+
+    def __init__(self, p2pd: Client, network: NetworkProfile, clock: Clock) -> None:
+        self._p2pd = p2pd
+        self._network = network
+        self._clock = clock
+        self._keys: dict[Did, tuple[float, bytes]] = {}
+
+    async def of(self, did: Did) -> bytes:
+        """The coin key that a DID's node record names, both hands having signed the link.
+
+        Raises:
+            BadOffer: it names none. Unavailable: the network does not know it now.
+        """
+        now = self._clock.monotonic()
+        kept = self._keys.get(did)
+        if kept is not None and now - kept[0] < KEY_KEPT_S:
+            return kept[1]
+        found = await self._p2pd.call(DID_RESOLVE, Resolve(did=did, max_age_s=RESOLVE_AGE_S))
+        if found.node_record is None:
+            raise BadOffer(url=did, reason="its node record is not known")
+        now_ms = self._clock.unix_ms()
+        log = decode_log(found.log, now_ms=now_ms, inception_bits=self._network.inception_bits)
+        record = open_record(decode_signed(found.node_record, max_bytes=len(found.node_record)), log, now_ms=now_ms)
+        if record.coin_link is None:
+            raise BadOffer(url=did, reason="its node record names no coin key")
+        key = open_coin_link(record.coin_link, log, record.key_seq).coin_pubkey
+        while len(self._keys) >= KEYS_KEPT:
+            self._keys.pop(next(iter(self._keys)))
+        self._keys[did] = (now, key)
+        return key

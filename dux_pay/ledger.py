@@ -1,0 +1,222 @@
+"""What this node's programs have paid for over HTTP: each call once, with the header that was made for it.
+
+Promises: a call's header is on the disk before a program gets it, so a repeat sends the same bytes; what is reserved
+for calls that have not ended counts as spent; a day is a day of UTC. The only file of this package with SQL.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from common.clock import Clock
+from common.errors import CallerMistake, NotNow
+from common.store import Row, Store, Tx
+from common.units import Florins
+
+DAY_MS = 86_400_000
+CALLS_KEPT_MS = 400 * DAY_MS
+
+MIGRATIONS = (
+    """
+    CREATE TABLE calls (
+        oid TEXT PRIMARY KEY, bound BLOB NOT NULL, at_ms INTEGER NOT NULL, day INTEGER NOT NULL, payee TEXT NOT NULL,
+        url TEXT NOT NULL, chid TEXT NOT NULL, number INTEGER NOT NULL, most INTEGER NOT NULL, charged INTEGER,
+        state TEXT NOT NULL, header TEXT NOT NULL, receipt TEXT NOT NULL) WITHOUT ROWID;
+    CREATE INDEX calls_by_day ON calls (day);
+    """,
+)
+
+
+class OverCallLimit(CallerMistake):
+    """This call may cost {most_florins} florins, {limit_florins} are allowed for one: raise --max-per-call."""
+
+    code = 3160
+    key = "over-call-limit"
+
+
+class OverDayLimit(NotNow):
+    """Today {spent_florins} florins are spent or promised, {limit_florins} are allowed: wait for 00:00 UTC."""
+
+    code = 3161
+    key = "over-day-limit"
+
+
+class OtherRequest(CallerMistake):
+    """The id {oid} was used for another request; take a new one."""
+
+    code = 3162
+    key = "oid-of-other-request"
+
+
+class UnknownCall(CallerMistake):
+    """No call {oid} was paid here."""
+
+    code = 3163
+    key = "unknown-paid-call"
+    http_status = 404
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the owner allows."""
+
+    per_call_florins: Florins
+    per_day_florins: Florins
+    open_florins: Florins  # size of a channel that has to be opened
+
+
+class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call. `bound`: hash of the request that it is for; `charged` None: not ended."""
+
+    oid: str
+    bound: bytes
+    payee: str
+    url: str
+    chid: str
+    number: int
+    most_florins: int
+    charged_florins: int | None
+    state: str
+    header: str
+    receipt: str
+
+
+class Ledger:
+    """The book of paid calls."""
+
+    def __init__(self, path: Path | None, clock: Clock, limits: Limits) -> None:
+        self._store = Store.open(path, MIGRATIONS, clock)
+        self._clock = clock
+        self.limits = limits
+
+    def close(self) -> None:
+        """Close the file."""
+        self._store.close()
+
+    def find(self, oid: str, bound: bytes | None = None) -> PaidCall | None:
+        """The call of this id.
+
+        Raises:
+            OtherRequest: it was for something else.
+        """
+        with self._store.transaction() as tx:
+            row = tx.row("SELECT * FROM calls WHERE oid = ?", oid)
+        if row is None:
+            return None
+        if bound is not None and row["bound"] != bound:
+            raise OtherRequest(oid=oid)
+        return _call(row)
+
+    def known(self, oid: str) -> PaidCall:
+        """The call of this id, which was paid here.
+
+        Raises:
+            UnknownCall: it was not.
+        """
+        found = self.find(oid)
+        if found is None:
+            raise UnknownCall(oid=oid)
+        return found
+
+    def reserve(self, call: PaidCall) -> None:
+        """Promise a call's most, within the limits, before anything is signed.
+
+        Raises:
+            OverCallLimit, OverDayLimit: nothing is promised.
+        """
+        if call.most_florins > self.limits.per_call_florins:
+            raise OverCallLimit(most_florins=call.most_florins, limit_florins=int(self.limits.per_call_florins))
+        with self._store.transaction() as tx:
+            spent = self._spent(tx) + call.most_florins
+            if spent > self.limits.per_day_florins:
+                raise OverDayLimit(spent_florins=spent, limit_florins=int(self.limits.per_day_florins))
+            tx.execute("DELETE FROM calls WHERE at_ms < ?", self._clock.unix_ms() - CALLS_KEPT_MS)
+            tx.execute(
+                "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 'reserved', '', '')",
+                call.oid,
+                call.bound,
+                self._clock.unix_ms(),
+                self._today(),
+                call.payee,
+                call.url,
+                call.chid,
+                call.number,
+                call.most_florins,
+            )
+
+    def paid(self, oid: str, *, chid: str, number: int, header: str) -> None:
+        """The voucher is made: from now on the call is repeated with this header."""
+        with self._store.transaction() as tx:
+            tx.execute(
+                "UPDATE calls SET chid = ?, number = ?, header = ?, state = 'paid' WHERE oid = ?",
+                chid,
+                number,
+                header,
+                oid,
+            )
+
+    def raise_most(self, oid: str, most_florins: int) -> None:
+        """Promise more for a metered call that is running.
+
+        Raises:
+            OverCallLimit, OverDayLimit: nothing more is promised.
+        """
+        if most_florins > self.limits.per_call_florins:
+            raise OverCallLimit(most_florins=most_florins, limit_florins=int(self.limits.per_call_florins))
+        with self._store.transaction() as tx:
+            tx.execute("UPDATE calls SET most = max(most, ?) WHERE oid = ?", most_florins, oid)
+            spent = self._spent(tx)
+            if spent > self.limits.per_day_florins:
+                raise OverDayLimit(spent_florins=spent, limit_florins=int(self.limits.per_day_florins))
+
+    def ended(self, oid: str, *, state: str, charged_florins: int, receipt: str) -> None:
+        """How the call ended."""
+        with self._store.transaction() as tx:
+            tx.execute(
+                "UPDATE calls SET state = ?, charged = ?, receipt = ? WHERE oid = ?",
+                state,
+                charged_florins,
+                receipt,
+                oid,
+            )
+
+    def forget(self, oid: str) -> None:
+        """Nothing was signed for this call: its promise is taken back."""
+        with self._store.transaction() as tx:
+            tx.execute("DELETE FROM calls WHERE oid = ? AND state = 'reserved'", oid)
+
+    def spent_today(self) -> Florins:
+        """Charged and promised since 00:00 UTC."""
+        with self._store.transaction() as tx:
+            return Florins(self._spent(tx))
+
+    def newest(self, limit: int) -> list[PaidCall]:
+        """The last calls, newest first."""
+        with self._store.transaction() as tx:
+            return [_call(row) for row in tx.rows("SELECT * FROM calls ORDER BY at_ms DESC LIMIT ?", limit)]
+
+    def _spent(self, tx: Tx) -> int:
+        row = tx.row(
+            "SELECT coalesce(sum(coalesce(charged, most)), 0) AS spent FROM calls WHERE day = ?", self._today()
+        )
+        return int(row["spent"]) if row else 0
+
+    def _today(self) -> int:
+        return self._clock.unix_ms() // DAY_MS
+
+
+def _call(row: Row) -> PaidCall:
+    return PaidCall(
+        oid=row["oid"],
+        bound=row["bound"],
+        payee=row["payee"],
+        url=row["url"],
+        chid=row["chid"],
+        number=row["number"],
+        most_florins=row["most"],
+        charged_florins=row["charged"],
+        state=row["state"],
+        header=row["header"],
+        receipt=row["receipt"],
+    )

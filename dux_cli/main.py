@@ -41,6 +41,9 @@ SECTIONS = {
         "topology": ("dux_cli.topology:topology", "regions and latencies of the network; --svg draws it"),
         "nodes": ("dux_cli.nodes:nodes", "the nodes of the network, and this one among them"),
         "mail": ("dux_cli.mail:mail", "letters to other nodes, which may be off, and from them"),
+        "sell-http": ("dux_cli.pay_http:sell_http", "sell an HTTP endpoint per call: a paying proxy before it"),
+        "pay-http": ("dux_cli.pay_http:pay_http", "make one HTTP request and pay for it"),
+        "gateway": ("dux_cli.pay_http:gateway", "let programs of this machine pay for HTTP calls"),
     },
     "Money": {
         "wallet": ("dux_cli.wallet:wallet", "balance, addresses, payments"),

@@ -7,11 +7,13 @@ was accepted is canonical, pieces give what the whole gives, limits hold). `seed
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import coincurve
 import structlog
 
 from common.blobs import Manifest, manifest_of, open_manifest
@@ -30,6 +32,7 @@ from common.identity.log import decode_log, encode_log
 from common.identity.news import LogNews, read_news
 from common.identity.node_record import RECORD_BYTES_MAX, open_record
 from common.identity.signed import decode_signed
+from common.jws import KEY_FRAGMENT, BadJws, OfferClaims, digest_of, opened, sealed, signer_of, signing_input
 from common.randomness import SeededRandomness
 from common.rpc.method import Method
 from common.rpc.table import Ctx, MethodTable
@@ -50,7 +53,21 @@ from dux_p2pd.socks import SocksFault, parse_target, read_greeting, read_login, 
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.wire_errors import FramingBroken
 from dux_p2pd.wire_limits import KNOWN, STRANGER, WINDOW_BYTES
+from dux_pay.headers import (
+    SCHEME,
+    Malformed,
+    decode_payload,
+    decode_required,
+    decode_settlement,
+    open_shown_answer,
+    open_shown_voucher,
+    show_answer,
+    show_voucher,
+)
+from dux_pay.headers import encode as encode_header
+from dux_pay.terms import Offered, required_of
 from tests.p2pd.wire_kit import ALPN, MADE_MS, TestPapers, myself
+from tests.pay import payments
 
 Target = Callable[[bytes], None]
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -306,13 +323,62 @@ def circuit(data: bytes) -> None:
         whole.reason()
 
 
+def payment_header(data: bytes) -> None:
+    """The three headers of the 402 exchange: taken whole, and then what they show is what was signed; or malformed."""
+    text = base64.b64encode(data[1:]).decode() if data[:1] > b"\x7f" else data[1:].decode("latin-1")
+    with suppress(Malformed):
+        envelope, voucher = open_shown_voucher(decode_payload(text))
+        assert show_voucher(envelope)["j"] == voucher.j
+    with suppress(Malformed):
+        envelope, answer = open_shown_answer(decode_settlement(text))
+        assert show_answer(envelope)["oid"] == answer.oid
+    with suppress(Malformed):
+        wanted = decode_required(text)
+        assert all(entry.scheme == SCHEME for entry in wanted.accepts)
+        assert decode_required(encode_header(wanted)) == wanted
+
+
+def payment_jws(data: bytes) -> None:
+    """Offers and receipts as JWS: never opened by chance, whatever the text."""
+    text = data.decode("latin-1")
+    with suppress(BadJws):
+        signer_of(text)
+    with suppress(BadJws):
+        opened(text, OfferClaims, coin_key=JWS_KEY.public_key.format())
+        assert text == _jws()
+
+
 TARGETS: dict[str, Target] = {
     one.__name__: one
     for one in (
         frames, mux, introduction, stream_head, certificate, tls, event_log, log_news, node_record, dht_record, gossip,
         peer_call, blob, disclosure, rpc_door, socks, endpoint, coin_message, coin_proof, coin_frame, beacon, circuit,
+        payment_header, payment_jws,
     )
 }  # fmt: skip
+
+
+JWS_KEY = coincurve.PrivateKey(b"\x07" * 32)
+
+
+def _jws() -> str:
+    claims = OfferClaims(
+        resource_url="https://api.example/x", scheme=SCHEME, network="bip122:1", asset="FLOP", pay_to="02",
+        amount="5", valid_until=1_800_000_000, valid_to=9,
+    )  # fmt: skip
+    text = signing_input(THEM.did + KEY_FRAGMENT, claims)
+    return sealed(text, JWS_KEY.sign(digest_of(text), hasher=None))
+
+
+def _payment_headers() -> list[bytes]:
+    offered = Offered(envelope=b"\x92offer", valid_to=1_500, jws=_jws())
+    required = required_of(payments.SCHEMES, payments.PRICE, offered, "https://api.example/x", "")
+    shown = (
+        required,
+        payments.payload_of(payments.signed(payments.voucher())),
+        payments.settlement_of(payments.answer()),
+    )
+    return [b"\xff" + base64.b64decode(encode_header(one)) for one in shown]
 
 
 def _record() -> bytes:
@@ -376,5 +442,7 @@ def seeds() -> dict[str, list[bytes]]:
         "coin_frame": [messages.frame(b"\xfa\xbf\xb5\xda", "ping", bytes(8))[: messages.FRAME.size]],
         "beacon": [lan_beacon.beacon("net", 32570)],
         "circuit": [piece(b"hello") + piece(b"there") + last_piece("done")],
+        "payment_header": _payment_headers(),
+        "payment_jws": [_jws().encode()],
         "endpoint": [b"127.0.0.1:80", b"[::1]:443", THEM.did.encode()],
     }

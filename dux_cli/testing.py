@@ -28,6 +28,7 @@ PACKAGES = [
     "iptables",
     "docker-compose",
     "clang",
+    "curl",
     "lld",
     "make",
     "libseccomp2",
@@ -40,12 +41,15 @@ PACKAGES = [
     "mmdebstrap",
     "iproute2",
 ]  # Debian's, for the real coin node, sandbox, wasm, token, TPM, containers, the booted units
+JAVASCRIPT = ("nodejs", "npm")  # Debian's too, where no other make of them is installed: they would shut each other out
 TOOLS = {
     "litecoind": "tests against a real coin node",
     "iptables": "tests of several hosts with NAT",
     "bwrap": "tests of the native sandbox",
     "dockerd": "tests in containers",
     "docker-compose": "tests in containers",
+    "curl": "tests of buyers over HTTP",
+    "npm": "tests of x402's JavaScript client",
     "clang": "the rebuild of the example's wasm",
     "wasm-ld": "the rebuild of the example's wasm",
     "softhsm2-util": "tests of keys in a PKCS#11 token",
@@ -111,11 +115,12 @@ def install_tools() -> None:
     """As root on Debian, install what the tests need; elsewhere do nothing."""
     if not missing_tools() or os.geteuid() != 0 or shutil.which("apt-get") is None:
         return
-    click.echo(f"installing {' '.join(PACKAGES)} (apt-get) …", err=True)
+    packages = [*PACKAGES, *(() if shutil.which("npm") else JAVASCRIPT)]
+    click.echo(f"installing {' '.join(packages)} (apt-get) …", err=True)
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["apt-get", "-qq", "update"], ["apt-get", "-qq", "install", "-y", "--no-install-recommends"]):
-        words = [*command, *(PACKAGES if "install" in command else [])]
+        words = [*command, *(packages if "install" in command else [])]
         subprocess.run(words, check=False, env=environment, **quiet)  # type: ignore[call-overload]
 
 

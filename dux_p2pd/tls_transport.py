@@ -26,7 +26,7 @@ from dux_p2pd.tls_contexts import TlsContexts
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.whereabouts import Whereabouts
 from dux_p2pd.wire_errors import HandshakeFailed, PeerUnreachable
-from dux_p2pd.wire_limits import HANDSHAKE_S, HAPPY_EYEBALLS_S, LINGER_S, TCP_USER_TIMEOUT_MS, WRITE_HIGH_BYTES
+from dux_p2pd.wire_limits import HANDSHAKE_S, HAPPY_EYEBALLS_S, LINGER_S, READ_BYTES, TCP_USER_TIMEOUT_MS, WRITE_HIGH_BYTES
 from dux_p2pd.wire_session import WireSession
 
 
@@ -58,6 +58,7 @@ class TlsTransport(BaseTransport):
         self._servers: list[asyncio.Server] = []
         self.whereabouts = whereabouts
         self.lines: set[TlsLine] = set()
+        self.inbox = memoryview(bytearray(READ_BYTES))
 
     def use_contexts(self, contexts: TlsContexts) -> None:
         """Show another transport key on connections from now on."""
@@ -126,7 +127,7 @@ class Dialled:
         self.address, self.did, self.keys = address, did, keys
 
 
-class TlsLine(asyncio.Protocol):
+class TlsLine(asyncio.BufferedProtocol):
     """One TCP connection; implements `wire_session.Line`."""
 
     def __init__(self, transport: TlsTransport, dialled: Dialled | None) -> None:
@@ -142,7 +143,7 @@ class TlsLine(asyncio.Protocol):
         self._address: Address = dialled.address if dialled else ("", 0)
         self._own_host = ""  # our end's, once it is told
 
-    # -- asyncio.Protocol
+    # -- asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Judge the address, then begin TLS."""
@@ -162,10 +163,14 @@ class TlsLine(asyncio.Protocol):
         )
         self._begin()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - as much as one turn may take
+        """Where ciphertext goes: one buffer for all lines, since it is used up before the next is read."""
+        return self._owner.inbox
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Ciphertext came."""
         if self._engine is not None and self._tcp is not None and not self._tcp.is_closing():
-            self._after(self._engine.receive(data))
+            self._after(self._engine.receive(self._owner.inbox[:nbytes]))
 
     def eof_received(self) -> bool:
         """The peer closed its half: we close ours."""

@@ -121,14 +121,19 @@ class Serving:
                 head = await stream.read_request_head()
         self._pay(head.method)
         stream.deadline_s = min(head.deadline_ms / 1000, self._services.longest_s(head.method))
-        async with asyncio.timeout(stream.deadline_s):
-            answer = await self._services.handler(self._session, WireIncoming(stream, head.headers))
-            if answer is None:
-                await stream.close()
-            elif len(answer) > MESSAGE_BYTES:
-                raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(answer))
-            else:
-                await stream.finish_with(answer)
+        stream.timer = self._loop.call_later(stream.deadline_s, self._overdue, stream)
+        answer = await self._services.handler(self._session, WireIncoming(stream, head.headers))
+        if answer is None:
+            await stream.close()
+        elif len(answer) > MESSAGE_BYTES:
+            raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(answer))
+        else:
+            await stream.finish_with(answer)
+
+    def _overdue(self, stream: WireStream) -> None:
+        """The caller hears of it at once; the slot is free when the handler has ended."""
+        stream.answer_error(DeadlinePassed(method=stream.method, deadline_s=stream.deadline_s))
+        self.cancel(stream.id)
 
     def _pay(self, method: str) -> None:
         """Take the call's cost from the peer's budget.

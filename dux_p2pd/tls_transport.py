@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from common.errors import DuxError
 from common.units import Did
@@ -147,8 +147,7 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Judge the address, then begin TLS."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("not a stream transport")
+        transport = cast("asyncio.Transport", transport)  # another loop's need not be a subclass
         self._tcp = transport
         name = transport.get_extra_info("peername")
         if not name or not self._admit(str(name[0])):

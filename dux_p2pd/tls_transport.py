@@ -13,6 +13,8 @@ import socket
 from contextlib import suppress
 from typing import Any, cast
 
+from aiohappyeyeballs import start_connection
+
 from common.errors import DuxError
 from common.units import Did
 from dux_p2pd.base_transport import BaseTransport
@@ -104,20 +106,28 @@ class TlsTransport(BaseTransport):
             line.stop_waiting()
 
     async def _dial(self, address: Address, did: Did | None, keys: tuple[bytes, ...] | None) -> WireSession:
-        loop = asyncio.get_running_loop()
         line = TlsLine(self, Dialled(address, did, keys))
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                own = self._source_for(address[0])
-                await loop.create_connection(
-                    lambda: line, *address, local_addr=own, happy_eyeballs_delay=_head_start_s(address[0])
-                )
+                await self._connect_to(address, line)
         except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: a host that cannot be a name
             raise PeerUnreachable(address=endpoint_of(address), detail=str(error) or "no answer") from error
         try:
             return await line.up
         finally:
             line.stop_waiting()
+
+
+    async def _connect_to(self, address: Address, line: TlsLine) -> None:
+        """A name may have addresses of both families, which race; an address has nothing to race."""
+        loop, own = asyncio.get_running_loop(), self._source_for(address[0])
+        if contact_at(endpoint_of((address[0], 1))) is not None:
+            await loop.create_connection(lambda: line, *address, local_addr=own)
+            return
+        there = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        here = await loop.getaddrinfo(*own, type=socket.SOCK_STREAM) if own else None
+        winner = await start_connection(there, local_addr_infos=here, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
+        await loop.create_connection(lambda: line, sock=winner)
 
 
 class Dialled:
@@ -321,12 +331,6 @@ class TlsLine(asyncio.BufferedProtocol):
     def _set_room(self, *, has_room: bool) -> None:
         if self._doorway is not None and self._doorway.session is not None:
             self._doorway.session.set_room(has_room=has_room)
-
-
-def _head_start_s(host: str) -> float | None:
-    """A name may have addresses of both families; an address has nothing to race."""
-    is_address = contact_at(endpoint_of((host, 1))) is not None
-    return None if is_address else HAPPY_EYEBALLS_S
 
 
 def _tune(transport: asyncio.Transport) -> None:

@@ -98,7 +98,8 @@ def split_head(buffer: bytearray, kind: type[T]) -> T | None:
         return None
     data = bytes(buffer[_LENGTH_BYTES : _LENGTH_BYTES + length])
     del buffer[: _LENGTH_BYTES + length]
-    return _decoded(data, kind)
+    head: T = _decoded(data, kind)
+    return head
 
 
 @lru_cache(HEADS_KEPT)

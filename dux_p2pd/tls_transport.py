@@ -28,7 +28,14 @@ from dux_p2pd.tls_contexts import TlsContexts
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.whereabouts import Whereabouts
 from dux_p2pd.wire_errors import HandshakeFailed, PeerUnreachable
-from dux_p2pd.wire_limits import HANDSHAKE_S, HAPPY_EYEBALLS_S, LINGER_S, READ_BYTES, TCP_USER_TIMEOUT_MS, WRITE_HIGH_BYTES
+from dux_p2pd.wire_limits import (
+    HANDSHAKE_S,
+    HAPPY_EYEBALLS_S,
+    LINGER_S,
+    READ_BYTES,
+    TCP_USER_TIMEOUT_MS,
+    WRITE_HIGH_BYTES,
+)
 from dux_p2pd.wire_session import WireSession
 
 
@@ -116,7 +123,6 @@ class TlsTransport(BaseTransport):
             return await line.up
         finally:
             line.stop_waiting()
-
 
     async def _connect_to(self, address: Address, line: TlsLine) -> None:
         """A name may have addresses of both families, which race; an address has nothing to race."""

@@ -24,6 +24,7 @@ from common.errors import DuxError
 from common.log import start_logging
 from common.parts import run_loops
 from common.units import Did
+from dux_p2pd.event_loop import new_event_loop
 
 LINE_BYTES_MAX = 64 << 20
 STARTS_AT_ONCE = 6  # nodes that come in at a time: all at once, their handshakes would time out one another
@@ -232,7 +233,8 @@ def main(folder: Path, log_level: str, kind: type[SwarmHost] = SwarmHost) -> Non
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     start_logging("swarm", log_level)
-    asyncio.run(_process(folder, out, kind))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_process(folder, out, kind))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class DuxOSDaemon(Generic[S]):
 
     name: ClassVar[str]
     settings_type: type[S]
+    new_loop: ClassVar[Callable[[], asyncio.AbstractEventLoop] | None] = None  # of its process; None: asyncio's own
 
     def __init__(
         self,
@@ -232,7 +233,8 @@ class DuxOSDaemon(Generic[S]):
             sys.exit(0)
         log = start_logging(cls.name, settings.log_level, Path(settings.log_file) if settings.log_file else None)
         try:
-            asyncio.run(cls._process(settings, network, log, read))
+            with asyncio.Runner(loop_factory=cls.new_loop) as runner:
+                runner.run(cls._process(settings, network, log, read))
         except (DuxError, ExceptionGroup) as error:
             log.error("daemon failed", reason=_reason(error), exc_info=error)  # noqa: TRY400 - the trace goes along
             sys.exit(EXIT_BAD_SETTINGS if isinstance(error, BadSettings) else 1)

@@ -89,7 +89,7 @@ class BaseTransport(ABC):
             handler=handler,
             budget=self._budget,
             method_s_max=self._method_s_max,
-            spawn=self._spawn_guarded,
+            spawn=self._group.create_task,
             log=self.log,
             count=self.count,
             breached=self._breached,
@@ -263,13 +263,3 @@ class BaseTransport(ABC):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def _spawn_guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        return self._spawn(self._guarded(work))
-
-    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """No peer can end the transport's task group, whatever it makes a handler do."""
-        try:
-            await work()
-        except Exception:
-            self.log.exception("a stream's task failed")

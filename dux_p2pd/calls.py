@@ -7,6 +7,7 @@ Source: transport_identity.md §1.5 ([method, deadline_ms, headers]); the answer
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, TypeVar
 
 from msgspec import Meta
@@ -28,6 +29,7 @@ from dux_p2pd.wire_limits import HEAD_BYTES
 
 T = TypeVar("T", bound=Canon)
 
+HEADS_KEPT = 256  # heads of at most 1 KiB each; the calls of a node differ little in method and deadline
 _LENGTH_BYTES = 2
 _DETAIL_CHARS = 200  # of an error's text that travels; at most 4 bytes each
 
@@ -49,6 +51,7 @@ class AnswerHead(Canon, frozen=True):
     retry: bool  # the same call may go well later; told beside the code, which the other side may not know
 
 
+@lru_cache(HEADS_KEPT)
 def request_head(method: str, deadline_s: float, headers: Headers) -> bytes:
     """The head's bytes.
 
@@ -58,6 +61,7 @@ def request_head(method: str, deadline_s: float, headers: Headers) -> bytes:
     return _framed(RequestHead(method=method, deadline_ms=max(1, int(deadline_s * 1000)), headers=headers))
 
 
+@lru_cache(1)
 def answer_ok() -> bytes:
     """The head of an answer that went well."""
     return _framed(AnswerHead(code=0, key="", detail="", retry=False))
@@ -94,6 +98,17 @@ def split_head(buffer: bytearray, kind: type[T]) -> T | None:
         return None
     data = bytes(buffer[_LENGTH_BYTES : _LENGTH_BYTES + length])
     del buffer[: _LENGTH_BYTES + length]
+    head: T = _decoded(data, kind)
+    return head
+
+
+@lru_cache(HEADS_KEPT)
+def _decoded(data: bytes, kind: type[T]) -> T:
+    """The head in these bytes.
+
+    Raises:
+        FramingBroken: not such a head.
+    """
     try:
         return from_canonical(data, kind, max_bytes=HEAD_BYTES)
     except BadParams as error:

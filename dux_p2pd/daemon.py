@@ -18,6 +18,7 @@ from dux_p2pd.blob_swap import BlobSwap
 from dux_p2pd.directory import Directory
 from dux_p2pd.egress import Egress
 from dux_p2pd.endpoints import Endpoints
+from dux_p2pd.event_loop import new_event_loop
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import KeySource, load_keys
 from dux_p2pd.local_address import towards
@@ -51,6 +52,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
 
     name = "p2pd"
     settings_type = P2pdSettings
+    new_loop = staticmethod(new_event_loop)
     net: Overlay
     endpoints: Endpoints
     surroundings: Surroundings

@@ -20,7 +20,6 @@ from dux_p2pd.wire_errors import CertificateRefused, HandshakeFailed
 from dux_p2pd.wire_limits import CLIENT_HANDSHAKE_BYTES, KIB, SERVER_HANDSHAKE_BYTES, STARVED_BYTES, STARVED_PAY
 
 _SLICE_BYTES = 16 * KIB  # fed at a time, so that the starvation meter sees every stretch
-_READ_BYTES = 64 * KIB
 
 
 class Phase(Enum):
@@ -67,7 +66,7 @@ class TlsEngine:
         """The client's first flight; nothing for a server."""
         return self.receive(b"")
 
-    def receive(self, data: bytes) -> Step:
+    def receive(self, data: bytes | memoryview) -> Step:
         """Take what the socket gave. A failed step carries its error and nothing to send."""
         try:
             return self._receive(memoryview(data))
@@ -86,10 +85,9 @@ class TlsEngine:
     def _receive(self, data: memoryview) -> Step:
         if self.phase is Phase.HANDSHAKE:
             data = self._shake(data)
-        plaintext = bytearray()
-        if self.phase is Phase.OPEN:
-            self._decrypt(data, plaintext)
-        return Step(to_send=self._outgoing.read(), plaintext=bytes(plaintext), phase=self.phase)
+        plaintext = self._decrypt(data) if self.phase is Phase.OPEN else b""
+        to_send = self._outgoing.read() if self._outgoing.pending else b""
+        return Step(to_send=to_send, plaintext=plaintext, phase=self.phase)
 
     def _shake(self, data: memoryview) -> memoryview:
         """Feed the handshake within its byte limit; what follows it is given back."""
@@ -119,32 +117,38 @@ class TlsEngine:
             raise CertificateRefused(reason="another key than the node record names")
         self._peer_key = key
 
-    def _decrypt(self, data: memoryview, plaintext: bytearray) -> None:
+    def _decrypt(self, data: memoryview) -> bytes:
         """Plaintext of all records that are whole; the meter counts ciphertext that yields none.
 
         Plaintext pays by its length: a byte now and then does not buy another 32 KiB of key updates.
         """
-        self._drain(plaintext)
+        chunks: list[bytes] = []
+        self._drain(chunks)
         while data and self.phase is Phase.OPEN:
             part, data = data[:_SLICE_BYTES], data[_SLICE_BYTES:]
             self._incoming.write(part)
-            paid = STARVED_PAY * self._drain(plaintext)
+            paid = STARVED_PAY * self._drain(chunks)
             self._starved_bytes = max(0, self._starved_bytes + len(part) - paid)
             if self._starved_bytes > STARVED_BYTES:
                 raise HandshakeFailed(reason="ciphertext without plaintext")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _drain(self, plaintext: bytearray) -> int:
-        """Read until TLS wants more; the number of bytes that came."""
-        before = len(plaintext)
+    def _drain(self, chunks: list[bytes]) -> int:
+        """Read what is there; the number of bytes that came. A read that would only say "want more" is left out."""
+        count = 0
         try:
-            while chunk := self._tls.read(_READ_BYTES):
-                plaintext += chunk
-            self.phase = Phase.ENDED
+            while left := self._incoming.pending or self._tls.pending():
+                chunk = self._tls.read(left)  # plaintext is never longer than what it was encrypted to
+                if not chunk:
+                    self.phase = Phase.ENDED
+                    break
+                chunks.append(chunk)
+                count += len(chunk)
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
             self.phase = Phase.ENDED
-        return len(plaintext) - before
+        return count
 
     def _fail(self, error: HandshakeFailed | CertificateRefused) -> Step:
         self.phase = Phase.FAILED

@@ -60,6 +60,16 @@ class Flow:
         flag, self.hello_flag = self.hello_flag, 0
         return flag
 
+    def acknowledge(self, stream: int) -> None:
+        """The peer has accepted it.
+
+        Raises:
+            FramingBroken: it is not ours, or was acknowledged already.
+        """
+        if self.acknowledged:
+            raise FramingBroken(reason=f"a needless acknowledgement of stream {stream}")
+        self.acknowledged = True
+
     def received(self, count: int) -> None:
         """The peer spent credit.
 

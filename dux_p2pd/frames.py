@@ -33,6 +33,9 @@ class Kind(IntEnum):
     GO_AWAY = 3
 
 
+DATA, CREDIT, PING, GO_AWAY = _KINDS = tuple(Kind)  # looking one up in the enum costs more than the rest of a frame
+
+
 class Frame(msgspec.Struct, frozen=True):
     """`value` is the payload's length (DATA), the credit, the ping's number or the reason code."""
 
@@ -45,14 +48,19 @@ class Frame(msgspec.Struct, frozen=True):
 
 def encode(kind: Kind, flags: int, stream: int, value: int, payload: bytes | memoryview = b"") -> bytes:
     """The frame's bytes."""
-    return _HEADER.pack(_VERSION, kind, flags, stream, value) + payload
+    return header(kind, flags, stream, value) + payload
+
+
+def header(kind: Kind, flags: int, stream: int, value: int) -> bytes:
+    """The first twelve of them."""
+    return _HEADER.pack(_VERSION, kind, flags, stream, value)
 
 
 class FrameReader:
     """Turns the byte stream of a connection into frames."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that are complete now; keeps at most one incomplete frame.
@@ -60,27 +68,21 @@ class FrameReader:
         Raises:
             FramingBroken: at the first header that cannot be meant.
         """
-        self._buffer += data
-        at = 0
+        data = self._rest + data if self._rest else data
+        at, whole = 0, len(data)
         try:
-            while len(self._buffer) - at >= HEADER_BYTES:
-                frame, size = self._frame_at(at)
-                if frame is None:
-                    break
-                at += size
-                yield frame
+            while whole - at >= HEADER_BYTES:
+                version, kind, flags, stream, value = _HEADER.unpack_from(data, at)
+                _check_header(version, kind, flags, stream, value)
+                end = body = at + HEADER_BYTES
+                if kind == DATA:
+                    end += value
+                    if end > whole:
+                        break
+                at = end
+                yield Frame(_KINDS[kind], flags, stream, value, data[body:end])
         finally:
-            del self._buffer[:at]
-
-    def _frame_at(self, at: int) -> tuple[Frame | None, int]:
-        version, kind, flags, stream, value = _HEADER.unpack_from(self._buffer, at)
-        _check_header(version, kind, flags, stream, value)
-        if kind != Kind.DATA:
-            return Frame(Kind(kind), flags, stream, value), HEADER_BYTES
-        end = at + HEADER_BYTES + value
-        if len(self._buffer) < end:
-            return None, 0
-        return Frame(Kind.DATA, flags, stream, value, bytes(self._buffer[at + HEADER_BYTES : end])), end - at
+            self._rest = data[at:]
 
 
 def _check_header(version: int, kind: int, flags: int, stream: int, value: int) -> None:
@@ -89,15 +91,15 @@ def _check_header(version: int, kind: int, flags: int, stream: int, value: int) 
     Raises:
         FramingBroken: with what is wrong.
     """
-    if version != _VERSION or kind > Kind.GO_AWAY or flags & ~_ALL_FLAGS:
+    if version != _VERSION or kind > GO_AWAY or flags & ~_ALL_FLAGS:
         raise FramingBroken(reason=f"unknown frame: version {version}, type {kind}, flags {flags:#x}")
-    if (stream == 0) != (kind in (Kind.PING, Kind.GO_AWAY)):
+    if (stream == 0) != (kind in (PING, GO_AWAY)):
         raise FramingBroken(reason=f"type {kind} on stream {stream}")
-    if kind == Kind.DATA:
+    if kind == DATA:
         _check_data(flags, value)
-    elif kind == Kind.CREDIT:
+    elif kind == CREDIT:
         _check_credit(flags, value)
-    elif flags not in ((SYN, ACK) if kind == Kind.PING else (0,)):
+    elif flags not in ((SYN, ACK) if kind == PING else (0,)):
         raise FramingBroken(reason=f"type {kind} with flags {flags:#x}")
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dux_p2pd.flow import Flow, Purse
-from dux_p2pd.frames import ACK, FIN, RST, SYN, Frame, FrameReader, Kind, encode
+from dux_p2pd.frames import ACK, CREDIT, DATA, FIN, GO_AWAY, PING, RST, SYN, Frame, FrameReader, encode, header
 from dux_p2pd.meters import SpanMeter
 from dux_p2pd.mux_events import Dropped, Event, Finished, GoingAway, Opened, Received, Writable
 from dux_p2pd.wire_errors import FramingBroken
@@ -73,13 +73,15 @@ class Mux:
         flow = self._flows[stream]
         taken = min(flow.send_window, len(data))
         finish = finish and taken == len(data)
-        view = memoryview(data)[:taken]
         flow.send_window -= taken
-        while view or finish or flow.hello_flag:
-            part, view = view[: self._frame_bytes], view[self._frame_bytes :]
-            last = FIN if finish and not view else 0
-            self._output += encode(Kind.DATA, flow.take_hello_flag() | last, stream, len(part), part)
-            if not view:
+        at = 0
+        while at < taken or finish or flow.hello_flag:
+            end = min(at + self._frame_bytes, taken)
+            last = FIN if finish and end == taken else 0
+            self._output += header(DATA, flow.take_hello_flag() | last, stream, end - at)
+            self._output += data[at:end]
+            at = end
+            if at == taken:
                 break
         if finish:
             flow.sent_fin = True
@@ -98,7 +100,7 @@ class Mux:
             return
         grant = flow.consumed(count, self._purse)
         if grant:
-            self._output += encode(Kind.CREDIT, flow.take_hello_flag(), stream, grant)
+            self._output += encode(CREDIT, flow.take_hello_flag(), stream, grant)
         self._forget_if_done(stream, flow)
 
     def reset(self, stream: int) -> None:
@@ -123,12 +125,12 @@ class Mux:
 
     def ping(self, number: int) -> None:
         """Ask for a sign of life."""
-        self._output += encode(Kind.PING, SYN, 0, number)
+        self._output += encode(PING, SYN, 0, number)
 
     def go_away(self, code: int) -> None:
         """Take no new streams from now on; 0 in order, 1 the peer broke the rules, 2 our own fault."""
         self._leaving = True
-        self._output += encode(Kind.GO_AWAY, 0, 0, code)
+        self._output += encode(GO_AWAY, 0, 0, code)
 
     def take_output(self) -> bytes:
         """All bytes for the connection since the last time."""
@@ -174,9 +176,9 @@ class Mux:
             FramingBroken: at the first breach of a rule.
         """
         for frame in self._reader.feed(data):
-            if frame.kind is Kind.DATA or frame.kind is Kind.CREDIT:
+            if frame.kind is DATA or frame.kind is CREDIT:
                 yield from self._on_stream(frame, now)
-            elif frame.kind is Kind.PING:
+            elif frame.kind is PING:
                 self._on_ping(frame, now)
             else:
                 self._leaving = True
@@ -186,42 +188,45 @@ class Mux:
         if self._pings.over(1, now):
             raise FramingBroken(reason="ping flood")
         if frame.flags == SYN:
-            self._output += encode(Kind.PING, ACK, 0, frame.value)
+            self._output += encode(PING, ACK, 0, frame.value)
 
     def _on_stream(self, frame: Frame, now: float) -> Iterator[Event]:
-        self._count_petty(frame, now)
-        if frame.flags & SYN:
-            opened = self._accept(frame, now)
-            if opened is not None:
-                yield opened
+        flags = frame.flags
+        if not flags & (SYN | FIN | RST):
+            self._count_petty(frame, now)
+        if flags & SYN and self._accept(frame, now):
+            yield Opened(frame.stream)
         flow = self._flows.get(frame.stream)
         if flow is None:
             self._on_gone(frame, now)
             return
-        yield from self._on_acknowledged(frame, flow)
-        if frame.flags & RST:
+        if flags & ACK:
+            flow.acknowledge(frame.stream)
+        if flags & RST:
             yield self._on_reset(frame, flow, now)
-        elif frame.kind is Kind.DATA:
-            yield from self._on_data(frame, flow)
-        else:
-            yield from self._on_credit(frame, flow)
+            return
+        if frame.value:
+            yield self._on_bytes(frame, flow)
+        if flags & FIN:
+            yield self._on_finish(frame, flow)
 
     def _count_petty(self, frame: Frame, now: float) -> None:
-        small = PETTY_DATA_BYTES if frame.kind is Kind.DATA else PETTY_CREDIT_BYTES
-        if frame.value < small and not frame.flags & (SYN | FIN | RST) and self._petty.over(1, now):
+        small = PETTY_DATA_BYTES if frame.kind is DATA else PETTY_CREDIT_BYTES
+        if frame.value < small and self._petty.over(1, now):
             raise FramingBroken(reason="flood of tiny frames")
 
-    def _accept(self, frame: Frame, now: float) -> Event | None:
+    def _accept(self, frame: Frame, now: float) -> bool:
+        """Whether there is room for one more stream of the peer."""
         if frame.stream != self._next_peer:
             raise FramingBroken(reason=f"opened stream {frame.stream}, {self._next_peer} is next")
         self._next_peer += 2
         if self._leaving or self.open_streams - self.own_streams >= self._limits.streams:
-            self._output += encode(Kind.CREDIT, RST, frame.stream, 0)
+            self._output += encode(CREDIT, RST, frame.stream, 0)
             self._stray_bytes_left += WINDOW_BYTES
             self._count_reset(now)
-            return None
+            return False
         self._flows[frame.stream] = Flow(own=False, hello_flag=ACK)
-        return Opened(frame.stream)
+        return True
 
     def _on_gone(self, frame: Frame, now: float) -> None:
         """A frame for a stream that we dropped may still be under way; one for a stream that never was may not."""
@@ -234,13 +239,6 @@ class Mux:
         if frame.flags & RST:
             self._count_reset(now)
 
-    def _on_acknowledged(self, frame: Frame, flow: Flow) -> Iterator[Event]:
-        if frame.flags & ACK:
-            if not flow.own or flow.acknowledged:
-                raise FramingBroken(reason=f"a needless acknowledgement of stream {frame.stream}")
-            flow.acknowledged = True
-            yield Writable(frame.stream)
-
     def _on_reset(self, frame: Frame, flow: Flow, now: float) -> Event:
         self._count_reset(now)
         self._forget(frame.stream, flow)
@@ -250,19 +248,12 @@ class Mux:
         if self._resets.over(1, now):
             raise FramingBroken(reason="rapid reset")
 
-    def _on_data(self, frame: Frame, flow: Flow) -> Iterator[Event]:
-        if frame.payload:
-            flow.received(len(frame.payload))
-            yield Received(frame.stream, frame.payload)
-        if frame.flags & FIN:
-            yield self._on_finish(frame, flow)
-
-    def _on_credit(self, frame: Frame, flow: Flow) -> Iterator[Event]:
-        if frame.value:
-            flow.granted(frame.value)
-            yield Writable(frame.stream)
-        if frame.flags & FIN:
-            yield self._on_finish(frame, flow)
+    def _on_bytes(self, frame: Frame, flow: Flow) -> Event:
+        if frame.kind is DATA:
+            flow.received(frame.value)
+            return Received(frame.stream, frame.payload)
+        flow.granted(frame.value)
+        return Writable(frame.stream)
 
     def _on_finish(self, frame: Frame, flow: Flow) -> Event:
         if flow.got_fin:
@@ -272,7 +263,7 @@ class Mux:
         return Finished(frame.stream)
 
     def _drop(self, stream: int, flow: Flow, flags: int) -> None:
-        self._output += encode(Kind.CREDIT, flags, stream, 0)
+        self._output += encode(CREDIT, flags, stream, 0)
         if not flow.got_fin:
             self._stray_bytes_left += flow.receive_window
 

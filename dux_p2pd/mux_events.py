@@ -32,7 +32,7 @@ class Dropped(msgspec.Struct, frozen=True):
 
 
 class Writable(msgspec.Struct, frozen=True):
-    """The stream has credit again, or was acknowledged."""
+    """The stream has credit again."""
 
     stream: int
 

@@ -32,7 +32,7 @@ class Services(msgspec.Struct, frozen=True):
     handler: Handler
     budget: CallBudget
     method_s_max: Mapping[str, float]  # maxima that differ from REQUEST_S_MAX
-    spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     log: FilteringBoundLogger
     count: WireCounts
     breached: Callable[[Did, str], None]  # told of every peer that broke the framing
@@ -74,7 +74,7 @@ class Serving:
     def begin(self, stream: WireStream) -> None:
         """Run the handler of a stream that the peer opened."""
         self.executing += 1
-        task = self._tasks[stream.id] = self._services.spawn(lambda: self._serve(stream))
+        task = self._tasks[stream.id] = self._services.spawn(self._serve(stream))
         task.add_done_callback(lambda _: self._ended(stream))
 
     def cancel(self, number: int) -> None:
@@ -98,6 +98,8 @@ class Serving:
         """The slot is free in the step that sends the answer's last byte: the peer may use it at once."""
         try:
             await self._answered(stream)
+        except Exception:  # no peer can end the transport's task group, whatever it makes a handler do
+            self._services.log.exception("a stream's task failed", did=self._session.peer.did)
         finally:
             self._ended(stream)
 
@@ -113,18 +115,25 @@ class Serving:
             stream.answer_error(Internal(call_id="-"))
 
     async def _answer(self, stream: WireStream) -> None:
-        async with asyncio.timeout(HEAD_S):
-            head = await stream.read_request_head()
+        head = stream.head_at_hand()
+        if head is None:
+            async with asyncio.timeout(HEAD_S):
+                head = await stream.read_request_head()
         self._pay(head.method)
         stream.deadline_s = min(head.deadline_ms / 1000, self._services.longest_s(head.method))
-        async with asyncio.timeout(stream.deadline_s):
-            answer = await self._services.handler(self._session, WireIncoming(stream, head.headers))
-            if answer is None:
-                await stream.close()
-            elif len(answer) > MESSAGE_BYTES:
-                raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(answer))
-            else:
-                await stream.finish_with(answer)
+        stream.timer = self._loop.call_later(stream.deadline_s, self._overdue, stream)
+        answer = await self._services.handler(self._session, WireIncoming(stream, head.headers))
+        if answer is None:
+            await stream.close()
+        elif len(answer) > MESSAGE_BYTES:
+            raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(answer))
+        else:
+            await stream.finish_with(answer)
+
+    def _overdue(self, stream: WireStream) -> None:
+        """The caller hears of it at once; the slot is free when the handler has ended."""
+        stream.answer_error(DeadlinePassed(method=stream.method, deadline_s=stream.deadline_s))
+        self.cancel(stream.id)
 
     def _pay(self, method: str) -> None:
         """Take the call's cost from the peer's budget.

@@ -21,9 +21,13 @@ class Slots:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._promised = 0
 
+    def is_free(self) -> bool:
+        """Whether whoever comes now need not wait."""
+        return not self._waiting and self._has_one()
+
     async def take(self) -> bool:
         """Wait for a slot; it is ours until `used`. False when the queue is full."""
-        if not self._waiting and self._is_free():
+        if self.is_free():
             self._promised += 1
             return True
         if len(self._waiting) >= OPEN_WAITERS:
@@ -43,13 +47,13 @@ class Slots:
 
     def wake(self) -> None:
         """Streams may have ended: let waiting callers on, as many as there is room for; all when it is over."""
-        while self._waiting and (self._is_free() or self._is_over()):
+        while self._waiting and (self._has_one() or self._is_over()):
             turn = self._waiting.popleft()
             if not turn.done():
                 self._promised += 1
                 turn.set_result(None)
 
-    def _is_free(self) -> bool:
+    def _has_one(self) -> bool:
         return self._in_use() + self._promised < self._limit
 
     def _give_up(self, turn: asyncio.Future[None]) -> None:

@@ -36,6 +36,11 @@ class Carrier(Protocol):
         """Send what the mux has ready."""
         ...
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the socket's buffer is below its high-water mark."""
+        ...
+
     async def room(self) -> None:
         """Wait while the socket's buffer is above its high-water mark."""
         ...
@@ -52,16 +57,36 @@ class Carrier(Protocol):
 class WireStream:
     """A stream that we opened (`own`) or accepted; implements `session.Stream`."""
 
+    __slots__ = (
+        "_buffer",
+        "_carrier",
+        "_closed",
+        "_dropped_bytes",
+        "_ended",
+        "_error",
+        "_head_done",
+        "_reader",
+        "_writer",
+        "abandoned",
+        "deadline_s",
+        "id",
+        "method",
+        "own",
+        "timer",
+    )
+
     def __init__(self, carrier: Carrier, stream: int, method: str, deadline_s: float, *, own: bool) -> None:
         self.id, self.method, self.deadline_s, self.own = stream, method, deadline_s, own
         self.abandoned = False  # nobody reads any more; what still comes is dropped
+        self.timer: asyncio.TimerHandle | None = None  # ends it at its deadline; whoever forgets the stream cancels it
         self._carrier = carrier
         self._buffer = bytearray()
         self._dropped_bytes = 0
         self._ended = self._closed = False
         self._head_done = False  # of the answer: sent (accepted stream) or read (own stream)
         self._error: DuxError | None = None
-        self._readable, self._writable = asyncio.Event(), asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None  # one may read and one may write at a time
+        self._writer: asyncio.Future[None] | None = None
 
     # -- called by the session, in the order of the frames
 
@@ -72,12 +97,12 @@ class WireStream:
             self._dropped_bytes += len(data)
             return
         self._buffer += data
-        self._readable.set()
+        _wake(self._reader)
 
     def end(self) -> None:
         """The peer sends no more."""
         self._ended = True
-        self._readable.set()
+        _wake(self._reader)
 
     def fail(self, error: DuxError) -> None:
         """The stream is broken; a whole answer that came before stays readable."""
@@ -85,12 +110,12 @@ class WireStream:
             self._error = error
         if not self._ended:
             self._buffer.clear()
-        self._readable.set()
-        self._writable.set()
+        _wake(self._reader)
+        _wake(self._writer)
 
     def wake_writer(self) -> None:
         """Credit came."""
-        self._writable.set()
+        _wake(self._writer)
 
     @property
     def has_said_all(self) -> bool:
@@ -114,13 +139,17 @@ class WireStream:
 
     async def read_all(self, max_bytes: int = MESSAGE_BYTES) -> bytes:
         """Everything up to the end, at most so many bytes."""
-        limit, whole = min(max_bytes, MESSAGE_BYTES), bytearray()
+        left = limit = min(max_bytes, MESSAGE_BYTES)
+        chunks = []
         while chunk := await self.read(limit + 1):
-            whole += chunk
-            if len(whole) > limit:
+            chunks.append(chunk)
+            left -= len(chunk)
+            if left < 0:
                 self._refuse_rest()
                 raise AnswerTooLong(did=self._carrier.did, limit_bytes=limit)
-        return bytes(whole)
+            if self._ended and not self._buffer:
+                break
+        return b"".join(chunks)
 
     async def write(self, data: bytes) -> None:
         """Hand over bytes, waiting for credit and socket."""
@@ -144,11 +173,17 @@ class WireStream:
         Raises:
             StreamBroken: it ended or broke off before saying it.
         """
-        while (head := self._split(RequestHead)) is None:
+        while (head := self.head_at_hand()) is None:
             if self._ended:
                 raise StreamBroken(did=self._carrier.did, method="?")
             await self._more()
-        self.method = head.method
+        return head
+
+    def head_at_hand(self) -> RequestHead | None:
+        """What the peer wants, if it has said so."""
+        head = self._split(RequestHead)
+        if head is not None:
+            self.method = head.method
         return head
 
     async def finish_with(self, data: bytes | memoryview) -> None:
@@ -158,11 +193,14 @@ class WireStream:
     async def exchange(self, rest: memoryview) -> bytes:
         """Send the rest of a request and give the whole answer; an answer that came early counts."""
         try:
-            if rest:
-                await self._write(rest, finish=True)
+            if rest and self.timer is not None:
+                async with asyncio.timeout_at(self.timer.when()):  # the line may have no room for long
+                    await self._write(rest, finish=True)
         except StreamBroken:
             if not self._ended:
                 raise
+        except TimeoutError:
+            raise DeadlinePassed(method=self.method, deadline_s=self.deadline_s) from None
         return await self.read_all()
 
     def said_all(self) -> None:
@@ -202,12 +240,12 @@ class WireStream:
 
     async def _write(self, view: memoryview, *, finish: bool) -> None:
         while view or finish:
-            await self._carrier.room()
+            if not self._carrier.has_room:
+                await self._carrier.room()
             if self._error is not None:
                 raise self._error
             if self._closed:
                 raise StreamBroken(did=self._carrier.did, method=self.method)
-            self._writable.clear()
             part, last = view[:WRITE_SLICE_BYTES], len(view) <= WRITE_SLICE_BYTES
             taken = self._carrier.mux.send(self.id, part, finish=finish and last)
             view = view[taken:]
@@ -216,7 +254,8 @@ class WireStream:
                 self._closed = finish
                 return
             if taken < len(part):
-                await self._writable.wait()
+                self._writer = asyncio.get_running_loop().create_future()
+                await self._writer
 
     async def _read_answer_head(self) -> None:
         while (head := self._split(AnswerHead)) is None:
@@ -257,13 +296,18 @@ class WireStream:
         """
         if self._error is not None:
             raise self._error
-        self._readable.clear()
-        await self._readable.wait()
+        self._reader = asyncio.get_running_loop().create_future()
+        await self._reader
 
     def _taken(self, max_bytes: int) -> bytes:
-        data = bytes(self._buffer[:max_bytes])
-        del self._buffer[:max_bytes]
+        data = bytes(self._buffer if len(self._buffer) <= max_bytes else self._buffer[:max_bytes])
+        del self._buffer[: len(data)]
         if data:
             self._carrier.mux.consumed(self.id, len(data))
             self._carrier.flush()
         return data
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)

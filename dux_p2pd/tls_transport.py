@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
+
+from aiohappyeyeballs import start_connection
 
 from common.errors import DuxError
 from common.units import Did
@@ -26,7 +28,14 @@ from dux_p2pd.tls_contexts import TlsContexts
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.whereabouts import Whereabouts
 from dux_p2pd.wire_errors import HandshakeFailed, PeerUnreachable
-from dux_p2pd.wire_limits import HANDSHAKE_S, HAPPY_EYEBALLS_S, LINGER_S, TCP_USER_TIMEOUT_MS, WRITE_HIGH_BYTES
+from dux_p2pd.wire_limits import (
+    HANDSHAKE_S,
+    HAPPY_EYEBALLS_S,
+    LINGER_S,
+    READ_BYTES,
+    TCP_USER_TIMEOUT_MS,
+    WRITE_HIGH_BYTES,
+)
 from dux_p2pd.wire_session import WireSession
 
 
@@ -58,6 +67,7 @@ class TlsTransport(BaseTransport):
         self._servers: list[asyncio.Server] = []
         self.whereabouts = whereabouts
         self.lines: set[TlsLine] = set()
+        self.inbox = memoryview(bytearray(READ_BYTES))
 
     def use_contexts(self, contexts: TlsContexts) -> None:
         """Show another transport key on connections from now on."""
@@ -103,20 +113,27 @@ class TlsTransport(BaseTransport):
             line.stop_waiting()
 
     async def _dial(self, address: Address, did: Did | None, keys: tuple[bytes, ...] | None) -> WireSession:
-        loop = asyncio.get_running_loop()
         line = TlsLine(self, Dialled(address, did, keys))
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                own = self._source_for(address[0])
-                await loop.create_connection(
-                    lambda: line, *address, local_addr=own, happy_eyeballs_delay=_head_start_s(address[0])
-                )
+                await self._connect_to(address, line)
         except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: a host that cannot be a name
             raise PeerUnreachable(address=endpoint_of(address), detail=str(error) or "no answer") from error
         try:
             return await line.up
         finally:
             line.stop_waiting()
+
+    async def _connect_to(self, address: Address, line: TlsLine) -> None:
+        """A name may have addresses of both families, which race; an address has nothing to race."""
+        loop, own = asyncio.get_running_loop(), self._source_for(address[0])
+        if contact_at(endpoint_of((address[0], 1))) is not None:
+            await loop.create_connection(lambda: line, *address, local_addr=own)
+            return
+        there = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        here = await loop.getaddrinfo(*own, type=socket.SOCK_STREAM) if own else None
+        winner = await start_connection(there, local_addr_infos=here, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
+        await loop.create_connection(lambda: line, sock=winner)
 
 
 class Dialled:
@@ -126,7 +143,7 @@ class Dialled:
         self.address, self.did, self.keys = address, did, keys
 
 
-class TlsLine(asyncio.Protocol):
+class TlsLine(asyncio.BufferedProtocol):
     """One TCP connection; implements `wire_session.Line`."""
 
     def __init__(self, transport: TlsTransport, dialled: Dialled | None) -> None:
@@ -142,12 +159,11 @@ class TlsLine(asyncio.Protocol):
         self._address: Address = dialled.address if dialled else ("", 0)
         self._own_host = ""  # our end's, once it is told
 
-    # -- asyncio.Protocol
+    # -- asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Judge the address, then begin TLS."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("not a stream transport")
+        transport = cast("asyncio.Transport", transport)  # another loop's need not be a subclass
         self._tcp = transport
         name = transport.get_extra_info("peername")
         if not name or not self._admit(str(name[0])):
@@ -162,10 +178,14 @@ class TlsLine(asyncio.Protocol):
         )
         self._begin()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - as much as one turn may take
+        """Where ciphertext goes: one buffer for all lines, since it is used up before the next is read."""
+        return self._owner.inbox
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Ciphertext came."""
         if self._engine is not None and self._tcp is not None and not self._tcp.is_closing():
-            self._after(self._engine.receive(data))
+            self._after(self._engine.receive(self._owner.inbox[:nbytes]))
 
     def eof_received(self) -> bool:
         """The peer closed its half: we close ours."""
@@ -317,12 +337,6 @@ class TlsLine(asyncio.Protocol):
     def _set_room(self, *, has_room: bool) -> None:
         if self._doorway is not None and self._doorway.session is not None:
             self._doorway.session.set_room(has_room=has_room)
-
-
-def _head_start_s(host: str) -> float | None:
-    """A name may have addresses of both families; an address has nothing to race."""
-    is_address = contact_at(endpoint_of((host, 1))) is not None
-    return None if is_address else HAPPY_EYEBALLS_S
 
 
 def _tune(transport: asyncio.Transport) -> None:

@@ -38,6 +38,7 @@ WINDOW_BYTES = 16 * KIB  # initial credit of every stream, both ways
 WINDOW_MAX_BYTES = 256 * KIB  # a stream that is read fast grows to this, out of the connection's credit
 SEND_WINDOW_MAX_BYTES = 16 * MIB  # more credit than this is nonsense
 WRITE_HIGH_BYTES = 256 * KIB  # writers wait above
+READ_BYTES = 128 * KIB  # of ciphertext, taken from a socket at a time
 WRITE_SLICE_BYTES = 64 * KIB  # a writer hands over so much between two looks at the buffer
 WRITE_STUCK_BYTES = 2 * MIB  # only control frames can get here: the peer asks and does not read
 HEAD_BYTES = 1024  # [method, deadline_ms, headers] and the answer's head

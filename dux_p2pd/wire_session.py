@@ -88,26 +88,16 @@ class WireSession:
             raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(body))
         deadline_s = min(deadline_s, self._services.longest_s(method))
         message = memoryview(request_head(method, deadline_s, headers) + body)
+        stream, taken = await self._open(method, message, deadline_s, finish=True)
         try:
-            async with asyncio.timeout(deadline_s):
-                stream, taken = await self._open(method, message, deadline_s, finish=True)
-                try:
-                    return await stream.exchange(message[taken:])
-                finally:
-                    self.drop(stream)
-        except TimeoutError:
-            raise DeadlinePassed(method=method, deadline_s=deadline_s) from None
+            return await stream.exchange(message[taken:])
+        finally:
+            self.drop(stream)
 
     async def open_stream(self, method: str, headers: Headers = (), *, deadline_s: float) -> WireStream:
         """A new stream to the peer's handler of this method."""
         deadline_s = min(deadline_s, STREAM_S_MAX)
-        head = memoryview(request_head(method, deadline_s, headers))
-        try:
-            async with asyncio.timeout(deadline_s):
-                stream, _ = await self._open(method, head, deadline_s, finish=False)
-        except TimeoutError:
-            raise DeadlinePassed(method=method, deadline_s=deadline_s) from None
-        self._loop.call_later(deadline_s, self._expire, stream)
+        stream, _ = await self._open(method, request_head(method, deadline_s, headers), deadline_s, finish=False)
         return stream
 
     async def close(self, reason: str) -> None:
@@ -151,7 +141,7 @@ class WireSession:
         error = SessionClosed(did=self.did, reason=reason)
         for stream in list(self._streams.values()):
             stream.fail(error)
-        self._streams.clear()
+            self._forget(stream)
         self._serving.cancel_all()
         self._slots.wake()
         self._has_room.set()
@@ -183,29 +173,36 @@ class WireSession:
 
     # -- stream.Carrier
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the line's buffer is below its high-water mark."""
+        return self._has_room.is_set()
+
     def flush(self) -> None:
         """Send what the mux has ready, and let go of what has ended.
 
         What comes first in a turn of the loop leaves at once; what follows in the same turn leaves together: one record
         and one system call for many small frames.
         """
-        if not self._is_gathering or self.mux.output_bytes >= WRITE_SLICE_BYTES:
+        waiting_bytes = self.mux.output_bytes
+        if waiting_bytes and (not self._is_gathering or waiting_bytes >= WRITE_SLICE_BYTES):
             self._send_out()
-        if self._line.buffered_bytes() > WRITE_STUCK_BYTES:
-            self.end("the peer asks and does not read", code=_THEIR_FAULT)
-        elif self._retired and not self.mux.open_streams:
+        if self._retired and not self.mux.open_streams:
             self.end("replaced or aged, and drained")
         else:
             self._slots.wake()
 
     def _send_out(self) -> None:
+        if self.closed.done():
+            return
         output = self.mux.take_output()
-        if output and not self.closed.done():
-            self._sent_bytes += len(output)
-            self._line.send(output)
-            if not self._is_gathering:
-                self._is_gathering = True
-                self._loop.call_soon(self._gathered)
+        self._sent_bytes += len(output)
+        self._line.send(output)
+        if self._line.buffered_bytes() > WRITE_STUCK_BYTES:
+            self.end("the peer asks and does not read", code=_THEIR_FAULT)
+        elif not self._is_gathering:
+            self._is_gathering = True
+            self._loop.call_soon(self._gathered)
 
     def _gathered(self) -> None:
         """The turn is over."""
@@ -220,14 +217,22 @@ class WireSession:
 
     def drop(self, stream: WireStream) -> None:
         """Reset the stream and forget it; where that would look like rapid reset, let a whole request run out."""
-        if self.mux.has(stream.id) and not self.closed.done():
+        if not self.mux.has(stream.id):  # the usual end: both said all, and all was read
+            self._forget(stream)
+            return
+        if not self.closed.done():
             lazily = stream.own and stream.has_said_all and not self.mux.may_reset(self._loop.time())
             if lazily:
                 stream.abandon()
                 return
             self.mux.reset(stream.id)
-        self._streams.pop(stream.id, None)
+        self._forget(stream)
         self.flush()
+
+    def _forget(self, stream: WireStream) -> None:
+        self._streams.pop(stream.id, None)
+        if stream.timer is not None:
+            stream.timer.cancel()
 
     def breach(self, error: FramingBroken) -> None:
         """The peer broke a rule: end the session."""
@@ -237,20 +242,33 @@ class WireSession:
 
     # -- opening
 
-    async def _open(self, method: str, first: memoryview, deadline_s: float, *, finish: bool) -> tuple[WireStream, int]:
-        """A stream of ours with its first bytes, and how many of them fitted."""
-        await self.room()
-        if not await self._slots.take():
-            raise PeerBusy(did=self.did, method=method, detail=f"{OPEN_WAITERS} calls wait already")
-        self._slots.used()
+    async def _open(
+        self, method: str, first: bytes | memoryview, deadline_s: float, *, finish: bool
+    ) -> tuple[WireStream, int]:
+        """A stream of ours with its first bytes, and how many of them fitted; it fails when its time is up."""
+        ends = self._loop.time() + deadline_s
+        if not self.has_room or not self._slots.is_free():
+            await self._turn(method, deadline_s, ends)
         if not self.mux.can_open or self.closed.done():
             raise SessionClosed(did=self.did, reason="it is going away")
         number, taken = self.mux.open(first, finish=finish)
         stream = self._streams[number] = WireStream(self, number, method, deadline_s, own=True)
+        stream.timer = self._loop.call_at(ends, self._expire, stream)
         if finish and taken == len(first):
             stream.said_all()
         self.flush()
         return stream, taken
+
+    async def _turn(self, method: str, deadline_s: float, ends: float) -> None:
+        """Wait for the line and for one of the peer's slots."""
+        try:
+            async with asyncio.timeout_at(ends):
+                await self.room()
+                if not await self._slots.take():
+                    raise PeerBusy(did=self.did, method=method, detail=f"{OPEN_WAITERS} calls wait already")
+        except TimeoutError:
+            raise DeadlinePassed(method=method, deadline_s=deadline_s) from None
+        self._slots.used()
 
     def _expire(self, stream: WireStream) -> None:
         if self._streams.get(stream.id) is stream:
@@ -274,7 +292,7 @@ class WireSession:
         elif isinstance(event, Finished):
             stream.end()
             if stream.abandoned and not self.mux.has(stream.id):
-                del self._streams[stream.id]
+                self._forget(stream)
         elif isinstance(event, Dropped):
             self._on_dropped(stream, refused=event.refused)
         else:
@@ -287,10 +305,10 @@ class WireSession:
         stream.take(event.data)
         if stream.is_nuisance:
             self.mux.reset(stream.id)
-            del self._streams[stream.id]
+            self._forget(stream)
 
     def _on_dropped(self, stream: WireStream, *, refused: bool) -> None:
-        del self._streams[stream.id]
+        self._forget(stream)
         if refused and self.is_leaving:
             stream.fail(SessionClosed(did=self.did, reason="it is going away"))
         elif refused:
@@ -347,4 +365,4 @@ class WireSession:
         for stream in [s for s in self._streams.values() if s.abandoned and s.own]:
             if self.mux.may_reset(now):
                 self.mux.reset(stream.id)
-                del self._streams[stream.id]
+                self._forget(stream)

@@ -108,7 +108,7 @@ def test_a_small_call_is_one_frame_each_way():
     pair.b.send(stream, b"answer", finish=True)
     out = pair.b.take_output()
     assert struct.unpack(">BBHII", out[:12]) == (0, 0, ACK | FIN, 1, 6)
-    assert list(pair.a.receive(out, 0.0)) == [Writable(1), Received(1, b"answer"), Finished(1)]
+    assert list(pair.a.receive(out, 0.0)) == [Received(1, b"answer"), Finished(1)]
     pair.a.consumed(1, 6)
     assert pair.a.open_streams == pair.b.open_streams == 0
 
@@ -245,7 +245,7 @@ def test_a_reset_of_an_accepted_stream_is_not_a_refusal():
     stream, _ = pair.a.open(b"x", finish=True)
     pair.to_b()
     pair.b.reset(stream)
-    assert pair.to_a() == [Writable(1), Dropped(1, refused=False)]
+    assert pair.to_a() == [Dropped(1, refused=False)]
 
 
 @attack("stream", tries="101 streams opened and reset within 10 s", meets="breach")

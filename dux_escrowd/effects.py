@@ -26,6 +26,7 @@ from dux_escrowd.book import Errand
 from dux_escrowd.desk import Desk
 from dux_escrowd.facts import AwardSaid, CancelSaid, Pushed, Ready, ReleaseSaid
 from dux_escrowd.hearing import Ear, award_template, fact_of, outpoint_of
+from dux_escrowd.lots import Lots
 from dux_escrowd.model import Exit, Lot, State
 from dux_escrowd.orders import Adopt, Fund, Order, Settle, ShowKey, SignAward, SignCancel, SignRelease, Word
 from dux_escrowd.rules import still_wanted
@@ -86,8 +87,14 @@ class WalletHand:
         await self._voice.say(job.lot, Word.READY, said, job.effect_id, fact)
 
     async def fund(self, job: Job, _order: Fund) -> None:
-        """Exactly A + a to the script that all have rebuilt."""
-        await self._desk.flopd.call(wallet.CONTRACT_FUND, wallet.FundContract(request_id=job.effect_id, cid=job.cid))
+        """Exactly A + a to the script that all have rebuilt; the lots of a series in one payment.
+
+        Raises:
+            PeerNotReady: not all of the series is agreed yet.
+        """
+        first, *others = [row.cid or "" for row in Lots(self._desk.book).to_fund(job.row)]
+        wish = wallet.FundContract(request_id=job.effect_id, cid=first, together=tuple(others))
+        await self._desk.flopd.call(wallet.CONTRACT_FUND, wish)
 
     async def sign_release(self, job: Job, order: SignRelease) -> None:
         """Coin signatures, then RELEASE."""

@@ -260,7 +260,9 @@ def is_part(lot: Lot, fact: ReleaseSaid) -> bool:
 
 def part_is_offered(lot: Lot, fact: Any) -> bool:
     """The buyer's signatures for exactly this part of the present coin are held."""
-    return lot.part_florins == fact.gross_florins and lot.part_outpoint is not None and lot.part_outpoint == lot.outpoint
+    return (
+        lot.part_florins == fact.gross_florins and lot.part_outpoint is not None and lot.part_outpoint == lot.outpoint
+    )
 
 
 def released_a_part(lot: Lot, _fact: Fact) -> bool:

@@ -5,10 +5,10 @@ Promise: what is put together here follows from the shelf alone. Source: escrow_
 
 from __future__ import annotations
 
-from common.chain.contract import Contract
+from common.chain.contract import Contract, Royalty
 from common.codec import Canon, from_canonical
 from common.contracts.escrow_views import Settlement
-from common.contracts.peer_escrow import CaseCall, Offer, Quote
+from common.contracts.peer_escrow import CaseCall, Offer, OfferedStage, Quote
 from common.receipts import Attested, Outcome
 from common.units import Did, Florins
 from dux_escrowd.agreement import TERMS_BYTES_MAX, Accept, Terms
@@ -43,6 +43,9 @@ class Wish(Canon, frozen=True):
     policy: str
     swap_limit_florins: Florins
     nonce: bytes
+    stage: OfferedStage
+    royalty: Royalty
+    weights: tuple[int, ...]
 
 
 class SpendRead(Canon, frozen=True):

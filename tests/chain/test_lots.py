@@ -102,7 +102,7 @@ def test_an_award_of_both_gives_the_buyer_all_and_the_arbiters_the_bond(arbiters
 
 
 def test_an_award_of_both_is_signed_for_both_or_not_at_all() -> None:
-    """One arbiter too few, no buyer, the loser in its place: refused; neither input can be taken out and spent alone."""
+    """One arbiter too few, no buyer, the loser in its place: refused; neither input is spent alone."""
     lot, bond, coin, bonded = pair()
     tx = build_both(coin, bonded, (0, 1))
     right = signatures(lot, bond, (coin, bonded), tx, 2)

@@ -13,7 +13,7 @@ from dux_escrowd.model import AwardKey, Ballot, Exit, Lot, Role, Spend, State
 from dux_escrowd.orders import News, Say, Settle, SignCancel, SignRelease, Tell, Word
 from dux_escrowd.rules import decide
 from dux_escrowd.voting import answer_window_over, bond_for, may_cosign, verdict
-from dux_sim.proof.cast import ARBITERS, PRICE, B, S
+from dux_sim.proof.cast import ARBITERS, PRICE, B
 from tests.rules.test_escrow_table import COIN, DEAL, ENOUGH, OTHER, POINT, H, lot
 
 PART = PRICE // 2
@@ -190,7 +190,7 @@ def test_a_bond_is_nobodys_work() -> None:
 
 
 def test_a_seller_that_is_paid_nothing_pays_from_its_bond() -> None:
-    """A verdict of nothing names the bond that stands; one of something does not; views that differ are not cosigned."""
+    """A verdict of nothing names the bond that stands, one of something does not; other views are not cosigned."""
     judge = lot(State.ANSWERED, Role.ARBITER, me=ARBITERS[0], disputed_by=B)
     bonded, _orders = decide(judge, f.BondStands(at=120, outpoint=OTHER))
     with pytest.raises(Refused):
@@ -238,7 +238,9 @@ def test_an_unconfirmed_spend_climbs_the_ladder(state: State, role: Role, exit_:
 def test_an_award_climbs_too() -> None:
     """The winner replaces its own award by the next rung."""
     key = AwardKey(POINT, PRICE, ARBITERS)
-    held = decide(lot(State.ANSWERED, Role.SELLER, deal=LADDER), f.AwardSaid(at=120, by=ARBITERS[0], key=key, valid=True))
+    held = decide(
+        lot(State.ANSWERED, Role.SELLER, deal=LADDER), f.AwardSaid(at=120, by=ARBITERS[0], key=key, valid=True)
+    )
     taken, _orders = decide(held[0], f.AwardSaid(at=120, by=ARBITERS[1], key=key, valid=True))
     climbed, orders = decide(replace(taken, pushed=Exit.AWARD), f.Clock(at=122))
     assert (climbed.rung, orders[0].rung, orders[0].award) == (1, 1, key)

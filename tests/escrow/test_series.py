@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.chain.tx import parse
 from common.contracts import escrow
 from common.contracts.escrow_views import Closed, Delivered, Funded, KeyRevealed, PartOffered
+from common.contracts.wallet_chain import CHAIN_TX, TxAsked
 from common.receipts import Outcome
 from common.units import FLOP, Florins
 from tests.escrow.kit import Net, Node, deliver, give, in_state, judge, market, propose, request_id, until
@@ -51,7 +53,7 @@ async def test_two_stages_are_funded_at_once_and_paid_by_turn(net: Net) -> None:
         points = [view.outpoint or "" for view in views]
         assert points[0].split(":")[0] == points[1].split(":")[0], "one payment"
         assert points[0] != points[1]
-        assert views[0].arbiters == views[1].arbiters
+        assert set(views[0].arbiters) == set(views[1].arbiters)
         assert views[0].heights is not None
         assert views[1].heights is not None
         assert views[1].heights.timeout >= views[0].heights.timeout + 12
@@ -100,6 +102,25 @@ async def test_a_bond_is_locked_first_and_goes_back_after_the_work(net: Net) -> 
         assert (settlement.outcome, settlement.gross_florins) == (Outcome.CANCELLED, 0)
         view = await seller.show(name)
         assert (view.buyer, view.price_florins) == (seller.did, 3 * FLOP // 20)
+
+
+async def test_a_seller_that_never_starts_pays_the_arbiters_from_its_bond(net: Net) -> None:
+    """One award spends lot and bond: the buyer gets its whole lot back, the arbiters are paid from the bond."""
+    async with market(net, "buyer", "seller", "anna", "bert", "carl") as (buyer, seller, *arbiters):
+        await give(net, seller, 5 * FLOP)
+        (only,) = await stages(buyer, seller, arbiters, 1, bonded=True)
+        await net.mine_until(in_state(buyer, only, "FUNDED_SEEN", "FUNDED"), "the bond lies deep, the lot is paid")
+        seller.off = True
+        await net.mine_until(in_state(buyer, only, "CLOSED"), "the award is final")
+        view = await buyer.show(only)
+        assert view.settlement is not None
+        assert (view.settlement.outcome, view.settlement.gross_florins) == (Outcome.AWARDED, 0)
+        bonds = [found for found in (await buyer.call(escrow.LIST, escrow.ListContracts())).contracts if found.bond]
+        assert [bond.settlement.txid for bond in bonds if bond.settlement] == [view.settlement.txid], "one transaction"
+        spend = await buyer.wallet.call(CHAIN_TX, TxAsked(txid=view.settlement.txid))
+        outputs = sorted(int(output.value_florins) for output in parse(spend.raw).outputs)
+        assert outputs[-1] >= view.price_florins + 3 * FLOP // 20 - 2 * FLOP // 100, "the lot, less at most the fee"
+        assert outputs[:-1] == [FLOP // 20] * 3
 
 
 async def test_a_part_is_paid_when_the_seller_takes_it(net: Net) -> None:

@@ -3,7 +3,7 @@
 Pure. Promise: two nodes with the same offer and quote build the same terms, and with the same acceptances the same
 contract; what this node's own network profile does not know is refused before anything is signed.
 
-Source: escrow_protocol.md §5; settled.md 2, 15. Arbiters come from a list; the draw comes with a later version.
+Source: escrow_protocol.md §5; settled.md 2, 15, 29. Who of the candidates sits is drawn: `draw`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ from msgspec import Meta
 from common.chain.address import is_p2pkh, is_p2sh
 from common.chain.contract import (
     CONTRACT_VERSION,
+    NO_ROYALTY,
+    ROYALTY_BPS_MAX,
     Arbiter,
     Contract,
+    LotKind,
     Party,
     Policy,
+    Royalty,
+    Stage,
     arbiter_pay_for,
+    bond_value,
     seated,
 )
 from common.chain.contract_rules import PRICE_MAX_FLORINS, panel_size_for
@@ -32,14 +38,17 @@ from common.contracts.peer_escrow import ARBITERS_MAX, Offer, Quote
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.network import NetworkProfile
-from common.units import Did, Florins
+from common.units import FLOP, Did, Florins
 from dux_escrowd.model import Deal
 
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
-TERMS_BYTES_MAX = 4_096
+TERMS_BYTES_MAX = 6_144
+HASH_BYTES = 32
 ACCEPT_BYTES_MAX = 512
 FEE_RATE_SPARE = 2  # an offer's fee rate is at most twice the usual
 START_LAG_BLOCKS = 2  # how far two honest tips may differ
+DRAWN_MAX_FLORINS = 5_000 * FLOP
+DRAW_AFTER_BLOCKS = 3  # the draw block is that of t0 + 3: nobody can know its work when the terms are signed
 
 
 class ContractName(Canon, frozen=True):
@@ -74,6 +83,10 @@ class Terms(Canon, frozen=True):
     heights: Heights
     policy: Policy
     swap_limit_florins: Florins
+    stage: Stage
+    royalty: Royalty
+    weights: Annotated[tuple[int, ...], Meta(max_length=ARBITERS_MAX)]
+    draw_height: int  # 0: as many candidates as seats, nothing is drawn
 
 
 class Accept(Canon, frozen=True):
@@ -113,6 +126,10 @@ def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) ->
         "the policy is unknown": offer.policy in tuple(Policy),
         "the job has no time": offer.deliver_blocks >= 1,
         "its fee rate is not the usual one": _is_usual(offer.fee_rate_florins_per_kb),
+        "its stage is none": _is_stage(offer),
+        "its royalty is none": _is_royalty(offer.royalty),
+        "it weighs other names than it lists": _is_weighed(offer.weights, offer.arbiters),
+        "above 5,000 FLOP nothing is drawn, the panel is named": not _is_drawn_for_too_much(offer),
     }
     broken = next((law for law, holds in laws.items() if not holds), None)
     return broken or wish_problem(
@@ -120,7 +137,31 @@ def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) ->
         arbiters=offer.arbiters,
         needed=offer.arbiters_needed,
         parties=(buyer, offer.seller),
+        kind=offer.stage.kind,
     )
+
+
+def _is_weighed(weights: tuple[int, ...], candidates: tuple[Did, ...]) -> bool:
+    return len(weights) == len(candidates) and all(weight >= 0 for weight in weights)
+
+
+def _is_drawn_for_too_much(offer: Offer) -> bool:
+    """A miner may throw a solved block away for another draw, so a draw decides about less than that costs."""
+    return int(offer.price_florins) > DRAWN_MAX_FLORINS and len(offer.arbiters) > 2 * offer.arbiters_needed - 1
+
+
+def _is_stage(offer: Offer) -> bool:
+    stage = offer.stage
+    named = len(stage.series) == HASH_BYTES
+    if stage.kind is LotKind.BOND:
+        return named and stage.number == 0 and not offer.result_lock and not stage.bonded
+    later = 0 < stage.begins_blocks < offer.deliver_blocks if stage.number else stage.begins_blocks == 0
+    return later and stage.number < stage.count and (named or (stage.series == b"" and not stage.bonded))
+
+
+def _is_royalty(royalty: Royalty) -> bool:
+    pays = is_p2pkh(royalty.payout_script) or is_p2sh(royalty.payout_script)
+    return royalty == NO_ROYALTY or (0 < royalty.bps <= ROYALTY_BPS_MAX and bool(royalty.did) and pays)
 
 
 def _is_usual(fee_rate: int) -> bool:
@@ -128,12 +169,20 @@ def _is_usual(fee_rate: int) -> bool:
     return FEE_RATE_FLORINS_PER_KB <= fee_rate <= FEE_RATE_SPARE * FEE_RATE_FLORINS_PER_KB
 
 
-def wish_problem(*, price_florins: int, arbiters: tuple[Did, ...], needed: int, parties: tuple[str, str]) -> str | None:
-    """Why no contract of this price and panel can be made, or None."""
+def wish_problem(
+    *,
+    price_florins: int,
+    arbiters: tuple[Did, ...],
+    needed: int,
+    parties: tuple[str, str],
+    kind: LotKind = LotKind.WORK,
+) -> str | None:
+    """Why no contract of this price and panel can be made, or None. A bond's price is what a dispute costs."""
     seats = 2 * needed - 1
-    if not GROSS_MIN_FLORINS <= price_florins <= PRICE_MAX_FLORINS:
-        return f"a price is from {int(GROSS_MIN_FLORINS)} to {int(PRICE_MAX_FLORINS)} florins"
-    if seats < panel_size_for(price_florins):
+    least = GROSS_MIN_FLORINS if kind is LotKind.WORK else int(bond_value(0, seats))
+    if not least <= price_florins <= PRICE_MAX_FLORINS:
+        return f"a price is from {int(least)} to {int(PRICE_MAX_FLORINS)} florins"
+    if kind is LotKind.WORK and seats < panel_size_for(price_florins):
         return f"this price wants {panel_size_for(price_florins)} arbiters, {seats} seats are asked for"
     if len(set(arbiters)) != len(arbiters) or not seats <= len(arbiters) <= ARBITERS_MAX:
         return f"{seats} different arbiters or more have to be named, at most {ARBITERS_MAX}"
@@ -146,6 +195,10 @@ def terms_of(offer: Offer, quote: Quote, buyer: str) -> Terms:
     """The terms that follow from an offer and its quote."""
     profile = heights_profile(offer.heights_profile)
     price = int(offer.price_florins)
+    heights = plan(profile, quote.start, offer.deliver_blocks, price)
+    weight_of = dict(zip(offer.arbiters, offer.weights, strict=True))
+    candidates = tuple(did for did in offer.arbiters if did not in quote.strikes)
+    drawn = len(candidates) > 2 * offer.arbiters_needed - 1  # the draw block lies ahead of both signatures
     return Terms(
         contract_id=offer.contract_id,
         network=offer.network,
@@ -154,9 +207,9 @@ def terms_of(offer: Offer, quote: Quote, buyer: str) -> Terms:
         service_id=offer.service_id,
         job_hash=offer.job_hash,
         price_florins=offer.price_florins,
-        arbiter_pay_florins=arbiter_pay_for(price),
+        arbiter_pay_florins=Florins(0) if offer.stage.kind is LotKind.BOND else arbiter_pay_for(price),
         arbiters_needed=offer.arbiters_needed,
-        candidates=offer.arbiters,
+        candidates=candidates,
         result_hash=quote.result_hash,
         result_salt_hash=offer.result_salt_hash,
         fund_script=offer.fund_script,
@@ -165,10 +218,20 @@ def terms_of(offer: Offer, quote: Quote, buyer: str) -> Terms:
         depth_blocks=depth_for(profile, price),
         start_blocks=profile.start_blocks,
         heights_profile=offer.heights_profile,
-        heights=plan(profile, quote.start, offer.deliver_blocks, price),
+        heights=heights,
         policy=Policy(offer.policy),
         swap_limit_florins=offer.swap_limit_florins,
+        stage=_stage_of(offer, heights),
+        royalty=offer.royalty,
+        weights=tuple(weight_of[did] for did in candidates),
+        draw_height=quote.start + DRAW_AFTER_BLOCKS if drawn else 0,
     )
+
+
+def _stage_of(offer: Offer, heights: Heights) -> Stage:
+    asked = offer.stage
+    begins = heights.fund_by + asked.begins_blocks if asked.number else 0
+    return Stage(series=asked.series, number=asked.number, count=asked.count, begins=begins, kind=asked.kind)
 
 
 def quote_problem(offer: Offer, quote: Quote, tip: int) -> str | None:
@@ -193,6 +256,8 @@ def terms_problem(terms: Terms, profile: NetworkProfile, me: str, tip: int) -> s
         "the tax is not the network's": terms.tax_bps == profile.tax_bps,
         "the heights are of another profile": terms.heights_profile == profile.heights,
         "this node is not a candidate": me in terms.candidates,
+        "they weigh other names than they list": _is_weighed(terms.weights, terms.candidates),
+        "their draw is at another height": terms.draw_height == _draw_height(terms),
         "they begin ahead of the tip": terms.heights.start <= tip + START_LAG_BLOCKS,
         "they are too old to be funded in time": tip < terms.heights.fund_by,
     }
@@ -206,8 +271,13 @@ def terms_problem(terms: Terms, profile: NetworkProfile, me: str, tip: int) -> s
             arbiters=terms.candidates,
             needed=terms.arbiters_needed,
             parties=(terms.buyer.did, terms.seller.did),
+            kind=terms.stage.kind,
         )
     )
+
+
+def _draw_height(terms: Terms) -> int:
+    return terms.heights.start + DRAW_AFTER_BLOCKS if len(terms.candidates) > seats_of(terms) else 0
 
 
 def seat_problem(terms: Terms, accept: Accept) -> str | None:
@@ -217,7 +287,7 @@ def seat_problem(terms: Terms, accept: Accept) -> str | None:
         return "an arbiter's key is none, or a party's"
     if not (is_p2pkh(payout) or is_p2sh(payout)):
         return "an arbiter's payout script pays neither a key hash nor a script hash"
-    taken = (terms.buyer.payout_script, terms.seller.payout_script, terms.fund_script)
+    taken = (terms.buyer.payout_script, terms.seller.payout_script, terms.fund_script, terms.royalty.payout_script)
     return "an arbiter wants to be paid where another is" if payout in taken else None
 
 
@@ -250,6 +320,8 @@ def contract_of(terms: Terms, accepts: list[Accept]) -> Contract:
         heights=terms.heights,
         policy=terms.policy,
         swap_limit_florins=terms.swap_limit_florins,
+        stage=terms.stage,
+        royalty=terms.royalty,
     )
 
 
@@ -286,4 +358,8 @@ def deal_of(terms: Terms) -> Deal:
         standby_blocks=profile.standby_blocks,
         rebroadcast_blocks=profile.rebroadcast_blocks,
         heights=terms.heights,
+        rung_blocks=profile.rung_blocks,
+        stage=terms.stage.number,
+        begins=terms.stage.begins,
+        bond=terms.stage.kind is LotKind.BOND,
     )

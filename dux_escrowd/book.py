@@ -103,7 +103,8 @@ class Book:
         if contract is None or lot is None:
             return False
         for heard, at in self.shelf.untaken(contract_id):
-            if self._fits(tx, contract_id, fact_of(heard, Ear(contract, lot, at))):
+            ear = Ear(contract, lot, at, self.records.bond(contract_id))
+            if self._fits(tx, contract_id, fact_of(heard, ear)):
                 self.shelf.take_statement(tx, contract_id, heard)
                 return True
         return False

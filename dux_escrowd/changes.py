@@ -48,7 +48,7 @@ def fund(lot: Lot, fact: Any) -> Lot:
         lot,
         coin=fact.coin,
         funded_at=fact.at,
-        started=lot.started or lot.role is Role.SELLER,
+        started=lot.started or (lot.role is Role.SELLER and lot.deal.stage == 0 and not lot.deal.bond),
         release_outpoint=released,
     )
 
@@ -65,6 +65,10 @@ def lose_coin(lot: Lot, _fact: Fact) -> Lot:
         pushed=None,
         spend=None,
         before=None,
+        part_florins=None,
+        part_outpoint=None,
+        abandoned=False,
+        rung=0,
     )
 
 
@@ -76,6 +80,16 @@ def start(lot: Lot, _fact: Fact) -> Lot:
 def deliver(lot: Lot, fact: Fact) -> Lot:
     """Delivered; the seller asks the arbiters at once, the buyer later. An arbiter may now have to look."""
     return consider(replace(lot, started=True, delivered_at=fact.at, pinged_at=fact.at), fact)
+
+
+def abandon(lot: Lot, _fact: Fact) -> Lot:
+    """Offered back."""
+    return replace(lot, abandoned=True)
+
+
+def note_bond(lot: Lot, fact: Any) -> Lot:
+    """The bond lot stands at this outpoint, or nowhere."""
+    return replace(lot, bond=fact.outpoint)
 
 
 def ping(lot: Lot, fact: Fact) -> Lot:
@@ -98,10 +112,29 @@ def release(lot: Lot, _fact: Fact) -> Lot:
     return replace(lot, release_gross_florins=lot.deal.price_florins, release_outpoint=lot.outpoint)
 
 
+def release_part(lot: Lot, fact: Any) -> Lot:
+    """The buyer releases a part for the present coin; it is bound to it as to a whole one."""
+    return replace(lot, release_gross_florins=fact.gross_florins, release_outpoint=lot.outpoint)
+
+
+def hear_part(lot: Lot, fact: ReleaseSaid) -> Lot:
+    """A part is offered: nothing is decided by that."""
+    return replace(lot, part_florins=fact.gross_florins, part_outpoint=fact.outpoint)
+
+
+def take_part(lot: Lot, fact: Any) -> Lot:
+    """The part counts as the release; ordering it is due now."""
+    return _released(lot, lot.part_florins or 0, lot.part_outpoint, fact.at)
+
+
 def take_release(lot: Lot, fact: ReleaseSaid) -> Lot:
     """A release is held; ordering it is due now."""
+    return _released(lot, fact.gross_florins, fact.outpoint, fact.at)
+
+
+def _released(lot: Lot, gross_florins: int, outpoint: str | None, at: int) -> Lot:
     return replace(
-        lot, release_gross_florins=fact.gross_florins, release_outpoint=fact.outpoint, ordered_at=fact.at, pushed=None
+        lot, release_gross_florins=gross_florins, release_outpoint=outpoint, ordered_at=at, pushed=None, rung=0
     )
 
 
@@ -114,6 +147,11 @@ def see_release(lot: Lot, fact: ReleaseSaid) -> Lot:
 def order_now(lot: Lot, fact: Fact) -> Lot:
     """This node's own spend is ordered at this tip."""
     return replace(lot, ordered_at=fact.at)
+
+
+def climb(lot: Lot, fact: Fact) -> Lot:
+    """The next rung is ordered at this tip."""
+    return replace(lot, rung=lot.rung + 1, ordered_at=fact.at)
 
 
 def push(lot: Lot, fact: Pushed) -> Lot:
@@ -203,7 +241,7 @@ def take_award(lot: Lot, fact: AwardSaid) -> Lot:
     """One more arbiter's signature; with the k-th the award is ordered."""
     taken = _with_award(lot, AwardSigned(fact.by, fact.key))
     newly = winning(lot) is None and winning(taken) is not None
-    return replace(taken, ordered_at=fact.at, pushed=None) if newly else taken
+    return replace(taken, ordered_at=fact.at, pushed=None, rung=0) if newly else taken
 
 
 def _with_award(lot: Lot, award: AwardSigned) -> Lot:

@@ -6,8 +6,10 @@ repeated request gets the first answer. Source: escrow_protocol.md §5; settled.
 
 from __future__ import annotations
 
-from common.chain.contract import LOT, Arbiter, Contract
+from common.chain.bond_award import MARGINS
+from common.chain.contract import LOT, NO_ROYALTY, Arbiter, Contract, LotKind, bond_value
 from common.chain.contract_rules import check_contract
+from common.chain.heights import heights_profile
 from common.codec import canonical, from_canonical
 from common.contracts import peer_escrow as peer
 from common.contracts import wallet_contract as wallet
@@ -16,15 +18,20 @@ from common.contracts.escrow_views import OfferReceived
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.receipts import Attested
-from common.units import Did
+from common.store import Tx
+from common.units import Did, Florins
 from dux_escrowd import agreement as deal
 from dux_escrowd.desk import Desk
+from dux_escrowd.draw import STRIKES_MAX
+from dux_escrowd.drawing import require_drawn
+from dux_escrowd.lots import Lots
 from dux_escrowd.model import Role
 from dux_escrowd.pen import Pen, Step
-from dux_escrowd.records import ACCEPT, OFFER, QUOTE, TERMS, opened_terms
+from dux_escrowd.records import ACCEPT, OFFER, QUOTE, TERMS, WISH, Wish, opened_terms
+from dux_escrowd.standing import faults_of
 from dux_escrowd.store import Agreed
 
-ASK_QUOTE = "quote"
+ASK_OFFER, ASK_QUOTE = "offer", "quote"
 
 
 class Counterpart:
@@ -47,17 +54,44 @@ class Counterpart:
         known = self._book.records.offer(contract_id)
         if known is not None:
             return peer.Ack(kept=known == offer)
-        problem = deal.offer_problem(offer, sender, self._desk.me, self._desk.profile)
+        wrong = deal.offer_problem(offer, sender, self._desk.me, self._desk.profile)
+        if wrong:
+            raise BadTerms(reason=wrong)
+        is_bond = offer.stage.kind is LotKind.BOND
+        problem = self._series_problem(offer, sender)
         if problem:
             raise BadTerms(reason=problem)
-        self._check_open(sender, self._desk.settings.open_offers_max)
+        if not is_bond:
+            self._check_open(sender, self._desk.settings.open_offers_max, series=offer.stage.series)
         await self._desk.require_sound(sender)
         height = await self._desk.height()
         with self._book.store.transaction() as tx:
-            self._pen.open(tx, contract_id, Role.SELLER, "offered", buyer=sender, seller=self._desk.me, height=height)
+            stage, me = "agreeing" if is_bond else "offered", self._desk.me
+            self._pen.open(
+                tx, contract_id, Role.SELLER, stage, buyer=sender, seller=me, height=height, place=offer.stage
+            )
             self._shelf.keep(tx, contract_id, OFFER, offer)
-            self._book.tell(tx, _received(offer, sender))
+            if is_bond:  # it was asked for with the work: nobody has to think about it again
+                tx.outbox(f"{contract_id}/quote", ASK_QUOTE, Step(contract_id), lane=f"{contract_id}/agree")
+            else:
+                self._book.tell(tx, _received(offer, sender))
         return peer.Ack(kept=True)
+
+    def _series_problem(self, offer: peer.Offer, sender: Did) -> str | None:
+        """Why this offer has no place in its series here, or None."""
+        name, number = offer.stage.series.hex(), offer.stage.number
+        if not name:
+            return None
+        if offer.stage.kind is LotKind.BOND:
+            works = self._shelf.of_series(name, buyer=self._desk.me, seller=sender, bond=0)
+            wishes = [self._book.records.wish(work.contract_id) for work in works]
+            wanted = [wish for wish in wishes if wish is not None and wish.stage.bonded]
+            if not wanted or self._shelf.of_series(name, buyer=sender, seller=self._desk.me, bond=1):
+                return "no bond of this series is waited for"
+            least = max(int(bond_value(wish.price_florins, 2 * wish.arbiters_needed - 1)) for wish in wanted)
+            return None if int(offer.price_florins) >= least else f"the bond is less than {least} florins"
+        known = self._shelf.of_series(name, buyer=sender, seller=self._desk.me, bond=0)
+        return "that lot of the series was offered before" if number in {row.number for row in known} else None
 
     async def quote(self, step: Step) -> None:
         """QUOTE: a fresh key and the result's lock, or a refusal, to the buyer."""
@@ -71,7 +105,7 @@ class Counterpart:
         name = bytes.fromhex(row.contract_id)
         if not step.accept:
             return peer.Quote(name, accept=False, reason=step.reason, seller_nonce=b"", seller_key=b"",
-                              seller_payout_script=b"", result_hash=b"", start=0)  # fmt: skip
+                              seller_payout_script=b"", result_hash=b"", start=0, strikes=())  # fmt: skip
         nonce = self._desk.random.bytes(32)
         key = await self._pen.key(row.contract_id, "seller", nonce)
         lock = wallet.ResultLockAsked(nonce=nonce, lot=LOT)
@@ -79,12 +113,47 @@ class Counterpart:
         quote = peer.Quote(
             contract_id=name, accept=True, reason="", seller_nonce=nonce, seller_key=key.pubkey,
             seller_payout_script=key.payout_script, result_hash=locked.result_hash if locked else b"",
-            start=await self._desk.height(),
+            start=await self._desk.height(), strikes=await self._strikes(offer),
         )  # fmt: skip
         with self._book.store.transaction() as tx:
             self._shelf.keep(tx, row.contract_id, QUOTE, quote)
             self._shelf.note(tx, row.contract_id, key_index=key.index)
+            self._want_bond(tx, row, offer)
         return quote
+
+    async def _strikes(self, offer: peer.Offer) -> tuple[Did, ...]:
+        """Candidates that something stands against, as many as may be struck and as the seats allow."""
+        spare = len(offer.arbiters) - (2 * offer.arbiters_needed - 1)
+        if spare <= 0:
+            return ()
+        faulty = await faults_of(self._desk, offer.arbiters)
+        return tuple(did for did in offer.arbiters if did in faulty)[: min(spare, STRIKES_MAX)]
+
+    def _want_bond(self, tx: Tx, row: Agreed, offer: peer.Offer) -> None:
+        """With the quote of the last lot the seller offers the bond that was asked for: the same, roles swapped."""
+        stage = offer.stage
+        if not stage.bonded or stage.number != stage.count - 1:
+            return
+        offers = [self._book.records.offer(one.contract_id) for one in self._shelf.series(row)]
+        values = [bond_value(one.price_florins, 2 * one.arbiters_needed - 1) for one in offers if one]
+        margin = MARGINS * heights_profile(offer.heights_profile).vote_before_blocks
+        nonce = bytes(tagged_hash(Purpose.ESCROW_OFFER, b"bond" + stage.series + self._desk.me.encode()))
+        contract_id = deal.contract_id_of(offer.network, self._desk.me, nonce).hex()
+        place = peer.OfferedStage(
+            series=stage.series, number=0, count=stage.count, begins_blocks=0, kind=LotKind.BOND, bonded=False
+        )
+        wish = Wish(
+            seller=row.buyer, service_id=offer.service_id, job=offer.job, job_hash=offer.job_hash,
+            price_florins=max(values), arbiters=offer.arbiters, arbiters_needed=offer.arbiters_needed,
+            deliver_blocks=offer.deliver_blocks + margin + deal.START_LAG_BLOCKS, result_lock=False,
+            policy=offer.policy, swap_limit_florins=Florins(0), nonce=nonce, stage=place, royalty=NO_ROYALTY,
+            weights=offer.weights,
+        )  # fmt: skip
+        height, me = int(row.created_height), self._desk.me
+        self._pen.open(tx, contract_id, Role.BUYER, "wished", buyer=me, seller=row.buyer, height=height, place=place)
+        self._shelf.note(tx, contract_id, salt=nonce)
+        self._shelf.keep(tx, contract_id, WISH, wish)
+        tx.outbox(f"{contract_id}/offer", ASK_OFFER, Step(contract_id), lane=f"{contract_id}/agree")
 
     async def take_terms(self, call: peer.TermsCall, sender: Did) -> peer.TermsAnswer:
         """TERMS came with r: signed as well, if they are what follows from offer and quote.
@@ -131,10 +200,12 @@ class Counterpart:
         problem = deal.terms_problem(terms, self._desk.profile, self._desk.me, await self._desk.height())
         if problem or sender != terms.buyer.did or not self._desk.settings.arbitrate:
             raise BadTerms(reason=problem or "this node takes no seat")
-        self._check_open(sender, self._desk.settings.open_seats_max)
+        self._check_open(sender, self._desk.settings.open_seats_max, series=terms.stage.series)
         return peer.RoleAnswer(await self._accept(call, terms))
 
-    def _check_open(self, buyer: Did, limit: int) -> None:
+    def _check_open(self, buyer: Did, limit: int, *, series: bytes) -> None:
+        if series and self._shelf.is_known_series(series.hex(), buyer):
+            return  # counted with its first lot
         unfunded = self._shelf.unfunded(buyer)
         if unfunded >= limit:
             raise TooManyOpen(did=buyer, open_contracts=unfunded, limit=limit)
@@ -151,7 +222,10 @@ class Counterpart:
         if self._shelf.contract(contract_id) is None:
             with self._book.store.transaction() as tx:
                 buyer, seller = Did(terms.buyer.did), Did(terms.seller.did)
-                self._pen.open(tx, contract_id, Role.ARBITER, "agreeing", buyer=buyer, seller=seller, height=height)
+                self._pen.open(
+                    tx, contract_id, Role.ARBITER, "agreeing", buyer=buyer, seller=seller, height=height,
+                    place=terms.stage,
+                )  # fmt: skip
                 self._shelf.note(tx, contract_id, key_index=key.index)
                 self._shelf.keep(tx, contract_id, ACCEPT, signed, self._desk.me)
                 row = self._desk.row(contract_id)
@@ -184,6 +258,7 @@ class Counterpart:
         if problem:
             raise TermsDiffer(contract_id=row.contract_id, reason=problem)
         check_contract(contract)
+        await require_drawn(self._desk, Lots(self._book), row, mine, contract)
         height = await self._desk.height()
         if self._book.records.contract(row.contract_id) is None:
             with self._book.store.transaction() as tx:

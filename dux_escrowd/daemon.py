@@ -7,14 +7,14 @@ from common.daemon import DuxOSDaemon
 from common.parts import Parts
 from dux_escrowd import orders
 from dux_escrowd.book import Book
-from dux_escrowd.counterpart import ASK_QUOTE, Counterpart
+from dux_escrowd.counterpart import ASK_OFFER, ASK_QUOTE, Counterpart
 from dux_escrowd.desk import Desk
 from dux_escrowd.effects import Effects, WalletHand
 from dux_escrowd.follower import Follower
 from dux_escrowd.inbox import Inbox
 from dux_escrowd.methods import Methods
 from dux_escrowd.mouth import PeerHand
-from dux_escrowd.parley import ASK_OFFER, ASK_SEAL, ASK_SEATS, ASK_TERMS, Parley
+from dux_escrowd.parley import ASK_SEAL, ASK_SEATS, ASK_TERMS, Parley
 from dux_escrowd.pen import Step
 from dux_escrowd.schema import MIGRATIONS
 from dux_escrowd.settings import EscrowSettings
@@ -35,6 +35,7 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         desk = Desk(
             book=book,
             flopd=parts.neighbour("flopd"),
+            registryd=parts.neighbour("registryd"),
             peers=parts.peers,
             me=await parts.own_did(),
             profile=parts.network,

@@ -39,6 +39,7 @@ class Desk:
 
     book: Book
     flopd: Client
+    registryd: Client
     peers: Peers
     me: Did
     profile: NetworkProfile

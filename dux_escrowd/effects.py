@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from common.chain.contract import Contract, lot_output_script, lot_script
-from common.chain.templates import Cancel, Refund, Release, Template
+from common.chain.templates import Cancel, Refund, Release, Template, rungs_of
 from common.codec import canonical
+from common.contracts import wallet_bond_lot as wallet_both
 from common.contracts import wallet_chain as chain
 from common.contracts import wallet_contract as wallet
 from common.contracts.escrow import StaleTip
@@ -26,7 +27,8 @@ from dux_escrowd.book import Errand
 from dux_escrowd.desk import Desk
 from dux_escrowd.facts import AwardSaid, CancelSaid, Pushed, Ready, ReleaseSaid
 from dux_escrowd.hearing import Ear, award_template, fact_of, outpoint_of
-from dux_escrowd.model import Exit, Lot, State
+from dux_escrowd.lots import Lots
+from dux_escrowd.model import AwardKey, Exit, Lot, State
 from dux_escrowd.orders import Adopt, Fund, Order, Settle, ShowKey, SignAward, SignCancel, SignRelease, Word
 from dux_escrowd.rules import still_wanted
 from dux_escrowd.statements import Heard
@@ -38,6 +40,7 @@ SHOWS_KEY_OR_REFUNDS = (Exit.RELEASE, Exit.REFUND)
 ATTEMPTS_AFTER_END = 20  # of anything still open once the contract is closed or void
 
 Performer = Callable[[Any, Effect], Awaitable[None]]
+WayOut = tuple[Template, list[wallet.KeySignature], bytes | None, int]
 CoinSigned = ReleaseSaid | CancelSaid | AwardSaid
 
 
@@ -86,8 +89,14 @@ class WalletHand:
         await self._voice.say(job.lot, Word.READY, said, job.effect_id, fact)
 
     async def fund(self, job: Job, _order: Fund) -> None:
-        """Exactly A + a to the script that all have rebuilt."""
-        await self._desk.flopd.call(wallet.CONTRACT_FUND, wallet.FundContract(request_id=job.effect_id, cid=job.cid))
+        """Exactly A + a to the script that all have rebuilt; the lots of a series in one payment.
+
+        Raises:
+            PeerNotReady: not all of the series is agreed yet.
+        """
+        first, *others = [row.cid or "" for row in Lots(self._desk.book).to_fund(job.row)]
+        wish = wallet.FundContract(request_id=job.effect_id, cid=first, together=tuple(others))
+        await self._desk.flopd.call(wallet.CONTRACT_FUND, wish)
 
     async def sign_release(self, job: Job, order: SignRelease) -> None:
         """Coin signatures, then RELEASE."""
@@ -104,13 +113,43 @@ class WalletHand:
     async def sign_award(self, job: Job, order: SignAward) -> None:
         """Coin signatures, then AWARD."""
         key = order.key
+        if key.bond:
+            await self._voice.say(job.lot, Word.AWARD, await self._signed_both(job, key), job.effect_id)
+            return
         signatures = await self._sign(job, key.outpoint, award_template(job.contract, key))
         said = SaidAward(key.outpoint, Florins(key.gross_florins), key.revealed, signatures)  # type: ignore[arg-type]
         await self._voice.say(job.lot, Word.AWARD, said, job.effect_id)
 
+    async def _signed_both(self, job: Job, key: AwardKey) -> SaidAward:
+        """An award of lot and bond, signed by this wallet for both inputs."""
+        ask = wallet_both.SignBoth(
+            request_id=job.effect_id, cid=job.cid, outpoint=outpoint_of(key.outpoint), bond_cid=self._bond_cid(job),
+            bond_outpoint=outpoint_of(key.bond), revealed=award_template(job.contract, key).revealed,
+        )  # fmt: skip
+        signed = await self._desk.flopd.call(wallet_both.CONTRACT_SIGN_BOTH, ask)
+        revealed = tuple(Did(did) for did in key.revealed)
+        return SaidAward(key.outpoint, Florins(0), revealed, (signed.signature,), key.bond, signed.bond_signature)
+
+    def _bond_cid(self, job: Job) -> str:
+        bond = self._desk.book.shelf.bond_of(job.row)
+        if bond is None or bond.cid is None:
+            raise NotFound(what="bond of contract", name=job.row.contract_id)
+        return bond.cid
+
+    async def _settle_both(self, job: Job, order: Settle, key: AwardKey) -> None:
+        ask = wallet_both.SettleBoth(
+            request_id=job.effect_id, cid=job.cid, outpoint=outpoint_of(order.outpoint), bond_cid=self._bond_cid(job),
+            bond_outpoint=outpoint_of(key.bond), revealed=award_template(job.contract, key).revealed,
+            signatures=self._award_signatures(job, order),
+        )  # fmt: skip
+        await self._desk.flopd.call(wallet_both.CONTRACT_SETTLE_BOTH, ask)
+
     async def _sign(self, job: Job, outpoint: str, template: Template) -> tuple[bytes, ...]:
+        """Coin signatures for every rung of the fee ladder that the gross is worth."""
+        value = job.lot.coin.value_florins if job.lot.coin else 0
+        rungs = rungs_of(job.contract, outpoint_of(outpoint), value, template)
         ask = wallet.SignContract(
-            request_id=job.effect_id, cid=job.cid, outpoint=outpoint_of(outpoint), template=template, rungs=1
+            request_id=job.effect_id, cid=job.cid, outpoint=outpoint_of(outpoint), template=template, rungs=rungs
         )
         return tuple((await self._desk.flopd.call(wallet.CONTRACT_SIGN, ask)).signatures)
 
@@ -122,41 +161,66 @@ class WalletHand:
 
     async def settle(self, job: Job, order: Settle) -> None:
         """This node's way out: assembled and judged by the wallet, then on its way."""
-        template, signatures, preimage = self._way_out(job, order)
+        if order.award is not None and order.award.bond:
+            await self._settle_both(job, order, order.award)
+        else:
+            await self._settle_one(job, order)
+        fact = Pushed(at=await self._desk.height(), exit=order.exit)
+        with self._desk.book.store.transaction() as tx:
+            self._desk.book.learn(tx, job.row.contract_id, fact, job.errand.number)
+
+    async def _settle_one(self, job: Job, order: Settle) -> None:
+        template, signatures, preimage, rung = self._way_out(job, order)
         ask = wallet.SettleContract(
             request_id=job.effect_id,
             cid=job.cid,
             outpoint=outpoint_of(order.outpoint),
             template=template,
             signatures=signatures,
-            rung=0,
+            rung=rung,
             preimage=preimage,
         )
         await self._desk.flopd.call(wallet.CONTRACT_SETTLE, ask)
-        fact = Pushed(at=await self._desk.height(), exit=order.exit)
-        with self._desk.book.store.transaction() as tx:
-            self._desk.book.learn(tx, job.row.contract_id, fact, job.errand.number)
 
-    def _way_out(self, job: Job, order: Settle) -> tuple[Template, list[wallet.KeySignature], bytes | None]:
+    def _way_out(self, job: Job, order: Settle) -> WayOut:
+        """The way out with what is held for it, at the rung that was ordered or the highest that was co-signed."""
         if order.exit is Exit.RELEASE:
             release = self._last(job, Word.RELEASE, SaidRelease, order.outpoint)
-            held = wallet.KeySignature(pubkey=job.contract.buyer.key, signature=release.signatures[0])
-            return Release(release.gross_florins), [held], None
+            rung = min(order.rung, len(release.signatures) - 1)
+            held = wallet.KeySignature(pubkey=job.contract.buyer.key, signature=release.signatures[rung])
+            return Release(release.gross_florins), [held], None, rung
         if order.exit is Exit.CANCEL:
             cancel = self._last(job, Word.CANCEL, SaidCancel, order.outpoint)
             held = wallet.KeySignature(pubkey=job.contract.seller.key, signature=cancel.signatures[0])
-            return Cancel(), [held], cancel.preimage or None
+            return Cancel(), [held], cancel.preimage or None, 0
         if order.exit is Exit.AWARD and order.award is not None:
-            return award_template(job.contract, order.award), self._award_signatures(job, order), None
-        return Refund(), [], None
+            said = self._awards(job, order.award)
+            rung = min([order.rung, *(len(one.signatures) - 1 for one in said.values())])
+            held_for = {key: one.signatures[rung] for key, one in said.items()}
+            template = award_template(job.contract, order.award)
+            return template, [wallet.KeySignature(pubkey=k, signature=s) for k, s in held_for.items()], None, rung
+        return Refund(), [], None, order.rung
 
     def _award_signatures(self, job: Job, order: Settle) -> list[wallet.KeySignature]:
+        """The arbiters' signatures of both inputs of an award with a bond, each by its own key."""
+        bond = self._desk.book.records.bond(job.row.contract_id)
+        if order.award is None or bond is None:
+            raise NotFound(what="bond of contract", name=job.row.contract_id)
+        keys = {arbiter.key: arbiter.did for arbiter in job.contract.arbiters}
+        of_bond = {arbiter.did: arbiter.key for arbiter in bond.contract.arbiters}
+        said = self._awards(job, order.award)
+        pairs = [(key, one.signatures[0]) for key, one in said.items()]
+        pairs += [(of_bond[keys[key]], one.bond_signature) for key, one in said.items()]
+        return [wallet.KeySignature(pubkey=key, signature=signature) for key, signature in pairs]
+
+    def _awards(self, job: Job, award: AwardKey) -> dict[bytes, SaidAward]:
+        """What arbiters have said for exactly this award, by their keys of the lot."""
         keys = {arbiter.did: arbiter.key for arbiter in job.contract.arbiters}
-        found: dict[bytes, bytes] = {}
+        found: dict[bytes, SaidAward] = {}
         for heard, fact in self._right(job, Word.AWARD):
-            if isinstance(fact, AwardSaid) and isinstance(heard.said, SaidAward) and fact.key == order.award:
-                found[keys[Did(fact.by)]] = heard.said.signatures[0]
-        return [wallet.KeySignature(pubkey=key, signature=signature) for key, signature in found.items()]
+            if isinstance(fact, AwardSaid) and isinstance(heard.said, SaidAward) and fact.key == award:
+                found[keys[Did(fact.by)]] = heard.said
+        return found
 
     def _last(self, job: Job, word: Word, form: type[Any], outpoint: str) -> Any:
         """The last such statement of the party whose coin signatures it carries, where they fit; junk is passed."""
@@ -170,7 +234,7 @@ class WalletHand:
 
     def _right(self, job: Job, word: Word) -> list[tuple[Heard, CoinSigned]]:
         """Statements whose coin signatures are their signer's own and fit what this node builds."""
-        ear = Ear(job.contract, job.lot, 0)
+        ear = Ear(job.contract, job.lot, 0, self._desk.book.records.bond(job.row.contract_id))
         signers = {Word.RELEASE: (job.row.buyer,), Word.CANCEL: (job.row.seller,)}.get(word, job.lot.panel)
         heard = self._desk.book.shelf.heard(job.row.contract_id, word)
         facts = [(item, fact_of(item, ear)) for item in heard if item.statement.signer in signers]

@@ -90,6 +90,20 @@ class StartSaid(Fact, frozen=True, kw_only=True):
     by: str
 
 
+class StageOpened(Fact, frozen=True, kw_only=True):
+    """Seller: the lot before this one was paid, so this one's work begins."""
+
+
+class Abandoned(Fact, frozen=True, kw_only=True):
+    """What the lot was for has ended: an earlier stage was not paid, or (a bond) all lots of work are closed."""
+
+
+class BondStands(Fact, frozen=True, kw_only=True):
+    """The bond lot beside this one is funded and deep; `outpoint` empty: it is not, or no more."""
+
+    outpoint: str
+
+
 class DeliverySaid(Fact, frozen=True, kw_only=True):
     """The encrypted result lies at its holders; `claimed_at` is the height that the seller wrote."""
 
@@ -199,6 +213,18 @@ class ResultBad(Fact, frozen=True, kw_only=True):
     """Buyer: own check failed."""
 
 
+class PartWanted(Fact, frozen=True, kw_only=True):
+    """Buyer: pay a part, if the seller takes it."""
+
+    gross_florins: int
+
+
+class PartTaken(Fact, frozen=True, kw_only=True):
+    """Seller: take the part that the buyer offers."""
+
+    gross_florins: int
+
+
 class DisputeWanted(Fact, frozen=True, kw_only=True):
     """Buyer or seller: ask the arbiters now."""
 
@@ -237,6 +263,9 @@ AnyFact = (
     | PanelSeated
     | Ready
     | StartSaid
+    | StageOpened
+    | Abandoned
+    | BondStands
     | DeliverySaid
     | ArbitersStandBy
     | ArbitersSilent
@@ -254,6 +283,8 @@ AnyFact = (
     | OutputConfirmed
     | ResultGood
     | ResultBad
+    | PartWanted
+    | PartTaken
     | DisputeWanted
     | CancelWanted
     | EvidenceArrived

@@ -19,6 +19,7 @@ from common.store import Tx
 from common.units import BlockHeight, Florins
 from dux_escrowd.desk import Desk
 from dux_escrowd.facts import Clock, Fact, KeyShown
+from dux_escrowd.lots import Lots
 from dux_escrowd.model import Coin, Exit, Lot, Role, Spend, State
 from dux_escrowd.observe import OnChain, next_fact
 from dux_escrowd.parley import Parley
@@ -39,6 +40,7 @@ class Follower:
     def __init__(self, desk: Desk, parley: Parley) -> None:
         self._desk = desk
         self._parley = parley
+        self._series = Lots(desk.book)
         self._cursor = 0
         self._spends: dict[tuple[str, str], tuple[Exit, int]] = {}  # outpoint and txid -> how it was read
 
@@ -135,6 +137,7 @@ class Follower:
             self._learn_key(tx, row.contract_id, height)
             for lot in book.shelf.lots(row.contract_id):
                 book.learn(tx, row.contract_id, Clock(at=height, fresh=fresh), lot.number)
+            self._series.learn(tx, row, height)
             if self._is_over(book.shelf.lots(row.contract_id), height):
                 book.shelf.note(tx, row.contract_id, follow=0)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.chain.contract import Policy
+from common.chain.fees import FEE_LADDER
 from dux_escrowd.facts import (
     AnswerSaid,
     ArbitersStandBy,
@@ -36,6 +37,8 @@ from dux_escrowd.voting import (
     winner_of,
     winning,
 )
+
+RUNG_LAST = len(FEE_LADDER) - 1
 
 # --- who speaks -------------------------------------------------------------------------------------------------------
 
@@ -137,8 +140,30 @@ def past_deliver_by(lot: Lot, fact: Fact) -> bool:
 
 
 def no_start(lot: Lot, fact: Fact) -> bool:
-    """The coin has been deep for more than `start_blocks` and START was never said."""
-    return not lot.started and lot.funded_at is not None and fact.at > lot.funded_at + lot.deal.start_blocks
+    """START was never said, and has been due for more than `start_blocks`: the coin is deep and the turn has come."""
+    if lot.started or lot.funded_at is None:
+        return False
+    return fact.at > max(lot.funded_at, lot.deal.begins) + lot.deal.start_blocks
+
+
+def is_work(lot: Lot, _fact: Fact) -> bool:
+    """Not a bond lot: nobody works for one or argues about it by itself."""
+    return not lot.deal.bond
+
+
+def is_later_stage(lot: Lot, _fact: Fact) -> bool:
+    """Its work begins when the lot before was paid, and has not begun."""
+    return lot.deal.stage > 0 and not lot.started
+
+
+def not_begun(lot: Lot, _fact: Fact) -> bool:
+    """A bond, or a later stage that nobody has worked for: it can go back without loss. Offered once for a coin."""
+    return (lot.deal.bond or (lot.deal.stage > 0 and not lot.started)) and not lot.abandoned
+
+
+def bond_changed(lot: Lot, fact: Any) -> bool:
+    """It says something new about the bond."""
+    return bool(fact.outpoint != lot.bond)
 
 
 def locked(lot: Lot, _fact: Fact) -> bool:
@@ -190,7 +215,9 @@ def dispute_due(lot: Lot, fact: Fact) -> bool:
 
 
 def dispute_counts(lot: Lot, fact: Fact) -> bool:
-    """A dispute is heard up to `start_blocks` (60 on main) after dispute_by."""
+    """A dispute is heard up to `start_blocks` (60 on main) after dispute_by, and not before a later stage's turn."""
+    if lot.deal.bond or (not lot.started and fact.at <= lot.deal.begins):
+        return False
     return fact.at <= lot.deal.heights.dispute_by + lot.deal.start_blocks
 
 
@@ -219,6 +246,30 @@ def full_price(lot: Lot, fact: ReleaseSaid) -> bool:
     return fact.gross_florins == lot.deal.price_florins
 
 
+def part_is_legal(lot: Lot, fact: Any) -> bool:
+    """A part of the price, of at least 0.2 FLOP, and not less than was released before."""
+    least = (lot.release_gross_florins or 0) if lot.release_stands else 0
+    part = 0 < fact.gross_florins < lot.deal.price_florins
+    return part and is_gross(lot, fact.gross_florins) and fact.gross_florins >= least
+
+
+def is_part(lot: Lot, fact: ReleaseSaid) -> bool:
+    """It pays a part of what was agreed."""
+    return fact.gross_florins < lot.deal.price_florins and is_gross(lot, fact.gross_florins)
+
+
+def part_is_offered(lot: Lot, fact: Any) -> bool:
+    """The buyer's signatures for exactly this part of the present coin are held."""
+    return (
+        lot.part_florins == fact.gross_florins and lot.part_outpoint is not None and lot.part_outpoint == lot.outpoint
+    )
+
+
+def released_a_part(lot: Lot, _fact: Fact) -> bool:
+    """What this node has released for the present coin is less than the price."""
+    return lot.release_stands and (lot.release_gross_florins or 0) < lot.deal.price_florins
+
+
 def not_released(lot: Lot, _fact: Fact) -> bool:
     """This node has not released the same coin."""
     return not lot.release_stands
@@ -237,6 +288,14 @@ def never_pushed(lot: Lot, _fact: Fact) -> bool:
 def push_due(lot: Lot, fact: Fact) -> bool:
     """The mempool forgets: hand the spend over again every `rebroadcast_blocks`, and at once after a reorganisation."""
     return lot.ordered_at is None or fact.at - lot.ordered_at >= lot.deal.rebroadcast_blocks
+
+
+def climb_due(lot: Lot, fact: Fact) -> bool:
+    """The own spend has been unconfirmed for `rung_blocks`, and there is a higher rung."""
+    deal, unconfirmed = lot.deal, lot.spend is None or lot.spend.height is None
+    if not deal.rung_blocks or lot.rung >= RUNG_LAST or lot.pushed is None or lot.ordered_at is None:
+        return False
+    return unconfirmed and fact.at - lot.ordered_at >= deal.rung_blocks
 
 
 def release_stands(lot: Lot, _fact: Fact) -> bool:

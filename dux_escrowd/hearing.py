@@ -13,10 +13,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from common.chain.bond_award import LotCoin, build_both, digests_of_both
 from common.chain.contract import Contract, lot_script, result_hash_of
 from common.chain.settle import signature_is_right
 from common.chain.templates import Award, BadTemplate, Cancel, Release, Side, Template, build
 from common.chain.tx import Outpoint
+from common.chain.verify import is_signature
 from common.units import Florins
 from dux_escrowd import facts as f
 from dux_escrowd.model import AwardKey, Lot, Role
@@ -35,11 +37,12 @@ from dux_escrowd.words import (
 
 
 class Ear(Struct, frozen=True):
-    """What a statement is judged with: the contract, the lot as it stands, and the tip at which it was heard."""
+    """What a statement is judged with: the contract, the lot, the tip at which it was heard, the bond beside."""
 
     contract: Contract
     lot: Lot
     at: int
+    bond: LotCoin | None = None
 
 
 def named_in(contract: Contract) -> tuple[str, ...]:
@@ -139,10 +142,33 @@ def _vote_reveal(heard: Heard, ear: Ear, said: SaidVoteReveal) -> f.Fact:
 
 def _award(heard: Heard, ear: Ear, said: SaidAward) -> f.Fact:
     signer = heard.statement.signer
-    key = AwardKey(said.outpoint, int(said.gross_florins), tuple(sorted(said.revealed)))
+    key = AwardKey(said.outpoint, int(said.gross_florins), tuple(sorted(said.revealed)), said.bond)
     pubkey = next((arbiter.key for arbiter in ear.contract.arbiters if arbiter.did == signer), b"")
-    valid = bool(pubkey) and fits(ear, said.outpoint, award_template(ear.contract, key), pubkey, said.signatures)
+    if key.bond:
+        valid = bool(pubkey) and fits_both(ear, key, signer, said)
+    else:
+        valid = bool(pubkey) and fits(ear, said.outpoint, award_template(ear.contract, key), pubkey, said.signatures)
     return f.AwardSaid(at=ear.at, by=signer, key=key, valid=valid)
+
+
+def fits_both(ear: Ear, key: AwardKey, signer: str, said: SaidAward) -> bool:
+    """Whether these are the arbiter's signatures of both inputs of the award as this node builds it.
+
+    As with `fits`, nothing is judged for a coin that this lot does not rest on.
+    """
+    if ear.lot.coin is None or ear.lot.coin.outpoint != key.outpoint:
+        return True
+    if ear.bond is None or str(ear.bond.outpoint) != key.bond or key.gross_florins:
+        return False
+    lot = LotCoin(ear.contract, outpoint_of(key.outpoint), ear.lot.coin.value_florins)
+    try:
+        tx = build_both(lot, ear.bond, award_template(ear.contract, key).revealed)
+    except BadTemplate:
+        return False
+    digests = digests_of_both(lot, ear.bond, tx)
+    held = (said.signatures[0], said.bond_signature)
+    keys = [next((a.key for a in coin.contract.arbiters if a.did == signer), b"") for coin in (lot, ear.bond)]
+    return all(is_signature(*one) for one in zip(keys, digests, held, strict=True))
 
 
 _MEANING: dict[Word, Callable[[Heard, Ear, Any], f.Fact]] = {

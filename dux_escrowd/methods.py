@@ -10,9 +10,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from common.chain.contract import NO_ROYALTY, LotKind, Royalty
 from common.contracts import escrow as c
 from common.contracts import wallet_contract as wallet
 from common.contracts.escrow_views import AuditLine, ContractView, HeightsView, status_of
+from common.contracts.peer_escrow import ONE_LOT, OfferedStage
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.rpc.table import Ctx, MethodTable
@@ -20,7 +22,7 @@ from common.store import Tx
 from common.units import Did, Florins
 from dux_escrowd.agreement import contract_id_of, wish_problem
 from dux_escrowd.audit import AuditHead
-from dux_escrowd.counterpart import ASK_QUOTE
+from dux_escrowd.counterpart import ASK_OFFER, ASK_QUOTE
 from dux_escrowd.desk import Desk
 from dux_escrowd.explain import explain
 from dux_escrowd.facts import (
@@ -29,16 +31,19 @@ from dux_escrowd.facts import (
     DisputeWanted,
     Fact,
     OutputConfirmed,
+    PartTaken,
+    PartWanted,
     ResultBad,
     ResultGood,
     VoteDecided,
 )
 from dux_escrowd.fund_books import fund_status
 from dux_escrowd.model import Lot, Role
-from dux_escrowd.parley import ASK_OFFER, agree_lane
+from dux_escrowd.parley import agree_lane
 from dux_escrowd.pen import Pen, Step
 from dux_escrowd.records import DELIVERY, OUTCOME_OF, VOTE, WISH, VoteNote, Wish
 from dux_escrowd.replay import replay
+from dux_escrowd.standing import faults_of, weights_of
 from dux_escrowd.statements import fits_statement
 from dux_escrowd.store import Agreed
 from dux_escrowd.words import SaidDelivered
@@ -62,6 +67,8 @@ class Methods:
         table.serve(c.RESULT_KEY, self.result_key)
         table.serve(c.DELIVER, self.deliver)
         table.serve(c.JUDGE, self.judge)
+        table.serve(c.PAY_PART, self.pay_part)
+        table.serve(c.TAKE_PART, self.take_part)
         table.serve(c.CONFIRM, self.confirm)
         table.serve(c.DISPUTE, self.dispute)
         table.serve(c.CANCEL, self.cancel)
@@ -82,20 +89,52 @@ class Methods:
         )
         if not problem and params.job_hash != bytes(tagged_hash(Purpose.JOB, params.job)):
             problem = "job_hash is not the hash of the job's canonical bytes"
+        place = _place(params.lots)
+        problem = problem or self._place_problem(params, place)
         if problem:
             raise c.BadTerms(reason=problem)
         await self._desk.require_sound(params.seller)
+        params = await self._without_faulty(params)
+        weights = await self._weights(params)
         nonce = self._desk.random.bytes(32)
         contract_id = contract_id_of(self._desk.profile.genesis, self._desk.me, nonce).hex()
         height, ref = await self._desk.height(), c.ContractRef(contract_id=contract_id)
         with self._book.store.transaction() as tx:
             pen = Pen(self._desk)
-            pen.open(tx, contract_id, Role.BUYER, "wished", buyer=self._desk.me, seller=params.seller, height=height)
+            me = self._desk.me
+            pen.open(tx, contract_id, Role.BUYER, "wished", buyer=me, seller=params.seller, height=height, place=place)
             self._shelf.note(tx, contract_id, salt=self._desk.random.bytes(32))
-            self._shelf.keep(tx, contract_id, WISH, _wish(params, nonce))
+            self._shelf.keep(tx, contract_id, WISH, _wish(params, nonce, place, weights))
             tx.outbox(f"{contract_id}/offer", ASK_OFFER, Step(contract_id), lane=agree_lane(contract_id))
             ctx.remember(tx, ref)
         return ref
+
+    def _place_problem(self, params: c.Propose, place: OfferedStage) -> str | None:
+        if params.lots is None:
+            return None
+        held = self._shelf.of_series(place.series.hex(), buyer=self._desk.me, seller=params.seller, bond=0)
+        if place.number >= place.count or place.number in {row.number for row in held}:
+            return f"lot {place.number} of the series was proposed before, or is none of its {place.count}"
+        begins = 0 < place.begins_blocks < params.deliver_blocks if place.number else place.begins_blocks == 0
+        return None if begins else "a later stage begins between funding and its delivery, the first at once"
+
+    async def _without_faulty(self, params: c.Propose) -> c.Propose:
+        """The wish without arbiters that something stands against.
+
+        Raises:
+            BadTerms: too few are left.
+        """
+        faulty = await faults_of(self._desk, params.arbiters)
+        left = tuple(did for did in params.arbiters if did not in faulty)
+        if len(left) < 2 * params.arbiters_needed - 1:
+            raise c.BadTerms(reason="name other arbiters: " + "; ".join(faulty[did] for did in sorted(faulty)))
+        return msgspec.structs.replace(params, arbiters=left)
+
+    async def _weights(self, params: c.Propose) -> tuple[int, ...]:
+        """What the candidates weigh, where there is something to draw."""
+        if len(params.arbiters) == 2 * params.arbiters_needed - 1:
+            return (0,) * len(params.arbiters)
+        return await weights_of(self._desk, params.arbiters)
 
     async def quote(self, params: c.Quote, ctx: Ctx) -> c.ContractRef:
         """The seller takes or leaves an offer."""
@@ -151,6 +190,16 @@ class Methods:
 
         kind: type[Fact] = ResultGood if params.good else ResultBad
         return await self._decide(params.contract_id, BUYER, lambda at: kind(at=at), ctx, keep)
+
+    async def pay_part(self, params: c.PayPart, ctx: Ctx) -> c.ContractRef:
+        """A part, if the seller takes it."""
+        gross = int(params.gross_florins)
+        return await self._decide(params.contract_id, BUYER, lambda at: PartWanted(at=at, gross_florins=gross), ctx)
+
+    async def take_part(self, params: c.TakePart, ctx: Ctx) -> c.ContractRef:
+        """The part that was offered."""
+        gross = int(params.gross_florins)
+        return await self._decide(params.contract_id, SELLER, lambda at: PartTaken(at=at, gross_florins=gross), ctx)
 
     async def confirm(self, params: c.Confirm, ctx: Ctx) -> c.ContractRef:
         """Others found the same output hash."""
@@ -263,7 +312,17 @@ class Methods:
         return await fund_status(self._desk, params)
 
 
-def _wish(params: c.Propose, nonce: bytes) -> Wish:
+def _place(lots: c.SeriesWish | None) -> OfferedStage:
+    """The lot's place in its series; a lot alone has none."""
+    if lots is None:
+        return ONE_LOT
+    return OfferedStage(
+        series=lots.series, number=lots.number, count=lots.count, begins_blocks=lots.begins_blocks, kind=LotKind.WORK,
+        bonded=lots.bonded,
+    )  # fmt: skip
+
+
+def _wish(params: c.Propose, nonce: bytes, place: OfferedStage, weights: tuple[int, ...]) -> Wish:
     return Wish(
         seller=params.seller,
         service_id=params.service_id,
@@ -277,7 +336,14 @@ def _wish(params: c.Propose, nonce: bytes) -> Wish:
         policy=params.policy,
         swap_limit_florins=params.swap_limit_florins,
         nonce=nonce,
+        stage=place,
+        royalty=_royalty(params.royalty),
+        weights=weights,
     )
+
+
+def _royalty(wish: c.RoyaltyWish | None) -> Royalty:
+    return Royalty(wish.developer, wish.payout_script, wish.bps) if wish else NO_ROYALTY
 
 
 def contract_view(row: Agreed, lot: Lot | None, desk: Desk) -> ContractView:
@@ -312,6 +378,11 @@ def contract_view(row: Agreed, lot: Lot | None, desk: Desk) -> ContractView:
         disputed_by=Did(lot.disputed_by) if lot and lot.disputed_by else None,
         reason=row.reason,
         created_ms=row.created_ms,
+        series=row.series,
+        stage=row.number,
+        stages=asked.stage.count if asked else 1,
+        bond=bool(row.bond),
+        part_florins=Florins(lot.part_florins) if lot and lot.part_florins is not None else None,
     )
 
 

@@ -98,6 +98,10 @@ class Deal(msgspec.Struct, frozen=True, kw_only=True):
     standby_blocks: int
     rebroadcast_blocks: int
     heights: Heights
+    rung_blocks: int = 0  # unconfirmed for so long: the next rung of the fee ladder; 0: never
+    stage: int = 0  # which lot of work of the series
+    begins: int = 0  # START of a later stage is due from here on
+    bond: bool = False  # the lot of the seller's bond: its «buyer» sells the work
 
 
 class Coin(msgspec.Struct, frozen=True):
@@ -131,6 +135,7 @@ class AwardKey(msgspec.Struct, frozen=True):
     outpoint: str
     gross_florins: int
     revealed: tuple[str, ...]  # arbiters who are paid, sorted
+    bond: str = ""  # outpoint of the bond lot that is spent with it: the seller lost and has one
 
 
 class AwardSigned(msgspec.Struct, frozen=True):
@@ -166,6 +171,10 @@ class Lot(msgspec.Struct, frozen=True, kw_only=True):
 
     release_gross_florins: int | None = None  # a release by the buyer exists: what it pays
     release_outpoint: str | None = None  # and for which coin
+    part_florins: int | None = None  # seller: a release of a part that the buyer offers
+    part_outpoint: str | None = None
+    abandoned: bool = False  # the work (the series) ended before this lot's turn: it was offered back
+    bond: str = ""  # outpoint of the seller's bond lot, while it stands
 
     disputed_by: str | None = None
     disputed_at: int | None = None
@@ -178,6 +187,7 @@ class Lot(msgspec.Struct, frozen=True, kw_only=True):
 
     ordered_at: int | None = None  # tip when this node last ordered its own spend
     pushed: Exit | None = None  # the spend that this node has handed to the chain
+    rung: int = 0  # of the fee ladder, of the own spend
     spend: Spend | None = None
 
     @property

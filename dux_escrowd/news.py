@@ -11,7 +11,7 @@ from collections.abc import Callable
 from common.codec import Wire
 from common.contracts import escrow_views as v
 from common.errors import Internal
-from common.units import Did
+from common.units import Did, Florins
 from dux_escrowd.agreement import Terms
 from dux_escrowd.model import Lot
 from dux_escrowd.orders import News
@@ -35,6 +35,9 @@ class Reporter:
             News.DELIVERED: self._delivered,
             News.KEY_REVEALED: self._key_revealed,
             News.CANCEL_ASKED: lambda row, _lot: v.CancelAsked(contract_id=row.contract_id),
+            News.PART_OFFERED: lambda row, lot: v.PartOffered(
+                contract_id=row.contract_id, gross_florins=Florins(lot.part_florins or 0)
+            ),
             News.DISPUTED: self._disputed,
             News.CASE_OPENED: self._case,
             News.VOIDED: lambda row, _lot: v.Voided(contract_id=row.contract_id),
@@ -44,8 +47,8 @@ class Reporter:
         }
 
     def event(self, news: News, row: Agreed, lot: Lot) -> Wire | None:
-        """The event, or None where there is nothing to tell (a key that is not here)."""
-        return self._makers[news](row, lot)
+        """The event, or None where there is nothing to tell (a key that is not here, a bond)."""
+        return None if lot.deal.bond else self._makers[news](row, lot)  # nobody works for a bond
 
     def _agreed(self, row: Agreed, _lot: Lot) -> Wire:
         return v.Agreed(contract_id=row.contract_id, cid=row.cid or "", address=row.address or "")

@@ -81,6 +81,7 @@ class Settle(Order, frozen=True, kw_only=True):
     outpoint: str
     not_after: int | None
     award: AwardKey | None = None
+    rung: int = 0  # of the fee ladder, or the highest that was co-signed
 
 
 class ShowKey(Order, frozen=True, kw_only=True):
@@ -125,6 +126,7 @@ class News(StrEnum):
     DELIVERED = "Delivered"
     KEY_REVEALED = "KeyRevealed"
     CANCEL_ASKED = "CancelAsked"
+    PART_OFFERED = "PartOffered"
     DISPUTED = "Disputed"
     CASE_OPENED = "CaseOpened"
     VOIDED = "Voided"

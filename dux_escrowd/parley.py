@@ -23,12 +23,15 @@ from common.receipts import Attested
 from common.units import Did
 from dux_escrowd import agreement as deal
 from dux_escrowd.desk import Desk
+from dux_escrowd.draw import ranking, strikes_problem
+from dux_escrowd.drawing import drawn_beacon, require_drawn
+from dux_escrowd.lots import Lots
 from dux_escrowd.model import Role, State
 from dux_escrowd.pen import Pen, Step
 from dux_escrowd.records import ACCEPT, OFFER, QUOTE, TERMS, Wish, opened_accept
 from dux_escrowd.store import Agreed
 
-ASK_OFFER, ASK_TERMS, ASK_SEATS, ASK_SEAL = "offer", "terms", "seats", "seal"
+ASK_TERMS, ASK_SEATS, ASK_SEAL = "terms", "seats", "seal"
 
 
 def agree_lane(contract_id: str) -> str:
@@ -44,6 +47,7 @@ class Parley:
         self._pen = Pen(desk)
         self._book = desk.book
         self._shelf = desk.book.shelf
+        self._lots = Lots(desk.book)
 
     async def offer(self, step: Step) -> None:
         """OFFER: a fresh key, then the wish to the seller."""
@@ -59,6 +63,15 @@ class Parley:
             await self._desk.call(row.seller, peer.OFFER, offer)
         except PeerAnswered as error:
             self.refuse(row, str(error.fields.get("detail", "the seller refused the offer")))
+
+    async def _order(self, row: Agreed, terms: deal.Terms) -> tuple[Did, ...]:
+        """Whom to ask for a seat, in order: the first lot's panel, or the draw.
+
+        Raises:
+            PeerNotReady: the draw block or the first lot's panel is not there yet.
+        """
+        panel = self._lots.panel(row)
+        return panel or ranking(terms, await drawn_beacon(self._desk, terms))
 
     def _offer_of(self, row: Agreed, wish: Wish, key: wallet.ContractKey) -> peer.Offer:
         return peer.Offer(
@@ -83,6 +96,9 @@ class Parley:
             tax_bps=self._desk.profile.tax_bps,
             fee_rate_florins_per_kb=FEE_RATE_FLORINS_PER_KB,
             heights_profile=self._desk.profile.heights,
+            stage=wish.stage,
+            royalty=wish.royalty,
+            weights=wish.weights,
         )
 
     async def terms(self, step: Step) -> None:
@@ -124,14 +140,15 @@ class Parley:
             return
         signed = self._shelf.owned(row.contract_id, TERMS)
         call = peer.RoleCall(signed[row.buyer], signed[row.seller])
+        order = await self._order(row, terms)
         missing = deal.seats_of(terms) - len(self._shelf.owned(row.contract_id, ACCEPT))
-        for at in range(0, len(terms.candidates), max(1, missing)):
+        for at in range(0, len(order), max(1, missing)):
             accepted = self._shelf.owned(row.contract_id, ACCEPT)
-            asked = [did for did in terms.candidates[at : at + max(1, missing)] if did not in accepted]
+            asked = [did for did in order[at : at + max(1, missing)] if did not in accepted]
             await asyncio.gather(*(self._ask(row, terms, did, call) for did in asked))
             if len(self._shelf.owned(row.contract_id, ACCEPT)) >= deal.seats_of(terms):
                 break
-        await self._seal(row, terms)
+        await self._seal(row, terms, order)
 
     async def _ask(self, row: Agreed, terms: deal.Terms, did: Did, call: peer.RoleCall) -> None:
         try:
@@ -145,13 +162,14 @@ class Parley:
             with self._book.store.transaction() as tx:
                 self._shelf.keep(tx, row.contract_id, ACCEPT, answer.accept, did)
 
-    async def _seal(self, row: Agreed, terms: deal.Terms) -> None:
+    async def _seal(self, row: Agreed, terms: deal.Terms, order: tuple[Did, ...]) -> None:
         bodies = self._shelf.owned(row.contract_id, ACCEPT)
-        accepts = [opened_accept(bodies[did]) for did in terms.candidates if did in bodies][: deal.seats_of(terms)]
+        accepts = [opened_accept(bodies[did]) for did in order if did in bodies][: deal.seats_of(terms)]
         if len(accepts) < deal.seats_of(terms):
             raise PeerNotReady(did="arbiters", method=peer.ROLE.name, detail=f"{len(accepts)} have accepted")
         contract = deal.contract_of(terms, accepts)
         check_contract(contract)
+        await require_drawn(self._desk, self._lots, row, terms, contract)
         height = await self._desk.height()
         with self._book.store.transaction() as tx:
             self._pen.complete(tx, row, contract, height)
@@ -186,8 +204,11 @@ class Parley:
             raise BadTerms(reason="no such offer was made to this seller")
         if row.stage != "wished":
             return peer.Ack(kept=True)
-        if not quote.accept:
-            self.refuse(row, quote.reason or "the seller does not take this job")
+        offer = self._book.records.offer(row.contract_id)
+        seats = 2 * offer.arbiters_needed - 1 if offer else 0
+        problem = strikes_problem(quote.strikes, offer.arbiters, seats) if offer and quote.accept else None
+        if not quote.accept or problem:
+            self.refuse(row, problem or quote.reason or "the seller does not take this job")
             return peer.Ack(kept=True)
         with self._book.store.transaction() as tx:
             self._shelf.keep(tx, row.contract_id, QUOTE, quote)

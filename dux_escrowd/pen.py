@@ -9,10 +9,11 @@ from typing import Literal
 
 import msgspec
 
-from common.chain.contract import Contract, cid
+from common.chain.contract import ALONE, Contract, LotKind, Stage, cid
 from common.codec import from_canonical
 from common.contracts import wallet_contract as wallet
 from common.contracts.escrow import TermsDiffer
+from common.contracts.peer_escrow import OfferedStage
 from common.identity.purposes import Purpose
 from common.receipts import Attested
 from common.store import Tx
@@ -49,12 +50,24 @@ class Pen:
         ask = wallet.NewContractKey(request_id=f"{contract_id}/key/{nonce.hex()[:16]}", purpose=purpose, nonce=nonce)
         return await self._desk.flopd.call(wallet.CONTRACT_NEW_KEY, ask)
 
-    def open(self, tx: Tx, contract_id: str, role: Role, stage: str, *, buyer: Did, seller: Did, height: int) -> None:
+    def open(
+        self,
+        tx: Tx,
+        contract_id: str,
+        role: Role,
+        stage: str,
+        *,
+        buyer: Did,
+        seller: Did,
+        height: int,
+        place: OfferedStage | Stage = ALONE,
+    ) -> None:
         """A new contract."""
         row = Agreed(
             contract_id=contract_id, role=role, stage=stage, buyer=buyer, seller=seller, created_ms=tx.now_ms(),
             created_height=height, key_index=None, cid=None, script=None, address=None, salt=None, preimage=None,
-            reason="", evidence=b"", follow=0,
+            reason="", evidence=b"", follow=0, series=place.series.hex(), number=place.number,
+            bond=int(place.kind is LotKind.BOND),
         )  # fmt: skip
         self._shelf.open(tx, row)
 

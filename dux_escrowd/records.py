@@ -5,10 +5,12 @@ Promise: what is put together here follows from the shelf alone. Source: escrow_
 
 from __future__ import annotations
 
-from common.chain.contract import Contract
+from common.chain.bond_award import LotCoin
+from common.chain.contract import Contract, Royalty
+from common.chain.tx import Outpoint
 from common.codec import Canon, from_canonical
 from common.contracts.escrow_views import Settlement
-from common.contracts.peer_escrow import CaseCall, Offer, Quote
+from common.contracts.peer_escrow import CaseCall, Offer, OfferedStage, Quote
 from common.receipts import Attested, Outcome
 from common.units import Did, Florins
 from dux_escrowd.agreement import TERMS_BYTES_MAX, Accept, Terms
@@ -43,6 +45,9 @@ class Wish(Canon, frozen=True):
     policy: str
     swap_limit_florins: Florins
     nonce: bytes
+    stage: OfferedStage
+    royalty: Royalty
+    weights: tuple[int, ...]
 
 
 class SpendRead(Canon, frozen=True):
@@ -120,6 +125,17 @@ class Records:
         if not contract.result_hash:
             return content_key(row.contract_id, b"", row.salt)
         return content_key(row.contract_id, row.preimage, row.salt) if row.preimage else None
+
+    def bond(self, contract_id: str) -> LotCoin | None:
+        """The seller's bond lot beside a lot of work, with the coin that it rests on; None where there is none."""
+        row = self._shelf.contract(contract_id)
+        held = self._shelf.bond_of(row) if row and row.series and not row.bond else None
+        contract = self.contract(held.contract_id) if held else None
+        lot = self._shelf.lot(held.contract_id) if held else None
+        if contract is None or lot is None or lot.coin is None:
+            return None
+        txid, _, vout = lot.coin.outpoint.partition(":")
+        return LotCoin(contract, Outpoint(txid, int(vout)), lot.coin.value_florins)
 
     def settlement(self, lot: Lot) -> Settlement | None:
         """How the lot's coin was spent."""

@@ -62,9 +62,16 @@ def funded(before: Lot, after: Lot, _fact: Fact) -> Orders:
     """First time: START and tell. After a reorganisation: sign again what was signed."""
     if after.release_stands and after.role is Role.BUYER:
         return _sign_release(after)
+    if after.role is Role.SELLER and not after.started:
+        return ()  # a later stage waits for its turn, and nobody works for a bond
     if after.role is Role.SELLER and not before.started:
         return (Say(word=Word.START), Tell(news=News.FUNDED))
     return (Tell(news=News.FUNDED),)
+
+
+def stage_opened(_before: Lot, _after: Lot, _fact: Fact) -> Orders:
+    """The turn of a later stage has come: START, and the readers are told to work."""
+    return (Say(word=Word.START), Tell(news=News.FUNDED))
 
 
 def late(_before: Lot, after: Lot, _fact: Fact) -> Orders:
@@ -147,7 +154,7 @@ def settle(exit_: Exit) -> Any:
 def _settle(lot: Lot, exit_: Exit, award: AwardKey | None = None) -> Order:
     hides_key = exit_ is Exit.RELEASE and lot.deal.lock and lot.pushed is not Exit.RELEASE
     last = lot.deal.heights.vote_by if hides_key else None
-    return Settle(exit=exit_, outpoint=lot.outpoint or "", not_after=last, award=award)
+    return Settle(exit=exit_, outpoint=lot.outpoint or "", not_after=last, award=award, rung=lot.rung)
 
 
 def settle_again(_before: Lot, after: Lot, _fact: Fact) -> Orders:

@@ -120,6 +120,18 @@ ROWS: tuple[Row, ...] = (
     ),
     # --- work ---
     row(State.FUNDED, f.StartSaid, g.by_seller, change=c.start, orders=r.tell(News.STARTED), source="§5 START"),
+    row(
+        State.FUNDED, f.StageOpened, g.is_later_stage, who=S,
+        change=c.start, orders=r.stage_opened, source="§1 staged payment: a lot begins when the one before is paid",
+    ),
+    row(
+        (State.FUNDED, *ARGUED), f.Abandoned, g.not_begun, g.by_vote_by, who=S,
+        change=c.abandon, orders=r.sign_cancel, source="§1 staged payment: what nobody works for goes back",
+    ),
+    row(
+        (State.AGREED, *WITH_COIN), f.BondStands, g.is_work, g.bond_changed,
+        change=c.note_bond, source="§1 bond lot, §9 loser pays",
+    ),
     row((*ARGUED, State.DELIVERED), f.StartSaid, g.by_seller, change=c.start, source="§5 START, heard late"),
     row(
         State.FUNDED, f.DeliveryMade, g.before_deliver_by, who=S,
@@ -142,11 +154,11 @@ ROWS: tuple[Row, ...] = (
         change=c.deliver, orders=r.delivered_in_dispute, source="§9 evidence",
     ),
     row(
-        State.FUNDED, f.Clock, g.no_start, g.dispute_counts, who=B,
+        State.FUNDED, f.Clock, g.is_work, g.no_start, g.dispute_counts, who=B,
         to=State.DISPUTED, change=c.dispute_by_me, orders=r.dispute, source="§8 FUNDED Clock no START",
     ),
     row(
-        State.FUNDED, f.Clock, g.past_deliver_by, g.dispute_counts, who=B,
+        State.FUNDED, f.Clock, g.is_work, g.past_deliver_by, g.dispute_counts, who=B,
         to=State.DISPUTED, change=c.dispute_by_me, orders=r.dispute, source="§8 FUNDED Clock deliver_by",
     ),
     # --- key and payment ---
@@ -188,12 +200,34 @@ ROWS: tuple[Row, ...] = (
         change=c.see_release, orders=r.considered, source="§8 a release counts for S",
     ),
     row(
+        (State.DELIVERED, State.REVEALED, *ARGUED), f.ReleaseSaid,
+        g.by_buyer, g.signatures_fit, g.is_part, g.this_coin, g.by_vote_by, who=S,
+        change=c.hear_part, orders=r.tell(News.PART_OFFERED), source="§3 RELEASE(g): a part binds nobody until taken",
+    ),
+    row(
+        (State.DELIVERED, State.REVEALED, *ARGUED), f.PartTaken, g.part_is_offered, g.by_vote_by, who=S,
+        to=State.RELEASE_SIGNED, change=c.take_part, orders=r.settle(Exit.RELEASE),
+        source="§3 RELEASE(g) taken; agreement beats arbiters",
+    ),
+    row(
+        (State.DELIVERED, State.REVEALED, State.RELEASE_SENT), f.PartWanted, g.part_is_legal, g.before_vote_by, who=B,
+        to=State.RELEASE_SENT, change=c.release_part, orders=r.release, source="§3 RELEASE(g) offered",
+    ),
+    row(
+        ARGUED, f.PartWanted, g.part_is_legal, g.before_vote_by, who=B,
+        change=c.release_part, orders=r.release, source="§3 RELEASE(g) offered; agreement beats arbiters",
+    ),
+    row(
         State.REVEALED, f.ResultGood, g.before_vote_by, who=B,
         to=State.RELEASE_SENT, change=c.release, orders=r.release, source="§8 REVEALED ResultGood",
     ),
     row(
         State.DELIVERED, f.ResultGood, g.not_locked, g.before_vote_by, who=B,
         to=State.RELEASE_SENT, change=c.release, orders=r.release, source="§8 ResultGood, script E",
+    ),
+    row(
+        State.RELEASE_SENT, f.ResultGood, g.released_a_part, g.before_vote_by, who=B,
+        change=c.release, orders=r.release, source="§3 RELEASE(g): all after a part",
     ),
     row(State.RELEASE_SENT, f.ResultGood, who=B, source="§8 ResultGood, repeated"),
     row(
@@ -304,6 +338,18 @@ ROWS: tuple[Row, ...] = (
     row(
         State.RELEASE_SIGNED, f.Clock, g.locked, g.past_vote_by, g.never_pushed,
         to=State.DELIVERED, change=c.drop_release, source="§8 RELEASE_SIGNED Clock: K stays hidden",
+    ),
+    row(
+        (State.RELEASE_SIGNED, State.RELEASE_SEEN), f.Clock, g.release_stands, g.climb_due, who=S,
+        change=c.climb, orders=r.settle(Exit.RELEASE), source="§3 fee ladder",
+    ),
+    row(
+        (State.AWARD_SIGNED, State.AWARD_SEEN), f.Clock, g.own_award, g.climb_due, who=PARTIES,
+        change=c.climb, orders=r.settle_again, source="§3 fee ladder",
+    ),
+    row(
+        (State.REFUND_SENT, State.REFUND_SEEN), f.Clock, g.climb_due, who=B,
+        change=c.climb, orders=r.settle(Exit.REFUND), source="§3 fee ladder: re-signed by the buyer at will",
     ),
     row(
         (State.RELEASE_SIGNED, *ARGUED, State.RELEASE_SEEN), f.Clock, g.release_stands, g.push_due, who=S,

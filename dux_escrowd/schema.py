@@ -38,4 +38,10 @@ MIGRATIONS = (
         PRIMARY KEY (contract_id, signer)) WITHOUT ROWID;
     CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE contracts ADD COLUMN series TEXT NOT NULL DEFAULT '';
+    ALTER TABLE contracts ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE contracts ADD COLUMN bond INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX contracts_by_series ON contracts (series) WHERE series <> '';
+    """,
 )

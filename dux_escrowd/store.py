@@ -41,6 +41,9 @@ class Agreed(msgspec.Struct, frozen=True):
     reason: str
     evidence: bytes
     follow: int
+    series: str  # hex; empty: one lot alone
+    number: int  # which lot of the series
+    bond: int
 
 
 class Shelf:
@@ -77,6 +80,34 @@ class Shelf:
         )
         return [_agreed(row) for row in rows]
 
+    def series(self, row: Agreed) -> list[Agreed]:
+        """The lots of work of a contract's series between the same two, in order; empty for one lot alone."""
+        return self._of_series(row, bond=0)
+
+    def bond_of(self, row: Agreed) -> Agreed | None:
+        """The bond lot beside a series, if there is one by now."""
+        return next(iter(self._of_series(row, bond=1)), None)
+
+    def _of_series(self, row: Agreed, *, bond: int) -> list[Agreed]:
+        if not row.series:
+            return []
+        pair = (row.buyer, row.seller) if bool(bond) == bool(row.bond) else (row.seller, row.buyer)
+        return self.of_series(row.series, buyer=pair[0], seller=pair[1], bond=bond)
+
+    def of_series(self, series: str, *, buyer: str, seller: str, bond: int) -> list[Agreed]:
+        """The lots of a series between these two, in order; refused ones are none."""
+        rows = self._store.rows(
+            "SELECT * FROM contracts WHERE series = ? AND bond = ? AND buyer = ? AND seller = ? AND stage <> 'refused' "
+            "ORDER BY number, created_ms, contract_id",
+            series, bond, buyer, seller,
+        )  # fmt: skip
+        return [_agreed(found) for found in rows]
+
+    def is_known_series(self, series: str, buyer: str) -> bool:
+        """Whether a lot of this buyer's series is here already."""
+        found = self._store.row("SELECT 1 FROM contracts WHERE series = ? AND buyer = ? LIMIT 1", series, buyer)
+        return found is not None
+
     def drafts(self) -> list[Agreed]:
         """Contracts that have no lot yet and may still get one."""
         rows = self._store.rows(
@@ -85,7 +116,7 @@ class Shelf:
         return [_agreed(row) for row in rows]
 
     def unfunded(self, buyer: str) -> int:
-        """How many contracts with this buyer wait for terms or coins."""
+        """How many contracts with this buyer wait for terms or coins; the lots of a series count as one."""
         return self._unfunded("buyer = ?", buyer)
 
     def unfunded_of_others(self, me: str) -> int:
@@ -94,9 +125,9 @@ class Shelf:
 
     def _unfunded(self, whose: str, did: str) -> int:
         row = self._store.row(
-            "SELECT count(*) AS n FROM contracts LEFT JOIN lots USING (contract_id) "  # noqa: S608 - of two constants
-            f"WHERE {whose} AND stage != 'refused' AND (lots.state IS NULL "
-            "OR (lots.number = 0 AND lots.state IN ('DRAFT', 'DRAWING', 'AGREED')))",
+            "SELECT count(DISTINCT CASE series WHEN '' THEN contract_id ELSE series END) AS n "  # noqa: S608 - constants
+            f"FROM contracts LEFT JOIN lots USING (contract_id) WHERE {whose} AND stage != 'refused' "
+            "AND (lots.state IS NULL OR (lots.number = 0 AND lots.state IN ('DRAFT', 'DRAWING', 'AGREED')))",
             did,
         )
         return int(row["n"]) if row else 0
@@ -106,9 +137,9 @@ class Shelf:
         """A new contract."""
         tx.execute(
             "INSERT INTO contracts (contract_id, role, stage, buyer, seller, created_ms, created_height, key_index, "
-            "salt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "salt, series, number, bond) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             row.contract_id, row.role, row.stage, row.buyer, row.seller, row.created_ms, row.created_height,
-            row.key_index, row.salt,
+            row.key_index, row.salt, row.series, row.number, row.bond,
         )  # fmt: skip
 
     @staticmethod

@@ -37,7 +37,7 @@ def answer_window_over(lot: Lot, at: int) -> bool:
     heights = lot.deal.heights
     is_plain = not lot.started and lot.delivered_at is None and lot.disputed_by not in lot.faulty
     if is_plain and lot.disputed_at is not None:
-        since = max(lot.disputed_at, lot.funded_at or 0)
+        since = max(lot.disputed_at, lot.funded_at or 0, lot.deal.begins)
         return at > min(heights.answer_by, since + lot.deal.start_blocks)
     return at > heights.answer_by
 
@@ -98,7 +98,12 @@ def verdict(lot: Lot, at: int) -> AwardKey | None:
     gross = _agreed(lot)
     if gross is None or not _respects_release(lot, gross):
         return None
-    return AwardKey(lot.coin.outpoint, gross, opened)
+    return AwardKey(lot.coin.outpoint, gross, opened, bond_for(lot, gross))
+
+
+def bond_for(lot: Lot, gross_florins: int) -> str:
+    """The bond lot that an award of this gross spends with it: the loser pays, and a seller paid nothing has lost."""
+    return lot.bond if gross_florins == 0 else ""
 
 
 def _agreed(lot: Lot) -> int | None:
@@ -120,6 +125,7 @@ def may_cosign(lot: Lot, key: AwardKey, at: int) -> bool:
         and lot.me in revealed(lot)
         and len(set(key.revealed)) == len(key.revealed)
         and key.outpoint == lot.outpoint
+        and key.bond == bond_for(lot, key.gross_florins)
         and set(revealed(lot)) <= set(key.revealed)
         and set(key.revealed) <= set(lot.panel)
         and at <= lot.deal.heights.vote_by

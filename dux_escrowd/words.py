@@ -87,12 +87,14 @@ class SaidVoteReveal(Canon, frozen=True):
 
 
 class SaidAward(Canon, frozen=True):
-    """One arbiter's coin signatures for an award that pays these arbiters."""
+    """One arbiter's coin signatures for an award that pays these arbiters, and of the bond's input where it has one."""
 
     outpoint: Outpoint
     gross_florins: Florins
     revealed: Annotated[tuple[Did, ...], Meta(max_length=9)]
     signatures: CoinSignatures
+    bond: Annotated[str, Meta(max_length=70)] = ""  # outpoint of the bond lot that is spent with it
+    bond_signature: Annotated[bytes, Meta(max_length=73)] = b""
 
 
 Said = (

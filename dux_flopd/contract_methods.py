@@ -134,17 +134,21 @@ class ContractMethods:
     async def fund(self, params: FundContract, ctx: Ctx) -> ContractFunded:
         """Pay the lot once: a repetition, under any request_id, is told of the first payment."""
         row, contract = self._contract(params.cid)
-        if row.role != "buyer":
-            raise NotAgreed(reason=f"this wallet is the {row.role}; only the buyer's funds the lot")
+        lots = [self._fundable(cid) for cid in (params.cid, *params.together)]
+        if any(lot.seller.did != contract.seller.did for lot in lots) or len({*params.together, params.cid}) != len(
+            lots
+        ):
+            raise NotAgreed(reason="lots that are funded together are different ones of one seller")
         earlier = self._store.live_payment(row.cid, PaymentKind.FUND_LOT)
         if earlier is not None:
             return ContractFunded(txid=earlier.txid, vout=0, fee_florins=Florins(earlier.fee))
-        if self._view.height >= contract.heights.fund_by:
-            raise NotAgreed(reason=f"the tip {self._view.height} has reached fund_by {contract.heights.fund_by}")
+        fund_by = min(lot.heights.fund_by for lot in lots)
+        if self._view.height >= fund_by:
+            raise NotAgreed(reason=f"the tip {self._view.height} has reached fund_by {fund_by}")
         with self._store.store.transaction() as tx:
             payment = self._wallet.pay(
                 tx,
-                TxOutput(lot_value(contract), lot_output_script(contract)),
+                *(TxOutput(lot_value(lot), lot_output_script(lot)) for lot in lots),
                 kind=PaymentKind.FUND_LOT,
                 request_id=params.request_id,
                 caller=ctx.caller,
@@ -154,6 +158,12 @@ class ContractMethods:
             answer = ContractFunded(txid=payment.txid, vout=0, fee_florins=Florins(payment.fee))
             ctx.remember(tx, answer)
         return answer
+
+    def _fundable(self, name: str) -> Contract:
+        row, contract = self._contract(name)
+        if row.role != "buyer":
+            raise NotAgreed(reason=f"this wallet is the {row.role}; only the buyer's funds the lot")
+        return contract
 
     async def sign(self, params: SignContract, ctx: Ctx) -> ContractSignatures:
         """Sign the way out at the first rungs of the fee ladder."""

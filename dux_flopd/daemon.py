@@ -16,6 +16,7 @@ from common.keygen import BRANCH_RECEIVE, WalletSecrets, open_wallet
 from common.node_ports import EGRESS_OFFSET
 from common.parts import Parts
 from common.store import Store
+from dux_flopd.both_methods import BothMethods
 from dux_flopd.chain_methods import ChainMethods
 from dux_flopd.chain_store import ChainStore
 from dux_flopd.coin_link import CoinLinker
@@ -68,6 +69,7 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         WalletMethods(wallet, scanner, network.genesis).serve(parts.table)
         ChainMethods(view, scanner, node, wallet.store).serve(parts.table)
         ContractMethods(wallet, scanner, network).serve(parts.table)
+        BothMethods(wallet).serve(parts.table)
         FundMethods(wallet, network).serve(parts.table)
         JwsMethods(keyring, parts.neighbour("p2pd")).serve(parts.table)
         tools = ToolMethods(wallet, self.key_opener(parts), parts.clock)

@@ -74,8 +74,7 @@ class Wallet:
     def pay(
         self,
         tx: Tx,
-        output: TxOutput,
-        *,
+        *outputs: TxOutput,
         kind: PaymentKind,
         request_id: str,
         caller: str,
@@ -83,18 +82,18 @@ class Wallet:
         contract_id: str = "",
         only: Sequence[Outpoint] = (),
     ) -> NewPayment:
-        """Decide a payment: limits, coins, change, signatures, judgement; stored and bound, not yet broadcast.
+        """Decide a payment to these outputs: limits, coins, change, signatures, judgement; stored, not yet sent.
 
         `only`: the coins it may spend; empty: any.
 
         Raises:
             OverLimit, InsufficientFunds, CoinsPending, CoinNotFree, WalletLocked: nothing was decided.
         """
-        amount = int(output.value_florins)
+        amount = sum(int(output.value_florins) for output in outputs)
         if caller != OWNER:
             check_limits(self.settings, amount, self.store.spent_since(tx, caller, counterparty))
-        chosen = self._select(output, only)
-        signed = self._signed(tx, chosen, output)
+        chosen = self._select(outputs, only)
+        signed = self._signed(tx, chosen, outputs)
         payment = NewPayment(
             txid=txid(signed),
             raw=serialize(signed),
@@ -111,15 +110,15 @@ class Wallet:
         tx.audit("payment decided", _told(payment))
         return payment
 
-    def _select(self, output: TxOutput, only: Sequence[Outpoint]) -> Selection:
+    def _select(self, outputs: tuple[TxOutput, ...], only: Sequence[Outpoint]) -> Selection:
         rate, maturity = self.settings.fee_rate_florins_per_kb, self.family.maturity_blocks
         coins = self.store.unspent()
         if only:
             coins = chosen_coins(coins, only, self.view.height, maturity)
-        return select(coins, (output,), rate, self.view.height, maturity)
+        return select(coins, outputs, rate, self.view.height, maturity)
 
-    def _signed(self, tx: Tx, chosen: Selection, output: TxOutput) -> CoinTx:
-        outputs = [output]
+    def _signed(self, tx: Tx, chosen: Selection, wanted: tuple[TxOutput, ...]) -> CoinTx:
+        outputs = list(wanted)
         if chosen.change:
             outputs.append(TxOutput(Florins(chosen.change), self.fresh(tx, BRANCH_CHANGE, "change").script))
         inputs = tuple(TxInput(owned.coin.outpoint) for owned in chosen.coins)

@@ -18,12 +18,9 @@ from dataclasses import dataclass
 
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged
+from common.race import arrival
 from common.units import Did
 
-LOG_BITS = 32  # binary places of a ticket's logarithm: tells 2^32 candidates apart
-TICKET_BITS = 64
-_RATIO_BITS = 96
-_SCALE_BITS = 64
 BASE_WEIGHT_FLORINS = 5_000_000  # 0.05 FLOP: what a node without any trade weighs, as in Q
 
 
@@ -67,18 +64,4 @@ def _time(stem: hashlib._Hash, one: Candidate) -> tuple[int, bytes]:
     """When a candidate arrives: -log2(ticket) over weight, and the ticket for ties."""
     ticket = stem.copy()
     ticket.update(b"\x00" + one.did.encode())
-    digest = ticket.digest()
-    drawn = int.from_bytes(digest[: TICKET_BITS // 8]) + 1
-    return (_minus_log2(drawn) << _SCALE_BITS) // (one.weight + BASE_WEIGHT_FLORINS), digest
-
-
-def _minus_log2(drawn: int) -> int:
-    """-log2(drawn / 2^64) in units of 2^-32, for 0 < drawn ≤ 2^64."""
-    ratio = (1 << (TICKET_BITS + _RATIO_BITS)) // drawn
-    whole = ratio.bit_length() - _RATIO_BITS - 1
-    mantissa, places = ratio >> whole, whole
-    for _ in range(LOG_BITS):
-        mantissa = mantissa * mantissa >> _RATIO_BITS
-        carry = mantissa >> (_RATIO_BITS + 1)
-        mantissa, places = mantissa >> carry, places << 1 | carry
-    return places
+    return arrival(ticket.digest(), one.weight + BASE_WEIGHT_FLORINS)

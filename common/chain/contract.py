@@ -1,5 +1,9 @@
 """The contract of one lot: everything that buyer, seller and arbiters agree, and the script that follows from it.
 
+Work of several stages is a series of such contracts (`Stage`): each lot has its own keys, script and T, so that nobody
+ever risks more than one lot; the same panel decides all of them. A bond lot is one more, with the roles swapped.
+A service may name a developer (`Royalty`), who is paid a share of the provider's part.
+
 Two nodes that hold the same contract make the same bytes, id, script and transactions; that is how a
 wallet can sign only what it rebuilt itself (settled.md 6). What forbids entering one stands in `contract_rules`.
 Source: escrow_protocol.md §3 to §5.
@@ -19,10 +23,12 @@ from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.units import FLOP, Florins
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 CONTRACT_BYTES_MAX = 4096  # a panel of seven fits
 LOTS_REMEMBERED = 256  # scripts of half a kilobyte; each block asks for those of all open contracts
-LOT = 0  # one lot per contract in this version
+LOT = 0  # each lot has a contract, and so a nonce, of its own
+LOTS_MAX = 8  # of one series
+ROYALTY_BPS_MAX = 5_000  # half of the provider's part
 ARBITER_PAY_MIN_FLORINS = FLOP // 20  # 0.05 FLOP
 ARBITER_PAY_SHARE = 100  # or a hundredth of the price, whichever is more
 
@@ -32,6 +38,37 @@ class Policy(StrEnum):
 
     SWAP = "swap"
     STANDBY = "standby"
+
+
+class LotKind(StrEnum):
+    """What a lot is for: work that is paid, or the seller's bond beside it."""
+
+    WORK = "work"
+    BOND = "bond"
+
+
+class Stage(Canon, frozen=True):
+    """Which lot of a series this is; `ALONE` for a contract of one lot without a bond."""
+
+    series: bytes  # the name that all lots of the series share (32 bytes), or empty
+    number: int  # from 0
+    count: int  # how many lots of work the series has
+    begins: int  # START is due from this height on: where the lot before has to be delivered; 0 for the first
+    kind: LotKind
+
+
+ALONE = Stage(series=b"", number=0, count=1, begins=0, kind=LotKind.WORK)
+
+
+class Royalty(Canon, frozen=True):
+    """The developer's share of the provider's part; `NO_ROYALTY` where the service names nobody."""
+
+    did: str
+    payout_script: bytes
+    bps: int
+
+
+NO_ROYALTY = Royalty(did="", payout_script=b"", bps=0)
 
 
 class Party(Canon, frozen=True):
@@ -75,6 +112,8 @@ class Contract(Canon, frozen=True):
     heights: Heights
     policy: Policy
     swap_limit_florins: Florins
+    stage: Stage = ALONE
+    royalty: Royalty = NO_ROYALTY
 
 
 def cid(contract: Contract) -> bytes:
@@ -87,8 +126,18 @@ def arbiter_pay_for(price_florins: int) -> Florins:
     return Florins(max(ARBITER_PAY_MIN_FLORINS, int(price_florins) // ARBITER_PAY_SHARE))
 
 
+def bond_value(price_florins: int, seats: int) -> Florins:
+    """The value of a bond lot beside lots of this price: a, which is what a dispute costs."""
+    return Florins(seats * int(arbiter_pay_for(price_florins)))
+
+
+def is_bond(contract: Contract) -> bool:
+    """Whether this is the lot of a seller's bond: its «buyer» is the seller of the work, who funds it."""
+    return contract.stage.kind is LotKind.BOND
+
+
 def reserve_of(contract: Contract) -> Florins:
-    """The reserve a = n·p: goes back to the buyer when nobody disputes."""
+    """The reserve a = n·p: goes back to the buyer when nobody disputes. A bond lot has none: it is one."""
     return Florins(len(contract.arbiters) * int(contract.arbiter_pay_florins))
 
 

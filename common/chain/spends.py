@@ -13,10 +13,20 @@ from common.chain.contract import Contract, lot_script, result_hash_of
 from common.chain.fees import FEE_LADDER
 from common.chain.script import BRANCH_ARBITERS, BRANCH_COOP, BRANCH_REFUND, pushes
 from common.chain.settle import lot_digest
-from common.chain.templates import Award, BadTemplate, Cancel, Refund, Release, Side, Template, build
+from common.chain.templates import (
+    Award,
+    BadTemplate,
+    Cancel,
+    Refund,
+    Release,
+    Side,
+    Template,
+    build,
+    provider_florins,
+)
 from common.chain.tx import Outpoint, Tx, parse
 from common.chain.verify import is_signature
-from common.units import BPS, Florins, tax_of
+from common.units import BPS, Florins
 
 GUESSES_MAX = 100  # grosses with one tax that are tried: 20 at 5 %
 
@@ -40,15 +50,16 @@ class Spend:
     seller_florins: Florins
     fund_florins: Florins
     buyer_florins: Florins
+    royalty_florins: Florins
     fee_florins: Florins
     preimage: bytes | None
 
     @property
     def gross_florins(self) -> Florins:
-        """The gross of a recognised spend; otherwise what seller and fund got."""
+        """The gross of a recognised spend; otherwise what seller, fund and developer got."""
         if isinstance(self.template, Release | Award):
             return self.template.gross_florins
-        return self.seller_florins + self.fund_florins
+        return self.seller_florins + self.fund_florins + self.royalty_florins
 
 
 def classify(contract: Contract, raw: bytes, outpoint: Outpoint, value_florins: int) -> Spend:
@@ -63,6 +74,7 @@ def classify(contract: Contract, raw: bytes, outpoint: Outpoint, value_florins: 
         seller_florins=_paid_to(tx, contract.seller.payout_script),
         fund_florins=_paid_to(tx, contract.fund_script),
         buyer_florins=_paid_to(tx, contract.buyer.payout_script),
+        royalty_florins=_paid_to(tx, contract.royalty.payout_script) if contract.royalty.bps else Florins(0),
         fee_florins=Florins(value_florins) - tx.paid_florins,
         preimage=_preimage(contract, shown),
     )
@@ -118,7 +130,7 @@ def _award_candidates(contract: Contract, tx: Tx, value_florins: int, winner: Si
     guesses = {0, int(contract.price_florins), *_taxed(int(_paid_to(tx, contract.fund_script)), contract.tax_bps)}
     for net in (seller, seller + fee):
         near = net * BPS // max(1, BPS - contract.tax_bps)
-        guesses |= {gross for gross in range(near - 2, near + 3) if gross - int(tax_of(gross, contract.tax_bps)) == net}
+        guesses |= {gross for gross in range(near - 2, near + 3) if int(provider_florins(contract, gross)) == net}
     return [Award(Florins(gross), winner, revealed) for gross in sorted(guesses)]
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from common.chain.contract import Contract, lot_script, lot_value, reserve_of
+from common.chain.contract import Contract, is_bond, lot_script, lot_value, reserve_of
 from common.chain.fees import FEE_LADDER, GROSS_MIN_FLORINS, fee_for, is_dust, rungs_for
 from common.chain.script import PLACEHOLDER_SIG, PREIMAGE_BYTES, award_sig, coop_sig, refund_sig
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, size_with
 from common.codec import Canon
 from common.errors import CallerMistake
-from common.units import Florins, tax_of
+from common.units import BPS, Florins, tax_of
 
 
 class BadTemplate(CallerMistake):
@@ -98,8 +98,23 @@ def rungs_of(contract: Contract, outpoint: Outpoint, value_florins: int, templat
     return rungs_for(base_fee(contract, outpoint, value_florins, template), gross_of(template))
 
 
+def royalty_of(contract: Contract, gross_florins: int) -> Florins:
+    """The developer's share of the provider's part of a gross, rounded down; below dust it is owed, not paid."""
+    provider = int(gross_florins) - int(tax_of(gross_florins, contract.tax_bps))
+    return Florins(provider * contract.royalty.bps // BPS)
+
+
+def provider_florins(contract: Contract, gross_florins: int) -> Florins:
+    """What the seller's own output holds of a gross, before any chain fee."""
+    royalty = royalty_of(contract, gross_florins)
+    left = int(gross_florins) - int(tax_of(gross_florins, contract.tax_bps))
+    return Florins(left if is_dust(int(royalty)) else left - int(royalty))
+
+
 def _check(contract: Contract, value_florins: int, template: Template, rung: int) -> None:
     gross, price = int(gross_of(template)), int(contract.price_florins)
+    if isinstance(template, Release | Award) and is_bond(contract):
+        raise BadTemplate(reason="a bond lot goes back, or into an award together with the lot that it stands for")
     if isinstance(template, Release | Award) and value_florins < int(lot_value(contract)):
         raise BadTemplate(reason=f"the output holds {value_florins} florins, the lot is {int(lot_value(contract))}")
     if not 0 <= gross <= price or 0 < gross < GROSS_MIN_FLORINS:
@@ -123,15 +138,21 @@ def _shares(contract: Contract, value_florins: int, template: Template) -> list[
         return [_Share(buyer, value_florins, 0)]
     gross = int(template.gross_florins)
     tax = int(tax_of(gross, contract.tax_bps))
-    seller = _Share(contract.seller.payout_script, gross - tax)
-    fund = _Share(contract.fund_script, tax)
+    seller = _Share(contract.seller.payout_script, int(provider_florins(contract, gross)))
+    fund = [_Share(contract.fund_script, tax), *_developer(contract, gross)]
     if isinstance(template, Release):
-        return [replace(seller, bears=0), fund, _Share(buyer, value_florins - gross)]
+        return [replace(seller, bears=0), *fund, _Share(buyer, value_florins - gross)]
     pay = int(contract.arbiter_pay_florins)
     paid = [_Share(contract.arbiters[seat].payout_script, pay) for seat in template.revealed]
     rest = value_florins - gross - pay * len(paid)
     loser_first = (1, 0) if template.winner == Side.SELLER else (0, 1)
-    return [replace(seller, bears=loser_first[0]), fund, _Share(buyer, rest, loser_first[1]), *paid]
+    return [replace(seller, bears=loser_first[0]), *fund, _Share(buyer, rest, loser_first[1]), *paid]
+
+
+def _developer(contract: Contract, gross: int) -> list[_Share]:
+    """The developer's output, after the fund's: none without a royalty, or below dust."""
+    royalty = int(royalty_of(contract, gross))
+    return [] if is_dust(royalty) else [_Share(contract.royalty.payout_script, royalty)]
 
 
 def _free_reserve(contract: Contract, template: Template) -> int:
@@ -145,7 +166,7 @@ def _charged(shares: list[_Share], fee: int, free_reserve: int) -> list[_Share]:
     """The shares after the fee: the free reserve (in the buyer's share) bears it first, then the bearers in order."""
     left = list(shares)
     if free_reserve:
-        buyer_at = 2
+        buyer_at = next(at for at, share in enumerate(left) if at and share.bears is not None)
         part = min(fee, free_reserve)
         left[buyer_at] = replace(left[buyer_at], florins=left[buyer_at].florins - part)
         fee -= part

@@ -131,6 +131,29 @@ class ContractRef(Wire, frozen=True):
     contract_id: ContractId
 
 
+class SeriesWish(Wire, frozen=True, kw_only=True):
+    """This lot is one of several: all are funded at once, each begins when the one before is paid.
+
+    `series`: 32 bytes that the buyer has drawn, the same for all. `begins_blocks`: from fund_by to where a later stage
+    has to begin, which is where the one before has to be delivered; 0 for the first. `bonded`: the seller has to lock a
+    bond first, which pays the arbiters if it loses.
+    """
+
+    series: Hash
+    number: Annotated[int, Meta(ge=0, lt=8)] = 0
+    count: Annotated[int, Meta(ge=1, le=8)] = 1
+    begins_blocks: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    bonded: bool = False
+
+
+class RoyaltyWish(Wire, frozen=True, kw_only=True):
+    """The service's developer is paid this share of the provider's part (settled.md 29)."""
+
+    developer: Did
+    payout_script: Annotated[bytes, Meta(max_length=64)]
+    bps: Annotated[int, Meta(gt=0, le=5_000)]
+
+
 class Propose(Wire, frozen=True, kw_only=True):
     """Buyer: ask `seller` for this job at this price. `arbiters`: asked in this order, at least as many as seats."""
 
@@ -147,6 +170,8 @@ class Propose(Wire, frozen=True, kw_only=True):
     policy: Literal["standby", "swap"] = "standby"
     # 2.5 FLOP: most that is paid before the result is seen
     swap_limit_florins: Florins = field(default_factory=lambda: Florins(250_000_000))
+    lots: SeriesWish | None = None  # None: one lot alone
+    royalty: RoyaltyWish | None = None
 
 
 class Quote(Wire, frozen=True):
@@ -184,6 +209,22 @@ class Judge(Wire, frozen=True):
     good: bool
     reason: Reason
     evidence: Annotated[bytes, Meta(max_length=EVIDENCE_BYTES_MAX)]
+
+
+class PayPart(Wire, frozen=True):
+    """Buyer: sign a release of a part; it pays when the seller takes it, and binds the buyer to no less."""
+
+    request_id: RequestId
+    contract_id: ContractId
+    gross_florins: Florins
+
+
+class TakePart(Wire, frozen=True):
+    """Seller: take the part that the buyer has offered, named again so that nothing else is taken."""
+
+    request_id: RequestId
+    contract_id: ContractId
+    gross_florins: Florins
 
 
 class Confirm(Wire, frozen=True):
@@ -319,6 +360,11 @@ _VIEW = ContractView(
     disputed_by=None,
     reason="",
     created_ms=1_790_000_000_000,
+    series="",
+    stage=0,
+    stages=1,
+    bond=False,
+    part_florins=None,
 )
 
 PROPOSE: Method[Propose, ContractRef] = Method(
@@ -394,6 +440,32 @@ JUDGE: Method[Judge, ContractRef] = Method(
     callers=TASKD,
     example=(
         Judge(request_id="j-1", contract_id=_ID, good=True, reason="", evidence=b""),
+        ContractRef(contract_id=_ID),
+    ),
+    raises=(NotYours, WrongPhase, Refused),
+    once=True,
+)
+PAY_PART: Method[PayPart, ContractRef] = Method(
+    name="escrow.pay_part",
+    params=PayPart,
+    result=ContractRef,
+    summary="Buyer: offer to end with a part of the price; signed, and paid when the seller takes it.",
+    callers=TASKD,
+    example=(
+        PayPart(request_id="p-1", contract_id=_ID, gross_florins=Florins(4 * FLOP)),
+        ContractRef(contract_id=_ID),
+    ),
+    raises=(NotYours, WrongPhase, Refused),
+    once=True,
+)
+TAKE_PART: Method[TakePart, ContractRef] = Method(
+    name="escrow.take_part",
+    params=TakePart,
+    result=ContractRef,
+    summary="Seller: take the part of a PartOffered event; it goes to the chain at once.",
+    callers=TASKD,
+    example=(
+        TakePart(request_id="t-1", contract_id=_ID, gross_florins=Florins(4 * FLOP)),
         ContractRef(contract_id=_ID),
     ),
     raises=(NotYours, WrongPhase, Refused),

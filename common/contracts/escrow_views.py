@@ -121,6 +121,11 @@ class ContractView(Wire, frozen=True):
     disputed_by: Did | None
     reason: str
     created_ms: int
+    series: str  # hex; empty: one lot alone
+    stage: int  # from 0
+    stages: int
+    bond: bool  # the seller's bond lot: its «buyer» sells the work
+    part_florins: Florins | None  # seller: what the buyer offers to end with
 
 
 class OfferReceived(Wire, frozen=True):
@@ -204,6 +209,13 @@ class CancelAsked(Wire, frozen=True):
     contract_id: str
 
 
+class PartOffered(Wire, frozen=True):
+    """Seller: the buyer would end with this part of the price; escrow.take_part takes it, silence goes on."""
+
+    contract_id: str
+    gross_florins: Florins
+
+
 class Disputed(Wire, frozen=True):
     """One side asked the arbiters; the other side's answer is given by escrowd itself."""
 
@@ -285,6 +297,7 @@ EscrowEvent = (
     | Delivered
     | KeyRevealed
     | CancelAsked
+    | PartOffered
     | Disputed
     | CaseOpened
     | Voided

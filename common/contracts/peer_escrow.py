@@ -11,6 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from common.chain.contract import LOTS_MAX, LotKind, Royalty
 from common.codec import Canon
 from common.rpc.method import Names, Namespace, PeerMethod, Topic
 from common.units import BlockHeight, Did, Florins
@@ -28,6 +29,20 @@ class Ack(Canon, frozen=True):
     """Received and on disk."""
 
     kept: bool
+
+
+class OfferedStage(Canon, frozen=True):
+    """Which lot of a series is offered; `series` empty: one lot alone. `begins_blocks` count from fund_by."""
+
+    series: Annotated[bytes, Meta(max_length=32)]
+    number: Annotated[int, Meta(ge=0, lt=LOTS_MAX)]
+    count: Annotated[int, Meta(ge=1, le=LOTS_MAX)]
+    begins_blocks: Annotated[int, Meta(ge=0, le=100_000)]
+    kind: LotKind
+    bonded: bool  # the buyer wants the seller's bond lot beside the series
+
+
+ONE_LOT = OfferedStage(series=b"", number=0, count=1, begins_blocks=0, kind=LotKind.WORK, bonded=False)
 
 
 class Offer(Canon, frozen=True):
@@ -54,6 +69,9 @@ class Offer(Canon, frozen=True):
     tax_bps: int
     fee_rate_florins_per_kb: int
     heights_profile: str
+    stage: OfferedStage
+    royalty: Royalty
+    weights: Annotated[tuple[int, ...], Meta(max_length=ARBITERS_MAX)]  # of the arbiters, for the draw
 
 
 class Quote(Canon, frozen=True):
@@ -67,6 +85,7 @@ class Quote(Canon, frozen=True):
     seller_payout_script: bytes
     result_hash: bytes
     start: int  # t0: the seller's tip
+    strikes: Annotated[tuple[Did, ...], Meta(max_length=2)]  # arbiters that the seller does not want
 
 
 class TermsCall(Canon, frozen=True):

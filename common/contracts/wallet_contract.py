@@ -90,10 +90,11 @@ class Adopted(Wire, frozen=True):
 
 
 class FundContract(Wire, frozen=True):
-    """Pay the lot of an adopted contract; the buyer's wallet only."""
+    """Pay the lot of an adopted contract, and those of `together` in the same transaction; the buyer's wallet only."""
 
     request_id: str
     cid: str
+    together: tuple[str, ...] = ()
 
 
 class ContractFunded(Wire, frozen=True):

@@ -46,6 +46,7 @@ class Purpose(StrEnum):
     ESCROW_AUDIT = "escrow-audit"
     ESCROW_STATEMENT = "escrow-statement"
     ESCROW_VOTE = "escrow-vote"
+    ESCROW_DRAW = "escrow-draw"
     ESCROW_RESULT = "escrow-result"
     ESCROW_BLOB = "escrow-blob"
     CHANNEL = "channel"

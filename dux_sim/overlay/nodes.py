@@ -112,7 +112,7 @@ def quote_of(offer: Offer, *, accept: bool) -> Quote:
     """The answer to an offer."""
     return Quote(
         contract_id=offer.contract_id, accept=accept, reason="" if accept else "not here", seller_nonce=bytes(32),
-        seller_key=b"", seller_payout_script=b"", result_hash=b"", start=1,
+        seller_key=b"", seller_payout_script=b"", result_hash=b"", start=1, strikes=(),
     )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from common.contracts.peer_escrow import OFFER, Offer
+from common.chain.contract import NO_ROYALTY
+from common.contracts.peer_escrow import OFFER, ONE_LOT, Offer
 from common.contracts.peer_registry import CAPABILITY_NS, PRESENCE_PROBE, CapabilityPointer, ProbeAsk
 from common.contracts.peer_store import TAG_NS, TagPointer
 from common.errors import DuxError
@@ -138,7 +139,8 @@ class People:
             buyer_payout_script=bytes(25), seller=seller, service_id=what, job=bytes(200), job_hash=number,
             price_florins=Florins(1), arbiters=(), arbiters_needed=0, deliver_blocks=12, result_lock=False,
             policy="standby", swap_limit_florins=Florins(0), result_salt_hash=number, fund_script=bytes(23),
-            tax_bps=500, fee_rate_florins_per_kb=1, heights_profile="demo",
+            tax_bps=500, fee_rate_florins_per_kb=1, heights_profile="demo", stage=ONE_LOT, royalty=NO_ROYALTY,
+            weights=(),
         )  # fmt: skip
 
     # capabilities

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import coincurve
 import msgspec
@@ -13,9 +13,13 @@ from common.chain.contract import (
     CONTRACT_VERSION,
     Arbiter,
     Contract,
+    LotKind,
     Party,
     Policy,
+    Royalty,
+    Stage,
     arbiter_pay_for,
+    bond_value,
     result_hash_of,
     seated,
 )
@@ -103,6 +107,45 @@ def make_contract(
     )
     by_did = {f"did:dux:{name}": name for name in names}
     return Kit(contract, [by_did[seat.did] for seat in contract.arbiters], PREIMAGE if locked else None)
+
+
+SERIES = hashlib.sha256(b"series").digest()
+
+
+def with_stage(kit: Kit, number: int = 0, count: int = 1, begins: int = 0) -> Kit:
+    """The same lot as one of a series."""
+    stage = Stage(series=SERIES, number=number, count=count, begins=begins, kind=LotKind.WORK)
+    return replace(kit, contract=changed(kit.contract, stage=stage))
+
+
+def bond_beside(kit: Kit) -> Kit:
+    """The seller's bond lot beside a lot: roles swapped, fresh keys, T two margins later."""
+    lot, names = kit.contract, [f"{name}-bond" for name in kit.arbiter_names]
+    dids = {f"{name}-bond": f"did:dux:{name}" for name in kit.arbiter_names}
+    seats = [Arbiter(dids[name], public_key(name), pay_to_key(public_key(name + "-pay"))) for name in names]
+    margin = 2 * (lot.heights.timeout - lot.heights.vote_by)
+    table = heights_profile(lot.heights_profile)
+    job = lot.heights.deliver_by - lot.heights.fund_by
+    contract = changed(
+        lot,
+        buyer=msgspec.structs.replace(party("seller-bond"), did=lot.seller.did),
+        seller=msgspec.structs.replace(party("buyer-bond"), did=lot.buyer.did),
+        price_florins=bond_value(int(lot.price_florins), len(lot.arbiters)),
+        arbiter_pay_florins=Florins(0),
+        arbiters=seated(seats),
+        result_hash=b"",
+        depth_blocks=depth_for(table, FLOP),
+        heights=plan(table, lot.heights.start, job + margin, FLOP),
+        stage=Stage(series=lot.stage.series, number=0, count=lot.stage.count, begins=0, kind=LotKind.BOND),
+    )
+    by_did = {did: name for name, did in dids.items()}
+    return Kit(contract, [by_did[seat.did] for seat in contract.arbiters], None)
+
+
+def with_royalty(kit: Kit, bps: int) -> Kit:
+    """The same lot with a developer to be paid."""
+    royalty = Royalty(did="did:dux:developer", payout_script=pay_to_key(public_key("developer")), bps=bps)
+    return replace(kit, contract=changed(kit.contract, royalty=royalty))
 
 
 def changed(contract: Contract, **fields: object) -> Contract:

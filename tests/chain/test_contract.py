@@ -243,7 +243,7 @@ def test_what_stands_on_a_chain_never_raises() -> None:
 
 
 CHANGES: list[dict[str, object]] = [
-    {"version": 2},
+    {"version": 3},
     {"service_id": "x" * 129},
     {"job_hash": b"short"},
     {"price_florins": Florins(GROSS_MIN_FLORINS - 1)},

@@ -27,8 +27,8 @@ def desk_whose_wallet_says(*, synced: bool) -> Desk:
     table.serve(CHAIN_TIP, tip)
     unused = Mock()  # the height needs the wallet alone
     return Desk(
-        book=unused, flopd=LocalClient(table, "escrowd"), peers=unused, me=unused, profile=unused, settings=unused,
-        clock=ManualClock(), random=SeededRandomness(1), log=structlog.get_logger(),
+        book=unused, flopd=LocalClient(table, "escrowd"), registryd=unused, peers=unused, me=unused, profile=unused,
+        settings=unused, clock=ManualClock(), random=SeededRandomness(1), log=structlog.get_logger(),
     )  # fmt: skip
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from common.chain.contract import cid, lot_value, result_hash_of
+from common.chain.contract import NO_ROYALTY, LotKind, Royalty, cid, lot_value, result_hash_of
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.chain.settle import lot_digest
 from common.chain.templates import Release, build
 from common.codec import canonical
 from common.community_fund import fund_script_of
 from common.contracts.escrow import BadStatement
-from common.contracts.peer_escrow import Offer, Quote
+from common.contracts.peer_escrow import ONE_LOT, Offer, OfferedStage, Quote
 from common.errors import BadParams
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
@@ -152,6 +152,10 @@ PROFILE = NetworkProfile(
 )  # fmt: skip
 
 
+LATER = OfferedStage(series=b"s" * 32, number=1, count=2, begins_blocks=5, kind=LotKind.WORK, bonded=True)
+BOND_STAGE = OfferedStage(series=b"s" * 32, number=0, count=2, begins_blocks=0, kind=LotKind.BOND, bonded=False)
+
+
 def offer(**changes: Any) -> Offer:
     """An offer that this network may enter."""
     job = b"\x93job"
@@ -162,7 +166,8 @@ def offer(**changes: Any) -> Offer:
         "price_florins": Florins(10 * FLOP), "arbiters": DIDS, "arbiters_needed": 2, "deliver_blocks": 10,
         "result_lock": True, "policy": "standby", "swap_limit_florins": Florins(0),
         "result_salt_hash": deal.salt_hash(b"r" * 32), "fund_script": fund_script_of(PROFILE.fund), "tax_bps": 500,
-        "fee_rate_florins_per_kb": 1_200_000, "heights_profile": "demo",
+        "fee_rate_florins_per_kb": 1_200_000, "heights_profile": "demo", "stage": ONE_LOT, "royalty": NO_ROYALTY,
+        "weights": (0,) * len(changes.get("arbiters", DIDS)),
     }  # fmt: skip
     return Offer(**fields | changes)
 
@@ -172,7 +177,7 @@ def quote(**changes: Any) -> Quote:
     fields: dict[str, Any] = {
         "contract_id": offer().contract_id, "accept": True, "reason": "", "seller_nonce": b"m" * 32,
         "seller_key": public_key("seller"), "seller_payout_script": party("seller").payout_script,
-        "result_hash": result_hash_of(b"K"), "start": 100,
+        "result_hash": result_hash_of(b"K"), "start": 100, "strikes": (),
     }  # fmt: skip
     return Quote(**fields | changes)
 
@@ -194,6 +199,18 @@ def quote(**changes: Any) -> Quote:
         ({"price_florins": Florins(30 * FLOP)}, "wants 5 arbiters"),
         ({"arbiters": DIDS[:2]}, "have to be named"),
         ({"arbiters": (*DIDS[:2], ALICE)}, "different nodes"),
+        ({"weights": (0,)}, "weighs other names"),
+        ({"weights": (0, 0, 0, -1)}, "weighs other names"),
+        ({"price_florins": Florins(5_001 * FLOP), "arbiters_needed": 1}, "nothing is drawn"),
+        ({"stage": msgspec.structs.replace(ONE_LOT, number=1)}, "its stage"),
+        ({"stage": msgspec.structs.replace(ONE_LOT, bonded=True)}, "its stage"),
+        ({"stage": msgspec.structs.replace(ONE_LOT, begins_blocks=3)}, "its stage"),
+        ({"stage": msgspec.structs.replace(LATER, begins_blocks=10)}, "its stage"),
+        ({"stage": BOND_STAGE}, "its stage"),  # with a result lock
+        ({"stage": BOND_STAGE, "result_lock": False, "price_florins": Florins(FLOP // 10)}, "a price is from"),
+        ({"royalty": Royalty("did:dux:d", b"\x6a", 500)}, "royalty"),
+        ({"royalty": Royalty("", party("dev").payout_script, 500)}, "royalty"),
+        ({"royalty": Royalty("did:dux:d", party("dev").payout_script, 5_001)}, "royalty"),
     ],
 )
 def test_an_offer_that_differs_from_what_this_node_knows_is_refused(changes: dict[str, Any], words: str) -> None:

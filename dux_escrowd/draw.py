@@ -1,0 +1,81 @@
+"""Who arbitrates: a public ranking of the candidates that both parties signed, by the beacon of a later height.
+
+Pure. Promise: with the same terms and beacon every node gets the same order, and a panel is right only if it is the
+first of that order who accepted, with at most three passed over. Nobody can choose: the candidates are fixed and signed
+before the blocks of the draw exist, and who stays away is known by name. Where there are no more candidates than seats
+nothing is drawn.
+
+Source: escrow_protocol.md §5; mechanisms.md §2.4; settled.md 22, 33.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.codec import Canon, canonical
+from common.identity.purposes import Purpose
+from common.identity.tagged import tagged_hash
+from common.race import arrival
+from common.units import FLOP, Did
+from dux_escrowd.agreement import Terms, seats_of, terms_hash
+
+SKIPS_MAX = 3  # names that may be passed over, with both parties' signatures
+STRIKES_MAX = 2  # names that each party may strike before the draw
+SHARE_MAX = 20  # one name's weight is at most a twentieth of all
+BASE_WEIGHT = FLOP // 20  # what somebody without bond or trade weighs
+
+
+class _Ticket(Canon, frozen=True):
+    """What one candidate's ticket is the hash of."""
+
+    seed: bytes
+    did: Did
+
+
+def is_drawn(terms: Terms) -> bool:
+    """There are more candidates than seats, so a draw decides."""
+    return terms.draw_height > 0
+
+
+def seed_of(terms: Terms, beacon: bytes) -> bytes:
+    """What the tickets of this draw are made with (32 bytes)."""
+    return bytes(tagged_hash(Purpose.ESCROW_DRAW, terms_hash(terms) + beacon))
+
+
+def capped(weights: Sequence[int]) -> tuple[int, ...]:
+    """The weights, each at most a twentieth of their sum and at least the base."""
+    lifted = [weight + BASE_WEIGHT for weight in weights]
+    limit = max(BASE_WEIGHT, sum(lifted) // SHARE_MAX)
+    return tuple(min(weight, limit) for weight in lifted)
+
+
+def ranking(terms: Terms, beacon: bytes) -> tuple[Did, ...]:
+    """The candidates in the order in which they are asked; their signed order where nothing is drawn."""
+    if not is_drawn(terms):
+        return terms.candidates
+    seed = seed_of(terms, beacon)
+    pairs = zip(terms.candidates, capped(terms.weights), strict=True)
+    return tuple(did for _, did in sorted((arrival(_ticket(seed, did), weight), did) for did, weight in pairs))
+
+
+def _ticket(seed: bytes, did: Did) -> bytes:
+    return bytes(tagged_hash(Purpose.ESCROW_DRAW, canonical(_Ticket(seed, did))))
+
+
+def panel_problem(terms: Terms, panel: Sequence[str], beacon: bytes) -> str | None:
+    """Why this panel does not follow from the draw, or None."""
+    order = ranking(terms, beacon)
+    if not set(panel) <= set(order) or len(set(panel)) != seats_of(terms):
+        return "the panel is not made of the candidates"
+    if not is_drawn(terms):
+        return None
+    last = max(order.index(Did(did)) for did in panel)
+    skipped = [did for did in order[:last] if did not in panel]
+    return None if len(skipped) <= SKIPS_MAX else f"{len(skipped)} names were passed over, {SKIPS_MAX} may be"
+
+
+def strikes_problem(strikes: Sequence[str], candidates: Sequence[str], seats: int) -> str | None:
+    """Why a party may not strike these names, or None."""
+    if len(strikes) > STRIKES_MAX or len(set(strikes)) != len(strikes) or not set(strikes) <= set(candidates):
+        return f"each party may strike {STRIKES_MAX} of the candidates"
+    return None if len(candidates) - len(strikes) >= seats else "too few candidates would be left"

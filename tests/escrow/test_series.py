@@ -1,0 +1,157 @@
+"""Several lots between real daemons: one payment, stages by turn, the bond first, arbiters drawn, parts taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.chain.tx import parse
+from common.contracts import escrow
+from common.contracts.escrow_views import Closed, Delivered, Funded, KeyRevealed, PartOffered
+from common.contracts.wallet_chain import CHAIN_TX, TxAsked
+from common.receipts import Outcome
+from common.units import FLOP, Florins
+from tests.escrow.kit import Net, Node, deliver, give, in_state, judge, market, propose, request_id, until
+
+SERIES = b"s" * 32
+
+
+async def stages(buyer: Node, seller: Node, arbiters: list[Node], count: int, **changes: Any) -> list[str]:
+    """A series of so many lots, each with 12 blocks of its own."""
+    bonded = changes.pop("bonded", False)
+    return [
+        await propose(
+            buyer, seller, arbiters, deliver_blocks=12 * (at + 1), price_florins=Florins(4 * FLOP),
+            lots=escrow.SeriesWish(series=SERIES, number=at, count=count, begins_blocks=12 * at, bonded=bonded),
+            **changes,
+        )
+        for at in range(count)
+    ]  # fmt: skip
+
+
+async def work(net: Net, buyer: Node, seller: Node, contract_id: str) -> None:
+    """One stage from START to its release."""
+
+    async def begun() -> bool:
+        return any(isinstance(e, Funded) and e.contract_id == contract_id for e in await seller.events())
+
+    async def shown() -> bool:
+        return any(isinstance(e, KeyRevealed) and e.contract_id == contract_id for e in await buyer.events())
+
+    await net.mine_until(begun, "the stage begins")
+    await deliver(seller, contract_id)
+    await net.mine_until(shown, "its key is shown")
+    await judge(buyer, contract_id, good=True)
+    await net.mine_until(in_state(seller, contract_id, "RELEASE_SEEN", "CLOSED"), "its release is on the way")
+
+
+async def test_two_stages_are_funded_at_once_and_paid_by_turn(net: Net) -> None:
+    """One transaction pays both lots; the second begins when the first is paid; T is later by a stage; same panel."""
+    async with market(net, "buyer", "seller", "anna", "bert", "carl") as (buyer, seller, *arbiters):
+        first, second = await stages(buyer, seller, arbiters, 2)
+        await net.mine_until(in_state(seller, second, "FUNDED"), "both are funded")
+        views = [await buyer.show(name) for name in (first, second)]
+        points = [view.outpoint or "" for view in views]
+        assert points[0].split(":")[0] == points[1].split(":")[0], "one payment"
+        assert points[0] != points[1]
+        assert set(views[0].arbiters) == set(views[1].arbiters)
+        assert views[0].heights is not None
+        assert views[1].heights is not None
+        assert views[1].heights.timeout >= views[0].heights.timeout + 12
+        assert not any(isinstance(e, Funded) and e.contract_id == second for e in await seller.events())
+        await work(net, buyer, seller, first)
+        await work(net, buyer, seller, second)
+        await net.mine_until(in_state(buyer, second, "CLOSED"), "closed")
+        paid = [(await buyer.show(name)).settlement for name in (first, second)]
+        assert [one.gross_florins for one in paid if one] == [4 * FLOP, 4 * FLOP]
+
+
+async def test_a_disputed_stage_ends_the_series(net: Net) -> None:
+    """The first lot is argued about: the second goes back at once, unbegun."""
+    async with market(net, "buyer", "seller", "anna", "bert", "carl") as (buyer, seller, *arbiters):
+        first, second = await stages(buyer, seller, arbiters, 2)
+        await net.mine_until(in_state(seller, second, "FUNDED"), "both are funded")
+        await net.mine_until(lambda: seller.told(Funded), "the first begins")
+        await deliver(seller, first)
+        await buyer.event(KeyRevealed)
+        await judge(buyer, first, good=False, reason="not what I asked for")
+        await net.mine_until(in_state(buyer, second, "CLOSED"), "the second lot is back")
+        settlement = (await buyer.show(second)).settlement
+        assert settlement is not None
+        assert settlement.outcome is Outcome.CANCELLED
+        assert (await buyer.show(first)).status == "DISPUTED"
+
+
+async def test_a_bond_is_locked_first_and_goes_back_after_the_work(net: Net) -> None:
+    """The buyer pays nothing before the seller's bond lies deep; when the work is paid, the bond is the seller's."""
+    async with market(net, "buyer", "seller", "anna", "bert", "carl") as (buyer, seller, *arbiters):
+        await give(net, seller, 5 * FLOP)
+        (only,) = await stages(buyer, seller, arbiters, 1, bonded=True)
+
+        async def bond() -> str:
+            found = (await seller.call(escrow.LIST, escrow.ListContracts())).contracts
+            return next((view.contract_id for view in found if view.bond), "")
+
+        await until(bond, "the seller offers its bond")
+        name = await bond()
+        await net.mine_until(in_state(buyer, name, "FUNDED"), "the bond lies deep")
+        assert (await buyer.state(only)) in ("AGREED", "FUNDED_SEEN")
+        await work(net, buyer, seller, only)
+        await net.mine_until(in_state(seller, name, "CLOSED"), "the bond is back")
+        settlement = (await seller.show(name)).settlement
+        assert settlement is not None
+        assert (settlement.outcome, settlement.gross_florins) == (Outcome.CANCELLED, 0)
+        view = await seller.show(name)
+        assert (view.buyer, view.price_florins) == (seller.did, 3 * FLOP // 20)
+
+
+async def test_a_seller_that_never_starts_pays_the_arbiters_from_its_bond(net: Net) -> None:
+    """One award spends lot and bond: the buyer gets its whole lot back, the arbiters are paid from the bond."""
+    async with market(net, "buyer", "seller", "anna", "bert", "carl") as (buyer, seller, *arbiters):
+        await give(net, seller, 5 * FLOP)
+        (only,) = await stages(buyer, seller, arbiters, 1, bonded=True)
+        await net.mine_until(in_state(buyer, only, "FUNDED_SEEN", "FUNDED"), "the bond lies deep, the lot is paid")
+        seller.off = True
+        await net.mine_until(in_state(buyer, only, "CLOSED"), "the award is final")
+        view = await buyer.show(only)
+        assert view.settlement is not None
+        assert (view.settlement.outcome, view.settlement.gross_florins) == (Outcome.AWARDED, 0)
+        bonds = [found for found in (await buyer.call(escrow.LIST, escrow.ListContracts())).contracts if found.bond]
+        assert [bond.settlement.txid for bond in bonds if bond.settlement] == [view.settlement.txid], "one transaction"
+        spend = await buyer.wallet.call(CHAIN_TX, TxAsked(txid=view.settlement.txid))
+        outputs = sorted(int(output.value_florins) for output in parse(spend.raw).outputs)
+        assert outputs[-1] >= view.price_florins + 3 * FLOP // 20 - 2 * FLOP // 100, "the lot, less at most the fee"
+        assert outputs[:-1] == [FLOP // 20] * 3
+
+
+async def test_a_part_is_paid_when_the_seller_takes_it(net: Net) -> None:
+    """The buyer offers 4 of 10, the seller takes them: 5 % of the part to the fund, the rest of the lot back."""
+    async with market(net, "buyer", "seller", "anna", "bert", "carl") as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await deliver(seller, contract_id)
+        await buyer.event(Delivered)
+        await buyer.event(KeyRevealed)
+        part = Florins(4 * FLOP)
+        wish = escrow.PayPart(request_id=request_id(), contract_id=contract_id, gross_florins=part)
+        await buyer.call(escrow.PAY_PART, wish)
+        assert (await seller.event(PartOffered)).gross_florins == part
+        taken = escrow.TakePart(request_id=request_id(), contract_id=contract_id, gross_florins=part)
+        await seller.call(escrow.TAKE_PART, taken)
+        await net.mine_until(lambda: buyer.told(Closed), "paid")
+        settlement = (await buyer.event(Closed)).settlement
+        assert (settlement.outcome, settlement.gross_florins) == (Outcome.RELEASED, part)
+        assert settlement.fund_florins == FLOP // 5
+
+
+async def test_arbiters_are_drawn_and_a_silent_name_is_passed_over(net: Net) -> None:
+    """Five candidates for three seats: the panel is the beacon's order, and who does not answer is skipped by name."""
+    names = ("buyer", "seller", "anna", "bert", "carl", "dora", "emil")
+    async with market(net, *names) as (buyer, seller, *arbiters):
+        arbiters[1].off = True
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(in_state(seller, contract_id, "AGREED", "FUNDED_SEEN", "FUNDED"), "agreed")
+        panel = (await seller.show(contract_id)).arbiters
+        assert len(panel) == 3
+        assert arbiters[1].did not in panel
+        assert set(panel) <= {node.did for node in arbiters}
+        assert set((await buyer.show(contract_id)).arbiters) == set(panel)

@@ -1,0 +1,167 @@
+"""The draw of arbiters and the coupling of a series' lots: the same on every node, chosen by nobody."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import permutations
+
+import pytest
+from msgspec.structs import replace
+
+from common.units import FLOP, Did
+from dux_escrowd import agreement as deal
+from dux_escrowd import draw
+from dux_escrowd import facts as f
+from dux_escrowd import series_rules as series
+from dux_escrowd.model import Coin, Exit, Role, Spend, State
+from tests.rules.test_escrow_lots import STAGE
+from tests.rules.test_escrow_statements import ALICE, BOND_STAGE, DIDS, LATER, PROFILE, offer, quote
+from tests.rules.test_escrow_table import DEAL, OTHER, lot
+
+MANY = tuple(Did("did:dux:" + letter * 52) for letter in "defghijklmnopqrs")
+BEACON = b"\x0b" * 32
+
+
+def terms_for(candidates: tuple[Did, ...] = MANY, weights: tuple[int, ...] = ()) -> deal.Terms:
+    made = offer(arbiters=candidates, weights=weights or (0,) * len(candidates))
+    return deal.terms_of(made, quote(), ALICE)
+
+
+def test_the_order_follows_from_terms_and_beacon_alone() -> None:
+    """Every node gets the same order; another beacon or other terms give another; everybody is in it once."""
+    terms = terms_for()
+    order = draw.ranking(terms, BEACON)
+    assert order == draw.ranking(terms, BEACON)
+    assert set(order) == set(MANY)
+    assert draw.ranking(terms, b"\x0c" * 32) != order
+    assert draw.ranking(replace(terms, service_id="other"), BEACON) != order
+    assert terms.draw_height == terms.heights.start + deal.DRAW_AFTER_BLOCKS
+    assert deal.terms_problem(terms, PROFILE, MANY[0], terms.heights.start) is None
+    sooner = replace(terms, draw_height=terms.heights.start)
+    assert "another height" in (deal.terms_problem(sooner, PROFILE, MANY[0], terms.heights.start) or "")
+
+
+def test_as_many_candidates_as_seats_are_not_drawn() -> None:
+    """Three for three: no beacon is waited for, the signed order stands."""
+    terms = terms_for(DIDS[:3])
+    assert terms.draw_height == 0
+    assert not draw.is_drawn(terms)
+    assert draw.ranking(terms, b"") == DIDS[:3]
+    assert draw.panel_problem(terms, DIDS[:3][::-1], b"") is None
+
+
+def test_a_panel_is_the_first_who_accept_with_three_passed_over_at_most() -> None:
+    """The first three, or later ones after at most three silent names; a stranger or a fourth skip is refused."""
+    terms = terms_for()
+    order = draw.ranking(terms, BEACON)
+    for panel in permutations(order[:3]):
+        assert draw.panel_problem(terms, panel, BEACON) is None
+    assert draw.panel_problem(terms, order[3:6], BEACON) is None
+    assert "4 names were passed over" in (draw.panel_problem(terms, order[4:7], BEACON) or "")
+    assert "4 names" in (draw.panel_problem(terms, (order[0], order[1], order[6]), BEACON) or "")
+    for wrong in ((*order[:2], ALICE), order[:2], (order[0], order[0], order[1])):
+        assert draw.panel_problem(terms, wrong, BEACON)
+    other = draw.ranking(terms, b"\x0c" * 32)
+    assert draw.panel_problem(terms, order[-3:], BEACON)
+    assert other
+
+
+def test_a_name_weighs_a_twentieth_at_most() -> None:
+    """A giant among sixteen weighs as the cap says, and is drawn about as often as anybody."""
+    weights = draw.capped((1_000 * FLOP, *(0,) * 15))
+    assert weights[0] == sum((1_000 * FLOP + FLOP // 20, *(FLOP // 20,) * 15)) // 20
+    assert weights[1] == FLOP // 20
+    assert draw.capped((0,) * 30) == (FLOP // 20,) * 30
+    first = Counter(draw.ranking(terms_for(), at.to_bytes(32))[0] for at in range(600))
+    assert len(first) == len(MANY)
+    assert max(first.values()) < 80, "about 600 / 16 each"
+
+
+def test_each_party_may_strike_two_that_are_not_needed() -> None:
+    """Two of the candidates, once each, and never so many that seats stay empty; who was struck is not drawn."""
+    assert draw.strikes_problem((), MANY, 3) is None
+    assert draw.strikes_problem(MANY[:2], MANY, 3) is None
+    for wrong in (MANY[:3], (MANY[0], MANY[0]), (ALICE,)):
+        assert "may strike" in (draw.strikes_problem(wrong, MANY, 3) or "")
+    assert "too few" in (draw.strikes_problem(DIDS[:2], DIDS, 3) or "")
+    struck = deal.terms_of(offer(arbiters=MANY), quote(strikes=MANY[:2]), ALICE)
+    assert struck.candidates == MANY[2:]
+    assert set(draw.ranking(struck, BEACON)) == set(MANY[2:])
+
+
+def test_stages_and_bonds_of_an_offer_become_the_terms() -> None:
+    """A later stage begins where the one before has to be delivered; a bond pays no arbiter by itself."""
+    later = deal.terms_of(offer(stage=LATER), quote(), ALICE)
+    assert (later.stage.begins, later.stage.number) == (later.heights.fund_by + 5, 1)
+    made = deal.deal_of(later)
+    assert (made.stage, made.begins, made.bond, made.rung_blocks) == (1, later.stage.begins, False, 2)
+    bond = deal.terms_of(offer(stage=BOND_STAGE, result_lock=False), quote(result_hash=b""), ALICE)
+    assert (int(bond.arbiter_pay_florins), deal.deal_of(bond).bond) == (0, True)
+    assert deal.deal_of(bond).lot_florins == int(bond.price_florins)
+
+
+# --- the lots of one series -------------------------------------------------------------------------------------------
+
+WAITING = lot(State.FUNDED, Role.SELLER, deal=STAGE)
+FIRST = lot(State.RELEASE_SEEN, Role.SELLER, spend=Spend(Exit.RELEASE, "t", 5, None))
+
+
+@pytest.mark.parametrize(
+    ("before", "fact"),
+    [
+        (FIRST, f.StageOpened),
+        (replace(FIRST, state=State.CLOSED), f.StageOpened),
+        (replace(FIRST, state=State.DELIVERED, spend=None), None),
+        (replace(FIRST, state=State.RELEASE_SIGNED, spend=None), None),
+        (replace(FIRST, state=State.DISPUTED, spend=None), f.Abandoned),
+        (replace(FIRST, state=State.VOID, spend=None), f.Abandoned),
+        (replace(FIRST, state=State.FUNDED, spend=None, abandoned=True), f.Abandoned),
+        (replace(FIRST, spend=Spend(Exit.AWARD, "t", 0, None)), f.Abandoned),
+        (None, None),
+    ],
+)
+def test_a_stage_begins_or_goes_back_by_what_came_before(before: object, fact: type[f.Fact] | None) -> None:
+    """Paid, whatever part: it begins. Ended without pay, or disputed: it goes back, once. Still open: it waits."""
+    found = series.turn_of(WAITING, before, 130)  # type: ignore[arg-type]
+    assert (type(found) if found else None) is fact
+    for other in (
+        replace(WAITING, started=True), replace(WAITING, role=Role.BUYER), replace(WAITING, deal=DEAL),
+        replace(WAITING, state=State.AGREED),
+    ):  # fmt: skip
+        assert series.turn_of(other, before, 130) is None  # type: ignore[arg-type]
+    if fact is f.Abandoned:
+        assert series.turn_of(replace(WAITING, abandoned=True), before, 130) is None  # type: ignore[arg-type]
+
+
+def test_a_bond_is_told_to_its_lots_when_it_stands_and_when_it_is_gone() -> None:
+    """Only a bond that is funded and deep stands; each change is one fact; a spent lot hears of none."""
+    work, bond = lot(State.FUNDED), lot(State.FUNDED, coin=Coin(OTHER, 1, 100))
+    assert series.bond_fact(work, bond, 120) == f.BondStands(at=120, outpoint=OTHER)
+    assert series.bond_fact(replace(work, bond=OTHER), bond, 120) is None
+    assert series.bond_fact(replace(work, bond=OTHER), None, 120) == f.BondStands(at=120, outpoint="")
+    assert series.bond_fact(work, replace(bond, state=State.FUNDED_SEEN), 120) is None
+    assert series.bond_fact(replace(work, spend=Spend(Exit.RELEASE, "t", 1, None)), bond, 120) is None
+    assert series.bond_fact(replace(work, coin=None), bond, 120) is None
+
+
+def test_a_bond_goes_back_when_all_work_is_over() -> None:
+    """Every lot closed or void, all of them known; not before, not twice, and only by the buyer of the work."""
+    bond = lot(State.FUNDED, Role.SELLER)
+    done = [lot(State.CLOSED), lot(State.VOID)]
+    assert series.bond_over(bond, done, 2, 130) == f.Abandoned(at=130)
+    for works, count in ((done, 3), ([done[0], lot(State.DISPUTED)], 2), ([done[0], None], 2)):
+        assert series.bond_over(bond, works, count, 130) is None
+    for other in (replace(bond, abandoned=True), replace(bond, role=Role.BUYER), replace(bond, state=State.CLOSED)):
+        assert series.bond_over(other, done, 2, 130) is None
+
+
+def test_a_series_is_funded_when_all_is_agreed_and_the_bond_lies_deep() -> None:
+    """One lot missing, not agreed, or a bond that is not there: nothing is paid yet."""
+    agreed, bond = lot(State.AGREED), lot(State.FUNDED)
+    assert series.why_not_funded([agreed, agreed], 2, bonded=False, bond=None) == ""
+    assert series.why_not_funded([agreed], 2, bonded=False, bond=None)
+    assert series.why_not_funded([agreed, None], 2, bonded=False, bond=None)
+    assert series.why_not_funded([agreed, lot(State.DRAWING)], 2, bonded=False, bond=None)
+    assert series.why_not_funded([agreed], 1, bonded=True, bond=None)
+    assert series.why_not_funded([agreed], 1, bonded=True, bond=lot(State.FUNDED_SEEN))
+    assert series.why_not_funded([agreed], 1, bonded=True, bond=bond) == ""

@@ -16,6 +16,8 @@ from common.keygen import BRANCH_RECEIVE, WalletSecrets, open_wallet
 from common.node_ports import EGRESS_OFFSET
 from common.parts import Parts
 from common.store import Store
+from dux_flopd.bond_methods import BondMethods
+from dux_flopd.bump_methods import BumpMethods
 from dux_flopd.chain_methods import ChainMethods
 from dux_flopd.chain_store import ChainStore
 from dux_flopd.coin_link import CoinLinker
@@ -27,9 +29,11 @@ from dux_flopd.keyring import Keyring
 from dux_flopd.methods import WalletMethods
 from dux_flopd.model import FollowedScript, ScriptKind
 from dux_flopd.node_rpc import CoinNode, Proxy
+from dux_flopd.owner_methods import OwnerMethods
 from dux_flopd.scanner import Scanner
 from dux_flopd.schema import MIGRATIONS
 from dux_flopd.settings import FlopSettings
+from dux_flopd.shared_methods import SharedMethods
 from dux_flopd.source import ChainSource
 from dux_flopd.spv_parts import SpvWish, dial_by, spv_source
 from dux_flopd.store import WalletStore
@@ -66,7 +70,12 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         self._follow_own(store, wallet)
         broadcaster = Broadcaster(node, wallet.store, view, scanner, parts.log)
         WalletMethods(wallet, scanner, network.genesis).serve(parts.table)
-        ChainMethods(view, scanner, node, wallet.store).serve(parts.table)
+        chain = ChainMethods(view, scanner, node, wallet.store)
+        chain.serve(parts.table)
+        BumpMethods(wallet, chain).serve(parts.table)
+        OwnerMethods(wallet, chain).serve(parts.table)
+        SharedMethods(wallet, chain).serve(parts.table)
+        BondMethods(wallet, network, parts.own_did).serve(parts.table)
         ContractMethods(wallet, scanner, network).serve(parts.table)
         FundMethods(wallet, network).serve(parts.table)
         JwsMethods(keyring, parts.neighbour("p2pd")).serve(parts.table)

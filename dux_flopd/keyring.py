@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from common.accounts import ACCOUNT_SHIFT
 from common.chain.address import pay_to_key
 from common.chain.script import key_sig
 from common.chain.tx import Tx, sighash
 from common.contracts.wallet_errors import WalletLocked
 from common.keygen import BRANCH_CONTRACT, BRANCH_FUND, BRANCH_PAYOUT, BRANCH_RECEIVE, WalletSecrets
-from common.keys import CoinNode, SubKey
+from common.keys import CoinNode, CoinPublicNode, SubKey
 from dux_flopd.model import OwnCoin
 
 
@@ -76,6 +77,22 @@ class Keyring:
         """The custodian key's signature."""
         return self._node(BRANCH_FUND, 0).sign(digest)
 
+    def account_watcher(self, account: int) -> CoinPublicNode:
+        """The public half of an account."""
+        return self._held().account(account).watcher
+
+    def sign_at(self, branch: int, index: int, digest: bytes) -> bytes:
+        """An own key's signature of a spend that its caller built here."""
+        return self._node(branch, index).sign(digest)
+
+    def backup_key(self) -> bytes:
+        """What seals backups; the phrase brings it back, and it opens no coin."""
+        return self._held().sub_key(SubKey.BACKUP)
+
+    def is_restored(self) -> bool:
+        """Whether these keys came from a phrase that was typed in."""
+        return self._held().restored
+
     def made_ms(self) -> int:
         """When the keys were made."""
         return self._held().made_ms
@@ -103,7 +120,8 @@ class Keyring:
 
     def _node(self, branch: int, index: int) -> CoinNode:
         if branch not in self._branches:
-            self._branches[branch] = self._held().account().child(branch)
+            account, number = divmod(branch, 1 << ACCOUNT_SHIFT)
+            self._branches[branch] = self._held().account(account).child(number)
         return self._branches[branch].child(index)
 
     def _held(self) -> WalletSecrets:

@@ -166,6 +166,11 @@ class CoinPublicNode:
         return node
 
 
+def uncompressed(public: bytes) -> bytes:
+    """The 65-byte form of a public key, which tokens want."""
+    return coincurve.PublicKey(public).format(compressed=False)
+
+
 def account_node(seed: bytes, coin_type: int, account: int = 0) -> CoinNode:
     """m/44'/coin'/account' of a seed."""
     return CoinNode.master(seed).path(PURPOSE_BIP44 + HARDENED, coin_type + HARDENED, account + HARDENED)

@@ -46,7 +46,7 @@ class OwnerMethods:
         """The next account of the phrase."""
         wallet = self._wallet
         with self._store.store.transaction() as tx:
-            number = max((0, *self._store.accounts(tx))) + 1
+            number = 1 + max((0, *(one for one in self._store.accounts(tx) if one <= ACCOUNTS_MAX)))
             if number > ACCOUNTS_MAX:
                 raise AccountsFull(most=ACCOUNTS_MAX)
             self._store.open_account(tx, number, params.name)

@@ -23,6 +23,7 @@ class FlopSettings(DaemonSettings, frozen=True, kw_only=True):
     poll_ms: int = 250  # between looks at the node's tip and waiting transactions, where it cannot tell of a new block
     waiting_ms: int = 1000  # between looks at waiting transactions, where it can; a block is read at once all the same
     unlock_file: str = ""  # opens the sealed keys without a person; empty: `unlock.key` in flopd's data folder
+    wallet_backup_dir: str = ""  # where encrypted copies of the books go, such as another disk; empty: data folder
     scan_from_height: int = 0  # blocks below are never read; raise it on a main chain to the wallet's first block
     fee_rate_florins_per_kb: int = FEE_RATE_FLORINS_PER_KB
     # Standing approval for payments that daemons decide (the owner's own `wallet.send` by cli is not limited):

@@ -20,10 +20,10 @@ from common.chain.psbt import (
     to_text,
     with_signature,
 )
-from common.chain.script import multisig_script
+from common.chain.script import BadScript, multisig_script
 from common.chain.tx import Tx as CoinTx
 from common.chain.tx import TxInput, TxOutput, serialize, txid
-from common.chain.verify import verify_spend
+from common.chain.verify import is_pubkey, verify_spend
 from common.contracts.wallet import (
     WALLET_PARTIAL_FINISH,
     WALLET_PARTIAL_MAKE,
@@ -88,6 +88,8 @@ class SharedMethods:
 
     async def shared_make(self, params: MakeShared, ctx: Ctx) -> SharedView:
         """Follow the address; by default what comes from now on, for it is new."""
+        if not all(is_pubkey(key) for key in params.public_keys):
+            raise BadScript(reason="a public key has 33 bytes and is a point of the curve")
         redeem = multisig_script(params.needed, params.public_keys)
         item = Shared(pay_to_script(redeem), redeem, self._own_number(params.public_keys), params.label)
         with self._store.store.transaction() as tx:

@@ -12,6 +12,7 @@ from python_socks.async_.asyncio import Proxy as SocksProxy
 from structlog.typing import FilteringBoundLogger
 
 from common.chain.coin_network import CoinNetwork
+from common.chain.params import family_named
 from common.clock import Clock
 from common.randomness import Randomness
 from dux_flopd.node_rpc import Proxy
@@ -56,7 +57,7 @@ def spv_source(
     pool = Pool()
     watch = Watch(view, pool)
     sync = HeaderSync(network, genesis, base_of(network, wish.bundle), folder, clock, changed.set)
-    relay = Relay(pool, watch, clock, changed)
+    relay = Relay(pool, watch, clock, changed, replaces=family_named(network.name).replaces)
     book = AddressBook(wish.peers or network.seeds, apart=network.apart, draw=random.below)
     net = PeerNet(
         network,

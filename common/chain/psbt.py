@@ -19,7 +19,7 @@ from bitcoin.core import script as op
 from bitcoin.core.script import CScript, CScriptInvalidError
 
 from common.chain.address import is_p2pkh, pay_to_key, pay_to_script
-from common.chain.script import key_sig, multisig_script, multisig_sig
+from common.chain.script import BadScript, key_sig, multisig_script, multisig_sig
 from common.chain.settle import MissingSignature
 from common.chain.tx import HASH_TYPE_ALL, BadTransaction, Tx, TxInput, TxOutput, parse, serialize, sighash, txid
 from common.chain.verify import is_signature
@@ -180,7 +180,7 @@ def read_multisig(redeem: bytes) -> tuple[int, tuple[bytes, ...]] | None:
         return None
     try:
         return (needed, keys) if multisig_script(needed, keys) == redeem else None
-    except ValueError:
+    except BadScript:
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from common.accounts import ACCOUNTS_MAX
+from common.accounts import TOKEN_ACCOUNT
 from common.chain.address import BadAddress
 from common.chain.tx import Outpoint
 from common.codec import Wire
@@ -58,6 +58,7 @@ from common.contracts.wallet_errors import (
     WalletLocked,
 )
 from common.contracts.wallet_jws import WALLET_SIGN_OFFER, WALLET_SIGN_RECEIPT
+from common.contracts.wallet_recovery import CONTRACT_FIND_KEY, WALLET_RECOVER, WALLET_RECOVERY
 from common.contracts.wallet_shared import (
     WALLET_PARTIAL_FINISH,
     WALLET_PARTIAL_MAKE,
@@ -68,6 +69,7 @@ from common.contracts.wallet_shared import (
     WALLET_SHARED_MAKE,
 )
 from common.contracts.wallet_tools import (
+    WALLET_BACKUP,
     WALLET_LABEL,
     WALLET_LOCK,
     WALLET_SIGN_MESSAGE,
@@ -107,7 +109,7 @@ class NewAddress(Wire, frozen=True):
 
     request_id: str
     label: Annotated[str, Meta(max_length=LABEL_CHARS_MAX)] = ""
-    account: Annotated[int, Meta(ge=0, le=ACCOUNTS_MAX)] = 0
+    account: Annotated[int, Meta(ge=0, le=TOKEN_ACCOUNT)] = 0
 
 
 class AddressView(Wire, frozen=True):
@@ -170,7 +172,7 @@ class Send(Wire, frozen=True):
     amount_florins: Florins
     label: Annotated[str, Meta(max_length=LABEL_CHARS_MAX)] = ""
     coins: Annotated[tuple[Outpoint, ...], Meta(max_length=COINS_CHOSEN_MAX)] = ()
-    account: Annotated[int, Meta(ge=0, le=ACCOUNTS_MAX)] = 0
+    account: Annotated[int, Meta(ge=0, le=TOKEN_ACCOUNT)] = 0
 
 
 class Sent(Wire, frozen=True):
@@ -336,6 +338,7 @@ __all__ = [
     "CHAIN_WATCH",
     "CONTRACT_ADOPT",
     "CONTRACT_CHECK",
+    "CONTRACT_FIND_KEY",
     "CONTRACT_FUND",
     "CONTRACT_NEW_KEY",
     "CONTRACT_RESULT_LOCK",
@@ -348,6 +351,7 @@ __all__ = [
     "FUND_SIGN",
     "WALLET_ACCOUNT",
     "WALLET_ACCOUNTS",
+    "WALLET_BACKUP",
     "WALLET_BALANCE",
     "WALLET_BONDS",
     "WALLET_BOND_MAKE",
@@ -363,6 +367,8 @@ __all__ = [
     "WALLET_PARTIAL_MAKE",
     "WALLET_PARTIAL_SHOW",
     "WALLET_PARTIAL_SIGN",
+    "WALLET_RECOVER",
+    "WALLET_RECOVERY",
     "WALLET_SEND",
     "WALLET_SHARED",
     "WALLET_SHARED_KEY",

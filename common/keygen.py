@@ -10,17 +10,19 @@ Every file is readable by its owner alone. The phrase is the sole holder of the 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from common.accounts import ACCOUNTS_MAX
 from common.chain.address import address_to_script, pay_to_key, script_to_address
 from common.chain.params import family_named
 from common.codec import Wire, from_json, json_bytes
+from common.contracts.wallet_errors import DoesNotOpen
 from common.errors import CallerMistake
 from common.identity.branch import BRANCH_FILE, did_of_branch, encode_branch, make_branch
 from common.keyfile import read_limited, seal, unseal, write_private
 from common.keys import CoinNode, SubKey, account_node, new_phrase, seed_of, sub_key
-from common.network import NetworkProfile
+from common.network import KeyFileCosts, NetworkProfile
 from common.randomness import Randomness
 from common.units import Did
 
@@ -167,6 +169,43 @@ def open_wallet(path: Path, passphrase: bytes) -> WalletSecrets:
         NotFound, BadKeyFile, DoesNotOpen: there is none, it is none, or the passphrase is wrong.
     """
     return from_json(unseal(read_limited(path), passphrase, WALLET_SEAL, str(path)), WalletSecrets)
+
+
+def change_passphrase(data: Path, old: bytes, new: bytes, costs: KeyFileCosts, randomness: Randomness) -> list[Path]:
+    """Seal the wallet's keys, and the phrase while it is kept, with another passphrase; returns what was sealed anew.
+
+    The unlock file goes, for it holds the old one; each file keeps its owner. Cut off between two files, a repetition
+    finishes it: what opens with the new passphrase already is left alone.
+
+    Raises:
+        NotFound, DoesNotOpen: there is no wallet here, or the old passphrase is wrong; nothing is changed.
+    """
+    files = [(data / WALLET_FILE, WALLET_SEAL), (data / PHRASE_FILE, PHRASE_SEAL)]
+    opened = [
+        (path, what, unsealed)
+        for path, what in files
+        if path.exists() or what == WALLET_SEAL
+        if (unsealed := _to_seal_anew(path, what, old, new)) is not None
+    ]
+    for path, what, secret in opened:
+        owner = path.stat()
+        write_private(path, seal(secret, new, what, costs, randomness))
+        os.chown(path, owner.st_uid, owner.st_gid)
+    (data / UNLOCK_FILE).unlink(missing_ok=True)
+    return [path for path, _, _ in opened]
+
+
+def _to_seal_anew(path: Path, what: str, old: bytes, new: bytes) -> bytes | None:
+    """What is in the file; None when the new passphrase opens it already."""
+    sealed = read_limited(path)
+    try:
+        return unseal(sealed, old, what, str(path))
+    except DoesNotOpen:
+        try:
+            unseal(sealed, new, what, str(path))
+        except DoesNotOpen:
+            raise DoesNotOpen(path=str(path)) from None
+        return None
 
 
 def read_phrase(data: Path, passphrase: bytes) -> str:

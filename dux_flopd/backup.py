@@ -3,8 +3,8 @@
     MAGIC, 16 bytes of salt, 12 bytes of nonce, then AES-256-GCM of the compressed store
 
 Promises: a copy opens with the wallet's keys or its phrase and with nothing else, and a changed byte is noticed; it
-holds no key. Two generations stay beside each other, each whole. Coins come back from the phrase alone; this brings back
-what only the books knew: labels, history, contracts and payments under way.
+holds no key. Two generations stay beside each other, each whole. Coins come back from the phrase alone; this brings
+back what only the books knew: labels, history, contracts and payments under way.
 
 Source: money.md §3.
 """

@@ -90,6 +90,7 @@ class ChainMethods:
             peers=[CoinPeer(address=p.address, agent=p.agent, height=p.height, filters=p.filters) for p in found.peers],
             bans=[CoinBan(address=address, reason=reason) for address, reason in found.bans],
             warnings=list(found.warnings),
+            peers_wanted=found.peers_wanted,
         )
 
     async def block_hash(self, params: HeightAsked, _ctx: Ctx) -> BlockHash:

@@ -1,6 +1,6 @@
 """Coin keys that lie in a PKCS#11 token and never leave it: account 9 of the phrase, whose secrets flopd never has.
 
-`token.json` in flopd's folder names the module, the token, the file with its PIN, and the account's public key; the keys
+`token.json` in flopd's folder names the module, the token, the file with its PIN, and the account's public key; keys
 lie in the token as `coin-<branch>-<number>`, not extractable, as many as its owner put there. The token signs digests
 (ECDSA on secp256k1); its signatures are brought to low S, which nodes ask for. The phrase brings every key back.
 

@@ -125,7 +125,7 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         """The account whose keys lie in a PKCS#11 token, where there is one; the library is an extra."""
         if not (parts.data_dir / TOKEN_FILE).exists():
             return
-        from dux_flopd.coin_token import load_token
+        from dux_flopd.coin_token import load_token  # noqa: PLC0415 - its library is an extra
 
         token = load_token(parts.data_dir)
         parts.stack.callback(token.close)

@@ -19,7 +19,7 @@ from common.keygen import BRANCH_CONTRACT, BRANCH_FUND, BRANCH_PAYOUT, BRANCH_RE
 from common.keys import CoinNode, CoinPublicNode, SubKey
 from dux_flopd.model import OwnCoin
 
-TOKEN_FILE = "token.json"  # in flopd's folder, where a token holds keys
+TOKEN_FILE = "token.json"  # noqa: S105 - in flopd's folder, where a token holds keys
 
 
 class TokenSigner(Protocol):

@@ -159,7 +159,7 @@ class WalletMethods:
     def _unseen_entry(self, payment: StoredPayment) -> HistoryEntry:
         conflicted = self._wallet.store.has_rival_in_block(payment.txid)
         state = payment_state(refused=payment.refused, height=None, waits=False, conflicted=conflicted)
-        state = "replaced" if payment.replaced_by and state == "waiting" else state
+        state = "replaced" if payment.replaced_by and state != "refused" else state
         lost = state in ("conflicted", "refused", "replaced")
         return HistoryEntry(
             txid=payment.txid,

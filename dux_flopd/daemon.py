@@ -28,7 +28,6 @@ from dux_flopd.contract_methods import ContractMethods
 from dux_flopd.effects import Broadcaster
 from dux_flopd.fund_methods import FundMethods
 from dux_flopd.jws_methods import JwsMethods
-from dux_flopd.keyring import Keyring
 from dux_flopd.keyring import TOKEN_FILE, Keyring
 from dux_flopd.methods import WalletMethods
 from dux_flopd.model import FollowedScript, ScriptKind
@@ -86,8 +85,8 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         FundMethods(wallet, network).serve(parts.table)
         JwsMethods(keyring, parts.neighbour("p2pd")).serve(parts.table)
         self._back_up(parts, store, keyring)
-        recoverer = Recoverer(wallet, scanner, heights_profile(network.heights).bond_step_blocks, parts.log)
-        recoverer.begin(self._scan_from(keyring))
+        step_blocks = heights_profile(network.heights).bond_step_blocks
+        recoverer = Recoverer(wallet, scanner, step_blocks, settings.scan_from_height, parts.log)
         recoverer.serve(parts.table)
         parts.background("recovery", recoverer.run)
         parts.problems.append(lambda: recoverer.problem)

@@ -9,7 +9,6 @@ Source: BIP44 (accounts and gap limit), common/chain/bond.py (a bond's key numbe
 
 from __future__ import annotations
 
-import asyncio
 from typing import Literal
 
 from structlog.typing import FilteringBoundLogger
@@ -45,13 +44,16 @@ KEYS_SEARCHED = 1_000  # contract keys beyond the last one whose payout was seen
 class Recoverer:
     """The search, and its methods."""
 
-    def __init__(self, wallet: Wallet, scanner: Scanner, step_blocks: int, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, wallet: Wallet, scanner: Scanner, step_blocks: int, from_height: int, log: FilteringBoundLogger
+    ) -> None:
+        """`from_height`: below it no block is read."""
         self._wallet = wallet
         self._store = wallet.owner_store
         self._scanner = scanner
         self._step_blocks = step_blocks
+        self._from_height = from_height
         self._log = log
-        self._wanted = asyncio.Event()
         self._looked_for: set[bytes] = set()
 
     def serve(self, table: MethodTable) -> None:
@@ -65,26 +67,22 @@ class Recoverer:
         """For people, while it looks."""
         return "looking for what the phrase holds" if self._state() == "looking" else ""
 
-    def begin(self, birth_height: int) -> None:
-        """Keys that came from a phrase are looked through once; a wallet of new keys has nothing to find."""
-        if self._wallet.keyring.is_open and self._wallet.keyring.is_restored() and self._state() == "never":
-            with self._store.store.transaction() as tx:
-                self._store.mark(tx, FROM, birth_height)
-
     async def run(self) -> None:
         """Look whenever it is wanted. Runs until cancelled."""
         while True:
-            if self._state() == "looking" and await self._is_ready():
-                await self._look(self._store.marked(FROM) or 0)
-            else:
-                await self._wanted.wait()
-            self._wanted.clear()
+            async with self._scanner.changed:
+                await self._scanner.changed.wait_for(self._is_wanted)
+            await self._look(self._store.marked(FROM) or 0)
 
-    async def _is_ready(self) -> bool:
-        """Synced and unlocked; whoever unlocks or reads a block is waited for."""
-        async with self._scanner.changed:
-            await self._scanner.changed.wait_for(lambda: self._scanner.is_synced and self._wallet.keyring.is_open)
-        return True
+    def _is_wanted(self) -> bool:
+        """Synced and unlocked, with a search begun; keys that came from a phrase begin one by themselves, once."""
+        keyring = self._wallet.keyring
+        if not (self._scanner.is_synced and keyring.is_open):
+            return False
+        if self._state() == "never" and keyring.is_restored():
+            with self._store.store.transaction() as tx:
+                self._store.mark(tx, FROM, max(self._from_height, keyring.birth_height()))
+        return self._state() == "looking"
 
     async def _look(self, from_height: int) -> None:
         self._looked_for = set()
@@ -163,7 +161,6 @@ class Recoverer:
             self._store.mark(tx, DONE, LOOKING)
             view = self._view(params.from_height)
             ctx.remember(tx, view)
-        self._wanted.set()
         return view
 
     async def recovery(self, _params: Empty, _ctx: Ctx) -> Recovery:

@@ -10,7 +10,7 @@ from pathlib import Path
 from common.network import NetworkProfile
 from dux_cli.demo.coin_chain import CoinChain
 from dux_cli.demo.network import make_network
-from dux_cli.demo.stage import CHAIN_PORT_OFFSET, free_port_base, make_nodes, on_loopback, start_chain
+from dux_cli.demo.stage import chain_at, free_port_base, make_nodes, on_loopback, start_chain
 from dux_cli.supervisor import Node
 
 READY_WITHIN_S = 90.0
@@ -30,7 +30,7 @@ class Scene:
 def scene_without_chain(folder: Path) -> Scene:
     """Nodes configured for a chain that does not run: for daemons that need none."""
     base = free_port_base()
-    chain = CoinChain(CHAIN, folder / "chain", "127.0.0.1", base - CHAIN_PORT_OFFSET)
+    chain = chain_at(CHAIN, folder / "chain", base)
     keys, profile = make_network(folder, CHAIN, on_loopback(base), birth_height=0)
     nodes = make_nodes(folder, profile, base, chain)
     return Scene(profile, chain, {name: str(made.did) for name, made in keys.items()}, nodes)
@@ -41,7 +41,7 @@ async def scene(folder: Path) -> AsyncIterator[Scene]:
     """A running chain, and nodes that whoever enters starts; all of it is ended."""
     base = free_port_base()
     async with AsyncExitStack() as stack:
-        chain = CoinChain(CHAIN, folder / "chain", "127.0.0.1", base - CHAIN_PORT_OFFSET)
+        chain = chain_at(CHAIN, folder / "chain", base)
         stack.push_async_callback(chain.stop)
         keys, profile = await start_chain(chain, folder, base, lambda _: None)
         nodes = make_nodes(folder, profile, base, chain)

@@ -10,16 +10,19 @@ Every file is readable by its owner alone. The phrase is the sole holder of the 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from common.accounts import ACCOUNTS_MAX
 from common.chain.address import address_to_script, pay_to_key, script_to_address
 from common.chain.params import family_named
 from common.codec import Wire, from_json, json_bytes
+from common.contracts.wallet_errors import DoesNotOpen
 from common.errors import CallerMistake
 from common.identity.branch import BRANCH_FILE, did_of_branch, encode_branch, make_branch
 from common.keyfile import read_limited, seal, unseal, write_private
 from common.keys import CoinNode, SubKey, account_node, new_phrase, seed_of, sub_key
-from common.network import NetworkProfile
+from common.network import KeyFileCosts, NetworkProfile
 from common.randomness import Randomness
 from common.units import Did
 
@@ -33,7 +36,7 @@ UNLOCK_BYTES = 32
 
 INCEPTION_MS = 1_577_836_800_000  # in every inception alike, so that the phrase alone tells the DID
 
-BRANCH_RECEIVE, BRANCH_CHANGE, BRANCH_CONTRACT, BRANCH_PAYOUT, BRANCH_FUND = range(5)
+BRANCH_RECEIVE, BRANCH_CHANGE, BRANCH_CONTRACT, BRANCH_PAYOUT, BRANCH_FUND, BRANCH_BOND, BRANCH_SHARED = range(7)
 
 
 class KeysExist(CallerMistake):
@@ -58,13 +61,20 @@ class WalletSecrets(Wire, frozen=True):
     sub_keys: dict[str, str]
     made_ms: int
     birth_height: int
+    further: tuple[tuple[str, str], ...] = ()  # secret and chain code of accounts 1, 2, …
+    restored: bool = False  # from a phrase: what it had before has to be looked for
 
     def __repr__(self) -> str:
         return f"WalletSecrets(made_ms={self.made_ms})"
 
-    def account(self) -> CoinNode:
-        """The coin account node."""
-        return CoinNode(bytes.fromhex(self.account_secret), bytes.fromhex(self.account_chain_code))
+    def account(self, number: int = 0) -> CoinNode:
+        """A coin account node.
+
+        Raises:
+            IndexError: these keys have no such account.
+        """
+        texts = ((self.account_secret, self.account_chain_code), *self.further)[number]
+        return CoinNode(*(bytes.fromhex(text) for text in texts))
 
     def sub_key(self, purpose: SubKey) -> bytes:
         """The secret of one purpose."""
@@ -83,15 +93,21 @@ class KeysMade(Wire, frozen=True):
         return f"KeysMade(did={self.did})"
 
 
-def secrets_of(seed: bytes, coin_type: int, made_ms: int, birth_height: int) -> WalletSecrets:
+def secrets_of(
+    seed: bytes, coin_type: int, made_ms: int, birth_height: int, *, restored: bool = False
+) -> WalletSecrets:
     """What flopd gets of a seed."""
-    secret, chain_code = account_node(seed, coin_type).export()
+    (secret, chain_code), *further = (
+        account_node(seed, coin_type, number).export() for number in range(1 + ACCOUNTS_MAX)
+    )
     return WalletSecrets(
         account_secret=secret.hex(),
         account_chain_code=chain_code.hex(),
         sub_keys={purpose.value: sub_key(seed, purpose).hex() for purpose in SubKey},
         made_ms=made_ms,
         birth_height=birth_height,
+        further=tuple((one.hex(), other.hex()) for one, other in further),
+        restored=restored,
     )
 
 
@@ -116,7 +132,7 @@ def make_keys(
             raise KeysExist(path=str(data / name))
     words = phrase or new_phrase(randomness)
     seed, family = seed_of(words), family_named(network.chain)
-    secrets = secrets_of(seed, family.coin_type, made_ms, birth_height)
+    secrets = secrets_of(seed, family.coin_type, made_ms, birth_height, restored=bool(phrase))
     branch = make_branch(
         seed, net=int(family.is_test), account=0, made_ms=INCEPTION_MS, inception_bits=network.inception_bits
     )
@@ -153,6 +169,43 @@ def open_wallet(path: Path, passphrase: bytes) -> WalletSecrets:
         NotFound, BadKeyFile, DoesNotOpen: there is none, it is none, or the passphrase is wrong.
     """
     return from_json(unseal(read_limited(path), passphrase, WALLET_SEAL, str(path)), WalletSecrets)
+
+
+def change_passphrase(data: Path, old: bytes, new: bytes, costs: KeyFileCosts, randomness: Randomness) -> list[Path]:
+    """Seal the wallet's keys, and the phrase while it is kept, with another passphrase; returns what was sealed anew.
+
+    The unlock file goes, for it holds the old one; each file keeps its owner. Cut off between two files, a repetition
+    finishes it: what opens with the new passphrase already is left alone.
+
+    Raises:
+        NotFound, DoesNotOpen: there is no wallet here, or the old passphrase is wrong; nothing is changed.
+    """
+    files = [(data / WALLET_FILE, WALLET_SEAL), (data / PHRASE_FILE, PHRASE_SEAL)]
+    opened = [
+        (path, what, unsealed)
+        for path, what in files
+        if path.exists() or what == WALLET_SEAL
+        if (unsealed := _to_seal_anew(path, what, old, new)) is not None
+    ]
+    for path, what, secret in opened:
+        owner = path.stat()
+        write_private(path, seal(secret, new, what, costs, randomness))
+        os.chown(path, owner.st_uid, owner.st_gid)
+    (data / UNLOCK_FILE).unlink(missing_ok=True)
+    return [path for path, _, _ in opened]
+
+
+def _to_seal_anew(path: Path, what: str, old: bytes, new: bytes) -> bytes | None:
+    """What is in the file; None when the new passphrase opens it already."""
+    sealed = read_limited(path)
+    try:
+        return unseal(sealed, old, what, str(path))
+    except DoesNotOpen:
+        try:
+            unseal(sealed, new, what, str(path))
+        except DoesNotOpen:
+            raise DoesNotOpen(path=str(path)) from None
+        return None
 
 
 def read_phrase(data: Path, passphrase: bytes) -> str:

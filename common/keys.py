@@ -39,6 +39,7 @@ class SubKey(StrEnum):
     ESCROW_RESULT = "escrow-result"
     ESCROW_BLOB = "escrow-blob"
     CHANNEL = "channel"
+    BACKUP = "backup"
 
 
 @cache
@@ -121,9 +122,53 @@ class CoinNode:
         """r, s and the number of the key among the four that they may stand for: 65 bytes."""
         return bytes(coincurve.PrivateKey(self._secret).sign_recoverable(digest, hasher=None))
 
+    @property
+    def watcher(self) -> CoinPublicNode:
+        """Its public half."""
+        return CoinPublicNode(self.public, self.chain_code)
+
     def export(self) -> tuple[bytes, bytes]:
         """Secret and chain code, for a sealed file and nowhere else."""
         return self._secret, self.chain_code
+
+
+class CoinPublicNode:
+    """One public node of the BIP32 tree: finds addresses, spends nothing."""
+
+    __slots__ = ("chain_code", "public")
+
+    def __init__(self, public: bytes, chain_code: bytes) -> None:
+        """`public`: 33 bytes.
+
+        Raises:
+            ValueError: it is no point of the curve.
+        """
+        coincurve.PublicKey(public)
+        self.public = public
+        self.chain_code = chain_code
+
+    def child(self, index: int) -> CoinPublicNode:
+        """The child of this index; hardened ones cannot be had from a public node.
+
+        Raises:
+            ValueError: a hardened index, or the one in 2^127 where BIP32 has no child.
+        """
+        if not 0 <= index < HARDENED:
+            raise ValueError(f"a public key has no child {index}")
+        digest = hmac.new(self.chain_code, self.public + index.to_bytes(4, "big"), hashlib.sha512).digest()
+        return CoinPublicNode(coincurve.PublicKey(self.public).add(digest[:32]).format(), digest[32:])
+
+    def path(self, *indexes: int) -> CoinPublicNode:
+        """The descendant along these indexes."""
+        node = self
+        for index in indexes:
+            node = node.child(index)
+        return node
+
+
+def uncompressed(public: bytes) -> bytes:
+    """The 65-byte form of a public key, which tokens want."""
+    return coincurve.PublicKey(public).format(compressed=False)
 
 
 def account_node(seed: bytes, coin_type: int, account: int = 0) -> CoinNode:

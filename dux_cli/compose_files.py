@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from common.keygen import KeysMade
     from common.network import NetworkProfile
     from common.units import Florins
-    from dux_cli.node_files import ChainLogin
 
 CHAIN = "chain"  # the coin node's container
-CHAIN_PORT = 28_600
+CHAIN_PORT = 28_600  # its RPC: for whoever mines or looks, not for the nodes
+PEERS_PORT = 28_601  # where the nodes' light wallets reach it
 FIRST_COINS = "first_coins.yaml"
 OUTSIDE_PORT = PORT_BASE + OUTSIDE_OFFSET
 PLAIN_USER = 10_001  # of the containers that need no root: the chain, and nodes that are one process
@@ -72,9 +72,9 @@ def make(folder: Path, program: str) -> None:
         raise NetworkHalfMade(path=str(folder))
     birth_height = 0 if program == "embedded" else LITECOIN_FIRST_BLOCKS
     keys, profile = make_network(folder, program, reached_at, birth_height=birth_height)
-    login = make_login(folder / CHAIN)
+    make_login(folder / CHAIN)
     for name in NAMES:
-        write_node(NodeDir(folder / name), profile, keys[name], login)
+        write_node(NodeDir(folder / name), profile, keys[name])
     write_first_coins(folder / CHAIN, first_coins(profile, keys))
     unfinished = folder / CHAIN / "network.yaml.new"
     save_profile(profile, unfinished)
@@ -87,15 +87,12 @@ def reached_at(name: str) -> str:
     return f"{name}:{OUTSIDE_PORT}"
 
 
-def make_login(folder: Path) -> ChainLogin:
-    """A login of its own for this network's coin node."""
+def make_login(folder: Path) -> None:
+    """A login of its own for this network's coin node; no node of the market has it."""
     from common.keyfile import write_private
     from common.randomness import SystemRandomness
-    from dux_cli.node_files import ChainLogin
 
-    path = folder / "rpc.auth"
-    write_private(path, f"duxnet:{SystemRandomness().bytes(20).hex()}\n".encode())
-    return ChainLogin(f"http://{CHAIN}:{CHAIN_PORT}/", "duxnet", path)
+    write_private(folder / "rpc.auth", f"duxnet:{SystemRandomness().bytes(20).hex()}\n".encode())
 
 
 def write_first_coins(folder: Path, coins: list[tuple[str, Florins]]) -> None:
@@ -105,10 +102,9 @@ def write_first_coins(folder: Path, coins: list[tuple[str, Florins]]) -> None:
     (folder / FIRST_COINS).write_text(yaml.safe_dump([[address, str(int(amount))] for address, amount in coins]))
 
 
-def write_node(folder: NodeDir, profile: NetworkProfile, keys: KeysMade, login: ChainLogin) -> None:
+def write_node(folder: NodeDir, profile: NetworkProfile, keys: KeysMade) -> None:
     """A node's settings: p2pd listens on the container's address, everything else on its loopback."""
-    from dux_cli.init import own_login
-    from dux_cli.node_files import write_config
+    from dux_cli.node_files import ChainLogin, write_config
     from dux_cli.testnet import quick_settings
 
     folder.config.mkdir(parents=True, exist_ok=True)
@@ -117,7 +113,7 @@ def write_node(folder: NodeDir, profile: NetworkProfile, keys: KeysMade, login: 
         profile,
         index=0,
         port_base=PORT_BASE,
-        chain=own_login(folder, login),
+        chain=ChainLogin(peers=(f"{CHAIN}:{PEERS_PORT}",)),
         listen_host="0.0.0.0",  # noqa: S104 - the container's own address, which changes when it is connected anew
         extra=quick_settings(keys.address),
     )

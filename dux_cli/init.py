@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from common.chain.coin_network import coin_network
 from common.errors import BadParams, CallerMistake
 from dux_cli.command import DuxCommand, DuxGroup, Session, pass_session
 from dux_cli.node_files import ChainLogin, port_base_of, write_config
@@ -38,7 +39,10 @@ class NodeExists(CallerMistake):
 @click.option(
     "--index", type=int, help="The node's number on this machine (ports and loopback address follow from it)."
 )
-@click.option("--chain-url", default="", help="JSON-RPC of a coin node of yours, such as http://127.0.0.1:32551.")
+@click.option(
+    "--peer", "peers", multiple=True, metavar="HOST:PORT", help="A coin node to see the chain by; else the seeds."
+)
+@click.option("--chain-url", default="", help="JSON-RPC of a coin node of yours, instead of the light wallet.")
 @click.option("--chain-user", default="", help="Its user name.")
 @click.option("--chain-password-file", type=click.Path(exists=True, path_type=Path), help="A file with its password.")
 @click.option("--listen", default="", help="Address at which other nodes reach this one; else a loopback address.")
@@ -48,7 +52,7 @@ class NodeExists(CallerMistake):
 )
 @pass_session
 def init(
-    session: Session, *, network: str, index: int | None, chain_url: str, chain_user: str,
+    session: Session, *, network: str, index: int | None, peers: tuple[str, ...], chain_url: str, chain_user: str,
     chain_password_file: Path | None, listen: str, phrase_file: Path | None, passphrase_file: Path | None,
 ) -> None:  # fmt: skip
     """Make a node: its keys, its configuration, its place in a network.
@@ -56,18 +60,19 @@ def init(
     \b
     duxnet testnet up --detach                  a network on this machine …
     duxnet init                                 … and a node in it
+    duxnet init --network main.yaml --listen 0.0.0.0
+    duxnet init --network main.yaml --peer coin.example.org:32552
     duxnet init --network main.yaml --chain-url http://127.0.0.1:32551 \\
-        --chain-user me --chain-password-file ~/coin.password --listen 0.0.0.0
+        --chain-user me --chain-password-file ~/coin.password
     """
     if session.node.exists():
         raise NodeExists(path=str(session.node.path))
     if network == LOCAL:
         place = local_place(session.node, index)
     else:
-        login = ChainLogin(chain_url, chain_user, chain_password_file)
+        login = ChainLogin(chain_url, chain_user, chain_password_file, peers)
         place = Place(read_profile(network), index or 0, port_base_of(index or 0), login)
-        if not chain_url:
-            raise BadParams(detail="a node needs a coin node: add --chain-url, --chain-user and --chain-password-file")
+        check_way_to_chain(login, place.profile.chain)
     made = make_node(
         session.node,
         place,
@@ -76,6 +81,18 @@ def init(
         passphrase=passphrase_file.read_bytes().strip() if passphrase_file else b"",
     )
     tell(session, made)
+
+
+def check_way_to_chain(chain: ChainLogin, family: str) -> None:
+    """Nothing happens for a node that can see its chain.
+
+    Raises:
+        BadParams: two ways, or none.
+    """
+    if chain.peers and chain.url:
+        raise BadParams(detail="--peer is for the light wallet, --chain-url for your coin node's RPC: give one of them")
+    if chain.is_light and not chain.peers and not coin_network(family).seeds:
+        raise BadParams(detail=f"nobody is known who serves {family}: add --peer HOST:PORT of a coin node")
 
 
 class Place:
@@ -166,7 +183,7 @@ def founders_keys(card: Path) -> KeysMade:
 
 def own_login(folder: NodeDir, chain: ChainLogin) -> ChainLogin:
     """The same login with a copy of its password file below flopd's data."""
-    if chain.password_file is None:
+    if chain.is_light or chain.password_file is None:
         return chain
     copy = folder.data / "flopd" / "node.login"
     shutil.copyfile(chain.password_file, copy)

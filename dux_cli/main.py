@@ -46,7 +46,7 @@ SECTIONS = {
         "gateway": ("dux_cli.pay_http:gateway", "let programs of this machine pay for HTTP calls"),
     },
     "Money": {
-        "wallet": ("dux_cli.wallet:wallet", "balance, addresses, payments"),
+        "wallet": ("dux_cli.wallet_commands:wallet", "balance, addresses, payments, accounts, bonds, backup"),
         "escrow": ("dux_cli.escrow:escrow", "contracts and their disputes"),
         "fund": ("dux_cli.escrow:fund", "the community fund as the chain shows it"),
         "airdrop": ("dux_cli.airdrop:airdrop", "what the fund hands back, to whom and when"),

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from common.chain.coin_network import coin_network
 from common.network import NetworkProfile, save_profile
 from common.node_ports import OUTSIDE_OFFSET, PORT_BASE, PORTS_PER_NODE, outside_address
 from common.rpc.method import DAEMONS
@@ -24,11 +25,21 @@ PROFILE_FILE = "network.yaml"
 
 @dataclass(frozen=True)
 class ChainLogin:
-    """How flopd reaches its coin node. `password_file` holds the password alone, or `user:password`."""
+    """How flopd sees the coin's chain: as a light wallet of `peers` (none named: the network's seeds), or by `url`.
 
-    url: str
+    A node that speaks both is seen by its peers' side; `url` is then for whoever mines. `password_file` holds the
+    password alone, or `user:password`.
+    """
+
+    url: str = ""
     user: str = ""
     password_file: Path | None = None
+    peers: tuple[str, ...] = ()
+
+    @property
+    def is_light(self) -> bool:
+        """Whether the wallet is a light one, which needs no login."""
+        return bool(self.peers) or not self.url
 
     @property
     def address(self) -> str:
@@ -62,12 +73,8 @@ def write_config(
     `listen_host` is where p2pd listens for the world; empty: node `index`'s own loopback address.
     """
     host = listen_host or outside_address(index)
-    flopd: dict[str, Any] = {"node_url": chain.url}
-    if chain.user:
-        flopd["node_user"] = chain.user
-    if chain.password_file:
-        flopd["node_password_file"] = str(chain.password_file)
-    p2pd: dict[str, Any] = {"listen_host": host, "egress_allow": {"flopd": [chain.address]}}
+    flopd, ways_out = chain_settings(chain, profile.chain)
+    p2pd: dict[str, Any] = {"listen_host": host, "egress_allow": {"flopd": ways_out}}
     if not profile.is_main:
         p2pd["known_after_s"] = 0  # on a test network nobody has been here for an hour
     files: dict[str, dict[str, Any]] = {daemon: {} for daemon in DAEMONS} | {"flopd": flopd, "p2pd": p2pd}
@@ -80,6 +87,18 @@ def write_config(
     save_profile(profile, folder.config / PROFILE_FILE)
     for name, settings in (files | {"common": shared}).items():
         write_yaml(folder, name, settings | dict((extra or {}).get(name, {})))
+
+
+def chain_settings(chain: ChainLogin, family: str) -> tuple[dict[str, Any], list[str]]:
+    """The settings of flopd for this way to the chain, and where p2pd has to let it out to."""
+    if not chain.is_light:
+        login = {"node_user": chain.user, "node_password_file": str(chain.password_file or "")}
+        named = {key: value for key, value in login.items() if value}
+        return {"source": "core", "node_url": chain.url} | named, [chain.address]
+    if chain.peers:
+        return {"source": "spv", "peers": list(chain.peers)}, list(chain.peers)
+    network = coin_network(family)
+    return {"source": "spv"}, [*(f"{seed}:{network.port}" for seed in network.seeds), f"*:{network.port}"]
 
 
 def write_yaml(folder: NodeDir, name: str, settings: Mapping[str, Any]) -> None:

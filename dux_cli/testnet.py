@@ -47,6 +47,7 @@ HELPERS = JUDGES + 1  # the last one is the second worker, for nobody judges wha
 THRESHOLD = 2
 PORT_BASE = 21_560  # of the first helper; below the ports that the kernel gives to outgoing connections
 CHAIN_PORT = PORT_BASE - 10
+PEERS_PORT = PORT_BASE - 9  # where the chain serves the nodes' light wallets
 BLOCK_EVERY_S = 1.0
 HEARTBEAT_S = 5.0
 BANK_COINS, BANK_COIN_FLOP = 40, 500  # several, so that it can pay several nodes within one block
@@ -109,7 +110,8 @@ class LocalNetwork:
 
     def chain_login(self) -> ChainLogin:
         """How a node's flopd reaches the chain."""
-        return ChainLogin(f"http://127.0.0.1:{CHAIN_PORT}/", "duxnet", self.chain / "rpc.auth")
+        peers = (f"127.0.0.1:{PEERS_PORT}",)
+        return ChainLogin(f"http://127.0.0.1:{CHAIN_PORT}/", "duxnet", self.chain / "rpc.auth", peers)
 
     def port_base(self, index: int) -> int:
         """Where the ports of its node `index` begin."""
@@ -148,7 +150,8 @@ class LocalNetwork:
 
     def chain_command(self) -> list[str]:
         """The command line of the chain's process."""
-        listen = ["--listen", f"127.0.0.1:{CHAIN_PORT}", "--data", str(self.chain), "--mine-every", str(BLOCK_EVERY_S)]
+        listen = ["--listen", f"127.0.0.1:{CHAIN_PORT}", "--p2p", f"127.0.0.1:{PEERS_PORT}"]
+        listen += ["--data", str(self.chain), "--mine-every", str(BLOCK_EVERY_S)]
         return [sys.executable, "-P", "-m", "dux_sim.chaind", "--profile", str(self.profile_file), *listen]
 
 

@@ -9,11 +9,13 @@ import click
 
 from common.errors import BadParams
 from common.units import Florins, parse_flop
+from dux_cli.chain_words import in_words
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
 from dux_cli.output import each, flop, short
 
 if TYPE_CHECKING:
     from common.chain.tx import Outpoint
+    from common.contracts.wallet_chain import ChainStatus
 
 TXID_CHARS = 64
 REFUSED = 3  # exit code: an answer that is no
@@ -92,21 +94,27 @@ def chain(session: Session) -> None:
     session.out.record(
         status,
         [
-            ("source", f"{status.source}: {status.endpoint}"),
+            ("source", f"{status.source}: {status.endpoint}" + _wanted(status)),
             ("headers", f"{status.header_height} {short(status.header_hash)}"),
             ("read up to", f"{tip.height}" + ("" if tip.synced else ", not synced")),
             *[("peer", f"{peer.address} at {peer.height} {peer.agent}") for peer in status.peers],
             *[("banned", f"{ban.address}: {ban.reason}") for ban in status.bans],
-            *[("warning", f"{word} (docs/protocol/spv.md, section 6)") for word in status.warnings],
+            *[("warning", in_words(word)) for word in status.warnings],
         ],
         name=status.header_hash,
     )
 
 
+def _wanted(status: ChainStatus) -> str:
+    """How many coin nodes a light wallet would like to have."""
+    return f" of {status.peers_wanted} wanted" if status.source == "spv" else ""
+
+
 @wallet.command()
 @click.option("--label", default="", help="What the address is for, in your own books.")
+@click.option("--account", default=0, help="Of which account; `duxnet wallet accounts` lists them.")
 @pass_session
-def address(session: Session, label: str) -> None:
+def address(session: Session, label: str, account: int) -> None:
     """A fresh address to be paid at.
 
     \b
@@ -114,7 +122,8 @@ def address(session: Session, label: str) -> None:
     """
     from common.contracts.wallet import WALLET_NEW_ADDRESS, NewAddress
 
-    made = session.ask(WALLET_NEW_ADDRESS, NewAddress(request_id=new_request_id("address"), label=label))
+    asked = NewAddress(request_id=new_request_id("address"), label=label, account=account)
+    made = session.ask(WALLET_NEW_ADDRESS, asked)
     session.out.record(made, [("address", made.address), ("label", made.label)], name=made.address)
 
 
@@ -123,6 +132,7 @@ def address(session: Session, label: str) -> None:
 @click.argument("amount", type=FLOP_AMOUNT)
 @click.option("--label", default="", help="What it is for, in your own books.")
 @click.option("--coin", "chosen", multiple=True, metavar="TXID:N", help="Spend this coin; may be repeated.")
+@click.option("--account", default=0, help="From which account.")
 @click.option("--yes", is_flag=True, help="Do not ask; only together with --max-amount.")
 @click.option("--max-amount", type=FLOP_AMOUNT, help="Refuse to pay more than this, fee not counted.")
 @click.option("--dry-run", is_flag=True, help="Say what would be paid, pay nothing.")
@@ -131,8 +141,8 @@ def address(session: Session, label: str) -> None:
 )
 @pass_session
 def send(
-    session: Session, *, to_address: str, amount: Florins, label: str, chosen: tuple[str, ...], yes: bool,
-    max_amount: Florins | None, dry_run: bool, request_id: str,
+    session: Session, *, to_address: str, amount: Florins, label: str, chosen: tuple[str, ...], account: int,
+    yes: bool, max_amount: Florins | None, dry_run: bool, request_id: str,
 ) -> None:  # fmt: skip
     """Pay an address. Asks before it pays.
 
@@ -145,7 +155,7 @@ def send(
     check_spend(amount, yes=yes, max_amount=max_amount)
     wish = Send(
         request_id=request_id or new_request_id("send"), address=to_address, amount_florins=amount, label=label,
-        coins=tuple(_outpoint(text) for text in chosen),
+        coins=tuple(_outpoint(text) for text in chosen), account=account,
     )  # fmt: skip
     if dry_run:
         session.out.record(wish, [("would pay", flop(amount)), ("to", to_address)], name=wish.request_id)

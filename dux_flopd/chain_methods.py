@@ -90,6 +90,7 @@ class ChainMethods:
             peers=[CoinPeer(address=p.address, agent=p.agent, height=p.height, filters=p.filters) for p in found.peers],
             bans=[CoinBan(address=address, reason=reason) for address, reason in found.bans],
             warnings=list(found.warnings),
+            peers_wanted=found.peers_wanted,
         )
 
     async def block_hash(self, params: HeightAsked, _ctx: Ctx) -> BlockHash:
@@ -119,12 +120,20 @@ class ChainMethods:
         """Follow scripts, and wait until the blocks from there on are read."""
         if len(params.scripts) > SCRIPTS_MAX or any(len(item) > SCRIPT_BYTES_MAX for item in params.scripts):
             raise BadParams(detail=f"up to {SCRIPTS_MAX} output scripts of up to {SCRIPT_BYTES_MAX} bytes")
-        with self._store.store.transaction() as tx:
-            for script in params.scripts:
-                self._view.follow(tx, FollowedScript(script, ScriptKind.WATCH, 0, 0, ""), params.from_height)
-        self._scanner.look_again()
-        await self.until_read(params.scripts, ctx)
+        await self.follow(params.scripts, params.from_height, ctx)
         return Done()
+
+    async def follow(self, scripts: list[bytes], from_height: int, ctx: Ctx) -> None:
+        """Follow scripts from a height on, and return when the blocks from there are read.
+
+        Raises:
+            NotSynced: not within the time the caller has.
+        """
+        with self._store.store.transaction() as tx:
+            for script in scripts:
+                self._view.follow(tx, FollowedScript(script, ScriptKind.WATCH, 0, 0, ""), from_height)
+        self._scanner.look_again()
+        await self.until_read(scripts, ctx)
 
     async def until_read(self, scripts: list[bytes], ctx: Ctx) -> None:
         """Return when the scripts' blocks have been read.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from common.accounts import TOKEN_ACCOUNT
 from common.chain.coin_network import coin_network
+from common.chain.heights import heights_profile
 from common.chain.params import ChainFamily, family_named
 from common.community_fund import fund_script_of
 from common.contracts.wallet import CHAIN_EVENTS
@@ -16,7 +18,10 @@ from common.keygen import BRANCH_RECEIVE, WalletSecrets, open_wallet
 from common.node_ports import EGRESS_OFFSET
 from common.parts import Parts
 from common.store import Store
+from dux_flopd.backup import WalletBackup
+from dux_flopd.bond_methods import BondMethods
 from dux_flopd.both_methods import BothMethods
+from dux_flopd.bump_methods import BumpMethods
 from dux_flopd.chain_methods import ChainMethods
 from dux_flopd.chain_store import ChainStore
 from dux_flopd.coin_link import CoinLinker
@@ -24,13 +29,16 @@ from dux_flopd.contract_methods import ContractMethods
 from dux_flopd.effects import Broadcaster
 from dux_flopd.fund_methods import FundMethods
 from dux_flopd.jws_methods import JwsMethods
-from dux_flopd.keyring import Keyring
+from dux_flopd.keyring import TOKEN_FILE, Keyring
 from dux_flopd.methods import WalletMethods
 from dux_flopd.model import FollowedScript, ScriptKind
 from dux_flopd.node_rpc import CoinNode, Proxy
+from dux_flopd.owner_methods import OwnerMethods
+from dux_flopd.recovery import Recoverer
 from dux_flopd.scanner import Scanner
 from dux_flopd.schema import MIGRATIONS
 from dux_flopd.settings import FlopSettings
+from dux_flopd.shared_methods import SharedMethods
 from dux_flopd.source import ChainSource
 from dux_flopd.spv_parts import SpvWish, dial_by, spv_source
 from dux_flopd.store import WalletStore
@@ -64,14 +72,26 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
             log=parts.log,
         )
         wallet = Wallet(WalletStore(store), view, keyring, family, settings)
+        self._open_token(parts, keyring, wallet)
         self._follow_own(store, wallet)
         broadcaster = Broadcaster(node, wallet.store, view, scanner, parts.log)
         WalletMethods(wallet, scanner, network.genesis).serve(parts.table)
-        ChainMethods(view, scanner, node, wallet.store).serve(parts.table)
+        chain = ChainMethods(view, scanner, node, wallet.store)
+        chain.serve(parts.table)
+        BumpMethods(wallet, chain).serve(parts.table)
+        OwnerMethods(wallet, chain).serve(parts.table)
+        SharedMethods(wallet, chain).serve(parts.table)
+        BondMethods(wallet, network, parts.own_did).serve(parts.table)
         ContractMethods(wallet, scanner, network).serve(parts.table)
         BothMethods(wallet).serve(parts.table)
         FundMethods(wallet, network).serve(parts.table)
         JwsMethods(keyring, parts.neighbour("p2pd")).serve(parts.table)
+        self._back_up(parts, store, keyring)
+        step_blocks = heights_profile(network.heights).bond_step_blocks
+        recoverer = Recoverer(wallet, scanner, step_blocks, settings.scan_from_height, parts.log)
+        recoverer.serve(parts.table)
+        parts.background("recovery", recoverer.run)
+        parts.problems.append(lambda: recoverer.problem)
         tools = ToolMethods(wallet, self.key_opener(parts), parts.clock)
         tools.serve(parts.table)
         parts.background("lock", tools.watch)
@@ -84,6 +104,35 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         parts.on_reload.append(wallet.approve)
         parts.gauges["height"] = lambda: float(view.height)
         parts.gauges["synced"] = lambda: float(scanner.is_synced)
+
+    def _back_up(self, parts: Parts[FlopSettings], store: Store, keyring: Keyring) -> None:
+        """Encrypted copies of the books, on the timer that every daemon has; a simulated wallet has no disk."""
+        named = parts.settings.wallet_backup_dir
+        backup = WalletBackup(
+            store,
+            keyring,
+            Path(named) if named else parts.data_dir / "backup",
+            parts.settings.backup_interval,
+            randomness=parts.random,
+            clock=parts.clock,
+            log=parts.log,
+        )
+        backup.serve(parts.table)
+        parts.problems.append(lambda: backup.problem)
+        if not parts.store_in_memory:
+            parts.background("wallet backup", backup.run)
+
+    def _open_token(self, parts: Parts[FlopSettings], keyring: Keyring, wallet: Wallet) -> None:
+        """The account whose keys lie in a PKCS#11 token, where there is one; the library is an extra."""
+        if not (parts.data_dir / TOKEN_FILE).exists():
+            return
+        from dux_flopd.coin_token import load_token  # noqa: PLC0415 - its library is an extra
+
+        token = load_token(parts.data_dir)
+        parts.stack.callback(token.close)
+        keyring.token = token
+        with wallet.store.store.transaction() as tx:
+            wallet.owner_store.open_account(tx, TOKEN_ACCOUNT, "token")
 
     def open_source(self, parts: Parts[FlopSettings], view: ChainView, family: ChainFamily) -> ChainSource:
         """Where the chain comes from, by the settings."""

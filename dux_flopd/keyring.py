@@ -8,14 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Protocol
 
+from common.accounts import ACCOUNT_SHIFT, TOKEN_ACCOUNT
 from common.chain.address import pay_to_key
 from common.chain.script import key_sig
 from common.chain.tx import Tx, sighash
-from common.contracts.wallet_errors import WalletLocked
+from common.contracts.wallet_errors import NoSuchAccount, WalletLocked
 from common.keygen import BRANCH_CONTRACT, BRANCH_FUND, BRANCH_PAYOUT, BRANCH_RECEIVE, WalletSecrets
-from common.keys import CoinNode, SubKey
+from common.keys import CoinNode, CoinPublicNode, SubKey
 from dux_flopd.model import OwnCoin
+
+TOKEN_FILE = "token.json"  # noqa: S105 - in flopd's folder, where a token holds keys
+
+
+class TokenSigner(Protocol):
+    """What signs for the account whose secrets are not here."""
+
+    @property
+    def account(self) -> CoinPublicNode:
+        """Its public half."""
+        ...
+
+    def sign(self, branch: int, index: int, digest: bytes) -> bytes:
+        """DER, low S, SIGHASH_ALL behind it."""
+        ...
 
 
 class Keyring:
@@ -23,6 +40,7 @@ class Keyring:
 
     def __init__(self, unlock_file: str) -> None:
         self._unlock_file = unlock_file
+        self.token: TokenSigner | None = None
         self._secrets: WalletSecrets | None = None
         self._branches: dict[int, CoinNode] = {}
 
@@ -50,6 +68,9 @@ class Keyring:
 
     def public(self, branch: int, index: int) -> bytes:
         """A public key."""
+        account, number = divmod(branch, 1 << ACCOUNT_SHIFT)
+        if account == TOKEN_ACCOUNT:
+            return self._token().account.path(number, index).public
         return self._node(branch, index).public
 
     def script(self, branch: int, index: int) -> bytes:
@@ -76,6 +97,36 @@ class Keyring:
         """The custodian key's signature."""
         return self._node(BRANCH_FUND, 0).sign(digest)
 
+    def account_watcher(self, account: int) -> CoinPublicNode:
+        """The public half of an account."""
+        return self._token().account if account == TOKEN_ACCOUNT else self._held().account(account).watcher
+
+    def sign_at(self, branch: int, index: int, digest: bytes) -> bytes:
+        """An own key's signature of a spend that its caller built here."""
+        account, number = divmod(branch, 1 << ACCOUNT_SHIFT)
+        if account == TOKEN_ACCOUNT:
+            return self._token().sign(number, index, digest)
+        return self._node(branch, index).sign(digest)
+
+    def _token(self) -> TokenSigner:
+        """The token, for a wallet that is open: who has the PIN file alone signs nothing through flopd.
+
+        Raises:
+            WalletLocked, NoSuchAccount: it is shut, or has no token.
+        """
+        self._held()
+        if self.token is None:
+            raise NoSuchAccount(number=TOKEN_ACCOUNT)
+        return self.token
+
+    def backup_key(self) -> bytes:
+        """What seals backups; the phrase brings it back, and it opens no coin."""
+        return self._held().sub_key(SubKey.BACKUP)
+
+    def is_restored(self) -> bool:
+        """Whether these keys came from a phrase that was typed in."""
+        return self._held().restored
+
     def made_ms(self) -> int:
         """When the keys were made."""
         return self._held().made_ms
@@ -98,12 +149,13 @@ class Keyring:
         return hmac.new(self._held().sub_key(SubKey.ESCROW_RESULT), message, hashlib.sha256).digest()
 
     def _input(self, tx: Tx, at: int, owned: OwnCoin) -> bytes:
-        node = self._node(owned.branch, owned.index)
-        return key_sig(node.sign(sighash(tx, at, owned.coin.script)), node.public)
+        digest = sighash(tx, at, owned.coin.script)
+        return key_sig(self.sign_at(owned.branch, owned.index, digest), self.public(owned.branch, owned.index))
 
     def _node(self, branch: int, index: int) -> CoinNode:
         if branch not in self._branches:
-            self._branches[branch] = self._held().account().child(branch)
+            account, number = divmod(branch, 1 << ACCOUNT_SHIFT)
+            self._branches[branch] = self._held().account(account).child(number)
         return self._branches[branch].child(index)
 
     def _held(self) -> WalletSecrets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from common.accounts import ACCOUNT_SHIFT
 from common.chain.address import address_to_script, script_to_address
 from common.chain.fees import DUST_FLORINS, is_dust
 from common.chain.tx import TxOutput
@@ -61,7 +62,7 @@ class WalletMethods:
         return WalletStatus(
             family=wallet.family.name,
             genesis=self._genesis,
-            source="core",
+            source=self._scanner.source,
             height=BlockHeight(wallet.view.height),
             hash=wallet.view.hash,
             synced=self._scanner.is_synced,
@@ -74,7 +75,8 @@ class WalletMethods:
         """An address that was never handed out."""
         wallet = self._wallet
         with wallet.store.store.transaction() as tx:
-            item = wallet.fresh(tx, BRANCH_RECEIVE, params.label or "receive")
+            wallet.check_account(tx, params.account)
+            item = wallet.fresh(tx, params.account << ACCOUNT_SHIFT | BRANCH_RECEIVE, params.label or "receive")
             view = AddressView(address=self._address(item.script), script=item.script, label=params.label)
             if params.label:
                 wallet.store.put_label(tx, view.address, params.label)
@@ -85,7 +87,7 @@ class WalletMethods:
         """What the wallet holds, by what may be done with it."""
         sums = dict.fromkeys(("spendable", "locked", "immature", "pending"), 0)
         for owned in self._wallet.store.unspent():
-            sums[self._state(owned)] += owned.coin.value
+            sums[self._state(owned)] += 0 if owned.account else owned.coin.value
         return Balance(
             spendable_florins=Florins(sums["spendable"]),
             locked_florins=Florins(sums["locked"]),
@@ -105,6 +107,7 @@ class WalletMethods:
                     value_florins=Florins(owned.coin.value),
                     height=None if owned.coin.height is None else BlockHeight(owned.coin.height),
                     state=self._state(owned),
+                    account=owned.account,
                 )
                 for owned in self._wallet.store.unspent()
             ]
@@ -116,6 +119,7 @@ class WalletMethods:
         if is_dust(params.amount_florins):
             raise DustAmount(amount_florins=int(params.amount_florins), least_florins=DUST_FLORINS)
         with self._wallet.store.store.transaction() as tx:
+            self._wallet.check_account(tx, params.account)
             payment = self._wallet.pay(
                 tx,
                 TxOutput(params.amount_florins, script),
@@ -124,6 +128,7 @@ class WalletMethods:
                 caller=ctx.caller,
                 counterparty=params.address,
                 only=params.coins,
+                account=params.account,
             )
             if params.label:
                 self._wallet.store.put_label(tx, payment.txid, params.label)
@@ -154,7 +159,8 @@ class WalletMethods:
     def _unseen_entry(self, payment: StoredPayment) -> HistoryEntry:
         conflicted = self._wallet.store.has_rival_in_block(payment.txid)
         state = payment_state(refused=payment.refused, height=None, waits=False, conflicted=conflicted)
-        lost = state in ("conflicted", "refused")
+        state = "replaced" if payment.replaced_by and state != "refused" else state
+        lost = state in ("conflicted", "refused", "replaced")
         return HistoryEntry(
             txid=payment.txid,
             kind=payment.kind.value,

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
+from common.accounts import ACCOUNT_SHIFT
 from common.chain.tx import Outpoint
 from common.units import Florins
 
@@ -27,6 +28,11 @@ class PaymentKind(StrEnum):
     FUND_LOT = "fund-lot"
     SETTLE = "settle"
     PAYOUT = "payout"
+    BUMP = "bump"  # spends what a waiting one gives back, and pays for both
+    SWEEP = "sweep"  # brings a foreign key's coins home
+    BOND = "bond"
+    RECLAIM = "reclaim"
+    PARTIAL = "partial"  # signed by several wallets
     RELAY = "relay"  # made elsewhere, handed in by chain.broadcast
 
 
@@ -61,6 +67,11 @@ class OwnCoin:
     branch: int
     index: int
     is_locked: bool
+
+    @property
+    def account(self) -> int:
+        """Which account its key is of."""
+        return self.branch >> ACCOUNT_SHIFT
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,7 @@ class StoredPayment:
     contract_id: str
     refused: str
     skeleton: bytes
+    replaced_by: str = ""
 
 
 @dataclass(frozen=True)

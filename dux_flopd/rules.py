@@ -24,7 +24,7 @@ CHANGE_SCRIPT = b"\x76\xa9\x14" + b"\0" * 20 + b"\x88\xac"  # stands for the cha
 
 
 CoinState = Literal["spendable", "locked", "immature", "pending"]
-PaymentState = Literal["waiting", "seen", "confirmed", "conflicted", "refused"]
+PaymentState = Literal["waiting", "seen", "confirmed", "conflicted", "refused", "replaced"]
 
 
 def coin_state(owned: OwnCoin, tip: int, maturity_blocks: int) -> CoinState:
@@ -106,15 +106,20 @@ def check_limits(settings: FlopSettings, amount: int, spent: Spent) -> None:
     Raises:
         OverLimit: naming the limit that it breaks.
     """
-    limits = (
-        ("per payment", amount, settings.limit_per_payment_florins),
-        ("per day", amount + int(spent.total), settings.limit_per_day_florins),
-        ("per caller and day", amount + int(spent.by_caller), settings.limit_per_caller_florins),
-        ("per counterparty and day", amount + int(spent.to_counterparty), settings.limit_per_counterparty_florins),
-    )
-    for name, would_be, limit in limits:
-        if would_be > int(limit):
-            raise OverLimit(amount_florins=amount, limit=name, limit_florins=int(limit))
+    used = (0, int(spent.total), int(spent.by_caller), int(spent.to_counterparty))
+    for (name, limit), before in zip(limit_list(settings), used, strict=True):
+        if before + amount > limit:
+            raise OverLimit(amount_florins=amount, limit=name, limit_florins=limit)
+
+
+def limit_list(settings: FlopSettings) -> list[tuple[str, int]]:
+    """The limits of the standing approval by name, in the order in which they are asked."""
+    return [
+        ("per payment", int(settings.limit_per_payment_florins)),
+        ("per day", int(settings.limit_per_day_florins)),
+        ("per caller and day", int(settings.limit_per_caller_florins)),
+        ("per counterparty and day", int(settings.limit_per_counterparty_florins)),
+    ]
 
 
 def payment_state(*, refused: str, height: int | None, waits: bool, conflicted: bool) -> PaymentState:

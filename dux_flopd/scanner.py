@@ -46,6 +46,11 @@ class Scanner:
         self.is_synced = False
         self.changed = asyncio.Condition()
 
+    @property
+    def source(self) -> str:
+        """Which kind of source is followed."""
+        return self._node.name
+
     async def run(self) -> None:
         """Follow until cancelled.
 

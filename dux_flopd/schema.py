@@ -42,4 +42,17 @@ MIGRATIONS = (
     """
     CREATE TABLE labels (name TEXT PRIMARY KEY, label TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE payments ADD COLUMN replaced_by TEXT NOT NULL DEFAULT '';
+    CREATE TABLE accounts (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
+    CREATE TABLE watched_accounts (number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE, label TEXT NOT NULL);
+    CREATE TABLE watched (
+        script BLOB PRIMARY KEY, account INTEGER NOT NULL, branch INTEGER NOT NULL, number INTEGER NOT NULL,
+        label TEXT NOT NULL, redeem BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE shared_keys (number INTEGER PRIMARY KEY, label TEXT NOT NULL);
+    CREATE TABLE shared (script BLOB PRIMARY KEY, redeem BLOB NOT NULL, number INTEGER NOT NULL, label TEXT NOT NULL)
+        WITHOUT ROWID;
+    CREATE TABLE bonds (number INTEGER PRIMARY KEY, script BLOB NOT NULL, told INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    """,
 )

@@ -49,6 +49,7 @@ class SourceStatus:
     peers: tuple[PeerView, ...] = ()
     bans: tuple[tuple[str, str], ...] = ()  # address and reason
     warnings: tuple[str, ...] = ()
+    peers_wanted: int = 0
 
 
 class ChainSource(Protocol):

@@ -66,11 +66,11 @@ class AddressBook:
         if address in self._known:
             self._known[address].failures = 0
 
-    def failed(self, address: str, now_s: float) -> None:
-        """It did not answer, or went: each time twice as long until the next try."""
+    def failed(self, address: str, now_s: float, *, is_its_own: bool = True) -> None:
+        """It did not answer, or went: each time twice as long until the next try, unless that was not its doing."""
         item = self._known.setdefault(address, Known(address, learned=True))
         item.not_before_s = now_s + min(RETRY_FIRST_S * 2 ** min(item.failures, 20), RETRY_MAX_S)
-        item.failures += 1
+        item.failures += is_its_own
 
     def ban(self, address: str, reason: str, now_s: float) -> None:
         """It lied: a day without it. A test network's only node is worth another try sooner."""

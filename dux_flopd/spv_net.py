@@ -21,7 +21,7 @@ from common.clock import Clock
 from common.randomness import Randomness
 from dux_flopd.spv_book import AddressBook, is_public, split_address
 from dux_flopd.spv_chain import Unconnected
-from dux_flopd.spv_peer import Dial, Peer, PeerFault, PeerLost
+from dux_flopd.spv_peer import Dial, EgressAway, Peer, PeerFault, PeerLost
 from dux_flopd.spv_relay import Relay
 from dux_flopd.spv_sync import HeaderSync
 from dux_flopd.spv_watch import Watch
@@ -109,9 +109,11 @@ class PeerNet:
 
     async def _serve(self, address: str) -> None:
         """One connection from its first to its last byte."""
-        reason, is_fault = "it hung up", False
+        reason, is_fault, is_its_own = "it hung up", False, True
         try:
             reason, is_fault = await self._connected(address)
+        except EgressAway as error:
+            reason, is_its_own = str(error), False
         except PeerLost as error:
             reason, is_fault = str(error), isinstance(error, PeerFault)
         except (OSError, TimeoutError, ValueError) as error:
@@ -128,7 +130,7 @@ class PeerNet:
             self.book.ban(address, reason, now_s)
         else:
             self._log.info("coin peer lost", peer=address, reason=reason)
-            self.book.failed(address, now_s)
+            self.book.failed(address, now_s, is_its_own=is_its_own)
 
     async def _connected(self, address: str) -> tuple[str, bool]:
         """Why the connection ended, and whether that is the peer's fault."""

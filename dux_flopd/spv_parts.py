@@ -12,6 +12,7 @@ from python_socks.async_.asyncio import Proxy as SocksProxy
 from structlog.typing import FilteringBoundLogger
 
 from common.chain.coin_network import CoinNetwork
+from common.chain.params import family_named
 from common.clock import Clock
 from common.randomness import Randomness
 from dux_flopd.node_rpc import Proxy
@@ -19,7 +20,7 @@ from dux_flopd.spv_blocks import BlockReader
 from dux_flopd.spv_book import AddressBook
 from dux_flopd.spv_bundle import base_of
 from dux_flopd.spv_net import PeerNet
-from dux_flopd.spv_peer import Dial, Streams
+from dux_flopd.spv_peer import Dial, EgressAway, Streams
 from dux_flopd.spv_pool import Pool
 from dux_flopd.spv_relay import Relay
 from dux_flopd.spv_source import SpvSource
@@ -56,7 +57,7 @@ def spv_source(
     pool = Pool()
     watch = Watch(view, pool)
     sync = HeaderSync(network, genesis, base_of(network, wish.bundle), folder, clock, changed.set)
-    relay = Relay(pool, watch, clock, changed)
+    relay = Relay(pool, watch, clock, changed, replaces=family_named(network.name).replaces)
     book = AddressBook(wish.peers or network.seeds, apart=network.apart, draw=random.below)
     net = PeerNet(
         network,
@@ -88,10 +89,12 @@ async def _straight(host: str, port: int) -> Streams:
 
 
 async def _through(proxy: Proxy, host: str, port: int) -> Streams:
-    token = proxy.token_file.read_text().strip()
-    socks = SocksProxy(ProxyType.SOCKS5, proxy.host, proxy.port, username=proxy.user, password=token, rdns=True)
     try:
+        token = proxy.token_file.read_text().strip()
+        socks = SocksProxy(ProxyType.SOCKS5, proxy.host, proxy.port, username=proxy.user, password=token, rdns=True)
         connected = await socks.connect(host, port)
-    except (ProxyError, ProxyConnectionError, ProxyTimeoutError) as error:
+    except (ProxyConnectionError, FileNotFoundError) as error:
+        raise EgressAway(f"p2pd's egress at {proxy.host}:{proxy.port} is not open: {error}") from error
+    except (ProxyError, ProxyTimeoutError) as error:
         raise OSError(f"the egress: {error}") from error
     return await asyncio.open_connection(sock=connected, limit=READ_BYTES_MAX)

@@ -36,6 +36,10 @@ class PeerLost(Exception):
     """The connection ended; the text says why."""
 
 
+class EgressAway(OSError):
+    """The way out of this node is not open (p2pd starts, or is away): no node of the coin has to do with it."""
+
+
 class PeerFault(PeerLost):
     """The node broke the protocol, lied, or is of another network: it is not asked again for a day."""
 

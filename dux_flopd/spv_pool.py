@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from common.chain.tx import Outpoint, Tx
+from dux_flopd.bump_rules import outbids
 
 POOL_MAX = 2_000
 POOL_BYTES_MAX = 20_000_000
@@ -121,6 +122,18 @@ class Pool:
         """Blocks left the best chain: what they confirmed waits again, what they contradicted may come back."""
         self._confirmed.clear()
         self._gone.clear()
+
+    def outbid_by(self, tx: Tx) -> tuple[list[str], list[str]]:
+        """Own waiting ones whose place this one takes, and those that keep theirs; others' are not judged."""
+        rivals = {rival for item in tx.inputs for rival in self._spenders.get(item.outpoint, set())}
+        own = [rival for rival in sorted(rivals) if self._waiting[rival].own]
+        verdicts = {rival: outbids(tx, self._waiting[rival].tx) for rival in own}
+        return [name for name in own if verdicts[name]], [name for name in own if verdicts[name] is False]
+
+    def replace(self, txids: Iterable[str]) -> None:
+        """These have been outbid: the network has forgotten them, and what spends their outputs."""
+        for txid in txids:
+            self._end(txid)
 
     def refuse(self, txid: str) -> None:
         """Peers agree that this one is wrong."""

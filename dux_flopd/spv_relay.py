@@ -34,8 +34,10 @@ ASKED_MAX = 500  # transactions asked from one peer at once
 class Relay:
     """The pool and its ways in and out."""
 
-    def __init__(self, pool: Pool, watch: Watch, clock: Clock, changed: asyncio.Event) -> None:
+    def __init__(self, pool: Pool, watch: Watch, clock: Clock, changed: asyncio.Event, *, replaces: bool) -> None:
+        """`replaces`: nodes of this coin take the better paying of two payments that spend the same."""
         self.pool = pool
+        self._replaces = replaces
         self._watch = watch
         self._clock = clock
         self._offered: dict[tuple[str, str], tuple[bytes, float]] = {}  # (peer, txid) -> tip and time of the last offer
@@ -76,6 +78,7 @@ class Relay:
         if self.pool.is_confirmed(name):
             raise Refused(CODE_IN_CHAIN, "transaction already in block chain")
         self._check_unspent(name, tx)
+        outbid = self._outbid(name, tx)
         self.pool.add(name, tx, raw, self._clock.monotonic(), own=True)
         self.changed.set()
         chosen = self._chosen(name, peers)
@@ -84,7 +87,21 @@ class Relay:
         if refusals and len(refusals) >= min(REFUSALS_NEEDED, len(chosen)):
             self.pool.refuse(name)
             raise Refused(CODE_REJECTED, f"{refusals[0].code}: {refusals[0].reason}")
+        self.pool.replace(outbid)
         return any(answer is not None for answer in answers)
+
+    def _outbid(self, name: str, tx: Tx) -> list[str]:
+        """Own waiting ones that this one replaces.
+
+        Raises:
+            Refused: one of them pays more.
+        """
+        if not self._replaces or self.pool.get(name) is not None:
+            return []
+        outbid, better = self.pool.outbid_by(tx)
+        if better:
+            raise Refused(CODE_REJECTED, f"insufficient fee: {better[0]} spends the same and pays more")
+        return outbid
 
     def _check_unspent(self, name: str, tx: Tx) -> None:
         if any(self.pool.is_gone(item.outpoint.txid) for item in tx.inputs):

@@ -156,6 +156,7 @@ class SpvSource:
             peers=tuple(_peer_view(peer) for peer in self._net.ready()),
             bans=tuple(self._net.book.bans(self._clock.monotonic())),
             warnings=tuple(self._warnings(chain)),
+            peers_wanted=self._network.peers_wanted,
         )
 
     def _warnings(self, chain: HeaderChain | None) -> list[str]:

@@ -44,6 +44,7 @@ def _payment(row: Row) -> StoredPayment:
         contract_id=row["contract_id"],
         refused=row["refused"],
         skeleton=row["skeleton"],
+        replaced_by=row["replaced_by"],
     )
 
 
@@ -132,7 +133,7 @@ class WalletStore:
     def open_payments(self) -> list[StoredPayment]:
         """Live payments that neither wait at the node nor are in a block."""
         rows = self.store.rows(
-            f"SELECT * FROM payments WHERE {_LIVE} AND NOT EXISTS ("  # noqa: S608
+            f"SELECT * FROM payments WHERE {_LIVE} AND replaced_by = '' AND NOT EXISTS ("  # noqa: S608
             " SELECT 1 FROM txs WHERE txs.txid = payments.txid OR (txs.skeleton = payments.skeleton"
             " AND txs.height IS NOT NULL)) ORDER BY number LIMIT ?",
             OPEN_PAYMENTS_MAX,
@@ -144,8 +145,32 @@ class WalletStore:
         return [_payment(row) for row in self.store.rows("SELECT * FROM payments ORDER BY number DESC")]
 
     def refuse(self, tx: Tx, txid: str, reason: str) -> None:
-        """The node refused it for good: it binds nothing any more."""
+        """The node refused it for good: it binds nothing any more, and what it should have replaced stands again."""
         tx.execute("UPDATE payments SET refused = ? WHERE txid = ?", reason, txid)
+        tx.execute("UPDATE payments SET replaced_by = '' WHERE replaced_by = ?", txid)
+
+    def replace(self, tx: Tx, old: str, new: str) -> None:
+        """From now on the new payment speaks for the old one."""
+        tx.execute("UPDATE payments SET replaced_by = ? WHERE txid = ?", new, old)
+
+    def coins_of(self, payment: str) -> list[OwnCoin]:
+        """The own coins that a payment spends, in no order."""
+        rows = self.store.rows(
+            """SELECT coins.*, scripts.branch, scripts.number FROM binds
+               JOIN coins ON coins.txid = binds.txid AND coins.vout = binds.vout
+               JOIN scripts ON scripts.script = coins.script AND scripts.kind = 'own' WHERE binds.payment = ?""",
+            payment,
+        )
+        return [OwnCoin(coin_of(row), row["branch"], row["number"], is_locked=True) for row in rows]
+
+    def most_spent(self, since_ms: int) -> dict[str, int]:
+        """What the standing approval has paid since then: in all, and of the caller and counterparty with most."""
+        paid = "FROM payments WHERE at_ms > ? AND caller <> 'cli' AND refused = '' AND replaced_by = ''"
+        found = {"per day": f"SELECT sum(amount) AS sum {paid}"}
+        for name, column in (("per caller and day", "caller"), ("per counterparty and day", "counterparty")):
+            found[name] = f"SELECT sum(amount) AS sum {paid} GROUP BY {column} ORDER BY sum DESC LIMIT 1"
+        rows = {name: self.store.row(sql, since_ms) for name, sql in found.items()}
+        return {name: int(row["sum"] or 0) if row else 0 for name, row in rows.items()}
 
     def has_rival_in_block(self, txid: str) -> bool:
         """Whether another transaction in a block spends what this payment wanted to spend."""
@@ -157,7 +182,7 @@ class WalletStore:
         row = tx.row(
             "SELECT coalesce(sum(amount), 0) AS everything, coalesce(sum(amount * (caller = ?)), 0) AS by_caller,"
             " coalesce(sum(amount * (counterparty = ?)), 0) AS to_one FROM payments"
-            " WHERE at_ms > ? AND caller <> 'cli' AND refused = ''",
+            " WHERE at_ms > ? AND caller <> 'cli' AND refused = '' AND replaced_by = ''",
             caller,
             counterparty,
             tx.now_ms() - DAY_MS,

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
+from common.accounts import ACCOUNT_SHIFT
 from common.chain.params import ChainFamily
 from common.chain.tx import Outpoint, TxInput, TxOutput, check_size, serialize, txid
 from common.chain.tx import Tx as CoinTx
 from common.chain.verify import verify_spend
+from common.contracts.wallet_errors import NoSuchAccount
 from common.keygen import BRANCH_CHANGE, BRANCH_PAYOUT, BRANCH_RECEIVE
 from common.store import Tx
 from common.units import Florins
 from dux_flopd.keyring import Keyring
-from dux_flopd.model import FollowedScript, NewPayment, PaymentKind, ScriptKind, Selection
+from dux_flopd.model import Coin, FollowedScript, NewPayment, PaymentKind, ScriptKind, Selection
+from dux_flopd.owner_store import OwnerStore
 from dux_flopd.rules import GAP, check_limits, chosen_coins, select
 from dux_flopd.settings import FlopSettings
 from dux_flopd.store import WalletStore
@@ -26,6 +29,7 @@ from dux_flopd.view import ChainView
 
 OWNER = "cli"  # the person's own command line: approved by being typed
 OWN_BRANCHES = (BRANCH_RECEIVE, BRANCH_CHANGE, BRANCH_PAYOUT)
+ACCOUNT_BRANCHES = (BRANCH_RECEIVE, BRANCH_CHANGE)  # of the owner's further accounts
 
 
 class Wallet:
@@ -35,6 +39,7 @@ class Wallet:
         self, store: WalletStore, view: ChainView, keyring: Keyring, family: ChainFamily, settings: FlopSettings
     ) -> None:
         self.store = store
+        self.owner_store = OwnerStore(store.store)
         self.view = view
         self.keyring = keyring
         self.family = family
@@ -56,11 +61,30 @@ class Wallet:
         """Follow own scripts `GAP` beyond the last one handed out or paid, in every branch."""
         if not self.keyring.is_open:
             return
-        for branch in OWN_BRANCHES:
+        for branch in self.branches(tx):
             first, last = self.store.last_followed(tx, branch) + 1, self.store.last_seen(tx, branch) + GAP
             for index in range(first, last + 1):
                 item = FollowedScript(self.keyring.script(branch, index), ScriptKind.OWN, branch, index, "")
                 self.view.follow(tx, item, from_height, is_read=True)
+
+    def branches(self, tx: Tx) -> list[int]:
+        """The branches whose coins are this wallet's: the node's account, and those that its owner has opened."""
+        opened = self.owner_store.accounts(tx)
+        return [*OWN_BRANCHES, *(number << ACCOUNT_SHIFT | branch for number in opened for branch in ACCOUNT_BRANCHES)]
+
+    def coins_left_on(self, script: bytes) -> list[Coin]:
+        """What lies on a followed script, own or not, and nothing known spends."""
+        store = self.view.store
+        return [coin for coin in store.coins_on(script) if store.spend_of(coin.outpoint) is None]
+
+    def check_account(self, tx: Tx, number: int) -> None:
+        """Nothing happens for an account that is open.
+
+        Raises:
+            NoSuchAccount: it is not.
+        """
+        if number and number not in self.owner_store.accounts(tx):
+            raise NoSuchAccount(number=number)
 
     def fresh(self, tx: Tx, branch: int, label: str) -> FollowedScript:
         """The next own script of a branch, handed out once."""
@@ -81,10 +105,11 @@ class Wallet:
         counterparty: str,
         contract_id: str = "",
         only: Sequence[Outpoint] = (),
+        account: int = 0,
     ) -> NewPayment:
         """Decide a payment to these outputs: limits, coins, change, signatures, judgement; stored, not yet sent.
 
-        `only`: the coins it may spend; empty: any.
+        `only`: the coins it may spend; empty: any of the account's.
 
         Raises:
             OverLimit, InsufficientFunds, CoinsPending, CoinNotFree, WalletLocked: nothing was decided.
@@ -92,8 +117,8 @@ class Wallet:
         amount = sum(int(output.value_florins) for output in outputs)
         if caller != OWNER:
             check_limits(self.settings, amount, self.store.spent_since(tx, caller, counterparty))
-        chosen = self._select(outputs, only)
-        signed = self._signed(tx, chosen, outputs)
+        chosen = self._select(outputs, only, account)
+        signed = self.signed(tx, chosen, outputs, account)
         payment = NewPayment(
             txid=txid(signed),
             raw=serialize(signed),
@@ -106,23 +131,31 @@ class Wallet:
             binds=tuple(owned.coin.outpoint for owned in chosen.coins),
             contract_id=contract_id,
         )
-        self.store.add_payment(tx, payment)
-        tx.audit("payment decided", _told(payment))
+        self.decide(tx, payment)
         return payment
 
-    def _select(self, outputs: tuple[TxOutput, ...], only: Sequence[Outpoint]) -> Selection:
+    def decide(self, tx: Tx, payment: NewPayment) -> None:
+        """Store what was signed, bind its coins, want it broadcast, and write down that it was decided."""
+        self.store.add_payment(tx, payment)
+        tx.audit("payment decided", _told(payment))
+
+    def _select(self, outputs: tuple[TxOutput, ...], only: Sequence[Outpoint], account: int) -> Selection:
         rate, maturity = self.settings.fee_rate_florins_per_kb, self.family.maturity_blocks
-        coins = self.store.unspent()
+        coins = [owned for owned in self.store.unspent() if owned.account == account]
         if only:
             coins = chosen_coins(coins, only, self.view.height, maturity)
         return select(coins, outputs, rate, self.view.height, maturity)
 
-    def _signed(self, tx: Tx, chosen: Selection, wanted: tuple[TxOutput, ...]) -> CoinTx:
-        outputs = list(wanted)
+    def signed(
+        self, tx: Tx, chosen: Selection, outputs: tuple[TxOutput, ...], account: int, change_script: bytes = b""
+    ) -> CoinTx:
+        """The signed and judged transaction of a selection; change to a fresh own script unless one is named."""
         if chosen.change:
-            outputs.append(TxOutput(Florins(chosen.change), self.fresh(tx, BRANCH_CHANGE, "change").script))
+            branch = account << ACCOUNT_SHIFT | BRANCH_CHANGE
+            script = change_script or self.fresh(tx, branch, "change").script
+            outputs = (*outputs, TxOutput(Florins(chosen.change), script))
         inputs = tuple(TxInput(owned.coin.outpoint) for owned in chosen.coins)
-        signed = self.keyring.sign_payment(CoinTx(inputs, tuple(outputs)), chosen.coins)
+        signed = self.keyring.sign_payment(CoinTx(inputs, outputs), chosen.coins)
         check_size(signed)
         verify_spend(signed, [TxOutput(Florins(owned.coin.value), owned.coin.script) for owned in chosen.coins])
         return signed

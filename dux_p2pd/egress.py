@@ -1,9 +1,9 @@
 """The only way out of the node for its other daemons: SOCKS5 on localhost with an allow-list for each of them.
 
 Promise: a connection leaves the node only when its daemon has shown its token for p2pd and the exact `host:port`
-stands on that daemon's list; names are matched as written, before they are resolved. The way out is straight or through
-an upstream (`outward.py`), never one for want of the other. Connections, waits and idle time
-are limited.
+stands on that daemon's list; names are matched as written, before they are resolved. `*:port` on a list stands for
+every public address at that port and for no name. The way out is straight or through an upstream (`outward.py`), never
+one for want of the other. Connections, waits and idle time are limited.
 
 Source: network.md §7, settled.md 17.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,9 +34,20 @@ from dux_p2pd.socks import (
     reply,
 )
 
+ANY_PUBLIC = "*"  # as a list's host: coin nodes that other coin nodes told of
 HANDSHAKE_S = 10.0
 COPY_BYTES = 65_536
 PART_OF_ALL = 2  # one daemon may use this part of all connections: half
+
+
+def may_reach(listed: frozenset[Target], target: Target) -> bool:
+    """Whether a list lets out to this target; nothing of a house's own network is public."""
+    if target in listed:
+        return True
+    try:
+        return Target(ANY_PUBLIC, target.port) in listed and ipaddress.ip_address(target.host).is_global
+    except ValueError:
+        return False
 
 
 class Egress:
@@ -109,7 +121,7 @@ class Egress:
             raise SocksFault(AUTH_FAILED, "wrong user name or token")
         writer.write(AUTH_OK)
         target = await read_request(reader.readexactly)
-        if target not in self._allow.get(daemon, frozenset()):
+        if not may_reach(self._allow.get(daemon, frozenset()), target):
             raise SocksFault(reply(Reply.NOT_ALLOWED), f"{daemon} may not reach {target}")
         if self._open.total() >= self._max or self._open[daemon] >= max(1, self._max // PART_OF_ALL):
             raise SocksFault(reply(Reply.FAILED), f"{self._open.total()} connections are open")

@@ -55,7 +55,9 @@ class P2pdSettings(DaemonSettings, frozen=True):
     blob_put_keep_s: int = 604_800  # what a local daemon put is kept at least a week
     hold_bytes_max: int = 64 * MIB  # one blob kept for somebody else
     hold_s_max: int = 5_184_000  # 60 days: a dispute's duty of 43,200 blocks of a minute, twice
-    egress_allow: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)  # daemon -> `host:port` it may reach
+    egress_allow: dict[str, tuple[str, ...]] = msgspec.field(
+        default_factory=dict
+    )  # daemon -> `host:port`; `*:port`: any public address
     egress_upstream: str = ""  # `host:port` of a SOCKS5 proxy (Tor: 127.0.0.1:9050) that connections go through
     egress_straight: tuple[str, ...] = ()  # `host:port` reached without the upstream: a coin node on this machine
     egress_connections_max: int = 64

@@ -9,8 +9,6 @@ Source: transport_identity.md §2.3 (traps: the curve is named by its OID, point
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -19,23 +17,17 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.types import SignMixin
 
 from common.codec import Wire, from_canonical, from_json
-from common.errors import BadParams, BadSettings, NotFound, Unavailable
+from common.errors import BadParams, BadSettings, NotFound
 from common.identity.keys import KEY_BYTES, Signer
 from common.identity.log import LOG_BYTES_MAX, LogBytes
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
 from common.identity.tagged import tagged
+from common.token_session import TokenSession
 from dux_p2pd.key_source import TOKEN_FILE
 
 ED25519_OID = bytes.fromhex("06032b6570")  # 1.3.101.112; SoftHSM refuses the curve's name
 _POINT_HEAD = b"\x04\x20"  # DER: an octet string of 32 bytes
-
-
-class TokenAway(Unavailable):
-    """The PKCS#11 token {token} does not answer ({detail}): is it plugged in, is the PIN in {pin_file} right?"""
-
-    code = 8033
-    key = "token-away"
 
 
 class TokenSettings(Wire, frozen=True):
@@ -78,26 +70,12 @@ class Token:
         Raises:
             TokenAway: there is no such token, or the PIN is wrong.
         """
-        self._settings = settings
-        with self._asked():
-            token = pkcs11.lib(settings.module).get_token(token_label=settings.token)
-            pin = Path(settings.pin_file).read_text().strip()
-            try:
-                self._session = token.open(user_pin=pin, rw=True)
-            except pkcs11.UserAlreadyLoggedIn:  # another session of this process: a login is for all of them
-                self._session = token.open(rw=True)
-
-    @contextmanager
-    def _asked(self) -> Iterator[None]:
-        try:
-            yield
-        except (pkcs11.PKCS11Error, OSError, RuntimeError) as error:
-            detail = f"{type(error).__name__} {error}".strip()
-            raise TokenAway(token=self._settings.token, detail=detail, pin_file=self._settings.pin_file) from error
+        self._open = TokenSession(settings.module, settings.token, settings.pin_file)
+        self._session, self._asked = self._open.session, self._open.asked
 
     def close(self) -> None:
         """End the session."""
-        self._session.close()
+        self._open.close()
 
     def public_of(self, seq: int) -> bytes:
         """The public half of the key for event `seq`.

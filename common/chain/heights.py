@@ -44,6 +44,7 @@ class HeightProfile(msgspec.Struct, frozen=True, kw_only=True):
     rebroadcast_blocks: int
     standby_blocks: int  # how old an arbiter's ping may be
     tip_age_max_s: int | None  # no key and no refund is decided on an older tip; None: no limit
+    bond_step_blocks: int = 1440  # fidelity bonds end at multiples of this: on main a day
 
 
 MAIN = HeightProfile(
@@ -81,6 +82,7 @@ DEMO = HeightProfile(
     rebroadcast_blocks=10,
     standby_blocks=60,
     tip_age_max_s=None,
+    bond_step_blocks=10,
 )
 PROFILES = {profile.name: profile for profile in (MAIN, DEMO)}
 
@@ -146,6 +148,7 @@ def profile_problems(profile: HeightProfile) -> list[str]:
         "a funding can confirm in its window": profile.fund_blocks > profile.depth_blocks,
         "a larger lot rests no less deep": profile.depth_large_blocks >= profile.depth_blocks >= 1,
         "start and review have blocks": min(profile.start_blocks, profile.review_blocks, profile.rung_blocks) >= 1,
+        "bonds end at whole steps": profile.bond_step_blocks >= 1,
     }
     return [law for law, holds in laws.items() if not holds]
 

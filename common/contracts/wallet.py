@@ -9,9 +9,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from common.accounts import TOKEN_ACCOUNT
 from common.chain.address import BadAddress
 from common.chain.tx import Outpoint
 from common.codec import Wire
+from common.contracts.wallet_accounts import WALLET_ACCOUNT, WALLET_ACCOUNTS, WALLET_WATCH, WALLET_WATCHED
+from common.contracts.wallet_bonds import (
+    WALLET_BOND_MAKE,
+    WALLET_BOND_RECLAIM,
+    WALLET_BOND_REGISTER,
+    WALLET_BONDS,
+)
+from common.contracts.wallet_bump import WALLET_BUMP, WALLET_LIMITS, WALLET_SWEEP
 from common.contracts.wallet_chain import (
     CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
@@ -44,11 +53,23 @@ from common.contracts.wallet_errors import (
     CoinsPending,
     DustAmount,
     InsufficientFunds,
+    NoSuchAccount,
     OverLimit,
     WalletLocked,
 )
 from common.contracts.wallet_jws import WALLET_SIGN_OFFER, WALLET_SIGN_RECEIPT
+from common.contracts.wallet_recovery import CONTRACT_FIND_KEY, WALLET_RECOVER, WALLET_RECOVERY
+from common.contracts.wallet_shared import (
+    WALLET_PARTIAL_FINISH,
+    WALLET_PARTIAL_MAKE,
+    WALLET_PARTIAL_SHOW,
+    WALLET_PARTIAL_SIGN,
+    WALLET_SHARED,
+    WALLET_SHARED_KEY,
+    WALLET_SHARED_MAKE,
+)
 from common.contracts.wallet_tools import (
+    WALLET_BACKUP,
     WALLET_LABEL,
     WALLET_LOCK,
     WALLET_SIGN_MESSAGE,
@@ -66,7 +87,7 @@ COINS_CHOSEN_MAX = 200
 
 EXAMPLE_ADDRESS = "mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8"
 
-State = Literal["waiting", "seen", "confirmed", "conflicted", "refused"]
+State = Literal["waiting", "seen", "confirmed", "conflicted", "refused", "replaced"]
 
 
 class WalletStatus(Wire, frozen=True):
@@ -88,6 +109,7 @@ class NewAddress(Wire, frozen=True):
 
     request_id: str
     label: Annotated[str, Meta(max_length=LABEL_CHARS_MAX)] = ""
+    account: Annotated[int, Meta(ge=0, le=TOKEN_ACCOUNT)] = 0
 
 
 class AddressView(Wire, frozen=True):
@@ -99,7 +121,7 @@ class AddressView(Wire, frozen=True):
 
 
 class Balance(Wire, frozen=True):
-    """What the wallet holds, in parts that never overlap; their sum is `total_florins`.
+    """What the node's account holds, in parts that never overlap; their sum is `total_florins`.
 
     spendable: in a block, ripe, not bound. locked: bound by a payment that is not in a block yet. immature: mined, not
     ripe yet. pending: own outputs seen outside a block, change among them. `in_contracts_florins`: own lots, beside it.
@@ -143,13 +165,14 @@ class History(Wire, frozen=True):
 
 
 class Send(Wire, frozen=True):
-    """Pay an address; with `coins`, from these alone. The label is for the owner's books."""
+    """Pay an address from an account; with `coins`, from these alone. The label is for the owner's books."""
 
     request_id: str
     address: str
     amount_florins: Florins
     label: Annotated[str, Meta(max_length=LABEL_CHARS_MAX)] = ""
     coins: Annotated[tuple[Outpoint, ...], Meta(max_length=COINS_CHOSEN_MAX)] = ()
+    account: Annotated[int, Meta(ge=0, le=TOKEN_ACCOUNT)] = 0
 
 
 class Sent(Wire, frozen=True):
@@ -161,13 +184,14 @@ class Sent(Wire, frozen=True):
 
 
 class Unspent(Wire, frozen=True):
-    """One own coin."""
+    """One own coin. `account`: of its key."""
 
     outpoint: Outpoint
     address: str
     value_florins: Florins
     height: BlockHeight | None
     state: Literal["spendable", "locked", "immature", "pending"]
+    account: int = 0
 
 
 class Unspents(Wire, frozen=True):
@@ -264,7 +288,16 @@ WALLET_SEND: Method[Send, Sent] = Method(
     summary="Pay an address, once.",
     callers=OWNERS,
     once=True,
-    raises=(BadAddress, DustAmount, InsufficientFunds, CoinsPending, CoinNotFree, OverLimit, WalletLocked),
+    raises=(
+        BadAddress,
+        DustAmount,
+        InsufficientFunds,
+        CoinsPending,
+        CoinNotFree,
+        NoSuchAccount,
+        OverLimit,
+        WalletLocked,
+    ),
     example=(
         Send(request_id="send-1", address=EXAMPLE_ADDRESS, amount_florins=Florins(1_000_000_000)),
         Sent(txid=EXAMPLE_TXID, amount_florins=Florins(1_000_000_000), fee_florins=Florins(1_000_000)),
@@ -305,6 +338,7 @@ __all__ = [
     "CHAIN_WATCH",
     "CONTRACT_ADOPT",
     "CONTRACT_CHECK",
+    "CONTRACT_FIND_KEY",
     "CONTRACT_FUND",
     "CONTRACT_NEW_KEY",
     "CONTRACT_RESULT_LOCK",
@@ -315,19 +349,40 @@ __all__ = [
     "FUND_KEY",
     "FUND_SETTLE",
     "FUND_SIGN",
+    "WALLET_ACCOUNT",
+    "WALLET_ACCOUNTS",
+    "WALLET_BACKUP",
     "WALLET_BALANCE",
+    "WALLET_BONDS",
+    "WALLET_BOND_MAKE",
+    "WALLET_BOND_RECLAIM",
+    "WALLET_BOND_REGISTER",
+    "WALLET_BUMP",
     "WALLET_HISTORY",
     "WALLET_LABEL",
+    "WALLET_LIMITS",
     "WALLET_LOCK",
     "WALLET_NEW_ADDRESS",
+    "WALLET_PARTIAL_FINISH",
+    "WALLET_PARTIAL_MAKE",
+    "WALLET_PARTIAL_SHOW",
+    "WALLET_PARTIAL_SIGN",
+    "WALLET_RECOVER",
+    "WALLET_RECOVERY",
     "WALLET_SEND",
+    "WALLET_SHARED",
+    "WALLET_SHARED_KEY",
+    "WALLET_SHARED_MAKE",
     "WALLET_SIGN_MESSAGE",
     "WALLET_SIGN_OFFER",
     "WALLET_SIGN_RECEIPT",
     "WALLET_STATUS",
+    "WALLET_SWEEP",
     "WALLET_UNLOCK",
     "WALLET_UTXOS",
     "WALLET_VERIFY_MESSAGE",
+    "WALLET_WATCH",
+    "WALLET_WATCHED",
     "AddressView",
     "Balance",
     "History",

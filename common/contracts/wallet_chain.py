@@ -60,6 +60,7 @@ class ChainStatus(Wire, frozen=True):
     peers: list[CoinPeer]
     bans: list[CoinBan]
     warnings: list[str]
+    peers_wanted: int = 0  # of a light wallet
 
 
 class HeightAsked(Wire, frozen=True):
@@ -224,6 +225,7 @@ CHAIN_STATUS: Method[Empty, ChainStatus] = Method(
             peers=[CoinPeer(address="203.0.113.7:32552", agent="/Floptoshi:2.0.0/", height=250, filters=True)],
             bans=[CoinBan(address="198.51.100.9:32552", reason="a wrong header: 16: high-hash")],
             warnings=["few-peers"],
+            peers_wanted=4,
         ),
     ),
 )

@@ -137,3 +137,52 @@ class TooLate(CallerMistake):
 
     code = 2126
     key = "too-late"
+
+
+class BumpRefused(CallerMistake):
+    """{txid} cannot be sped up: {reason}."""
+
+    code = 2140
+    key = "bump-refused"
+
+
+class NothingToSweep(CallerMistake):
+    """{address} holds no confirmed coins that are worth their fee; was it paid below height {from_height}?"""
+
+    code = 2141
+    key = "nothing-to-sweep"
+
+
+class NoSuchAccount(CallerMistake):
+    """This wallet has no account {number}: `duxnet wallet accounts` lists them, `duxnet wallet account` opens one."""
+
+    code = 2142
+    key = "no-such-account"
+
+
+class AccountsFull(CallerMistake):
+    """All {most} accounts are open: use one of them, see `duxnet wallet accounts`."""
+
+    code = 2143
+    key = "accounts-full"
+
+
+class NotShared(CallerMistake):
+    """{address} is neither shared nor watched by this wallet; see `duxnet wallet shared` and `… watched`."""
+
+    code = 2144
+    key = "not-shared"
+
+
+class BadPartial(CallerMistake):
+    """This partially signed transaction is refused: {reason}."""
+
+    code = 2145
+    key = "bad-partial"
+
+
+class BondLocked(NotNow):
+    """The bond is locked: it can be taken back from tip {until} on, the tip is {tip}."""
+
+    code = 2146
+    key = "bond-locked"

@@ -73,6 +73,27 @@ class LockState(Wire, frozen=True):
     until_ms: UnixMs | None
 
 
+class BackupMade(Wire, frozen=True):
+    """An encrypted copy of the wallet's books; the phrase opens it."""
+
+    path: str
+    bytes: int
+    at_ms: UnixMs
+
+
+WALLET_BACKUP: Method[Empty, BackupMade] = Method(
+    name="wallet.backup",
+    params=Empty,
+    result=BackupMade,
+    summary="Copy the wallet's books, encrypted, now.",
+    callers=OWNER,
+    raises=(WalletLocked,),
+    deadline_max_s=60.0,
+    example=(
+        Empty(),
+        BackupMade(path="backup/wallet.dux", bytes=12_345, at_ms=UnixMs(1_790_000_000_000)),
+    ),
+)
 WALLET_LABEL: Method[Label, Done] = Method(
     name="wallet.label",
     params=Label,

@@ -62,6 +62,7 @@ class Purpose(StrEnum):
     CHANNEL_ASK = "channel-ask"
     DRAW = "draw"
     BEACON = "beacon"
+    BOND = "bond"  # signed by flopd's own coin key, never by p2pd
     # Work: taskd.
     JOB = "job"
     JOB_INPUT = "job-input"

@@ -47,13 +47,19 @@ class ChainError(Unavailable):
 class CoinChain:
     """A running coin node: its RPC and its process."""
 
-    def __init__(self, program: str, folder: Path, host: str, port: int, *, allow: str = "", login: str = "") -> None:
-        """`allow`: who may call a real node, as its `rpcallowip` (else `host`); `login`: `user:password`, else made."""
+    def __init__(
+        self, program: str, folder: Path, host: str, port: int, *, allow: str = "", login: str = "", p2p_port: int = 0
+    ) -> None:
+        """`allow`: who may call a real node, as its `rpcallowip` (else `host`); `login`: `user:password`, else made.
+
+        `p2p_port`: where it serves light wallets, on the same host; 0: it does not.
+        """
         self.program = program
         self.folder = folder
         self.host = host
         self.port = port
         self.user, self.password_file = "", folder / "rpc.password"
+        self.p2p_port = p2p_port
         self._allow = allow or host
         self._given = login
         self._login = ""
@@ -65,6 +71,11 @@ class CoinChain:
     def url(self) -> str:
         """Where the node answers JSON-RPC."""
         return f"http://{self.host}:{self.port}/"
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Where it is reached by light wallets."""
+        return (f"{self.host}:{self.p2p_port}",) if self.p2p_port else ()
 
     async def start(self, profile: Path) -> None:
         """Start the node and wait until it answers.
@@ -103,6 +114,7 @@ class CoinChain:
             auth.touch(mode=0o600)
             auth.write_text(f"{self.user}:{password}\n")
             options = ["--listen", f"{self.host}:{self.port}", "--data", str(self.folder), "--auth", str(auth)]
+            options += ["--p2p", *self.peers] if self.peers else []
             return [sys.executable, "-P", "-m", "dux_sim.chaind", "--profile", str(profile), *options]
         return [find_program(self.program), f"-conf={self._write_conf(password)}", f"-datadir={self.folder}"]
 
@@ -112,18 +124,27 @@ class CoinChain:
 
     def _write_conf(self, password: str) -> Path:
         lines = [
-            "regtest=1", "server=1", "listen=0", "dnsseed=0", "acceptnonstdtxn=0", f"rpcuser={self.user}",
+            "regtest=1", "server=1", "dnsseed=0", "acceptnonstdtxn=0", f"rpcuser={self.user}",
             f"rpcpassword={password}", "rpcthreads=24", "rpcworkqueue=64",
         ]  # fmt: skip
         section = [f"rpcport={self.port}", f"rpcbind={self.host}", f"rpcallowip={self._allow}", "rpcallowip=127.0.0.1"]
+        section += [f"port={self.p2p_port}", f"bind={self.host}"] if self.p2p_port else []
+        lines += self._peer_lines()
         if self.program == "litecoind":
             lines += ["fallbackfee=0.001", "[regtest]", *section, "vbparams=mweb:9999999999:99999999999"]
         else:
-            lines += ["discover=0", *section]
+            lines += section
         path = self.folder / "coin.conf"
         path.touch(mode=0o600)
         path.write_text("\n".join(lines) + "\n")
         return path
+
+    def _peer_lines(self) -> list[str]:
+        """Light wallets are let in, get filters, and hear of a transaction at once and not in a trickle."""
+        if not self.p2p_port:
+            return ["listen=0"]
+        right = "noban@" if self.program == "litecoind" else ""
+        return ["listen=1", "discover=0", "peerbloomfilters=1", f"whitelist={right}{self._allow}"]
 
     async def _answers(self) -> bool:
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from common.units import Florins
-from dux_cli.compose_files import CHAIN_PORT, FIRST_COINS
+from dux_cli.compose_files import CHAIN_PORT, FIRST_COINS, PEERS_PORT
 from dux_cli.demo.coin_chain import LITECOIN_FIRST_BLOCKS, CoinChain
 
 PRIVATE = "10.0.0.0/8"  # the network of docker-compose.yml lies in it
@@ -23,7 +23,15 @@ PRIVATE = "10.0.0.0/8"  # the network of docker-compose.yml lies in it
 async def hold(folder: Path, mine_every_s: float) -> None:
     """Run the coin node until SIGTERM."""
     login = (folder / "rpc.auth").read_text().strip()
-    chain = CoinChain("litecoind", folder, "0.0.0.0", CHAIN_PORT, allow=PRIVATE, login=login)  # noqa: S104 - a container
+    chain = CoinChain(
+        "litecoind",
+        folder,
+        "0.0.0.0",  # noqa: S104 - a container
+        CHAIN_PORT,
+        allow=PRIVATE,
+        login=login,
+        p2p_port=PEERS_PORT,
+    )
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

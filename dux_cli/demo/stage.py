@@ -30,6 +30,7 @@ from dux_cli.node_files import ChainLogin, outside_endpoint, write_config
 from dux_cli.supervisor import Node
 
 CHAIN_PORT_OFFSET = 9  # below the first node's ports
+PEERS_PORT_OFFSET = 8  # where the chain serves the nodes' light wallets
 READY_WITHIN_S = 90.0
 _RESERVED: dict[int, socket.socket] = {}
 PORTS_FROM, PORTS_TO = 12_000, 31_000  # below those that the kernel gives to outgoing connections
@@ -86,7 +87,7 @@ async def staged(folder: Path, program: str, tell: Callable[[str], None]) -> Asy
     """
     base = free_port_base()
     async with AsyncExitStack() as stack:
-        chain = CoinChain(program, folder / "chain", "127.0.0.1", base - CHAIN_PORT_OFFSET)
+        chain = chain_at(program, folder / "chain", base)
         stack.push_async_callback(chain.stop)
         keys, profile = await start_chain(chain, folder, base, tell)
         nodes = make_nodes(folder, profile, base, chain)
@@ -101,6 +102,12 @@ async def staged(folder: Path, program: str, tell: Callable[[str], None]) -> Asy
         mining = asyncio.ensure_future(stage.pace.run())
         stack.callback(mining.cancel)
         yield stage
+
+
+def chain_at(program: str, folder: Path, base: int) -> CoinChain:
+    """The chain beside nodes whose ports begin at `base`: it mines for the story and serves their wallets."""
+    ports = (base - CHAIN_PORT_OFFSET, base - PEERS_PORT_OFFSET)
+    return CoinChain(program, folder, "127.0.0.1", ports[0], p2p_port=ports[1])
 
 
 async def start_chain(
@@ -157,7 +164,7 @@ async def _is_in_step(node: Node, height: int, others: int) -> bool:
 
 def make_nodes(folder: Path, profile: NetworkProfile, base: int, chain: CoinChain) -> dict[str, Node]:
     """Every node's configuration, and its supervisor."""
-    login = ChainLogin(url=chain.url, user=chain.user, password_file=chain.password_file)
+    login = ChainLogin(chain.url, chain.user, chain.password_file, chain.peers)
     nodes: dict[str, Node] = {}
     for index, name in enumerate(NAMES):
         directory = NodeDir(folder / name)
@@ -176,7 +183,9 @@ def free_port_base() -> int:
     for base in blocks:
         nodes = (base + index * PORTS_PER_NODE for index in range(len(NAMES)))
         wanted = [port for first in nodes for port in range(first, first + OUTSIDE_OFFSET + 1)]
-        if _reserve(base) and all(_is_free(port) for port in (base - CHAIN_PORT_OFFSET, *wanted)):
+        if _reserve(base) and all(
+            _is_free(port) for port in (base - CHAIN_PORT_OFFSET, base - PEERS_PORT_OFFSET, *wanted)
+        ):
             return base
     raise NoPorts(first=blocks[0], last=blocks[-1])
 

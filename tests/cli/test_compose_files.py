@@ -41,7 +41,7 @@ def test_each_node_s_settings_suit_its_daemons_and_its_container(name: str, fold
         for daemon in DAEMONS
     }
     p2pd: Any = found["p2pd"]
-    assert p2pd.egress_allow == {"flopd": (f"{compose_files.CHAIN}:{compose_files.CHAIN_PORT}",)}
+    assert p2pd.egress_allow == {"flopd": (f"{compose_files.CHAIN}:{compose_files.PEERS_PORT}",)}
     assert p2pd.listen_host == "0.0.0.0"  # noqa: S104
     assert {settings.host for settings in found.values()} == {"127.0.0.1"}
     assert {settings.port_base for settings in found.values()} == {PORT_BASE}
@@ -55,7 +55,8 @@ def test_keys_are_in_their_own_node_s_folder_and_the_login_in_no_settings(folder
     login = (folder / "chain/rpc.auth").read_text().strip().split(":")[1]
     for path in folder.rglob("*.yaml"):
         assert login not in path.read_text(), path
-    for path in (*folder.rglob("*.key"), folder / "chain/rpc.auth", *folder.rglob("node.login")):
+    assert list(folder.rglob("node.login")) == []
+    for path in (*folder.rglob("*.key"), folder / "chain/rpc.auth"):
         assert path.stat().st_mode & 0o077 == 0, path
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import BadParams
 from common.network import NetworkProfile, load_profile
 from common.rpc.method import DAEMONS
 from common.settings import load_settings
 from dux_cli.host import daemon_class
+from dux_cli.init import check_way_to_chain
 from dux_cli.node_dir import INSTALLED, NodeDir, RunBySystemd, default_node
-from dux_cli.node_files import ChainLogin, write_config
+from dux_cli.node_files import ChainLogin, chain_settings, write_config
 from dux_cli.testnet import HELPERS, JUDGES, LocalNetwork
 
 PROFILE = NetworkProfile(name="toy", chain="embedded", genesis="00" * 32, heights="demo")
@@ -28,6 +30,31 @@ def test_every_daemon_accepts_the_configuration_that_init_writes(daemon: str, tm
         assert settings.egress_allow == {"flopd": ("127.0.0.1:1234",)}
         assert settings.listen_host == "127.1.2.1"
     assert load_profile(folder.config / settings.network_profile) == PROFILE
+
+
+def test_a_light_wallet_knows_its_peers_and_may_reach_them_and_no_others(tmp_path: Path) -> None:
+    """Named ones alone; else the network's seeds, and what they tell of; a coin node's RPC where it is asked for."""
+    named = chain_settings(ChainLogin("http://127.0.0.1:1/", "u", Path("pw"), ("coin:7",)), "embedded")
+    assert named == ({"source": "spv", "peers": ["coin:7"]}, ["coin:7"])
+    by_seed, ways = chain_settings(ChainLogin(), "flopcoin-main")
+    assert by_seed == {"source": "spv"}
+    assert ways == ["seed.flopcoin.net:32552", "seed2.flopcoin.net:32552", "*:32552"]
+    core, ways = chain_settings(ChainLogin("http://127.0.0.1:1/", "u", tmp_path), "embedded")
+    assert core["source"] == "core"
+    assert ways == ["127.0.0.1:1"]
+
+
+@pytest.mark.parametrize(
+    ("login", "family", "hint"),
+    [
+        (ChainLogin("http://127.0.0.1:1/", peers=("coin:7",)), "flopcoin-main", "one of them"),
+        (ChainLogin(), "embedded", "--peer HOST:PORT"),
+    ],
+)
+def test_a_node_is_not_made_without_one_way_to_its_chain(login: ChainLogin, family: str, hint: str) -> None:
+    """The error says which option to give."""
+    with pytest.raises(BadParams, match=hint):
+        check_way_to_chain(login, family)
 
 
 def test_no_secret_stands_in_a_configuration(tmp_path: Path) -> None:

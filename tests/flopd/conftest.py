@@ -29,7 +29,15 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield stack.enter_context(STARTERS[request.param](tmp_path_factory.mktemp(request.param)))
 
 
-SUITE = ("test_chain", "test_contracts", "test_crashes", "test_fund", "test_payments", "test_reorganisation")
+SUITE = (
+    "test_bumps",
+    "test_chain",
+    "test_contracts",
+    "test_crashes",
+    "test_fund",
+    "test_payments",
+    "test_reorganisation",
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

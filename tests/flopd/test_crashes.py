@@ -95,6 +95,7 @@ class FlopProcess:
         common = {"network_profile": "network.yaml", "data_dir": settings.data_dir, "run_dir": settings.run_dir}
         common |= {"port_base": self._base, "backup_interval": 0}
         own = {
+            "source": "core",
             "node_url": f"http://127.0.0.1:{passage.port}/",
             "node_user": settings.node_user,
             "egress": False,

@@ -44,7 +44,7 @@ class NothingSpent:
 async def test_one_refusal_among_several_peers_is_no_verdict(refusing: tuple[bool, ...], is_refused: bool) -> None:  # noqa: FBT001
     """Two refusals are, or that of the only peer; then the pool holds it no more."""
     pool = Pool()
-    relay = Relay(pool, NothingSpent(), ManualClock(), asyncio.Event())  # type: ignore[arg-type]
+    relay = Relay(pool, NothingSpent(), ManualClock(), asyncio.Event(), replaces=True)  # type: ignore[arg-type]
     peers = [Answers(f"peer{at}", refuses=refuses) for at, refuses in enumerate(refusing)]
     if is_refused:
         with pytest.raises(Refused):

@@ -125,6 +125,23 @@ def test_a_strangers_transaction_counts_when_enough_peers_announce_it() -> None:
     assert not pool.announced("ff" * 32, "a")
 
 
+def test_a_payment_that_pays_more_takes_the_place_of_an_own_one_and_of_nobody_elses() -> None:
+    """The replaced one and what hangs on it wait no more; a cheaper one replaces nothing; strangers' are not judged."""
+    pool = Pool()
+    coin, change = Outpoint("ab" * 32, 0), Outpoint("01" * 32, 0)
+    first = Tx((TxInput(coin),), (TxOutput(Florins(90), b"\x51"),))
+    child = Tx((TxInput(change),), (TxOutput(Florins(80), b"\x51"),))
+    better = Tx((TxInput(coin),), (TxOutput(Florins(70), b"\x51"),))
+    pool.add("01" * 32, first, b"", 0.0, own=True)
+    pool.add("02" * 32, child, b"", 0.0, own=True)
+    pool.add("03" * 32, first, b"", 0.0, own=False, peer="a")
+    assert pool.outbid_by(better) == (["01" * 32], [])
+    assert pool.outbid_by(first) == ([], ["01" * 32])
+    pool.replace(["01" * 32])
+    assert pool.believed(1) == ["03" * 32]
+    assert pool.is_gone("02" * 32)
+
+
 def test_a_block_ends_what_it_confirms_and_what_it_contradicts() -> None:
     """Both leave; the contradicted one does not come back from the books, the confirmed one only after a roll back."""
     pool = Pool()

@@ -14,7 +14,7 @@ import structlog
 from aiohttp_socks.utils import Proxy
 from python_socks import ProxyError
 
-from dux_p2pd.egress import Egress
+from dux_p2pd.egress import Egress, may_reach
 from dux_p2pd.socks import parse_target
 from tests.p2pd.overlay_kit import network
 
@@ -115,6 +115,15 @@ async def raw(made: Egress, *messages: bytes) -> bytes:
     heard = await asyncio.wait_for(reader.read(-1), 10)
     writer.close()
     return heard
+
+
+def test_a_star_lets_out_to_public_addresses_at_its_port_and_to_nothing_else() -> None:
+    """Coin nodes that nobody could list beforehand; never a name, a house's own network, or another port."""
+    listed = frozenset({parse_target("*:32552"), parse_target("coin.example:1")})
+    there = ("8.8.8.8:32552", "[2001:4860:4860::8888]:32552", "coin.example:1")
+    away = ("8.8.8.8:80", "127.0.0.1:32552", "192.168.1.7:32552", "[fe80::1]:32552", "coin.example:32552", "*:32552")
+    assert [target for target in (*there, *away) if may_reach(listed, parse_target(target))] == [*there, "*:32552"]
+    assert not may_reach(frozenset(), parse_target("8.8.8.8:32552"))
 
 
 @pytest.mark.parametrize(

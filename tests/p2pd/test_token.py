@@ -30,7 +30,8 @@ MADE_MS = 1_790_000_000_000
 BRANCH = make_branch(b"t" * 64, net=1, account=0, made_ms=MADE_MS, inception_bits=0)
 
 pkcs11 = pytest.importorskip("pkcs11", reason="no python-pkcs11 (pip install python-pkcs11)")
-from dux_p2pd.token_keys import Token, TokenAway, TokenSettings  # noqa: E402 - needs that library
+from common.token_session import TokenAway  # noqa: E402 - needs that library
+from dux_p2pd.token_keys import Token, TokenSettings  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     shutil.which("softhsm2-util") is None or not MODULE.exists(), reason="no SoftHSM2 (apt-get install softhsm2)"

@@ -299,6 +299,7 @@ def give_it_a_chain(machine: Machine) -> None:
         ("common", {"network_profile": "own.yaml"}),
         ("p2pd", {"egress_allow": {"flopd": [f"127.0.0.1:{CHAIN_PORT}"]}}),
         ("flopd", {
+            "source": "core",
             "node_url": f"http://127.0.0.1:{CHAIN_PORT}",
             "node_password_file": "/run/credentials/dux-flopd.service/node-login",
         }),

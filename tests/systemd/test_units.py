@@ -13,6 +13,7 @@ from common.rpc.method import CALL_GRAPH, DAEMONS, PEOPLE
 from common.settings import CONFIG_DEFAULT
 from dux_cli.host import daemon_class
 from dux_cli.install import SETTINGS, VENV, lay_units
+from dux_cli.node_files import ChainLogin, chain_settings
 from dux_flopd.first_boot import MADE_FILE
 from dux_flopd.keygen import CREDENTIAL_FILE
 from dux_flopd.unlock import CREDENTIAL
@@ -200,8 +201,9 @@ def test_names_that_two_files_share_agree() -> None:
     launcher = dict(directives(UNITS / "dux-slots.service"))["ExecStart"].split()
     socket = yaml.safe_load((CONFIG / "taskd.yaml").read_text())["slot_socket"]
     assert launcher[launcher.index("--socket") + 1] == socket
-    coin_node = yaml.safe_load((CONFIG / "flopd.yaml").read_text())["node_url"].removeprefix("http://")
-    assert yaml.safe_load((CONFIG / "p2pd.yaml").read_text())["egress_allow"] == {"flopd": [coin_node]}
+    assert yaml.safe_load((CONFIG / "flopd.yaml").read_text())["source"] == "spv"
+    ways_out = [way for name in ("test", "main") for way in chain_settings(ChainLogin(), f"flopcoin-{name}")[1]]
+    assert yaml.safe_load((CONFIG / "p2pd.yaml").read_text())["egress_allow"] == {"flopd": ways_out}
 
 
 def test_installing_again_keeps_the_owners_settings(tmp_path: Path) -> None:

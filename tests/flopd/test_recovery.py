@@ -1,0 +1,161 @@
+"""One phrase brings everything back: accounts, bonds, contract keys; and a backup what only the books knew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from common.chain.address import address_to_script
+from common.contracts.wallet import (
+    CONTRACT_FIND_KEY,
+    CONTRACT_NEW_KEY,
+    WALLET_ACCOUNT,
+    WALLET_ACCOUNTS,
+    WALLET_BACKUP,
+    WALLET_BOND_MAKE,
+    WALLET_BONDS,
+    WALLET_HISTORY,
+    WALLET_LABEL,
+    WALLET_NEW_ADDRESS,
+    WALLET_RECOVER,
+    WALLET_RECOVERY,
+    HistoryAsked,
+    NewAddress,
+)
+from common.contracts.wallet_accounts import OpenAccount
+from common.contracts.wallet_bonds import MakeBond
+from common.contracts.wallet_contract import NewContractKey
+from common.contracts.wallet_errors import KeyNotOurs, KeyUsed
+from common.contracts.wallet_recovery import FindContractKey, Recover
+from common.contracts.wallet_tools import Label
+from common.keys import SubKey, seed_of, sub_key
+from common.randomness import SeededRandomness
+from common.rpc.method import Empty
+from common.units import FLOP, Florins
+from dux_flopd.backup import NEWEST, OLDER, BadBackup, NotBackedUp, open_books, restore_books, seal_books
+from tests.flopd.test_payments import funded
+from tests.flopd.wallets import WalletNode
+
+
+async def with_everything(wallet: WalletNode) -> tuple[int, bytes]:
+    """Coins in the node's account and in a second one, a bond, a contract key; what all of it is worth, and the key."""
+    await funded(wallet, 9 * FLOP)
+    await wallet.call(WALLET_ACCOUNT, OpenAccount(request_id="a", name="savings"))
+    addresses = [
+        (await wallet.call(WALLET_NEW_ADDRESS, NewAddress(request_id=f"n{at}", account=1))).address for at in range(31)
+    ]
+    for address in (addresses[12], addresses[30]):  # the second lies more than a gap behind the first key
+        wallet.bench.pay((address_to_script(address, wallet.bench.family), 4 * FLOP))
+    until = wallet.bench.height + 30
+    made = await wallet.call(WALLET_BOND_MAKE, MakeBond(request_id="b", amount_florins=Florins(2 * FLOP), until=until))
+    keys = [
+        await wallet.call(
+            CONTRACT_NEW_KEY, NewContractKey(request_id=f"k{at}", purpose="buyer", nonce=bytes([at]) * 32)
+        )
+        for at in range(3)
+    ]
+    await wallet.in_node(made.txid)
+    wallet.bench.mine()
+    await wallet.synced()
+    return 9 * FLOP + 8 * FLOP - 2 * FLOP - int(made.fee_florins), keys[2].pubkey
+
+
+async def recovered(wallet: WalletNode) -> None:
+    async def done() -> bool:
+        return (await wallet.call(WALLET_RECOVERY, Empty())).state == "done"
+
+    await wallet.until(done, "recovered")
+
+
+@pytest.mark.parametrize("source", ["core", "spv"])
+async def test_a_phrase_brings_back_accounts_bonds_and_contract_keys(
+    wallet: WalletNode, tmp_path: Path, source: str
+) -> None:
+    """A wallet of the same words, without any file of the first, holds the same coins, and asks nobody for more."""
+    wallet.bench.source = source
+    async with wallet.running():
+        worth, key = await with_everything(wallet)
+        assert (await wallet.call(WALLET_RECOVERY, Empty())).state == "never"
+    again = WalletNode(
+        tmp_path / "again", wallet.bench, phrase=wallet.made.phrase, birth_height=max(0, wallet.bench.height - 20)
+    )
+    async with again.running():
+        await recovered(again)
+        held = {one.number: one.confirmed_florins for one in (await again.call(WALLET_ACCOUNTS, Empty())).accounts}
+        assert (sum(held.values()), held[1]) == (worth, 8 * FLOP)
+        bonds = (await again.call(WALLET_BONDS, Empty())).bonds
+        assert [bond.locked_florins for bond in bonds] == [2 * FLOP]
+        find = FindContractKey(request_id="f", purpose="buyer", nonce=b"\x02" * 32, public_key=key)
+        found = await again.call(CONTRACT_FIND_KEY, find, "escrowd")
+        assert (found.pubkey, found.index) == (key, 2)
+        fresh = await again.call(CONTRACT_NEW_KEY, NewContractKey(request_id="g", purpose="buyer", nonce=b"\x09" * 32))
+        assert fresh.index > 2  # a key of a contract that may still be open is not given out again
+        with pytest.raises(KeyUsed):
+            await again.call(
+                CONTRACT_FIND_KEY,
+                FindContractKey(request_id="h", purpose="seller", nonce=b"\x03" * 32, public_key=key),
+                "escrowd",
+            )
+        with pytest.raises(KeyNotOurs):
+            await again.call(
+                CONTRACT_FIND_KEY,
+                FindContractKey(request_id="i", purpose="buyer", nonce=b"\x03" * 32, public_key=b"\x02" + bytes(32)),
+                "escrowd",
+            )
+    async with again.running():
+        assert (await again.call(WALLET_RECOVERY, Empty())).state == "done"
+        looked = await again.call(WALLET_RECOVER, Recover(request_id="r", from_height=again.bench.height))
+        assert looked.state == "looking"
+        await recovered(again)
+
+
+async def test_a_backup_brings_back_what_only_the_books_knew(wallet: WalletNode, tmp_path: Path) -> None:
+    """Taken on the timer, opened with the phrase alone; two generations; a label and a history come back."""
+    wallet.changes = {"backup_interval": 1}
+    folder = wallet.folder / "data/flopd/backup"
+    async with wallet.running():
+        await funded(wallet, 9 * FLOP)
+        await wallet.call(WALLET_LABEL, Label(name=wallet.made.address, label="from Anna"))
+        await wallet.until((folder / OLDER).exists, "two copies on the timer")
+        made = await wallet.call(WALLET_BACKUP, Empty())
+        history = await wallet.call(WALLET_HISTORY, HistoryAsked())
+    newest = (folder / NEWEST).stat()
+    assert (made.path, made.bytes, newest.st_mode & 0o077) == (str(folder / NEWEST), newest.st_size, 0)
+    secret = sub_key(seed_of(wallet.made.phrase), SubKey.BACKUP)
+    again = WalletNode(tmp_path / "again", wallet.bench, phrase=wallet.made.phrase)
+    restore_books(folder / NEWEST, secret, again.folder / "data/flopd/flopd.sqlite")
+    async with again.running():
+        assert await again.call(WALLET_HISTORY, HistoryAsked()) == history
+        assert "from Anna" in str(again.daemon.parts.table.store.rows("SELECT label FROM labels")[0]["label"])
+    restore_books(folder / NEWEST, secret, again.folder / "data/flopd/flopd.sqlite")
+    assert (again.folder / "data/flopd/flopd.sqlite.before").exists()
+
+
+async def test_a_backup_that_cannot_be_written_is_told_and_ends_nothing(wallet: WalletNode, tmp_path: Path) -> None:
+    """A folder that is none: the owner is told by the call and by the daemon's state; the wallet goes on."""
+    (tmp_path / "file").write_text("")
+    wallet.changes = {"wallet_backup_dir": str(tmp_path / "file" / "below"), "backup_interval": 1}
+    async with wallet.running():
+        with pytest.raises(NotBackedUp, match="wallet_backup_dir"):
+            await wallet.call(WALLET_BACKUP, Empty())
+        await wallet.until(lambda: any("backed up" in one() for one in wallet.daemon.parts.problems), "it is told")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 1.2)  # the timer fails, too
+        assert (await wallet.status()).unlocked
+
+
+def test_a_backup_opens_for_its_own_phrase_and_unchanged() -> None:
+    """Every changed byte is noticed; another wallet's key opens nothing; what is no backup says so."""
+    books = b"SQLite format 3\x00" + b"x" * 500
+    sealed = seal_books(books, b"k" * 32, SeededRandomness(1))
+    assert open_books(sealed, b"k" * 32, "f") == books
+    assert books[:20] not in sealed
+    wrongs = [(sealed, b"j" * 32), (sealed[:-1], b"k" * 32), (b"other" + sealed, b"k" * 32), (sealed[:30], b"k" * 32)]
+    wrongs += [(sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :], b"k" * 32) for at in (0, 24, 40, 60, -1)]
+    wrongs += [(seal_books(b"no store", b"k" * 32, SeededRandomness(1)), b"k" * 32)]
+    for data, key in wrongs:
+        with pytest.raises(BadBackup):
+            open_books(data, key, "f")

@@ -1,7 +1,7 @@
 """A session with a PKCS#11 token: opened by PIN, every fault of the token in one error of ours.
 
-Knows nothing of what keys are for. Imported only by those that have a token: the library is an extra (`pip install
-duxnet[token]`).
+Knows nothing of what keys are for. The library is an extra (`pip install duxnet[token]`), looked for when a session is
+opened.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pkcs11
 
 from common.errors import Unavailable
 
@@ -31,7 +29,10 @@ class TokenSession:
         Raises:
             TokenAway: there is no such token, or the PIN is wrong.
         """
+        import pkcs11  # noqa: PLC0415 - an extra, which a node without a token does not have
+
         self._token = token
+        self._faults = (pkcs11.PKCS11Error, OSError, RuntimeError)
         self._pin_file = pin_file
         with self.asked():
             found = pkcs11.lib(module).get_token(token_label=token)
@@ -46,7 +47,7 @@ class TokenSession:
         """What the token does wrong inside becomes `TokenAway`."""
         try:
             yield
-        except (pkcs11.PKCS11Error, OSError, RuntimeError) as error:
+        except self._faults as error:
             detail = f"{type(error).__name__} {error}".strip()
             raise TokenAway(token=self._token, detail=detail, pin_file=self._pin_file) from error
 

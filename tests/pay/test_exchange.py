@@ -13,13 +13,13 @@ from aiohttp import web
 from common.units import Florins
 from dux_pay.aiohttp_paid import PAYMENT, SELLER, paid
 from dux_pay.buying import BadOffer, Wanted
+from dux_pay.calls import NotCovered
 from dux_pay.fetching import Fetcher, Fetching
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE, decode_required, decode_settlement, encode
 from dux_pay.ledger import Limits, OverCallLimit, OverDayLimit
 from dux_pay.price import prices_of
 from dux_pay.proxy import NotLoopback, Proxy, upstream_of
 from dux_pay.reaper import Reaper
-from dux_pay.seller import NotCovered
 from tests.pay.kit import World
 
 
@@ -131,7 +131,7 @@ async def test_the_table_of_statuses(world: World) -> None:
         status, _, told = await post(b"x" * (world.seller.body_bytes_max + 1), header)
         assert (status, told["errorReason"]) == (413, "too_large")
         world.escrow.down = 1
-        status, headers, told = await post(b"again", header)
+        status, headers, told = await post(b"hello", header)
         assert (status, headers["Retry-After"], told["errorReason"]) == (503, "1", "node_down")
     assert shop.ran == [b"hello"]
 

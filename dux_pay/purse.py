@@ -15,7 +15,7 @@ import hashlib
 
 import msgspec
 
-from common.channel_messages import OFFER_BYTES_MAX, Offer, request_hash, response_hash
+from common.channel_messages import OFFER_BYTES_MAX, Offer, Pricing, request_hash, response_hash
 from common.codec import from_canonical
 from common.contracts.channel import (
     FUEL,
@@ -236,9 +236,13 @@ class Purse:
         return offer, envelope, payee
 
     def _most(self, wanted: Wanted, offer: Offer) -> Florins:
-        if wanted.most_florins is not None and offer.price_florins > wanted.most_florins:
-            raise OverOwnLimit(price_florins=int(offer.price_florins), limit_florins=int(wanted.most_florins))
-        return Florins(int(offer.price_florins))
+        """What is promised: the price, or of a metered call as much as the caller allows."""
+        limit = wanted.most_florins
+        if limit is None:
+            return Florins(int(offer.price_florins))
+        if offer.price_florins > limit:
+            raise OverOwnLimit(price_florins=int(offer.price_florins), limit_florins=int(limit))
+        return limit if offer.pricing is Pricing.METERED else Florins(int(offer.price_florins))
 
     # --- what came ----------------------------------------------------------------------------------------------------
 

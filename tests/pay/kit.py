@@ -4,6 +4,7 @@ The seam is the RPC contract: what passes here speaks to the real daemon in `tes
 sets `refuse`, `down` or `crash_after`.
 """
 
+import asyncio
 import hashlib
 from pathlib import Path
 
@@ -197,11 +198,15 @@ class ToyEscrow:
         return port.Finished(answer=call["answer"])
 
     async def chunk(self, asked: port.Chunk, _ctx: Ctx) -> port.ChunkVerdict:
-        call = self.calls[asked.call.j]
-        missing = max(0, int(asked.price_florins) - call["price"] - (self.held - self.owed))
-        if missing == 0:
-            call["price"] = int(asked.price_florins)
-        return port.ChunkVerdict(go=missing == 0, missing_florins=Florins(missing))
+        call, left = self.calls[asked.call.j], asked.wait_s
+        while True:
+            missing = max(0, int(asked.price_florins) - call["price"] - (self.held - self.owed))
+            if missing == 0:
+                call["price"] = int(asked.price_florins)
+            if missing == 0 or left <= 0:
+                return port.ChunkVerdict(go=missing == 0, missing_florins=Florins(missing))
+            await asyncio.sleep(0.02)
+            left -= 0.02
 
     # payer
 

@@ -53,7 +53,7 @@ class Shop:
         meter, told = request[PAYMENT], 0
         try:
             for _ in range(int(request.query.get("parts", "3"))):
-                await meter.meter("0.1", wait_s=0)
+                await meter.meter("0.1", wait_s=float(request.query.get("wait", "0")))
                 told += 1
         except NotCovered:
             pass
@@ -192,6 +192,31 @@ async def test_upto_charges_less_and_metered_charges_what_was_covered(world: Wor
         covered = world.escrow.held - 20_000_000
         assert int(metered.ended.charged_florins) == covered // 10_000_000 * 10_000_000
         assert metered.body == b"part " * (covered // 10_000_000)
+
+
+async def test_a_meter_waits_for_fuel(world: World) -> None:
+    """The same call's next voucher, sent beside it (and answered 503), lets the handler go on."""
+    async with served(Shop(world).app) as url, aiohttp.ClientSession() as session:
+        asked = f"{url}/metered?parts=6&wait=5"
+        buying = asyncio.ensure_future(buy(world, asked, oid="metered-call-0001"))
+        while not any(call["price"] == 20_000_000 for call in world.escrow.calls.values()):
+            await asyncio.sleep(0.01)
+        header = (await world.purse.fuel("metered-call-0001", Florins(60_000_000))).header
+        async with session.get(asked, headers={SIGNATURE: header}) as fuel:
+            assert (fuel.status, (await fuel.json())["errorReason"]) == (503, "running")
+        got = await buying
+        assert (got.body, int(got.ended.charged_florins)) == (b"part " * 6, 60_000_000)
+        with pytest.raises(OverCallLimit):
+            await world.purse.fuel("metered-call-0001", Florins(10**9))
+
+
+async def test_a_metered_call_may_promise_more_at_once(world: World) -> None:
+    """A caller's own limit is what a meter may reach; the rest is charged to nobody."""
+    async with served(Shop(world).app) as url, Fetcher(world.purse) as fetcher:
+        asked = Fetching(method="GET", url=f"{url}/metered?parts=4", most_florins=Florins(70_000_000))
+        got = await fetcher.fetch(asked)
+    assert int(got.ended.charged_florins) == 40_000_000
+    assert world.ledger.spent_today() == 40_000_000
 
 
 async def test_a_large_answer_is_kept_by_the_seller(world: World, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dux_pay.ledger import Limits, OverCallLimit, OverDayLimit
 from dux_pay.price import prices_of
 from dux_pay.proxy import NotLoopback, Proxy, upstream_of
 from dux_pay.reaper import Reaper
+from tests.attacks.registry import attack
 from tests.pay.kit import World
 
 
@@ -109,6 +110,11 @@ async def test_a_call_is_paid_run_once_and_its_repeat_is_the_stored_answer(world
         assert world.escrow.spent == 50_000_000
 
 
+@attack(
+    "payment",
+    tries="a paid header for another body, a broken header, a body beyond the limit",
+    meets="409, 400 and 413; the handler does not run, nothing is charged",
+)
 async def test_the_table_of_statuses(world: World) -> None:
     """Without a voucher 402, other payload under one id 409, unreadable 400, too large 413, node down 503."""
     shop = Shop(world)
@@ -148,6 +154,11 @@ async def test_a_refusal_is_402_with_its_reason(world: World, reason: str) -> No
     assert len(shop.ran) == 1
 
 
+@attack(
+    "payment",
+    tries="one payment sent twice at once",
+    meets="one run, one charge; the second sender waits for the first one's answer",
+)
 async def test_a_running_call_is_asked_again_and_charged_once(world: World) -> None:
     """503 + Retry-After while the handler works; two callers with one header, one run, one charge."""
     shop = Shop(world)
@@ -272,6 +283,11 @@ async def test_a_channel_is_opened_when_none_is(world: World) -> None:
         assert (await buy(world, f"{url}/upto")).status == 200
 
 
+@attack(
+    "payment",
+    tries="a 402 whose entry, signed offer and JWS differ: another price, key, network, height or resource",
+    meets="nothing is promised and nothing signed",
+)
 async def test_a_lying_offer_is_not_paid(world: World) -> None:
     """Entry, envelope and JWS have to say the same: a dearer entry, another key or another resource is refused."""
     async with (
@@ -356,6 +372,11 @@ async def test_an_endpoint_that_fails_costs_nothing(world: World) -> None:
     assert world.escrow.owed == 0
 
 
+@attack(
+    "payment",
+    tries="a head that trickles, a body that trickles, before anything was paid",
+    meets="cut after its time, 408; others are served meanwhile",
+)
 async def test_slow_senders_are_cut(tmp_path: Path) -> None:
     """A head that trickles is cut after its time; a body that trickles gets 408; others are served meanwhile."""
     world = World(tmp_path, body_s_max=0.3)

@@ -17,10 +17,11 @@ from pathlib import Path
 from aiohttp import web
 from multidict import CIMultiDict
 
+from dux_pay.calls import Asked, BodyTooLarge, Payment, Reply
 from dux_pay.headers import SIGNATURE
 from dux_pay.node import Node
 from dux_pay.price import Price, price_of
-from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, Asked, BodyTooLarge, Payment, Reply, Seller
+from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, Seller
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from dux_pay.answers import BODY_BYTES_MAX as ANSWER_BYTES_MAX
+from dux_pay.calls import Asked, BodyTooLarge, Payment, Reply
 from dux_pay.headers import SIGNATURE
 from dux_pay.node import Node
 from dux_pay.price import prices_of
-from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, Asked, BodyTooLarge, Payment, Reply, Seller
+from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, Seller
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -133,7 +133,7 @@ class Ledger:
                 raise OverDayLimit(spent_florins=spent, limit_florins=int(self.limits.per_day_florins))
             tx.execute("DELETE FROM calls WHERE at_ms < ?", self._clock.unix_ms() - CALLS_KEPT_MS)
             tx.execute(
-                "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 'reserved', '', '')",
+                "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 'reserved', '', '')",
                 call.oid,
                 call.bound,
                 self._clock.unix_ms(),
@@ -181,10 +181,10 @@ class Ledger:
                 oid,
             )
 
-    def forget(self, oid: str) -> None:
-        """Nothing was signed for this call: its promise is taken back."""
+    def taken_back(self, oid: str) -> None:
+        """Nothing was signed for this call, or it was given up and never run: its promise is taken back."""
         with self._store.transaction() as tx:
-            tx.execute("DELETE FROM calls WHERE oid = ? AND state = 'reserved'", oid)
+            tx.execute("DELETE FROM calls WHERE oid = ? AND charged IS NULL", oid)
 
     def spent_today(self) -> Florins:
         """Charged and promised since 00:00 UTC."""

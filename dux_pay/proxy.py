@@ -23,10 +23,11 @@ from common.errors import CallerMistake
 from common.settings import is_loopback
 from dux_pay.aiohttp_paid import asked_of, response_of
 from dux_pay.answers import BODY_BYTES_MAX as ANSWER_BYTES_MAX
+from dux_pay.calls import Payment, Reply
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE
 from dux_pay.price import Prices
 from dux_pay.reaper import Reaper
-from dux_pay.seller import Payment, Reply, Seller
+from dux_pay.seller import Seller
 
 UPSTREAM_S = 60.0
 UPSTREAM_CONNECTIONS_MAX = 64

@@ -15,7 +15,7 @@ import hashlib
 
 import msgspec
 
-from common.channel_messages import OFFER_BYTES_MAX, Offer, request_hash, response_hash
+from common.channel_messages import OFFER_BYTES_MAX, Offer, Pricing, request_hash, response_hash
 from common.codec import from_canonical
 from common.contracts.channel import (
     FUEL,
@@ -30,10 +30,10 @@ from common.contracts.channel import (
     Settle,
 )
 from common.errors import DuxError, NotNow
-from common.identity.signed import decode_signed
 from common.jws import OfferClaims, ReceiptClaims, opened, signer_of
 from common.network import NetworkProfile
 from common.randomness import Randomness, new_id
+from common.receipts import attested
 from common.rpc.client import Client
 from common.units import Did, Florins, format_flop
 from dux_pay.answers import kept_of
@@ -72,6 +72,8 @@ from dux_pay.ledger import Ledger, PaidCall
 
 OPEN_WAIT_S, OPEN_PAUSE_S = 600.0, 2.0
 PAY_WAIT_S = 25.0
+ANEW = ("offer_expired", "closing")  # the call is given up, and made again under a new number
+NEVER_RUN = ("REFUSED", "ABANDONED")
 GONE = 410  # the body was dropped: there is nothing to compare
 
 
@@ -111,19 +113,28 @@ class Purse:
         req = self._request(wanted, oid)
         known = self.ledger.find(oid, req)
         if known is not None and known.header:
-            return await self._again(known, required)
+            return await self._again(known, required, wanted)
+        return await self._first(wanted, required, oid, req)
+
+    async def _first(self, wanted: Wanted, required: PaymentRequired, oid: str, req: bytes) -> Header:
+        """Promise, then sign; what could not be signed is promised no more."""
         entry = self._entry(required, wanted.url)
         offer, envelope, payee = await self._offer(required, entry, wanted.url)
         most = self._most(wanted, offer)
-        if known is None:
-            self.ledger.reserve(_new_call(oid, req, payee, wanted.url, most))
+        self.ledger.reserve(_new_call(oid, req, payee, wanted.url, most))
+        asked = Pay(
+            payee=payee,
+            offer=envelope,
+            oid=oid,
+            req=req,
+            price_max_florins=most,
+            open_florins=self.ledger.limits.open_florins,
+            wait_s=PAY_WAIT_S,
+        )
         try:
-            paid = await self._voucher(Pay(
-                payee=payee, offer=envelope, oid=oid, req=req, price_max_florins=most,
-                open_florins=self.ledger.limits.open_florins, wait_s=PAY_WAIT_S,
-            ))  # fmt: skip
+            paid = await self._voucher(asked)
         except DuxError:
-            self.ledger.forget(oid)
+            self.ledger.taken_back(oid)
             raise
         return self._header(oid, required, entry, paid, most)
 
@@ -163,17 +174,23 @@ class Purse:
             said=(*paid.said, f"at most {format_flop(most)} FLOP promised, call {paid.call.j}"),
         )
 
-    async def _again(self, known: PaidCall, required: PaymentRequired) -> Header:
-        """The same bytes; or, when the payee has refused them for a reason that a hello mends, what follows then."""
+    async def _again(self, known: PaidCall, required: PaymentRequired, wanted: Wanted) -> Header:
+        """The same bytes; or, when the payee has refused them for a reason that something mends, what follows then."""
         reason = required.error
         if reason in ("", "no_voucher"):
             return _header_of(known, ("the same header as before",))
         call = CallRef(chid=known.chid, j=known.number)
-        advice = await self._escrowd.call(REFUSED, ReportRefusal(call=call, reason=reason), deadline_s=30.0)
+        anew = reason in ANEW
+        report = ReportRefusal(call=call, reason=reason, drop=anew)
+        advice = await self._escrowd.call(REFUSED, report, deadline_s=30.0)
+        if anew and advice.action == "ended" and advice.state in NEVER_RUN:
+            self.ledger.taken_back(known.oid)
+            return await self._first(wanted, required, known.oid, known.bound)
         if advice.action == "ended":
             self.ledger.ended(known.oid, state=advice.state, charged_florins=0, receipt="")
             raise CallOver(oid=known.oid, state=advice.state)
         if advice.action == "wait" or not advice.voucher:
+            await asyncio.sleep(self._open_pause_s)
             return _header_of(known, (f"refused: {reason}; the same header once more",))
         entry = self._entry(required, known.url)
         again = Paid(voucher=advice.voucher, call=call, said=(f"refused: {reason}; said hello",))
@@ -207,9 +224,7 @@ class Purse:
         """The offer, which says what the entry says; its signer's coin key has signed the same for this resource."""
         try:
             envelope = base64.b64decode(entry.extra.offer, validate=True)
-            offer = from_canonical(
-                decode_signed(envelope, max_bytes=OFFER_BYTES_MAX).body, Offer, max_bytes=OFFER_BYTES_MAX
-            )
+            offer = from_canonical(attested(envelope).body, Offer, max_bytes=OFFER_BYTES_MAX)
             jws = required.extensions[RECEIPTS]["info"]["offers"][0]["signature"]
             payee = Did(signer_of(jws))
             claims = opened(jws, OfferClaims, coin_key=await self._coin_keys.of(payee))
@@ -221,9 +236,13 @@ class Purse:
         return offer, envelope, payee
 
     def _most(self, wanted: Wanted, offer: Offer) -> Florins:
-        if wanted.most_florins is not None and offer.price_florins > wanted.most_florins:
-            raise OverOwnLimit(price_florins=int(offer.price_florins), limit_florins=int(wanted.most_florins))
-        return Florins(int(offer.price_florins))
+        """What is promised: the price, or of a metered call as much as the caller allows."""
+        limit = wanted.most_florins
+        if limit is None:
+            return Florins(int(offer.price_florins))
+        if offer.price_florins > limit:
+            raise OverOwnLimit(price_florins=int(offer.price_florins), limit_florins=int(limit))
+        return limit if offer.pricing is Pricing.METERED else Florins(int(offer.price_florins))
 
     # --- what came ----------------------------------------------------------------------------------------------------
 

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,30 +18,24 @@ from common.channel_messages import Outcome, request_hash
 from common.clock import Clock
 from common.contracts.channel import (
     ADMIT,
-    CHUNK,
     FINISH,
-    MAKE_OFFER,
     RESPONSE_BYTES_MAX,
     Admission,
     Admit,
-    CallRef,
-    Chunk,
     Finish,
-    MakeOffer,
 )
-from common.contracts.wallet_jws import WALLET_SIGN_OFFER, WALLET_SIGN_RECEIPT, OfferToSign, ReceiptToSign
-from common.errors import CallerMistake, DuxError, NotNow, PeerMisbehaved, Unavailable
+from common.contracts.wallet_jws import WALLET_SIGN_RECEIPT, ReceiptToSign
+from common.errors import DuxError, Unavailable
 from common.network import NetworkProfile
 from common.rpc.client import Client
-from common.units import Florins, parse_flop
+from common.units import Florins
 from dux_pay.answers import Answered, Headers, Shelf, kept_of, packed, typed, unpacked
+from dux_pay.calls import Asked, BodyTooSlow, OtherPayload, Payment, Reply, reason_of
 from dux_pay.headers import (
-    ASSET,
     RECEIPTS,
     REQUIRED,
     RESPONSE,
     SCHEME,
-    PaymentRequired,
     Settlement,
     answer_in,
     decode_payload,
@@ -53,108 +44,15 @@ from dux_pay.headers import (
     open_shown_voucher,
     show_answer,
 )
+from dux_pay.offering import Offering
 from dux_pay.price import Price
 from dux_pay.statuses import RETRY_AFTER_S, Facts, Reason, body_of, status_of
-from dux_pay.terms import Offered, Scheme, required_of
 
 BODY_BYTES_MAX = 1024 * 1024
 BODY_S_MAX = 30.0
-OFFERS_KEPT = 256
-OFFER_KEPT_S = 30.0
-OFFER_CLOCK_S = 3_600  # what x402's `validUntil` says; the height in the signed offer is what counts
 FINISH_TRIES, FINISH_PAUSE_S = 20, 0.5
 URL_CHARS_MAX = 1_024
 CHARGED_BELOW = 400  # a handler's answer from here on is an error, which costs nothing
-
-
-class BodyTooLarge(CallerMistake):
-    """The body has more than {limit_bytes} bytes."""
-
-    code = 3153
-    key = "paid-body-too-large"
-
-
-class BodyTooSlow(NotNow):
-    """The body did not come within {limit_s} seconds."""
-
-    code = 3154
-    key = "paid-body-too-slow"
-
-
-class OverPrice(CallerMistake):
-    """A handler charges {florins} florins of a call that was promised to cost at most {limit_florins}."""
-
-    code = 3155
-    key = "over-price"
-
-
-class NotCovered(NotNow):
-    """The meter stands at {florins} florins and the payer has not covered it; what was delivered is charged."""
-
-    code = 3156
-    key = "meter-not-covered"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A request as it came: path and query as written, the URL as the caller knows it."""
-
-    method: str
-    path: str
-    query: str
-    url: str
-    payment: str | None  # the text of PAYMENT-SIGNATURE
-    read_body: Callable[[int], Awaitable[bytes]]  # at most so many bytes, else BodyTooLarge
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What goes back over the wire."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
-@dataclass(kw_only=True)
-class Payment:
-    """A call that was admitted, as its handler sees it: who pays, how much it may cost, and what it shall cost."""
-
-    call: CallRef
-    oid: str
-    payer: str
-    price: Price
-    price_max_florins: Florins
-    body: bytes
-    url: str
-    _escrowd: Client
-    charged_florins: Florins | None = None
-    metered_florins: int = 0
-    done: bool = field(default=False)
-
-    def charge(self, flop: str) -> None:
-        """The call costs so much, of at most its price: for `upto`.
-
-        Raises:
-            OverPrice: more than was promised.
-        """
-        florins = parse_flop(flop)
-        if florins > self.price_max_florins:
-            raise OverPrice(florins=int(florins), limit_florins=int(self.price_max_florins))
-        self.charged_florins = florins
-
-    async def meter(self, flop: str, *, wait_s: float = 20.0) -> None:
-        """So much more is about to be delivered: returns once it is covered, after waiting for fuel.
-
-        Raises:
-            NotCovered: the payer sent no fuel in time; stop delivering, what was covered before is charged.
-        """
-        wanted = Florins(self.metered_florins + int(parse_flop(flop)))
-        asked = Chunk(call=self.call, price_florins=wanted, wait_s=wait_s)
-        if not (await self._escrowd.call(CHUNK, asked, deadline_s=wait_s + 5)).go:
-            raise NotCovered(florins=int(wanted))
-        self.metered_florins = int(wanted)
-        self.charged_florins = wanted
 
 
 class Seller:
@@ -178,32 +76,29 @@ class Seller:
         self._shelf = shelf
         self.body_bytes_max = body_bytes_max
         self.body_s_max = body_s_max
-        self._offers: OrderedDict[tuple[str, str, Price], tuple[float, PaymentRequired]] = OrderedDict()
+        self._offering = Offering(escrowd, flopd, network, clock, body_bytes_max)
 
     async def enter(self, asked: Asked, what: str, price: Price) -> Payment | Reply:
         """The call, which has to be run now and given to `leave`; or the answer to send instead."""
         if asked.payment is None:
             return await self._refusal(Reason.NO_VOUCHER, asked, what, price)
         try:
-            envelope, voucher = open_shown_voucher(decode_payload(asked.payment))
-            body = await self._body(asked)
-            req = request_hash(
-                method=asked.method,
-                path=asked.path,
-                query=asked.query,
-                body_hash=hashlib.sha256(body).digest(),
-                oid=voucher.oid,
-            )
-            said = await self._escrowd.call(ADMIT, Admit(voucher=envelope, req=req, what=what))
-        except BodyTooLarge as error:
-            return await self._refusal(Reason.TOO_LARGE, asked, what, price, detail=error.message)
-        except BodyTooSlow as error:
-            return await self._refusal(Reason.TOO_SLOW, asked, what, price, detail=error.message)
-        except (CallerMistake, PeerMisbehaved) as error:
-            return await self._refusal(Reason.MALFORMED, asked, what, price, detail=error.message)
-        except (Unavailable, NotNow) as error:
-            return await self._refusal(Reason.NODE_DOWN, asked, what, price, detail=error.message)
+            said, body = await self._admission(asked, asked.payment, what)
+        except DuxError as error:
+            return await self._refusal(reason_of(error), asked, what, price, detail=error.message)
         return await self._admitted(said, asked, body, what, price)
+
+    async def _admission(self, asked: Asked, payment: str, what: str) -> tuple[Admission, bytes]:
+        """The node's word on the voucher, which is for this very request."""
+        envelope, voucher = open_shown_voucher(decode_payload(payment))
+        body = await self._body(asked)
+        body_hash = hashlib.sha256(body).digest()
+        req = request_hash(
+            method=asked.method, path=asked.path, query=asked.query, body_hash=body_hash, oid=voucher.oid
+        )
+        if req != voucher.req:
+            raise OtherPayload(oid=voucher.oid)
+        return await self._escrowd.call(ADMIT, Admit(voucher=envelope, req=req, what=what)), body
 
     async def _body(self, asked: Asked) -> bytes:
         try:
@@ -312,44 +207,13 @@ class Seller:
         headers = [("content-type", "application/json"), ("cache-control", "no-store")]
         try:
             if status.asks:
-                wanted = await self._required(asked.url[:URL_CHARS_MAX], what, price)
+                wanted = await self._offering.required(asked.url[:URL_CHARS_MAX], what, price)
                 headers.append((REQUIRED.lower(), encode(msgspec.structs.replace(wanted, error=reason.value))))
         except DuxError as error:  # then nothing can be asked: the node is down or locked
             reason, status, detail = Reason.NODE_DOWN, status_of(Reason.NODE_DOWN), error.message
         if status.later:
             headers.append(("retry-after", str(RETRY_AFTER_S)))
         return Reply(status.code, tuple(headers), msgspec.json.encode(body_of(reason, facts or Facts(), detail)))
-
-    async def _required(self, url: str, what: str, price: Price) -> PaymentRequired:
-        """What a 402 says; kept for a while, so that asking costs the node little."""
-        key, now = (url, what, price), self._clock.monotonic()
-        kept = self._offers.get(key)
-        if kept is not None and now - kept[0] < OFFER_KEPT_S:
-            return kept[1]
-        wanted = await self._offer(url, what, price)
-        self._offers[key] = (now, wanted)
-        self._offers.move_to_end(key)
-        while len(self._offers) > OFFERS_KEPT:
-            self._offers.popitem(last=False)
-        return wanted
-
-    async def _offer(self, url: str, what: str, price: Price) -> PaymentRequired:
-        wish = MakeOffer(what=what, price_florins=price.florins, pricing=price.pricing)
-        made = await self._escrowd.call(MAKE_OFFER, wish)
-        claims = OfferToSign(
-            resource_url=url,
-            scheme=SCHEME,
-            network=network_name(self._network.genesis),
-            asset=ASSET,
-            amount_florins=price.florins,
-            valid_until_s=self._now_s() + OFFER_CLOCK_S,
-            valid_to=made.valid_to,
-        )
-        signed = await self._flopd.call(WALLET_SIGN_OFFER, claims)
-        scheme = Scheme(
-            network=self._network, did=signed.did, coin_key=signed.coin_key, body_bytes_max=self.body_bytes_max
-        )
-        return required_of(scheme, price, Offered(envelope=made.offer, valid_to=made.valid_to, jws=signed.jws), url, "")
 
     def _now_s(self) -> int:
         return self._clock.unix_ms() // 1_000

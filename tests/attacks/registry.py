@@ -22,6 +22,7 @@ LAYERS = (
     "identity",
     "overlay",
     "decoding",
+    "payment",
 )
 MET: dict[str, list[str]] = {}  # test id -> what it measured
 

@@ -4,6 +4,7 @@ The seam is the RPC contract: what passes here speaks to the real daemon in `tes
 sets `refuse`, `down` or `crash_after`.
 """
 
+import asyncio
 import hashlib
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from common.identity.purposes import Purpose
 from common.identity.signed import Signed, decode_signed
 from common.network import Custodian, FundParameters, NetworkProfile
 from common.randomness import SeededRandomness
+from common.receipts import Attested, attested
 from common.rpc.client import LocalClient
 from common.rpc.table import Ctx, MethodTable
 from common.units import Did, Florins
@@ -83,7 +85,7 @@ class ToyEscrow:
     def __init__(self) -> None:
         self.offers: dict[bytes, Offer] = {}
         self.offer_bytes: dict[bytes, bytes] = {}
-        self.cum = self.spent = 0  # payer
+        self.cum = self.spent = self.j = 0  # payer
         self.in_flight: dict[int, int] = {}
         self.paid: dict[str, tuple[bytes, bytes, int]] = {}  # oid -> (req, voucher, j)
         self.refused: list[str] = []
@@ -119,7 +121,9 @@ class ToyEscrow:
         name = offer_hash(offer)
         self.offers[name] = offer
         return port.OfferMade(
-            offer=envelope(PAYEE_KEY, Purpose.CHANNEL_OFFER, offer), hash=name, valid_to=offer.valid_to
+            offer=canonical(Attested(did=PAYEE, key_seq=0, body=canonical(offer), signature=bytes(64))),
+            hash=name,
+            valid_to=offer.valid_to,
         )
 
     async def admit(self, asked: port.Admit, _ctx: Ctx) -> port.Admission:
@@ -194,11 +198,15 @@ class ToyEscrow:
         return port.Finished(answer=call["answer"])
 
     async def chunk(self, asked: port.Chunk, _ctx: Ctx) -> port.ChunkVerdict:
-        call = self.calls[asked.call.j]
-        missing = max(0, int(asked.price_florins) - call["price"] - (self.held - self.owed))
-        if missing == 0:
-            call["price"] = int(asked.price_florins)
-        return port.ChunkVerdict(go=missing == 0, missing_florins=Florins(missing))
+        call, left = self.calls[asked.call.j], asked.wait_s
+        while True:
+            missing = max(0, int(asked.price_florins) - call["price"] - (self.held - self.owed))
+            if missing == 0:
+                call["price"] = int(asked.price_florins)
+            if missing == 0 or left <= 0:
+                return port.ChunkVerdict(go=missing == 0, missing_florins=Florins(missing))
+            await asyncio.sleep(0.02)
+            left -= 0.02
 
     # payer
 
@@ -211,8 +219,9 @@ class ToyEscrow:
             if req != asked.req:
                 raise BadParams(detail="this oid was used for another request")
             return port.Paid(voucher=voucher, call=port.CallRef(chid=CHID.hex(), j=j))
-        offer = from_canonical(decode_signed(asked.offer, max_bytes=512).body, Offer, max_bytes=512)
-        j = len(self.paid) + 1
+        offer = from_canonical(attested(asked.offer).body, Offer, max_bytes=512)
+        self.j += 1
+        j = self.j
         self.in_flight[j] = int(asked.price_max_florins)
         voucher = self._voucher(j, asked.oid, asked.req, offer_hash(offer), int(asked.price_max_florins))
         self.paid[asked.oid] = (asked.req, voucher, j)
@@ -250,6 +259,11 @@ class ToyEscrow:
 
     async def refused_by(self, report: port.ReportRefusal, _ctx: Ctx) -> port.Advice:
         self.refused.append(report.reason)
+        if report.drop:
+            oid = next(oid for oid, one in self.paid.items() if one[2] == report.call.j)
+            self.paid.pop(oid)
+            self.in_flight.pop(report.call.j)
+            return port.Advice(action="ended", state="REFUSED")
         voucher = next(one[1] for one in self.paid.values() if one[2] == report.call.j)
         return port.Advice(action="send", voucher=voucher)
 

@@ -22,6 +22,7 @@ from dux_pay.gateway import Gateway
 from dux_pay.gateway_client import GatewayAt, NotPaid
 from dux_pay.httpx_auth import PayAuth as HttpxAuth
 from dux_pay.requests_auth import PayAuth as RequestsAuth
+from tests.attacks.registry import attack
 from tests.pay.kit import World
 from tests.pay.test_exchange import Shop, served
 
@@ -161,6 +162,11 @@ async def test_curl_alone_pays_through_fetch(market: Market) -> None:
     assert b"Dux-Paid: 50000000" in out
 
 
+@attack(
+    "payment",
+    tries="spending the owner's coins through the gateway: no token, a web page, a rebound name",
+    meets="401, 403; nothing is paid",
+)
 async def test_the_gateway_is_for_this_machines_programs_alone(market: Market) -> None:
     """No token 401, a browser's page 403, nonsense 400 with what is wrong."""
     async with aiohttp.ClientSession() as session:

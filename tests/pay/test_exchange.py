@@ -13,13 +13,14 @@ from aiohttp import web
 from common.units import Florins
 from dux_pay.aiohttp_paid import PAYMENT, SELLER, paid
 from dux_pay.buying import BadOffer, Wanted
+from dux_pay.calls import NotCovered
 from dux_pay.fetching import Fetcher, Fetching
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE, decode_required, decode_settlement, encode
 from dux_pay.ledger import Limits, OverCallLimit, OverDayLimit
 from dux_pay.price import prices_of
 from dux_pay.proxy import NotLoopback, Proxy, upstream_of
 from dux_pay.reaper import Reaper
-from dux_pay.seller import NotCovered
+from tests.attacks.registry import attack
 from tests.pay.kit import World
 
 
@@ -53,7 +54,7 @@ class Shop:
         meter, told = request[PAYMENT], 0
         try:
             for _ in range(int(request.query.get("parts", "3"))):
-                await meter.meter("0.1", wait_s=0)
+                await meter.meter("0.1", wait_s=float(request.query.get("wait", "0")))
                 told += 1
         except NotCovered:
             pass
@@ -109,6 +110,11 @@ async def test_a_call_is_paid_run_once_and_its_repeat_is_the_stored_answer(world
         assert world.escrow.spent == 50_000_000
 
 
+@attack(
+    "payment",
+    tries="a paid header for another body, a broken header, a body beyond the limit",
+    meets="409, 400 and 413; the handler does not run, nothing is charged",
+)
 async def test_the_table_of_statuses(world: World) -> None:
     """Without a voucher 402, other payload under one id 409, unreadable 400, too large 413, node down 503."""
     shop = Shop(world)
@@ -131,7 +137,7 @@ async def test_the_table_of_statuses(world: World) -> None:
         status, _, told = await post(b"x" * (world.seller.body_bytes_max + 1), header)
         assert (status, told["errorReason"]) == (413, "too_large")
         world.escrow.down = 1
-        status, headers, told = await post(b"again", header)
+        status, headers, told = await post(b"hello", header)
         assert (status, headers["Retry-After"], told["errorReason"]) == (503, "1", "node_down")
     assert shop.ran == [b"hello"]
 
@@ -148,6 +154,11 @@ async def test_a_refusal_is_402_with_its_reason(world: World, reason: str) -> No
     assert len(shop.ran) == 1
 
 
+@attack(
+    "payment",
+    tries="one payment sent twice at once",
+    meets="one run, one charge; the second sender waits for the first one's answer",
+)
 async def test_a_running_call_is_asked_again_and_charged_once(world: World) -> None:
     """503 + Retry-After while the handler works; two callers with one header, one run, one charge."""
     shop = Shop(world)
@@ -192,6 +203,31 @@ async def test_upto_charges_less_and_metered_charges_what_was_covered(world: Wor
         covered = world.escrow.held - 20_000_000
         assert int(metered.ended.charged_florins) == covered // 10_000_000 * 10_000_000
         assert metered.body == b"part " * (covered // 10_000_000)
+
+
+async def test_a_meter_waits_for_fuel(world: World) -> None:
+    """The same call's next voucher, sent beside it (and answered 503), lets the handler go on."""
+    async with served(Shop(world).app) as url, aiohttp.ClientSession() as session:
+        asked = f"{url}/metered?parts=6&wait=5"
+        buying = asyncio.ensure_future(buy(world, asked, oid="metered-call-0001"))
+        while not any(call["price"] == 20_000_000 for call in world.escrow.calls.values()):
+            await asyncio.sleep(0.01)
+        header = (await world.purse.fuel("metered-call-0001", Florins(60_000_000))).header
+        async with session.get(asked, headers={SIGNATURE: header}) as fuel:
+            assert (fuel.status, (await fuel.json())["errorReason"]) == (503, "running")
+        got = await buying
+        assert (got.body, int(got.ended.charged_florins)) == (b"part " * 6, 60_000_000)
+        with pytest.raises(OverCallLimit):
+            await world.purse.fuel("metered-call-0001", Florins(10**9))
+
+
+async def test_a_metered_call_may_promise_more_at_once(world: World) -> None:
+    """A caller's own limit is what a meter may reach; the rest is charged to nobody."""
+    async with served(Shop(world).app) as url, Fetcher(world.purse) as fetcher:
+        asked = Fetching(method="GET", url=f"{url}/metered?parts=4", most_florins=Florins(70_000_000))
+        got = await fetcher.fetch(asked)
+    assert int(got.ended.charged_florins) == 40_000_000
+    assert world.ledger.spent_today() == 40_000_000
 
 
 async def test_a_large_answer_is_kept_by_the_seller(world: World, tmp_path: Path) -> None:
@@ -247,6 +283,11 @@ async def test_a_channel_is_opened_when_none_is(world: World) -> None:
         assert (await buy(world, f"{url}/upto")).status == 200
 
 
+@attack(
+    "payment",
+    tries="a 402 whose entry, signed offer and JWS differ: another price, key, network, height or resource",
+    meets="nothing is promised and nothing signed",
+)
 async def test_a_lying_offer_is_not_paid(world: World) -> None:
     """Entry, envelope and JWS have to say the same: a dearer entry, another key or another resource is refused."""
     async with (
@@ -331,6 +372,11 @@ async def test_an_endpoint_that_fails_costs_nothing(world: World) -> None:
     assert world.escrow.owed == 0
 
 
+@attack(
+    "payment",
+    tries="a head that trickles, a body that trickles, before anything was paid",
+    meets="cut after its time, 408; others are served meanwhile",
+)
 async def test_slow_senders_are_cut(tmp_path: Path) -> None:
     """A head that trickles is cut after its time; a body that trickles gets 408; others are served meanwhile."""
     world = World(tmp_path, body_s_max=0.3)

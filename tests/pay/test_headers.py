@@ -45,6 +45,7 @@ from dux_pay.headers import (
 )
 from dux_pay.price import BadPrice, price_of, prices_of, says
 from dux_pay.statuses import TABLE, Facts, Reason, body_of, status_of
+from tests.attacks.registry import attack
 from tests.pay.kit import GENESIS, PAYEE, PAYER_KEY
 from tests.pay.payments import (
     OID,
@@ -74,6 +75,11 @@ def test_a_voucher_survives_its_header(j: int, cum: Florins, most: Florins, oid:
     assert len(text) < HEADER_CHARS_MAX * 3 // 4
 
 
+@attack(
+    "payment",
+    tries="a header whose readable part says other than its signed envelope",
+    meets="malformed, before any key or book is asked",
+)
 @given(field=st.sampled_from(["cum_florins", "j", "oid", "req", "chid", "session"]))
 def test_what_is_shown_has_to_be_what_was_signed(field: str) -> None:
     """A readable part that says other than the envelope would mislead whoever reads it: refused."""
@@ -182,6 +188,11 @@ def test_another_library_verifies_our_jws() -> None:
     assert json.loads(base64.urlsafe_b64decode(claims + "=="))["payTo"] == "02"
 
 
+@attack(
+    "payment",
+    tries="offers and receipts as JWS: `alg: none`, more head fields, another key, another encoding of the same bytes",
+    meets="refused; only ES256K under the coin key that the node record names",
+)
 def test_a_jws_opens_under_its_key_alone() -> None:
     """Another key, another algorithm, another form, other claims: refused."""
     good = jws()

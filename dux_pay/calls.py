@@ -1,0 +1,119 @@
+"""A request that is to be paid, the call that it becomes, and what can go wrong with it, whatever the server."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from common.contracts.channel import CHUNK, CallRef, Chunk
+from common.errors import CallerMistake, DuxError, NotNow, PeerMisbehaved
+from common.rpc.client import Client
+from common.units import Florins, parse_flop
+from dux_pay.answers import Headers
+from dux_pay.price import Price
+from dux_pay.statuses import Reason
+
+
+class BodyTooLarge(CallerMistake):
+    """The body has more than {limit_bytes} bytes."""
+
+    code = 3153
+    key = "paid-body-too-large"
+
+
+class BodyTooSlow(NotNow):
+    """The body did not come within {limit_s} seconds."""
+
+    code = 3154
+    key = "paid-body-too-slow"
+
+
+class OverPrice(CallerMistake):
+    """A handler charges {florins} florins of a call that was promised to cost at most {limit_florins}."""
+
+    code = 3155
+    key = "over-price"
+
+
+class NotCovered(NotNow):
+    """The meter stands at {florins} florins and the payer has not covered it; what was delivered is charged."""
+
+    code = 3156
+    key = "meter-not-covered"
+
+
+class OtherPayload(CallerMistake):
+    """The voucher of {oid} is for another method, path, query or body than this request's."""
+
+    code = 3171
+    key = "other-payload"
+
+
+def reason_of(error: DuxError) -> Reason:
+    """Which row of the table an error belongs to: whose fault it is decides."""
+    named = {BodyTooLarge: Reason.TOO_LARGE, BodyTooSlow: Reason.TOO_SLOW, OtherPayload: Reason.CONFLICT}
+    if type(error) in named:
+        return named[type(error)]
+    return Reason.MALFORMED if isinstance(error, CallerMistake | PeerMisbehaved) else Reason.NODE_DOWN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request as it came: path and query as written, the URL as the caller knows it."""
+
+    method: str
+    path: str
+    query: str
+    url: str
+    payment: str | None  # the text of PAYMENT-SIGNATURE
+    read_body: Callable[[int], Awaitable[bytes]]  # at most so many bytes, else BodyTooLarge
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What goes back over the wire."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+@dataclass(kw_only=True)
+class Payment:
+    """A call that was admitted, as its handler sees it: who pays, how much it may cost, and what it shall cost."""
+
+    call: CallRef
+    oid: str
+    payer: str
+    price: Price
+    price_max_florins: Florins
+    body: bytes
+    url: str
+    _escrowd: Client
+    charged_florins: Florins | None = None
+    metered_florins: int = 0
+    done: bool = field(default=False)
+
+    def charge(self, flop: str) -> None:
+        """The call costs so much, of at most its price: for `upto`.
+
+        Raises:
+            OverPrice: more than was promised.
+        """
+        florins = parse_flop(flop)
+        if florins > self.price_max_florins:
+            raise OverPrice(florins=int(florins), limit_florins=int(self.price_max_florins))
+        self.charged_florins = florins
+
+    async def meter(self, flop: str, *, wait_s: float = 20.0) -> None:
+        """So much more is about to be delivered: returns once it is covered, after waiting for fuel.
+
+        Raises:
+            NotCovered: the payer sent no fuel in time; stop delivering, what was covered before is charged.
+        """
+        wanted = Florins(self.metered_florins + int(parse_flop(flop)))
+        asked = Chunk(call=self.call, price_florins=wanted, wait_s=wait_s)
+        if not (await self._escrowd.call(CHUNK, asked, deadline_s=wait_s + 5)).go:
+            raise NotCovered(florins=int(wanted))
+        self.metered_florins = int(wanted)
+        self.charged_florins = wanted

@@ -1,0 +1,63 @@
+"""What a 402 says: the node's offer in both its signed forms, kept for a while so that asking costs the node little."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from common.clock import Clock
+from common.contracts.channel import MAKE_OFFER, MakeOffer
+from common.contracts.wallet_jws import WALLET_SIGN_OFFER, OfferToSign
+from common.network import NetworkProfile
+from common.rpc.client import Client
+from dux_pay.headers import ASSET, SCHEME, PaymentRequired, network_name
+from dux_pay.price import Price
+from dux_pay.terms import Offered, Scheme, required_of
+
+OFFERS_KEPT = 256
+OFFER_KEPT_S = 30.0
+OFFER_CLOCK_S = 3_600  # what x402's `validUntil` says; the height in the signed offer is what counts
+
+
+class Offering:
+    """Offers of one node."""
+
+    def __init__(
+        self, escrowd: Client, flopd: Client, network: NetworkProfile, clock: Clock, body_bytes_max: int
+    ) -> None:
+        self._escrowd = escrowd
+        self._flopd = flopd
+        self._network = network
+        self._clock = clock
+        self._body_bytes_max = body_bytes_max
+        self._offers: OrderedDict[tuple[str, str, Price], tuple[float, PaymentRequired]] = OrderedDict()
+
+    async def required(self, url: str, what: str, price: Price) -> PaymentRequired:
+        """What a 402 says; kept for a while, so that asking costs the node little."""
+        key, now = (url, what, price), self._clock.monotonic()
+        kept = self._offers.get(key)
+        if kept is not None and now - kept[0] < OFFER_KEPT_S:
+            return kept[1]
+        wanted = await self._offer(url, what, price)
+        self._offers[key] = (now, wanted)
+        self._offers.move_to_end(key)
+        while len(self._offers) > OFFERS_KEPT:
+            self._offers.popitem(last=False)
+        return wanted
+
+    async def _offer(self, url: str, what: str, price: Price) -> PaymentRequired:
+        wish = MakeOffer(what=what, price_florins=price.florins, pricing=price.pricing)
+        made = await self._escrowd.call(MAKE_OFFER, wish)
+        claims = OfferToSign(
+            resource_url=url,
+            scheme=SCHEME,
+            network=network_name(self._network.genesis),
+            asset=ASSET,
+            amount_florins=price.florins,
+            valid_until_s=self._clock.unix_ms() // 1_000 + OFFER_CLOCK_S,
+            valid_to=made.valid_to,
+        )
+        signed = await self._flopd.call(WALLET_SIGN_OFFER, claims)
+        scheme = Scheme(
+            network=self._network, did=signed.did, coin_key=signed.coin_key, body_bytes_max=self._body_bytes_max
+        )
+        return required_of(scheme, price, Offered(envelope=made.offer, valid_to=made.valid_to, jws=signed.jws), url, "")

@@ -19,6 +19,7 @@ class Area:
     module: str
     what: str
     cheap: bool = False
+    parts: tuple[str, ...] = ()  # that can be measured alone
 
     def load(self) -> Measure:
         """The function that measures it, imported now."""
@@ -33,9 +34,14 @@ AREAS: dict[str, Area] = {
     "node": Area("bench.node", "memory, idle CPU and start of a whole node"),
     "money": Area("bench.money", "headers judged and linked beside bare scrypt", cheap=True),
     "job": Area("bench.job", "jobs without escrow, and the whole paid job with its parts"),
-    "network": Area("bench.network", "the network's table: calls, memory, DHT, gossip, the way back"),
+    "network": Area(
+        "bench.network",
+        "the network's table: calls, memory, DHT, gossip, the way back",
+        parts=("calls", "memory", "dht", "gossip", "return"),
+    ),
     "sim": Area("bench.sim", "simulated histories per second", cheap=True),
 }
+PARTS = [part for area in AREAS.values() for part in area.parts]
 
 
 def chosen(names: tuple[str, ...], *, quick: bool) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import click
 
-from bench.areas import AREAS, chosen
+from bench.areas import AREAS, PARTS, chosen
 from bench.measure import Run, machine
 from bench.rows import Finding, Row
 from common.errors import DuxError
@@ -20,8 +21,9 @@ from dux_cli.output import Output, note
 @click.argument("areas", nargs=-1, type=click.Choice(list(AREAS)))
 @click.option("--quick", is_flag=True, help="Fewer rounds; without AREAS, only what takes seconds.")
 @click.option("--peers", is_flag=True, help="Fetch peers from PyPI into the cache, and measure beside them (network).")
+@click.option("--only", multiple=True, type=click.Choice(PARTS), help="These parts of an area that has some.")
 @pass_session
-def bench(session: Session, *, areas: tuple[str, ...], quick: bool, peers: bool) -> None:
+def bench(session: Session, *, areas: tuple[str, ...], quick: bool, peers: bool, only: tuple[str, ...]) -> None:
     """Measure DuxNet beside others, each figure next to its goal.
 
     \b
@@ -29,26 +31,30 @@ def bench(session: Session, *, areas: tuple[str, ...], quick: bool, peers: bool)
     duxnet bench rpc peer        these areas
     duxnet bench --quick --json  a smoke run; the last line is a list of rows
     duxnet bench network --peers --json
+    duxnet bench network --peers --only calls
 
     Both sides of a comparison run in turns, so that a noisy machine hits both: trust ratios more than figures. The
     exit code says that everything could be measured, not that a goal is met. docs/bench.md tells what each row means.
     """
     names = chosen(areas, quick=quick)
     note(f"{machine()}; measuring {', '.join(names)}")
-    findings, broken = asyncio.run(measure_all(names, quick=quick, peers=peers))
+    findings, broken = asyncio.run(measure_all(names, quick=quick, peers=peers, only=only))
     note(machine())
     show(findings, session.out)
     if broken:
         raise SystemExit(EXIT_FAILED)
 
 
-async def measure_all(names: list[str], *, quick: bool, peers: bool = False) -> tuple[list[Finding], list[str]]:
+async def measure_all(
+    names: list[str], *, quick: bool, peers: bool = False, only: tuple[str, ...] = ()
+) -> tuple[list[Finding], list[str]]:
     """The findings of every area, and the areas that could not be measured: one that breaks stops no other."""
     findings: list[Finding] = []
     broken: list[str] = []
     for name in names:
         with tempfile.TemporaryDirectory(prefix=f"duxnet-bench-{name}-") as folder:
-            run = Run(Path(folder), quick, lambda text, name=name: note(f"{name}: {text}"), peers)  # type: ignore[misc]
+            tell = partial(_tell, name)
+            run = Run(Path(folder), quick, tell, peers, only)
             try:
                 findings += await AREAS[name].load()(run)
             except Exception as error:  # noqa: BLE001 - the other areas are still worth their figures
@@ -57,6 +63,10 @@ async def measure_all(names: list[str], *, quick: bool, peers: bool = False) -> 
                 broken.append(name)
                 findings.append(Finding(name=f"{name} (not measured)", unit="", ours=None, peer=reason))
     return findings, broken
+
+
+def _tell(name: str, text: str) -> None:
+    note(f"{name}: {text}")
 
 
 def show(findings: list[Finding], out: Output) -> None:

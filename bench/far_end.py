@@ -1,4 +1,4 @@
-"""A p2pd that also echoes: the far end of the peer benchmark, as a process, and the near end's class.
+"""A p2pd that also echoes: the far end of the benchmarks, as a process, and the near end's class.
 
 Promises: the transport, its TLS, its HELLO and its flow control are p2pd's own; only two methods are added below the
 router, and the budget that keeps a peer from calling too often is opened, because the benchmark is such a peer.
@@ -23,6 +23,9 @@ from dux_p2pd.tls_transport import TlsTransport
 from dux_p2pd.wire_limits import WRITE_SLICE_BYTES
 
 ECHO, BULK = "bench.echo", "bench.bulk"
+BODY = b"a small call of a daemon, some sixty bytes, canonical msgpack"
+DEADLINE_S = 20.0
+SLICE_BYTES = 64 * 1024
 OPEN_UNITS = 1e9
 
 

@@ -26,6 +26,11 @@ class Run:
     quick: bool
     tell: Callable[[str], None]
     peers: bool = False  # also those that have to be fetched first
+    only: tuple[str, ...] = ()  # parts of an area; all, when none is named
+
+    def wants(self, part: str) -> bool:
+        """Whether this part of an area is to be measured."""
+        return not self.only or part in self.only
 
     def rounds(self, usual: int) -> int:
         """How many rounds to play."""

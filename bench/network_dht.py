@@ -141,7 +141,7 @@ async def _kademlia(run: Run) -> dict[str, Samples] | str:
     script = Path(__file__).parent / "peers" / "kademlia_dht.py"
     try:
         python = await python_with("kademlia", cache_dir())
-        async with commanded(KADEMLIA, python, script, [str(free_port())], run.folder / "kademlia.log") as peer:
+        async with commanded(KADEMLIA, (python, script, str(free_port())), run.folder / "kademlia.log") as peer:
             return await _ask_kademlia(peer, sum(sizes), puts, gets)
     except Missing as error:
         run.tell(error.message)

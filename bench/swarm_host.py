@@ -78,6 +78,10 @@ class SwarmHost:
 
         async def one(number: int) -> None:
             async with slots:
+                if number in self._lives and not self._ends[number].is_set():
+                    return  # it runs, or is on the way
+                if number in self._lives:
+                    await asyncio.wait((self._lives[number],))  # it is still stopping, on the same port
                 await self._start(SwarmP2pd.make(number, job["port"], self.folder / str(number), job["settings"]))
                 await self._come_in(self.nodes[number])
 
@@ -116,8 +120,8 @@ class SwarmHost:
         """Stop nodes in order, as a daemon stops that is asked to."""
         for number in job["nodes"]:
             self._ends[number].set()
-            await self._lives.pop(number)
-            del self.nodes[number], self._ends[number]
+            await self._lives[number]
+            del self.nodes[number], self._ends[number], self._lives[number]
         return len(self.nodes)
 
     async def on_state(self, _job: Job) -> Any:

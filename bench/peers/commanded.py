@@ -55,11 +55,11 @@ class Commanded:
 
 
 @asynccontextmanager
-async def commanded(what: str, python: Path, script: Path, words: Sequence[str], log: Path) -> AsyncIterator[Commanded]:
+async def commanded(what: str, command: Sequence[str | Path], log: Path) -> AsyncIterator[Commanded]:
     """The program, ended afterwards; what it complains of goes to `log`."""
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
-            str(python), str(script), *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            *map(str, command), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=errors, limit=LINE_BYTES_MAX, env=child_environment(), process_group=0,
         )  # fmt: skip
     try:

@@ -1,8 +1,9 @@
 """hivemind's p2pd: libp2p in Go, the program inside the wheel `hivemind` of PyPI, spoken to without hivemind.
 
 Only the wheel is fetched (no torch); the program is taken out of it into the cache folder. The client below speaks its
-control protocol (protobuf messages behind a varint length, on a UNIX socket) as leanly as it can be spoken, so that the
-daemon is measured and not its usual Python library. `python -m bench.peers.go_p2pd SOCKET` is the answering side.
+control protocol (protobuf messages behind a varint length, on a UNIX socket) as leanly as it can be spoken, on the loop
+that p2pd has and with what is written in one turn leaving together, so that the daemon is measured and not its usual
+Python library. `python -m bench.peers.go_p2pd answer SOCKET` is the answering side, `ask SOCKET PEER` the asking one.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import itertools
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import TextIO, cast
 from zipfile import ZipFile
 
+from bench.asked import answers_only, run, serve_figures
+from bench.far_end import BODY
+from bench.peers.commanded import Commanded, commanded
 from bench.peers.fetched import Missing, wheel_of
-from dux_cli.supervisor import child_environment
 
 WHEEL = "hivemind"
 MEMBER = "hivemind/hivemind_cli/p2pd"
@@ -92,16 +97,75 @@ def request(kind: int, *fields: bytes) -> bytes:
     return framed(field(1, kind) + b"".join(fields))
 
 
+class Calls(asyncio.Protocol):
+    """The connection over which calls go, both ways at once."""
+
+    def __init__(self) -> None:
+        self.up: asyncio.Future[Fields] = asyncio.get_running_loop().create_future()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[bytes, asyncio.Future[Fields]] = {}
+        self._rest = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say what the connection is for."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(request(PERSISTENT))
+
+    def data_received(self, data: bytes) -> None:
+        """Whole messages are taken, the rest waits for more."""
+        data, at = self._rest + data, 0
+        while (end := _end_of_message(data, at)) <= len(data):
+            self._take(parsed(data[_varint_at(data, at)[1] : end]))
+            at = end
+        self._rest = data[at:]
+
+    def _take(self, message: Fields) -> None:
+        if not self.up.done():
+            self.up.set_result(message)
+        elif 3 in message:  # a call for us: its data come back  # noqa: PLR2004
+            data = parsed(message[3][0]).get(3, [b""])[0]
+            self._say(message[1][0], field(4, field(1, data)))
+        else:
+            self._waiting.pop(message[1][0]).set_result(message)
+
+    def _say(self, call: bytes, body: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(framed(field(1, call) + body))
+
+    async def _exchange(self, body: bytes) -> Fields:
+        call = next(self._numbers).to_bytes(16)
+        future: asyncio.Future[Fields] = asyncio.get_running_loop().create_future()
+        self._waiting[call] = future
+        self._say(call, body)
+        return await future
+
+    async def serve_echo(self) -> None:
+        """Answer calls with what they brought."""
+        await self._exchange(field(2, field(1, ECHO.encode()) + field(2, 0)))
+
+    async def echo(self, peer: bytes, data: bytes) -> bytes:
+        """A call of another daemon's handler."""
+        answer = await self._exchange(field(3, field(1, peer) + field(2, ECHO.encode()) + field(3, data)))
+        if 2 not in answer:  # noqa: PLR2004
+            raise Missing(what="hivemind's p2pd", reason=repr(answer.get(4)))
+        return parsed(answer[2][0])[1][0]
+
+
+def _end_of_message(data: bytes, at: int) -> int:
+    """Where the message that begins there ends; beyond the data while its length is not whole."""
+    try:
+        size, start = _varint_at(data, at)
+    except IndexError:
+        return len(data) + 1
+    return start + size
+
+
 class GoPeer:
     """One daemon, over its control socket."""
 
     def __init__(self, socket: Path) -> None:
-        self.socket, self.pid = socket, 0
-        self._numbers = itertools.count(1)
-        self._waiting: dict[bytes, asyncio.Future[Fields]] = {}
-        self._handlers: set[str] = set()
-        self._writer: asyncio.StreamWriter | None = None
-        self._reading: asyncio.Future[None] | None = None
+        self.socket = socket
 
     async def ask(self, kind: int, *fields: bytes) -> tuple[Fields, asyncio.StreamReader, asyncio.StreamWriter]:
         """One answer on a connection of its own, which stays open.
@@ -130,53 +194,11 @@ class GoPeer:
         _, _, writer = await self.ask(CONNECT, field(2, body))
         writer.close()
 
-    async def open(self) -> None:
+    async def calls(self) -> Calls:
         """The connection over which calls go."""
-        _, reader, self._writer = await self.ask(PERSISTENT)
-        self._reading = asyncio.ensure_future(self._read(reader))
-
-    async def close(self) -> None:
-        """End it."""
-        if self._reading is not None:
-            self._reading.cancel()
-        if self._writer is not None:
-            self._writer.close()
-
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                self._take(parsed(await read_message(reader)))
-
-    def _take(self, message: Fields) -> None:
-        if 3 in message:  # a call for us: its data come back  # noqa: PLR2004
-            data = parsed(message[3][0]).get(3, [b""])[0]
-            self._say(message[1][0], field(4, field(1, data)))
-            return
-        future = self._waiting.pop(message[1][0], None)
-        if future is not None and not future.done():
-            future.set_result(message)
-
-    def _say(self, call: bytes, body: bytes) -> None:
-        if self._writer is not None:
-            self._writer.write(framed(field(1, call) + body))
-
-    async def _exchange(self, body: bytes) -> Fields:
-        call = next(self._numbers).to_bytes(16)
-        future: asyncio.Future[Fields] = asyncio.get_running_loop().create_future()
-        self._waiting[call] = future
-        self._say(call, body)
-        return await future
-
-    async def serve_echo(self) -> None:
-        """Answer calls with what they brought."""
-        await self._exchange(field(2, field(1, ECHO.encode()) + field(2, 0)))
-
-    async def echo(self, peer: bytes, data: bytes) -> bytes:
-        """A call of another daemon's handler."""
-        answer = await self._exchange(field(3, field(1, peer) + field(2, ECHO.encode()) + field(3, data)))
-        if 2 not in answer:  # noqa: PLR2004
-            raise Missing(what="hivemind's p2pd", reason=repr(answer.get(4)))
-        return parsed(answer[2][0])[1][0]
+        _, calls = await asyncio.get_running_loop().create_unix_connection(Calls, str(self.socket))
+        await calls.up
+        return calls
 
     async def serve_bulk(self, folder: Path) -> asyncio.Server:
         """Send as many bytes on a stream as its first eight say."""
@@ -248,9 +270,7 @@ async def daemon(found: Path, folder: Path) -> AsyncIterator[GoPeer]:
                 if process.returncode is not None:
                     raise Missing(what="hivemind's p2pd", reason=(folder / "log").read_text()[-200:])
                 await asyncio.sleep(0.05)
-        peer = GoPeer(socket)
-        peer.pid = process.pid
-        yield peer
+        yield GoPeer(socket)
     finally:
         if process.returncode is None:
             process.kill()
@@ -258,51 +278,41 @@ async def daemon(found: Path, folder: Path) -> AsyncIterator[GoPeer]:
 
 
 @asynccontextmanager
-async def go_pair(cache: Path, folder: Path) -> AsyncIterator[tuple[GoPeer, bytes]]:
-    """Two connected daemons: a client of the first in this process, and the second's peer id.
+async def asked_go(cache: Path, folder: Path) -> AsyncIterator[Commanded]:
+    """Two connected daemons, the answering process of the second, and the asking process of the first.
 
     Raises:
         Missing: they cannot be had here.
     """
-    found = await asyncio.to_thread(program, cache)
-    async with daemon(found, folder / "near") as near, daemon(found, folder / "far") as far, _answering(far):
+    folder.mkdir()
+    found, log = await asyncio.to_thread(program, cache), folder / "log"
+    async with daemon(found, folder / "near") as near, daemon(found, folder / "far") as far:
         peer, addresses = await far.identity()
         await near.connect(peer, addresses)
-        await near.open()
-        try:
-            yield near, peer
-        finally:
-            await near.close()
+        python = sys.executable, "-P", "-m", __name__
+        async with commanded(WHEEL, (*python, "answer", far.socket), log) as answering:
+            await answering.line()
+            async with commanded(WHEEL, (*python, "ask", near.socket, peer.hex()), log) as asking:
+                await asking.line()
+                yield asking
 
 
-@asynccontextmanager
-async def _answering(far: GoPeer) -> AsyncIterator[None]:
-    """The far side's handlers, in a process of their own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", __name__, str(far.socket), stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE, env=child_environment(), process_group=0,
-    )  # fmt: skip
-    try:
-        if process.stdout is None or process.stdin is None:
-            raise RuntimeError("started with pipes")
-        async with asyncio.timeout(UP_WITHIN_S):
-            await process.stdout.readline()
-        yield
-    finally:
-        process.kill()
-        await process.wait()
-
-
-async def serve(socket: Path) -> None:
-    """The process: answer, end with whoever started it."""
-    peer = GoPeer(socket)
-    await peer.open()
-    await peer.serve_echo()
-    async with await peer.serve_bulk(socket.parent):
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+async def answer(out: TextIO, far: GoPeer) -> None:
+    """The far side's handlers, until standard input ends."""
+    calls = await far.calls()
+    await calls.serve_echo()
+    async with await far.serve_bulk(far.socket.parent):
+        out.write("ready\n")
+        out.flush()
         await asyncio.to_thread(sys.stdin.read)
 
 
+async def ask(out: TextIO, near: GoPeer, peer: bytes) -> None:
+    """The near side's figures, until standard input ends."""
+    calls = await near.calls()
+    await serve_figures(out, partial(calls.echo, peer, BODY), partial(near.bulk, peer))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    told, there = answers_only(), GoPeer(Path(sys.argv[2]))
+    run(answer(told, there) if sys.argv[1] == "answer" else ask(told, there, bytes.fromhex(sys.argv[3])))

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.areas import AREAS
 from bench.measure import Run
-from bench.network import _calls
+from bench.network import PARTS
+from bench.network_calls import measure_calls
 from bench.network_dht import Gets
 from bench.network_memory import measure_memory
-from bench.peers.go_p2pd import field, framed, parsed, read_message, request, varint
+from bench.peers.go_p2pd import Calls, field, framed, parsed, read_message, request, varint
 
 
 @pytest.mark.parametrize(("number", "encoded"), [(0, b"\0"), (127, b"\x7f"), (128, b"\x80\x01"), (300, b"\xac\x02")])
@@ -30,6 +32,27 @@ async def test_a_message_comes_back_from_its_bytes() -> None:
     assert second == {1: [b"next"]}
 
 
+def test_the_parts_of_the_network_can_be_asked_for_by_name() -> None:
+    """What the command line offers is what there is; naming none measures all."""
+    assert list(PARTS) == list(AREAS["network"].parts)
+    assert [name for name in PARTS if Run(Path(), quick=True, tell=print, only=("dht",)).wants(name)] == ["dht"]
+    assert all(Run(Path(), quick=True, tell=print).wants(name) for name in PARTS)
+
+
+async def test_calls_are_cut_from_any_pieces_of_the_control_socket() -> None:
+    """A byte at a time, or two at once: the first says that the connection is up, the others go to their calls."""
+    calls = Calls()
+    told = framed(field(1, 0)) + framed(field(1, b"c" * 200) + field(2, b"x"))
+    calls._waiting[b"c" * 200] = asyncio.get_running_loop().create_future()
+    for byte in told:
+        calls.data_received(bytes([byte]))
+    assert calls.up.result() == {1: [b"\0"]}
+    calls._waiting[b"d"] = first = asyncio.get_running_loop().create_future()
+    calls._waiting[b"e"] = second = asyncio.get_running_loop().create_future()
+    calls.data_received(framed(field(1, b"d")) + framed(field(1, b"e")))
+    assert (first.result(), second.result()) == ({1: [b"d"]}, {1: [b"e"]})
+
+
 def test_a_lookup_that_finds_nothing_counts_in_both_figures() -> None:
     """A hundred lookups, one lost and slow."""
     found = Gets()
@@ -43,7 +66,7 @@ def test_a_lookup_that_finds_nothing_counts_in_both_figures() -> None:
 async def test_calls_and_memory_are_measured_and_peers_that_were_not_asked_for_are_named(tmp_path: Path) -> None:
     """Quickly: no figure is judged."""
     run = Run(tmp_path, quick=True, tell=lambda _text: None)
-    rows = [finding.row() for finding in [*await _calls(run), *await measure_memory(run)]]
+    rows = [finding.row() for finding in [*await measure_calls(run), *await measure_memory(run)]]
     assert all(row.value and row.value > 0 for row in rows)
     assert {row.goal for row in rows} >= {"ratio <= 0.25", "ratio >= 4", "ratio >= 1", "value <= 60", "value <= 3"}
     assert [row.met for row in rows if row.goal and row.goal.startswith("ratio")] == [None] * 3

@@ -208,6 +208,32 @@ def test_a_bulk_transfer_does_not_trip_the_meter():
     assert got == data
 
 
+@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=6), st.lists(st.integers(1, 20_000), max_size=40))
+@settings(max_examples=40, deadline=None)
+def test_however_the_network_cuts_the_records_the_same_plaintext_comes(sizes, cuts):
+    """A read is only left out where nothing can come: records cut anywhere, or many in one piece, and then the end.
+
+    Planted bug noticed: `_drain` looks at the BIO alone, so that the rest of a record that was begun stays inside.
+    """
+    client, server = joined()
+    sent = [bytes([number]) * size for number, size in enumerate(sizes)]
+    wire = b"".join(map(client.send, sent)) + ended(client)
+    got, at = bytearray(), 0
+    for cut in [*cuts, len(wire)]:
+        step = server.receive(wire[at : at + cut])
+        got += step.plaintext
+        at += cut
+    assert got == b"".join(sent)
+    assert step.phase is Phase.ENDED
+
+
+def ended(engine):
+    """What the end says last: close_notify."""
+    with suppress(ssl.SSLError):
+        engine._tls.unwrap()
+    return engine._outgoing.read()
+
+
 def test_a_closed_channel_is_an_end_and_a_changed_byte_a_failure():
     """close_notify ends in order; a flipped bit fails, and nothing of the record comes out."""
     client, server = joined()

@@ -26,6 +26,15 @@ from tests.p2pd.wire_kit import ALPN, TestPapers, myself, tls_node, until
 A, B, C = "127.0.1.1", "127.0.2.1", "127.0.3.1"
 
 
+async def test_a_name_is_dialled_at_whichever_of_its_addresses_answers():
+    """A name may have addresses of both families: those race, and the loop of p2pd's process has no race of its own."""
+    async with tls_node("a", host="127.0.0.1") as a, tls_node("b", host="127.0.0.1") as b:
+        session = await a.transport.connect(("localhost", b.address[1]), b.did, b.keys)
+        assert await session.request("echo", b"hello", deadline_s=10) == b"echo:hello"
+        with pytest.raises(PeerUnreachable):
+            await a.transport.connect(("no-such-name.invalid", b.address[1]), TestPapers("c").did)
+
+
 async def test_two_nodes_talk_both_ways():
     """One connection carries calls of both ends, small and of a megabyte; a second dial finds it again."""
     async with tls_node("a", host=A) as a, tls_node("b", host=B) as b:

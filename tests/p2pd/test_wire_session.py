@@ -182,6 +182,78 @@ async def test_a_cancelled_call_cancels_the_handler_but_its_slot_stays_taken_unt
 
 
 @virtually
+async def test_the_caller_hears_of_the_deadline_at_once_even_from_a_handler_that_clings():
+    """The answer does not wait for the handler to end; its slot does.
+
+    Planted bugs noticed: `_overdue` without the answer; without the cancellation.
+    """
+    release, ended = asyncio.Event(), []
+
+    async def clinging(_session, incoming):
+        try:
+            await asyncio.sleep(10_000)
+        except asyncio.CancelledError:
+            await release.wait()
+            ended.append(incoming.method)
+        return b"too late"
+
+    net = MemoryNetwork()
+    async with memory_node(net, "a", host=A) as a, memory_node(net, "b", host=B, handler=clinging) as b:
+        session = await a.dial(b)
+        call = asyncio.ensure_future(session.request("m", b"", deadline_s=20))
+        await settle(0)
+        b.sessions[0]._serving._services.method_s_max["m"] = 1.0  # the far end has less patience than the caller
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(DeadlinePassed):
+            await call
+        assert asyncio.get_running_loop().time() - began < 2
+        assert (b.sessions[0]._serving.executing, ended) == (1, [])
+        release.set()
+        await settle()
+        assert (b.sessions[0]._serving.executing, ended) == (0, ["m"])
+        assert not session.closed.done()
+
+
+@virtually
+async def test_a_long_request_that_the_line_has_no_room_for_ends_with_its_deadline():
+    """While the link is cut and the buffer full, a writer waits for room, and no longer than its call may take.
+
+    Planted bug noticed: the rest of a request is written without the deadline.
+    """
+    weather = CalmWeather()
+    net = MemoryNetwork(weather)
+    async with memory_node(net, "a", host=A) as a, memory_node(net, "b", host=B) as b:
+        session = await a.dial(b)
+        weather.cut(A, B)
+        calls = [session.request("m", bytes(200_000), deadline_s=4) for _ in range(40)]
+        began = asyncio.get_running_loop().time()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(answer, DeadlinePassed) for answer in answers)
+        assert asyncio.get_running_loop().time() - began < 4.5
+
+
+@virtually
+async def test_a_stream_that_is_over_leaves_no_timer():
+    """Else each would be held until the end of its time, minutes later.
+
+    Planted bug noticed: `_forget` without cancelling the timer.
+    """
+    net = MemoryNetwork()
+    async with memory_node(net, "a", host=A) as a, memory_node(net, "b", host=B) as b:
+        session = await a.dial(b)
+        for _ in range(30):
+            await session.request("m", b"x", deadline_s=30)
+            stream = await session.open_stream("m", deadline_s=300)
+            await stream.close()
+            assert await stream.read_all() == b"m:"
+            stream.reset()
+        await settle()
+        waiting = [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]
+        assert len(waiting) < 10
+        assert not session._streams
+
+
+@virtually
 async def test_many_timed_out_calls_do_not_look_like_rapid_reset():
     """A busy client whose calls all time out keeps its connection: resets beyond the polite rate are put off."""
 

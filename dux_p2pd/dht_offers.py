@@ -21,7 +21,7 @@ from common.identity.log import encode_log
 from common.units import Did
 from dux_p2pd.dht_calls import DhtCalls
 from dux_p2pd.directory import Directory
-from dux_p2pd.lookup import lookup
+from dux_p2pd.lookup import PATH_WIDTH, lookup
 from dux_p2pd.record_table import RecordRow
 from dux_p2pd.routing import DuxNode, DuxTable, K
 from dux_p2pd.shelf import RecordShelf
@@ -74,7 +74,9 @@ class Offers:
         """Offer a record to the k nearest nodes; how many keep it."""
         manners = self._calls.manners
         start = self._table.nearest(parcel.key)
-        outcome = await lookup(parcel.key, start, self._calls.find, paths=PATHS, manners=manners)
+        outcome = await lookup(
+            parcel.key, start, self._calls.find, paths=PATHS, width=PATH_WIDTH, manners=manners
+        )
         return await self.offer(parcel, outcome.nodes)
 
     async def offer(self, parcel: Parcel, nodes: list[DuxNode]) -> int:

@@ -74,7 +74,8 @@ class WireSession:
         self._has_room.set()
         self._retired = False
         now = self._loop.time()
-        self._born, self._liveness, self._progress = now, Liveness(now), Progress()
+        self._born, self._progress = now, Progress()
+        self._liveness = Liveness(now, asks_first=peer.dialled)
         self._sent_bytes = 0
         self._is_gathering = False
         self._pings = 0

@@ -82,7 +82,7 @@ class Dht:
         self._clock = clock
         self._drawn: OrderedDict[Did, TokenBucket] = OrderedDict()
         peers.on_up.append(self._met)
-        peers.on_down.append(self._lost)
+        peers.on_lost.append(self._lost)
 
     # the table
 
@@ -213,6 +213,8 @@ class Dht:
             BadSignature: forged; the peer is blamed. BadParams: not canonical.
         """
         offered = Offered.of(params.record, params.salt, params.stamp)
+        if self.shelf.holds(offered):
+            return Stored(kept=True, reason="")
         body = offered.body
         near = self.table.nearer_than_us(offered.key)
         wanted = self.shelf.refusal(offered, near, 2 * K) is None
@@ -225,16 +227,12 @@ class Dht:
             raise
         if refused is None:
             self._took(body, params.log)
-        return Stored(kept=refused is None or self._holds(offered), reason=refused or "")
+        return Stored(kept=refused is None, reason=refused or "")
 
     def _took(self, body: RecordBody, log: bytes) -> None:
         self.reader.forget(body.ns, body.name)
         if body.ns == NODE_NS.name and body.payload:
             self._directory.learn(body.did, log, body.payload)
-
-    def _holds(self, offered: Offered) -> bool:
-        """Whether this very record is here."""
-        return any(row.envelope == offered.data for row in self.shelf.at(offered.key))
 
     async def on_log(self, params: AskLog, _peer: Peer) -> LogAnswer:
         """DID_LOG."""

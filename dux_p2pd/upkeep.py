@@ -35,6 +35,7 @@ from dux_p2pd.sources import BOOTSTRAP, REMEMBERED, Source, Sources
 
 DIALS_AT_ONCE = 4
 ALONE_DIALS_AT_ONCE = 24  # by who is connected to nobody: two rounds, of which each may cost 5 s, reach all remembered
+REST_S = 0.25  # between two looks at the connections: many come and go at a time
 TURN_S = 1.0  # between two looks at the connections while some are missing
 IDLE_TURN_S = 15.0  # otherwise: a connection that is lost wakes the loop anyway
 REFRESH_FIRST_S = 2.0  # whoever came in is not alone: others come at the same time; doubled up to
@@ -90,7 +91,8 @@ class Upkeep:
         self._told: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # endpoints and relays at the last refresh
         self.on_moved: list[Callable[[], Awaitable[None]]] = []  # this node is new, or reached elsewhere
         self._announced = False  # since this start, to somebody
-        peers.on_down.append(self._has_gone)
+        peers.on_down.append(lambda _: self._changed.set())
+        peers.on_lost.append(self._has_lost)
         peers.on_up.append(self._has_come)
         peers.on_up.append(met.came)
         keeper.on_move.append(self.look)
@@ -100,13 +102,12 @@ class Upkeep:
         self._changed.set()
 
     def _has_come(self, _session: Session) -> None:
-        if len(self._peers.sessions()) == 1:
+        if self._peers.count() == 1:
             self._refreshed_s, self._refreshes = float("-inf"), 0
         self._changed.set()
 
-    def _has_gone(self, _did: Did) -> None:
+    def _has_lost(self, _did: Did) -> None:
         self._lost += 1
-        self._changed.set()
 
     # connections
 
@@ -124,6 +125,8 @@ class Upkeep:
                     await self._changed.wait()
             except TimeoutError:
                 continue
+            if self._peers.count():
+                await asyncio.sleep(REST_S)
 
     def _recall(self) -> None:
         """Who has nobody begins again from those it has met."""
@@ -136,7 +139,7 @@ class Upkeep:
         """Until there may be something to do: the next address that is due, or a contact that rests no longer."""
         if self._announce_from_s is not None and not self._announced:
             return TURN_S
-        if len(self._peers.sessions()) >= self._target:
+        if self._peers.count() >= self._target:
             return IDLE_TURN_S
         connected = {session.peer.did for session in self._peers.sessions()}
         if not connected or any(node.did not in connected for node in self._dht.table.contacts()):
@@ -147,6 +150,8 @@ class Upkeep:
 
     async def _dial_sources(self) -> None:
         """Try addresses while there are fewer connections than wanted."""
+        if self._peers.count() >= self._target:
+            return
         sessions, now_s = self._peers.sessions(), self._clock.monotonic()
         connected = {session.peer.did for session in sessions}
         open_now = {session.peer.address for session in sessions}
@@ -177,14 +182,16 @@ class Upkeep:
 
     async def _dial_contacts(self) -> None:
         """Connect to nodes of the routing table while there are fewer connections than wanted."""
-        missing = self._target - len(self._peers.sessions())
+        missing = self._target - self._peers.count()
+        if missing <= 0:
+            return
         free = [
             node
             for node in self._dht.table.contacts()
             if not self._peers.is_connected(node.did) and not self._peers.is_resting(node.did, node.address)
         ]
         async with asyncio.TaskGroup() as group:
-            for node in self._random.sample(free, min(max(missing, 0), DIALS_AT_ONCE)):
+            for node in self._random.sample(free, min(missing, DIALS_AT_ONCE)):
                 group.create_task(self._dht.ping(node))
 
     # the table
@@ -196,7 +203,7 @@ class Upkeep:
         """
         whereabouts = self._keeper.endpoints, self._keeper.relays
         moved = self._told != whereabouts
-        if not self._peers.sessions():
+        if not self._peers.count():
             return
         is_due = moved or self._clock.monotonic() - self._refreshed_s >= self._pause_s()
         if is_due:
@@ -211,7 +218,7 @@ class Upkeep:
     def _pause_s(self) -> float:
         """Between two refreshes: ever longer after coming in, shorter again when many connections are lost at once."""
         now_s = self._clock.monotonic()
-        if self._lost > SHAKEN_PART * (self._lost + len(self._peers.sessions())):
+        if self._lost > SHAKEN_PART * (self._lost + self._peers.count()):
             self._shaken_s, self._refreshes = now_s, min(self._refreshes, 1)
         longest_s = SHAKEN_REFRESH_S if now_s - self._shaken_s < SHAKEN_FOR_S else REFRESH_S
         return min(longest_s, REFRESH_FIRST_S * 2.0 ** min(self._refreshes, 16))

@@ -165,7 +165,8 @@ class Meshes:
         in_backoff = self._in_backoff(topic, did, now)
         if in_backoff:
             self._conducts.of(did, now).broke_rule(now)
-        if not asker or graft_fault(asker[0], self._neighbours(topic, list(members)), in_backoff=in_backoff):
+        inside = self._neighbours(topic, list(members)) if len(members) >= MESH_WANTED else []  # else nobody counts
+        if not asker or graft_fault(asker[0], inside, in_backoff=in_backoff):
             is_full = bool(asker) and not in_backoff and asker[0].score >= 0
             self._part(topic, did, flow, FULL_BACKOFF_S if is_full else BACKOFF_S)
             if is_full:

@@ -116,8 +116,16 @@ def quote_of(offer: Offer, *, accept: bool) -> Quote:
     )  # fmt: skip
 
 
+UNUSED_LOOPS = frozenset({"letters in", "letters out", "blobs kept", "port mapping", "direct paths", "relays"})
+
+
 class OverlayP2pd(SimP2pd):
-    """p2pd on pipes whose sessions are told of silence."""
+    """p2pd on pipes whose sessions are told of silence, without the loops of what nobody wishes for here."""
+
+    async def assemble(self, parts: Parts[P2pdSettings]) -> None:
+        """The daemon; letters, blobs and ways through routers have tests of their own."""
+        await super().assemble(parts)
+        parts.loops = [(name, loop) for name, loop in parts.loops if name not in UNUSED_LOOPS]
 
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         """Pipes in place of TLS."""

@@ -19,6 +19,7 @@ from dux_sim.overlay.world import FIRST, Member, OverlayWorld
 from dux_sim.telling import judged
 from dux_sim.world.faults import Fault, FaultKind
 from dux_sim.world.history import History
+from dux_sim.world.signatures import judged_once
 
 HOUR_S = 3600.0
 JOIN_EVERY_S = 0.1  # between two nodes at the start
@@ -93,7 +94,8 @@ class OverlayStory:
 
     def run(self) -> list[Violation]:
         """The hours, the healing, the judgement."""
-        return judged(self.world, self._play(), lambda: violations(self.world, self.people, self.words))
+        with judged_once():
+            return judged(self.world, self._play(), lambda: violations(self.world, self.people, self.words))
 
     async def _play(self) -> None:
         for member in list(self.world.members):

@@ -135,7 +135,9 @@ class Dht:
             asked = [group.create_task(self.calls.find(node, key)) for node in near[:AROUND_ASKED]]
         answers = [found for task in asked if (found := task.result()) is not None]
         named = {node.id: node for node in [*near, *(node for found in answers for node in found.nodes)]}
-        new = [one for one in one_per_net(sorted(named.values(), key=self.table.node.distance_to))[:K] if self._is_new(one)]
+        new = [
+            one for one in one_per_net(sorted(named.values(), key=self.table.node.distance_to))[:K] if self._is_new(one)
+        ]
         async with asyncio.TaskGroup() as group:
             for node in new:
                 group.create_task(self.ping(node))

@@ -79,9 +79,7 @@ class Offers:
         """Offer a record to the k nearest nodes; how many keep it."""
         manners = self._calls.manners
         start = self._table.nearest(parcel.key)
-        outcome = await lookup(
-            parcel.key, start, self._calls.find, paths=PATHS, width=PATH_WIDTH, manners=manners
-        )
+        outcome = await lookup(parcel.key, start, self._calls.find, paths=PATHS, width=PATH_WIDTH, manners=manners)
         return await self.offer(parcel, outcome.nodes)
 
     async def offer(self, parcel: Parcel, nodes: list[DuxNode]) -> int:

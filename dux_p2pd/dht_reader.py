@@ -96,9 +96,7 @@ class DhtReader:
 
     async def _get_at(self, key: bytes, ns: str, name: str, holders: int) -> list[RecordBody]:
         start = self._table.nearest(key)
-        look = partial(
-            lookup, key, start, self._calls.get, paths=PATHS, width=PATH_WIDTH, manners=self._calls.manners
-        )
+        look = partial(lookup, key, start, self._calls.get, paths=PATHS, width=PATH_WIDTH, manners=self._calls.manners)
         outcome = await look(enough=lambda so: _agree(so, holders))
         bodies = await self._union(key, outcome, ns, name)
         if outcome.cut_short and not bodies:

@@ -74,9 +74,7 @@ class RecordTable:
 
     def all(self, now_ms: int, count: int, *, since_ms: int = 0) -> list[RecordRow]:
         """Unexpired records that were signed since then, newest first."""
-        return self._read(
-            "expires_ms > ? AND seq_ms >= ? ORDER BY seq_ms DESC, did LIMIT ?", now_ms, since_ms, count
-        )
+        return self._read("expires_ms > ? AND seq_ms >= ? ORDER BY seq_ms DESC, did LIMIT ?", now_ms, since_ms, count)
 
     def others(self, count: int) -> list[RecordRow]:
         """Records of others, the longest not offered first."""

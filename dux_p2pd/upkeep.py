@@ -22,7 +22,7 @@ from common.identity.node_record import REISSUE_MS
 from common.identity.stamp import make_stamp
 from common.network import Bootstrap
 from common.randomness import Randomness
-from common.units import UnixMs
+from common.units import Did, UnixMs
 from dux_p2pd.dht import Dht
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.log_chunks import chunks_of
@@ -46,7 +46,7 @@ SHAKEN_PART = 0.2  # of the connections lost between two refreshes: half the net
 NODE_RECORD_TTL_S = 172_800
 ANNOUNCE_AT_ONCE = 16  # nodes known to one who announces itself without waiting
 ANNOUNCE_SPREAD_S = 2.0  # per node that is known beyond these: the first announcement waits up to so long, at most
-ANNOUNCE_SPREAD_S_MAX = 60.0  # it costs some forty connections: a thousand that begin at once must not all do so at once
+ANNOUNCE_SPREAD_S_MAX = 60.0  # it costs some forty connections: a thousand that begin at once must spread them
 REPUBLISH_ROWS_MAX = 256
 FIRST_WIDTH = 8  # nodes of the own neighbourhood that are asked when coming in; those they name are met afterwards
 

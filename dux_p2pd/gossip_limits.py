@@ -60,7 +60,8 @@ WRITE_S = 10.0  # a neighbour that takes nothing for so long is let go until it 
 
 # the owner's verdict
 QUEUE_VERDICTS = 512  # messages waiting for one owner; the oldest go first
-ASKED_AT_ONCE = 8  # verdicts asked of one owner at a time
+ASKED_AT_ONCE = 8  # calls to one owner at a time
+JUDGED_AT_ONCE = 32  # messages in one of them: 256 KiB at most; fewer for an owner that did not answer in time
 AWAY_PAUSE_S = 1.0  # an owner that is away is asked again after this, until the message is too old
 
 # scores

@@ -27,9 +27,10 @@ from common.units import Did
 from dux_p2pd.event_loop import new_event_loop
 
 LINE_BYTES_MAX = 64 << 20
-STARTS_AT_ONCE = 6  # nodes that come in at a time: all at once, their handshakes would time out one another
+STARTS_AT_ONCE = 10  # nodes that come in at a time: all at once, their handshakes would time out one another
 IN_WITH = 4  # sessions of a node that has come in
 COMES_IN_S = 4.0  # then the next one starts all the same: the first have nobody to come in to
+COLLECT_AFTER = 100_000, 50, 100  # objects of a hundred nodes are looked through each time: not for every 700 new ones
 Job = dict[str, Any]
 
 
@@ -237,6 +238,7 @@ def main(folder: Path, log_level: str, kind: type[SwarmHost] = SwarmHost) -> Non
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     start_logging("swarm", log_level)
+    gc.set_threshold(*COLLECT_AFTER)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_process(folder, out, kind))
 

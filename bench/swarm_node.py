@@ -14,7 +14,17 @@ from typing import Any
 
 import structlog
 
-from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerAnswer, PeerCallIn, Verdict
+from common.contracts.base import (
+    GOSSIP_HANDLE,
+    GOSSIP_HANDLE_ALL,
+    PEER_HANDLE,
+    GossipBatch,
+    GossipIn,
+    PeerAnswer,
+    PeerCallIn,
+    Verdict,
+    Verdicts,
+)
 from common.identity.branch import did_of_branch, make_branch
 from common.network import NetworkProfile
 from common.node_ports import outside_address
@@ -59,15 +69,22 @@ class Listener:
         self.heard: list[tuple[bytes, float]] = []
 
     async def call(self, method: Any, params: Any, *, deadline_s: float = 15.0) -> Any:
-        """PEER_HANDLE and GOSSIP_HANDLE."""
+        """PEER_HANDLE, GOSSIP_HANDLE and GOSSIP_HANDLE_ALL."""
         del deadline_s
         if method is PEER_HANDLE and isinstance(params, PeerCallIn):
             return PeerAnswer(result=params.params)
         if method is GOSSIP_HANDLE and isinstance(params, GossipIn):
-            if len(self.heard) < HEARD_MAX:
-                self.heard.append((params.payload, time.monotonic()))
+            self._hear([params])
             return Verdict(verdict="accept")
+        if method is GOSSIP_HANDLE_ALL and isinstance(params, GossipBatch):
+            self._hear(params.messages)
+            return Verdicts(verdicts=["accept"] * len(params.messages))
         raise TypeError(f"nobody asks {method.name} of a swarm's listener")
+
+    def _hear(self, messages: list[GossipIn]) -> None:
+        if len(self.heard) < HEARD_MAX:
+            now_s = time.monotonic()
+            self.heard += [(message.payload, now_s) for message in messages]
 
     async def transfer(self, verb: str, path: str, body: bytes | None) -> bytes:
         """No blobs here."""

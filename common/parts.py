@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -17,16 +17,19 @@ from common.clock import Clock
 from common.codec import canonical, from_canonical
 from common.contracts.base import (
     GOSSIP_HANDLE,
+    GOSSIP_HANDLE_ALL,
     PEER_HANDLE,
     EventsPage,
     EventsSince,
     EventView,
+    GossipBatch,
     GossipIn,
     PeerAnswer,
     PeerCallIn,
     Verdict,
+    Verdicts,
 )
-from common.errors import Unavailable, UnknownMethod
+from common.errors import DuxError, Unavailable, UnknownMethod
 from common.event_feed import EventFeed
 from common.network import NetworkProfile
 from common.outbox import OutboxWorker, Perform, Refused
@@ -162,6 +165,7 @@ class Parts(Generic[S]):
 
         if not self._topics:
             self.table.serve(GOSSIP_HANDLE, self._handle_gossip)
+            self.table.serve(GOSSIP_HANDLE_ALL, self._handle_all_gossip)
         self._topics[topic.name] = run
 
     async def _handle_peer(self, call: PeerCallIn, _ctx: Ctx) -> PeerAnswer:
@@ -173,6 +177,17 @@ class Parts(Generic[S]):
         if message.topic not in self._topics:
             raise UnknownMethod(method=message.topic[:100])
         return _verdict(await self._topics[message.topic](message))
+
+    async def _handle_all_gossip(self, batch: GossipBatch, ctx: Ctx) -> Verdicts:
+        words = await asyncio.gather(*(self._word_on(message, ctx) for message in batch.messages))
+        return Verdicts(verdicts=list(words))
+
+    async def _word_on(self, message: GossipIn, ctx: Ctx) -> Literal["accept", "ignore", "reject"]:
+        try:
+            return (await self._handle_gossip(message, ctx)).verdict
+        except DuxError as error:
+            self.log.info("gossip not judged", topic=message.topic, reason=error.message)
+            return "ignore"
 
 
 def _verdict(word: str) -> Verdict:

@@ -9,6 +9,7 @@ Source: network.md §4, transport_identity.md §3.1 and §3.2, settled.md 16.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 
 from structlog.typing import FilteringBoundLogger
@@ -38,7 +39,7 @@ from dux_p2pd.dht_calls import DhtCalls
 from dux_p2pd.dht_offers import Offers, Parcel
 from dux_p2pd.dht_reader import HOLDERS, DhtReader
 from dux_p2pd.directory import Directory, Known
-from dux_p2pd.lookup import Lookup, lookup
+from dux_p2pd.lookup import Lookup, lookup, one_per_net
 from dux_p2pd.meters import TokenBucket
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.record_table import RecordRow
@@ -52,6 +53,7 @@ from dux_p2pd.tasks import Tasks
 
 ANSWER_BURST_BYTES, ANSWER_BYTES_PER_S = 2 << 20, 256 << 10  # that one peer may draw; strangers a tenth
 STRANGER_PART = 10
+AROUND_ASKED = 4  # nearest nodes that are asked now and then who else is around
 ASKERS_MAX = 4096  # remembered, the oldest go first
 
 
@@ -80,7 +82,7 @@ class Dht:
         self._clock = clock
         self._drawn: OrderedDict[Did, TokenBucket] = OrderedDict()
         peers.on_up.append(self._met)
-        peers.on_down.append(self._lost)
+        peers.on_lost.append(self._lost)
 
     # the table
 
@@ -120,10 +122,28 @@ class Dht:
 
     # for this node's own daemons
 
-    async def find(self, key: bytes, *, paths: int = 1) -> Lookup:
+    async def find(self, key: bytes, *, paths: int = 1, width: int = K) -> Lookup:
         """The nodes nearest to a place that answer now."""
         start, manners = self.table.nearest(key), self.calls.manners
-        return await lookup(key, start, self.calls.find, paths=paths, manners=manners)
+        return await lookup(key, start, self.calls.find, paths=paths, width=width, manners=manners)
+
+    async def look_around(self) -> None:
+        """Have the nearest say whom they know around this node, and meet those of the k nearest that are new to it."""
+        key = self.table.node.id
+        near = [node for node in self.table.nearest(key) if not self.calls.is_last(node)]
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(self.calls.find(node, key)) for node in near[:AROUND_ASKED]]
+        answers = [found for task in asked if (found := task.result()) is not None]
+        named = {node.id: node for node in [*near, *(node for found in answers for node in found.nodes)]}
+        new = [
+            one for one in one_per_net(sorted(named.values(), key=self.table.node.distance_to))[:K] if self._is_new(one)
+        ]
+        async with asyncio.TaskGroup() as group:
+            for node in new:
+                group.create_task(self.ping(node))
+
+    def _is_new(self, node: DuxNode) -> bool:
+        return not (self._peers.is_connected(node.did) or self.calls.is_last(node))
 
     async def get(self, ns: str, name: str, *, max_age_s: float = 0.0, holders: int = HOLDERS) -> list[RecordBody]:
         """Everybody's newest record under a name; withdrawn ones are left out."""
@@ -195,6 +215,8 @@ class Dht:
             BadSignature: forged; the peer is blamed. BadParams: not canonical.
         """
         offered = Offered.of(params.record, params.salt, params.stamp)
+        if self.shelf.holds(offered):
+            return Stored(kept=True, reason="")
         body = offered.body
         near = self.table.nearer_than_us(offered.key)
         wanted = self.shelf.refusal(offered, near, 2 * K) is None
@@ -207,16 +229,12 @@ class Dht:
             raise
         if refused is None:
             self._took(body, params.log)
-        return Stored(kept=refused is None or self._holds(offered), reason=refused or "")
+        return Stored(kept=refused is None, reason=refused or "")
 
     def _took(self, body: RecordBody, log: bytes) -> None:
         self.reader.forget(body.ns, body.name)
         if body.ns == NODE_NS.name and body.payload:
             self._directory.learn(body.did, log, body.payload)
-
-    def _holds(self, offered: Offered) -> bool:
-        """Whether this very record is here."""
-        return any(row.envelope == offered.data for row in self.shelf.at(offered.key))
 
     async def on_log(self, params: AskLog, _peer: Peer) -> LogAnswer:
         """DID_LOG."""

@@ -7,6 +7,7 @@ answer is None, never an error. Source: network.md §4, transport_identity.md §
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import lru_cache
 
 from structlog.typing import FilteringBoundLogger
 
@@ -36,6 +37,7 @@ from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.session import Address
 
 KEEPERS_COUNTED_MAX = 128  # the latest
+NAMED_MAX = 16_384  # nodes named by others, remembered
 
 
 class DhtCalls:
@@ -112,12 +114,15 @@ class DhtCalls:
 
     def _nodes(self, contacts: tuple[Contact, ...]) -> tuple[DuxNode, ...]:
         """The nodes named in an answer, as far as they can be nodes at all."""
-        found = []
-        for contact in contacts[:CONTACTS_MAX]:
-            address = contact_at(endpoint_of((contact.host, contact.port)))
-            if contact.did != self._directory.did and address is not None:
-                try:
-                    found.append(DuxNode(contact.did, *address))
-                except DuxError:
-                    continue
-        return tuple(found)
+        named = (node_named(one.did, one.host, one.port) for one in contacts[:CONTACTS_MAX])
+        return tuple(node for node in named if node is not None and node.did != self._directory.did)
+
+
+@lru_cache(NAMED_MAX)
+def node_named(did: Did, host: str, port: int) -> DuxNode | None:
+    """A node as others name it, where it can be one; answers name the same ones again and again."""
+    address = contact_at(endpoint_of((host, port)))
+    try:
+        return DuxNode(did, *address) if address is not None else None
+    except DuxError:
+        return None

@@ -11,6 +11,7 @@ Source: network.md §4 (republish, hand-over), transport_identity.md §3.2.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
@@ -21,7 +22,7 @@ from common.identity.log import encode_log
 from common.units import Did
 from dux_p2pd.dht_calls import DhtCalls
 from dux_p2pd.directory import Directory
-from dux_p2pd.lookup import lookup
+from dux_p2pd.lookup import PATH_WIDTH, lookup
 from dux_p2pd.record_table import RecordRow
 from dux_p2pd.routing import DuxNode, DuxTable, K
 from dux_p2pd.shelf import RecordShelf
@@ -31,6 +32,9 @@ PATHS = 3
 HAND_OVER_MAX = 256  # records looked at for newcomers, and when leaving
 HANDERS = 3  # holders that hand a record to a newcomer
 NEWCOMERS_WAIT_S = 3.0  # newcomers are seen to together
+GIVEN_MAX = 1024  # nodes remembered to whom records were handed over
+GIVEN_FOR_MS = 3_600_000  # then everybody counts as new again: a disk may have been lost
+TRAVEL_MS = 60_000  # a record travels, and clocks differ: so much older ones are given again
 LEAVE_S = 2.0  # the longest that handing over may hold up the end
 HEIRS = 2  # nodes that are offered each record of one who leaves
 TURN_MS = 180_000  # each holder waits so much longer than the next nearer one before it offers again
@@ -69,12 +73,13 @@ class Offers:
         self._table, self._shelf, self._calls, self._directory, self._tasks = table, shelf, calls, directory, tasks
         self._clock, self._log = clock, log
         self._newcomers: dict[bytes, DuxNode] = {}
+        self._given_ms: OrderedDict[bytes, int] = OrderedDict()  # by node: what was signed before then it was given
 
     async def put(self, parcel: Parcel) -> int:
         """Offer a record to the k nearest nodes; how many keep it."""
         manners = self._calls.manners
         start = self._table.nearest(parcel.key)
-        outcome = await lookup(parcel.key, start, self._calls.find, paths=PATHS, manners=manners)
+        outcome = await lookup(parcel.key, start, self._calls.find, paths=PATHS, width=PATH_WIDTH, manners=manners)
         return await self.offer(parcel, outcome.nodes)
 
     async def offer(self, parcel: Parcel, nodes: list[DuxNode]) -> int:
@@ -107,12 +112,24 @@ class Offers:
         self._newcomers[node.id] = node
 
     async def _see_to_newcomers(self) -> None:
+        """Who was here a while ago, and has its disk or was only out of reach, lacks no more than what is new since."""
         await asyncio.sleep(NEWCOMERS_WAIT_S)
         newcomers, self._newcomers = self._newcomers, {}
-        for row in self._shelf.table.all(self._clock.unix_ms(), HAND_OVER_MAX):
+        now_ms = self._clock.unix_ms()
+        since_ms = {node_id: self._lacks_since_ms(node_id, now_ms) for node_id in newcomers}
+        for row in self._shelf.table.all(now_ms, HAND_OVER_MAX, since_ms=min(since_ms.values())):
             if self._table.nearer_than_us(row.key, HANDERS) < HANDERS:
                 near = self._table.nearest(row.key, K)
-                await self.offer(Parcel.of_row(row), [node for node in near if node.id in newcomers])
+                lacking = [node for node in near if row.seq_ms >= since_ms.get(node.id, now_ms + 1)]
+                await self.offer(Parcel.of_row(row), lacking)
+
+    def _lacks_since_ms(self, node_id: bytes, now_ms: int) -> int:
+        """A node is given what was signed since it was last given any; all, when that is long ago."""
+        given_ms = self._given_ms.pop(node_id, 0)
+        self._given_ms[node_id] = now_ms
+        if len(self._given_ms) > GIVEN_MAX:
+            self._given_ms.popitem(last=False)
+        return given_ms - TRAVEL_MS if now_ms - given_ms < GIVEN_FOR_MS else 0
 
     # leaving
 

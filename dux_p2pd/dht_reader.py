@@ -14,6 +14,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
@@ -26,7 +27,7 @@ from common.identity.signed import Signed
 from common.units import Did
 from dux_p2pd.dht_calls import DhtCalls
 from dux_p2pd.directory import Directory
-from dux_p2pd.lookup import Lookup, lookup
+from dux_p2pd.lookup import PATH_WIDTH, Lookup, lookup
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.records import RecordBody, record_key, split_record
 from dux_p2pd.routing import DuxNode, DuxTable
@@ -95,12 +96,11 @@ class DhtReader:
 
     async def _get_at(self, key: bytes, ns: str, name: str, holders: int) -> list[RecordBody]:
         start = self._table.nearest(key)
-        outcome = await lookup(
-            key, start, self._calls.get, paths=PATHS, manners=self._calls.manners, enough=lambda so: _agree(so, holders)
-        )
+        look = partial(lookup, key, start, self._calls.get, paths=PATHS, width=PATH_WIDTH, manners=self._calls.manners)
+        outcome = await look(enough=lambda so: _agree(so, holders))
         bodies = await self._union(key, outcome, ns, name)
         if outcome.cut_short and not bodies:
-            outcome = await lookup(key, start, self._calls.get, paths=PATHS, manners=self._calls.manners)
+            outcome = await look()
             bodies = await self._union(key, outcome, ns, name)
         return bodies
 

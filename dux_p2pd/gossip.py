@@ -108,7 +108,9 @@ class GossipNet:
     def _came(self, session: Session) -> None:
         did = session.peer.did
         flow = self._flows.get(did)
-        if flow is None:
+        if flow is not None:
+            flow.rouse()
+        else:
             flow = self._flows[did] = Outflow(did, self._peers, tuple(self._topics), self._log)
             sender = self._tasks.spawn(flow.run(), "gossip to a neighbour")
             if sender is None:
@@ -117,7 +119,6 @@ class GossipNet:
             self._senders[did] = sender
             for topic, ids in self._kept.all_since(self._clock.monotonic() - KEPT_S).items():
                 flow.owe(topic, ids)
-        flow.rouse()
         self.mesh.came(did)
 
     def _left(self, did: Did) -> None:

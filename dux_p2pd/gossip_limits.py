@@ -13,7 +13,7 @@ MESH_HIGH = 10  # above, neighbours are pruned; each one more costs a useless co
 MESH_OUTBOUND = 2  # of them dialled by us: who only dials us cannot fill the mesh
 MESH_BEST = 4  # of a mesh that is too large, so many stay for their score, the others by lot
 MESH_PER_NET = 2  # of one /24 or /48, once the mesh has what it wants
-LAZY_PEERS = 6  # neighbours outside the mesh that are told ids at each heartbeat
+LAZY_PEERS = 3  # neighbours outside the mesh that are told ids at each heartbeat: each is a stream, mostly for nothing
 LAZY_BEATS = 2  # an id is told at so many heartbeats
 BACKOFF_S = 60  # after a prune, no graft between the two for so long
 FULL_BACKOFF_S = 10  # the same when the mesh was full: it then sheds some, to make room
@@ -60,7 +60,8 @@ WRITE_S = 10.0  # a neighbour that takes nothing for so long is let go until it 
 
 # the owner's verdict
 QUEUE_VERDICTS = 512  # messages waiting for one owner; the oldest go first
-ASKED_AT_ONCE = 8  # verdicts asked of one owner at a time
+ASKED_AT_ONCE = 8  # calls to one owner at a time
+JUDGED_AT_ONCE = 32  # messages in one of them: 256 KiB at most; fewer for an owner that did not answer in time
 AWAY_PAUSE_S = 1.0  # an owner that is away is asked again after this, until the message is too old
 
 # scores

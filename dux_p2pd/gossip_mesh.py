@@ -32,7 +32,15 @@ from dux_p2pd.gossip_limits import (
     SOON_S,
 )
 from dux_p2pd.gossip_score import Conducts
-from dux_p2pd.mesh_rules import Neighbour, graft_fault, to_graft, to_graft_for_more, to_prune
+from dux_p2pd.mesh_rules import (
+    Neighbour,
+    graft_fault,
+    to_graft,
+    to_graft_for_more,
+    to_prune,
+    wants_grafting,
+    wants_pruning,
+)
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.session import Session
 
@@ -75,18 +83,29 @@ class Meshes:
     def told_first(self, topic: str, count: int) -> list[Did]:
         """Who gets this node's own message at once: the mesh, and others by lot up to so many."""
         members = self.of(topic)
-        others = [one.did for one in self._outside(topic) if one.score >= GOSSIP_AT]
-        return members + self._random.sample(others, max(0, count - len(members)))
+        return members + self._heard_outside(topic, count - len(members))
 
     def lazy(self, topic: str, count: int) -> list[Did]:
         """Some neighbours outside the mesh, by lot, to be told ids."""
-        others = [one.did for one in self._outside(topic) if one.score >= GOSSIP_AT]
-        return self._random.sample(others, count)
+        return self._heard_outside(topic, count)
 
-    def _outside(self, topic: str) -> list[Neighbour]:
+    def _heard_outside(self, topic: str, count: int) -> list[Did]:
+        """So many neighbours outside the mesh whose offers are heard, by lot; only they are looked at."""
+        found: list[Did] = []
+        dids = self._outside(topic) if count > 0 else []
+        for did in self._random.sample(dids, len(dids)):
+            found += [one.did for one in self._neighbours(topic, [did]) if one.score >= GOSSIP_AT]
+            if len(found) >= count:
+                break
+        return found
+
+    def _outside(self, topic: str) -> list[Did]:
         members = self._mesh.get(topic, {})
-        dids = [did for did in self._flows if did not in members and self._carries(did, topic)]
-        return self._neighbours(topic, dids)
+        return [did for did in self._flows if did not in members and self._carries(did, topic)]
+
+    def _dialled(self, dids: list[Did]) -> list[Did]:
+        found = ((did, self._peers.session_with(did)) for did in dids)
+        return [did for did, session in found if session is not None and session.peer.dialled]
 
     def _carries(self, did: Did, topic: str) -> bool:
         """Whether the neighbour carries the topic; before it has said so, it is taken to carry all."""
@@ -146,7 +165,8 @@ class Meshes:
         in_backoff = self._in_backoff(topic, did, now)
         if in_backoff:
             self._conducts.of(did, now).broke_rule(now)
-        if not asker or graft_fault(asker[0], self._neighbours(topic, list(members)), in_backoff=in_backoff):
+        inside = self._neighbours(topic, list(members)) if len(members) >= MESH_WANTED else []  # else nobody counts
+        if not asker or graft_fault(asker[0], inside, in_backoff=in_backoff):
             is_full = bool(asker) and not in_backoff and asker[0].score >= 0
             self._part(topic, did, flow, FULL_BACKOFF_S if is_full else BACKOFF_S)
             if is_full:
@@ -208,24 +228,33 @@ class Meshes:
         if not self._changed and now < self._looked_s + LOOK_S:
             return ""
         self._changed, self._looked_s = False, now
-        short = [self._keep(topic) for topic in self._mesh]
+        is_opportune = now >= self._opportune_s
+        if is_opportune:
+            self._opportune_s = now + OPPORTUNE_S
+        short = [self._keep(topic, is_opportune=is_opportune) for topic in self._mesh]
         found = "now" if "now" in short else "later" if "later" in short else ""
         self._changed = bool(found)
         return found
 
-    def _keep(self, topic: str) -> str:
+    def _keep(self, topic: str, *, is_opportune: bool) -> str:
         """One topic's mesh at a heartbeat; when it lacks members that there are: `now`, `later`, else nothing."""
         members, now = self._mesh[topic], self._clock.monotonic()
-        for did in to_prune(self._shuffled(self._neighbours(topic, list(members))), self._most(topic, now)):
-            del members[did]
-            self._part(topic, did, self._flows[did])
-        outside = self._shuffled(self._outside(topic))
-        free = [one for one in outside if not self._in_backoff(topic, one.did, now)]
         inside = self._neighbours(topic, list(members))
+        most = self._most(topic, now)
+        if wants_pruning(inside, most):
+            for did in to_prune(self._shuffled(inside), most):
+                del members[did]
+                self._part(topic, did, self._flows[did])
+            inside = [one for one in inside if one.did in members]
+        if not (is_opportune or wants_grafting(inside)):
+            return ""  # most heartbeats of most meshes end here, whatever the number of neighbours
+        has_enough = len(members) >= MESH_LOW and not is_opportune  # but too few of them were dialled by us
+        candidates = self._dialled(self._outside(topic)) if has_enough else self._outside(topic)
+        outside = self._shuffled(self._neighbours(topic, candidates))
+        free = [one for one in outside if not self._in_backoff(topic, one.did, now)]
         chosen = to_graft(inside, free)
-        if now >= self._opportune_s:
+        if is_opportune:
             chosen += [did for did in to_graft_for_more(inside, free) if did not in chosen]
-            self._opportune_s = now + OPPORTUNE_S
         for did in chosen:
             members[did] = None
             self._flows[did].graft(topic)

@@ -67,16 +67,18 @@ class Conduct:
 
     def invalid(self, now: float) -> float:
         """Invalid messages on all topics, as far as they still count."""
-        return sum(one.now(now) for one in self._invalid.values())
+        return sum(one.now(now) for one in self._invalid.values()) if self._invalid else 0.0
 
     def score(self, now: float) -> float:
         """Above zero is good. Invalid messages count over all topics together: spreading them does not help."""
-        gave = sum(one.now(now) for one in self._first.values()) * FIRST_WEIGHT
+        gave = sum(one.now(now) for one in self._first.values()) * FIRST_WEIGHT if self._first else 0.0
         excess = max(0.0, self._breaches.now(now) - BREACHES_FREE)
         return gave + INVALID_WEIGHT * self.invalid(now) ** 2 + BREACH_WEIGHT * excess**2
 
     def score_on(self, topic: str, now: float) -> float:
         """The score that counts in one topic's mesh: what it gave on other topics does not help here."""
+        if not self._first:
+            return self.score(now)
         first = self._first.get(topic)
         elsewhere = sum(one.now(now) for name, one in self._first.items() if name != topic) * FIRST_WEIGHT
         return self.score(now) - elsewhere if first or elsewhere else self.score(now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from dux_p2pd.wire_limits import ANSWER_S, DEAD_AFTER_S, PING_AFTER_S, STUCK_BYTES, STUCK_S
+from dux_p2pd.wire_limits import ANSWER_S, DEAD_AFTER_S, PING_AFTER_S, PING_SECOND_S, STUCK_BYTES, STUCK_S
 
 
 class Pulse(Enum):
@@ -23,9 +23,11 @@ class Pulse(Enum):
 class Liveness:
     """Remembers when the peer was last heard and last asked."""
 
-    __slots__ = ("_asked", "_heard", "_unanswered_since")
+    __slots__ = ("_ask_after_s", "_asked", "_heard", "_unanswered_since")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, asks_first: bool = True) -> None:
+        """One end asks first, and the other, which hears that, need not ask at all."""
+        self._ask_after_s = PING_AFTER_S if asks_first else PING_SECOND_S
         self._heard = self._asked = now
         self._unanswered_since: float | None = None
 
@@ -41,17 +43,17 @@ class Liveness:
             self._unanswered_since = now
 
     def check(self, now: float) -> Pulse:
-        """Dead after 15 s without any byte; a ping after 5 s, repeated every 5 s."""
+        """Dead after 15 s without any byte; a ping after 5 s (7 s), repeated as often."""
         if now - self._heard >= DEAD_AFTER_S:
             return Pulse.DEAD
-        if now - max(self._heard, self._asked) >= PING_AFTER_S:
+        if now - max(self._heard, self._asked) >= self._ask_after_s:
             self.asked(now)
             return Pulse.ASK
         return Pulse.FINE
 
     def next_check_s(self, now: float) -> float:
         """Seconds until `check` can say anything but FINE."""
-        due = min(self._heard + DEAD_AFTER_S, max(self._heard, self._asked) + PING_AFTER_S)
+        due = min(self._heard + DEAD_AFTER_S, max(self._heard, self._asked) + self._ask_after_s)
         return max(0.0, due - now)
 
     def wants_probe(self) -> bool:

@@ -2,8 +2,10 @@
 
 Each path keeps three calls under way to the nearest nodes that it has heard of. A call that takes longer than its peer
 usually does no longer holds a place: the next node is asked beside it, and its answer still counts if it comes. A path
-ends when the k nearest that it knows have been asked; a lie can therefore lead one path astray and not the others, and
-no node answers on two of them. Of one /24 (/48) few are asked, and one stands in the result.
+ends when the `width` nearest that it knows have been asked, and those it knows of the k nearest that any path knows; a
+lie can therefore lead one path astray and not the others, and no node answers on two of them. Of one /24 (/48) few are
+asked, and one stands in the result. Three paths of eight ask as many as one of k does: each node that is asked and not
+yet known costs a connection, which is most of what a lookup costs.
 
 The `kademlia` package's crawler waits for the slowest of every round; with a third of a network frozen that is most of
 a lookup's time, so the rounds are our own. Source: settled.md 16, transport_identity.md §3.1, network.md §4.
@@ -12,6 +14,7 @@ a lookup's time, so the rounds are our own. Source: settled.md 16, transport_ide
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,10 +22,11 @@ from dataclasses import dataclass, field
 from common.clock import Clock
 from dux_p2pd.routing import ALPHA, DuxNode, K, Place
 
+PATH_WIDTH = 8  # of each of three paths
 CALLED_MAX = 96  # nodes one lookup calls at most, whatever it is told
 PER_NET_CALLED = 3  # of them in one /24 (/48)
 FLYING_MAX = 4 * ALPHA  # calls of a path under way, late ones among them: where all are late, more would not help
-WAITED_FOR = K // 2  # with fewer answers than this, those that are slow are waited for as well
+WAITED_FOR = K // 2  # with fewer answers than this (or half the width), those that are slow are waited for as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,18 @@ class _Search:
     """One lookup under way."""
 
     def __init__(
-        self, key: bytes, start: list[DuxNode], ask: Ask, *, paths: int, manners: Manners, enough: Enough | None
+        self,
+        key: bytes,
+        start: list[DuxNode],
+        ask: Ask,
+        *,
+        paths: int,
+        width: int,
+        manners: Manners,
+        enough: Enough | None,
     ) -> None:
         self._place, self._ask, self._manners, self._enough = Place(key), ask, manners, enough
+        self._width, self._waited_for = width, min(WAITED_FOR, width * paths // 2)
         self._known: list[dict[bytes, DuxNode]] = [{} for _ in range(paths)]
         for index, node in enumerate(start):
             self._known[index % paths][node.id] = node
@@ -124,8 +137,18 @@ class _Search:
         known = sorted(self._known[path].values(), key=self._place.distance_to)
         unfit = self._failed | self._late()
         fit = [node for node in known if node.id not in unfit and not self._is_last(node)]
-        found = self._spread(fit[:K], room)
-        return found if found or len(self._answered) >= WAITED_FOR else self._spread(known, room)
+        found = self._spread(fit[: self._width], room) or self._spread(self._also_near(fit), room)
+        return found if found or len(self._answered) >= self._waited_for else self._spread(known, room)
+
+    def _also_near(self, fit: list[DuxNode]) -> list[DuxNode]:
+        """Of a path's nodes beyond its width those that stand among the k nearest that any path knows."""
+        if self._width >= K or len(self._known) == 1:
+            return []
+        others = {node.id: node for known in self._known for node in known.values() if node.id not in self._failed}
+        nearest = heapq.nsmallest(K, others.values(), key=self._place.distance_to)
+        farthest = self._place.distance_to(nearest[-1]) if len(nearest) == K else None
+        beyond = fit[self._width : K]
+        return [node for node in beyond if farthest is None or self._place.distance_to(node) <= farthest]
 
     def _late(self) -> set[bytes]:
         now_s = self._manners.clock.monotonic()
@@ -147,7 +170,7 @@ class _Search:
     def _may_leave(self) -> bool:
         """Nobody is left to ask, and those that are late are not needed."""
         now_s = self._manners.clock.monotonic()
-        return len(self._answered) >= WAITED_FOR and all(call.due_s <= now_s for call in self._flying)
+        return len(self._answered) >= self._waited_for and all(call.due_s <= now_s for call in self._flying)
 
     def _till_due_s(self) -> float | None:
         now_s = self._manners.clock.monotonic()
@@ -186,10 +209,14 @@ async def lookup(
     *,
     manners: Manners,
     paths: int = 1,
+    width: int = K,
     enough: Enough | None = None,
 ) -> Lookup:
-    """The k nearest nodes to a place that answer, and the records they hold there; less when the caller has enough."""
-    return await _Search(key, start, ask, paths=paths, manners=manners, enough=enough).run()
+    """The k nearest nodes to a place that answer, and the records they hold there; less when the caller has enough.
+
+    Each path asks at least the `width` nearest that it hears of.
+    """
+    return await _Search(key, start, ask, paths=paths, width=width, manners=manners, enough=enough).run()
 
 
 def one_per_net(nodes: list[DuxNode]) -> list[DuxNode]:

@@ -250,8 +250,8 @@ class Mailbox:
             await asyncio.sleep(COLLECT_EVERY_S if connected else COLLECT_SOON_S)
 
     async def collect(self) -> None:
-        """Ask every node near the own place; what one withholds another gives."""
-        keepers = await self._keepers(self._keeper.did)
+        """Ask every node near the own place, which are those around this node; what one withholds another gives."""
+        keepers = {node.did: node.address for node in self._dht.table.nearest(self._dht.table.node.id)}
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def ask(did: Did, at: Address | None) -> None:

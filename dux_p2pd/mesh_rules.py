@@ -38,6 +38,16 @@ class Neighbour:
     net: str
 
 
+def wants_pruning(members: Sequence[Neighbour], most: int) -> bool:
+    """Whether `to_prune` would name anybody."""
+    return len(members) > most or any(one.score < 0 for one in members)
+
+
+def wants_grafting(members: Sequence[Neighbour]) -> bool:
+    """Whether `to_graft` would name anybody, were all others free and of good standing."""
+    return len(members) < MESH_LOW or sum(one.outbound for one in members) < MESH_OUTBOUND
+
+
 def to_prune(members: Sequence[Neighbour], most: int = MESH_HIGH) -> list[Did]:
     """Who leaves the mesh: everybody below zero, and of more than `most` those that neither score nor were dialled."""
     good = [one for one in members if one.score >= 0]

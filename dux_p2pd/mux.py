@@ -128,7 +128,10 @@ class Mux:
         self._output += encode(PING, SYN, 0, number)
 
     def go_away(self, code: int) -> None:
-        """Take no new streams from now on; 0 in order, 1 the peer broke the rules, 2 our own fault."""
+        """Take no new streams from now on.
+
+        0 in order, 1 the peer broke the rules, 2 our own fault, 3 no room for it.
+        """
         self._leaving = True
         self._output += encode(GO_AWAY, 0, 0, code)
 

@@ -80,6 +80,7 @@ class PeerBook:
         self.last_words: Callable[[Did], Awaitable[None]] | None = None  # before a session without ground is closed
         self.on_up: list[Callable[[Session], None]] = []
         self.on_down: list[Callable[[Did], None]] = []
+        self.on_lost: list[Callable[[Did], None]] = []  # of those down, who did not end for want of room
         directory.on_change.append(self._recheck)
 
     # sessions that come and go
@@ -102,7 +103,7 @@ class PeerBook:
         self._since.pop(did, None)
         self.patience.forget(did)
         self._log.info("peer disconnected", did=did, reason=session.closed.result())
-        for told in self.on_down:
+        for told in self.on_down if session.had_no_room else (*self.on_down, *self.on_lost):
             told(did)
 
     def _make_room(self, newest: Did) -> None:
@@ -113,7 +114,7 @@ class PeerBook:
         uninvited = (did for did in others if self._is_uninvited(did))
         chosen = self._transport.session_with(next(uninvited, others[0]))
         if chosen is not None:
-            self._tasks.spawn(chosen.close("making room for another peer"), "close session")
+            self._tasks.spawn(chosen.close("making room for another peer", no_room=True), "close session")
 
     def _is_uninvited(self, did: Did) -> bool:
         session = self._transport.session_with(did)
@@ -158,8 +159,12 @@ class PeerBook:
 
     def sessions(self) -> list[Session]:
         """All sessions that are up."""
-        found = [self._transport.session_with(did) for did in self._since]
-        return [session for session in found if session is not None]
+        find = self._transport.session_with
+        return [session for did in self._since if (session := find(did)) is not None]
+
+    def count(self) -> int:
+        """How many there are, also counting those that are about to end."""
+        return len(self._since)
 
     def views(self) -> list[PeerView]:
         """The sessions as p2p.peers shows them."""

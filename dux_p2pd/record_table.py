@@ -26,7 +26,8 @@ DROP TABLE records_before;
 CREATE INDEX records_by_key ON records (key);
 CREATE INDEX records_by_offer ON records (offered_ms);
 """
-_COLUMNS = "did, ns, name, salt, key, expires_ms, offered_ms, mine, stamp, envelope"
+NOTED_EVERY_MS = 60_000  # an offer of what is held is noted: not each, the k holders of a record hear of several
+_COLUMNS = "did, ns, name, salt, key, seq_ms, expires_ms, offered_ms, mine, stamp, envelope"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class RecordRow:
     name: str
     salt: int
     key: bytes
+    seq_ms: UnixMs
     expires_ms: UnixMs
     offered_ms: UnixMs
     mine: bool
@@ -70,9 +72,9 @@ class RecordTable:
         """Unexpired records not offered since by anybody, the longest waiting first."""
         return self._read("offered_ms < ? AND expires_ms > ? ORDER BY offered_ms LIMIT ?", before_ms, now_ms, count)
 
-    def all(self, now_ms: int, count: int) -> list[RecordRow]:
-        """Unexpired records, newest first."""
-        return self._read("expires_ms > ? ORDER BY seq_ms DESC, did LIMIT ?", now_ms, count)
+    def all(self, now_ms: int, count: int, *, since_ms: int = 0) -> list[RecordRow]:
+        """Unexpired records that were signed since then, newest first."""
+        return self._read("expires_ms > ? AND seq_ms >= ? ORDER BY seq_ms DESC, did LIMIT ?", now_ms, since_ms, count)
 
     def others(self, count: int) -> list[RecordRow]:
         """Records of others, the longest not offered first."""
@@ -90,6 +92,7 @@ class RecordTable:
                 name=row["name"],
                 salt=row["salt"],
                 key=row["key"],
+                seq_ms=UnixMs(row["seq_ms"]),
                 expires_ms=UnixMs(row["expires_ms"]),
                 offered_ms=UnixMs(row["offered_ms"]),
                 mine=bool(row["mine"]),
@@ -150,13 +153,20 @@ class RecordTable:
                     *(now_ms, row.did, row.ns, row.name, row.salt),
                 )
 
-    def offered_by_other(self, body: RecordBody, salt: int, envelope: bytes, now_ms: int) -> None:
-        """Somebody offered the very record that we hold: we need not, for a while."""
-        with self._store.transaction() as tx:
-            tx.execute(
-                "UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ? AND salt = ? AND envelope = ?",
-                *(now_ms, body.did, body.ns, body.name, salt, envelope),
-            )
+    def has(self, body: RecordBody, salt: int, envelope: bytes, now_ms: int) -> bool:
+        """Whether this very record is held and unexpired; that somebody offered it is noted, once in a while."""
+        row = self._store.row(
+            "SELECT offered_ms FROM records WHERE did = ? AND ns = ? AND name = ? AND salt = ? AND envelope = ? "
+            "AND expires_ms > ?",
+            *(body.did, body.ns, body.name, salt, envelope, now_ms),
+        )
+        if row is not None and row["offered_ms"] < now_ms - NOTED_EVERY_MS:
+            with self._store.transaction() as tx:
+                tx.execute(
+                    "UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
+                    *(now_ms, body.did, body.ns, body.name, salt),
+                )
+        return row is not None
 
     def sweep(self, now_ms: int) -> None:
         """Forget the content of expired records, and after a while their numbers too."""

@@ -11,7 +11,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from common.codec import Canon, canonical, from_canonical
-from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerCallIn
+from common.contracts.base import (
+    GOSSIP_HANDLE,
+    GOSSIP_HANDLE_ALL,
+    PEER_HANDLE,
+    GossipBatch,
+    GossipIn,
+    PeerCallIn,
+)
 from common.contracts.p2p_errors import AnswerTooLong, NoPeerMethod, NotForStrangers, OwnerAway
 from common.errors import DeadlinePassed, NeighbourDown, NotPermitted, TooLarge
 from common.rpc.client import Client
@@ -121,9 +128,17 @@ class Router:
         except (NeighbourDown, DeadlinePassed) as error:
             raise OwnerAway(owner=owner, method=name) from error
 
-    async def judge(self, owner: str, message: GossipIn) -> str:
-        """The owner's verdict on a gossip message; `away` when it cannot say now."""
+    async def judge(self, owner: str, messages: list[GossipIn]) -> list[str]:
+        """The owner's verdict on each gossip message, in one call; none when it cannot say now.
+
+        Raises:
+            DuxError: it cannot judge them at all.
+        """
+        client = self._clients(owner)
         try:
-            return (await self._clients(owner).call(GOSSIP_HANDLE, message, deadline_s=GOSSIP_WAIT_S)).verdict
+            if len(messages) == 1:
+                return [(await client.call(GOSSIP_HANDLE, messages[0], deadline_s=GOSSIP_WAIT_S)).verdict]
+            batch = GossipBatch(messages=messages)
+            return list((await client.call(GOSSIP_HANDLE_ALL, batch, deadline_s=GOSSIP_WAIT_S)).verdicts)
         except (NeighbourDown, DeadlinePassed):
-            return "away"
+            return []

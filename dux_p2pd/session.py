@@ -146,7 +146,12 @@ class Session(Protocol):
         """
         ...
 
-    async def close(self, reason: str) -> None:
+    @property
+    def had_no_room(self) -> bool:
+        """Whether it ended, or is ending, because one of the two ends had no room for it: both live on."""
+        ...
+
+    async def close(self, reason: str, *, no_room: bool = False) -> None:
         """Say GOAWAY, then close; requests under way fail with SessionClosed."""
         ...
 

@@ -73,6 +73,10 @@ class RecordShelf:
             return False
         return is_signed(key, Purpose.RECORD, signed.body, signed.sigs[0])
 
+    def holds(self, offered: Offered) -> bool:
+        """Whether this very record is here already: then nothing of it need be judged again."""
+        return self.table.has(offered.body, offered.salt, offered.data, self._clock.unix_ms())
+
     def offer(self, offered: Offered, *, nearer_nodes: int, near_max: int) -> str | None:
         """Keep a record that somebody offers; None when it is kept, else the reason why not.
 
@@ -81,7 +85,6 @@ class RecordShelf:
         """
         fault = self.refusal(offered, nearer_nodes, near_max)
         if fault is not None:
-            self.table.offered_by_other(offered.body, offered.salt, offered.data, self._clock.unix_ms())
             return fault
         if not self.is_genuine(offered.signed, offered.body):
             raise BadSignature(purpose=Purpose.RECORD.value)

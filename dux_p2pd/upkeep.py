@@ -22,7 +22,7 @@ from common.identity.node_record import REISSUE_MS
 from common.identity.stamp import make_stamp
 from common.network import Bootstrap
 from common.randomness import Randomness
-from common.units import UnixMs
+from common.units import Did, UnixMs
 from dux_p2pd.dht import Dht
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.log_chunks import chunks_of
@@ -35,14 +35,20 @@ from dux_p2pd.sources import BOOTSTRAP, REMEMBERED, Source, Sources
 
 DIALS_AT_ONCE = 4
 ALONE_DIALS_AT_ONCE = 24  # by who is connected to nobody: two rounds, of which each may cost 5 s, reach all remembered
+REST_S = 0.25  # between two looks at the connections: many come and go at a time
 TURN_S = 1.0  # between two looks at the connections while some are missing
 IDLE_TURN_S = 15.0  # otherwise: a connection that is lost wakes the loop anyway
 REFRESH_FIRST_S = 2.0  # whoever came in is not alone: others come at the same time; doubled up to
-REFRESH_S = 60.0  # the own neighbourhood is looked up again this often
+SHAKEN_REFRESH_S = 60.0  # while the network is being shaken, and for a while after it; then
+REFRESH_S = 300.0  # the nodes around are asked this often who else is there
+SHAKEN_FOR_S = 600.0
+SHAKEN_PART = 0.2  # of the connections lost between two refreshes: half the network may be elsewhere
 NODE_RECORD_TTL_S = 172_800
 ANNOUNCE_AT_ONCE = 16  # nodes known to one who announces itself without waiting
-ANNOUNCE_SPREAD_S = 0.1  # per node that is known beyond these: the first announcement waits up to so long
+ANNOUNCE_SPREAD_S = 2.0  # per node that is known beyond these: the first announcement waits up to so long, at most
+ANNOUNCE_SPREAD_S_MAX = 60.0  # it costs some forty connections: a thousand that begin at once must spread them
 REPUBLISH_ROWS_MAX = 256
+FIRST_WIDTH = 8  # nodes of the own neighbourhood that are asked when coming in; those they name are met afterwards
 
 
 class Upkeep:
@@ -78,10 +84,15 @@ class Upkeep:
         self._changed = asyncio.Event()
         self._refreshed_s = float("-inf")
         self._refreshes = 0  # since this node was last alone
+        self._lost = 0  # connections, since the last refresh
+        self._shaken_s = clock.monotonic()  # since when it is quiet
+        self._announce_from_s: float | None = None  # since when the first announcement waits
+        self._announce_share = random.uniform()  # of the longest time that it may wait
         self._told: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # endpoints and relays at the last refresh
         self.on_moved: list[Callable[[], Awaitable[None]]] = []  # this node is new, or reached elsewhere
         self._announced = False  # since this start, to somebody
         peers.on_down.append(lambda _: self._changed.set())
+        peers.on_lost.append(self._has_lost)
         peers.on_up.append(self._has_come)
         peers.on_up.append(met.came)
         keeper.on_move.append(self.look)
@@ -91,9 +102,12 @@ class Upkeep:
         self._changed.set()
 
     def _has_come(self, _session: Session) -> None:
-        if len(self._peers.sessions()) == 1:
+        if self._peers.count() == 1:
             self._refreshed_s, self._refreshes = float("-inf"), 0
         self._changed.set()
+
+    def _has_lost(self, _did: Did) -> None:
+        self._lost += 1
 
     # connections
 
@@ -111,6 +125,8 @@ class Upkeep:
                     await self._changed.wait()
             except TimeoutError:
                 continue
+            if self._peers.count():
+                await asyncio.sleep(REST_S)
 
     def _recall(self) -> None:
         """Who has nobody begins again from those it has met."""
@@ -121,7 +137,9 @@ class Upkeep:
 
     def _turn_s(self) -> float:
         """Until there may be something to do: the next address that is due, or a contact that rests no longer."""
-        if len(self._peers.sessions()) >= self._target:
+        if self._announce_from_s is not None and not self._announced:
+            return TURN_S
+        if self._peers.count() >= self._target:
             return IDLE_TURN_S
         connected = {session.peer.did for session in self._peers.sessions()}
         if not connected or any(node.did not in connected for node in self._dht.table.contacts()):
@@ -132,6 +150,8 @@ class Upkeep:
 
     async def _dial_sources(self) -> None:
         """Try addresses while there are fewer connections than wanted."""
+        if self._peers.count() >= self._target:
+            return
         sessions, now_s = self._peers.sessions(), self._clock.monotonic()
         connected = {session.peer.did for session in sessions}
         open_now = {session.peer.address for session in sessions}
@@ -162,46 +182,72 @@ class Upkeep:
 
     async def _dial_contacts(self) -> None:
         """Connect to nodes of the routing table while there are fewer connections than wanted."""
-        missing = self._target - len(self._peers.sessions())
+        missing = self._target - self._peers.count()
+        if missing <= 0:
+            return
         free = [
             node
             for node in self._dht.table.contacts()
             if not self._peers.is_connected(node.did) and not self._peers.is_resting(node.did, node.address)
         ]
         async with asyncio.TaskGroup() as group:
-            for node in self._random.sample(free, min(max(missing, 0), DIALS_AT_ONCE)):
+            for node in self._random.sample(free, min(missing, DIALS_AT_ONCE)):
                 group.create_task(self._dht.ping(node))
 
     # the table
 
     async def _refresh(self) -> None:
-        """Look up the own neighbourhood, and a place in every bucket that nobody used for long.
+        """Look up the own neighbourhood, later only ask those around who else is there; and keep every bucket in use.
 
         At once when this node is reached elsewhere than before.
         """
         whereabouts = self._keeper.endpoints, self._keeper.relays
         moved = self._told != whereabouts
-        pause_s = min(REFRESH_S, REFRESH_FIRST_S * 2.0 ** min(self._refreshes, 16))
-        if not self._peers.sessions() or (not moved and self._clock.monotonic() - self._refreshed_s < pause_s):
+        if not self._peers.count():
             return
-        self._refreshes += 1
-        self._refreshed_s, self._told = self._clock.monotonic(), whereabouts
-        await self._dht.find(node_id_of(self._keeper.did))
+        is_due = moved or self._clock.monotonic() - self._refreshed_s >= self._pause_s()
+        if is_due:
+            await self._look_around(whole=self._refreshes == 0 or moved)
+            self._refreshed_s, self._told = self._clock.monotonic(), whereabouts
+        if is_due if self._announced else self._may_announce():
+            await self.announce()
+        if moved:
+            for told in self.on_moved:
+                await told()
+
+    def _pause_s(self) -> float:
+        """Between two refreshes: ever longer after coming in, shorter again when many connections are lost at once."""
+        now_s = self._clock.monotonic()
+        if self._lost > SHAKEN_PART * (self._lost + self._peers.count()):
+            self._shaken_s, self._refreshes = now_s, min(self._refreshes, 1)
+        longest_s = SHAKEN_REFRESH_S if now_s - self._shaken_s < SHAKEN_FOR_S else REFRESH_S
+        return min(longest_s, REFRESH_FIRST_S * 2.0 ** min(self._refreshes, 16))
+
+    async def _look_around(self, *, whole: bool) -> None:
+        self._refreshes, self._lost = self._refreshes + 1, 0
+        if whole:
+            await self._dht.find(node_id_of(self._keeper.did), width=FIRST_WIDTH)
+        await self._dht.look_around()
         for bucket in self._dht.table.lonely_buckets():
             low, high = bucket.range
             place = low + int.from_bytes(self._random.bytes(32), "big") % (high - low + 1)
-            await self._dht.find(place.to_bytes(32, "big"))
+            await self._dht.find(place.to_bytes(32, "big"), width=FIRST_WIDTH)
         while self._dht.table.to_ping:
             node = self._dht.table.to_ping.popleft()
             if not await self._dht.ping(node):
                 self._dht.table.remove_contact(node)
-        if not self._announced:  # where many begin at once, finding each other comes first
-            others = max(0, len(self._dht.table.contacts()) - ANNOUNCE_AT_ONCE)
-            await asyncio.sleep(self._random.uniform() * ANNOUNCE_SPREAD_S * others)
-        await self.announce()
-        if moved:
-            for told in self.on_moved:
-                await told()
+
+    def _may_announce(self) -> bool:
+        """Where many begin at once, finding each other comes first; the loop goes on meanwhile."""
+        now_s = self._clock.monotonic()
+        if self._announce_from_s is None:
+            self._announce_from_s = now_s
+        others = max(0, len(self._dht.table.contacts()) - ANNOUNCE_AT_ONCE)
+        wait_s = self._announce_share * min(ANNOUNCE_SPREAD_S_MAX, ANNOUNCE_SPREAD_S * others)
+        if now_s < self._announce_from_s + wait_s:
+            return False
+        self._announce_from_s = None  # should nobody take it, there is a next time
+        return True
 
     # records
 

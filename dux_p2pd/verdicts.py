@@ -1,6 +1,7 @@
 """The owners' word on gossip: which daemon judges a message, asked with bounded waits and bounded queues.
 
-Promise: nothing is passed on that its owner has not accepted. While an owner is away its messages wait here, and are
+Promise: nothing is passed on that its owner has not accepted; messages that came together are judged in one call.
+While an owner is away its messages wait here, and are
 asked again each second until they are too old; a queue that is full drops what has waited longest.
 
 Source: network.md §5.
@@ -18,7 +19,7 @@ from common.clock import Clock
 from common.contracts.base import GossipIn
 from common.errors import DuxError
 from dux_p2pd.gossip_intake import Message
-from dux_p2pd.gossip_limits import ASKED_AT_ONCE, AWAY_PAUSE_S, QUEUE_VERDICTS
+from dux_p2pd.gossip_limits import ASKED_AT_ONCE, AWAY_PAUSE_S, JUDGED_AT_ONCE, QUEUE_VERDICTS
 from dux_p2pd.router import Router
 from dux_p2pd.rules import gossip_fault
 from dux_p2pd.tasks import Tasks
@@ -39,6 +40,7 @@ class Verdicts:
         self._log = log
         self._waiting: dict[str, deque[Message]] = {}
         self._asking: dict[str, int] = {}
+        self._at_once: dict[str, int] = {}  # messages in one call, by owner
         self.dropped = 0
 
     def waiting(self) -> int:
@@ -62,27 +64,36 @@ class Verdicts:
         """Until the queue is empty; while the owner is away one of these is enough."""
         try:
             while queue:
-                message = queue.popleft()
-                if gossip_fault(message.body, self._clock.unix_ms()) is not None:
+                batch = self._next_batch(owner, queue)
+                words = await self._judge(owner, batch) if batch else []
+                for message, word in zip(batch, words, strict=False):
+                    self._on_verdict(message, word)
+                if words or not batch:
+                    self._at_once[owner] = min(JUDGED_AT_ONCE, 2 * self._at_once[owner])
                     continue
-                verdict = await self._judge(message)
-                if verdict != "away":
-                    self._on_verdict(message, verdict)
-                    continue
-                queue.appendleft(message)
+                self._at_once[owner] = max(1, len(batch) // 2)  # it may be slow rather than away
+                queue.extendleft(reversed(batch))
                 if self._asking[owner] > 1:
                     return
                 await asyncio.sleep(AWAY_PAUSE_S)
         finally:
             self._asking[owner] -= 1
 
-    async def _judge(self, message: Message) -> str:
-        body = message.body
-        told = GossipIn(
-            topic=body.topic, payload=body.payload, sender=body.did, key_seq=body.key_seq, seq_ms=body.seq_ms
-        )
+    def _next_batch(self, owner: str, queue: deque[Message]) -> list[Message]:
+        """What came together is judged together; what has become too old is left out."""
+        now_ms, size = self._clock.unix_ms(), self._at_once.setdefault(owner, JUDGED_AT_ONCE)
+        taken = [queue.popleft() for _ in range(min(size, len(queue)))]
+        return [message for message in taken if gossip_fault(message.body, now_ms) is None]
+
+    async def _judge(self, owner: str, batch: list[Message]) -> list[str]:
+        """One word for each; none while the owner is away."""
+        bodies = [message.body for message in batch]
+        told = [
+            GossipIn(topic=one.topic, payload=one.payload, sender=one.did, key_seq=one.key_seq, seq_ms=one.seq_ms)
+            for one in bodies
+        ]
         try:
-            return await self._router.judge(message.topic.owner, told)
+            return await self._router.judge(owner, told)
         except DuxError as error:
-            self._log.info("no verdict on gossip", topic=body.topic, reason=error.message)
-            return "ignore"
+            self._log.info("no verdict on gossip", owner=owner, reason=error.message)
+            return ["ignore"] * len(batch)

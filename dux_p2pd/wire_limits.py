@@ -54,7 +54,8 @@ PETTY_DATA_BYTES = 256
 PETTY_CREDIT_BYTES = 4 * KIB
 
 # life
-PING_AFTER_S = 5.0
+PING_AFTER_S = 5.0  # without a byte, by the end that dialled; the other
+PING_SECOND_S = 7.0  # waits a little longer: it hears the first one's ping
 DEAD_AFTER_S = 15.0
 ANSWER_S = 3.0  # a ping unanswered for so long: a second connection of the same DID may replace this one
 STUCK_S = 15.0  # a peer that takes less than STUCK_BYTES in this time, while our buffer is full, does not read

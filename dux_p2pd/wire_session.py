@@ -34,7 +34,7 @@ from dux_p2pd.wire_limits import (
     PeerLimits,
 )
 
-_IN_ORDER, _THEIR_FAULT = 0, 1  # codes of GOAWAY
+_IN_ORDER, _THEIR_FAULT, _NO_ROOM = 0, 1, 3  # codes of GOAWAY
 
 
 class Line(Protocol):
@@ -63,7 +63,7 @@ class WireSession:
         self._loop = asyncio.get_running_loop()
         self.peer, self.mux, self.did = peer, mux, peer.did
         self.closed: asyncio.Future[str] = self._loop.create_future()
-        self.is_leaving = False
+        self.is_leaving = self.had_no_room = False
         self._line, self._services = line, services
         self._streams: dict[int, WireStream] = {}
         self._serving = Serving(self, services, limits, self._let_go)
@@ -74,7 +74,8 @@ class WireSession:
         self._has_room.set()
         self._retired = False
         now = self._loop.time()
-        self._born, self._liveness, self._progress = now, Liveness(now), Progress()
+        self._born, self._progress = now, Progress()
+        self._liveness = Liveness(now, asks_first=peer.dialled)
         self._sent_bytes = 0
         self._is_gathering = False
         self._pings = 0
@@ -100,9 +101,10 @@ class WireSession:
         stream, _ = await self._open(method, request_head(method, deadline_s, headers), deadline_s, finish=False)
         return stream
 
-    async def close(self, reason: str) -> None:
+    async def close(self, reason: str, *, no_room: bool = False) -> None:
         """Say GOAWAY, then close."""
-        self.end(reason)
+        self.had_no_room = self.had_no_room or no_room
+        self.end(reason, code=_NO_ROOM if no_room else _IN_ORDER)
 
     # -- the line's side
 
@@ -280,6 +282,7 @@ class WireSession:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, GoingAway):
             self.is_leaving = True
+            self.had_no_room = event.code == _NO_ROOM
             return
         if isinstance(event, Opened):
             self._accept(event.stream)

@@ -122,6 +122,18 @@ class Verdict(Wire, frozen=True):
     verdict: Literal["accept", "ignore", "reject"]
 
 
+class GossipBatch(Wire, frozen=True):
+    """Messages that came together."""
+
+    messages: list[GossipIn]
+
+
+class Verdicts(Wire, frozen=True):
+    """One word for each message of a batch, in its order."""
+
+    verdicts: list[Literal["accept", "ignore", "reject"]]
+
+
 PEER_HANDLE: Method[PeerCallIn, PeerAnswer] = Method(
     name="peer.handle",
     params=PeerCallIn,
@@ -143,5 +155,19 @@ GOSSIP_HANDLE: Method[GossipIn, Verdict] = Method(
     example=(
         GossipIn(topic="service", payload=b"\x90", sender=Did("did:dux:example"), key_seq=0, seq_ms=1),
         Verdict(verdict="accept"),
+    ),
+)
+
+GOSSIP_HANDLE_ALL: Method[GossipBatch, Verdicts] = Method(
+    name="gossip.handle_all",
+    params=GossipBatch,
+    result=Verdicts,
+    summary="The same for messages that came together; one that the owner cannot judge is ignored.",
+    callers=("p2pd",),
+    example=(
+        GossipBatch(
+            messages=[GossipIn(topic="service", payload=b"\x90", sender=Did("did:dux:example"), key_seq=0, seq_ms=1)]
+        ),
+        Verdicts(verdicts=["accept"]),
     ),
 )

@@ -11,7 +11,17 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Literal, cast
 
 from common.codec import canonical, from_canonical
-from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerAnswer, PeerCallIn, Verdict
+from common.contracts.base import (
+    GOSSIP_HANDLE,
+    GOSSIP_HANDLE_ALL,
+    PEER_HANDLE,
+    GossipBatch,
+    GossipIn,
+    PeerAnswer,
+    PeerCallIn,
+    Verdict,
+    Verdicts,
+)
 from common.contracts.p2p_errors import NoPeerMethod
 from common.contracts.peer_escrow import OFFER, QUOTE, Ack, Offer, Quote
 from common.contracts.peer_registry import PRESENCE_PROBE, ProbeAnswer, ProbeAsk
@@ -68,6 +78,8 @@ class Household:
             return cast("R", PeerAnswer(result=self._answer(params)))
         if isinstance(params, GossipIn) and method.name == GOSSIP_HANDLE.name:
             return cast("R", Verdict(verdict=self.hear(params)))
+        if isinstance(params, GossipBatch) and method.name == GOSSIP_HANDLE_ALL.name:
+            return cast("R", Verdicts(verdicts=[self.hear(message) for message in params.messages]))
         raise NeighbourDown(daemon=method.name, address="in this world", detail="nobody is there")
 
     async def transfer(self, verb: str, path: str, body: bytes | None) -> bytes:
@@ -116,8 +128,16 @@ def quote_of(offer: Offer, *, accept: bool) -> Quote:
     )  # fmt: skip
 
 
+UNUSED_LOOPS = frozenset({"letters in", "letters out", "blobs kept", "port mapping", "direct paths", "relays"})
+
+
 class OverlayP2pd(SimP2pd):
-    """p2pd on pipes whose sessions are told of silence."""
+    """p2pd on pipes whose sessions are told of silence, without the loops of what nobody wishes for here."""
+
+    async def assemble(self, parts: Parts[P2pdSettings]) -> None:
+        """The daemon; letters, blobs and ways through routers have tests of their own."""
+        await super().assemble(parts)
+        parts.loops = [(name, loop) for name, loop in parts.loops if name not in UNUSED_LOOPS]
 
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         """Pipes in place of TLS."""

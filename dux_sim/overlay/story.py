@@ -19,6 +19,7 @@ from dux_sim.overlay.world import FIRST, Member, OverlayWorld
 from dux_sim.telling import judged
 from dux_sim.world.faults import Fault, FaultKind
 from dux_sim.world.history import History
+from dux_sim.world.signatures import judged_once
 
 HOUR_S = 3600.0
 JOIN_EVERY_S = 0.1  # between two nodes at the start
@@ -36,6 +37,7 @@ MESSAGES = 60
 CAPABILITIES_MAX, NODES_PER_CAPABILITY = 12, 16
 WORKERS = 4  # one in so many works
 COLLECT_S = 300.0  # virtual: between two runs of the cycle collector, at moments that the history decides
+YOUNG = 1  # generations: a thousand nodes that stay are not looked through each time
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class OverlayStory:
 
     def run(self) -> list[Violation]:
         """The hours, the healing, the judgement."""
-        return judged(self.world, self._play(), lambda: violations(self.world, self.people, self.words))
+        with judged_once():
+            return judged(self.world, self._play(), lambda: violations(self.world, self.people, self.words))
 
     async def _play(self) -> None:
         for member in list(self.world.members):
@@ -104,7 +107,7 @@ class OverlayStory:
         loops = [asyncio.ensure_future(work) for work in self._loops()]
         while self.world.loop.time() < end_s:
             await asyncio.sleep(min(COLLECT_S, end_s - self.world.loop.time()))
-            gc.collect()
+            gc.collect(YOUNG)
         for loop in loops:
             loop.cancel()
         await self._heal()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.contracts import p2p
-from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE
+from common.contracts.base import GOSSIP_HANDLE, GOSSIP_HANDLE_ALL, PEER_HANDLE
 from common.contracts.p2p_errors import PeerUnreachable
 from common.randomness import Randomness
 from dux_sim.world.history import History
@@ -81,7 +81,7 @@ class Storm:
             self._history.fault("loss", f"{caller} {name}: the request")
             await asyncio.sleep(RETRANSMIT_S)
             raise PeerUnreachable(address="peer", detail="lost by the weather")
-        if name not in (PEER_HANDLE.name, GOSSIP_HANDLE.name):
+        if name not in (PEER_HANDLE.name, GOSSIP_HANDLE.name, GOSSIP_HANDLE_ALL.name):
             return False
         if self._happens(self.climate.reorder_share):
             seconds = self._random.uniform() * self.climate.reorder_s

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from common.contracts.base import GOSSIP_HANDLE, GossipIn, Verdict
+from common.contracts.base import GOSSIP_HANDLE, GOSSIP_HANDLE_ALL, GossipIn, Verdict, Verdicts
 from common.contracts.peer import topics
 from common.contracts.peer_p2p import DID_LOG, GOSSIP_FLOW, GossipFrame, Offer, Parting
 from common.errors import NeighbourDown
@@ -53,6 +53,8 @@ class Listener:
         self.slow_s = 0.0
 
     async def call(self, method: Any, params: Any, *, deadline_s: float = 15.0) -> Any:  # noqa: ARG002 - as every client
+        if method is GOSSIP_HANDLE_ALL:
+            return Verdicts(verdicts=[(await self.call(GOSSIP_HANDLE, one)).verdict for one in params.messages])
         assert method is GOSSIP_HANDLE
         if self.away:
             raise NeighbourDown(daemon="owner", address="nowhere", detail="down on purpose")

@@ -14,7 +14,16 @@ import structlog
 
 from common.codec import canonical
 from common.contracts import p2p
-from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerAnswer, PeerCallIn, Verdict
+from common.contracts.base import (
+    GOSSIP_HANDLE,
+    GOSSIP_HANDLE_ALL,
+    PEER_HANDLE,
+    GossipIn,
+    PeerAnswer,
+    PeerCallIn,
+    Verdict,
+    Verdicts,
+)
 from common.contracts.peer_store import TagPointer
 from common.errors import NeighbourDown
 from common.identity.branch import BRANCH_FILE, did_of_branch, encode_branch, make_branch
@@ -59,6 +68,8 @@ class Owner:
         if method is PEER_HANDLE:
             self.calls.append(params)
             return PeerAnswer(result=self.answer)
+        if method is GOSSIP_HANDLE_ALL:
+            return Verdicts(verdicts=[(await self.call(GOSSIP_HANDLE, one)).verdict for one in params.messages])
         assert method is GOSSIP_HANDLE, method.name
         self.heard.append(params)
         return Verdict(verdict=self.verdict)  # type: ignore[arg-type]

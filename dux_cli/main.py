@@ -50,6 +50,7 @@ SECTIONS = {
         "escrow": ("dux_cli.escrow:escrow", "contracts and their disputes"),
         "fund": ("dux_cli.escrow:fund", "the community fund as the chain shows it"),
         "airdrop": ("dux_cli.airdrop:airdrop", "what the fund hands back, to whom and when"),
+        "parameters": ("dux_cli.parameters:parameters", "tax, threshold and rule: versions, signatures"),
     },
     "Look inside": {
         "why": ("dux_cli.why:why", "why a task, a contract or a node stands where it stands"),

@@ -181,6 +181,12 @@ class NetworkProfile(Wire, frozen=True):
         return self.parameter_sets[-1] if self.parameter_sets else self.first_parameters
 
     @property
+    def as_signed(self) -> NetworkProfile:
+        """The profile as its own file, and its founders' signatures, have it."""
+        first = self.first_parameters
+        return msgspec.structs.replace(self, tax_bps=first.tax_bps, airdrop=first.airdrop, parameter_sets=())
+
+    @property
     def taxes_bps(self) -> frozenset[int]:
         """The rates of tax of all versions: what receipts of earlier contracts may show."""
         return frozenset(one.tax_bps for one in (*self.parameter_sets, self.parameters))

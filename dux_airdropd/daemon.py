@@ -84,15 +84,15 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
         parts.serve_peer(SWEEP, sweeper.take)
         parts.serve_peer(CEREMONY, ceremonies.show)
         parts.serve_events(AIRDROP_EVENTS, books.store)
-
-        async def perform(effect: Effect) -> None:
-            await (sweeper if effect.kind in SWEEP_ERRANDS else custody).perform(effect)
-
-        parts.outbox(books.store, perform)
+        parts.outbox(books.store, self.perform)
         self.watch, self.custody, self.outside = watch, custody, outside
         self.sweeper, self.ceremonies = sweeper, ceremonies
         if figures.pubkeys:
             parts.background("airdrop", self.follow)
+
+    async def perform(self, effect: Effect) -> None:
+        """What a decision of the custodian, or of a keeper of a swept script, wanted."""
+        await (self.sweeper if effect.kind in SWEEP_ERRANDS else self.custody).perform(effect)
 
     async def follow(self) -> None:
         """Look at the chain as often as the settings say; a neighbour that is down is asked again at the next look."""

@@ -49,6 +49,13 @@ from common.contracts.wallet_chain import (
     TxAsked,
     WatchScripts,
 )
+from common.contracts.wallet_chain_proof import (
+    CHAIN_HEADERS,
+    CHAIN_TX_PROOF,
+    HeadersAsked,
+    TxProof,
+    TxProofAsked,
+)
 from common.contracts.wallet_contract import (
     FUND_PROVE,
     FUND_SETTLE,
@@ -85,6 +92,7 @@ from dux_airdropd.model import (
 
 FAULTS_KEPT = 50_000  # verdicts on items; each is one small string
 PEER_DEADLINE_S = 20.0
+LOG_AGE_MAX_S = 30 * 86_400  # a log only grows: an old one still holds the keys of then
 
 
 class Outside:
@@ -141,6 +149,19 @@ class Outside:
         except NotFound:
             return None
         return Payment(view.height, tuple(view.outputs))
+
+    async def tx_proof(self, txid: str, height: int) -> TxProof:
+        """A transaction with its way to the header's root."""
+        return await self._flopd.call(CHAIN_TX_PROOF, TxProofAsked(txid=txid, height=BlockHeight(height)))
+
+    async def headers(self, low: int, count: int) -> bytes:
+        """Headers in a row, 80 bytes each."""
+        asked = HeadersAsked(from_height=BlockHeight(low), count=count)
+        return (await self._flopd.call(CHAIN_HEADERS, asked, deadline_s=60.0)).headers
+
+    async def log_of(self, did: Did) -> bytes:
+        """A node's event log."""
+        return (await self._peers.resolve(did, max_age_s=LOG_AGE_MAX_S)).log
 
     # evidence
 

@@ -7,12 +7,14 @@ from common.chain.address import script_to_address
 from common.chain.params import family_named
 from common.codec import canonical
 from common.contracts import airdrop_fund as fund
+from common.contracts.airdrop import NoSuchAirdrop, ProofNotReady
 from common.network import NetworkProfile
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx, MethodTable
 from common.units import BlockHeight, Did, Florins
 from dux_airdropd.ceremonies import Ceremonies
 from dux_airdropd.effects import Outside
+from dux_airdropd.file_maker import FileMaker
 from dux_airdropd.model import Figures
 from dux_airdropd.store import Books
 from dux_airdropd.store_fund import Sweep
@@ -39,11 +41,14 @@ class FundMethods:
         self._ceremonies = ceremonies
         self._figures = figures
         self._network = network
+        self._maker = FileMaker(outside, network, figures.depth_blocks)
 
     def serve(self, table: MethodTable) -> None:
         """Answer them on this table."""
         table.serve(fund.FUND_ACCOUNTS, self.accounts)
         table.serve(fund.FUND_SWEEPS, self.sweeps)
+        table.serve(fund.SWEEP_FILE, self.sweep_file)
+        table.serve(fund.AIRDROP_FILE, self.airdrop_file)
         table.serve(fund.CEREMONY_JOIN, self.join)
         table.serve(fund.CEREMONY_SHOW, self.ceremonies)
 
@@ -99,6 +104,23 @@ class FundMethods:
             txid=sweep.txid,
             mined_height=BlockHeight(sweep.mined_height) if sweep.mined_height is not None else None,
         )
+
+    async def sweep_file(self, params: fund.SweepAsked, _ctx: Ctx) -> fund.SweepProofFile:
+        """The public proof file of a sweep."""
+        proof = self._books.sweep_proof(bytes.fromhex(params.sweep_id))
+        if proof is None:
+            raise fund.NoSuchSweep(name=params.sweep_id)
+        return fund.SweepProofFile(file=await self._maker.sweep(proof))
+
+    async def airdrop_file(self, params: fund.AirdropFileAsked, _ctx: Ctx) -> fund.AirdropFile:
+        """The public proof file of an airdrop."""
+        found, round_ = self._books.proof(params.number), self._books.round(params.number)
+        if round_ is None:
+            raise NoSuchAirdrop(number=params.number)
+        if found is None:
+            raise ProofNotReady(number=params.number, phase=round_.phase.value)
+        before = self._books.proof_before(params.number)
+        return fund.AirdropFile(file=await self._maker.airdrop(found[0], before))
 
     # ceremonies
 

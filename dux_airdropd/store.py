@@ -267,6 +267,11 @@ class Books(FundShelf):
         proof = from_canonical(row["body"], Proof, max_bytes=PROOF_BYTES_MAX)
         return proof, from_json(row["plan"], Plan), row["blob"]
 
+    def proof_before(self, number: int) -> Proof | None:
+        """The proof of the last airdrop that was paid before this one."""
+        row = self.store.row("SELECT body FROM proofs WHERE number < ? ORDER BY number DESC LIMIT 1", number)
+        return from_canonical(row["body"], Proof, max_bytes=PROOF_BYTES_MAX) if row else None
+
 
 def _round(row: Row) -> Round:
     return Round(

@@ -150,7 +150,7 @@ def apply(session: Session, *, file: Path, tip: int | None) -> None:
     node = session.node.must_exist()
     held, beside = node.profile(), parameters_file(node.config / node.settings.network_profile)
     sets = [*(read_sets(beside) if beside.exists() else ()), *read_sets(file)]
-    own = _without_sets(held)
+    own = held.as_signed
     made = under(own, sets, path=file, now_ms=SystemClock().unix_ms())
     from_height, height = made.parameters.from_height, _tip(session) if tip is None else tip
     if height < from_height:
@@ -159,14 +159,6 @@ def apply(session: Session, *, file: Path, tip: int | None) -> None:
     version = made.parameters.version
     lines = [("version", f"{held.parameters.version} -> {version}"), ("next", "duxnet down && duxnet up --detach")]
     session.out.record({"version": version}, lines, name=str(version))
-
-
-def _without_sets(held: NetworkProfile) -> NetworkProfile:
-    """The profile as its own file has it."""
-    from msgspec.structs import replace
-
-    first = held.first_parameters
-    return replace(held, tax_bps=first.tax_bps, airdrop=first.airdrop, parameter_sets=())
 
 
 def _tip(session: Session) -> int:

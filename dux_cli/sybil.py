@@ -25,7 +25,7 @@ def run_sybil(session: Session, seed: int) -> bool:
         for honest in HONEST:
             for law in ("lognormal", "pareto"):
                 session.out.step(f"rule {rule}, {honest} honest nodes, {law} …")
-                found.append(attacks(rule, honest, seed=seed, law=law))  # type: ignore[arg-type]
+                found.append(attacks(rule, honest, seed=seed, law=law))
     holds = all(one.worth_faking == (one.rule == "full") for one in found)
     told = {"attacks": [msgspec.to_builtins(one, str_keys=True) for one in found], "holds": holds, "seed": seed}
     session.out.table(told, HEADINGS, [row for one in found for row in _rows(one)], empty="no attack was made")

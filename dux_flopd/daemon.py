@@ -35,6 +35,7 @@ from dux_flopd.model import FollowedScript, ScriptKind
 from dux_flopd.node_rpc import CoinNode, Proxy
 from dux_flopd.owner_methods import OwnerMethods
 from dux_flopd.recovery import Recoverer
+from dux_flopd.proof_methods import ProofMethods
 from dux_flopd.scanner import Scanner
 from dux_flopd.schema import MIGRATIONS
 from dux_flopd.settings import FlopSettings
@@ -82,6 +83,7 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         OwnerMethods(wallet, chain).serve(parts.table)
         SharedMethods(wallet, chain).serve(parts.table)
         BondMethods(wallet, network, parts.own_did).serve(parts.table)
+        ProofMethods(view, node).serve(parts.table)
         ContractMethods(wallet, scanner, network).serve(parts.table)
         BothMethods(wallet).serve(parts.table)
         FundMethods(wallet, network).serve(parts.table)

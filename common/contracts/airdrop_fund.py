@@ -7,12 +7,19 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Wire
-from common.contracts.airdrop import HISTORY_MAX, READERS
-from common.errors import NotFound
+from common.contracts.airdrop import HISTORY_MAX, READERS, NoSuchAirdrop, ProofNotReady
+from common.errors import CallerMistake, NotFound
 from common.rpc.method import Done, Empty, Method
 from common.units import BlockHeight, Did, Florins
 
 _DID = Did("did:dux:" + "a" * 52)
+
+
+class ProofTooLong(CallerMistake):
+    """The proof file would have {count} {what}, {most} are the most: make it earlier after the payment."""
+
+    code = 4051
+    key = "proof-too-long"
 
 
 class NoSuchSweep(NotFound):
@@ -70,8 +77,20 @@ class SweepAsked(Wire, frozen=True):
     sweep_id: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class FundProofFile(Wire, frozen=True):
-    """A proof with all of the chain that it needs: `duxnet verify` reads it, on any machine."""
+class SweepProofFile(Wire, frozen=True):
+    """The proof of a sweep with all of the chain that it needs: `duxnet verify sweep` reads it, on any machine."""
+
+    file: bytes
+
+
+class AirdropFileAsked(Wire, frozen=True):
+    """Which airdrop."""
+
+    number: Annotated[int, Meta(ge=0)]
+
+
+class AirdropFile(Wire, frozen=True):
+    """The proof of an airdrop with all of the chain that it needs: `duxnet verify airdrop` reads it, on any machine."""
 
     file: bytes
 
@@ -153,15 +172,25 @@ FUND_SWEEPS: Method[SweepsAsked, Sweeps] = Method(
         ),
     ),
 )  # fmt: skip
-AIRDROP_FILE = Method(
-    name="airdrop.file",
+SWEEP_FILE: Method[SweepAsked, SweepProofFile] = Method(
+    name="airdrop.sweep_file",
     params=SweepAsked,
-    result=FundProofFile,
-    summary="The proof file of a sweep, or of an airdrop by the name of its proposal, for `duxnet verify`.",
+    result=SweepProofFile,
+    summary="The public proof file of a sweep, for `duxnet verify sweep`.",
     callers=READERS,
-    raises=(NoSuchSweep,),
+    raises=(NoSuchSweep, ProofTooLong),
     deadline_max_s=120.0,
-    example=(SweepAsked(sweep_id=_ID), FundProofFile(file=b"\x97")),
+    example=(SweepAsked(sweep_id=_ID), SweepProofFile(file=b"\x97")),
+)
+AIRDROP_FILE: Method[AirdropFileAsked, AirdropFile] = Method(
+    name="airdrop.file",
+    params=AirdropFileAsked,
+    result=AirdropFile,
+    summary="The public proof file of a paid airdrop, for `duxnet verify airdrop`.",
+    callers=READERS,
+    raises=(NoSuchAirdrop, ProofNotReady, ProofTooLong),
+    deadline_max_s=120.0,
+    example=(AirdropFileAsked(number=0), AirdropFile(file=b"\x97")),
 )
 CEREMONY_JOIN: Method[CeremonyJoin, Done] = Method(
     name="airdrop.ceremony_join",

@@ -15,7 +15,8 @@ from common.chain.params import EMBEDDED
 from common.chain.tx import Outpoint, TxOutput
 from common.codec import canonical
 from common.contracts.airdrop import Phase
-from common.network import AirdropParameters, NetworkProfile
+from common.network import NetworkProfile
+from common.parameters import AirdropParameters
 from common.randomness import SeededRandomness
 from common.receipts import Attested, Heartbeat, NodeInfo, Outcome, SettledReceipt
 from common.units import FLOP, BlockHeight, Did, Florins, UnixMs

@@ -10,10 +10,11 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from common.network import AirdropParameters, NetworkProfile, load_profile
+from common.network import NetworkProfile, load_profile
 from common.parameter_file import load_network, parameters_file
 from common.parameters import (
     FORM,
+    AirdropParameters,
     BondedParameters,
     ParametersRefused,
     bounds_problem,

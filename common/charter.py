@@ -58,28 +58,39 @@ def profile_bytes(profile: NetworkProfile) -> bytes:
     return json.dumps(to_plain(profile), sort_keys=True, separators=(",", ":")).encode()
 
 
-def signed_profile(profile: NetworkProfile, did: Did, log: bytes, key: Signer, key_seq: int = 0) -> Signature:
-    """A founder's signature."""
-    made = key.sign(Purpose.NETWORK_PROFILE, profile_bytes(profile))
-    return Signature(did=did, key_seq=key_seq, log=log.hex(), signature=made.hex())
+def signed_words(purpose: Purpose, words: bytes, did: Did, log: bytes, key: Signer, key_seq: int = 0) -> Signature:
+    """A founder's signature under what the council signs: a profile, a parameter set."""
+    return Signature(did=did, key_seq=key_seq, log=log.hex(), signature=key.sign(purpose, words).hex())
 
 
 def signers(profile: NetworkProfile, signatures: Sequence[Signature], *, now_ms: int) -> set[Did]:
     """Who has really signed this profile."""
-    return {one.did for one in signatures[:SIGNATURES_MAX] if _is_right(profile, one, now_ms)}
+    words, bits = profile_bytes(profile), profile.inception_bits
+    return signers_of(Purpose.NETWORK_PROFILE, words, signatures, inception_bits=bits, now_ms=now_ms)
 
 
-def _is_right(profile: NetworkProfile, one: Signature, now_ms: int) -> bool:
+def signers_of(
+    purpose: Purpose, words: bytes, signatures: Sequence[Signature], *, inception_bits: int, now_ms: int
+) -> set[Did]:
+    """Who has really signed these words for this purpose."""
+    found = set[Did]()
+    for one in signatures[:SIGNATURES_MAX]:
+        key = _key_of(one, inception_bits, now_ms)
+        if key is not None and is_signed(key, purpose, words, bytes.fromhex(one.signature)):
+            found.add(one.did)
+    return found
+
+
+def _key_of(one: Signature, inception_bits: int, now_ms: int) -> bytes | None:
+    """The key that a signature names, by the log that it carries."""
     try:
-        data, signature = bytes.fromhex(one.log), bytes.fromhex(one.signature)
+        data, _ = bytes.fromhex(one.log), bytes.fromhex(one.signature)
         if len(data) > LOG_BYTES_MAX:
-            return False
-        log = decode_log(data, now_ms=now_ms, inception_bits=profile.inception_bits)
+            return None
+        log = decode_log(data, now_ms=now_ms, inception_bits=inception_bits)
     except (DuxError, ValueError):
-        return False
-    key = log.key_of(one.key_seq)
-    signs = key is not None and is_signed(key, Purpose.NETWORK_PROFILE, profile_bytes(profile), signature)
-    return log.did == one.did and signs
+        return None
+    return log.key_of(one.key_seq) if log.did == one.did else None
 
 
 def needed_of(council: Sequence[Did]) -> int:

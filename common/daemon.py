@@ -27,10 +27,11 @@ from common.contracts.base import DISCOVER, INFO, DaemonInfo, Discovery
 from common.errors import BadSettings, DuxError
 from common.log import LEVELS, set_level, start_logging
 from common.neighbours import HttpNeighbours
-from common.network import NetworkProfile, load_profile
+from common.network import NetworkProfile
 from common.node_ports import rpc_port
 from common.notify import Notifier
 from common.openrpc import openrpc_document
+from common.parameter_file import load_network
 from common.parts import Neighbours, Parts, S, run_loops
 from common.randomness import Randomness, SystemRandomness
 from common.rpc.method import DAEMONS, Empty
@@ -224,7 +225,7 @@ class DuxOSDaemon(Generic[S]):
 
         try:
             settings = read()
-            network = load_profile(options.config / settings.network_profile)
+            network = load_network(options.config / settings.network_profile, now_ms=SystemClock().unix_ms())
         except BadSettings as error:
             sys.stderr.write(f"{error.message}\n")
             sys.exit(EXIT_BAD_SETTINGS)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import yaml
 
 from common.codec import Wire, from_plain, to_plain
 from common.errors import BadParams, BadSettings
+from common.parameters import FORM, AirdropParameters, ParameterSet, bounds_problem
 from common.quality import DAY_BLOCKS
 from common.units import BPS, FLOP, Did, Florins
 
@@ -38,8 +39,8 @@ class Custodian(Wire, frozen=True):
     pubkey: str
 
 
-class FundParameters(Wire, frozen=True):
-    """The community fund: `threshold` of the custodians' keys spend from it."""
+class Quorum(Wire, frozen=True):
+    """Keepers of one script: `threshold` of their keys spend what lies on it."""
 
     threshold: int = 2
     custodians: tuple[Custodian, ...] = ()
@@ -50,24 +51,23 @@ class FundParameters(Wire, frozen=True):
         return tuple(sorted(bytes.fromhex(custodian.pubkey) for custodian in self.custodians))
 
 
+class FundParameters(Quorum, frozen=True):
+    """The community fund: its custodians, the collectors that the tax is paid to, and the custodians before them.
+
+    A collector is a script of few keys, so that small payments are cheap to spend; without one the tax is paid to the
+    fund itself. What lies on collectors and on the scripts of earlier custodians is swept into the fund.
+    """
+
+    collectors: tuple[Quorum, ...] = ()  # the first takes the tax, the others are only emptied
+    before: tuple[Quorum, ...] = ()
+
+
 class Bootstrap(Wire, frozen=True):
     """A node to ask first: `host:port`, its DID when known, and where it is, in a word that the network has chosen."""
 
     address: str
     did: Did | None = None
     region: str = ""
-
-
-class AirdropParameters(Wire, frozen=True):
-    """When the fund is handed back, to whom, and how small a share may be."""
-
-    threshold_florins: Florins = Florins(100 * FLOP)
-    rule: Literal["full", "bonded"] = "full"
-    min_reputation: float = 0.5  # compares with Q, 0 to 1
-    max_nodes: int = 1000
-    carry_below_florins: Florins = Florins(FLOP // 10)
-    evidence_blocks: int = 4  # how long custodians exchange what they hold after the cut-off, blocks
-    heartbeat_s: int = 3600  # a node whose last heartbeat is older is not active, seconds
 
 
 class PresenceParameters(Wire, frozen=True):
@@ -163,6 +163,33 @@ class NetworkProfile(Wire, frozen=True):
     version: int = 1  # of this profile: nodes take a later one if the council of theirs has signed it
     council: tuple[Did, ...] = ()  # founders, more than half of whom must have signed the profile
     premine: tuple[tuple[str, Florins], ...] = ()  # embedded chain only: address -> amount in its first block
+    parameter_sets: tuple[ParameterSet, ...] = ()  # all versions, once there is a second: never in the profile's file
+
+    @property
+    def first_parameters(self) -> ParameterSet:
+        """Version 1 of the parameter set: what the profile itself says."""
+        if self.parameter_sets:
+            return self.parameter_sets[0]
+        return ParameterSet(
+            form=FORM, network=self.genesis, version=1, before="", from_height=0, tax_bps=self.tax_bps,
+            airdrop=self.airdrop,
+        )  # fmt: skip
+
+    @property
+    def parameters(self) -> ParameterSet:
+        """The newest parameter set: what new statements are made under."""
+        return self.parameter_sets[-1] if self.parameter_sets else self.first_parameters
+
+    @property
+    def as_signed(self) -> NetworkProfile:
+        """The profile as its own file, and its founders' signatures, have it."""
+        first = self.first_parameters
+        return msgspec.structs.replace(self, tax_bps=first.tax_bps, airdrop=first.airdrop, parameter_sets=())
+
+    @property
+    def taxes_bps(self) -> frozenset[int]:
+        """The rates of tax of all versions: what receipts of earlier contracts may show."""
+        return frozenset(one.tax_bps for one in (*self.parameter_sets, self.parameters))
 
     @property
     def is_main(self) -> bool:
@@ -200,20 +227,31 @@ def first_problem(profile: NetworkProfile) -> str:
     fund = profile.fund
     if len(bytes.fromhex(profile.genesis)) != 32:  # noqa: PLR2004 - a hash
         return "genesis must be 64 hex digits"
-    if not 0 <= profile.tax_bps <= 1000:  # noqa: PLR2004
-        return "tax_bps must be between 0 and 1000"
-    if len(fund.custodians) > CUSTODIANS_MAX:
-        return f"at most {CUSTODIANS_MAX} custodians fit one script"
-    if fund.custodians and not 1 <= fund.threshold <= len(fund.custodians):
-        return "fund.threshold must be between 1 and the number of custodians"
+    if profile.parameter_sets:
+        return "later parameter sets stand in a file of their own"
     if profile.is_main and (profile.may_keep_phrase or profile.alpn != "dux/1" or profile.premine):
         return "main keeps no phrase, speaks dux/1 and has no premine"
     return (
-        _presence_problem(profile.presence)
+        bounds_problem(profile.tax_bps, profile.airdrop)
+        or _fund_problem(fund)
+        or _presence_problem(profile.presence)
         or _benchmark_problem(profile.benchmark)
         or _tiers_problem(profile.tiers)
         or _audit_problem(profile.audit)
     )
+
+
+def _fund_problem(fund: FundParameters) -> str:
+    for name, quorum in (("fund", fund), *(("fund.collectors", one) for one in fund.collectors)):
+        if len(quorum.custodians) > CUSTODIANS_MAX:
+            return f"{name}: at most {CUSTODIANS_MAX} custodians fit one script"
+        if quorum.custodians and not 1 <= quorum.threshold <= len(quorum.custodians):
+            return f"{name}.threshold must be between 1 and the number of custodians"
+    if (fund.collectors or fund.before) and not fund.custodians:
+        return "fund: collectors and earlier custodians need a fund to be swept into"
+    if not all(one.custodians for one in (*fund.collectors, *fund.before)):
+        return "fund: a collector has custodians"
+    return ""
 
 
 def _audit_problem(rules: AuditParameters) -> str:

@@ -119,8 +119,13 @@ class SettledReceipt(Canon, frozen=True):
     at_ms: UnixMs
 
 
-def receipt_fault(receipt: SettledReceipt, network: str, tax_bps: int, arbiters: Collection[Did] = ()) -> str | None:
-    """Why this receipt cannot be true whatever the chain says, or None. `arbiters`: those the network lists."""
+def receipt_fault(
+    receipt: SettledReceipt, network: str, taxes_bps: Collection[int], arbiters: Collection[Did] = ()
+) -> str | None:
+    """Why this receipt cannot be true whatever the chain says, or None.
+
+    `taxes_bps`: the rates of all parameter sets so far; `arbiters`: those the network lists.
+    """
     if receipt.network != network:
         return "it belongs to another network"
     if receipt.buyer == receipt.seller:
@@ -129,7 +134,7 @@ def receipt_fault(receipt: SettledReceipt, network: str, tax_bps: int, arbiters:
         return "its signer is neither buyer nor seller nor one of the network's arbiters"
     if not 0 <= receipt.gross_florins <= receipt.price_florins:
         return "the gross is not between 0 and the price"
-    if receipt.tax_florins != tax_of(receipt.gross_florins, tax_bps):
+    if receipt.tax_florins not in {tax_of(receipt.gross_florins, rate) for rate in taxes_bps}:
         return "the tax is not the network's part of the gross"
     return _outcome_fault(receipt)
 

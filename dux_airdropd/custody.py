@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from common.chain.fund import payout_signatures_are_right
 from common.codec import Wire, canonical, from_canonical, from_json
 from common.contracts.airdrop import PROOF_BYTES_MAX, NotACustodian, OtherRound, PayoutProposed, Phase
-from common.contracts.peer_airdrop import EvidenceHeld, Kept, ProposalCall, RoundName, SignatureCall
+from common.contracts.peer_airdrop import BondCall, EvidenceHeld, Kept, ProposalCall, RoundName, SignatureCall
 from common.contracts.wallet_contract import PayoutSignatures
 from common.errors import BadParams, DuxError
 from common.network import Custodian
@@ -24,10 +24,10 @@ from common.store import Effect, Tx
 from common.units import Did, Florins
 from dux_airdropd import rules
 from dux_airdropd.effects import Outside
-from dux_airdropd.evidence_rules import in_order
-from dux_airdropd.model import Bundle, Figures, FundCoin, Held, Item, Plan, Proposal, Round
+from dux_airdropd.evidence_rules import in_order, open_bond, open_item
+from dux_airdropd.model import Bundle, Figures, FundCoin, Held, Item, Kind, Plan, Proposal, Round
+from dux_airdropd.payout_rules import NothingToPay
 from dux_airdropd.recount import Recount
-from dux_airdropd.rules import NothingToPay
 from dux_airdropd.store import Books
 
 REFUSAL_CHARS_MAX = 500
@@ -95,8 +95,29 @@ class Custody:
         if self._gathered == (mine.number, tip):
             return
         found = await self._outside.own_evidence(mine.from_height, mine.cutoff_height)
+        found += await self._bonded_evidence(mine)
         self._books.add_items(mine.number, await self._recount.verified(found, mine))
         self._gathered = (mine.number, tip)
+
+    async def _bonded_evidence(self, mine: Round) -> list[Item]:
+        """By rule `bonded`: the bonds that nodes have shown, and this custodian's own words, given once per cut-off."""
+        figures = self._recount.figures_at(mine.cutoff_height)
+        if figures.rule != "bonded":
+            return []
+        own = await self._outside.own_did()
+        held = self._books.items(mine.number)
+        if any(item.kind is Kind.WITNESS and open_item(item)[0].did == own for item in held):
+            return self._books.bonds(mine.cutoff_height)
+        words = await self._outside.own_words(own, mine, figures)
+        return [*self._books.bonds(mine.cutoff_height), *words]
+
+    async def take_bond(self, call: BondCall, sender: Did) -> Kept:
+        """A node shows a bond: kept when its form is right and it is the sender's own; judged with a cut-off."""
+        item = Item(Kind.BOND, call.shown)
+        shown, proof = open_bond(item)
+        if proof.bond.did != sender:
+            raise BadParams(detail="a node shows its own bonds only")
+        return Kept(kept=self._books.put_bond(sender, item, shown.height, proof.bond.until))
 
     async def show(self, name: RoundName, sender: Did) -> EvidenceHeld:
         """All that is held for this airdrop, to another custodian, which has to include it from now on."""
@@ -129,7 +150,9 @@ class Custody:
         items: list[Item] = self._books.show_items(mine.number, own)
         self._tried = (mine.number, mine.cutoff_hash, attempt)
         try:
-            proposal, plan, _ = await self._recount.own_proposal(items, mine, coins, self._books.ledger())
+            proposal, plan, _ = await self._recount.own_proposal(
+                items, mine, coins, self._books.ledger(), self._books.carried()
+            )
         except NothingToPay as error:
             self.problem = error.message
             return
@@ -171,7 +194,9 @@ class Custody:
     async def _judge(self, mine: Round, held: Held, coins: Sequence[FundCoin]) -> None:
         """Recompute, then sign or refuse; the verdict and the signatures land together."""
         owed = self._books.owed_to_see(mine.number, held.sender)
-        fault, plan = await self._recount.fault_of(held.proposal, mine, owed, coins, self._books.ledger())
+        fault, plan = await self._recount.fault_of(
+            held.proposal, mine, owed, coins, self._books.ledger(), self._books.carried()
+        )
         own, others = await self._outside.own_did(), await self._others()
         signatures: tuple[bytes, ...] = ()
         if not fault:

@@ -4,42 +4,35 @@ from __future__ import annotations
 
 import asyncio
 
-from common.chain.heights import heights_profile
-from common.community_fund import fund_script_of
+from common.community_fund import swept_quorums, tax_scripts_of
 from common.contracts.airdrop import AIRDROP_EVENTS, RuleRefused
-from common.contracts.peer_airdrop import EVIDENCE, PROOF, PROPOSAL, SIGNATURE
+from common.contracts.peer_airdrop import BOND, CEREMONY, EVIDENCE, PROOF, PROPOSAL, SIGNATURE, SWEEP
 from common.contracts.wallet_chain import Tip
 from common.daemon import DuxOSDaemon
 from common.errors import NotNow, Unavailable
 from common.network import NetworkProfile
 from common.parts import Parts
-from common.quality import PPM
+from common.store import Effect
 from dux_airdropd import rules
+from dux_airdropd.ceremonies import Ceremonies
 from dux_airdropd.custody import Custody
 from dux_airdropd.effects import Outside
-from dux_airdropd.model import Figures
+from dux_airdropd.figures import figures_by_height, figures_of, read_asns
+from dux_airdropd.fund_methods import FundMethods
 from dux_airdropd.read_methods import Methods
 from dux_airdropd.recount import Recount
 from dux_airdropd.settings import AirdropdSettings
 from dux_airdropd.store import MIGRATIONS, Books
+from dux_airdropd.sweeper import SEND_SWEEP, SETTLE_SWEEP, Keeping, Sweeper, keeping_of
 from dux_airdropd.watch import Watch
 
+SWEEP_ERRANDS = (SEND_SWEEP, SETTLE_SWEEP)
 
-def figures_of(network: NetworkProfile) -> Figures:
-    """The fund and the rule's parameters, as every node of the network has them."""
-    return Figures(
-        network=network.genesis,
-        needed=network.fund.threshold,
-        pubkeys=network.fund.pubkeys,
-        fund_script=fund_script_of(network.fund) if network.fund.custodians else b"",
-        family=network.chain,
-        threshold_florins=int(network.airdrop.threshold_florins),
-        carry_below_florins=int(network.airdrop.carry_below_florins),
-        min_quality_ppm=round(network.airdrop.min_reputation * PPM),
-        max_nodes=network.airdrop.max_nodes,
-        evidence_blocks=network.airdrop.evidence_blocks,
-        depth_blocks=heights_profile(network.heights).depth_blocks,
-    )
+
+def keepings_of(network: NetworkProfile) -> list[Keeping]:
+    """Collectors, which wait until a sweep is worth it, and the scripts of earlier custodians, which do not."""
+    least, collectors = int(network.airdrop.sweep.least_florins), network.fund.collectors
+    return [keeping_of(one, least if one in collectors else 0) for one in swept_quorums(network.fund)]
 
 
 class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
@@ -54,26 +47,52 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
         problem = rules.rule_problem(parts.network)
         if problem:
             raise RuleRefused(rule=parts.network.airdrop.rule, network=parts.network.name, reason=problem)
-        figures = figures_of(parts.network)
+        network, fund = parts.network, parts.network.fund
+        figures = figures_of(network)
         books = Books(parts.store(MIGRATIONS))
-        outside = Outside(parts.neighbours, parts.peers, figures.fund_script)
-        recount = Recount(outside, figures, tax_bps=parts.network.tax_bps, arbiters=frozenset(parts.network.arbiters))
-        custodians = parts.network.fund.custodians
+        outside = Outside(parts.neighbours, parts.peers, figures.fund_script, parts.clock)
+        recount = Recount(
+            outside,
+            figures_by_height(network),
+            tax_scripts=tax_scripts_of(fund),
+            taxes_bps=network.taxes_bps,
+            arbiters=frozenset(network.arbiters),
+            asns=read_asns(network, parts.settings.asn_map),
+        )
+        custodians = fund.custodians
         custody = Custody(books, outside, recount, figures=figures, custodians=custodians, log=parts.log)
         watch = Watch(
             books, outside, recount, figures=figures, custodians=[item.did for item in custodians], log=parts.log
         )
-        methods = Methods(books, outside, recount, custody, figures=figures, network=parts.network)
+        sweeper = Sweeper(
+            books,
+            outside,
+            keepings_of(network),
+            figures=figures,
+            every_blocks=network.airdrop.sweep.every_blocks,
+            log=parts.log,
+        )
+        ceremonies = Ceremonies(books, outside, network=network.genesis, log=parts.log)
+        methods = Methods(books, outside, recount, custody, figures=figures, network=network)
         methods.serve(parts.table)
+        FundMethods(books, outside, sweeper, ceremonies, figures=figures, network=network).serve(parts.table)
         parts.serve_peer(EVIDENCE, custody.show)
         parts.serve_peer(PROPOSAL, custody.take_proposal)
         parts.serve_peer(SIGNATURE, custody.take_answer)
         parts.serve_peer(PROOF, methods.proof_for_peer)
+        parts.serve_peer(BOND, custody.take_bond)
+        parts.serve_peer(SWEEP, sweeper.take)
+        parts.serve_peer(CEREMONY, ceremonies.show)
         parts.serve_events(AIRDROP_EVENTS, books.store)
-        parts.outbox(books.store, custody.perform)
+        parts.outbox(books.store, self.perform)
         self.watch, self.custody, self.outside = watch, custody, outside
+        self.sweeper, self.ceremonies = sweeper, ceremonies
         if figures.pubkeys:
             parts.background("airdrop", self.follow)
+
+    async def perform(self, effect: Effect) -> None:
+        """What a decision of the custodian, or of a keeper of a swept script, wanted."""
+        await (self.sweeper if effect.kind in SWEEP_ERRANDS else self.custody).perform(effect)
 
     async def follow(self) -> None:
         """Look at the chain as often as the settings say; a neighbour that is down is asked again at the next look."""
@@ -90,7 +109,11 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
         While no airdrop is under way, only a block can change anything: without a new one nothing is asked or judged.
         """
         tip = await self.outside.tip()
-        if not tip.synced or tip == self._idle_at:
+        await self.ceremonies.work()
+        if not tip.synced:
+            return
+        await self.sweeper.look(tip)
+        if tip == self._idle_at:
             return
         coins = await self.outside.coins()
         mine = await self.watch.look(tip, coins)

@@ -8,24 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from common.ceremony import WORD_BYTES_MAX, CeremonyPlan, FundWord
 from common.chain.fund import FundPayout
 from common.chain.tx import parse
+from common.clock import Clock
 from common.codec import canonical, from_canonical
 from common.contracts.airdrop import PROOF_BYTES_MAX, OtherRound
 from common.contracts.p2p import Signature
 from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.peer_airdrop import (
+    BOND,
+    CEREMONY,
     EVIDENCE,
     PROOF,
     PROPOSAL,
     SIGNATURE,
+    SWEEP,
+    BondCall,
+    CeremonyAsk,
+    CeremonyWords,
     ProofAsk,
     ProposalCall,
     RoundName,
     SignatureCall,
+    SweepCall,
 )
 from common.contracts.registry import EVIDENCE_WINDOW, EvidenceWindow
+from common.contracts.registry_seen import EVIDENCE_SEEN, SeenAsked, SeenNode
 from common.contracts.wallet_chain import (
+    CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
     CHAIN_COINS,
     CHAIN_TIP,
@@ -38,31 +49,64 @@ from common.contracts.wallet_chain import (
     TxAsked,
     WatchScripts,
 )
-from common.contracts.wallet_contract import FUND_SETTLE, FUND_SIGN, PayoutSignatures, SettlePayout, SignPayout
+from common.contracts.wallet_chain_proof import (
+    CHAIN_HEADERS,
+    CHAIN_TX_PROOF,
+    HeadersAsked,
+    TxProof,
+    TxProofAsked,
+)
+from common.contracts.wallet_contract import (
+    FUND_PROVE,
+    FUND_SETTLE,
+    FUND_SIGN,
+    PayoutSignatures,
+    ProveKey,
+    SettlePayout,
+    SignPayout,
+)
 from common.errors import NotFound
+from common.identity.purposes import Purpose
 from common.parts import Neighbours
 from common.peers import Peers
-from common.receipts import Heartbeat, SettledReceipt
+from common.receipts import Attested, Heartbeat, SettledReceipt
 from common.rpc.method import CP, CR, Empty, PeerMethod
-from common.units import BlockHeight, Did
-from dux_airdropd.evidence_rules import PURPOSES, item_fault, item_id, open_item, shape_fault
-from dux_airdropd.model import BUNDLE_BYTES_MAX, Bundle, Facts, FundCoin, Item, Kind, Payment, Proof, Window
+from common.units import BlockHeight, Did, UnixMs
+from dux_airdropd.evidence_rules import PURPOSES, item_fault, item_id, open_bond, open_item, shape_fault
+from dux_airdropd.model import (
+    BUNDLE_BYTES_MAX,
+    WITNESS_LINES_MAX,
+    Bundle,
+    Facts,
+    Figures,
+    FundCoin,
+    Item,
+    Kind,
+    Payment,
+    Proof,
+    Round,
+    Seen,
+    Window,
+    WitnessWord,
+)
 
 FAULTS_KEPT = 50_000  # verdicts on items; each is one small string
 PEER_DEADLINE_S = 20.0
+LOG_AGE_MAX_S = 30 * 86_400  # a log only grows: an old one still holds the keys of then
 
 
 class Outside:
     """This node's neighbours and the other custodians."""
 
-    def __init__(self, neighbours: Neighbours, peers: Peers, fund_script: bytes) -> None:
+    def __init__(self, neighbours: Neighbours, peers: Peers, fund_script: bytes, clock: Clock) -> None:
         self._flopd = neighbours("flopd")
         self._registryd = neighbours("registryd")
         self._peers = peers
         self._fund_script = fund_script
+        self._clock = clock
         self._faults: dict[tuple[bytes, str], str] = {}
         self._did: Did | None = None
-        self._watched = False
+        self._watched = set[bytes]()
 
     async def own_did(self) -> Did:
         """This node's name."""
@@ -83,22 +127,41 @@ class Outside:
         except NotFound:
             return ""
 
-    async def coins(self) -> list[FundCoin]:
-        """Every output ever seen on the fund's script, with its spend."""
-        if not self._watched:
-            watch = WatchScripts(request_id="airdrop-fund", scripts=[self._fund_script], from_height=BlockHeight(0))
+    async def coins(self, script: bytes = b"") -> list[FundCoin]:
+        """Every output ever seen on the fund's script (or another of its scripts), with its spend."""
+        script = script or self._fund_script
+        if script not in self._watched:
+            watch = WatchScripts(
+                request_id=f"airdrop-fund-{script.hex()}", scripts=[script], from_height=BlockHeight(0)
+            )
             await self._flopd.call(CHAIN_WATCH, watch)
-            self._watched = True
-        found = await self._flopd.call(CHAIN_COINS, ScriptAsked(script=self._fund_script))
+            self._watched.add(script)
+        found = await self._flopd.call(CHAIN_COINS, ScriptAsked(script=script))
         return [_coin(view) for view in found.coins]
 
-    async def _payment(self, receipt: SettledReceipt) -> Payment | None:
+    async def beacon(self, height: int) -> bytes:
+        """The public draw of a height."""
+        return (await self._flopd.call(CHAIN_BEACON, HeightAsked(height=BlockHeight(height)))).beacon
+
+    async def _payment(self, txid: str, height: int) -> Payment | None:
         try:
-            asked = TxAsked(txid=receipt.txid, height=receipt.height)
-            view = await self._flopd.call(CHAIN_TX, asked)
+            view = await self._flopd.call(CHAIN_TX, TxAsked(txid=txid, height=BlockHeight(height)))
         except NotFound:
             return None
         return Payment(view.height, tuple(view.outputs))
+
+    async def tx_proof(self, txid: str, height: int) -> TxProof:
+        """A transaction with its way to the header's root."""
+        return await self._flopd.call(CHAIN_TX_PROOF, TxProofAsked(txid=txid, height=BlockHeight(height)))
+
+    async def headers(self, low: int, count: int) -> bytes:
+        """Headers in a row, 80 bytes each."""
+        asked = HeadersAsked(from_height=BlockHeight(low), count=count)
+        return (await self._flopd.call(CHAIN_HEADERS, asked, deadline_s=60.0)).headers
+
+    async def log_of(self, did: Did) -> bytes:
+        """A node's event log."""
+        return (await self._peers.resolve(did, max_age_s=LOG_AGE_MAX_S)).log
 
     # evidence
 
@@ -109,6 +172,25 @@ class Outside:
         )
         kinds = ((Kind.HEARTBEAT, found.heartbeats), (Kind.NODE, found.nodes), (Kind.RECEIPT, found.receipts))
         return [Item(kind, data) for kind, group in kinds for data in group]
+
+    async def own_words(self, own: Did, round_: Round, figures: Figures) -> list[Item]:
+        """This custodian's signed words about every node that its registry knows, for one cut-off."""
+        rule = figures.bonded
+        asked = SeenAsked(height=round_.cutoff_height, days=rule.presence_days, day_blocks=rule.day_blocks)
+        found = await self._registryd.call(EVIDENCE_SEEN, asked, deadline_s=60.0)
+        lines = [_seen(node) for node in found.nodes]
+        words = []
+        for at in range(0, len(lines), WITNESS_LINES_MAX):
+            word = WitnessWord(
+                network=figures.network, witness=own, cutoff_height=round_.cutoff_height,
+                cutoff_hash=round_.cutoff_hash, lines=tuple(lines[at : at + WITNESS_LINES_MAX]),
+                at_ms=UnixMs(self._clock.unix_ms()),
+            )  # fmt: skip
+            signed = await self._peers.sign(Purpose.AIRDROP_WITNESS, word)
+            words.append(
+                Item(Kind.WITNESS, canonical(Attested(canonical(word), own, signed.key_seq, signed.signature)))
+            )
+        return words
 
     async def faults(self, items: Iterable[Item], window: Window, anchor: str) -> dict[bytes, str]:
         """Why items do not verify, by id; `anchor` is the cut-off block, with which what was looked up may change."""
@@ -128,11 +210,17 @@ class Outside:
         fault = shape_fault(item)
         if fault:
             return fault
+        if item.kind is Kind.BOND:
+            shown, proof = open_bond(item)
+            payment = await self._payment(proof.bond.outpoint.txid, shown.height)
+            return item_fault(item, Facts(signed=True, payment=payment), window)
         envelope, body = open_item(item)
         by = Signature(did=envelope.did, key_seq=envelope.key_seq, signature=envelope.signature)
         signed = await self._peers.is_signed(PURPOSES[item.kind], envelope.body, by, body.at_ms)
         block_hash = await self.block_hash(body.height) if signed and isinstance(body, Heartbeat) else ""
-        payment = await self._payment(body) if signed and isinstance(body, SettledReceipt) else None
+        payment = None
+        if signed and isinstance(body, SettledReceipt):
+            payment = await self._payment(body.txid, body.height)
         return item_fault(item, Facts(signed, block_hash, payment), window)
 
     # the fund
@@ -146,6 +234,11 @@ class Outside:
         """Have a payout with enough signatures broadcast until it is mined; returns its txid."""
         call = SettlePayout(request_id=request_id, payout=canonical(payout), signatures=signatures)
         return (await self._flopd.call(FUND_SETTLE, call)).txid
+
+    async def prove(self, plan: CeremonyPlan, did: Did, script: bytes) -> FundWord:
+        """This wallet's word in a key ceremony, signed with the new key."""
+        call = ProveKey(plan=canonical(plan), did=did, script=script)
+        return from_canonical((await self._flopd.call(FUND_PROVE, call)).word, FundWord, max_bytes=WORD_BYTES_MAX)
 
     # other nodes
 
@@ -171,6 +264,18 @@ class Outside:
         """Hand own signatures, or a refusal, to a custodian."""
         await self._call(did, SIGNATURE, call)
 
+    async def send_sweep(self, did: Did, call: SweepCall) -> None:
+        """Hand own signatures of a sweep to another keeper."""
+        await self._call(did, SWEEP, call)
+
+    async def ask_words(self, did: Did, ask: CeremonyAsk) -> CeremonyWords:
+        """A member's words in a key ceremony."""
+        return await self._call(did, CEREMONY, ask)
+
+    async def send_bond(self, did: Did, call: BondCall) -> None:
+        """Show an own bond to a custodian."""
+        await self._call(did, BOND, call)
+
     async def ask_proof(self, did: Did, number: int) -> Proof | None:
         """Another node's proof of an airdrop; None when it has none."""
         held = await self._call(did, PROOF, ProofAsk(number=number))
@@ -187,6 +292,13 @@ class Outside:
             if error.fields.get("peer_code") == OtherRound.code:
                 raise OtherRound(number=-1, cutoff_height=-1) from error
             raise
+
+
+def _seen(node: SeenNode) -> Seen:
+    return Seen(
+        did=node.did, since_height=BlockHeight(node.since_height), up_bps=node.up_bps, up_last=node.up_last,
+        standing_milli=node.standing_milli, fault_height=node.fault_height, net=node.net,
+    )  # fmt: skip
 
 
 def _coin(view: CoinView) -> FundCoin:

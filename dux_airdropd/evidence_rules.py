@@ -1,4 +1,4 @@
-"""What counts as evidence, and who is eligible by it (rule `full`).
+"""What counts as evidence, and who is eligible by it (rule `full`; for `bonded` see bonded_rules.py).
 
 Pure: signatures, block hashes and payments are looked up elsewhere and come in as `Facts`. The same items give the same
 members on every machine, in whatever order they come.
@@ -16,8 +16,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from common.chain.address import BadAddress, address_to_script
+from common.chain.bond import PROOF_BYTES_MAX, BondProof, proof_problem
 from common.chain.params import family_named
-from common.codec import canonical
+from common.codec import canonical, from_canonical
 from common.errors import BadParams
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
@@ -36,16 +37,30 @@ from common.receipts import (
     receipt_fault,
 )
 from common.units import Did
-from dux_airdropd.model import Facts, Figures, Item, Kind, Member, Refusal, Window, Witness
+from dux_airdropd.model import (
+    ITEM_BYTES_MAX,
+    BondSeen,
+    BondShown,
+    Facts,
+    Figures,
+    Item,
+    Kind,
+    Member,
+    Refusal,
+    Window,
+    Witness,
+    WitnessWord,
+)
 
 PURPOSES = {
     Kind.HEARTBEAT: Purpose.HEARTBEAT,
     Kind.NODE: Purpose.REGISTRATION,
     Kind.RECEIPT: Purpose.SETTLED_RECEIPT,
+    Kind.WITNESS: Purpose.AIRDROP_WITNESS,
 }
 WITNESSES_NEEDED = 2  # arbiters whose word makes an unpaid job count without the seller's
 
-Body = Heartbeat | NodeInfo | SettledReceipt
+Body = Heartbeat | NodeInfo | SettledReceipt | WitnessWord
 
 
 def item_id(item: Item) -> bytes:
@@ -68,17 +83,43 @@ def open_item(item: Item) -> tuple[Attested, Body]:
         return opened(item.data, Heartbeat, body_bytes_max=HEARTBEAT_BYTES_MAX)
     if item.kind is Kind.NODE:
         return opened_node(item.data)
+    if item.kind is Kind.WITNESS:
+        return opened(item.data, WitnessWord, body_bytes_max=ITEM_BYTES_MAX)
     return opened(item.data, SettledReceipt, body_bytes_max=RECEIPT_BYTES_MAX)
+
+
+def open_bond(item: Item) -> tuple[BondShown, BondProof]:
+    """A bond as it is shown, and its proof; nothing about them is believed yet.
+
+    Raises:
+        BadParams: the bytes are no such thing.
+    """
+    shown = from_canonical(item.data, BondShown, max_bytes=ITEM_BYTES_MAX)
+    return shown, from_canonical(shown.proof, BondProof, max_bytes=PROOF_BYTES_MAX)
+
+
+def witness_of(item: Item) -> Witness:
+    """An item that verified, opened."""
+    if item.kind is not Kind.BOND:
+        return Witness(item_id(item), open_item(item)[1])
+    shown, proof = open_bond(item)
+    bond = proof.bond
+    return Witness(item_id(item), BondSeen(bond.did, str(bond.outpoint), shown.value_florins, shown.height, bond.until))
 
 
 def signer_of(body: Body) -> Did:
     """Whose word the body is."""
-    return body.signer if isinstance(body, SettledReceipt) else body.did
+    if isinstance(body, SettledReceipt):
+        return body.signer
+    return body.witness if isinstance(body, WitnessWord) else body.did
 
 
 def shape_fault(item: Item) -> str:
     """Why an item needs no looking up to be refused; empty when it does need it."""
     try:
+        if item.kind is Kind.BOND:
+            open_bond(item)
+            return ""
         envelope, body = open_item(item)
     except BadParams as error:
         return error.message
@@ -90,14 +131,40 @@ def item_fault(item: Item, facts: Facts, window: Window) -> str:
     fault = shape_fault(item)
     if fault:
         return fault
+    if item.kind is Kind.BOND:
+        return _bond_fault(item, facts, window)
     body = open_item(item)[1]
     if not facts.signed:
         return "its signature is wrong"
     if body.network != window.network:
         return "it belongs to another network"
+    return _body_fault(body, facts, window)
+
+
+def _body_fault(body: Body, facts: Facts, window: Window) -> str:
     if isinstance(body, Heartbeat):
         return _heartbeat_fault(body, facts, window)
+    if isinstance(body, WitnessWord):
+        return _word_fault(body, window)
     return _receipt_fault(body, facts, window) if isinstance(body, SettledReceipt) else ""
+
+
+def _word_fault(word: WitnessWord, window: Window) -> str:
+    same = (word.cutoff_height, word.cutoff_hash) == (window.to_height, window.to_hash)
+    return "" if same else "it is about another cut-off"
+
+
+def _bond_fault(item: Item, facts: Facts, window: Window) -> str:
+    shown, proof = open_bond(item)
+    at = proof.bond.outpoint.vout
+    if shown.height > window.to_height:
+        return "its bond is younger than the cut-off"
+    if facts.payment is None or facts.payment.height != shown.height or at >= len(facts.payment.outputs):
+        return "the chain does not show its bond at that height"
+    output = facts.payment.outputs[at]
+    if output.value_florins != shown.value_florins:
+        return "its bond holds another sum"
+    return proof_problem(proof, window.network, proof.bond.did, output.script)
 
 
 def _heartbeat_fault(beat: Heartbeat, facts: Facts, window: Window) -> str:
@@ -107,14 +174,14 @@ def _heartbeat_fault(beat: Heartbeat, facts: Facts, window: Window) -> str:
 
 
 def _receipt_fault(receipt: SettledReceipt, facts: Facts, window: Window) -> str:
-    fault = receipt_fault(receipt, window.network, window.tax_bps, window.arbiters)
+    fault = receipt_fault(receipt, window.network, window.taxes_bps, window.arbiters)
     if fault:
         return fault
     if not window.from_height <= receipt.height <= window.to_height:
         return "its payment lies outside the window"
     if facts.payment is None or facts.payment.height != receipt.height:
         return "the chain does not show its payment at that height"
-    taxes = [int(out.value_florins) for out in facts.payment.outputs if out.script == window.fund_script]
+    taxes = [int(out.value_florins) for out in facts.payment.outputs if out.script in window.tax_scripts]
     if receipt.gross_florins > 0 and int(receipt.tax_florins) not in taxes:
         return "its payment does not pay the community fund the tax"
     return ""
@@ -177,7 +244,7 @@ def census(witnesses: Iterable[Witness], window: Window, figures: Figures) -> tu
     network's least, and a wallet address; beyond `max_nodes` the best quality counts, then the DID.
     """
     bodies = [witness.body for witness in sorted(witnesses, key=lambda witness: witness.item_id)]
-    nodes = _newest(body for body in bodies if isinstance(body, NodeInfo))
+    nodes = newest_nodes(body for body in bodies if isinstance(body, NodeInfo))
     alive = {body.did for body in bodies if isinstance(body, Heartbeat)}
     receipts = settled((body for body in bodies if isinstance(body, SettledReceipt)), window.arbiters)
     active = {did for receipt in receipts if receipt.gross_florins > 0 for did in (receipt.buyer, receipt.seller)}
@@ -196,7 +263,7 @@ def census(witnesses: Iterable[Witness], window: Window, figures: Figures) -> tu
     return sorted(ranked[: figures.max_nodes], key=lambda member: member.did), refusals + late
 
 
-def _newest(nodes: Iterable[NodeInfo]) -> dict[Did, NodeInfo]:
+def newest_nodes(nodes: Iterable[NodeInfo]) -> dict[Did, NodeInfo]:
     """Each node's latest description; of two with one time, the one with the greater bytes."""
     found: dict[Did, NodeInfo] = {}
     for node in nodes:

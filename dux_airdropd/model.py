@@ -12,11 +12,16 @@ from common.chain.fund import FundPayout
 from common.chain.tx import Outpoint, TxOutput
 from common.codec import Canon
 from common.contracts.airdrop import Phase
-from common.receipts import Heartbeat, NodeInfo, SettledReceipt
-from common.units import BlockHeight, Did, Florins
+from common.parameters import BondedParameters
+from common.receipts import Count, DidText, Heartbeat, Hex64, NodeInfo, SettledReceipt
+from common.units import BPS, BlockHeight, Did, Florins, UnixMs
+from common.witness import Height
 
 ITEM_BYTES_MAX = 3_072  # an `Attested`
 ITEMS_MAX = 20_000
+WITNESS_LINES_MAX = 16  # at most 2 KiB of words
+BOND_BYTES_MAX = 1_024
+SWEEP_COINS_MAX = 20_000
 BUNDLE_BYTES_MAX = 7 * 1024 * 1024  # items of a cut-off; below the proof's limit in the contract
 
 
@@ -26,6 +31,8 @@ class Kind(StrEnum):
     HEARTBEAT = "heartbeat"
     NODE = "node"
     RECEIPT = "receipt"
+    BOND = "bond"  # rule `bonded`: coins locked by a node, as its wallet shows them
+    WITNESS = "witness"  # rule `bonded`: a custodian's word about nodes
 
 
 class Item(Canon, frozen=True):
@@ -41,6 +48,66 @@ class Bundle(Canon, frozen=True):
     items: Annotated[tuple[Item, ...], Meta(max_length=ITEMS_MAX)]
 
 
+class Seen(Canon, frozen=True):
+    """What a custodian's registry knows of a node at a cut-off; heights of what never was are -1."""
+
+    did: DidText
+    since_height: Height  # the start of the day on which it was first seen
+    up_bps: Annotated[int, Meta(ge=0, le=BPS)]  # of the window's slots
+    up_last: bool  # it was up in the last finished slot, or the one before
+    standing_milli: Count
+    fault_height: Annotated[int, Meta(ge=-1, lt=2**31)]  # of the last proven fault
+    net: Annotated[str, Meta(max_length=64)]  # the /24 or /48 that it is reached in; empty: not known
+
+
+class WitnessWord(Canon, frozen=True):
+    """A custodian's signed word about some nodes, for one cut-off."""
+
+    network: Hex64
+    witness: DidText
+    cutoff_height: Height
+    cutoff_hash: Hex64
+    lines: Annotated[tuple[Seen, ...], Meta(max_length=WITNESS_LINES_MAX)]
+    at_ms: UnixMs
+
+
+class BondShown(Canon, frozen=True):
+    """A bond as its owner shows it: the signed proof (`common.chain.bond.BondProof`), and where its output is."""
+
+    proof: Annotated[bytes, Meta(max_length=BOND_BYTES_MAX)]
+    height: Height
+    value_florins: Florins
+
+
+class BondSeen(msgspec.Struct, frozen=True):
+    """A bond that was found good: whose, how much, from when to when."""
+
+    did: Did
+    outpoint: str
+    value_florins: Florins
+    height: int
+    until: int
+
+
+class BondStep(Canon, frozen=True):
+    """The least bond from a height on."""
+
+    from_height: int
+    florins: Florins
+
+
+class Carried(Canon, frozen=True):
+    """What one airdrop by rule `bonded` leaves to the next; empty by rule `full`."""
+
+    seats: tuple[Did, ...]  # who had a share, in the order of DIDs
+    steps: tuple[BondStep, ...]
+    strict: bool  # shares are capped without the bond's rate
+    bound: int  # times in a row that newcomers had to wait
+
+
+NOTHING_CARRIED = Carried((), (), strict=False, bound=0)
+
+
 class Owed(Canon, frozen=True):
     """A line of the carry-over ledger."""
 
@@ -51,14 +118,17 @@ class Owed(Canon, frozen=True):
 class Proposal(Canon, frozen=True):
     """A payout and all that it was computed from: whoever has the chain can compute it again.
 
-    `ledger` is what was owed before, by DID; `items` stand in the order of their ids.
+    `ledger` is what was owed before, by DID; `carried` what the airdrop before left; `items` stand in the order of ids.
     """
 
     network: str
+    parameters: int  # version of the parameter set that it is computed under
     number: int
     from_height: int
     cutoff_height: int
     cutoff_hash: str
+    beacon: bytes  # of the cut-off, where the rule draws; else empty
+    carried: Carried
     ledger: tuple[Owed, ...]
     items: Annotated[tuple[Item, ...], Meta(max_length=ITEMS_MAX)]
     payout: FundPayout
@@ -91,7 +161,7 @@ class Payment(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What was looked up about one item: its signature, the block it cites, the payment it names."""
+    """What was looked up about one item: its signature, the block it cites, the payment (or the bond's) it names."""
 
     signed: bool
     block_hash: str = ""
@@ -104,16 +174,18 @@ class Window(msgspec.Struct, frozen=True):
     network: str
     tax_bps: int
     arbiters: frozenset[Did]
-    fund_script: bytes
+    tax_scripts: frozenset[bytes]  # what the tax was paid to, now and before
     from_height: int
     to_height: int
+    to_hash: str
+    taxes_bps: frozenset[int]  # of all parameter sets so far
 
 
 class Witness(msgspec.Struct, frozen=True):
     """An item that verified, opened."""
 
     item_id: bytes
-    body: Heartbeat | NodeInfo | SettledReceipt
+    body: Heartbeat | NodeInfo | SettledReceipt | WitnessWord | BondSeen
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -134,8 +206,17 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Census(msgspec.Struct, frozen=True):
+    """Who gets a share and who does not; `bound`: newcomers had to wait."""
+
+    members: tuple[Member, ...]
+    refusals: tuple[Refusal, ...]
+    bound: bool = False
+    least_bond_florins: int = 0  # of the bonds that the seats rest on, what the least one had to be
+
+
 class Figures(msgspec.Struct, frozen=True):
-    """The fund and the rule's parameters, from the network profile."""
+    """The fund, and the rule's figures of one parameter set."""
 
     network: str
     needed: int
@@ -148,6 +229,11 @@ class Figures(msgspec.Struct, frozen=True):
     max_nodes: int
     evidence_blocks: int
     depth_blocks: int
+    tax_bps: int = 500
+    rule: str = "full"
+    parameters: int = 1
+    custodians: frozenset[Did] = frozenset()
+    bonded: BondedParameters = BondedParameters()
 
 
 class ShareLine(msgspec.Struct, frozen=True):
@@ -171,6 +257,8 @@ class Plan(msgspec.Struct, frozen=True):
     paid_florins: int
     change_florins: int
     fee_florins: int
+    carried_after: Carried = NOTHING_CARRIED
+    cap_florins: int | None = None  # the largest share that the rule allows
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -195,3 +283,45 @@ class Held(msgspec.Struct, frozen=True):
     attempt: int
     proposal: Proposal
     verdict: str | None
+
+
+class SweepSource(msgspec.Struct, frozen=True):
+    """A script that is emptied into the fund, and the least sum that this is done for."""
+
+    needed: int
+    pubkeys: tuple[bytes, ...]
+    least_florins: int
+
+
+class SweepCoin(Canon, frozen=True):
+    """A coin that lay on a swept script at a height."""
+
+    outpoint: Outpoint
+    value_florins: Florins
+    height: int
+
+
+class SweepProof(Canon, frozen=True):
+    """The proof of one sweep: the coins that there were, and the transaction that they give."""
+
+    network: str
+    needed: int
+    pubkeys: tuple[bytes, ...]
+    height: int
+    block_hash: str
+    coins: Annotated[tuple[SweepCoin, ...], Meta(max_length=SWEEP_COINS_MAX)]
+    payout: FundPayout
+    txid: str
+    mined_height: int
+
+
+class Accounts(msgspec.Struct, frozen=True):
+    """The fund's books, in florins: received = paid + both fees + what lies on the fund and on collectors."""
+
+    received_florins: Florins
+    swept_florins: Florins
+    sweep_fees_florins: Florins
+    paid_florins: Florins
+    payout_fees_florins: Florins
+    fund_florins: Florins
+    collectors_florins: Florins

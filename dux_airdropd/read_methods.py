@@ -11,13 +11,13 @@ from common.network import NetworkProfile
 from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
 from common.units import BlockHeight, Did, Florins
-from dux_airdropd import rules, views
+from dux_airdropd import payout_rules, rules, views
 from dux_airdropd.custody import Custody
 from dux_airdropd.effects import Outside
-from dux_airdropd.evidence_rules import census, item_id, open_item
-from dux_airdropd.model import Figures, FundCoin, Member, Plan, Proof, Refusal, Round, Witness
+from dux_airdropd.evidence_rules import item_id, witness_of
+from dux_airdropd.model import NOTHING_CARRIED, Census, Figures, FundCoin, Plan, Proof, Round
+from dux_airdropd.payout_rules import NothingToPay
 from dux_airdropd.recount import Recount
-from dux_airdropd.rules import NothingToPay
 from dux_airdropd.store import Books
 
 
@@ -77,7 +77,7 @@ class Methods:
         )
 
     def _balance(self, coins: list[FundCoin], tip: int) -> int:
-        return rules.available(coins, max(0, tip - self._figures.depth_blocks + 1), 0)
+        return payout_rules.available(coins, max(0, tip - self._figures.depth_blocks + 1), 0)
 
     def _proposal_after(self, mine: Round | None) -> BlockHeight | None:
         return BlockHeight(rules.proposal_after(mine.cutoff_height, self._figures)) if mine else None
@@ -108,19 +108,23 @@ class Methods:
 
     async def eligible(self, _params: Empty, _ctx: Ctx) -> airdrop.Eligible:
         """Who would get a share now."""
-        start, height, members, refusals = await self._census()
-        return airdrop.Eligible(
-            from_height=start, height=BlockHeight(height), candidates=views.candidates(members, refusals)
-        )
+        start, height, found = await self._census()
+        return airdrop.Eligible(from_height=start, height=BlockHeight(height), candidates=views.candidates(found))
 
-    async def _census(self) -> tuple[BlockHeight, int, list[Member], list[Refusal]]:
+    async def _census(self) -> tuple[BlockHeight, int, Census]:
+        """As this node's own evidence stands: of an airdrop in progress what custodians have shown, too."""
+        mine = self._books.open_round()
         start, height = self._books.window_start(), (await self._outside.tip()).height
-        window = self._recount.window(start, height)
-        items = await self._outside.own_evidence(start, height)
+        if mine is not None:
+            start, height = mine.from_height, mine.cutoff_height
+        figures, block = self._recount.figures_at(height), await self._outside.block_hash(height)
+        window = self._recount.window(start, height, block)
+        items = [*await self._outside.own_evidence(start, height), *self._books.bonds(height)]
+        items += self._books.items(mine.number) if mine else []
         faults = await self._outside.faults(items, window, "now")
-        good = [item for item in items if item_id(item) not in faults]
-        members, refusals = census((Witness(item_id(item), open_item(item)[1]) for item in good), window, self._figures)
-        return start, height, members, refusals
+        good = {item_id(item): witness_of(item) for item in items if item_id(item) not in faults}
+        beacon, carried = await self._recount.beacon(height), self._books.carried()
+        return start, height, rules.census_of(good.values(), window, figures, carried, beacon, self._recount.asns)
 
     async def explain(self, params: airdrop.ExplainAsked, _ctx: Ctx) -> airdrop.Explanation:
         """What is waited for, or why a node gets a share or not."""
@@ -130,19 +134,21 @@ class Methods:
             lines = views.progress_lines(mine, held, tip, self._proposal_after(mine), self._figures)
             lines += [f"{did} refused: {reason}." for did, reason in self._books.refusals(mine.number)] if mine else []
             return airdrop.Explanation(lines=lines + ([self._custody.problem] if self._custody.problem else []))
-        _, height, members, refusals = await self._census()
-        known = {item.did: item for item in views.candidates(members, refusals)}
+        start, height, found = await self._census()
+        known = {item.did: item for item in views.candidates(found)}
         if params.did not in known:
             return airdrop.Explanation(lines=[f"{params.did} is unknown here: it sent neither heartbeat nor receipt."])
-        share = self._share_now(members, coins, height)
+        share = self._share_now(found, coins, start, height)
         return airdrop.Explanation(lines=views.candidate_lines(known[Did(params.did)], share))
 
-    def _share_now(self, members: list[Member], coins: list[FundCoin], height: int) -> int | None:
+    def _share_now(self, found: Census, coins: list[FundCoin], start: int, height: int) -> int | None:
+        now = Round(0, BlockHeight(start), BlockHeight(height), "", Phase.WATCHING)
+        figures, carried = self._recount.figures_at(height), self._books.carried()
         try:
-            held = rules.held_at(coins, height)
-            return rules.plan(members, held, self._books.ledger(), "as of now", self._figures).share_florins
+            made = rules.plan_of(found, now, coins, self._books.ledger(), carried, figures, name="as of now")
         except NothingToPay:
             return None
+        return made.share_florins
 
     async def ledger(self, _params: Empty, _ctx: Ctx) -> airdrop.Ledger:
         """The carry-over ledger."""
@@ -177,8 +183,9 @@ class Methods:
         if round_ is None or (number > 0 and before is None and self._books.round(number - 1) is not None):
             return [f"this node's own books have not come to airdrop {number} yet: repeat when they have"]
         ledger = {line.did: int(line.florins) for line in before[1].ledger_after} if before else {}
+        carried = before[1].carried_after if before else NOTHING_CARRIED
         try:
-            return await self._recount.problems(proof, round_, ledger)
+            return await self._recount.problems(proof, round_, ledger, carried)
         except Unavailable as error:
             return [f"not everything could be looked up: {error.message}"]
 

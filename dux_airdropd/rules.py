@@ -1,8 +1,7 @@
-"""When the fund is handed back, how it is divided, who proposes, and what a custodian signs.
+"""When the fund is handed back, who proposes, and what a custodian signs.
 
-Pure: coins, evidence and heights come in. Laws: what is spent is paid, kept or the stated fee; every member's part is
-paid or on the ledger; what the ledger owes lies in the change; the same inputs give the same payout bit for bit; all
-payouts of one cut-off spend the fund's largest coin, so that at most one of them can be mined.
+Pure: coins, evidence and heights come in. Laws: the same inputs give the same payout bit for bit, and nobody signs
+another one. How it is divided is payout_rules.py; who is eligible, evidence_rules.py and bonded_rules.py.
 
 Source: money.md §6, settled.md 23.
 """
@@ -11,42 +10,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from common.chain.fees import DUST_FLORINS, TX_BYTES_MAX
-from common.chain.fund import (
-    PAYOUT_INPUTS_MAX,
-    PAYOUT_OUTPUTS_MAX,
-    FundInput,
-    FundPayout,
-    payout_fee,
-    payout_size,
-)
-from common.chain.tx import TxOutput
+import msgspec
+
+from common.chain.fund import FundPayout
 from common.codec import canonical
-from common.errors import CallerMistake
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.network import NetworkProfile
-from common.units import Did, Florins
+from common.parameters import version_problem
+from common.units import Did
+from dux_airdropd.bonded_rules import bond_least, bonded_census, carried_after, share_cap
 from dux_airdropd.evidence_rules import census, in_order, item_id
-from dux_airdropd.model import Figures, FundCoin, Item, Member, Owed, Plan, Proposal, Round, ShareLine, Window, Witness
+from dux_airdropd.model import (
+    NOTHING_CARRIED,
+    Carried,
+    Census,
+    Figures,
+    FundCoin,
+    Item,
+    Plan,
+    Proposal,
+    Round,
+    Window,
+    Witness,
+)
+from dux_airdropd.payout_rules import available, held_at, ledger_lines, plan
 
 LAPSE_BLOCKS = 120  # of attempts without a payout in a block: then the cut-off lapses, and a later one decides
 MARGIN_BLOCKS = 24  # before that nobody signs any more: what was signed by then is in a block in time
 FORGET_FOREIGN_BLOCKS = 60  # so long a custodian asks for the proof of a payout that it does not know
 
 
-class NothingToPay(CallerMistake):
-    """No payout can be made: {reason}."""
-
-    code = 4010
-    key = "nothing-to-pay"
-
-
 def rule_problem(network: NetworkProfile) -> str:
     """Why the network's airdrop rule cannot run, or an empty string."""
-    if network.airdrop.rule != "full":
-        return f"rule {network.airdrop.rule!r} needs bonds, which this version does not have"
-    if network.is_main:
+    if network.airdrop.rule == "full" and network.is_main:
         return "rule 'full' pays anonymous identities evenly, which is always worth faking for; main needs 'bonded'"
     return ""
 
@@ -54,31 +51,21 @@ def rule_problem(network: NetworkProfile) -> str:
 # when
 
 
-def available(coins: Iterable[FundCoin], height: int, owed_florins: int) -> int:
-    """What the fund held at a height and did not owe, in florins."""
-    return sum(coin.value_florins for coin in held_at(coins, height)) - owed_florins
-
-
-def held_at(coins: Iterable[FundCoin], height: int) -> list[FundCoin]:
-    """The fund's coins in blocks up to this height that no block up to it had spent."""
-    return [
-        coin
-        for coin in coins
-        if coin.height is not None
-        and coin.height <= height
-        and (coin.spent_height is None or coin.spent_height > height)
-    ]
-
-
 def cutoff_height(
-    coins: Sequence[FundCoin], *, after: int, tip: int, depth: int, owed_florins: int, threshold_florins: int
+    coins: Sequence[FundCoin],
+    *,
+    after: int,
+    tip: int,
+    depth: int,
+    owed_florins: int,
+    threshold_at: Callable[[int], int],
 ) -> int | None:
     """The first height after the last payout at which the fund reached the threshold, once it lies `depth` deep."""
     heights = {coin.height for coin in coins if coin.height is not None and coin.height > after} | {after}
     for height in sorted(heights):
         if height + depth - 1 > tip:
             return None
-        if available(coins, height, owed_florins) >= threshold_florins:
+        if available(coins, height, owed_florins) >= threshold_at(height):
             return height
     return None
 
@@ -109,150 +96,6 @@ def proposer(custodians: Sequence[Did], number: int, attempt: int) -> Did:
     return custodians[(number + attempt) % len(custodians)]
 
 
-# how it is divided
-
-
-def choose_inputs(coins: Iterable[FundCoin], outputs: tuple[TxOutput, ...], figures: Figures) -> tuple[FundInput, ...]:
-    """The largest coins that fit one standard transaction beside these outputs, in the order of their outpoints."""
-    ranked = sorted(coins, key=lambda coin: (-coin.value_florins, coin.outpoint.txid, coin.outpoint.vout))
-    most = _largest(
-        min(len(ranked), PAYOUT_INPUTS_MAX),
-        lambda count: payout_size(figures.needed, figures.pubkeys, count, outputs) <= TX_BYTES_MAX,
-    )
-    chosen = [FundInput(coin.outpoint, Florins(coin.value_florins)) for coin in ranked[:most]]
-    return tuple(sorted(chosen, key=lambda item: (item.outpoint.txid, item.outpoint.vout)))
-
-
-def plan(
-    members: Sequence[Member], coins: Sequence[FundCoin], ledger: Mapping[Did, int], name: str, figures: Figures
-) -> Plan:
-    """The payout that hands the fund's coins to the members evenly; `name` says which airdrop it is.
-
-    Raises:
-        NothingToPay: nobody is eligible, or every part would be below the smallest payment.
-    """
-    if not members:
-        raise NothingToPay(reason="nobody is eligible by the evidence held")
-    change = TxOutput(Florins(DUST_FLORINS), figures.fund_script)
-    inputs = choose_inputs(coins, (*_placeholders(members), change), figures)
-    if not inputs:
-        raise NothingToPay(reason="the fund has no coin")
-    owed = {member.did: ledger.get(member.did, 0) for member in members}
-    order = sorted(members, key=lambda member: (-owed[member.did], member.did))
-    return _divide(order, inputs, ledger, name, figures)
-
-
-def _divide(
-    order: Sequence[Member], inputs: tuple[FundInput, ...], ledger: Mapping[Did, int], name: str, figures: Figures
-) -> Plan:
-    """Without change when nothing has to be kept, else with change, the last time with at least the smallest one."""
-    total, owed_total = sum(int(item.value_florins) for item in inputs), sum(ledger.values())
-    everyone = len(order) <= PAYOUT_OUTPUTS_MAX and owed_total == sum(ledger.get(member.did, 0) for member in order)
-    if everyone:
-        fee = int(payout_fee(figures.needed, figures.pubkeys, len(inputs), _placeholders(order)))
-        share = (total - owed_total - fee) // len(order)
-        if share + min(ledger.get(member.did, 0) for member in order) >= figures.carry_below_florins:
-            return _settled(order, len(order), share, inputs, ledger, name, figures, with_change=False)
-    made = _with_change(order, inputs, ledger, name, figures, reserve=0)
-    if made.change_florins >= DUST_FLORINS:
-        return made
-    return _with_change(order, inputs, ledger, name, figures, reserve=int(DUST_FLORINS))
-
-
-def _with_change(
-    order: Sequence[Member],
-    inputs: tuple[FundInput, ...],
-    ledger: Mapping[Did, int],
-    name: str,
-    figures: Figures,
-    *,
-    reserve: int,
-) -> Plan:
-    """With `reserve` florins kept besides what the ledger owes."""
-    pot = sum(int(item.value_florins) for item in inputs) - sum(ledger.values()) - reserve
-    paid, share = _paid_count(order, inputs, ledger, pot, figures)
-    return _settled(order, paid, share, inputs, ledger, name, figures, with_change=True)
-
-
-def _paid_count(
-    order: Sequence[Member],
-    inputs: tuple[FundInput, ...],
-    ledger: Mapping[Did, int],
-    pot_florins: int,
-    figures: Figures,
-) -> tuple[int, int]:
-    """How many of the first members are paid at once, and everybody's share, with a change output."""
-
-    def share(count: int) -> int:
-        outputs = (*_placeholders(order[:count]), TxOutput(Florins(DUST_FLORINS), figures.fund_script))
-        fee = int(payout_fee(figures.needed, figures.pubkeys, len(inputs), outputs))
-        return (pot_florins - fee) // len(order)
-
-    count = _largest(
-        min(len(order), PAYOUT_OUTPUTS_MAX - 1),
-        lambda count: share(count) + ledger.get(order[count - 1].did, 0) >= figures.carry_below_florins,
-    )
-    if count == 0 or share(count) <= 0:
-        raise NothingToPay(reason="every part would be below the smallest payment")
-    return count, share(count)
-
-
-def _settled(
-    order: Sequence[Member],
-    paid_count: int,
-    share: int,
-    inputs: tuple[FundInput, ...],
-    ledger: Mapping[Did, int],
-    name: str,
-    figures: Figures,
-    *,
-    with_change: bool,
-) -> Plan:
-    lines = []
-    for place, member in enumerate(order):
-        before = ledger.get(member.did, 0)
-        paid = before + share if place < paid_count else 0
-        lines.append(ShareLine(member, share, before, paid, before + share - paid))
-    lines.sort(key=lambda line: line.member.did)
-    after = {**ledger, **{line.member.did: line.after_florins for line in lines}}
-    outputs = tuple(TxOutput(Florins(line.paid_florins), line.member.script) for line in lines if line.paid_florins)
-    total, paid_total = sum(int(item.value_florins) for item in inputs), sum(line.paid_florins for line in lines)
-    change = 0
-    if with_change:
-        kept = TxOutput(Florins(DUST_FLORINS), figures.fund_script)
-        fee = int(payout_fee(figures.needed, figures.pubkeys, len(inputs), (*outputs, kept)))
-        change = total - paid_total - fee
-        outputs = (*outputs, TxOutput(Florins(change), figures.fund_script))
-    return Plan(
-        payout=FundPayout(figures.network, name, figures.needed, figures.pubkeys, inputs, outputs),
-        lines=tuple(lines),
-        ledger_after=ledger_lines(after),
-        share_florins=share,
-        spent_florins=total,
-        paid_florins=paid_total,
-        change_florins=change,
-        fee_florins=total - paid_total - change,
-    )
-
-
-def _placeholders(members: Sequence[Member]) -> tuple[TxOutput, ...]:
-    return tuple(TxOutput(Florins(DUST_FLORINS), member.script) for member in members)
-
-
-def _largest(limit: int, holds: Callable[[int], bool]) -> int:
-    """The largest count of 1 to `limit` that holds, when whatever holds for a count holds for all below; else 0."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
-    return low
-
-
-def ledger_lines(ledger: Mapping[Did, int]) -> tuple[Owed, ...]:
-    """A ledger as it is signed: positive lines in the order of DIDs."""
-    return tuple(Owed(did, Florins(florins)) for did, florins in sorted(ledger.items()) if florins > 0)
-
-
 # what is signed
 
 
@@ -266,6 +109,44 @@ def proposal_id(proposal: Proposal) -> bytes:
     return tagged_hash(Purpose.AIRDROP_PROPOSAL, canonical(proposal))
 
 
+def census_of(
+    witnesses: Iterable[Witness],
+    window: Window,
+    figures: Figures,
+    carried: Carried,
+    beacon: bytes,
+    asns: Mapping[str, int],
+) -> Census:
+    """Who gets a share by the network's rule, and why the others get none."""
+    if figures.rule == "bonded":
+        return bonded_census(witnesses, window, figures, carried, beacon, asns)
+    members, refusals = census(witnesses, window, figures)
+    return Census(tuple(members), tuple(refusals))
+
+
+def plan_of(
+    found: Census, round_: Round, coins: Sequence[FundCoin], ledger: Mapping[Did, int], carried: Carried,
+    figures: Figures, *, name: str,
+) -> Plan:  # fmt: skip
+    """The payout to these members, and what it leaves to the next airdrop.
+
+    Raises:
+        NothingToPay: there is none.
+    """
+    held = held_at(coins, round_.cutoff_height)
+    if figures.rule != "bonded":
+        return plan(found.members, held, ledger, name, figures)
+    blocks = round_.cutoff_height - round_.from_height + 1
+    bond = min(found.least_bond_florins, bond_least(carried, figures.bonded))
+    cap = share_cap(figures.bonded, bond, blocks, strict=carried.strict)
+    made = plan(found.members, held, ledger, name, figures, cap_florins=cap)
+    after = carried_after(
+        carried, found, figures.bonded, fund_florins=sum(coin.value_florins for coin in held) - sum(ledger.values()),
+        from_height=round_.from_height, to_height=round_.cutoff_height,
+    )  # fmt: skip
+    return msgspec.structs.replace(made, carried_after=after, cap_florins=cap)
+
+
 def recompute(
     round_: Round,
     evidence: Mapping[bytes, tuple[Item, Witness]],
@@ -273,26 +154,28 @@ def recompute(
     coins: Sequence[FundCoin],
     ledger: Mapping[Did, int],
     figures: Figures,
+    *,
+    carried: Carried = NOTHING_CARRIED,
+    beacon: bytes = b"",
+    asns: Mapping[str, int] | None = None,
 ) -> tuple[Proposal, Plan]:
     """The one proposal that this evidence gives for this cut-off.
 
     Raises:
         NothingToPay: it gives none.
     """
-    members, _ = census((witness for _, witness in evidence.values()), window, figures)
-    made = plan(
-        members,
-        held_at(coins, round_.cutoff_height),
-        ledger,
-        payout_name(round_.number, round_.cutoff_hash),
-        figures,
-    )
+    found = census_of((witness for _, witness in evidence.values()), window, figures, carried, beacon, asns or {})
+    name = payout_name(round_.number, round_.cutoff_hash)
+    made = plan_of(found, round_, coins, ledger, carried, figures, name=name)
     proposal = Proposal(
         network=figures.network,
+        parameters=figures.parameters,
         number=round_.number,
         from_height=round_.from_height,
         cutoff_height=round_.cutoff_height,
         cutoff_hash=round_.cutoff_hash,
+        beacon=beacon,
+        carried=carried,
         ledger=ledger_lines(ledger),
         items=in_order(item for item, _ in evidence.values()),
         payout=made.payout,
@@ -300,10 +183,13 @@ def recompute(
     return proposal, made
 
 
-def round_fault(proposal: Proposal, mine: Round, network: str) -> str:
+def round_fault(proposal: Proposal, mine: Round, network: str, parameters: int) -> str:
     """Why a proposal is not about the airdrop that this node stands at, or an empty string."""
     if proposal.network != network:
         return "it belongs to another network"
+    apart = version_problem(proposal.parameters, parameters)
+    if apart:
+        return apart
     told = (proposal.number, proposal.from_height, proposal.cutoff_height, proposal.cutoff_hash)
     if told != (mine.number, mine.from_height, mine.cutoff_height, mine.cutoff_hash):
         return "it is for another airdrop, or another cut-off"
@@ -324,6 +210,8 @@ def signing_fault(proposal: Proposal, own: Proposal, owed_to_see: Iterable[bytes
         return f"it leaves out {len(missing)} items that this custodian holds, {min(missing).hex()[:16]} among them"
     if proposal.ledger != own.ledger:
         return "its carry-over ledger differs from this custodian's"
+    if (proposal.carried, proposal.beacon) != (own.carried, own.beacon):
+        return "what it carries from the airdrop before, or its draw, differs from this custodian's"
     return "" if proposal == own else "its payout is not what its evidence gives"
 
 

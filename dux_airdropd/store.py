@@ -1,4 +1,8 @@
-"""The airdrop's books: rounds, evidence, proposals, signatures, the carry-over ledger, proofs. The only SQL here."""
+"""The airdrop's books: rounds, evidence, proposals, signatures, the carry-over ledger, proofs.
+
+All SQL of this daemon is here and in store_fund.py, which keeps bonds, sweeps and key ceremonies.
+
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ from common.contracts.airdrop import PROOF_BYTES_MAX, Phase
 from common.store import Row, Store, Tx
 from common.units import BlockHeight, Did
 from dux_airdropd.evidence_rules import item_id
-from dux_airdropd.model import Held, Item, Kind, Owed, Plan, Proof, Proposal, Round
+from dux_airdropd.model import NOTHING_CARRIED, Carried, Held, Item, Kind, Owed, Plan, Proof, Proposal, Round
+from dux_airdropd.store_fund import FundShelf
 
 MIGRATIONS = (
     """
@@ -34,11 +39,28 @@ MIGRATIONS = (
     CREATE TABLE ledger (did TEXT PRIMARY KEY, florins INTEGER NOT NULL CHECK (florins > 0)) WITHOUT ROWID;
     CREATE TABLE proofs (number INTEGER PRIMARY KEY, body BLOB NOT NULL, plan BLOB NOT NULL, blob TEXT NOT NULL);
     """,
+    """
+    CREATE TABLE carried (only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL);
+    CREATE TABLE bonds (
+        did TEXT NOT NULL, item_id BLOB NOT NULL, height INTEGER NOT NULL, until INTEGER NOT NULL, data BLOB NOT NULL,
+        PRIMARY KEY (did, item_id)) WITHOUT ROWID;
+    CREATE TABLE sweeps (
+        sweep_id BLOB PRIMARY KEY, script BLOB NOT NULL, height INTEGER NOT NULL, block_hash TEXT NOT NULL,
+        payout BLOB NOT NULL, txid TEXT NOT NULL, mined_height INTEGER, proof BLOB) WITHOUT ROWID;
+    CREATE TABLE sweep_signatures (
+        sweep_id BLOB NOT NULL, did TEXT NOT NULL, position INTEGER NOT NULL, signature BLOB NOT NULL,
+        PRIMARY KEY (sweep_id, did, position)) WITHOUT ROWID;
+    CREATE TABLE ceremonies (
+        ceremony_id BLOB PRIMARY KEY, plan BLOB NOT NULL, blob TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE ceremony_words (
+        ceremony_id BLOB NOT NULL, did TEXT NOT NULL, key_word BLOB NOT NULL, roster_word BLOB,
+        PRIMARY KEY (ceremony_id, did)) WITHOUT ROWID;
+    """,
 )
 CLOSED = (Phase.PAID.value, Phase.ABANDONED.value)
 
 
-class Books:
+class Books(FundShelf):
     """Reads and writes of one airdropd."""
 
     def __init__(self, store: Store) -> None:
@@ -214,6 +236,15 @@ class Books:
         for line in lines:
             tx.execute("INSERT INTO ledger VALUES (?, ?)", line.did, int(line.florins))
 
+    def carried(self) -> Carried:
+        """What the last paid airdrop left to the next by rule `bonded`."""
+        row = self.store.row("SELECT body FROM carried")
+        return from_canonical(row["body"], Carried, max_bytes=PROOF_BYTES_MAX) if row else NOTHING_CARRIED
+
+    def put_carried(self, tx: Tx, carried: Carried) -> None:
+        """Keep it."""
+        tx.execute("INSERT OR REPLACE INTO carried VALUES (1, ?)", canonical(carried))
+
     def put_proof(self, tx: Tx, proof: Proof, plan: Plan, blob: str) -> None:
         """The proof of a paid airdrop, its shares, and the blob that others fetch it by."""
         tx.execute(
@@ -235,6 +266,11 @@ class Books:
             return None
         proof = from_canonical(row["body"], Proof, max_bytes=PROOF_BYTES_MAX)
         return proof, from_json(row["plan"], Plan), row["blob"]
+
+    def proof_before(self, number: int) -> Proof | None:
+        """The proof of the last airdrop that was paid before this one."""
+        row = self.store.row("SELECT body FROM proofs WHERE number < ? ORDER BY number DESC LIMIT 1", number)
+        return from_canonical(row["body"], Proof, max_bytes=PROOF_BYTES_MAX) if row else None
 
 
 def _round(row: Row) -> Round:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.contracts.airdrop import AirdropDetail, AirdropView, Candidate, Phase, Share
 from common.units import Florins, format_flop
-from dux_airdropd.model import Figures, Member, Plan, Refusal, Round, ShareLine
+from dux_airdropd.model import Census, Figures, Plan, Round, ShareLine
 
 
 def airdrop_view(round_: Round, plan: Plan | None) -> AirdropView:
@@ -44,14 +44,15 @@ def _share(line: ShareLine) -> Share:
     )
 
 
-def candidates(members: list[Member], refusals: list[Refusal]) -> list[Candidate]:
+def candidates(census: Census) -> list[Candidate]:
     """Everybody the evidence knows, in the order of DIDs."""
     found = [
-        Candidate(did=m.did, address=m.address, quality_ppm=m.quality_ppm, eligible=True, reason="") for m in members
+        Candidate(did=m.did, address=m.address, quality_ppm=m.quality_ppm, eligible=True, reason="")
+        for m in census.members
     ]
     found += [
         Candidate(did=r.did, address=r.address, quality_ppm=r.quality_ppm, eligible=False, reason=r.reason)
-        for r in refusals
+        for r in census.refusals
     ]
     return sorted(found, key=lambda candidate: candidate.did)
 

@@ -79,6 +79,7 @@ class Watch:
         with self._books.store.transaction() as tx:
             self._books.drop_rounds_after(tx, paid.number)
             self._books.put_ledger(tx, held[0].proposal.ledger)
+            self._books.put_carried(tx, held[0].proposal.carried)
             self._books.drop_proof(tx, paid.number)
             self._books.put_round(tx, opened)
             tx.emit("AirdropReopened", told)
@@ -98,7 +99,7 @@ class Watch:
             tip=tip.height,
             depth=self._figures.depth_blocks,
             owed_florins=owed,
-            threshold_florins=self._figures.threshold_florins,
+            threshold_at=lambda at: self._recount.figures_at(at).threshold_florins,
         )
         if height is None:
             return None
@@ -136,7 +137,7 @@ class Watch:
                 with self._books.store.transaction() as tx:
                     self._books.put_round(tx, paying)
             return paying
-        plan = await self._recount.plan_of(proof.proposal, mine, coins, self._books.ledger())
+        plan = await self._recount.plan_of(proof.proposal, mine, coins, self._books.ledger(), self._books.carried())
         await self._close(mine, proof, plan)
         return None
 
@@ -159,7 +160,7 @@ class Watch:
                 continue
             if proof is None or proof.txid != spent.spent_txid or not rules.pays(spent, proof.proposal.payout):
                 continue
-            problems = await self._recount.problems(proof, mine, self._books.ledger())
+            problems = await self._recount.problems(proof, mine, self._books.ledger(), self._books.carried())
             if not problems:
                 return proof
             self._log.warning("proof refused", did=did, number=mine.number, reason=problems[0])
@@ -201,6 +202,7 @@ class Watch:
         with self._books.store.transaction() as tx:
             self._books.put_round(tx, paid)
             self._books.put_ledger(tx, plan.ledger_after)
+            self._books.put_carried(tx, plan.carried_after)
             self._books.put_proof(tx, proof, plan, blob)
             tx.emit("AirdropPaid", told)
             tx.audit("airdrop paid", told)

@@ -90,6 +90,31 @@ def proof(session: Session, number: int, file: Path) -> None:
 
 
 @airdrop.command()
+@click.argument("number", type=int)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@pass_session
+def publish(session: Session, number: int, file: Path) -> None:
+    """Write the public proof file of a paid airdrop: `duxnet verify airdrop FILE` needs no node."""
+    from common.contracts.airdrop_fund import AIRDROP_FILE, AirdropFileAsked
+
+    told = session.ask(AIRDROP_FILE, AirdropFileAsked(number=number), deadline_s=120.0)
+    file.write_bytes(told.file)
+    session.out.record({"bytes": len(told.file)}, [("written", f"{file} ({len(told.file)} bytes)")], name=str(file))
+
+
+@airdrop.command()
+@pass_session
+def ledger(session: Session) -> None:
+    """What nodes are owed from shares that were too small to pay."""
+    from common.contracts.airdrop import AIRDROP_LEDGER
+    from common.rpc.method import Empty
+
+    told = session.ask(AIRDROP_LEDGER, Empty())
+    rows = [(did, flop(florins)) for did, florins in told.owed_florins.items()]
+    session.out.table(told, ("node", "owed"), rows, empty="nobody is owed anything")
+
+
+@airdrop.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @pass_session
 def verify(session: Session, file: Path) -> None:

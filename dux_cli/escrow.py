@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dux_cli.command import DuxCommand, DuxGroup, Session, new_request_id, pass_session
+from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
 from dux_cli.output import each, flop, short
 
 if TYPE_CHECKING:
@@ -130,26 +130,3 @@ def audit(session: Session, after: int, limit: int) -> None:
     page = session.ask(AUDIT, AuditRead(after=after, limit=limit))
     rows = each(page.lines, lambda line: (str(line.number), line.kind, short(line.hash.hex())))
     session.out.table(page, ("line", "what", "hash"), rows, empty="no decisions yet")
-
-
-@click.command(cls=DuxCommand)
-@click.option("--movements", default=10, show_default=True, help="How many of the newest movements to show.")
-@pass_session
-def fund(session: Session, movements: int) -> None:
-    """The community fund: what came in, what went out, who keeps its keys.
-
-    \b
-    duxnet fund --movements 3
-    """
-    from common.contracts.escrow import FUND_STATUS, FundStatusParams
-
-    told = session.ask(FUND_STATUS, FundStatusParams(movements=movements))
-    lines = [
-        ("address", told.address),
-        ("holds", flop(told.balance_florins)),
-        ("received", flop(told.received_florins)),
-        ("handed back", flop(told.paid_florins)),
-        ("keys", f"{told.threshold} of {len(told.custodians)} custodians"),
-        ("as of block", str(told.height)),
-    ]
-    session.out.record(told, lines, name=told.address)

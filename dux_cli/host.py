@@ -18,11 +18,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from common.clock import SystemClock
 from common.daemon import DuxOSDaemon
 from common.errors import CallerMistake
 from common.log import start_logging
 from common.neighbours import HttpNeighbours
-from common.network import load_profile
+from common.parameter_file import load_network
 from common.rpc.method import DAEMONS
 from common.settings import load_settings
 from dux_cli.siblings import Siblings
@@ -62,7 +63,7 @@ def make_daemons(config: Path, modules: Mapping[str, str], stack: AsyncExitStack
     for name in DAEMONS:
         kind = daemon_class(modules.get(name, f"dux_{name}"))
         settings = load_settings(config, name, kind.settings_type_of(), os.environ)
-        network = load_profile(config / settings.network_profile)
+        network = load_network(config / settings.network_profile, now_ms=SystemClock().unix_ms())
         if network.is_main:
             raise KeysNeedWalls
         doors[name] = HttpNeighbours(settings, name, stack)

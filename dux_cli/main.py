@@ -48,8 +48,10 @@ SECTIONS = {
     "Money": {
         "wallet": ("dux_cli.wallet_commands:wallet", "balance, addresses, payments, accounts, bonds, backup"),
         "escrow": ("dux_cli.escrow:escrow", "contracts and their disputes"),
-        "fund": ("dux_cli.escrow:fund", "the community fund as the chain shows it"),
+        "fund": ("dux_cli.fund:fund", "the community fund: books, sweeps, proofs, key ceremonies"),
         "airdrop": ("dux_cli.airdrop:airdrop", "what the fund hands back, to whom and when"),
+        "verify": ("dux_cli.verify:verify", "check public proofs of airdrops and sweeps, on any machine"),
+        "parameters": ("dux_cli.parameters:parameters", "tax, threshold and rule: versions, signatures"),
     },
     "Look inside": {
         "why": ("dux_cli.why:why", "why a task, a contract or a node stands where it stands"),

@@ -22,6 +22,7 @@ from dux_cli.wallet import FLOP_AMOUNT
 
 if TYPE_CHECKING:
     from common.charter import Founder, Signature
+    from common.identity.purposes import Purpose
     from common.network import NetworkProfile
 
 FUND_SHARE = 2  # of the custodians' number: how many sign, rounded up
@@ -225,15 +226,25 @@ def sign(session: Session, *, file: Path) -> None:
 
     profile = load_profile(file)
     one = _signature(session, profile)
-    if one.did not in profile.council:
-        raise NoFounder(path=str(session.node.path))
     count = add_signature(file, one)
     told = f"{count} of {len(profile.council)}, {needed_of(profile.council)} are needed"
     session.out.record({"signatures": count}, [("signed", str(file)), ("signatures", told)], name=one.did)
 
 
 def _signature(session: Session, profile: NetworkProfile) -> Signature:
-    from common.charter import signed_profile
+    from common.charter import profile_bytes
+    from common.identity.purposes import Purpose
+
+    return founder_signs(session, profile, Purpose.NETWORK_PROFILE, profile_bytes(profile))
+
+
+def founder_signs(session: Session, profile: NetworkProfile, purpose: Purpose, words: bytes) -> Signature:
+    """This founder's signature under what the network's council signs.
+
+    Raises:
+        NoFounder: the node is none.
+    """
+    from common.charter import signed_words
     from common.identity.branch import inception_of, operational_key
     from common.identity.log import encode_log, read_log
 
@@ -241,7 +252,9 @@ def _signature(session: Session, profile: NetworkProfile) -> Signature:
     log = read_log(
         [inception_of(branch, profile.inception_bits)], now_ms=_now_ms(), inception_bits=profile.inception_bits
     )
-    return signed_profile(profile, log.did, encode_log(log), operational_key(branch, 0))
+    if log.did not in profile.council:
+        raise NoFounder(path=str(session.node.path))
+    return signed_words(purpose, words, log.did, encode_log(log), operational_key(branch, 0))
 
 
 @network.command()

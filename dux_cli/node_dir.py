@@ -132,9 +132,10 @@ class NodeDir:
 
     def profile(self) -> NetworkProfile:
         """The network that the node belongs to."""
-        from common.network import load_profile
+        from common.clock import SystemClock
+        from common.parameter_file import load_network
 
-        return load_profile(self.config / self.settings.network_profile)
+        return load_network(self.config / self.settings.network_profile, now_ms=SystemClock().unix_ms())
 
     def url(self, daemon: str) -> str:
         """Where the daemon answers on this machine."""

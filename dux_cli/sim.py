@@ -26,10 +26,10 @@ HISTORIES_MAX = 1_000_000
 @click.option("--fund", type=click.IntRange(1, HISTORIES_MAX), help="Instead: so many histories of the fund.")
 @click.option(
     "--story",
-    type=click.Choice(["auto", "whole", "overlay"]),
+    type=click.Choice(["auto", "whole", "overlay", "sybil"]),
     default="auto",
     show_default=True,
-    help="Whole nodes with money, or p2pds only. auto: overlay for churn, for liars, and above 64 nodes.",
+    help="Whole nodes, p2pds only, or fakes of the fund. auto: overlay for churn, liars, above 64 nodes.",
 )
 @click.option("--jobs", type=click.IntRange(0), default=0, help="Processes for many histories; 0: one per core.")
 @click.option("--shrink", "shrinks", is_flag=True, help="Make the schedule of faults of a failure as short as it gets.")
@@ -48,10 +48,15 @@ def sim(
     \b
     duxnet sim --nodes 6 --seed 1 --hours 24 --faults all --json
     duxnet sim --nodes 1000 --seed 3 --hours 1 --faults churn,partition,liars --json
+    duxnet sim --story sybil
     duxnet sim --money 2000 --faults crash,reorg,liar
     duxnet sim --money 1 --seed 4711 --shrink
     duxnet sim --money 1 --seed 4711 --until "a payment happens once"
     """
+    if story == "sybil":
+        from dux_cli.sybil import run_sybil
+
+        sys.exit(0 if run_sybil(session, seed) else EXIT_FAILED)
     from dux_sim.orders import Order, alone
     from dux_sim.suite import run_many
     from dux_sim.world.faults import KINDS, OVERLAY_KINDS, parse_faults

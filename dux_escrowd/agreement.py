@@ -38,6 +38,7 @@ from common.contracts.peer_escrow import ARBITERS_MAX, Offer, Quote
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.network import NetworkProfile
+from common.parameters import version_problem
 from common.units import FLOP, Did, Florins
 from dux_escrowd.model import Deal
 
@@ -113,8 +114,10 @@ def terms_hash(terms: Terms) -> bytes:
 
 def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) -> str | None:
     """Why this node cannot enter such an offer, or None."""
+    apart = version_problem(offer.parameters, profile.parameters.version)
     laws = {
         "it is for another network": offer.network == profile.genesis,
+        apart: not apart,
         "its name does not follow from its nonce": (
             offer.contract_id == contract_id_of(offer.network, buyer, offer.buyer_nonce)
         ),

@@ -6,7 +6,9 @@ Source: money.md §6.
 
 from __future__ import annotations
 
-from common.community_fund import fund_address_of, fund_script_of
+from common.chain.address import script_to_address
+from common.chain.params import family_named
+from common.community_fund import vault_script_of
 from common.contracts import wallet_chain as chain
 from common.contracts.escrow import FundStatus, FundStatusParams
 from common.contracts.escrow_views import FundMovement
@@ -17,14 +19,14 @@ from dux_escrowd.desk import Desk
 
 async def fund_status(desk: Desk, params: FundStatusParams) -> FundStatus:
     """The fund as the chain shows it, newest movements first."""
-    script = fund_script_of(desk.profile.fund)
+    script = vault_script_of(desk.profile.fund)
     coins = await _coins(desk, script)
     received = sum(int(coin.value_florins) for coin in coins.coins if coin.height is not None)
     spent = [coin for coin in coins.coins if coin.spend is not None and coin.spend.height is not None]
     paid = sum(int(coin.value_florins) for coin in spent)
     moves = [_movement(coin) for coin in reversed(coins.coins)]
     return FundStatus(
-        address=fund_address_of(desk.profile),
+        address=script_to_address(script, family_named(desk.profile.chain)) or "",
         threshold=desk.profile.fund.threshold,
         custodians=tuple(custodian.did for custodian in desk.profile.fund.custodians),
         balance_florins=Florins(received - paid),

@@ -99,6 +99,7 @@ class Parley:
             stage=wish.stage,
             royalty=wish.royalty,
             weights=wish.weights,
+            parameters=self._desk.profile.parameters.version,
         )
 
     async def terms(self, step: Step) -> None:

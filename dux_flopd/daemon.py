@@ -9,7 +9,7 @@ from common.accounts import TOKEN_ACCOUNT
 from common.chain.coin_network import coin_network
 from common.chain.heights import heights_profile
 from common.chain.params import ChainFamily, family_named
-from common.community_fund import fund_script_of
+from common.community_fund import fund_scripts_of
 from common.contracts.wallet import CHAIN_EVENTS
 from common.contracts.wallet_errors import WalletLocked
 from common.daemon import DuxOSDaemon
@@ -35,6 +35,7 @@ from dux_flopd.model import FollowedScript, ScriptKind
 from dux_flopd.node_rpc import CoinNode, Proxy
 from dux_flopd.owner_methods import OwnerMethods
 from dux_flopd.recovery import Recoverer
+from dux_flopd.proof_methods import ProofMethods
 from dux_flopd.scanner import Scanner
 from dux_flopd.schema import MIGRATIONS
 from dux_flopd.settings import FlopSettings
@@ -82,6 +83,7 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         OwnerMethods(wallet, chain).serve(parts.table)
         SharedMethods(wallet, chain).serve(parts.table)
         BondMethods(wallet, network, parts.own_did).serve(parts.table)
+        ProofMethods(view, node).serve(parts.table)
         ContractMethods(wallet, scanner, network).serve(parts.table)
         BothMethods(wallet).serve(parts.table)
         FundMethods(wallet, network).serve(parts.table)
@@ -199,9 +201,8 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
             wallet.keep_gap(tx, 0)
             if wallet.keyring.is_open and wallet.store.last_seen(tx, BRANCH_RECEIVE) < 0:
                 wallet.fresh(tx, BRANCH_RECEIVE, "first")
-            if self.network.fund.custodians:
-                item = FollowedScript(fund_script_of(self.network.fund), ScriptKind.FUND, 0, 0, "")
-                wallet.view.follow(tx, item, 0)
+            for script in fund_scripts_of(self.network.fund):
+                wallet.view.follow(tx, FollowedScript(script, ScriptKind.FUND, 0, 0, ""), 0)
 
     def _login(self) -> tuple[str, str]:
         """User and password of the coin node; a file with `user:password` (a cookie) needs no `node_user`."""

@@ -11,6 +11,7 @@ import hmac
 from typing import Protocol
 
 from common.accounts import ACCOUNT_SHIFT, TOKEN_ACCOUNT
+from common.ceremony import KEYS_MAX
 from common.chain.address import pay_to_key
 from common.chain.script import key_sig
 from common.chain.tx import Tx, sighash
@@ -85,17 +86,21 @@ class Keyring:
         """Where the owner is paid by the contract with the key of the same number."""
         return self.script(BRANCH_PAYOUT, index)
 
-    def fund_public(self) -> bytes:
-        """The custodian key."""
-        return self.public(BRANCH_FUND, 0)
+    def fund_public(self, number: int = 0) -> bytes:
+        """A custodian key; number 0 is the one from the start, later ones are made in key ceremonies."""
+        return self.public(BRANCH_FUND, number)
+
+    def fund_number(self, pubkeys: tuple[bytes, ...]) -> int | None:
+        """Which own custodian key is among these; None: none."""
+        return next((number for number in range(KEYS_MAX) if self.fund_public(number) in pubkeys), None)
 
     def sign_contract(self, index: int, digest: bytes) -> bytes:
         """The lot key's signature."""
         return self._node(BRANCH_CONTRACT, index).sign(digest)
 
-    def sign_fund(self, digest: bytes) -> bytes:
-        """The custodian key's signature."""
-        return self._node(BRANCH_FUND, 0).sign(digest)
+    def sign_fund(self, digest: bytes, number: int = 0) -> bytes:
+        """A custodian key's signature."""
+        return self._node(BRANCH_FUND, number).sign(digest)
 
     def account_watcher(self, account: int) -> CoinPublicNode:
         """The public half of an account."""

@@ -34,6 +34,7 @@ from common.contracts.peer_registry import (
     TOPIC_STANDING,
 )
 from common.contracts.registry import NodeStatus
+from common.contracts.registry_seen import EVIDENCE_SEEN
 from common.daemon import DuxOSDaemon
 from common.keygen import PAYOUT_FILE
 from common.parts import Parts
@@ -58,6 +59,7 @@ from dux_registryd.pulse import Pulse
 from dux_registryd.receipt_methods import ReceiptMethods
 from dux_registryd.sanction_methods import SanctionMethods
 from dux_registryd.scores import Scores
+from dux_registryd.seen_methods import SeenMethods
 from dux_registryd.services import ServiceBook
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.sightings import Sightings
@@ -180,6 +182,8 @@ def _serve_receipts(parts: Parts[RegistrydSettings], receipts: ReceiptMethods) -
     parts.table.serve(registry.RECEIPT_SHOW, receipts.show)
     parts.table.serve(registry.RECEIPTS_SINCE, receipts.since)
     parts.table.serve(registry.EVIDENCE_WINDOW, receipts.evidence)
+    seen = SeenMethods(receipts.book, receipts.scores, parts.network.presence, parts.clock)
+    parts.table.serve(EVIDENCE_SEEN, seen.seen)
 
 
 def _claims(parts: Parts[RegistrydSettings], desk: ClaimDesk) -> None:

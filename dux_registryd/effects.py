@@ -12,7 +12,7 @@ import msgspec
 
 from common.attestor import Attestor
 from common.codec import canonical, from_canonical
-from common.community_fund import fund_script_of
+from common.community_fund import tax_scripts_of
 from common.contracts import p2p
 from common.contracts.p2p_errors import NotStored
 from common.contracts.peer_registry import (
@@ -73,7 +73,7 @@ class Outside(Attestor):
     def __init__(self, p2pd: Client, flopd: Client, network: NetworkProfile) -> None:
         super().__init__(p2pd)
         self._flopd = flopd
-        self._fund_script = fund_script_of(network.fund) if network.fund.custodians else None
+        self._tax_scripts = tax_scripts_of(network.fund)
         self._hashes: dict[int, str] = {}
         self._beacons: dict[int, bytes] = {}
         self.tip_seen: TipSeen | None = None
@@ -164,7 +164,7 @@ class Outside(Attestor):
             found = await self._flopd.call(CHAIN_TX, TxAsked(txid=txid, height=BlockHeight(height)))
         except NotFound:
             return None
-        paid = tuple(int(output.value_florins) for output in found.outputs if output.script == self._fund_script)
+        paid = tuple(int(output.value_florins) for output in found.outputs if output.script in self._tax_scripts)
         return SeenPayment(height=found.height, fund_florins=paid)
 
     # effects of the outbox

@@ -146,7 +146,7 @@ class Intake:
             receipt = body_of(envelope, SettledReceipt, RECEIPT_BYTES_MAX)
         except BadParams as error:
             return Taken("reject", error.message)
-        fault = receipt_fault(receipt, self._network.genesis, self._network.tax_bps, self._network.arbiters)
+        fault = receipt_fault(receipt, self._network.genesis, self._network.taxes_bps, self._network.arbiters)
         if fault or receipt.signer != envelope.did:
             return Taken("reject", fault or "it is signed by another node")
         facts = facts_id(receipt)

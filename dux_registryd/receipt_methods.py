@@ -51,11 +51,11 @@ class ReceiptMethods:
     """What callers and peers may do with receipts."""
 
     def __init__(self, book: Book, outside: Outside, intake: Intake, scores: Scores, statements: Statements) -> None:
-        self._book = book
+        self.book = self._book = book
         self._statements = statements
         self._outside = outside
         self._intake = intake
-        self._scores = scores
+        self.scores = self._scores = scores
 
     async def submit(self, params: SubmitReceipt, _ctx: Ctx) -> ReceiptVerdict:
         """Take a receipt, look at the chain at once, and tell the network."""

@@ -69,6 +69,34 @@ class ProofHeld(Canon, frozen=True):
     size_bytes: Number
 
 
+class BondCall(Canon, frozen=True):
+    """A node's own bond, for the custodians' next cut-off: canonical bytes of the proof and where its output is."""
+
+    shown: Annotated[bytes, Meta(max_length=2_048)]
+
+
+class SweepCall(Canon, frozen=True):
+    """A keeper's signatures of the sweep that it computed: of which script, at which block."""
+
+    script: Annotated[bytes, Meta(max_length=64)]
+    height: Number
+    block_hash: Hash
+    signatures: Annotated[tuple[DerSignature, ...], Meta(max_length=PAYOUT_INPUTS_MAX)]
+
+
+class CeremonyAsk(Canon, frozen=True):
+    """A key ceremony by its plan's name."""
+
+    ceremony_id: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+class CeremonyWords(Canon, frozen=True):
+    """A member's own words in a ceremony: its key with the proof that it holds it, then the script it agrees to."""
+
+    key_word: Annotated[bytes, Meta(max_length=1_024)]
+    roster_word: Annotated[bytes, Meta(max_length=1_024)]  # empty while it has not heard of every key
+
+
 class Kept(Canon, frozen=True):
     """Taken, and on disk; a second time it changes nothing."""
 
@@ -93,6 +121,20 @@ PROOF = PeerMethod(
     name="airdrop.proof", repeated="read",
     owner="airdropd", params=ProofAsk, result=ProofHeld, callers=_BY, cost=4,
     params_bytes_max=64, summary="The proof file of a paid airdrop, for whoever wants to recompute it.",
+)  # fmt: skip
+
+BOND = PeerMethod(
+    name="airdrop.bond", owner="airdropd", params=BondCall, result=Kept, callers=_BY, cost=4,
+    params_bytes_max=2_304, summary="A node shows its bond to a custodian, for the next cut-off.",
+)  # fmt: skip
+SWEEP = PeerMethod(
+    name="airdrop.sweep", owner="airdropd", params=SweepCall, result=Kept, callers=_BY, cost=4,
+    params_bytes_max=8_192, summary="A keeper's signatures of the sweep that it computed itself.",
+)  # fmt: skip
+CEREMONY = PeerMethod(
+    name="airdrop.ceremony", repeated="read",
+    owner="airdropd", params=CeremonyAsk, result=CeremonyWords, callers=_BY, cost=4,
+    params_bytes_max=64, summary="A member's own words in a key ceremony of the fund.",
 )  # fmt: skip
 
 

@@ -72,6 +72,7 @@ class Offer(Canon, frozen=True):
     stage: OfferedStage
     royalty: Royalty
     weights: Annotated[tuple[int, ...], Meta(max_length=ARBITERS_MAX)]  # of the arbiters, for the draw
+    parameters: int  # version of the parameter set that the offer is made under
 
 
 class Quote(Canon, frozen=True):

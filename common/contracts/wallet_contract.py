@@ -30,7 +30,7 @@ from common.contracts.wallet_errors import (
     TooShallow,
 )
 from common.rpc.method import Empty, Method
-from common.units import BlockHeight, Florins
+from common.units import BlockHeight, Did, Florins
 
 Role = Literal["buyer", "seller", "arbiter"]
 
@@ -184,6 +184,20 @@ class FundKey(Wire, frozen=True):
     """This node's custodian key (33 bytes)."""
 
     pubkey: bytes
+
+
+class ProveKey(Wire, frozen=True):
+    """A key ceremony's plan in its canonical bytes, and the script that is agreed to; empty: only the key is shown."""
+
+    plan: bytes
+    did: Did
+    script: bytes
+
+
+class KeyProven(Wire, frozen=True):
+    """Canonical bytes of a `common.ceremony.FundWord`, signed with the key that the plan names."""
+
+    word: bytes
 
 
 class FundCoins(Wire, frozen=True):
@@ -392,6 +406,16 @@ FUND_COINS: Method[Empty, FundCoins] = Method(
             tip=BlockHeight(250),
         ),
     ),
+)
+
+FUND_PROVE: Method[ProveKey, KeyProven] = Method(
+    name="fund.prove",
+    params=ProveKey,
+    result=KeyProven,
+    summary="A word in a key ceremony of the community fund, signed with the new custodian key.",
+    callers=("airdropd",),
+    raises=(NotAgreed,),
+    example=(ProveKey(plan=b"\x95", did=Did("did:dux:" + "a" * 52), script=b""), KeyProven(word=b"\x92")),
 )
 
 FUND_SIGN: Method[SignPayout, PayoutSignatures] = Method(

@@ -94,6 +94,10 @@ class Purpose(StrEnum):
     AIRDROP_EVIDENCE = "airdrop-evidence"
     AIRDROP_PROPOSAL = "airdrop-proposal"
     AIRDROP_SIGNATURE = "airdrop-signature"
+    AIRDROP_WITNESS = "airdrop-witness"  # a custodian's word about nodes: presence, age, standing
+    FUND_CEREMONY = "fund-ceremony"  # custodians' fund keys, signed by these keys themselves
+    SWEEP = "sweep"
+    PARAMETERS = "parameters"  # signed by founders, as the profile
 
 
 OWNER: dict[Purpose, str] = {
@@ -131,4 +135,5 @@ OWNER: dict[Purpose, str] = {
     Purpose.AIRDROP_EVIDENCE: "airdropd",
     Purpose.AIRDROP_PROPOSAL: "airdropd",
     Purpose.AIRDROP_SIGNATURE: "airdropd",
+    Purpose.AIRDROP_WITNESS: "airdropd",
 }

@@ -17,14 +17,8 @@ from common.chain.params import family_named
 from common.clock import SystemClock
 from common.community_fund import fund_address_of
 from common.keygen import KeysMade, make_keys
-from common.network import (
-    AirdropParameters,
-    Bootstrap,
-    Custodian,
-    FundParameters,
-    KeyFileCosts,
-    NetworkProfile,
-)
+from common.network import Bootstrap, Custodian, FundParameters, KeyFileCosts, NetworkProfile
+from common.parameters import AirdropParameters
 from common.randomness import SystemRandomness
 from common.units import FLOP, Florins
 

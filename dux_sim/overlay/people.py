@@ -140,7 +140,7 @@ class People:
             price_florins=Florins(1), arbiters=(), arbiters_needed=0, deliver_blocks=12, result_lock=False,
             policy="standby", swap_limit_florins=Florins(0), result_salt_hash=number, fund_script=bytes(23),
             tax_bps=500, fee_rate_florins_per_kb=1, heights_profile="demo", stage=ONE_LOT, royalty=NO_ROYALTY,
-            weights=(),
+            weights=(), parameters=1,
         )  # fmt: skip
 
     # capabilities

@@ -23,7 +23,8 @@ import msgspec
 from common.chain.address import script_to_address
 from common.chain.fund import fund_output_script
 from common.chain.params import EMBEDDED
-from common.network import AirdropParameters, Bootstrap, Custodian, FundParameters, NetworkProfile
+from common.network import Bootstrap, Custodian, FundParameters, NetworkProfile
+from common.parameters import AirdropParameters
 from common.randomness import SeededRandomness
 from common.rpc.client import Client
 from common.units import FLOP, Florins

@@ -31,15 +31,8 @@ from common.contracts.wallet import CHAIN_TIP, WALLET_BALANCE, WALLET_SEND, Send
 from common.errors import DuxError
 from common.identity.purposes import Purpose
 from common.keygen import KeysMade, make_keys
-from common.network import (
-    AirdropParameters,
-    Bootstrap,
-    Custodian,
-    FundParameters,
-    KeyFileCosts,
-    NetworkProfile,
-    save_profile,
-)
+from common.network import Bootstrap, Custodian, FundParameters, KeyFileCosts, NetworkProfile, save_profile
+from common.parameters import AirdropParameters
 from common.randomness import SystemRandomness
 from common.receipts import Attested, Outcome, SettledReceipt
 from common.rpc.method import Empty

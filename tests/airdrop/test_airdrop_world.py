@@ -20,7 +20,7 @@ from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.peer_airdrop import PROPOSAL, SIGNATURE, ProposalCall, RoundName, SignatureCall
 from common.rpc.method import Empty
 from common.units import FLOP, Did, Florins
-from dux_airdropd import rules
+from dux_airdropd import payout_rules, rules
 from dux_airdropd.evidence_rules import in_order
 from dux_airdropd.model import Proof, Proposal
 from dux_sim.chain import audit
@@ -227,7 +227,7 @@ def with_forged_item(proposal: Proposal) -> Proposal:
 
 def for_other_ledger(proposal: Proposal) -> Proposal:
     """A ledger that owes its friend something."""
-    owed = rules.ledger_lines({Did("did:dux:" + "z" * 52): 5})
+    owed = payout_rules.ledger_lines({Did("did:dux:" + "z" * 52): 5})
     return msgspec.structs.replace(proposal, ledger=owed)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ import msgspec
 import structlog
 from coincurve import PrivateKey
 
+from common.ceremony import CeremonyPlan, FundClaim, FundWord, claim_digest, plan_id
 from common.chain.address import pay_to_key, script_to_address
+from common.chain.beacon import beacon_heights, beacon_of, work_hash
 from common.chain.fund import FundInput, FundPayout, assemble_payout, fund_output_script, payout_digests
 from common.chain.invalid import Invalid
+from common.chain.merkle import branch_of as branch_to_root
 from common.chain.params import EMBEDDED
 from common.chain.tx import Outpoint, TxOutput, parse, serialize
 from common.chain.tx import Tx as FundTx
@@ -27,25 +31,41 @@ from common.chain.tx import txid as txid_of
 from common.chain.wire import Tx, decode_tx, shown
 from common.clock import ManualClock
 from common.codec import canonical, from_canonical
+from common.community_fund import fund_script_of
 from common.contracts import p2p
 from common.contracts import wallet_chain as wc
 from common.contracts.airdrop import AIRDROP_STATUS, AirdropStatus
 from common.contracts.base import PEER_HANDLE, PeerCallIn
 from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnknown
 from common.contracts.registry import EVIDENCE_WINDOW, Evidence, EvidenceWindow
+from common.contracts.registry_seen import EVIDENCE_SEEN, SeenAsked, SeenNode, SeenNodes
+from common.contracts.wallet_chain_proof import (
+    CHAIN_HEADERS,
+    CHAIN_TX_PROOF,
+    Headers,
+    HeadersAsked,
+    TxProof,
+    TxProofAsked,
+)
 from common.contracts.wallet_contract import (
+    FUND_PROVE,
     FUND_SETTLE,
     FUND_SIGN,
+    KeyProven,
     PayoutSent,
     PayoutSignatures,
+    ProveKey,
     SettlePayout,
     SignPayout,
 )
 from common.errors import DuxError, NotFound, NotNow, Unavailable, may_repeat
-from common.identity.keys import SigningKey, is_signed
+from common.identity.branch import OperationalBranch, did_of_branch, inception_of, make_branch, operational_key
+from common.identity.keys import is_signed
+from common.identity.log import encode_log, read_log
 from common.identity.purposes import Purpose
-from common.network import AirdropParameters, Custodian, FundParameters, NetworkProfile
+from common.network import Custodian, FundParameters, NetworkProfile, Quorum
 from common.outbox import OutboxWorker
+from common.parameters import AirdropParameters
 from common.randomness import SeededRandomness
 from common.receipts import Attested, Heartbeat, NodeInfo, SettledReceipt
 from common.rpc.client import LocalClient
@@ -60,7 +80,6 @@ from dux_sim.chain.profile import ChainProfile, Premine, genesis_hash
 from tests.embedded_chain.coin_bench import Coin, raw, spend
 from tests.market import makers
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 NOW_MS = 1_790_000_000_000
 CHANGE = FLOP // 50
 RIVAL_CAME_FIRST = ("txn-mempool-conflict", "insufficient fee", "bad-txns-inputs-missingorspent", "txn-already-known")
@@ -99,9 +118,9 @@ class Node:
 
     def __init__(self, world: World, number: int) -> None:
         self.world, self.number = world, number
-        self.did = Did("did:dux:" + LETTERS[number] + "a" * 51)
-        self.key = SigningKey(bytes([number + 1]) * 32)
-        self.coin_key = PrivateKey(bytes([number + 1]) * 32)
+        self.did, self.key = did_of(number), operational_key(branch_of(number), 0)
+        self.coin_key = fund_key(number)
+        self.fund_keys = [fund_key(number, offset) for offset in (0, 40, 80)]
         self.payout_script = pay_to_key(PrivateKey(bytes([number + 101]) * 32).public_key.format())
         self.address = script_to_address(self.payout_script, EMBEDDED) or ""
         self.blobs: dict[str, bytes] = {}
@@ -140,7 +159,7 @@ class Node:
         store = parts.table.store
         assert store is not None
         self.store = store
-        self.worker = OutboxWorker(store, self.daemon.custody.perform, clock=self.world.clock, log=QUIET)
+        self.worker = OutboxWorker(store, self.daemon.perform, clock=self.world.clock, log=QUIET)
 
     async def stop(self) -> None:
         """Gone; what was not committed is lost."""
@@ -181,7 +200,11 @@ class Node:
         async def window(_params: EvidenceWindow, _ctx: Ctx) -> Evidence:
             return Evidence(heartbeats=tuple(self.heartbeats), receipts=tuple(self.receipts), nodes=tuple(self.nodes))
 
+        async def seen(params: SeenAsked, _ctx: Ctx) -> SeenNodes:
+            return SeenNodes(nodes=tuple(self.world.seen_by(self, params)))
+
         table.serve(EVIDENCE_WINDOW, window)
+        table.serve(EVIDENCE_SEEN, seen)
 
     def _serve_p2pd(self, table: MethodTable) -> None:
         async def info(_params: Empty, _ctx: Ctx) -> p2p.Info:
@@ -210,7 +233,19 @@ class Node:
                     )
             raise BlobMissing(blob=params.id, providers=len(params.providers))
 
+        async def sign(params: p2p.Sign, _ctx: Ctx) -> p2p.Signature:
+            made = self.key.sign(Purpose(params.purpose), params.body)
+            return p2p.Signature(did=self.did, key_seq=0, signature=made)
+
+        async def resolve(params: p2p.Resolve, _ctx: Ctx) -> p2p.Resolved:
+            return p2p.Resolved(
+                did=params.did, key_seq=0, key=b"", disputed=False, frozen=False, ended=False, age_s=0, sources=1,
+                log=log_of(params.did), node_record=None, proof=None, document="",
+            )  # fmt: skip
+
+        table.serve(p2p.DID_RESOLVE, resolve)
         table.serve(p2p.P2P_INFO, info)
+        table.serve(p2p.IDENTITY_SIGN, sign)
         table.serve(p2p.IDENTITY_VERIFY, verify)
         table.serve(p2p.PEER_CALL, peer_call)
         table.serve(p2p.BLOB_FETCH, fetch)
@@ -239,8 +274,9 @@ class Node:
         async def sign(params: SignPayout, _ctx: Ctx) -> PayoutSignatures:
             payout = from_canonical(params.payout, FundPayout, max_bytes=10**6)
             world.signed.append((self.did, payout))
-            signatures = [self.coin_key.sign(digest, hasher=None) + b"\x01" for digest in payout_digests(payout)]
-            return PayoutSignatures(pubkey=self.coin_key.public_key.format(), signatures=signatures)
+            key = next(one for one in self.fund_keys if one.public_key.format() in payout.pubkeys)
+            signatures = [key.sign(digest, hasher=None) + b"\x01" for digest in payout_digests(payout)]
+            return PayoutSignatures(pubkey=key.public_key.format(), signatures=signatures)
 
         async def settle(params: SettlePayout, _ctx: Ctx) -> PayoutSent:
             payout = from_canonical(params.payout, FundPayout, max_bytes=10**6)
@@ -253,8 +289,39 @@ class Node:
         table.serve(wc.CHAIN_WATCH, watch)
         table.serve(wc.CHAIN_COINS, coins)
         table.serve(wc.CHAIN_TX, tx)
+        self._serve_ceremony(table)
         table.serve(FUND_SIGN, sign)
         table.serve(FUND_SETTLE, settle)
+
+    def _serve_ceremony(self, table: MethodTable) -> None:
+        async def prove(params: ProveKey, _ctx: Ctx) -> KeyProven:
+            plan = from_canonical(params.plan, CeremonyPlan, max_bytes=10**4)
+            key = fund_key(self.number, 40 * plan.key_number)
+            claim = FundClaim(plan_id(plan), params.did, key.public_key.format(), params.script)
+            word = FundWord(claim, key.sign(claim_digest(claim), hasher=None) + b"\x01")
+            return KeyProven(word=canonical(word))
+
+        async def beacon(params: wc.HeightAsked, _ctx: Ctx) -> wc.Beacon:
+            works = [
+                work_hash(self.world.chain.chain.active[at].block.header.raw) for at in beacon_heights(params.height)
+            ]
+            return wc.Beacon(height=params.height, beacon=beacon_of(params.height, works))
+
+        async def headers(params: HeadersAsked, _ctx: Ctx) -> Headers:
+            blocks = self.world.chain.chain.active[params.from_height : params.from_height + params.count]
+            return Headers(headers=b"".join(entry.block.header.raw for entry in blocks))
+
+        async def tx_proof(params: TxProofAsked, _ctx: Ctx) -> TxProof:
+            entry = self.world.chain.chain.active[params.height]
+            leaves = [tx.txid for tx in entry.block.txs]
+            at = leaves.index(bytes.fromhex(params.txid)[::-1])
+            branch = list(branch_to_root(leaves, at))
+            return TxProof(raw=entry.block.txs[at].raw, index=at, branch=branch, block_hash=shown(entry.hash))
+
+        table.serve(CHAIN_HEADERS, headers)
+        table.serve(CHAIN_TX_PROOF, tx_proof)
+        table.serve(wc.CHAIN_BEACON, beacon)
+        table.serve(FUND_PROVE, prove)
 
 
 def sign_all(payout: FundPayout, signers: list[Node]) -> FundTx:
@@ -266,6 +333,40 @@ def sign_all(payout: FundPayout, signers: list[Node]) -> FundTx:
             node.coin_key.public_key.format(): tuple(node.coin_key.sign(d, hasher=None) + b"\x01" for d in digests)
             for node in signers
         },
+    )
+
+
+@cache
+def branch_of(number: int) -> OperationalBranch:
+    """A node's identity keys."""
+    return make_branch(bytes([number + 1]) * 64, net=1, account=0, made_ms=NOW_MS - 86_400_000, inception_bits=0)
+
+
+@cache
+def did_of(number: int) -> Did:
+    """A node's name."""
+    return did_of_branch(branch_of(number), 0)
+
+
+@cache
+def log_of(did: Did) -> bytes:
+    """The event log of one of the first nodes."""
+    number = next(n for n in range(64) if did_of(n) == did)
+    return encode_log(read_log([inception_of(branch_of(number), 0)], now_ms=NOW_MS, inception_bits=0))
+
+
+def fund_key(number: int, offset: int = 0) -> PrivateKey:
+    """A node's key in the fund's script, or (with an offset) in another script."""
+    return PrivateKey(bytes([number + 1 + offset]) * 32)
+
+
+def quorum_of(needed: int, keepers: int, offset: int) -> Quorum:
+    """The first nodes keep another script, each with another key."""
+    return Quorum(
+        threshold=needed,
+        custodians=tuple(
+            Custodian(did=did_of(n), pubkey=fund_key(n, offset).public_key.format().hex()) for n in range(keepers)
+        ),
     )
 
 
@@ -281,6 +382,8 @@ class World:
         needed: int = 2,
         fund: int = 99 * FLOP,
         durable: bool = False,
+        collector: tuple[int, int] | None = None,
+        before: tuple[int, int] | None = None,
         **rule: Any,
     ) -> None:
         self.folder, self.durable = folder, durable
@@ -296,7 +399,9 @@ class World:
         profile = ChainProfile(name="airdrop", premine=premine, mine_to=bank)
         self.chain = ChainNode(profile)
         self._bank = list(range(1, 21))
-        dids = [Did("did:dux:" + LETTERS[n] + "a" * 51) for n in range(custodians)]
+        dids = [did_of(n) for n in range(custodians)]
+        self.collector = quorum_of(*collector, 40) if collector else None
+        self.before = quorum_of(*before, 80) if before else None
         self.network = NetworkProfile(
             name="airdrop",
             chain="embedded",
@@ -305,6 +410,8 @@ class World:
             fund=FundParameters(
                 threshold=needed,
                 custodians=tuple(Custodian(did=d, pubkey=k.hex()) for d, k in zip(dids, keys, strict=True)),
+                collectors=(self.collector,) if self.collector else (),
+                before=(self.before,) if self.before else (),
             ),
             airdrop=AirdropParameters(evidence_blocks=2, **rule),
         )
@@ -409,11 +516,13 @@ class World:
             if refused.reason not in RIVAL_CAME_FIRST:
                 raise
 
-    def pay_fund(self, florins: int) -> Tx:
-        """A payment to the fund, mined in the next block."""
+    def pay_fund(self, florins: int, script: bytes = b"") -> Tx:
+        """A payment to the script of the tax (or another one), mined in the next block."""
         origin = self.chain.chain.active[0].block.txs[1]
         coin = Coin(shown(origin.txid), self._bank.pop(), origin.outputs[1].script, 1_000 * FLOP)
-        made = spend(coin, [(florins, self.fund_script), (coin.value - florins - CHANGE, coin.lock)])
+        made = spend(
+            coin, [(florins, script or fund_script_of(self.network.fund)), (coin.value - florins - CHANGE, coin.lock)]
+        )
         tx = decode_tx(bytes.fromhex(raw(made)))
         self.chain.submit_tx(tx)
         self.chain.mine(b"\x51")
@@ -435,6 +544,17 @@ class World:
         spent = sign_all(payout, self.nodes[:2])
         self.broadcast(serialize(spent))
         return txid_of(spent)
+
+    def seen_by(self, witness: Node, asked: SeenAsked) -> list[SeenNode]:
+        """What a registry says of every node: there all the time, for as long as the chain is."""
+        return [
+            SeenNode(
+                did=node.did, since_height=0, up_bps=9_900, up_last=True, standing_milli=2_000, fault_height=-1,
+                net=f"10.0.{node.number}.0/24",
+            )
+            for node in sorted(self.nodes, key=lambda one: one.did)
+            if asked.height >= 0 and witness.up
+        ]  # fmt: skip
 
     def balance(self, script: bytes) -> int:
         """What lies unspent on a script, in florins."""

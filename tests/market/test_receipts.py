@@ -25,11 +25,11 @@ from tests.market.makers import ARBITERS, BUYER, NETWORK, SELLER, STRANGER, TAX_
 def test_a_sound_receipt_has_no_fault() -> None:
     """A release, a full and an empty award, a refund and a cancel can all be true."""
     nothing = {"gross_florins": Florins(0), "tax_florins": Florins(0)}
-    assert receipt_fault(receipt(), NETWORK, TAX_BPS) is None
-    assert receipt_fault(receipt(outcome=Outcome.AWARDED), NETWORK, TAX_BPS) is None
-    assert receipt_fault(receipt(signer=ARBITERS[0]), NETWORK, TAX_BPS, ARBITERS) is None
+    assert receipt_fault(receipt(), NETWORK, [TAX_BPS]) is None
+    assert receipt_fault(receipt(outcome=Outcome.AWARDED), NETWORK, [TAX_BPS]) is None
+    assert receipt_fault(receipt(signer=ARBITERS[0]), NETWORK, [TAX_BPS], ARBITERS) is None
     for outcome in (Outcome.AWARDED, Outcome.REFUNDED, Outcome.CANCELLED):
-        assert receipt_fault(receipt(outcome=outcome, **nothing), NETWORK, TAX_BPS) is None
+        assert receipt_fault(receipt(outcome=outcome, **nothing), NETWORK, [TAX_BPS]) is None
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_sound_receipt_has_no_fault() -> None:
 )
 def test_a_receipt_that_cannot_be_true_says_why(changes: dict[str, object], word: str) -> None:
     """Each way in which a receipt contradicts itself or the network has its own words."""
-    assert word in (receipt_fault(receipt(**changes), NETWORK, TAX_BPS) or "")
+    assert word in (receipt_fault(receipt(**changes), NETWORK, [TAX_BPS]) or "")
 
 
 def test_both_parties_receipts_state_the_same_facts() -> None:

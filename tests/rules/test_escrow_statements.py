@@ -168,6 +168,7 @@ def offer(**changes: Any) -> Offer:
         "result_salt_hash": deal.salt_hash(b"r" * 32), "fund_script": fund_script_of(PROFILE.fund), "tax_bps": 500,
         "fee_rate_florins_per_kb": 1_200_000, "heights_profile": "demo", "stage": ONE_LOT, "royalty": NO_ROYALTY,
         "weights": (0,) * len(changes.get("arbiters", DIDS)),
+        "parameters": 1,
     }  # fmt: skip
     return Offer(**fields | changes)
 

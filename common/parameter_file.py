@@ -1,0 +1,127 @@
+"""Later parameter sets of a network in a file beside its profile, with the founders' signatures under each.
+
+Promises: what `load_network` returns stands on sets that follow one another from the profile's own on and that more
+than half of the profile's council has signed; a file with one set that does not fit is refused as a whole, with the
+set's number and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from msgspec.structs import replace
+
+from common.charter import Signature, needed_of, signers_of
+from common.codec import Wire, from_plain, to_plain
+from common.errors import BadParams
+from common.identity.purposes import Purpose
+from common.network import NetworkProfile, load_profile
+from common.parameters import SETS_MAX, ParameterSet, ParametersRefused, chain_problem, form_problem, set_bytes
+from common.units import Did
+
+SUFFIX = ".parameters"
+FILE_BYTES_MAX = 8 * 1024 * 1024
+
+
+class SignedSet(Wire, frozen=True):
+    """A set with its founders' signatures, as it travels between them."""
+
+    parameters: ParameterSet
+    signatures: tuple[Signature, ...] = ()
+
+
+def load_network(path: Path, *, now_ms: int) -> NetworkProfile:
+    """The profile in a file, under the newest parameter set beside it.
+
+    Raises:
+        BadSettings: the profile cannot be used.
+        ParametersRefused: a set cannot.
+    """
+    profile, beside = load_profile(path), parameters_file(path)
+    return under(profile, read_sets(beside), path=beside, now_ms=now_ms) if beside.exists() else profile
+
+
+def parameters_file(path: Path) -> Path:
+    """Where a profile's later parameter sets stand: beside it."""
+    return path.with_name(path.name + SUFFIX)
+
+
+def under(profile: NetworkProfile, signed: Sequence[SignedSet], *, path: Path, now_ms: int) -> NetworkProfile:
+    """A profile under later sets, in their order.
+
+    Raises:
+        ParametersRefused: one does not follow, breaks the constitution, or is signed by too few.
+    """
+    sets = (profile.first_parameters, *(one.parameters for one in signed))
+    version, problem = chain_problem(sets, profile.genesis, is_main=profile.is_main)
+    if problem:
+        raise ParametersRefused(path=str(path), version=version, reason=problem)
+    for one in signed:
+        problem = signing_problem(profile, one, now_ms=now_ms)
+        if problem:
+            raise ParametersRefused(path=str(path), version=one.parameters.version, reason=problem)
+    last = sets[-1]
+    return replace(profile, tax_bps=last.tax_bps, airdrop=last.airdrop, parameter_sets=sets if signed else ())
+
+
+def signing_problem(profile: NetworkProfile, one: SignedSet, *, now_ms: int) -> str:
+    """Why too few of the council have signed a set, or an empty string."""
+    if not profile.council:
+        return "this network has no council that could agree on another set"
+    found, needed = len(signed_by(profile, one, now_ms=now_ms)), needed_of(profile.council)
+    if found >= needed:
+        return ""
+    return f"{found} of the council's {len(profile.council)} have signed it, {needed} are needed"
+
+
+def signed_by(profile: NetworkProfile, one: SignedSet, *, now_ms: int) -> set[Did]:
+    """Those of the council who have really signed a set."""
+    words, bits = set_bytes(one.parameters), profile.inception_bits
+    found = signers_of(Purpose.PARAMETERS, words, one.signatures, inception_bits=bits, now_ms=now_ms)
+    return found & set(profile.council)
+
+
+def read_sets(path: Path) -> tuple[SignedSet, ...]:
+    """The sets in a file, not judged yet.
+
+    Raises:
+        ParametersRefused: it cannot be read, or is written in a form that this program does not know.
+    """
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise ParametersRefused(path=str(path), version=0, reason="the file is too long")
+        found: Any = yaml.safe_load(path.read_text()) or []
+    except (OSError, yaml.YAMLError) as error:
+        raise ParametersRefused(path=str(path), version=0, reason=str(error).replace("\n", " ")) from error
+    if not isinstance(found, list) or len(found) > SETS_MAX:
+        raise ParametersRefused(path=str(path), version=0, reason="it holds no list of parameter sets")
+    return tuple(_read(path, at + 2, plain) for at, plain in enumerate(found))
+
+
+def _read(path: Path, version: int, plain: Any) -> SignedSet:
+    """One set; its form is looked at before its fields, which a later form may have more of."""
+    told = plain.get("parameters") if isinstance(plain, dict) else None
+    problem = form_problem(told.get("form")) if isinstance(told, dict) else "it is no parameter set"
+    if problem:
+        raise ParametersRefused(path=str(path), version=version, reason=problem)
+    try:
+        return from_plain(plain, SignedSet)
+    except BadParams as error:
+        raise ParametersRefused(path=str(path), version=version, reason=str(error.fields["detail"])) from error
+
+
+def write_sets(path: Path, sets: Sequence[SignedSet]) -> None:
+    """Write sets in their order."""
+    path.write_text(yaml.safe_dump([to_plain(one) for one in sets], sort_keys=False))
+
+
+def add_signature(path: Path, one: Signature) -> int:
+    """Put a signature under the only set of a file, in place of the same signer's earlier one; how many there are."""
+    (held,) = read_sets(path)
+    kept = [found for found in held.signatures if found.did != one.did]
+    signatures = tuple(sorted([*kept, one], key=lambda found: found.did))
+    write_sets(path, [replace(held, signatures=signatures)])
+    return len(signatures)

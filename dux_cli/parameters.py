@@ -1,0 +1,168 @@
+"""`duxnet parameters …`: the signed, versioned set of figures that a network's community may change.
+
+A new set is proposed from the one this node has, signed at founders' nodes, and taken by every node once its height
+has come. docs/protocol/fund.md says what is in it and what binds its changes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from common.errors import BadParams, NotNow
+from dux_cli.command import DuxGroup, Session, pass_session
+from dux_cli.network import founder_signs
+
+if TYPE_CHECKING:
+    from common.network import NetworkProfile
+    from common.parameters import ParameterSet
+
+
+class HeightNotReached(NotNow):
+    """The set holds from height {from_height} on and the chain is at {tip}: take it then."""
+
+    code = 1161
+    key = "height-not-reached"
+
+
+@click.group(cls=DuxGroup)
+def parameters() -> None:
+    """Tax, threshold, rule and the rest: one signed set of figures, in versions.
+
+    \b
+    duxnet parameters show
+    duxnet parameters propose --from-height 50000 --set tax_bps=450 next.yaml
+    duxnet parameters sign next.yaml --node ~/one          at more than half of the founders
+    duxnet parameters apply next.yaml                      at every node, once the height has come
+    """
+
+
+@parameters.command()
+@pass_session
+def show(session: Session) -> None:
+    """The set that this node works under, and the versions before it."""
+    from common.parameters import set_id
+
+    profile = session.node.must_exist().profile()
+    held = profile.parameters
+    sets = profile.parameter_sets or (held,)
+    lines = [
+        ("version", f"{held.version}, holds from height {held.from_height}, named {set_id(held)[:16]}…"),
+        *((name, value) for name, value in _rows(held)),
+        ("versions", ", ".join(f"{one.version} from {one.from_height}" for one in sets)),
+    ]
+    session.out.record({"parameters": held, "versions": len(sets)}, lines, name=str(held.version))
+
+
+def _rows(one: ParameterSet) -> list[tuple[str, str]]:
+    from common.codec import to_plain
+
+    plain = to_plain(one)
+    return _leaves("", {"tax_bps": plain["tax_bps"], "airdrop": plain["airdrop"]})
+
+
+def _leaves(stem: str, plain: dict[str, Any]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in plain.items():
+        found += _leaves(f"{stem}{name}.", value) if isinstance(value, dict) else [(f"{stem}{name}", str(value))]
+    return found
+
+
+@parameters.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--from-height", type=click.IntRange(1), required=True, help="Height from which it holds.")
+@click.option("--set", "changes", multiple=True, required=True, metavar="NAME=VALUE", help="One figure; repeatable.")
+@pass_session
+def propose(session: Session, *, file: Path, from_height: int, changes: tuple[str, ...]) -> None:
+    """Write the next set to FILE, for founders to sign. Names are those of `duxnet parameters show`."""
+    from common.parameter_file import SignedSet, write_sets
+    from common.parameters import set_problem, step_problem
+
+    profile = session.node.must_exist().profile()
+    held = profile.parameters
+    made = changed(held, from_height, changes)
+    problem = set_problem(made, is_main=profile.is_main) or step_problem(held, made)
+    if problem:
+        raise BadParams(detail=problem)
+    write_sets(file, [SignedSet(parameters=made)])
+    lines = [("version", str(made.version)), ("written", str(file)), ("next", f"duxnet parameters sign {file}")]
+    session.out.record({"parameters": made}, lines, name=str(file))
+
+
+def changed(held: ParameterSet, from_height: int, changes: tuple[str, ...]) -> ParameterSet:
+    """The set after `held` with figures written as `name=value`.
+
+    Raises:
+        BadParams: no such figure, or no such value.
+    """
+    import yaml
+
+    from common.codec import from_plain, to_plain
+    from common.parameters import ParameterSet, next_set
+
+    plain = to_plain(next_set(held, from_height=from_height))
+    known = dict(_rows(held))
+    for change in changes:
+        name, _, text = change.partition("=")
+        if name not in known:
+            raise BadParams(detail=f"--set: no figure is called {name!r}; `duxnet parameters show` lists them")
+        place = plain
+        *stems, leaf = name.split(".")
+        for stem in stems:
+            place = place[stem]
+        place[leaf] = text if isinstance(place[leaf], str) else yaml.safe_load(text)
+    return from_plain(plain, ParameterSet)
+
+
+@parameters.command()
+@click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
+@click.option("--profile", type=click.Path(exists=True, path_type=Path), help="Left out: this node's own.")
+@pass_session
+def sign(session: Session, *, file: Path, profile: Path | None) -> None:
+    """Sign the set in FILE with this founder's node key."""
+    from common.charter import needed_of
+    from common.identity.purposes import Purpose
+    from common.network import load_profile
+    from common.parameter_file import add_signature, read_sets
+    from common.parameters import set_bytes
+
+    network: NetworkProfile = load_profile(profile) if profile else session.node.must_exist().profile()
+    sets = read_sets(file)
+    if len(sets) != 1:
+        raise BadParams(detail=f"{file} holds {len(sets)} sets: one at a time is signed")
+    one = founder_signs(session, network, Purpose.PARAMETERS, set_bytes(sets[0].parameters))
+    count = add_signature(file, one)
+    told = f"{count} of {len(network.council)}, {needed_of(network.council)} are needed"
+    session.out.record({"signatures": count}, [("signed", str(file)), ("signatures", told)], name=one.did)
+
+
+@parameters.command()
+@click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
+@click.option("--tip", type=click.IntRange(0), help="The chain's height; left out: this node's wallet is asked.")
+@pass_session
+def apply(session: Session, *, file: Path, tip: int | None) -> None:
+    """Take the set in FILE for this node, when it follows the one it has and its height has come; then restart."""
+    from common.clock import SystemClock
+    from common.parameter_file import parameters_file, read_sets, under, write_sets
+
+    node = session.node.must_exist()
+    held, beside = node.profile(), parameters_file(node.config / node.settings.network_profile)
+    sets = [*(read_sets(beside) if beside.exists() else ()), *read_sets(file)]
+    own = held.as_signed
+    made = under(own, sets, path=file, now_ms=SystemClock().unix_ms())
+    from_height, height = made.parameters.from_height, _tip(session) if tip is None else tip
+    if height < from_height:
+        raise HeightNotReached(from_height=from_height, tip=height)
+    write_sets(beside, sets)
+    version = made.parameters.version
+    lines = [("version", f"{held.parameters.version} -> {version}"), ("next", "duxnet down && duxnet up --detach")]
+    session.out.record({"version": version}, lines, name=str(version))
+
+
+def _tip(session: Session) -> int:
+    from common.contracts.wallet_chain import CHAIN_TIP
+    from common.rpc.method import Empty
+
+    return session.ask(CHAIN_TIP, Empty()).height

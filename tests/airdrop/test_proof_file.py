@@ -1,0 +1,216 @@
+"""The public proof file: it holds for a machine without a node, and every lie planted in it has its words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from common.codec import canonical, from_canonical
+from common.contracts import airdrop_fund as af
+from common.contracts.airdrop import PROOF_BYTES_MAX
+from common.errors import NotFound
+from common.parameters import SweepParameters
+from common.units import FLOP, Florins
+from dux_airdropd.evidence_rules import in_order
+from dux_airdropd.file_chain import node_problems
+from dux_airdropd.file_model import FILE_BYTES_MAX, FundFile
+from dux_airdropd.file_rules import Verdict, check_file
+from dux_airdropd.model import Carried, Owed, Proof, SweepProof
+from tests.airdrop.world import World, did_of
+
+Made = Callable[..., Awaitable[World]]
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Made]:
+    """Worlds of this test, stopped at its end."""
+    worlds: list[World] = []
+
+    async def made(**options: object) -> World:
+        world = World(tmp_path / str(len(worlds)), **options)  # type: ignore[arg-type]
+        worlds.append(world)
+        await world.start()
+        return world
+
+    yield made
+    for world in worlds:
+        await world.stop()
+
+
+async def airdrop_file(world: World, number: int = 0) -> bytes:
+    return (await world.nodes[0].ask(af.AIRDROP_FILE, af.AirdropFileAsked(number=number))).file
+
+
+def checked(file: bytes, **more: Any) -> Verdict:
+    return check_file(file, kind=more.pop("kind", "airdrop"), **more)
+
+
+def opened(file: bytes) -> tuple[FundFile, Proof]:
+    found = from_canonical(file, FundFile, max_bytes=FILE_BYTES_MAX)
+    return found, from_canonical(found.proof, Proof, max_bytes=PROOF_BYTES_MAX)
+
+
+def lied(file: bytes, **changes: Any) -> bytes:
+    """The file with other words in the proof's proposal, or (named `file_…`, `proof_…`) elsewhere."""
+    found, proof = opened(file)
+    outer = {key.removeprefix("file_"): value for key, value in changes.items() if key.startswith("file_")}
+    middle = {key.removeprefix("proof_"): value for key, value in changes.items() if key.startswith("proof_")}
+    inner = {key: value for key, value in changes.items() if not key.startswith(("file_", "proof_"))}
+    proposal = msgspec.structs.replace(proof.proposal, **inner)
+    told = msgspec.structs.replace(proof, proposal=proposal, **middle)
+    return canonical(msgspec.structs.replace(found, **({"proof": canonical(told)} | outer)))
+
+
+async def test_a_file_of_an_airdrop_holds_and_every_lie_in_it_is_found(make: Made) -> None:
+    """Recomputed without any node; each change of each part is told by its own words."""
+    world = await make()
+    world.announce(*range(5))
+    world.trade(0, 1)
+    world.trade(2, 3)
+    await world.run(12)
+    file = await airdrop_file(world)
+    verdict = checked(file, trusted=world.network)
+    assert verdict.problems == []
+    assert all("stands in another chain" in note for note in verdict.notes)
+    assert (verdict.nodes, verdict.paid_florins) == (4, sum(world.paid(n) for n in range(4)))
+    assert verdict.spent_florins == verdict.paid_florins + verdict.fee_florins
+    found, proof = opened(file)
+    told, payout = proof.proposal, proof.proposal.payout
+    change = msgspec.structs.replace
+    one, other, *rest = payout.outputs
+    shifted = (
+        change(one, value_florins=Florins(one.value_florins + 1)),
+        change(other, value_florins=Florins(other.value_florins - 1)),
+        *rest,
+    )
+    item = told.items[0]
+    wrong_item = msgspec.structs.replace(item, data=item.data[:-1] + bytes([item.data[-1] ^ 1]))
+    tx = next(one for one in found.txs if one.height == proof.paid_height)
+    others = tuple(one for one in found.txs if one != tx)
+    lies: list[tuple[dict[str, Any], str]] = [
+        ({"items": told.items[1:]}, "not what its evidence gives"),
+        ({"items": in_order([wrong_item, *told.items[1:]])}, "does not verify"),
+        ({"items": told.items[::-1]}, "out of order"),
+        ({"payout": msgspec.structs.replace(payout, outputs=shifted)}, "not this payout"),
+        ({"ledger": (Owed(did_of(1), Florins(5)),)}, "names no airdrop before it"),
+        ({"carried": Carried((did_of(1),), (), strict=False, bound=0)}, "names no airdrop before it"),
+        ({"beacon": b"\x01" * 32}, "draws nothing"),
+        ({"cutoff_height": told.cutoff_height - 1}, "cut-off block is not"),
+        ({"cutoff_hash": "0c" * 32}, "cut-off block is not"),
+        ({"parameters": 2}, "parameter set 1 held"),
+        ({"network": "0c" * 32}, "another network"),
+        ({"from_height": 1}, "names no airdrop before it"),
+        ({"number": 3}, "not what its evidence gives"),
+        ({"proof_paid_height": proof.paid_height + 1}, "not in the block that it names"),
+        ({"proof_txid": "ab" * 32}, "not in the block that it names"),
+        ({"file_form": 2}, "form 2"),
+        ({"file_kind": "sweep"}, "about a sweep"),
+        ({"file_logs": found.logs[1:]}, "event log is missing"),
+        ({"file_logs": (b"\x00", *found.logs)}, "event log does not verify"),
+        ({"file_txs": others}, "not in the block that it names"),
+        ({"file_txs": (msgspec.structs.replace(tx, height=tx.height - 1), *others)}, "is not in block"),
+        ({"file_txs": (msgspec.structs.replace(tx, height=10**6), *others)}, "there is no header"),
+        ({"file_txs": (msgspec.structs.replace(tx, raw=tx.raw[:-1]), *others)}, "cannot be read"),
+        ({"file_txs": (msgspec.structs.replace(tx, index=64), *others)}, "two ways"),
+        ({"file_headers": found.headers[:-160]}, "deep enough"),
+        ({"file_headers": found.headers[80:]}, "first block"),
+        ({"file_headers": found.headers[:-1]}, "cut off"),
+        ({"file_headers": found.headers[:160] + found.headers[240:]}, "does not follow"),
+        ({"file_profile": b"{}"}, "cannot be read"),
+        ({"file_profile": found.profile.replace(b'"tax_bps":500', b'"tax_bps":501')}, "not the one you trust"),
+        ({"file_sets": b"[1]"}, "cannot be read"),
+    ]  # fmt: skip
+    for changes, words in lies:
+        told_problems = checked(lied(file, **changes), trusted=world.network)
+        assert any(words in problem for problem in told_problems.problems), (changes.keys(), told_problems.problems)
+    assert checked(b"\x00").problems
+    assert any("compare them" in note for note in checked(file).notes)
+
+
+async def test_an_unsigned_payment_and_a_header_without_work_are_found(make: Made) -> None:
+    """Signatures of custodians are judged as the chain does; a header is worth its work."""
+    world = await make(nodes=5)
+    world.announce(*range(5))
+    world.trade(0, 1)
+    world.trade(2, 3)
+    await world.run(12)
+    file = await airdrop_file(world)
+    found, proof = opened(file)
+    chain = checked(file).chain
+    assert chain is not None
+    coins = chain.coins(world.fund_script)
+    hashes = {height: chain.block_hash(height) for height in range(chain.top + 1)}
+    assert node_problems(chain, hashes, coins, coins, proof.proposal.cutoff_height) == []
+    assert "leaves out" in node_problems(chain, hashes, coins, coins[1:], proof.proposal.cutoff_height)[0]
+    assert "makes up" in node_problems(chain, hashes, coins[1:], coins, proof.proposal.cutoff_height)[0]
+    assert "another one" in node_problems(chain, hashes | {3: "0c"}, coins, coins, 9)[0]
+    at = len(found.headers) - 80
+    last = bytearray(found.headers[at:])
+    for nonce in range(256):
+        last[-1] = nonce
+        verdict = checked(lied(file, file_headers=found.headers[:at] + bytes(last)))
+        if verdict.problems:
+            assert "has no work" in verdict.problems[0]
+            return
+    pytest.fail("every nonce has work")
+
+
+async def test_a_chain_of_files_hands_on_what_it_carries(make: Made) -> None:
+    """The second airdrop starts from what the first left: told by its file, and by nothing else."""
+    world = await make(nodes=5, carry_below_florins=Florins(9 * FLOP), fund=99 * FLOP)
+    world.announce(*range(5))
+    world.trade(0, 1)
+    world.trade(2, 3)
+    await world.run(12)
+    world.announce(*range(5))
+    for buyer in range(4):
+        world.trade(buyer, (buyer + 1) % 4, 500 * FLOP)
+    await world.run(12)
+    first, second = await airdrop_file(world, 0), await airdrop_file(world, 1)
+    outcome = checked(first, trusted=world.network).outcome
+    assert outcome is not None
+    verdict = checked(second, trusted=world.network, before=outcome)
+    assert verdict.problems == []
+    assert any("--before" in note for note in checked(second, trusted=world.network).notes)
+    other = msgspec.structs.replace(outcome, ledger={did_of(1): 5})
+    assert "not what the airdrop before left" in checked(second, before=other).problems[0]
+    other = msgspec.structs.replace(outcome, proof_hash=b"")
+    assert "not the one that it names" in checked(second, before=other).problems[0]
+    other = msgspec.structs.replace(outcome, cutoff_height=3)
+    assert "does not count from" in checked(second, before=other).problems[0]
+
+
+async def test_a_file_of_a_sweep_holds_and_its_lies_are_found(make: Made) -> None:
+    """The sweep's coins, its place, its signatures, its script."""
+    sweep = SweepParameters(every_blocks=4, least_florins=Florins(FLOP))
+    world = await make(nodes=4, custodians=3, collector=(2, 3), fund=FLOP, sweep=sweep)
+    world.pay_fund(3 * FLOP)
+    await world.run(9)
+    (view,) = (await world.nodes[0].ask(af.FUND_SWEEPS, af.SweepsAsked())).sweeps
+    file = (await world.nodes[0].ask(af.SWEEP_FILE, af.SweepAsked(sweep_id=view.sweep_id))).file
+    verdict = checked(file, kind="sweep", trusted=world.network)
+    assert verdict.problems == []
+    assert (verdict.spent_florins, verdict.fee_florins) == (3 * FLOP, int(view.fee_florins))
+    found = from_canonical(file, FundFile, max_bytes=FILE_BYTES_MAX)
+    proof = from_canonical(found.proof, SweepProof, max_bytes=PROOF_BYTES_MAX)
+    coin = proof.coins[0]
+    lies: list[tuple[dict[str, Any], str]] = [
+        ({"needed": 1}, "no collector"),
+        ({"block_hash": "0c" * 32}, "period's block"),
+        ({"coins": (msgspec.structs.replace(coin, value_florins=Florins(4 * FLOP)),)}, "not on the chain as it says"),
+        ({"coins": (msgspec.structs.replace(coin, height=2),)}, "not on the chain as it says"),
+        ({"txid": "ab" * 32}, "not in the block"),
+        ({"mined_height": 1}, "not in the block"),
+        ({"network": "0c" * 32}, "another network"),
+        ({"payout": msgspec.structs.replace(proof.payout, purpose="x")}, "not what its coins give"),
+    ]
+    for changes, words in lies:
+        changed = canonical(msgspec.structs.replace(found, proof=canonical(msgspec.structs.replace(proof, **changes))))
+        problems = checked(changed, kind="sweep", trusted=world.network).problems
+        assert any(words in problem for problem in problems), (changes.keys(), problems)
+    with pytest.raises(NotFound):
+        await world.nodes[0].ask(af.SWEEP_FILE, af.SweepAsked(sweep_id="ab" * 32))

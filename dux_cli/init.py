@@ -14,6 +14,7 @@ import click
 
 from common.chain.coin_network import coin_network
 from common.errors import BadParams, CallerMistake
+from common.passphrase import check_strength
 from dux_cli.command import DuxCommand, DuxGroup, Session, pass_session
 from dux_cli.node_files import ChainLogin, port_base_of, write_config
 
@@ -73,12 +74,15 @@ def init(
         login = ChainLogin(chain_url, chain_user, chain_password_file, peers)
         place = Place(read_profile(network), index or 0, port_base_of(index or 0), login)
         check_way_to_chain(login, place.profile.chain)
+    passphrase = passphrase_file.read_text().strip() if passphrase_file else ""
+    if passphrase_file:
+        check_strength(passphrase)
     made = make_node(
         session.node,
         place,
         listen=listen,
         phrase=phrase_file.read_text().strip() if phrase_file else "",
-        passphrase=passphrase_file.read_bytes().strip() if passphrase_file else b"",
+        passphrase=passphrase.encode(),
     )
     tell(session, made)
 

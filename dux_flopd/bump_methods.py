@@ -88,13 +88,12 @@ class BumpMethods:
 
     def _outputs_of(self, name: str, raw: bytes) -> list[OwnCoin]:
         """The own outputs of a waiting transaction, also before the view has seen it."""
-        seen = {owned.coin.outpoint: owned for owned in self._wallet.store.unspent()}
         found = []
         for vout, output in enumerate(parse(raw).outputs):
             place, point = self._wallet.store.own_place(output.script), Outpoint(name, vout)
             if place is not None:
                 coin = Coin(point, output.script, int(output.value_florins), None, 0, is_coinbase=False)
-                found.append(seen.get(point, OwnCoin(coin, *place, is_locked=False)))
+                found.append(OwnCoin(coin, *place, is_locked=self._wallet.store.is_bound(point)))
         return found
 
     def _replaced(self, tx: Tx, old: StoredPayment, rate: int, request_id: str, caller: str) -> NewPayment:

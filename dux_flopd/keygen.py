@@ -23,6 +23,7 @@ from common.clock import Clock, SystemClock
 from common.errors import DuxError, NotFound
 from common.keygen import KeysMade, erase_phrase, leave_payout, make_keys, read_phrase
 from common.network import NetworkProfile, load_profile
+from common.passphrase import check_strength
 from common.randomness import Randomness, SystemRandomness
 from common.settings import CONFIG_DEFAULT, DaemonSettings, load_settings
 from dux_flopd.first_boot import first_boot, opener_of
@@ -103,6 +104,7 @@ def _new_passphrase() -> bytes:
     if not first or first != second:
         sys.stderr.write("The two are empty or differ; nothing was made.\n")
         sys.exit(EXIT_USAGE)
+    check_strength(first)
     return first.encode()
 
 

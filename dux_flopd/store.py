@@ -149,6 +149,12 @@ class WalletStore:
         tx.execute("UPDATE payments SET refused = ? WHERE txid = ?", reason, txid)
         tx.execute("UPDATE payments SET replaced_by = '' WHERE replaced_by = ?", txid)
 
+    def is_bound(self, point: Outpoint) -> bool:
+        """Whether a payment that is not over spends this output, also before the view has seen either."""
+        sql = f"""SELECT 1 FROM binds JOIN payments ON payments.txid = binds.payment
+                  WHERE binds.txid = ? AND binds.vout = ? AND replaced_by = '' AND {_LIVE}"""  # noqa: S608 - fixed text
+        return self.store.row(sql, point.txid, point.vout) is not None
+
     def replace(self, tx: Tx, old: str, new: str) -> None:
         """From now on the new payment speaks for the old one."""
         tx.execute("UPDATE payments SET replaced_by = ? WHERE txid = ?", new, old)

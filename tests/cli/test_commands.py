@@ -153,6 +153,29 @@ def test_a_nodes_standing_comes_with_what_was_seen_of_it(run: Any) -> None:
     assert "98.0% of 7 days" in piped.out
 
 
+def test_the_wallet_is_checked_and_each_fault_told(run: Any, node: FakeNode) -> None:
+    """Everything well: 0. Another chain, a warning, no backup: 3, each with what was found; flopd away: that alone."""
+    told = run("wallet", "check", "--json")
+    assert told.code == 3
+    well = {check["what"]: check["ok"] for check in told.json["checks"]}
+    assert [what for what, ok in well.items() if not ok] == [
+        "the chain is this network's", "nothing looks wrong", "it is backed up",
+    ]  # fmt: skip
+    assert "few-peers: fewer coin nodes than wanted" in told.out
+    status = msgspec.structs.replace(wallet.WALLET_STATUS.example[1], genesis=node.folder.profile().genesis)
+    node.answers = {
+        "wallet.status": status, "chain.status": msgspec.structs.replace(wallet.CHAIN_STATUS.example[1], warnings=[]),
+    }  # fmt: skip
+    backup = node.folder.data / "flopd/backup/wallet.dux"
+    backup.parent.mkdir(parents=True, exist_ok=True)
+    backup.write_bytes(b"")
+    assert run("wallet", "check").code == 0
+    node.answers["wallet.status"] = InsufficientFunds(need_florins=1, have_florins=0)
+    told = run("wallet", "check", "--json")
+    assert (told.code, [check["what"] for check in told.json["checks"]]) == (3, ["flopd answers"])
+    backup.unlink()
+
+
 def test_the_network_is_drawn_beside_its_table(run: Any, tmp_path: Path) -> None:
     """--svg writes a file beside the table; where it cannot, it says what to do."""
     told = run("topology", "--svg", str(tmp_path / "net.svg"))

@@ -23,6 +23,7 @@ from dux_p2pd.slots import Slots
 from dux_p2pd.stream import WireStream
 from dux_p2pd.wire_errors import FramingBroken, MessageTooLong, PeerBusy, SessionClosed, StreamBroken
 from dux_p2pd.wire_limits import (
+    BUSY_STREAMS,
     DRAIN_S,
     HEAD_S,
     MESSAGE_BYTES,
@@ -183,34 +184,37 @@ class WireSession:
     def flush(self) -> None:
         """Send what the mux has ready, and let go of what has ended.
 
-        What comes first in a turn of the loop leaves at once; what follows in the same turn leaves together: one record
-        and one system call for many small frames.
+        On a busy session all that is said in one turn of the loop leaves together: one record and one system call for
+        many small frames. On a quiet one the first thing in a turn leaves at once.
         """
         waiting_bytes = self.mux.output_bytes
-        if waiting_bytes and (not self._is_gathering or waiting_bytes >= WRITE_SLICE_BYTES):
+        if waiting_bytes >= WRITE_SLICE_BYTES or (waiting_bytes and not self._is_gathering and not self._is_busy()):
             self._send_out()
+        if waiting_bytes and not self._is_gathering:
+            self._is_gathering = True
+            self._loop.call_soon(self._gathered)
         if self._retired and not self.mux.open_streams:
             self.end("replaced or aged, and drained")
         else:
             self._slots.wake()
 
+    def _is_busy(self) -> bool:
+        return len(self._streams) >= BUSY_STREAMS
+
     def _send_out(self) -> None:
+        output = self.mux.take_output()
         if self.closed.done():
             return
-        output = self.mux.take_output()
         self._sent_bytes += len(output)
         self._line.send(output)
         if self._line.buffered_bytes() > WRITE_STUCK_BYTES:
             self.end("the peer asks and does not read", code=_THEIR_FAULT)
-        elif not self._is_gathering:
-            self._is_gathering = True
-            self._loop.call_soon(self._gathered)
 
     def _gathered(self) -> None:
         """The turn is over."""
         self._is_gathering = False
-        if self.mux.output_bytes and not self.closed.done():
-            self.flush()
+        if self.mux.output_bytes:
+            self._send_out()
 
     async def room(self) -> None:
         """Wait while the line's buffer is above its high-water mark."""

@@ -56,6 +56,11 @@ def answers(before: Payee, after: Payee, _fact: f.Started) -> Orders:
     return (*ended, *again)
 
 
+def answers_and_hello(before: Payee, after: Payee, fact: f.Started) -> Orders:
+    """The same, and the payer is asked for a hello: nobody has to know whether this disk is an old one."""
+    return (*answers(before, after, fact), o.AskHello())
+
+
 def chunk(_before: Payee, _after: Payee, fact: f.ChunkWanted) -> Orders:
     """The chunk leaves."""
     return (o.SendChunk(j=fact.j),)

@@ -46,7 +46,12 @@ def known_call(payee: Payee, fact: f.VoucherCame) -> bool:
 
 
 def conflicting(payee: Payee, fact: f.VoucherCame) -> bool:
-    """The number or the oid is taken by another request."""
+    """The number or the oid is taken by another request, in the session that is live: only that proves a fault."""
+    return in_session(payee, fact) and any(call.req != fact.req for call in _known(payee, fact))
+
+
+def taken_otherwise(payee: Payee, fact: f.VoucherCame) -> bool:
+    """The number or the oid is taken; an honest payer that lost its books may do that, and a hello tells it."""
     return bool(_known(payee, fact))
 
 
@@ -174,6 +179,11 @@ def something_held(payee: Payee, _fact: f.Fact) -> bool:
     return payee.held_florins > 0 and payee.coin is not None
 
 
+def was_decided(payee: Payee, _fact: f.Clock) -> bool:
+    """The close is one that these books know; a watcher's, or one of a lost copy, is not repeated from here."""
+    return payee.closing is not None and payee.coin is not None
+
+
 def past_zone(payee: Payee, fact: f.Fact) -> bool:
     """The closing zone is reached."""
     return not before_zone(payee, fact)
@@ -230,11 +240,11 @@ def end_session(payee: Payee, _fact: f.Fact) -> Payee:
 
 
 def restart(payee: Payee, fact: f.Started) -> Payee:
-    """After every start: what was found running is credited, or run again where the handler can bear it."""
+    """After every start: what was at work is credited, or run again where the handler can bear it."""
     state = CallState.ADMITTED if payee.rules.rerun else CallState.FAILED
     calls = tuple(
         replace(call, state=state, price_florins=call.price_florins if payee.rules.rerun else 0)
-        if call.state is CallState.RUNNING
+        if call.state in AT_WORK
         else call
         for call in payee.calls
     )
@@ -264,7 +274,7 @@ def _adopt(payee: Payee, receipt: Receipt) -> Payee:
     took = acknowledged(payee, receipt)
     if receipt.low <= took.receipt.low:
         return took
-    below = [call for call in took.calls if call.j < receipt.low and call.state not in AT_WORK]
+    below = [call for call in took.calls if call.j < receipt.low]
     known = took.settled_florins + sum(call.price_florins for call in below if call.state is CallState.OK)
     kept = tuple(call for call in took.calls if call not in below)
     settled = max(known, receipt.paid_florins)
@@ -377,6 +387,12 @@ def covered_again(_before: Payee, after: Payee, _fact: f.Fact) -> PayeeState:
     """SUSPENDED until W reaches S."""
     rests = after.coin is not None and after.held_florins >= after.owed_florins
     return PayeeState.OPEN_SEEN if rests else PayeeState.SUSPENDED
+
+
+def greeted(before: Payee, after: Payee, _fact: f.HelloCame) -> PayeeState:
+    """A hello whose head covers S on a new coin ends the suspension."""
+    rests = after.coin is not None and after.held_florins >= after.owed_florins
+    return PayeeState.OPEN_SEEN if before.state is PayeeState.SUSPENDED and rests else PayeeState(before.state)
 
 
 def seen_as(_before: Payee, after: Payee, _fact: f.SpendSeen) -> PayeeState:

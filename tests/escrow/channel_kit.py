@@ -36,6 +36,7 @@ async def open_channel(net: Net, buyer: Node, seller: Node, cap: int = 10 * FLOP
     """A channel that calls can go over."""
     wish = c.OpenChannel(request_id=request_id(), payee=seller.did, cap_florins=Florins(cap))
     chid = (await buyer.call(c.OPEN, wish)).chid
+    await until(lambda: bool(net.bench.rpc("getrawmempool")), "the funding waits at the node")
     await net.mine(depth)
     await live(buyer, chid)
     return chid

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from common.channel_messages import (
     ANSWER_BYTES_MAX,
@@ -82,12 +82,12 @@ class Admission(Wire, frozen=True, kw_only=True):
     call: CallRef
     oid: str
     payer: Did
-    price_florins: Florins = Florins(0)
-    price_max_florins: Florins = Florins(0)
+    price_florins: Florins = field(default_factory=Florins)
+    price_max_florins: Florins = field(default_factory=Florins)
     reason: str = ""
-    held_florins: Florins = Florins(0)
-    owed_florins: Florins = Florins(0)
-    missing_florins: Florins = Florins(0)
+    held_florins: Florins = field(default_factory=Florins)
+    owed_florins: Florins = field(default_factory=Florins)
+    missing_florins: Florins = field(default_factory=Florins)
     answer: AnswerBytes = b""
     response: bytes | None = None  # None: acknowledged or too large, so only its hash is known here
 

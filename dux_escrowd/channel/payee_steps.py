@@ -19,6 +19,7 @@ from dux_escrowd.channel.model import (
     Receipt,
     SpendKind,
     call_of,
+    the_call,
     with_call,
 )
 from dux_escrowd.channel.onchain import advanced
@@ -145,8 +146,7 @@ def ends(payee: Payee, fact: f.HandlerDone) -> bool:
 
 def charge_is_held(payee: Payee, fact: f.HandlerDone) -> bool:
     """The last charge is covered by what was paid."""
-    call = call_of(payee.calls, fact.j)
-    already = call.price_florins if call is not None else 0
+    already = the_call(payee.calls, fact.j).price_florins
     return payee.held_florins - payee.owed_florins >= fact.charged_florins - already
 
 
@@ -313,38 +313,28 @@ def admit(payee: Payee, fact: f.VoucherCame) -> Payee:
 
 def add_fuel(payee: Payee, fact: f.VoucherCame) -> Payee:
     """The running call may go on to a higher price."""
-    call, raised = call_of(payee.calls, fact.j), raise_held(payee, fact)
-    if call is None:
-        return raised
-    more = replace(call, price_max_florins=fact.price_max_florins)
+    raised = raise_held(payee, fact)
+    more = replace(the_call(raised.calls, fact.j), price_max_florins=fact.price_max_florins)
     return replace(raised, calls=with_call(raised.calls, more))
 
 
 def run(payee: Payee, fact: f.RunStarted) -> Payee:
     """From here on a crash credits it."""
-    return _set(payee, fact.j, CallState.RUNNING)
+    running = replace(the_call(payee.calls, fact.j), state=CallState.RUNNING)
+    return replace(payee, calls=with_call(payee.calls, running))
 
 
 def finish(payee: Payee, fact: f.HandlerDone) -> Payee:
     """Its answer is stored; a failed call counts no more."""
-    call = call_of(payee.calls, fact.j)
-    if call is None:
-        return payee
+    call = the_call(payee.calls, fact.j)
     ended = replace(call, state=ENDED[fact.outcome], price_florins=fact.charged_florins, resp=fact.resp)
     return replace(payee, calls=with_call(payee.calls, ended), used_at=fact.at)
 
 
 def meter(payee: Payee, fact: f.ChunkWanted) -> Payee:
     """The call costs so much by now."""
-    call = call_of(payee.calls, fact.j)
-    if call is None:
-        return payee
-    return replace(payee, calls=with_call(payee.calls, replace(call, price_florins=fact.price_florins)))
-
-
-def _set(payee: Payee, j: int, state: CallState) -> Payee:
-    call = call_of(payee.calls, j)
-    return payee if call is None else replace(payee, calls=with_call(payee.calls, replace(call, state=state)))
+    metered = replace(the_call(payee.calls, fact.j), price_florins=fact.price_florins)
+    return replace(payee, calls=with_call(payee.calls, metered))
 
 
 def mirror(payee: Payee, fact: f.Mirrored) -> Payee:

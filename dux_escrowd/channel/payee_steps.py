@@ -169,11 +169,6 @@ def chunk_of_running(payee: Payee, fact: f.ChunkWanted) -> bool:
     return call is not None and call.state is CallState.RUNNING
 
 
-def covered(payee: Payee, fact: f.VoucherCame) -> bool:
-    """W reaches S again on the new coin."""
-    return raise_held(payee, fact).held_florins >= payee.owed_florins
-
-
 def something_held(payee: Payee, _fact: f.Fact) -> bool:
     """W > 0 on the coin that is there."""
     return payee.held_florins > 0 and payee.coin is not None

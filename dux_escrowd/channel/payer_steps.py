@@ -119,16 +119,6 @@ def step_due(payer: Payer, fact: f.Clock) -> bool:
     return payer.acted_at is None or fact.at - payer.acted_at >= payer.rules.step
 
 
-def none_in_flight(payer: Payer, _fact: f.Fact) -> bool:
-    """Nothing waits."""
-    return not payer.in_flight
-
-
-def wants_close(payer: Payer, _fact: f.Fact) -> bool:
-    """The end was asked for, or the margin reached: in DRAINING always."""
-    return payer.closing
-
-
 # --- changes ----------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ hello, everything is delivered, and the channel can be closed by what the payer 
 
 from __future__ import annotations
 
-import random
+from random import Random  # noqa: TID251 - a walk is a function of its seed
 
 import pytest
 
@@ -16,7 +16,7 @@ from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import orders as o
 from dux_escrowd.channel import payee, payer
 from dux_escrowd.channel.model import Call, CallState, Payee, Payer, call_of
-from tests.rules.channel_kit import COIN, PRICE, TIP, hello_back, open_pair, oid, req
+from tests.rules.channel_kit import COIN, PRICE, TIP, hello_back, oid, open_pair, req
 
 WALKS, STEPS = 150, 160
 
@@ -25,7 +25,7 @@ class World:
     """One channel, its messages on the way, and what was really run."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)  # noqa: S311 - a walk, not a secret
+        self.chance = Random(seed)  # noqa: S311 - a walk, not a secret
         self.buyer, self.seller = open_pair()
         self.wire: list[object] = []
         self.vouchers: dict[int, f.VoucherCame] = {}
@@ -91,7 +91,16 @@ class World:
     # --- steps --------------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        ways = [self.ask, self.deliver, self.deliver, self.deliver, self.end_call, self.lose, self.restart, self.give_up]
+        ways = [
+            self.ask,
+            self.deliver,
+            self.deliver,
+            self.deliver,
+            self.end_call,
+            self.lose,
+            self.restart,
+            self.give_up,
+        ]
         self.chance.choice(ways)()
 
     def ask(self) -> None:
@@ -123,9 +132,13 @@ class World:
             session = session_of(nonce, self.nonces.to_bytes(32, "big"))
             self.seller_takes(
                 f.HelloCame(
-                    at=TIP, payer_nonce=nonce, session=session, outpoint=COIN.outpoint, head_florins=cum,
+                    at=TIP,
+                    payer_nonce=nonce,
+                    session=session,
+                    outpoint=COIN.outpoint,
+                    head_florins=cum,
                     receipt=receipt,
-                )  # fmt: skip
+                )
             )
 
     def end_call(self) -> None:

@@ -7,12 +7,8 @@ from common.daemon import DuxOSDaemon
 from common.parts import Parts
 from dux_escrowd import orders
 from dux_escrowd.book import Book
-<<<<<<< HEAD
-from dux_escrowd.counterpart import ASK_OFFER, ASK_QUOTE, Counterpart
-=======
 from dux_escrowd.channel.assembly import Channels
-from dux_escrowd.counterpart import ASK_QUOTE, Counterpart
->>>>>>> e760bee (channel: books, wallet's purse, both sides' daemons, peer methods, watcher (work in progress))
+from dux_escrowd.counterpart import ASK_OFFER, ASK_QUOTE, Counterpart
 from dux_escrowd.desk import Desk
 from dux_escrowd.effects import Effects, WalletHand
 from dux_escrowd.follower import Follower

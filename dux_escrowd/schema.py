@@ -39,12 +39,12 @@ MIGRATIONS = (
     CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     """,
     """
-<<<<<<< HEAD
     ALTER TABLE contracts ADD COLUMN series TEXT NOT NULL DEFAULT '';
     ALTER TABLE contracts ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE contracts ADD COLUMN bond INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX contracts_by_series ON contracts (series) WHERE series <> '';
-=======
+    """,
+    """
     CREATE TABLE channels (
         chid TEXT PRIMARY KEY, side TEXT NOT NULL, other TEXT NOT NULL, terms BLOB NOT NULL, key_index INTEGER NOT NULL,
         state BLOB NOT NULL, phase TEXT NOT NULL, output_script BLOB NOT NULL, address TEXT NOT NULL,
@@ -68,6 +68,5 @@ MIGRATIONS = (
         chid BLOB PRIMARY KEY, payee TEXT NOT NULL, raw BLOB NOT NULL, output_script BLOB NOT NULL,
         from_height INTEGER NOT NULL, publish_at INTEGER NOT NULL, until INTEGER NOT NULL,
         published INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
->>>>>>> e760bee (channel: books, wallet's purse, both sides' daemons, peer methods, watcher (work in progress))
     """,
 )

@@ -27,14 +27,8 @@ def desk_whose_wallet_says(*, synced: bool) -> Desk:
     table.serve(CHAIN_TIP, tip)
     unused = Mock()  # the height needs the wallet alone
     return Desk(
-<<<<<<< HEAD
         book=unused, flopd=LocalClient(table, "escrowd"), registryd=unused, peers=unused, me=unused, profile=unused,
         settings=unused, clock=ManualClock(), random=SeededRandomness(1), log=structlog.get_logger(),
-=======
-        book=unused, flopd=LocalClient(table, "escrowd"), registryd=unused, peers=unused,
-        me=unused, profile=unused, settings=unused,
-        clock=ManualClock(), random=SeededRandomness(1), log=structlog.get_logger(),
->>>>>>> e760bee (channel: books, wallet's purse, both sides' daemons, peer methods, watcher (work in progress))
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cache
 
 from bench.measure import Run
+from bench.money_channel import measure_channel
 from bench.rows import Finding, Goal, Samples
 from common.chain import difficulty, messages
 from common.chain.coin_network import Checkpoint, CoinNetwork, coin_network
@@ -37,6 +38,7 @@ async def measure(run: Run) -> list[Finding]:
         _linked(run, HEADERS, auxpow_every=0),
         _linked(run, HEADERS, auxpow_every=1),
         _day(run),
+        *await measure_channel(run),
     ]
 
 

@@ -73,10 +73,11 @@ def sub_key(seed: bytes, purpose: SubKey) -> bytes:
 class CoinNode:
     """One private node of the BIP32 tree."""
 
-    __slots__ = ("_secret", "chain_code")
+    __slots__ = ("_key", "_secret", "chain_code")
 
     def __init__(self, secret: bytes, chain_code: bytes) -> None:
         self._secret = secret
+        self._key: coincurve.PrivateKey | None = None  # made once: a channel signs thousands of times
         self.chain_code = chain_code
 
     def __repr__(self) -> str:
@@ -116,7 +117,8 @@ class CoinNode:
 
     def sign(self, digest: bytes) -> bytes:
         """DER signature of a 32-byte digest with SIGHASH_ALL: RFC 6979 and low S, so equal digests give equal bytes."""
-        return coincurve.PrivateKey(self._secret).sign(digest, hasher=None) + HASH_TYPE_ALL
+        self._key = self._key or coincurve.PrivateKey(self._secret)
+        return self._key.sign(digest, hasher=None) + HASH_TYPE_ALL
 
     def sign_recoverable(self, digest: bytes) -> bytes:
         """r, s and the number of the key among the four that they may stand for: 65 bytes."""

@@ -56,13 +56,19 @@ class Wish:
 @click.option("--check", default="auto", show_default=True,
               help="Have a second worker find the same: auto, none, or the id of a checking service.")  # fmt: skip
 @click.option("--no-wait", is_flag=True, help="Return once the task is in the node; `duxnet fetch` gets its result.")
+@click.option("--pay", type=click.Choice(["auto", "channel", "escrow"]), default="auto", show_default=True,
+              help="Over a channel, or by a contract of its own.")  # fmt: skip
+@click.option("--open", "open_florins", type=FLOP_AMOUNT, help="Size of a channel that has to be opened for it.")
 @click.option("--request-id", default="", help="Repeat an earlier call's id: the same task, paid once.")
 @pass_session
 def call(
     session: Session, *, service_id: str, input_file: Path, output: Path | None, args: tuple[str, ...],
-    max_price: Florins | None, check: str, no_wait: bool, request_id: str,
+    max_price: Florins | None, check: str, no_wait: bool, request_id: str, pay: str, open_florins: Florins | None,
 ) -> None:  # fmt: skip
     """Buy one call of a service and wait for its result.
+
+    Small prices, and any price where a channel to the seller is open, are paid over a channel; the rest by a contract
+    in escrow. It says which, and why.
 
     \b
     duxnet call SERVICE --input small.png --output large.png --arg scale=2
@@ -80,7 +86,21 @@ def call(
         check=check,
         request_id=request_id or new_request_id("call"),
     )
-    session.run(buy(session, wish, wait=not no_wait))
+    session.run(bought(session, wish, pay=pay, open_florins=open_florins, wait=not no_wait))
+
+
+async def bought(session: Session, wish: Wish, *, pay: str, open_florins: Florins | None, wait: bool) -> None:
+    """Over a channel where that fits, by escrow otherwise."""
+    from dux_cli.call_channel import choose, over_channel
+    from dux_cli.job_files import read_input
+
+    data = read_input(wish.input_file)
+    by_channel, why = await choose(session, wish, data, pay)
+    session.out.step(f"paid {'over a channel' if by_channel else 'by escrow'}: {why}")
+    if by_channel:
+        await over_channel(session, wish, data, open_florins)
+    else:
+        await buy(session, wish, wait=wait)
 
 
 def ask_price(session: Session, service_id: str) -> Florins:

@@ -47,6 +47,7 @@ SECTIONS = {
     },
     "Money": {
         "wallet": ("dux_cli.wallet_commands:wallet", "balance, addresses, payments, accounts, bonds, backup"),
+        "channel": ("dux_cli.channel:channel", "channels: many small calls, two transactions"),
         "escrow": ("dux_cli.escrow:escrow", "contracts and their disputes"),
         "fund": ("dux_cli.fund:fund", "the community fund: books, sweeps, proofs, key ceremonies"),
         "airdrop": ("dux_cli.airdrop:airdrop", "what the fund hands back, to whom and when"),

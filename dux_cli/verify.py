@@ -29,9 +29,7 @@ def verify() -> None:
 
 
 PROFILE = click.option("--profile", type=FILE, help="Your own copy of the network's profile, to compare.")
-NODE = click.option(
-    "--coin-node", "node", default="", help="A coin node's RPC: is it the best chain, is it whole?"
-)
+NODE = click.option("--coin-node", "node", default="", help="A coin node's RPC: is it the best chain, is it whole?")
 LOGIN = click.option("--login", type=FILE, help="File with user:password of that node.")
 
 

@@ -7,6 +7,7 @@ from common.daemon import DuxOSDaemon
 from common.parts import Parts
 from dux_escrowd import orders
 from dux_escrowd.book import Book
+from dux_escrowd.channel.assembly import Channels
 from dux_escrowd.counterpart import ASK_OFFER, ASK_QUOTE, Counterpart
 from dux_escrowd.desk import Desk
 from dux_escrowd.effects import Effects, WalletHand
@@ -51,6 +52,7 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         effects = _effects(desk, Voice(desk, inbox), parley, counterpart)
         parts.outbox(store, effects.perform, effects.refused)
         parts.background("follower", Follower(desk, parley).run)
+        Channels(desk).serve(parts)
 
 
 def _listen(parts: Parts[EscrowSettings], parley: Parley, counterpart: Counterpart, inbox: Inbox) -> None:

@@ -44,4 +44,29 @@ MIGRATIONS = (
     ALTER TABLE contracts ADD COLUMN bond INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX contracts_by_series ON contracts (series) WHERE series <> '';
     """,
+    """
+    CREATE TABLE channels (
+        chid TEXT PRIMARY KEY, side TEXT NOT NULL, other TEXT NOT NULL, terms BLOB NOT NULL, key_index INTEGER NOT NULL,
+        state BLOB NOT NULL, phase TEXT NOT NULL, output_script BLOB NOT NULL, address TEXT NOT NULL,
+        created_ms INTEGER NOT NULL, created_height INTEGER NOT NULL, follow INTEGER NOT NULL,
+        reason TEXT NOT NULL DEFAULT '', opening BLOB NOT NULL DEFAULT x'', final BLOB NOT NULL DEFAULT x'');
+    CREATE INDEX channels_followed ON channels (follow) WHERE follow = 1;
+    CREATE INDEX channels_by_other ON channels (other, side);
+    CREATE TABLE channel_calls (
+        chid TEXT NOT NULL, j INTEGER NOT NULL, oid TEXT NOT NULL, call BLOB NOT NULL, voucher BLOB NOT NULL,
+        answer BLOB NOT NULL DEFAULT x'', response BLOB, said BLOB NOT NULL DEFAULT x'', at_ms INTEGER NOT NULL,
+        PRIMARY KEY (chid, j)) WITHOUT ROWID;
+    CREATE INDEX channel_calls_by_oid ON channel_calls (chid, oid);
+    CREATE TABLE channel_vouchers (
+        chid TEXT NOT NULL, outpoint TEXT NOT NULL, cum INTEGER NOT NULL, j INTEGER NOT NULL, voucher BLOB NOT NULL,
+        PRIMARY KEY (chid, outpoint, cum)) WITHOUT ROWID;
+    CREATE TABLE channel_faults (
+        chid TEXT NOT NULL, j INTEGER NOT NULL, voucher BLOB NOT NULL, PRIMARY KEY (chid, j, voucher)) WITHOUT ROWID;
+    CREATE TABLE channel_offers (
+        hash BLOB PRIMARY KEY, offer BLOB NOT NULL, what TEXT NOT NULL, valid_to INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE watched_closes (
+        chid BLOB PRIMARY KEY, payee TEXT NOT NULL, raw BLOB NOT NULL, output_script BLOB NOT NULL,
+        from_height INTEGER NOT NULL, publish_at INTEGER NOT NULL, until INTEGER NOT NULL,
+        published INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    """,
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from common.settings import DaemonSettings
+from common.units import FLOP, Did, Florins
 
 
 class EscrowSettings(DaemonSettings, frozen=True, kw_only=True):
@@ -11,4 +14,10 @@ class EscrowSettings(DaemonSettings, frozen=True, kw_only=True):
     open_offers_max: int = 3  # unfunded contracts that one buyer may have open with this node as seller
     open_seats_max: int = 16  # unfunded contracts of one buyer in which this node has a seat or a part
     open_total_max: int = 256  # unfunded contracts of all buyers together: identities cost little, attention does not
+    channel_window: int = 32  # calls of one channel at work here at once
+    channel_mirror_florins: Florins = Florins(FLOP)  # so much may be paid before watchers get a newer close
+    channel_limit_florins: Florins = Florins(1_000 * FLOP)  # a channel that holds so much is closed
+    channel_on_crash: Literal["credit", "rerun"] = "credit"  # rerun only if every handler bears to run twice
+    channel_watchers: tuple[Did, ...] = ()  # nodes that publish this node's closes when it is away
+    watch_for_others: int = 256  # closes of other nodes kept here
     arbitrate: bool = True  # take seats as an arbiter when asked

@@ -24,6 +24,8 @@ from dux_flopd.both_methods import BothMethods
 from dux_flopd.bump_methods import BumpMethods
 from dux_flopd.chain_methods import ChainMethods
 from dux_flopd.chain_store import ChainStore
+from dux_flopd.channel_methods import ChannelMethods
+from dux_flopd.channel_spends import ChannelSpends
 from dux_flopd.coin_link import CoinLinker
 from dux_flopd.contract_methods import ContractMethods
 from dux_flopd.effects import Broadcaster
@@ -94,6 +96,9 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         recoverer.serve(parts.table)
         parts.background("recovery", recoverer.run)
         parts.problems.append(lambda: recoverer.problem)
+        channels = ChannelMethods(wallet, scanner, network)
+        channels.serve(parts.table)
+        ChannelSpends(wallet, channels).serve(parts.table)
         tools = ToolMethods(wallet, self.key_opener(parts), parts.clock)
         tools.serve(parts.table)
         parts.background("lock", tools.watch)

@@ -44,6 +44,7 @@ class Keyring:
         self.token: TokenSigner | None = None
         self._secrets: WalletSecrets | None = None
         self._branches: dict[int, CoinNode] = {}
+        self._channels: dict[int, CoinNode] = {}  # of channels: thousands of signatures with one key
 
     def __repr__(self) -> str:
         return f"Keyring({'open' if self.is_open else 'shut'})"
@@ -56,12 +57,12 @@ class Keyring:
     def open(self, secrets: WalletSecrets) -> None:
         """Hold these keys."""
         self._secrets = secrets
-        self._branches = {}
+        self._branches, self._channels = {}, {}
 
     def shut(self) -> None:
         """Let go of the keys; Python forgets them when it collects them."""
         self._secrets = None
-        self._branches = {}
+        self._branches, self._channels = {}, {}
 
     def birth_height(self) -> int:
         """No own coin lies below this height."""
@@ -101,6 +102,16 @@ class Keyring:
     def sign_fund(self, digest: bytes, number: int = 0) -> bytes:
         """A custodian key's signature."""
         return self._node(BRANCH_FUND, number).sign(digest)
+
+    def sign_channel(self, index: int, digest: bytes) -> bytes:
+        """The channel key's signature without a hash type: of a message, or of a state that adds its own."""
+        if index not in self._channels:
+            self._channels[index] = self._node(BRANCH_CONTRACT, index)
+        return self._channels[index].sign(digest)[:-1]
+
+    def sign_own(self, branch: int, index: int, digest: bytes) -> bytes:
+        """An own key's signature of one input."""
+        return self._node(branch, index).sign(digest)
 
     def account_watcher(self, account: int) -> CoinPublicNode:
         """The public half of an account."""

@@ -26,6 +26,7 @@ class PaymentKind(StrEnum):
 
     SEND = "send"
     FUND_LOT = "fund-lot"
+    FUND_CHANNEL = "fund-channel"
     SETTLE = "settle"
     PAYOUT = "payout"
     BUMP = "bump"  # spends what a waiting one gives back, and pays for both

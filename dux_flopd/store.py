@@ -89,7 +89,7 @@ class WalletStore:
         """Florins in unspent lots that this wallet funded."""
         row = self.store.row(
             """SELECT coalesce(sum(coins.value), 0) AS sum FROM coins JOIN scripts ON scripts.script = coins.script
-               WHERE scripts.kind = 'lot' AND scripts.label = 'buyer' AND NOT EXISTS (
+               WHERE scripts.kind = 'lot' AND scripts.label IN ('buyer', 'payer') AND NOT EXISTS (
                    SELECT 1 FROM spends WHERE spends.txid = coins.txid AND spends.vout = coins.vout)"""
         )
         return int(row["sum"]) if row else 0

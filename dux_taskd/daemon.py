@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.chain.heights import heights_profile
-from common.contracts import peer_task
+from common.contracts import peer_channel, peer_task
 from common.contracts import task as contract
 from common.daemon import DuxOSDaemon
 from common.errors import BadSettings
@@ -17,6 +17,8 @@ from dux_taskd.executor import Capacity, Executor
 from dux_taskd.follower import Follower
 from dux_taskd.meter import Meter
 from dux_taskd.methods import Methods
+from dux_taskd.paid_buying import PaidBuying
+from dux_taskd.paid_selling import PaidSelling
 from dux_taskd.sandbox.model import Runner
 from dux_taskd.sandbox.native import NativeRunner
 from dux_taskd.sandbox.wasm import WasmRunner
@@ -75,6 +77,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
         considering = self._considering(parts, store, executor, memory_max)
         self._effects(parts, store, desk, executor, considering)
         self._serve(parts, store, desk, executor, workshop)
+        self._serve_paid(parts, store, executor)
         follower = Follower(parts.neighbour("escrowd"), store, desk, parts.log)
         parts.background("follow escrowd", follower.run)
         parts.background("workshop", workshop.run)
@@ -124,6 +127,24 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
             hold_s=parts.settings.hold_s,
         )
         parts.outbox(store.store, effects.perform, effects.refused)
+
+    @staticmethod
+    def _serve_paid(parts: Parts[TaskSettings], store: TaskStore, executor: Executor) -> None:
+        """Calls over channels, both sides."""
+        escrowd, stored = parts.neighbour("escrowd"), parts.neighbour("stored")
+        buying = PaidBuying(escrowd=escrowd, stored=stored, peers=parts.peers)
+        selling = PaidSelling(
+            escrowd=escrowd,
+            stored=stored,
+            peers=parts.peers,
+            store=store,
+            executor=executor,
+            clock=parts.clock,
+            log=parts.log,
+        )
+        parts.table.serve(contract.CALL, lambda params, _ctx: buying.call(params))
+        parts.serve_peer(peer_channel.QUOTE, selling.quote)
+        parts.serve_peer(peer_channel.CALL, selling.call)
 
     def _serve(
         self, parts: Parts[TaskSettings], store: TaskStore, desk: Desk, executor: Executor, workshop: Workshop

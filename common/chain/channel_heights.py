@@ -28,6 +28,7 @@ class ChannelProfile(msgspec.Struct, frozen=True, kw_only=True):
     """How many blocks each step has, and how much is trusted to how deep a coin."""
 
     name: str
+    fund_blocks: int  # an offer that nobody funds is forgotten after so many
     exp_min_blocks: int
     exp_default_blocks: int
     exp_max_blocks: int
@@ -45,6 +46,7 @@ class ChannelProfile(msgspec.Struct, frozen=True, kw_only=True):
 
 MAIN = ChannelProfile(
     name="main",
+    fund_blocks=144,
     exp_min_blocks=1_440,
     exp_default_blocks=10_080,
     exp_max_blocks=43_200,
@@ -61,6 +63,7 @@ MAIN = ChannelProfile(
 )
 DEMO = ChannelProfile(
     name="demo",
+    fund_blocks=40,
     exp_min_blocks=60,
     exp_default_blocks=1_000,
     exp_max_blocks=4_000,

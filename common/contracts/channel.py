@@ -3,8 +3,8 @@
 Seller's side, per call: `channel.admit` with the voucher as it came and the hash of the request as it was really
 received, then the work, then `channel.finish`; between them `channel.chunk` where the price is a meter. Buyer's side:
 `channel.pay` gives the voucher to send with the request, `channel.settled` takes the answer. taskd uses this port for
-calls between nodes; a program of the operator's own (`module`) uses it to sell or buy over HTTP, and carries opening
-and hellos itself with `channel.take_open`, `channel.take_hello` and their counterparts.
+calls between nodes; a program of the operator's own (`module`) uses it to sell or buy over HTTP. Opening and hellos go
+between the two escrowds by themselves.
 
 Every method may be repeated: `oid` is the caller's own id of a call, and the same oid with the same request is the same
 call. Source: channel_protocol.md §4 to §7; settled.md 4, 10, 28.
@@ -14,22 +14,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from common.channel_messages import (
     ANSWER_BYTES_MAX,
-    HELLO_BACK_BYTES_MAX,
-    HELLO_BYTES_MAX,
     OFFER_BYTES_MAX,
     VOUCHER_BYTES_MAX,
     Outcome,
     Pricing,
 )
 from common.codec import Wire
-from common.rpc.method import PEOPLE, Method
+from common.rpc.method import PEOPLE, Done, Empty, Method
 from common.units import FLOP, Did, Florins
 
-RESPONSE_BYTES_MAX = 65_536  # kept for repeats; a larger one is named by its hash and kept by who made it
+RESPONSE_BYTES_MAX = 1_048_576  # kept for repeats; a larger one is named by its hash and kept by who made it
 ENVELOPE_BYTES = 160
 
 Chid = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -84,12 +82,12 @@ class Admission(Wire, frozen=True, kw_only=True):
     call: CallRef
     oid: str
     payer: Did
-    price_florins: Florins = Florins(0)
-    price_max_florins: Florins = Florins(0)
+    price_florins: Florins = field(default_factory=Florins)
+    price_max_florins: Florins = field(default_factory=Florins)
     reason: str = ""
-    held_florins: Florins = Florins(0)
-    owed_florins: Florins = Florins(0)
-    missing_florins: Florins = Florins(0)
+    held_florins: Florins = field(default_factory=Florins)
+    owed_florins: Florins = field(default_factory=Florins)
+    missing_florins: Florins = field(default_factory=Florins)
     answer: AnswerBytes = b""
     response: bytes | None = None  # None: acknowledged or too large, so only its hash is known here
 
@@ -134,7 +132,7 @@ class Pay(Wire, frozen=True, kw_only=True):
     req: Hash
     price_max_florins: Florins
     open_florins: Florins | None = None
-    wait_s: Annotated[float, Meta(ge=0, le=25)] = 20.0
+    wait_s: Annotated[float, Meta(ge=0, le=25)] = 20.0  # for a session, and for the funding of a channel just opened
 
 
 class Paid(Wire, frozen=True, kw_only=True):
@@ -279,32 +277,22 @@ class ChannelDetail(Wire, frozen=True):
     lines: tuple[str, ...]
 
 
-class Carried(Wire, frozen=True):
-    """A message of a channel that another carrier than p2pd brings or takes: canonical bytes of the peer method."""
+class ChannelRules(Wire, frozen=True, kw_only=True):
+    """What a seller prints beside a price: how channels to this node are opened and what they can carry."""
 
-    body: Annotated[bytes, Meta(max_length=HELLO_BACK_BYTES_MAX)]
-
-
-class Greeting(Wire, frozen=True):
-    """A hello for the payee of a channel."""
-
-    chid: Chid
-    hello: Annotated[bytes, Meta(max_length=HELLO_BYTES_MAX + ENVELOPE_BYTES)]
-
-
-class HelloAnswer(Wire, frozen=True):
-    """What the payee said to a hello."""
-
-    chid: Chid
-    hello_back: Annotated[bytes, Meta(max_length=HELLO_BACK_BYTES_MAX + ENVELOPE_BYTES)]
-
-
-class OpenWish(Wire, frozen=True, kw_only=True):
-    """A channel to a payee that is reached by another carrier."""
-
-    payee: Did
-    cap_florins: Florins
-    blocks: int | None = None
+    did: Did
+    network: str
+    fund_script: bytes
+    tax_bps: int
+    fee_rate_florins_per_kb: int
+    first_min_florins: Florins
+    window: int
+    closing_zone: int
+    exp_min: int
+    exp_max: int
+    depth_caps: tuple[tuple[int, Florins], ...]
+    on_crash: str
+    height: int
 
 
 _CHID, _BOB = "c4" * 32, Did("did:dux:" + "b" * 52)
@@ -408,4 +396,89 @@ REFUSED: Method[ReportRefusal, Advice] = Method(
     summary="Buyer: the payee did not admit a call; says hello where that helps, and what to do next.",
     callers=WORKERS,
     example=(ReportRefusal(call=_CALL, reason="resync"), Advice(action="send", voucher=b"\x92")),
+)
+RULES: Method[Empty, ChannelRules] = Method(
+    name="channel.rules",
+    params=Empty,
+    result=ChannelRules,
+    summary="How channels to this node are opened and what they can carry.",
+    callers=WORKERS,
+    example=(
+        Empty(),
+        ChannelRules(
+            did=_BOB,
+            network="1f" * 32,
+            fund_script=b"\xa9\x14",
+            tax_bps=500,
+            fee_rate_florins_per_kb=1_200_000,
+            first_min_florins=Florins(20_000_000),
+            window=32,
+            closing_zone=288,
+            exp_min=1_440,
+            exp_max=43_200,
+            depth_caps=((1, Florins(FLOP)),),
+            on_crash="credit",
+            height=140,
+        ),
+    ),
+)
+OPEN: Method[OpenChannel, ChannelRef] = Method(
+    name="channel.open",
+    params=OpenChannel,
+    result=ChannelRef,
+    summary="Open a channel to a payee: agree, fund; calls can go over it once its coin is in a block.",
+    callers=WORKERS,
+    once=True,
+    example=(OpenChannel(request_id="r1", payee=_BOB, cap_florins=Florins(10 * FLOP)), ChannelRef(chid=_CHID)),
+)
+TOP_UP: Method[TopUp, ChannelRef] = Method(
+    name="channel.top_up",
+    params=TopUp,
+    result=ChannelRef,
+    summary="Open another channel to the same payee; both run, the older one is used up first.",
+    callers=WORKERS,
+    once=True,
+    example=(TopUp(request_id="r2", chid=_CHID, cap_florins=Florins(10 * FLOP)), ChannelRef(chid=_CHID)),
+)
+CLOSE: Method[CloseChannel, ChannelView] = Method(
+    name="channel.close",
+    params=CloseChannel,
+    result=ChannelView,
+    summary="End a channel: together where the other side answers; the payer's rest may open the next one.",
+    callers=WORKERS,
+    once=True,
+    example=(CloseChannel(request_id="r3", chid=_CHID), _VIEW),
+)
+REFUND: Method[ChannelAct, ChannelView] = Method(
+    name="channel.refund",
+    params=ChannelAct,
+    result=ChannelView,
+    summary="Payer: everything back, by agreement while nothing was spent, alone from EXP on.",
+    callers=WORKERS,
+    once=True,
+    example=(ChannelAct(request_id="r4", chid=_CHID), _VIEW),
+)
+LIST: Method[ListChannels, ChannelList] = Method(
+    name="channel.list",
+    params=ListChannels,
+    result=ChannelList,
+    summary="Channels of this node, newest first.",
+    callers=WORKERS,
+    example=(ListChannels(), ChannelList(channels=(_VIEW,))),
+)
+SHOW: Method[ChannelRef, ChannelDetail] = Method(
+    name="channel.show",
+    params=ChannelRef,
+    result=ChannelDetail,
+    summary="One channel with its newest calls, and what happens next in sentences.",
+    callers=WORKERS,
+    example=(ChannelRef(chid=_CHID), ChannelDetail(channel=_VIEW, calls=(), lines=("calls can go over it",))),
+)
+RECOVER: Method[Empty, Done] = Method(
+    name="channel.recover",
+    params=Empty,
+    result=Done,
+    summary="Say hello over every channel of this node as payer: both sides show what they hold.",
+    callers=WORKERS,
+    example=(Empty(), Done()),
 )

@@ -13,6 +13,22 @@ from msgspec import Meta, field
 
 from common.codec import Wire
 from common.contracts.base import events_method
+from common.contracts.channel import ADMIT as CHANNEL_ADMIT
+from common.contracts.channel import CHUNK as CHANNEL_CHUNK
+from common.contracts.channel import CLOSE as CHANNEL_CLOSE
+from common.contracts.channel import FINISH as CHANNEL_FINISH
+from common.contracts.channel import FUEL as CHANNEL_FUEL
+from common.contracts.channel import LIST as CHANNEL_LIST
+from common.contracts.channel import MAKE_OFFER as CHANNEL_MAKE_OFFER
+from common.contracts.channel import OPEN as CHANNEL_OPEN
+from common.contracts.channel import PAY as CHANNEL_PAY
+from common.contracts.channel import RECOVER as CHANNEL_RECOVER
+from common.contracts.channel import REFUND as CHANNEL_REFUND
+from common.contracts.channel import REFUSED as CHANNEL_REFUSED
+from common.contracts.channel import RULES as CHANNEL_RULES
+from common.contracts.channel import SETTLED as CHANNEL_SETTLED
+from common.contracts.channel import SHOW as CHANNEL_SHOW
+from common.contracts.channel import TOP_UP as CHANNEL_TOP_UP
 from common.contracts.escrow_views import AuditLine, ContractView, FundMovement, HeightsView, Settlement, Status
 from common.errors import CallerMistake, NotNow, PeerMisbehaved
 from common.receipts import Outcome
@@ -591,4 +607,22 @@ FUND_STATUS: Method[FundStatusParams, FundStatus] = Method(
             height=150,
         ),
     ),
+)
+CHANNEL_METHODS = (  # served by this daemon, declared in a file of their own
+    CHANNEL_ADMIT,
+    CHANNEL_CHUNK,
+    CHANNEL_CLOSE,
+    CHANNEL_FINISH,
+    CHANNEL_FUEL,
+    CHANNEL_LIST,
+    CHANNEL_MAKE_OFFER,
+    CHANNEL_OPEN,
+    CHANNEL_PAY,
+    CHANNEL_RECOVER,
+    CHANNEL_REFUND,
+    CHANNEL_REFUSED,
+    CHANNEL_RULES,
+    CHANNEL_SETTLED,
+    CHANNEL_SHOW,
+    CHANNEL_TOP_UP,
 )

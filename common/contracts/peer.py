@@ -15,6 +15,7 @@ from common.codec import Canon
 from common.contracts import (
     peer_airdrop,
     peer_benchmark,
+    peer_channel,
     peer_escrow,
     peer_mail,
     peer_p2p,
@@ -30,6 +31,7 @@ T = TypeVar("T")
 DECLARED: tuple[ModuleType, ...] = (
     peer_airdrop,
     peer_benchmark,
+    peer_channel,
     peer_escrow,
     peer_mail,
     peer_p2p,

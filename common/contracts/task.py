@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from common.channel_messages import Outcome
 from common.codec import Wire
 from common.contracts.base import events_method
 from common.contracts.escrow_views import Settlement
@@ -76,6 +77,20 @@ class BadJob(CallerMistake):
 
     code = 7007
     key = "bad-job"
+
+
+class CallNotTaken(NotNow):
+    """Service {service_id} did not take the call in {attempts} tries; repeat it with call_id {call_id}, paid once."""
+
+    code = 7009
+    key = "call-not-taken"
+
+
+class CallRefused(NotNow):
+    """Service {service_id} refused the call ({reason}, {missing} florins missing); nothing was charged."""
+
+    code = 7010
+    key = "call-refused"
 
 
 class TaskState(StrEnum):
@@ -154,6 +169,32 @@ class Submit(Wire, frozen=True, kw_only=True):
     tolerance_step: Annotated[int, Meta(ge=0, le=255)] = 0  # most by which two bytes may differ
     tolerance_share_ppm: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # millionths of the bytes that may differ
     alternatives: Annotated[tuple[str, ...], Meta(max_length=4)] = ()  # services tried next when one gives nothing
+
+
+class CallPaid(Wire, frozen=True, kw_only=True):
+    """One call of a service over a channel. `call_id` names it: repeated, it is the same call, paid once.
+
+    `open_florins`: open a channel of this size when none can carry it.
+    """
+
+    call_id: RequestId
+    service_id: str
+    data: Annotated[bytes, Meta(max_length=262_144)]
+    args: Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=16)] = ()
+    price_limit_florins: Florins
+    open_florins: Florins | None = None
+
+
+class CalledPaid(Wire, frozen=True, kw_only=True):
+    """How the call ended, what it cost, over which channel; `said`: what was done for it."""
+
+    outcome: Outcome
+    output: bytes
+    detail: str
+    charged_florins: Florins
+    chid: str
+    j: int
+    said: tuple[str, ...]
 
 
 class TaskRef(Wire, frozen=True):
@@ -405,5 +446,26 @@ EXPLAIN: Method[TaskRef, Explanation] = Method(
     summary="Why a task stands where it stands and what comes next.",
     callers=callers_of("taskd"),
     example=(_REF, Explanation(task_id="task-1", lines=("PAID: the second worker found the same result.",))),
+)
+CALL: Method[CallPaid, CalledPaid] = Method(
+    name="task.call",
+    params=CallPaid,
+    result=CalledPaid,
+    summary="Call a service and pay for it over a channel; the same call_id is the same call, paid once.",
+    callers=callers_of("taskd"),
+    example=(
+        CallPaid(call_id="r9", service_id="s" * 32, data=b"duck", price_limit_florins=Florins(100_000)),
+        CalledPaid(
+            outcome=Outcome.OK,
+            output=b"DUCK",
+            detail="",
+            charged_florins=Florins(100_000),
+            chid="c4" * 32,
+            j=7,
+            said=("over channel c4c4c4c4",),
+        ),
+    ),
+    raises=(NotForSale, PriceAbove, CallNotTaken, CallRefused),
+    deadline_max_s=120.0,
 )
 EVENTS = events_method("task", callers_of("taskd"))

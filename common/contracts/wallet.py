@@ -34,6 +34,16 @@ from common.contracts.wallet_chain import (
     EXAMPLE_HASH,
     EXAMPLE_TXID,
 )
+from common.contracts.wallet_channel import (
+    PURSE_ADOPT,
+    PURSE_CLOSE,
+    PURSE_FINAL,
+    PURSE_FUND,
+    PURSE_KEY,
+    PURSE_MESSAGES,
+    PURSE_REFUND,
+    PURSE_VOUCHERS,
+)
 from common.contracts.wallet_contract import (
     CONTRACT_ADOPT,
     CONTRACT_CHECK,
@@ -349,6 +359,14 @@ __all__ = [
     "FUND_KEY",
     "FUND_SETTLE",
     "FUND_SIGN",
+    "PURSE_ADOPT",
+    "PURSE_CLOSE",
+    "PURSE_FINAL",
+    "PURSE_FUND",
+    "PURSE_KEY",
+    "PURSE_MESSAGES",
+    "PURSE_REFUND",
+    "PURSE_VOUCHERS",
     "WALLET_ACCOUNT",
     "WALLET_ACCOUNTS",
     "WALLET_BACKUP",

@@ -58,6 +58,8 @@ class Purpose(StrEnum):
     CHANNEL_REQUEST = "channel-request"
     CHANNEL_RESPONSE = "channel-response"
     CHANNEL_OFFER = "channel-offer"
+    CHANNEL_HELLO = "channel-hello"
+    CHANNEL_HELLO_BACK = "channel-hello-back"
     CHANNEL_FINAL = "channel-final"
     CHANNEL_ASK = "channel-ask"
     DRAW = "draw"

@@ -252,6 +252,11 @@ def with_call(calls: tuple[Call, ...], changed: Call) -> tuple[Call, ...]:
     return tuple(sorted((*calls, changed), key=lambda call: call.j))
 
 
+def the_call(calls: tuple[Call, ...], j: int) -> Call:
+    """The call of this number, where a guard has seen it."""
+    return next(call for call in calls if call.j == j)
+
+
 def call_of(calls: tuple[Call, ...], j: int) -> Call | None:
     """The call of this number."""
     return next((call for call in reversed(calls) if call.j == j), None)

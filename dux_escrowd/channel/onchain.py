@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from common.channel_messages import NO_ROOT, Outcome, next_root
 from dux_escrowd.channel import facts as f
-from dux_escrowd.channel.model import OUTCOME_OF, Call, CallState, Payee, Payer, Receipt, SpendKind
+from dux_escrowd.channel.model import OUTCOME_OF, Call, CallState, Payee, Payer, Receipt
 
 N = TypeVar("N", Payer, Payee)
 
@@ -46,11 +46,6 @@ def same_spend(channel: Payer | Payee, fact: Any) -> bool:
 def that_spend(channel: Payer | Payee, fact: f.SpendGone) -> bool:
     """The spend that is gone is the one that was seen."""
     return channel.spend is not None and fact.txid == channel.spend.txid
-
-
-def is_close(_channel: Payer | Payee, fact: Any) -> bool:
-    """The payee's close was seen."""
-    return bool(fact.spend.kind is SpendKind.CLOSE)
 
 
 def rebroadcast_due(channel: Payer | Payee, fact: f.Clock) -> bool:

@@ -44,7 +44,11 @@ ROWS: tuple[Row, ...] = (
         OPENED, f.CoinGone, c.that_outpoint,
         to=S.SUSPENDED, change=c.lose_coin, orders=r.tell(News.SUSPENDED), source="§6 OutputMoved",
     ),
-    row((S.SUSPENDED, S.CLOSE_SENT), f.CoinGone, c.that_outpoint, change=c.lose_coin, source="§6 OutputMoved"),
+    row(S.SUSPENDED, f.CoinGone, c.that_outpoint, change=c.lose_coin, source="§6 OutputMoved"),
+    row(
+        S.CLOSE_SENT, f.CoinGone, c.that_outpoint,
+        to=S.SUSPENDED, change=c.lose_coin, orders=r.tell(News.SUSPENDED), source="§6 OutputMoved, while closing",
+    ),
     row(EVERY, f.CoinGone, source="another output's"),
     row(S.OPEN_SEEN, f.Clock, p.before_zone, p.deep_enough, to=S.OPEN, source="§6 OPEN_SEEN Depth >= 6"),
     row(
@@ -52,8 +56,12 @@ ROWS: tuple[Row, ...] = (
         to=S.ABANDONED, orders=r.tell(News.CLOSED), source="§10.14 nobody funded it",
     ),
     # --- sessions ---
-    row(EVERY, f.Started, change=p.restart, orders=r.answers, source="§5 after a crash; §8 heads at every start"),
-    row(LIVE, f.HelloCame, change=p.begin_session, orders=r.hello_back, source="§6 Hello"),
+    row(LIVE, f.Started, change=p.restart, orders=r.answers_and_hello, source="§5, §8 heads at every start"),
+    row(EVERY, f.Started, change=p.restart, orders=r.answers, source="§5 after a crash"),
+    row(
+        LIVE, f.HelloCame,
+        to=p.greeted, options=LIVE, change=p.begin_session, orders=r.hello_back, source="§6 Hello",
+    ),
     row(
         (S.OFFERED, *PAST), f.HelloCame, orders=r.hello_back,
         source="a payer learns what it is owed also after the end",
@@ -86,6 +94,10 @@ ROWS: tuple[Row, ...] = (
     row(
         EVERY, f.VoucherCame, p.conflicting,
         change=p.raise_held, orders=r.conflict, source="§5 same j or oid, other req: 409",
+    ),
+    row(
+        EVERY, f.VoucherCame, p.taken_otherwise,
+        change=p.raise_held, orders=r.refuse_as(Reason.RESYNC), source="§6 old session: W only; no proof of anything",
     ),
     row(
         OPENED, f.VoucherCame, p.for_this_coin, p.within_coin, p.admissible,
@@ -133,11 +145,11 @@ ROWS: tuple[Row, ...] = (
         to=S.ABANDONED, orders=r.tell(News.CLOSED), source="§6 Clock tip >= EXP - 288, W = 0",
     ),
     row(
-        S.CLOSE_SENT, f.Clock, p.more_fee_due, change=p.more_fee, orders=r.close_again,
+        S.CLOSE_SENT, f.Clock, p.was_decided, p.more_fee_due, change=p.more_fee, orders=r.close_again,
         source="§6 fee input every 12 blocks",
     ),
     row(
-        S.CLOSE_SEEN, f.Clock, c.rebroadcast_due,
+        S.CLOSE_SEEN, f.Clock, p.was_decided, c.rebroadcast_due,
         change=p.acted, orders=r.close_again, source="§6 rebroadcast every 60",
     ),
     row(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import orders as o
-from dux_escrowd.channel.model import AT_WORK, CallState, Payee
+from dux_escrowd.channel.model import AT_WORK, CallState, Closing, Payee
 from dux_escrowd.channel.payee_steps import why_not
 
 Orders = tuple[o.Order, ...]
@@ -54,6 +54,11 @@ def answers(before: Payee, after: Payee, _fact: f.Started) -> Orders:
     ended = tuple(o.SendAnswer(j=call.j) for call in after.calls if call.j in was and call.state is CallState.FAILED)
     again = tuple(o.Execute(j=call.j) for call in after.calls if after.rules.rerun and call.state is CallState.ADMITTED)
     return (*ended, *again)
+
+
+def answers_and_hello(before: Payee, after: Payee, fact: f.Started) -> Orders:
+    """The same, and the payer is asked for a hello: nobody has to know whether this disk is an old one."""
+    return (*answers(before, after, fact), o.AskHello())
 
 
 def chunk(_before: Payee, _after: Payee, fact: f.ChunkWanted) -> Orders:
@@ -104,9 +109,7 @@ def close_again(_before: Payee, after: Payee, _fact: f.Fact) -> Orders:
 
 
 def _close(payee: Payee) -> o.Close:
-    closing = payee.closing
-    if closing is None:
-        raise TypeError("a close is ordered where none was decided")
+    closing = payee.closing or Closing(payee.held_florins)
     return o.Close(
         cum_florins=closing.cum_florins, final=closing.final, next_script=closing.next_script, step=payee.steps
     )

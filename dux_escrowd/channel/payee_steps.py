@@ -19,6 +19,7 @@ from dux_escrowd.channel.model import (
     Receipt,
     SpendKind,
     call_of,
+    the_call,
     with_call,
 )
 from dux_escrowd.channel.onchain import advanced
@@ -46,7 +47,12 @@ def known_call(payee: Payee, fact: f.VoucherCame) -> bool:
 
 
 def conflicting(payee: Payee, fact: f.VoucherCame) -> bool:
-    """The number or the oid is taken by another request."""
+    """The number or the oid is taken by another request, in the session that is live: only that proves a fault."""
+    return in_session(payee, fact) and any(call.req != fact.req for call in _known(payee, fact))
+
+
+def taken_otherwise(payee: Payee, fact: f.VoucherCame) -> bool:
+    """The number or the oid is taken; an honest payer that lost its books may do that, and a hello tells it."""
     return bool(_known(payee, fact))
 
 
@@ -140,8 +146,7 @@ def ends(payee: Payee, fact: f.HandlerDone) -> bool:
 
 def charge_is_held(payee: Payee, fact: f.HandlerDone) -> bool:
     """The last charge is covered by what was paid."""
-    call = call_of(payee.calls, fact.j)
-    already = call.price_florins if call is not None else 0
+    already = the_call(payee.calls, fact.j).price_florins
     return payee.held_florins - payee.owed_florins >= fact.charged_florins - already
 
 
@@ -164,14 +169,14 @@ def chunk_of_running(payee: Payee, fact: f.ChunkWanted) -> bool:
     return call is not None and call.state is CallState.RUNNING
 
 
-def covered(payee: Payee, fact: f.VoucherCame) -> bool:
-    """W reaches S again on the new coin."""
-    return raise_held(payee, fact).held_florins >= payee.owed_florins
-
-
 def something_held(payee: Payee, _fact: f.Fact) -> bool:
     """W > 0 on the coin that is there."""
     return payee.held_florins > 0 and payee.coin is not None
+
+
+def was_decided(payee: Payee, _fact: f.Clock) -> bool:
+    """The close is one that these books know; a watcher's, or one of a lost copy, is not repeated from here."""
+    return payee.closing is not None and payee.coin is not None
 
 
 def past_zone(payee: Payee, fact: f.Fact) -> bool:
@@ -230,11 +235,11 @@ def end_session(payee: Payee, _fact: f.Fact) -> Payee:
 
 
 def restart(payee: Payee, fact: f.Started) -> Payee:
-    """After every start: what was found running is credited, or run again where the handler can bear it."""
+    """After every start: what was at work is credited, or run again where the handler can bear it."""
     state = CallState.ADMITTED if payee.rules.rerun else CallState.FAILED
     calls = tuple(
         replace(call, state=state, price_florins=call.price_florins if payee.rules.rerun else 0)
-        if call.state is CallState.RUNNING
+        if call.state in AT_WORK
         else call
         for call in payee.calls
     )
@@ -264,7 +269,7 @@ def _adopt(payee: Payee, receipt: Receipt) -> Payee:
     took = acknowledged(payee, receipt)
     if receipt.low <= took.receipt.low:
         return took
-    below = [call for call in took.calls if call.j < receipt.low and call.state not in AT_WORK]
+    below = [call for call in took.calls if call.j < receipt.low]
     known = took.settled_florins + sum(call.price_florins for call in below if call.state is CallState.OK)
     kept = tuple(call for call in took.calls if call not in below)
     settled = max(known, receipt.paid_florins)
@@ -303,38 +308,28 @@ def admit(payee: Payee, fact: f.VoucherCame) -> Payee:
 
 def add_fuel(payee: Payee, fact: f.VoucherCame) -> Payee:
     """The running call may go on to a higher price."""
-    call, raised = call_of(payee.calls, fact.j), raise_held(payee, fact)
-    if call is None:
-        return raised
-    more = replace(call, price_max_florins=fact.price_max_florins)
+    raised = raise_held(payee, fact)
+    more = replace(the_call(raised.calls, fact.j), price_max_florins=fact.price_max_florins)
     return replace(raised, calls=with_call(raised.calls, more))
 
 
 def run(payee: Payee, fact: f.RunStarted) -> Payee:
     """From here on a crash credits it."""
-    return _set(payee, fact.j, CallState.RUNNING)
+    running = replace(the_call(payee.calls, fact.j), state=CallState.RUNNING)
+    return replace(payee, calls=with_call(payee.calls, running))
 
 
 def finish(payee: Payee, fact: f.HandlerDone) -> Payee:
     """Its answer is stored; a failed call counts no more."""
-    call = call_of(payee.calls, fact.j)
-    if call is None:
-        return payee
+    call = the_call(payee.calls, fact.j)
     ended = replace(call, state=ENDED[fact.outcome], price_florins=fact.charged_florins, resp=fact.resp)
     return replace(payee, calls=with_call(payee.calls, ended), used_at=fact.at)
 
 
 def meter(payee: Payee, fact: f.ChunkWanted) -> Payee:
     """The call costs so much by now."""
-    call = call_of(payee.calls, fact.j)
-    if call is None:
-        return payee
-    return replace(payee, calls=with_call(payee.calls, replace(call, price_florins=fact.price_florins)))
-
-
-def _set(payee: Payee, j: int, state: CallState) -> Payee:
-    call = call_of(payee.calls, j)
-    return payee if call is None else replace(payee, calls=with_call(payee.calls, replace(call, state=state)))
+    metered = replace(the_call(payee.calls, fact.j), price_florins=fact.price_florins)
+    return replace(payee, calls=with_call(payee.calls, metered))
 
 
 def mirror(payee: Payee, fact: f.Mirrored) -> Payee:
@@ -377,6 +372,12 @@ def covered_again(_before: Payee, after: Payee, _fact: f.Fact) -> PayeeState:
     """SUSPENDED until W reaches S."""
     rests = after.coin is not None and after.held_florins >= after.owed_florins
     return PayeeState.OPEN_SEEN if rests else PayeeState.SUSPENDED
+
+
+def greeted(before: Payee, after: Payee, _fact: f.HelloCame) -> PayeeState:
+    """A hello whose head covers S on a new coin ends the suspension."""
+    rests = after.coin is not None and after.held_florins >= after.owed_florins
+    return PayeeState.OPEN_SEEN if before.state is PayeeState.SUSPENDED and rests else PayeeState(before.state)
 
 
 def seen_as(_before: Payee, after: Payee, _fact: f.SpendSeen) -> PayeeState:

@@ -19,6 +19,7 @@ from dux_escrowd.channel.model import (
     PayerState,
     SpendKind,
     call_of,
+    the_call,
     with_call,
 )
 from dux_escrowd.channel.onchain import advanced
@@ -118,16 +119,6 @@ def step_due(payer: Payer, fact: f.Clock) -> bool:
     return payer.acted_at is None or fact.at - payer.acted_at >= payer.rules.step
 
 
-def none_in_flight(payer: Payer, _fact: f.Fact) -> bool:
-    """Nothing waits."""
-    return not payer.in_flight
-
-
-def wants_close(payer: Payer, _fact: f.Fact) -> bool:
-    """The end was asked for, or the margin reached: in DRAINING always."""
-    return payer.closing
-
-
 # --- changes ----------------------------------------------------------------------------------------------------------
 
 
@@ -151,10 +142,7 @@ def allocate(payer: Payer, fact: f.CallWanted) -> Payer:
 
 def fuel(payer: Payer, fact: f.FuelWanted) -> Payer:
     """The call may cost more."""
-    call = call_of(payer.calls, fact.j)
-    if call is None:
-        return payer
-    price = fact.price_max_florins
+    call, price = the_call(payer.calls, fact.j), fact.price_max_florins
     cum = cum_with(payer, price - call.price_max_florins)
     raised = replace(call, price_max_florins=price, price_florins=price)
     return replace(payer, cum_florins=cum, calls=with_call(payer.calls, raised))
@@ -162,10 +150,9 @@ def fuel(payer: Payer, fact: f.FuelWanted) -> Payer:
 
 def receive(payer: Payer, fact: f.AnswerCame) -> Payer:
     """The call has ended; the receipt goes on over all that have."""
-    call = call_of(payer.calls, fact.j)
-    if call is None:
-        return payer
-    ended = replace(call, state=ENDED[fact.outcome], price_florins=fact.charged_florins, resp=fact.resp)
+    ended = replace(
+        the_call(payer.calls, fact.j), state=ENDED[fact.outcome], price_florins=fact.charged_florins, resp=fact.resp
+    )
     return _acknowledged(replace(payer, calls=with_call(payer.calls, ended)))
 
 
@@ -184,10 +171,8 @@ def _acknowledged(payer: Payer) -> Payer:
 
 def drop(payer: Payer, fact: f.CallDropped) -> Payer:
     """The caller wants it no more; only a new session can tell whether it was run."""
-    call = call_of(payer.calls, fact.j)
-    if call is None:
-        return payer
-    return hello(replace(payer, calls=with_call(payer.calls, replace(call, state=CallState.DROPPING))), fact)
+    dropping = replace(the_call(payer.calls, fact.j), state=CallState.DROPPING)
+    return hello(replace(payer, calls=with_call(payer.calls, dropping)), fact)
 
 
 def learn(payer: Payer, fact: f.HelloBackCame) -> Payer:
@@ -204,7 +189,7 @@ def learn(payer: Payer, fact: f.HelloBackCame) -> Payer:
 def _as_shown(known: Call | None, shown: f.Shown) -> Call:
     if known is not None and (known.state not in IN_FLIGHT or known.req != shown.req):
         return known  # its answer is held here already, or the payee shows another request under this number
-    limit = max(shown.price_max_florins, known.price_max_florins if known else 0)
+    limit = shown.price_max_florins if known is None else max(shown.price_max_florins, known.price_max_florins)
     if shown.outcome is None:
         return known or _call(shown, CallState.SENT_MAYBE, limit, limit)
     charged = min(shown.charged_florins, limit) if shown.outcome is Outcome.OK else 0
@@ -219,11 +204,10 @@ def _call(shown: f.Shown, state: CallState, limit: int, price: int) -> Call:
 
 
 def learn_page(payer: Payer, fact: f.HelloBackCame) -> Payer:
-    """One page of what the payee holds: acknowledge it, ask on."""
+    """One page of what the payee holds: what has ended on it is acknowledged, and the next one is asked for."""
     top = max(shown.j for shown in fact.calls)
     learnt = learn(payer, fact)
-    ended = tuple(call for call in learnt.calls if call.state in IN_FLIGHT or call.j <= top)
-    waiting = [call.j for call in ended if call.state in IN_FLIGHT]
+    waiting = [call.j for call in learnt.calls if call.state in IN_FLIGHT]
     receipt = advanced(learnt.receipt, learnt.calls, min([top + 1, *waiting]))
     calls = tuple(call for call in learnt.calls if call.j >= receipt.low)
     return replace(learnt, receipt=receipt, calls=calls, nonce=fact.next_nonce)
@@ -294,8 +278,7 @@ def send_new(_before: Payer, after: Payer, _fact: f.Fact) -> tuple[o.Order, ...]
 
 def send_fuel(_before: Payer, after: Payer, fact: f.FuelWanted) -> tuple[o.Order, ...]:
     """The call's voucher with its new limit."""
-    call = call_of(after.calls, fact.j)
-    return (_voucher(after, call),) if call is not None else ()
+    return (_voucher(after, the_call(after.calls, fact.j)),)
 
 
 def send_waiting(before: Payer, after: Payer, fact: f.HelloBackCame) -> tuple[o.Order, ...]:

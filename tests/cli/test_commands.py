@@ -14,7 +14,7 @@ from click.shell_completion import ShellComplete
 from PIL import Image
 
 from common.codec import from_plain
-from common.contracts import airdrop, escrow, p2p, p2p_mail, registry, store, task, wallet
+from common.contracts import airdrop, channel, escrow, p2p, p2p_mail, registry, store, task, wallet
 from common.contracts.registry_witness import PresenceView
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import NeighbourDown, NotFound, TooBusy
@@ -95,6 +95,12 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     ("wallet bond list", wallet.WALLET_BONDS),
     ("wallet bond register 700", wallet.WALLET_BOND_REGISTER),
     ("wallet bond reclaim 700", wallet.WALLET_BOND_RECLAIM),
+    ("channel list --role payer --all", channel.LIST),
+    (f"channel show {ID}", channel.SHOW),
+    (f"channel open did:dux:{'b' * 52} 10 --blocks 500", channel.OPEN),
+    (f"channel top-up {ID} 5", channel.TOP_UP),
+    (f"channel close {ID} --roll", channel.CLOSE),
+    (f"channel refund {ID}", channel.REFUND),
     ("escrow list --status disputed", escrow.LIST),
     (f"escrow show {ID}", escrow.SHOW),
     (f"escrow dispute {ID} --reason wrong", escrow.DISPUTE),
@@ -265,6 +271,21 @@ def test_a_call_goes_from_picture_to_picture(run: Any, node: FakeNode, tmp_path:
     assert node.blobs[asked.input_blob] == raw_from_picture(make_test_picture(24, 16))
     with Image.open(large) as picture:
         assert picture.size == (48, 32)
+
+
+def test_a_small_call_goes_over_a_channel_and_says_so(run: Any, node: FakeNode, tmp_path: Path) -> None:
+    """Too small for a transaction of its own: the channel, its size and the reason are told, the output is written."""
+    shown = store.SERVICE_SHOW.example[1]
+    cheap = msgspec.structs.replace(shown.service, price_florins=Florins(100_000))
+    node.answers["service.show"] = msgspec.structs.replace(shown, service=cheap)
+    source, out = tmp_path / "in.bin", tmp_path / "out.bin"
+    source.write_bytes(b"duck")
+    told = run("call", "svc", "--input", str(source), "--output", str(out), "--max-price", "0.001")
+    assert told.code == 0, told.err
+    assert "paid over a channel: its price is too small" in told.err
+    asked = node.asked("task.call")
+    assert (asked.data, asked.price_limit_florins, asked.open_florins) == (b"duck", 100_000, 2 * FLOP + 100_000)
+    assert out.read_bytes() == b"DUCK"
 
 
 def test_a_call_that_was_refunded_ends_with_not_now_and_no_file(run: Any, node: FakeNode, tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""A call paid over a channel: whether to pay so, the call itself, and what the person is told of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.errors import NotNow
+from common.units import Florins
+from dux_cli.output import flop
+
+if TYPE_CHECKING:
+    from dux_cli.call import Wish
+    from dux_cli.command import Session
+
+INLINE_BYTES_MAX = 262_144
+CALLS_PAID_AHEAD = 1_000  # a channel that is opened for a call holds so many of its price, within these bounds:
+OPEN_LEAST_FLORINS, OPEN_MOST_FLORINS = 200_000_000, 2_000_000_000
+TRIES, PAUSE_S = 60, 2.0
+
+
+def size_of(price_florins: int, most: Florins | None) -> Florins:
+    """How large a channel is opened for calls of this price."""
+    wanted = min(max(price_florins * CALLS_PAID_AHEAD, OPEN_LEAST_FLORINS), OPEN_MOST_FLORINS)
+    return Florins(max(wanted, price_florins + OPEN_LEAST_FLORINS) if most is None else int(most))
+
+
+async def choose(session: Session, wish: Wish, data: bytes, pay: str) -> tuple[bool, str]:
+    """Whether the call goes over a channel, and why."""
+    from common.contracts.channel import LIST, ListChannels
+    from common.contracts.store import SERVICE_SHOW, ServiceName
+    from dux_taskd.paid_rules import OVER_CHANNEL, PayBy, pay_by
+
+    service = (await session.call(SERVICE_SHOW, ServiceName(service_id=wish.service_id))).service
+    found = (await session.call(LIST, ListChannels(role="payer"))).channels
+    is_open = any(
+        one.other == service.provider
+        and one.state in ("OPEN", "RESYNC", "OPEN_SEEN")
+        and one.usable_florins - one.owed_florins >= service.price_florins
+        for one in found
+    )
+    fits = service.kind in OVER_CHANNEL and len(data) <= INLINE_BYTES_MAX
+    checked = wish.check not in ("none", "auto")
+    way, why = pay_by(pay, int(service.price_florins), checked=checked, fits=fits, open_channel=is_open)
+    return way is PayBy.CHANNEL, why
+
+
+async def over_channel(session: Session, wish: Wish, data: bytes, open_florins: Florins | None) -> None:
+    """Call, pay, write the output; a channel that has just been opened is waited for."""
+    import asyncio
+
+    from common.codec import to_plain
+    from common.contracts.task import CALL, CallPaid
+    from dux_cli.job_files import write_output
+
+    asked = CallPaid(
+        call_id=wish.request_id,
+        service_id=wish.service_id,
+        data=data,
+        args=wish.args,
+        price_limit_florins=wish.max_price,
+        open_florins=size_of(int(wish.max_price), open_florins),
+    )
+    told = ""
+    for _ in range(TRIES):
+        try:
+            done = await session.call(CALL, asked, deadline_s=120.0)
+            break
+        except NotNow as error:
+            if error.key not in ("channel-busy", "call-not-taken", "remote-not-now"):
+                raise
+            if error.message != told:
+                session.out.step(f"  {error.message}")
+                told = error.message
+            await asyncio.sleep(PAUSE_S)
+    else:
+        raise NotNow
+    for line in done.said:
+        session.out.step(f"  {line}")
+    written = write_output(done.output, wish.output) if done.outcome == "ok" else ""
+    facts = [("outcome", str(done.outcome)), ("written", written), ("paid", flop(done.charged_florins)),
+             ("detail", done.detail), ("channel", done.chid), ("call", str(done.j))]  # fmt: skip
+    shown = {**to_plain(done), "output": "", "written": str(wish.output), "paid_by": "channel"}
+    session.out.record(shown, [fact for fact in facts if fact[1]], name=f"{done.chid}/{done.j}")

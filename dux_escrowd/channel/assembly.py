@@ -1,0 +1,83 @@
+"""The parts of channels meet here: `Channels.assemble` is all that the daemon knows of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from common.contracts import peer_channel as peer
+from common.errors import DuxError
+from common.parts import Parts
+from dux_escrowd.channel.buying import Buying
+from dux_escrowd.channel.counter import Counter
+from dux_escrowd.channel.facts import Started
+from dux_escrowd.channel.follower import ChannelFollower
+from dux_escrowd.channel.greeting import Greeting
+from dux_escrowd.channel.hands import WalletHands
+from dux_escrowd.channel.ledger import Ledger
+from dux_escrowd.channel.methods import ChannelMethods
+from dux_escrowd.channel.offers import Offers
+from dux_escrowd.channel.opening import Opening
+from dux_escrowd.channel.selling import Selling
+from dux_escrowd.channel.sessions import Sessions
+from dux_escrowd.channel.signing import Signer
+from dux_escrowd.channel.watch import Watch
+from dux_escrowd.desk import Desk
+from dux_escrowd.settings import EscrowSettings
+
+SWEEP_S = 60.0
+
+
+class Channels:
+    """All of it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.ledger = Ledger(desk.book.store)
+        self.counter = Counter(desk=desk, ledger=self.ledger, signer=Signer(desk.flopd))
+        self.greeting = Greeting(self.counter)
+        self.hands = self.counter.hands = WalletHands(self.counter, self.greeting)
+        self.opening = Opening(self.counter)
+        self.buying = Buying(self.counter, self.greeting, self.opening)
+        offers = Offers(self.counter)
+        self.selling = Selling(self.counter, offers)
+        self.methods = ChannelMethods(
+            self.counter,
+            offers=offers,
+            selling=self.selling,
+            sessions=Sessions(self.counter, self.selling),
+            buying=self.buying,
+            greeting=self.greeting,
+            opening=self.opening,
+        )
+        self.watch = Watch(self.counter)
+        self.follower = ChannelFollower(self.counter, self.greeting.begin)
+        self.follower.on_tip.append(self.watch.look)
+
+    def serve(self, parts: Parts[EscrowSettings]) -> None:
+        """Methods, peer methods and loops of the daemon."""
+        self.methods.serve(parts.table)
+        parts.serve_peer(peer.OPEN, self.methods.take_open)
+        parts.serve_peer(peer.HELLO, self.methods.take_hello)
+        parts.serve_peer(peer.ASK_HELLO, self.methods.asked_hello)
+        parts.serve_peer(peer.FINAL, self.methods.take_final)
+        parts.serve_peer(peer.GET, self.methods.take_get)
+        parts.serve_peer(peer.KEEP, self.watch.keep)
+        parts.background("channel follower", self.follower.run)
+        parts.background("channel hellos", self.greeting.run)
+        parts.background("channel start", self.start)
+        parts.gauges["channel_decisions"] = lambda: float(self.ledger.decisions)
+        parts.gauges["channel_commits"] = lambda: float(self.ledger.commits)
+
+    async def start(self) -> None:
+        """Sessions are over after every start and what was ordered is done again; then late calls are swept."""
+        at = await self.counter.height()
+        for chid in self.ledger.shelf.listed("any", open_only=True, limit=10_000):
+            taken = await self.ledger.take(chid, Started(at=at, nonce=self.counter.random.bytes(32)))
+            await self.counter.carry(chid, taken.effects)
+            await self.hands.again(chid)
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                await self.buying.sweep(self.desk.clock.unix_ms())
+            except DuxError as error:
+                self.desk.log.info("sweep waits", reason=error.message)

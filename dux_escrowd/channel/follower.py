@@ -1,0 +1,154 @@
+"""Follows the chain for every channel whose script is watched: coins, spends and the tip become facts.
+
+Promise: `chain.coins` is always the whole truth of now; events only wake this loop. It also keeps the tip that calls
+are decided at, so that a call asks no other daemon for it. Source: channel_protocol.md §2, §3, §6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from common.chain.channel import ChannelTerms
+from common.chain.script import pushes
+from common.chain.tx import parse
+from common.contracts import wallet_chain as chain
+from common.contracts.base import EventsSince
+from common.contracts.escrow import Refused, WrongPhase
+from common.errors import NotFound, NotNow, Unavailable
+from dux_escrowd.channel import facts as f
+from dux_escrowd.channel.counter import Counter
+from dux_escrowd.channel.model import Channel, Coin, Payer, PayerState, Spend, SpendKind
+from dux_escrowd.channel.shelf import Book
+
+EVENTS_WAIT_S = 20.0
+EVENTS_AT_ONCE = 500
+PAUSE_S = 1.0
+FACTS_PER_LOOK_MAX = 32  # per channel: a look that finds more goes on at the next block
+FOLLOWED_AFTER_END_BLOCKS = 1_440
+CLOSE_PUSHES = 4  # both signatures, the selector, the script
+
+
+class ChannelFollower:
+    """Looks at the chain and tells the ledger."""
+
+    def __init__(self, counter: Counter, begin: Callable[[str], Awaitable[None]]) -> None:
+        self._counter = counter
+        self._ledger = counter.ledger
+        self._begin = begin
+        self._cursor = 0
+        self._clocked: dict[str, int] = {}
+        self.on_tip: list[Callable[[int], Awaitable[None]]] = []
+
+    async def run(self) -> None:
+        """Look now and after every change, until cancelled."""
+        while True:
+            try:
+                while await self._read(0.0):
+                    pass
+                await self.look()
+                while not await self._read(EVENTS_WAIT_S):
+                    await self._freshen()
+            except (NotNow, Unavailable) as error:
+                self._counter.desk.log.info("chain cannot be followed now", reason=error.message)
+                await asyncio.sleep(PAUSE_S)
+
+    async def _read(self, wait_s: float) -> bool:
+        since = EventsSince(cursor=self._cursor, wait_s=wait_s, limit=EVENTS_AT_ONCE)
+        page = await self._counter.desk.flopd.call(chain.CHAIN_EVENTS, since, deadline_s=wait_s + 10)
+        self._cursor = page.cursor
+        return bool(page.events)
+
+    async def _freshen(self) -> None:
+        self._counter.fresh = self._counter.desk.is_fresh(await self._counter.desk.tip())
+
+    async def look(self) -> None:
+        """Every followed channel, once."""
+        tip = await self._counter.desk.tip()
+        if not tip.synced:
+            return
+        height = int(tip.height)
+        self._counter.tip, self._counter.fresh = height, self._counter.desk.is_fresh(tip)
+        self._counter.seen.set()
+        for chid in self._ledger.shelf.followed():
+            await self._channel(self._ledger.book(chid), height)
+        for hook in self.on_tip:
+            await hook(height)
+
+    async def _channel(self, book: Book, height: int) -> None:
+        try:
+            found = await self._counter.desk.flopd.call(chain.CHAIN_COINS, chain.ScriptAsked(script=book.output_script))
+        except NotFound:
+            return  # the wallet follows it from the next block on
+        for _ in range(FACTS_PER_LOOK_MAX):
+            fact = next_fact(self._ledger.state(book.chid), book.terms, found.coins, height)
+            if fact is None or not await self._take(book.chid, fact):
+                break
+        if self._clocked.get(book.chid) != height:
+            self._clocked[book.chid] = height
+            await self._take(book.chid, f.Clock(at=height))
+        self._let_go(book.chid, height)
+
+    async def _take(self, chid: str, fact: f.Fact) -> bool:
+        """Whether it was taken."""
+        try:
+            taken = await self._ledger.take(chid, fact)
+        except (WrongPhase, Refused) as error:
+            self._counter.desk.log.debug("chain fact not taken", chid=chid, reason=error.message)
+            return False
+        await self._counter.carry(chid, taken.effects)
+        new, old = taken.next, taken.before
+        moved = isinstance(new, Payer) and new.state is not old.state
+        if moved and new.state in (PayerState.OPEN_SEEN, PayerState.RESYNC):
+            await self._begin(chid)
+        return taken.next is not taken.before
+
+    def _let_go(self, chid: str, height: int) -> None:
+        state = self._ledger.state(chid)
+        rests_on = state.spend.height if state.spend else None
+        if state.state.value == "CLOSED" and rests_on is not None and height > rests_on + FOLLOWED_AFTER_END_BLOCKS:
+            with self._ledger.store.transaction() as tx:
+                self._ledger.note(tx, chid, follow=0)
+
+
+def next_fact(state: Channel, terms: ChannelTerms, coins: list[chain.CoinView], tip: int) -> f.Fact | None:
+    """The next thing that the chain shows and the channel does not know; None when they agree."""
+    seen = {str(item.outpoint): item for item in coins}
+    if state.coin is None:
+        first = next((item for item in coins if item.height is not None), None)
+        return None if first is None else f.CoinSeen(at=tip, coin=_coin(first))
+    own = seen.get(state.coin.outpoint)
+    if own is None:
+        return f.CoinGone(at=tip, outpoint=state.coin.outpoint)
+    if _coin(own) != state.coin:
+        return f.CoinSeen(at=tip, coin=_coin(own))
+    return _spend_fact(state, terms, own, tip)
+
+
+def _spend_fact(state: Channel, terms: ChannelTerms, own: chain.CoinView, tip: int) -> f.Fact | None:
+    known = state.spend
+    if own.spend is None:
+        return f.SpendGone(at=tip, txid=known.txid) if known else None
+    height = None if own.spend.height is None else int(own.spend.height)
+    if known is None or known.txid != own.spend.txid or known.height != height:
+        return f.SpendSeen(at=tip, spend=read_spend(terms, own))
+    deep = height is not None and tip - height + 1 >= state.rules.depth
+    return f.SpendDeep(at=tip, spend=known) if deep and state.state.value in ("CLOSE_SEEN", "REFUND_SEEN") else None
+
+
+def read_spend(terms: ChannelTerms, own: chain.CoinView) -> Spend:
+    """Which way out a spend takes, and what it pays for calls, tax and royalty included."""
+    if own.spend is None:
+        raise TypeError("the coin is not spent")
+    shown = len(pushes(own.spend.script_sig))
+    height = None if own.spend.height is None else int(own.spend.height)
+    if shown < CLOSE_PUSHES:
+        return Spend(SpendKind.REFUND, own.spend.txid, 0, height)
+    paid = (terms.payout_script, terms.fund_script, terms.developer_script)
+    cum = sum(int(output.value_florins) for output in parse(own.spend.raw).outputs if output.script in paid)
+    return Spend(SpendKind.CLOSE, own.spend.txid, cum, height)
+
+
+def _coin(view: chain.CoinView) -> Coin:
+    height = None if view.height is None else int(view.height)
+    return Coin(str(view.outpoint), int(view.value_florins), height)

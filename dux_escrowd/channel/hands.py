@@ -1,0 +1,176 @@
+"""Carries out what channels' tables order: funding, closes, refunds, copies of closes, hellos and last states.
+
+Promise: everything here may be done twice. What cannot be done now (a wallet that is locked, a peer that is away) is
+told in the log and done again: the tables repeat what they want at later blocks, and `again` after every start.
+Source: channel_protocol.md §3, §6, §8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from common.chain.channel_heights import channel_profile
+from common.channel_messages import FINAL_BYTES_MAX, VOUCHER_BYTES_MAX, Final, Voucher
+from common.codec import from_canonical
+from common.contracts import peer_channel as peer
+from common.contracts import wallet_channel as purse
+from common.errors import DuxError
+from common.identity.signed import decode_signed
+from common.units import Did, Florins
+from dux_escrowd.channel import orders as o
+from dux_escrowd.channel.counter import Counter
+from dux_escrowd.channel.greeting import Greeting
+from dux_escrowd.channel.model import Payee, PayeeState, Payer, PayerState
+from dux_escrowd.channel.shelf import Book
+from dux_escrowd.channel.signing import outpoint_of
+
+
+class WalletHands:
+    """Orders to wallet and peers."""
+
+    def __init__(self, counter: Counter, greeting: Greeting) -> None:
+        self._counter = counter
+        self._ledger = counter.ledger
+        self._desk = counter.desk
+        self._greeting = greeting
+
+    async def carry(self, chid: str, effects: Iterable[o.Order]) -> None:
+        """Each in its turn; one that fails is told and keeps none of the others."""
+        for order in effects:
+            try:
+                await self._one(chid, order)
+            except DuxError as error:
+                self._desk.log.info("channel order waits", chid=chid, order=type(order).__name__, reason=error.message)
+
+    async def _one(self, chid: str, order: o.Order) -> None:
+        match order:
+            case o.Fund():
+                await self._desk.flopd.call(purse.PURSE_FUND, purse.FundChannel(request_id=f"{chid}/fund", chid=chid))
+            case o.Close():
+                await self._close(chid, order)
+            case o.Refund():
+                await self._refund(chid, order)
+            case o.SendFinal():
+                await self._final(chid, order)
+            case o.AskHello():
+                await self._ask_hello(chid)
+            case o.SendHello():
+                self._greeting.wanted(chid)
+            case _:
+                return
+
+    async def _ask_hello(self, chid: str) -> None:
+        did = Did(self._ledger.book(chid).other)
+        await self._desk.call(did, peer.ASK_HELLO, peer.HelloWanted(chid=bytes.fromhex(chid)))
+
+    # --- the payee's --------------------------------------------------------------------------------------------------
+
+    async def _close(self, chid: str, order: o.Close) -> None:
+        book, state = self._ledger.book(chid), self._ledger.payee(chid)
+        if state.coin is None:
+            return
+        wish = purse.CloseWish(
+            request_id=f"{chid}/close/{order.cum_florins}/{order.step}/{state.acted_at}",
+            chid=chid,
+            outpoint=outpoint_of(state.coin.outpoint),
+            cum_florins=Florins(order.cum_florins),
+            payer_sig=self._payer_sig(book, state, order),
+            next_script=order.next_script,
+            step=order.step,
+        )
+        made = await self._desk.flopd.call(purse.PURSE_CLOSE, wish)
+        self._desk.log.info("channel closing", chid=chid, txid=made.txid, how=made.how, step=order.step)
+
+    def _payer_sig(self, book: Book, state: Payee, order: o.Close) -> bytes:
+        """The payer's coin signature of this state: from its last word, or from the voucher of this amount."""
+        if order.final:
+            body = decode_signed(book.final, max_bytes=FINAL_BYTES_MAX).body
+            return from_canonical(body, Final, max_bytes=FINAL_BYTES_MAX).coin_sig
+        data = self._ledger.shelf.voucher(book.chid, state.outpoint, order.cum_florins) or b""
+        body = decode_signed(data, max_bytes=VOUCHER_BYTES_MAX).body
+        return from_canonical(body, Voucher, max_bytes=VOUCHER_BYTES_MAX).coin_sig
+
+    async def mirror(self, book: Book, cum_florins: int) -> bool:
+        """Hand the whole close at this amount to the watchers; true when one keeps it, or none is set up."""
+        watchers = [did for did in self._desk.settings.channel_watchers if did != self._desk.me]
+        if not watchers:
+            return True
+        try:
+            keep = await self._copy(book, cum_florins)
+        except DuxError as error:
+            self._desk.log.warning("no copy of a close could be made", chid=book.chid, reason=error.message)
+            return False
+        kept = [await self._kept(did, keep) for did in watchers]
+        return any(kept)
+
+    async def _copy(self, book: Book, cum_florins: int) -> peer.KeepClose:
+        state = self._ledger.payee(book.chid)
+        order = o.Close(cum_florins=cum_florins, final=False, next_script=b"", step=0)
+        wish = purse.CloseWish(
+            request_id=f"{book.chid}/copy/{cum_florins}/{state.outpoint}",
+            chid=book.chid,
+            outpoint=outpoint_of(state.outpoint),
+            cum_florins=Florins(cum_florins),
+            payer_sig=self._payer_sig(book, state, order),
+            publish=False,
+        )
+        made = await self._desk.flopd.call(purse.PURSE_CLOSE, wish)
+        profile = channel_profile(book.terms.profile)
+        return peer.KeepClose(
+            chid=bytes.fromhex(book.chid),
+            raw=made.raw,
+            output_script=book.output_script,
+            from_height=book.created_height,
+            publish_at=book.terms.exp - profile.watch_blocks,
+            until=book.terms.exp,
+        )
+
+    async def _kept(self, did: Did, keep: peer.KeepClose) -> bool:
+        try:
+            return (await self._desk.call(did, peer.KEEP, keep)).kept
+        except DuxError as error:
+            self._desk.log.info("a watcher does not answer", watcher=did, reason=error.message)
+            return False
+
+    # --- the payer's --------------------------------------------------------------------------------------------------
+
+    async def _refund(self, chid: str, order: o.Refund) -> None:
+        state = self._ledger.payer(chid)
+        if state.coin is None:
+            return
+        request_id = f"{chid}/refund/{order.step}/{state.acted_at}"
+        wish = purse.RefundWish(
+            request_id=request_id, chid=chid, outpoint=outpoint_of(state.coin.outpoint), step=order.step
+        )
+        made = await self._desk.flopd.call(purse.PURSE_REFUND, wish)
+        self._desk.log.info("channel refunded", chid=chid, txid=made.txid)
+
+    async def _final(self, chid: str, order: o.SendFinal) -> None:
+        book, state = self._ledger.book(chid), self._ledger.payer(chid)
+        if state.coin is None:
+            return
+        wish = purse.SignFinal(
+            chid=chid,
+            outpoint=outpoint_of(state.coin.outpoint),
+            cum_florins=Florins(order.cum_florins),
+            next_chid=book.opening.decode() if order.next_script else "",
+        )
+        signed = await self._desk.flopd.call(purse.PURSE_FINAL, wish)
+        said = await self._desk.call(Did(book.other), peer.FINAL, peer.FinalCall(final=signed.envelope))
+        self._desk.log.info("last state said", chid=chid, taken=said.taken, state=said.state)
+
+    # --- after a start ------------------------------------------------------------------------------------------------
+
+    async def again(self, chid: str) -> None:
+        """What the state wants and may not have been done before this daemon ended."""
+        state = self._ledger.state(chid)
+        if isinstance(state, Payer) and state.state is PayerState.FUND_SENT and state.coin is None:
+            await self.carry(chid, (o.Fund(),))
+        if isinstance(state, Payer) and state.state is PayerState.REFUND_SENT:
+            await self.carry(chid, (o.Refund(step=state.steps),))
+        if isinstance(state, Payee) and state.state is PayeeState.CLOSE_SENT and state.closing is not None:
+            closing = state.closing
+            order = o.Close(
+                cum_florins=closing.cum_florins, final=closing.final, next_script=closing.next_script, step=state.steps
+            )
+            await self.carry(chid, (order,))

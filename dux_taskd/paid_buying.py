@@ -1,0 +1,146 @@
+"""The buyer's side of calls over channels: offer, voucher, call, answer, and what to do when it is not admitted.
+
+Promise: the same call_id is the same call, paid once; nothing is paid above the stated limit. What the seller
+refuses for now is tried again a few times; what it refuses for good is given up by a hello, so that it is not paid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from common.channel_messages import Outcome
+from common.contracts import channel as c
+from common.contracts import peer_channel as peer
+from common.contracts import task as contract
+from common.contracts.p2p_errors import PeerAnswered
+from common.contracts.store import SERVICE_SHOW, ServiceName, ServiceView
+from common.contracts.task import CallNotTaken, CallRefused, NotForSale, PriceAbove
+from common.errors import NotFound, NotNow, Unavailable
+from common.peers import Peers
+from common.rpc.client import Client
+from common.units import Did
+from dux_taskd.paid_rules import call_hash, not_for_channel, output_hash
+
+ATTEMPTS_MAX = 8
+PAUSE_S = 0.25
+CALL_WITHIN_S = 30.0
+FOR_GOOD = ("offer_expired", "closing", "depth", "conflict", "gone")
+OFFERS_KEPT = 256
+SERVICE_CHECKED = 256
+
+
+class PaidBuying:
+    """Serves `task.call`."""
+
+    def __init__(self, *, escrowd: Client, stored: Client, peers: Peers) -> None:
+        self._escrowd, self._stored, self._peers = escrowd, stored, peers
+        self._offers: dict[str, bytes] = {}
+        self._services: dict[str, ServiceView] = {}
+        self._own = ""
+
+    async def call(self, params: contract.CallPaid) -> contract.CalledPaid:
+        """One call, paid for over a channel."""
+        service = await self._service(params)
+        oid = oid_of(params.call_id)
+        asked = call_hash(service.id, params.args, params.data, oid)
+        for attempt in range(ATTEMPTS_MAX):
+            paid = await self._pay(params, service, oid, asked)
+            try:
+                answer = await self._ask(service, paid, params)
+            except (NotNow, Unavailable):
+                await asyncio.sleep(PAUSE_S * (attempt + 1))
+                continue
+            if answer.answer:
+                return await self._settled(paid, answer)
+            await self._refused(service, paid, answer, attempt)
+        raise CallNotTaken(service_id=service.id, attempts=ATTEMPTS_MAX, call_id=params.call_id)
+
+    async def _service(self, params: contract.CallPaid) -> ServiceView:
+        self._own = self._own or (await self._peers.info()).did
+        service = self._services.get(params.service_id)
+        if service is None:
+            try:
+                service = (await self._stored.call(SERVICE_SHOW, ServiceName(service_id=params.service_id))).service
+            except NotFound as error:
+                raise NotForSale(service_id=params.service_id, reason="nobody offers it") from error
+        why = not_for_channel(service, self._own, len(params.data))
+        if why:
+            raise NotForSale(service_id=service.id, reason=why)
+        if service.price_florins > params.price_limit_florins:
+            price, limit = int(service.price_florins), int(params.price_limit_florins)
+            raise PriceAbove(service_id=service.id, price_florins=price, limit_florins=limit)
+        if len(self._services) >= SERVICE_CHECKED:
+            self._services.clear()
+        self._services[service.id] = service
+        return service
+
+    async def _pay(self, params: contract.CallPaid, service: ServiceView, oid: str, asked: bytes) -> c.Paid:
+        wish = c.Pay(
+            payee=service.provider,
+            offer=await self._offer(service),
+            oid=oid,
+            req=asked,
+            price_max_florins=service.price_florins,
+            open_florins=params.open_florins,
+        )
+        return await self._escrowd.call(c.PAY, wish, deadline_s=CALL_WITHIN_S)
+
+    async def _offer(self, service: ServiceView) -> bytes:
+        """The seller's signed offer, asked for once."""
+        known = self._offers.get(service.id)
+        if known is None:
+            said = await self._peers.call(service.provider, peer.QUOTE, peer.AskQuote(service_id=service.id))
+            if len(self._offers) >= OFFERS_KEPT:
+                self._offers.clear()
+            known = self._offers[service.id] = said.offer
+        return known
+
+    async def _ask(self, service: ServiceView, paid: c.Paid, params: contract.CallPaid) -> peer.PaidAnswer:
+        call = peer.PaidCall(voucher=paid.voucher, service_id=service.id, args=params.args, data=params.data)
+        try:
+            return await self._peers.call(Did(service.provider), peer.CALL, call, deadline_s=CALL_WITHIN_S)
+        except PeerAnswered as error:
+            if error.for_later:
+                raise NotNow(detail=error.message) from error
+            self._forget(service)
+            await self._report(paid, "gone", drop=True)
+            raise
+
+    async def _settled(self, paid: c.Paid, answer: peer.PaidAnswer) -> contract.CalledPaid:
+        """The answer is checked and stored before anybody sees the output."""
+        outcome = Outcome.OK if not answer.detail else Outcome.FAILED
+        wish = c.Settle(call=paid.call, answer=answer.answer, resp=output_hash(outcome, answer.data))
+        ended = await self._escrowd.call(c.SETTLED, wish)
+        return contract.CalledPaid(
+            outcome=ended.outcome,
+            output=answer.data,
+            detail=answer.detail,
+            charged_florins=ended.charged_florins,
+            chid=paid.call.chid,
+            j=paid.call.j,
+            said=paid.said,
+        )
+
+    async def _refused(self, service: ServiceView, paid: c.Paid, answer: peer.PaidAnswer, attempt: int) -> None:
+        """Wait, say hello, or give up."""
+        if answer.reason in FOR_GOOD:
+            self._forget(service)
+            await self._report(paid, answer.reason, drop=True)
+            if answer.reason != "offer_expired" or attempt:
+                raise CallRefused(service_id=service.id, reason=answer.reason, missing=int(answer.missing_florins))
+            return
+        await self._report(paid, answer.reason, drop=False)
+        await asyncio.sleep(PAUSE_S * (attempt + 1) if answer.reason in ("running", "busy") else 0)
+
+    async def _report(self, paid: c.Paid, reason: str, *, drop: bool) -> None:
+        await self._escrowd.call(c.REFUSED, c.ReportRefusal(call=paid.call, reason=reason, drop=drop))
+
+    def _forget(self, service: ServiceView) -> None:
+        self._offers.pop(service.id, None)
+        self._services.pop(service.id, None)
+
+
+def oid_of(call_id: str) -> str:
+    """The call's own id, from the caller's: the same request is the same call."""
+    return hashlib.sha256(b"task.call\0" + call_id.encode()).hexdigest()

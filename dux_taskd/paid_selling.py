@@ -1,0 +1,141 @@
+"""The seller's side of calls over channels: offers, and runs between `channel.admit` and `channel.finish`.
+
+Promise: nothing runs that was not admitted; what was admitted runs once, and a repetition gets the stored answer. The
+service is looked up at most every ten seconds, its package is kept while it is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from structlog.typing import FilteringBoundLogger
+
+from common.channel_messages import VOUCHER_BYTES_MAX, Outcome, Voucher
+from common.clock import Clock
+from common.codec import from_canonical
+from common.contracts import channel as c
+from common.contracts import peer_channel as peer
+from common.contracts.store import SERVICE_SHOW, ServiceName, ServiceView
+from common.contracts.task import NotForSale
+from common.errors import DuxError, NotFound
+from common.identity.signed import decode_signed
+from common.peers import Peers
+from common.rpc.client import Client
+from common.units import Did, Florins
+from common.work import JobKind
+from dux_taskd.considering import limits_of
+from dux_taskd.executor import Executor
+from dux_taskd.materials import PACKAGE_BYTES_MAX
+from dux_taskd.paid_rules import OVER_CHANNEL, call_hash, output_hash, what_of
+from dux_taskd.sandbox.model import Ended, Run
+from dux_taskd.sandbox.model import Outcome as RunOutcome
+from dux_taskd.store import TaskStore
+
+LOOK_UP_AGAIN_S = 10.0
+SERVICES_KEPT = 64
+DETAIL_CHARS = 300
+
+
+class PaidSelling:
+    """Serves `channel.quote` and `channel.call`."""
+
+    def __init__(
+        self,
+        *,
+        escrowd: Client,
+        stored: Client,
+        peers: Peers,
+        store: TaskStore,
+        executor: Executor,
+        clock: Clock,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._escrowd, self._stored, self._peers = escrowd, stored, peers
+        self._store, self._executor, self._clock, self._log = store, executor, clock, log
+        self._services: dict[str, tuple[float, ServiceView, bytes]] = {}
+        self._looking = asyncio.Lock()
+
+    async def quote(self, params: peer.AskQuote, _sender: Did) -> peer.QuoteSaid:
+        """What one call costs."""
+        service, _ = await self._service(params.service_id)
+        wish = c.MakeOffer(what=what_of(service.id), price_florins=service.price_florins)
+        return peer.QuoteSaid(offer=(await self._escrowd.call(c.MAKE_OFFER, wish)).offer)
+
+    async def call(self, params: peer.PaidCall, sender: Did) -> peer.PaidAnswer:
+        """One call: admitted, run, answered."""
+        service, package = await self._service(params.service_id)
+        oid = _oid_of(params.voucher)
+        asked = call_hash(params.service_id, params.args, params.data, oid)
+        wish = c.Admit(voucher=params.voucher, req=asked, what=what_of(service.id))
+        admission = await self._escrowd.call(c.ADMIT, wish)
+        if admission.verdict == "stored":
+            return _said(admission.answer, admission.response or b"", "")
+        if admission.verdict == "refused":
+            return _refused(admission)
+        if admission.payer != sender:
+            self._log.warning("a voucher came from another node than its payer", payer=admission.payer, sender=sender)
+        return await self._run(admission, service, package, params)
+
+    async def _run(
+        self, admission: c.Admission, service: ServiceView, package: bytes, params: peer.PaidCall
+    ) -> peer.PaidAnswer:
+        run = Run(package=package, entry=service.entry, args=params.args, input=params.data,
+                  limits=limits_of(service.limits))  # fmt: skip
+        outcome, data, detail = Outcome.FAILED, b"", "the run broke"
+        try:
+            ended = await self._executor.run(JobKind(service.kind).runtime, run, lambda _: None)
+            outcome, data, detail = _outcome(ended)
+        except DuxError as error:
+            detail = error.message
+        done = c.Finish(call=admission.call, outcome=outcome, resp=output_hash(outcome, data), response=data)
+        answer = (await self._escrowd.call(c.FINISH, done)).answer
+        return _said(answer, data, detail)
+
+    async def _service(self, service_id: str) -> tuple[ServiceView, bytes]:
+        """An own service that is served, with its package."""
+        known = self._services.get(service_id)
+        if known is not None and self._clock.monotonic() - known[0] < LOOK_UP_AGAIN_S:
+            return known[1], known[2]
+        async with self._looking:
+            known = self._services.get(service_id)
+            if known is not None and self._clock.monotonic() - known[0] < LOOK_UP_AGAIN_S:
+                return known[1], known[2]
+            return await self._look_up(service_id)
+
+    async def _look_up(self, service_id: str) -> tuple[ServiceView, bytes]:
+        try:
+            service = (await self._stored.call(SERVICE_SHOW, ServiceName(service_id=service_id))).service
+        except NotFound as error:
+            raise NotForSale(service_id=service_id, reason="nobody offers it") from error
+        served = service.own and not service.withdrawn and service_id in self._store.serving()
+        if not served or service.kind not in OVER_CHANNEL:
+            raise NotForSale(service_id=service_id, reason="it is not served here")
+        package = await self._peers.fetch_blob(service.package, [], max_bytes=PACKAGE_BYTES_MAX)
+        if len(self._services) >= SERVICES_KEPT:
+            self._services.clear()
+        self._services[service_id] = (self._clock.monotonic(), service, package)
+        return service, package
+
+
+def _oid_of(voucher: bytes) -> str:
+    """The oid that a voucher names; escrowd checks everything else of it."""
+    body = decode_signed(voucher, max_bytes=VOUCHER_BYTES_MAX).body
+    return from_canonical(body, Voucher, max_bytes=VOUCHER_BYTES_MAX).oid
+
+
+def _outcome(ended: RunOutcome) -> tuple[Outcome, bytes, str]:
+    if ended.ended is not Ended.DONE:
+        return Outcome.FAILED, b"", f"the run ended with «{ended.ended.value}»: {ended.detail}"[:DETAIL_CHARS]
+    if len(ended.output) > peer.OUTPUT_BYTES_MAX:
+        return Outcome.FAILED, b"", f"its output has {len(ended.output)} bytes; such calls go by escrow"
+    return Outcome.OK, ended.output, ""
+
+
+def _said(answer: bytes, data: bytes, detail: str) -> peer.PaidAnswer:
+    return peer.PaidAnswer(answer=answer, data=data, detail=detail, reason="", missing_florins=Florins(0))
+
+
+def _refused(admission: c.Admission) -> peer.PaidAnswer:
+    return peer.PaidAnswer(
+        answer=b"", data=b"", detail="", reason=admission.reason, missing_florins=admission.missing_florins
+    )

@@ -1,0 +1,26 @@
+"""Pay per call between real escrowds and wallets on the embedded chain; only the wire is faked."""
+
+from __future__ import annotations
+
+from common.contracts import channel as c
+from common.units import FLOP
+from tests.escrow.channel_kit import PRICE, call, is_in, offer, open_channel, view
+from tests.escrow.kit import Net, market, request_id, until
+
+
+async def test_many_calls_cost_two_transactions(net: Net) -> None:
+    """Opened, forty calls, closed together: 95 % to the seller, 5 % to the fund, the rest back; nobody signed more."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        chid = await open_channel(net, buyer, seller)
+        made = await offer(seller)
+        for _ in range(40):
+            settled = await call(buyer, seller, made)
+        assert settled.charged_florins == PRICE
+        mine, theirs = await view(buyer, chid), await view(seller, chid)
+        assert mine.owed_florins == theirs.owed_florins == 40 * PRICE
+        assert theirs.held_florins == max(40 * PRICE, FLOP // 5)
+        await buyer.call(c.CLOSE, c.CloseChannel(request_id=request_id(), chid=chid))
+        await until(lambda: is_in(seller, chid, "CLOSE_SEEN", "CLOSED"), "the close is seen")
+        await net.mine(3)
+        await until(lambda: is_in(seller, chid, "CLOSED"), "closed for the seller")
+        await until(lambda: is_in(buyer, chid, "CLOSED"), "closed for the buyer")

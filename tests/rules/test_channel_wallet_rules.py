@@ -1,0 +1,73 @@
+"""What the wallet demands of a channel before it takes part, and which fee each step of a close has."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from common.chain.address import pay_to_key
+from common.chain.tx import Outpoint
+from common.community_fund import fund_script_of
+from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed
+from common.identity.purposes import Purpose
+from common.network import Custodian, FundParameters, NetworkProfile
+from common.units import FLOP, Did
+from dux_flopd.channel_rules import check_channel, check_own_side, extra_fee, fee_coin, may_sign
+from dux_flopd.model import Coin, ContractKeyRow, OwnCoin
+from tests.chain.contract_kit import public_key
+from tests.chain.test_channel import TIP, terms
+
+FUND = FundParameters(threshold=1, custodians=(Custodian(did=Did("did:c"), pubkey=public_key("custodian").hex()),))
+NETWORK = NetworkProfile(name="tests", chain="embedded", genesis="1f" * 32, heights="main", fund=FUND)
+TERMS = terms(fund_script=fund_script_of(FUND))
+
+
+def test_only_our_network_and_sound_terms() -> None:
+    """Another chain, fund, tax or profile, or a broken law: the wallet takes no part."""
+    check_channel(TERMS, NETWORK, TIP)
+    for change in ({"network": "2f" * 32}, {"fund_script": b"x"}, {"tax_bps": 400}, {"window": 99}):
+        with pytest.raises(NotAgreed):
+            check_channel(msgspec.structs.replace(TERMS, **change), NETWORK, TIP)
+
+
+def test_only_our_key_made_for_this() -> None:
+    """The key's number, side and script fit, and it is bound to no other channel."""
+    key = ContractKeyRow(4, "payer", bytes(32), "")
+    fits = {"pubkey": TERMS.payer_key, "script": TERMS.change_script, "index": 4}
+    check_own_side(TERMS, "payer", key, **fits)
+    check_own_side(TERMS, "payee", ContractKeyRow(5, "payee", bytes(32), ""), pubkey=TERMS.payee_key,
+                   script=TERMS.payout_script, index=5)  # fmt: skip
+    with pytest.raises(KeyNotOurs):
+        check_own_side(TERMS, "payer", None, **fits)
+    with pytest.raises(KeyUsed):
+        check_own_side(TERMS, "payer", msgspec_free(key, "9f" * 32), **fits)
+    with pytest.raises(KeyNotOurs):
+        check_own_side(TERMS, "payer", key, **{**fits, "script": pay_to_key(public_key("stranger"))})
+
+
+def msgspec_free(key: ContractKeyRow, cid: str) -> ContractKeyRow:
+    return ContractKeyRow(key.index, key.purpose, key.nonce, cid)
+
+
+def test_each_side_signs_its_own_messages() -> None:
+    """A payer's key never signs an answer, a payee's never a hello, and neither anything else."""
+    assert may_sign("payer", Purpose.CHANNEL_HELLO)
+    assert may_sign("payee", Purpose.CHANNEL_ANSWER)
+    assert not may_sign("payer", Purpose.CHANNEL_ANSWER)
+    assert not may_sign("payee", Purpose.CHANNEL_VOUCHER)
+    assert not may_sign("stranger", Purpose.CHANNEL_HELLO)
+
+
+def test_fees_of_steps() -> None:
+    """The ladder's rungs, the last one over and over; the smallest confirmed coin that pays it, never a large one."""
+    assert [extra_fee(1_000_000, step) for step in (0, 1, 2, 9)] == [0, 3_000_000, 15_000_000, 15_000_000]
+    assert fee_coin([], 3_000_000, 100, 1) is None
+    coins = [own(1, 2_000_000), own(2, 50 * FLOP), own(3, 9_000_000), own(4, 4_000_000, height=None), own(5, 8_000_000)]
+    found = fee_coin(coins, 3_000_000, 100, 1)
+    assert found is not None
+    assert found.coin.value == 8_000_000
+
+
+def own(number: int, value: int, height: int | None = 9) -> OwnCoin:
+    point = Outpoint(f"{number:064x}", 0)
+    return OwnCoin(Coin(point, b"s", value, height, 0, is_coinbase=False), 0, number, is_locked=False)

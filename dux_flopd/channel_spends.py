@@ -95,7 +95,7 @@ class ChannelSpends:
 
     def _key_sig(self, bare: CoinTx, at: int, coin: OwnCoin) -> bytes:
         digest = sighash(bare, at, coin.coin.script)
-        signature = self._keys.sign_own(coin.branch, coin.index, digest)
+        signature = self._keys.sign_at(coin.branch, coin.index, digest)
         return key_sig(signature, self._keys.public(coin.branch, coin.index))
 
     def _child(self, tx: Tx, row: ContractRow, parent: SpendMade, params: CloseWish, caller: str) -> SpendMade:
@@ -111,7 +111,7 @@ class ChannelSpends:
             return parent
         output = TxOutput(Florins(rest), self._wallet.fresh(tx, BRANCH_CHANGE, "change").script)
         bare = CoinTx((TxInput(Outpoint(parent.txid, 0)),), (output,))
-        signature = self._keys.sign_own(BRANCH_PAYOUT, row.key_index, sighash(bare, 0, paid.script))
+        signature = self._keys.sign_at(BRANCH_PAYOUT, row.key_index, sighash(bare, 0, paid.script))
         full = bare.signed([key_sig(signature, self._keys.public(BRANCH_PAYOUT, row.key_index))])
         made = _made(full, [paid], "child")
         try:

@@ -109,10 +109,6 @@ class Keyring:
             self._channels[index] = self._node(BRANCH_CONTRACT, index)
         return self._channels[index].sign(digest)[:-1]
 
-    def sign_own(self, branch: int, index: int, digest: bytes) -> bytes:
-        """An own key's signature of one input."""
-        return self._node(branch, index).sign(digest)
-
     def account_watcher(self, account: int) -> CoinPublicNode:
         """The public half of an account."""
         return self._token().account if account == TOKEN_ACCOUNT else self._held().account(account).watcher

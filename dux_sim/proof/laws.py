@@ -18,20 +18,6 @@ if TYPE_CHECKING:
     from dux_sim.proof.world import World
 
 
-class LawBroken(AssertionError):
-    """A law that had to hold does not."""
-
-
-def require(holds: object, text: str) -> None:
-    """Nothing happens where the law holds.
-
-    Raises:
-        LawBroken: with the law's words.
-    """
-    if not holds:
-        raise LawBroken(text)
-
-
 def release_is_right(world: World, name: str, order: Settle) -> int:
     """Laws a and d: a release is for the coin that is there, and K is not shown inside the last margin. The gross."""
     pays = [gross for outpoint, gross in world.releases if outpoint == order.outpoint]

@@ -24,8 +24,9 @@ from dux_escrowd.table import Guard, Row, indexed
 from dux_escrowd.voting import verdict
 from dux_sim.proof.cases import ONE, SCRIPTS, Case, Script, case_of
 from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.search import Found
 from dux_sim.proof.states import Allowance
-from dux_sim.proof.walk import Found, Walk
+from dux_sim.proof.walk import Walk
 from dux_sim.proof.world import World
 
 Rows = tuple[Row, ...]

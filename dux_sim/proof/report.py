@@ -1,18 +1,11 @@
-"""All cases and all faults, a process per core, and what came of them.
-
-Promises that the figures do not depend on how the work was spread over the processes.
-"""
+"""All cases and all faults, a process per core, and what came of them."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,29 +15,17 @@ from dux_sim.proof.coins import Chain, EmbeddedChain, litecoind, litecoind_missi
 from dux_sim.proof.histories import Sampled, sample, sampled_cases
 from dux_sim.proof.mutations import MUTATIONS, hunt
 from dux_sim.proof.played import History, Played, Player
-from dux_sim.proof.walk import Found, Walk, Walked
+from dux_sim.proof.spread import Hunted, Progress, added, hunted, spread, violation
+from dux_sim.proof.walk import Walk, Walked
 
-T = TypeVar("T")
-R = TypeVar("R")
-Progress = Callable[[str], None]
-TASKS_PER_PROCESS = 8  # what a walk remembers goes with its process
 EACH_QUICK, EACH_FULL = 2, 6  # histories of each exit of each case that go to a chain
-
-
-class Hunted(msgspec.Struct):
-    """One planted fault."""
-
-    fault: str
-    found: bool
-    law: str
-    trace: list[str]
 
 
 class Proof(msgspec.Struct, kw_only=True):
     """What `duxnet prove escrow` answers; the names of the first six fields are promised to programs."""
 
     cases: int
-    violations: list[dict[str, Any]]
+    violations: list[dict[str, object]]
     exits: dict[str, int]
     latest_free_blocks_after_T: int | None  # noqa: N815
     mutations_planted: int
@@ -75,9 +56,7 @@ def walk_case(case: Case) -> Walked:
 
 def hunt_fault(number: int) -> Hunted:
     """One planted fault, by its place in the list."""
-    found: Found | None = hunt(MUTATIONS[number])
-    trace = shortened(found.trace) if found else []
-    return Hunted(MUTATIONS[number].name, found is not None, found.law if found else "", trace)
+    return hunted(MUTATIONS[number].name, hunt(MUTATIONS[number]))
 
 
 def sample_case(number: int, each: int) -> Sampled:
@@ -88,22 +67,22 @@ def sample_case(number: int, each: int) -> Sampled:
 def prove(*, quick: bool, jobs: int, progress: Progress) -> Proof:
     """Walk, hunt, replay."""
     started = time.perf_counter()
-    walked = _spread(walk_case, quick_cases() if quick else full_cases(), jobs, progress, "cases walked")
-    hunted = _spread(hunt_fault, range(len(MUTATIONS)), jobs, progress, "faults planted")
+    walked = spread(walk_case, quick_cases() if quick else full_cases(), jobs, progress, "cases walked")
+    faults = spread(hunt_fault, range(len(MUTATIONS)), jobs, progress, "faults planted")
     each = EACH_QUICK if quick else EACH_FULL
-    sampled = _spread(partial(sample_case, each=each), range(len(sampled_cases())), jobs, progress, "cases sampled")
+    sampled = spread(partial(sample_case, each=each), range(len(sampled_cases())), jobs, progress, "cases sampled")
     histories = [history for one in sampled for history in one.histories]
     progress(f"{len(histories)} histories on chains")
     proof = Proof(
         cases=len(walked),
-        violations=[_violation(one, found) for one in walked for found in one.violations],
-        exits=_added(one.exits for one in walked),
+        violations=[violation(one.name, found) for one in walked for found in one.violations],
+        exits=added(one.exits for one in walked),
         latest_free_blocks_after_T=max(
             (one.latest_free_blocks_after_T for one in walked if one.latest_free_blocks_after_T is not None),
             default=None,
         ),
-        mutations_planted=len(hunted),
-        mutations_found=sum(one.found for one in hunted),
+        mutations_planted=len(faults),
+        mutations_found=sum(one.found for one in faults),
         quick=quick,
         states=sum(one.states for one in walked),
         transitions=sum(one.transitions for one in walked),
@@ -111,7 +90,7 @@ def prove(*, quick: bool, jobs: int, progress: Progress) -> Proof:
         cut_off=[one.name for one in walked if not one.complete],
         seconds=0.0,
         variants=walked,
-        mutations=hunted,
+        mutations=faults,
         chains=played_on_chains(histories, quick=quick),
         histories_audited=sum(one.audited for one in sampled),
         differences=[line for one in sampled for line in one.differences],
@@ -135,33 +114,3 @@ def _played(chain: Chain, histories: list[History]) -> Played:
     player = Player(chain)
     player.play(histories)
     return player.told
-
-
-def _violation(walked: Walked, found: Found) -> dict[str, Any]:
-    return {"case": walked.name, "law": found.law, "trace": shortened(found.trace)}
-
-
-def shortened(trace: list[str]) -> list[str]:
-    """What matters of a trace: everything but time and mail that take their course."""
-    return [line for line in trace if not line.endswith((": a block", ": mail arrives"))]
-
-
-def _added(counts: Any) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
-    return dict(sorted(total.items()))
-
-
-def _spread(work: Callable[[T], R], items: Sequence[T], jobs: int, progress: Progress, what: str) -> list[R]:
-    done: list[R] = []
-    if jobs == 1:
-        for item in items:
-            done.append(work(item))
-            progress(f"{what}: {len(done)} of {len(items)}")
-        return done
-    with get_context("spawn").Pool(jobs, maxtasksperchild=TASKS_PER_PROCESS) as pool:
-        for one in pool.imap(work, items):
-            done.append(one)
-            progress(f"{what}: {len(done)} of {len(items)}")
-    return done

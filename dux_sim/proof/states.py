@@ -13,6 +13,7 @@ Reductions, each of which maps a moment to one from which exactly the same can f
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import msgspec
@@ -233,7 +234,7 @@ def exchanged(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
-def key_of(moment: Moment) -> Any:
+def key_of(moment: Moment) -> Hashable:
     """What two moments are compared by."""
     nodes = tuple(id(node) for node in moment.nodes)
     return (

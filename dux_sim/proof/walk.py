@@ -89,14 +89,19 @@ class Walk:
         if moment.height >= self.end:
             return
         twins = self._reduce.twins(moment) if moment.left[ACCIDENT] else frozenset()
-        for move in all_moves(thaw(moment, self.setting, self.minds), moment.left, eager=self._eager):
-            if move.whom not in twins and not (move.once and move.name in moment.told):
-                yield move.name, partial(self._after, moment, move)
+        seen = thaw(moment, self.setting, self.minds)
+        *others, last = (
+            move
+            for move in all_moves(seen, moment.left, eager=self._eager)
+            if move.whom not in twins and not (move.once and move.name in moment.told)
+        )
+        for move in others:
+            yield move.name, partial(self._after, moment, move, thaw(moment, self.setting, self.minds))
+        yield last.name, partial(self._after, moment, last, seen)  # most moments have one way: the world is at hand
 
-    def _after(self, moment: Moment, move: Move) -> Moment:
-        world = thaw(moment, self.setting, self.minds)
+    def _after(self, moment: Moment, move: Move, world: World) -> Moment:
         move.act(world)
-        self._reduce.forget(world)
+        self._reduce.forget(world, moment)
         told = moment.told | {move.name} if move.once else moment.told
         return freeze(world, told, _paid(moment.left, move))
 

@@ -19,7 +19,7 @@ from dux_sim.proof.cases import SCRIPTS, Case, case_of
 from dux_sim.proof.cast import NAMES, B
 from dux_sim.proof.minds import Minds
 from dux_sim.proof.moves import all_moves
-from dux_sim.proof.played import Event, History
+from dux_sim.proof.player import Event, History
 from dux_sim.proof.walk import Walk
 from dux_sim.proof.world import World
 
@@ -62,7 +62,10 @@ def _add(found: Sampled, name: str, case: Case, moves: list[str], exit_: str) ->
     world.judged, world.log = True, []
     births = dict(world.lots)
     events = list(_again(world, moves, found, name))
-    history = History(name=name, setting=case.setting, events=tuple(events), end=_end(world))
+    history = History(
+        name=name, setting=case.setting, events=tuple(events),
+        timeout=world.deal.heights.timeout, end=_end(world),
+    )  # fmt: skip
     if history.exit != exit_:
         found.differences.append(f"{name}: without the reductions it ends by {history.exit}")
     _audit(found, name, births, world)
@@ -82,7 +85,7 @@ def _again(world: World, moves: list[str], found: Sampled, name: str) -> Iterato
             known.add(coin.outpoint)
             yield Event(coin.height, coin.outpoint, None)
     if world.coin is not None and world.spend is not None and world.spend.height is not None:
-        yield Event(world.spend.height, world.coin.outpoint, world.spend)
+        yield Event(world.spend.height, world.coin.outpoint, world.spend, world.spend.txid)
 
 
 def _end(world: World) -> int:

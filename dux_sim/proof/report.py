@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 
 from common.units import FLOP
 from dux_sim.proof.cases import Case, full_cases, quick_cases
-from dux_sim.proof.coins import Chain, EmbeddedChain, litecoind, litecoind_missing
+from dux_sim.proof.cast import deal_for
 from dux_sim.proof.histories import Sampled, sample, sampled_cases
 from dux_sim.proof.mutations import MUTATIONS, hunt
-from dux_sim.proof.played import History, Played, Player
+from dux_sim.proof.played import Lot
+from dux_sim.proof.player import Played, played_on_chains
 from dux_sim.proof.spread import Hunted, Progress, added, hunted, spread, violation
 from dux_sim.proof.walk import Walk, Walked
 
+COIN_FLORINS = int(deal_for().lot_florins) + FLOP  # what the purse holds for each history
 EACH_QUICK, EACH_FULL = 2, 6  # histories of each exit of each case that go to a chain
 
 
@@ -91,26 +91,9 @@ def prove(*, quick: bool, jobs: int, progress: Progress) -> Proof:
         seconds=0.0,
         variants=walked,
         mutations=faults,
-        chains=played_on_chains(histories, quick=quick),
+        chains=played_on_chains(histories, Lot, COIN_FLORINS, quick=quick),
         histories_audited=sum(one.audited for one in sampled),
         differences=[line for one in sampled for line in one.differences],
     )
     proof.seconds = round(time.perf_counter() - started, 1)
     return proof
-
-
-def played_on_chains(histories: list[History], *, quick: bool) -> list[Played]:
-    """The histories on the embedded chain, and in the long form on litecoind, or why not."""
-    value = int(histories[0].setting.deal.lot_florins) + FLOP if histories else FLOP
-    told = [_played(EmbeddedChain(len(histories), value), histories)]
-    missing = "the short form leaves it out" if quick else litecoind_missing()
-    if missing:
-        return [*told, Played("litecoind", skipped=missing)]
-    with TemporaryDirectory() as folder, litecoind(Path(folder), len(histories), value) as chain:
-        return [*told, _played(chain, histories)]
-
-
-def _played(chain: Chain, histories: list[History]) -> Played:
-    player = Player(chain)
-    player.play(histories)
-    return player.told

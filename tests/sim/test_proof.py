@@ -37,7 +37,7 @@ def test_the_short_form_holds_and_has_seen_enough() -> None:
     assert (chain["differences"], chain["histories"] >= 200, chain["reorganised"] >= 50) == ([], True, True)
     forbidden = {what.partition(":")[0] for what in chain["refused"]}
     assert forbidden == {
-        "a refund before T", "a release of a coin that is gone", "a release without K", "a second way out",
+        "a refund before its height", "a release of a coin that is gone", "a release without K", "a second way out",
         "an award with k - 1 arbiters",
     }  # fmt: skip
     assert all(chain["exits"][exit_] for exit_ in EXITS)

@@ -37,11 +37,12 @@ class Sampled(msgspec.Struct):
 def sampled_cases() -> list[Case]:
     """Cases whose histories take every way out, under every script."""
     wanted = (("both honest", 0, 0), ("buyer lies", 0, 0), ("seller lies, bad work", 1, 0), ("buyer silent", 0, 1))
-    return [
+    whole = [
         case_of(script, parties, bought=bought, silent=silent)
         for script in (SCRIPTS[0], SCRIPTS[1], SCRIPTS[3])
         for parties, bought, silent in wanted
     ]
+    return [*whole, case_of(SCRIPTS[0], "buyer silent, half the work")]
 
 
 def sample(case: Case, each: int) -> Sampled:

@@ -245,6 +245,14 @@ def _price_for_all(rows: Rows) -> Rows:
     return altered(rows, lambda row: row.fact is f.VoteDecided, lambda row: changed(row, change=change))
 
 
+def _part_is_nothing(rows: Rows) -> Rows:
+    def change(lot: Lot, fact: f.VoteDecided) -> Lot:
+        whole = fact.gross_florins == lot.deal.price_florins
+        return c.vote(lot, fact if whole else replace(fact, gross_florins=0))
+
+    return altered(rows, lambda row: row.fact is f.VoteDecided, lambda row: changed(row, change=change))
+
+
 def _releases_whatever_it_sees(rows: Rows) -> Rows:
     good = [row for row in rows if row.fact is f.ResultGood and row.to is State.RELEASE_SENT]
     bad = [changed(row, fact=f.ResultBad) for row in good]
@@ -297,7 +305,8 @@ QUIET: Allowance = (0, 0, 0, 0)
 LIES: Allowance = (0, 1, 0, 1)
 LIE_TWICE: Allowance = (0, 2, 0, 2)
 ACCIDENTS: Allowance = (1, 0, 0, 1)
-HONEST, BAD, GOOD, NO_BUYER = "both honest", "seller lies, bad work", "seller lies, good work", "buyer silent"
+HONEST, BAD, NO_BUYER = "both honest", "seller lies, bad work", "buyer silent"
+HALF = "seller lies, half the work"
 
 MUTATIONS: tuple[Mutation, ...] = (
     _hunt("a: a release for another coin is taken", forgets(f.ReleaseSaid, g.this_coin), left=(1, 1, 0, 2)),
@@ -335,6 +344,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("an arbiter signs what another signed", forgets(f.AwardSaid, g.cosignable), parties=BAD, bought=1,
           left=LIE_TWICE),
     _hunt("every vote is for the price", _price_for_all, parties=BAD, left=LIES, story=claimed),
+    _hunt("a vote for a part is a vote for the price", _price_for_all, parties=HALF, left=LIES, story=claimed),
+    _hunt("a vote for a part is a vote for nothing", _part_is_nothing, parties="buyer silent, half the work",
+          left=QUIET),
     _hunt("a buyer releases whatever it sees", _releases_whatever_it_sees, parties=BAD, left=LIES, story=claimed),
     _hunt("a buyer pays first although the seller should", forgets(f.Clock, g.swap_agreed), parties=BAD, left=LIES),
     _hunt("a buyer pays first above its limit", forgets(f.Clock, g.may_pay_first), OVER_LIMIT, BAD, left=LIES),

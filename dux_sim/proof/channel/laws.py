@@ -27,8 +27,6 @@ def may_execute(world: World, call: Call) -> None:
     once = world.setting.rules.rerun or ghost.restored[PAYEE]
     require(once or not ghost.runs[at], "a request is executed twice")
     require(payee.owed_florins <= payee.held_florins, "S above W for work that is executed")
-    signed = max(ghost.signed, default=0)
-    require(payee.owed_florins <= signed, "work is executed that no voucher for this coin pays")
     require(world.height < EXP - ZONE, "work is begun in the closing zone")
     at_risk = payee.owed_florins
     require(at_risk <= payee.cap_florins(world.height), "more is owed than the coin's depth allows")
@@ -63,9 +61,20 @@ def nobody_is_framed(world: World) -> None:
 def close_is_signed(world: World, cum_florins: int) -> None:
     """A close is brought to the chain only with the payer's signature of that very state."""
     payee = world.payee
-    here = payee.coin is not None and payee.coin.outpoint == world.chain.outpoint
-    if here and not world.ghost.moved:
-        require(cum_florins in world.ghost.signed, "a close of a state that the payer has not signed")
+    if payee.coin is not None and payee.coin.outpoint == world.chain.outpoint:
+        require(cum_florins in world.ghost.shown, "a close of a state that the payer has not signed")
+
+
+def payee_learnt(world: World, fact: f.Fact) -> None:
+    """Which states of the present coin the payee can hold; W says no more than that."""
+    here, ghost = world.chain.outpoint, world.ghost
+    if isinstance(fact, f.VoucherCame | f.FinalCame | f.HelloCame) and fact.outpoint == here:
+        cum = fact.head_florins if isinstance(fact, f.HelloCame) else fact.cum_florins
+        if cum not in ghost.shown:
+            world.tell(shown=tuple(sorted({*ghost.shown, cum})))
+    payee = world.payee
+    if payee.coin is not None and payee.coin.outpoint == here:
+        require(payee.held_florins <= max(world.ghost.shown, default=0), "W above every voucher for this coin")
 
 
 # --- the payer's side -------------------------------------------------------------------------------------------------
@@ -162,3 +171,6 @@ def _payer_bound(world: World) -> None:
         paid(world) <= max(setting.rules.first_min_florins, answered + window), "the payer loses more than the window"
     )
     require(paid(world) <= max(setting.rules.first_min_florins, ghost.asks * most), "the payer pays for no request")
+
+
+LEARNT = (payer_learnt, payee_learnt)

@@ -17,6 +17,7 @@ class Ghost(NamedTuple):
     earned: tuple[int, ...] = ()  # what the payee has stored as the charge, -1: nothing yet
     paid: tuple[int, ...] = ()  # what the payer's side was told it cost, -1: nothing yet
     signed: tuple[int, ...] = ()  # states of the present coin that the payer's key has signed
+    shown: tuple[int, ...] = ()  # states of the present coin whose signature ever reached the payee
     nonces: int = 0  # of the payer's hellos
     heard: tuple[int, ...] = ()  # how often each hello was heard
     mirrored: int = 0  # the best voucher that lies elsewhere, for the present coin

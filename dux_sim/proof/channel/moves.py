@@ -180,6 +180,9 @@ def _time(world: World) -> Iterator[Move]:
     yield "a block", FREE, World.next_edge
     for at in range(1, len(chain.waiting)):
         yield f"a block with {chain.waiting[at].kind}", FREE, partial(World.next_edge, take=at)
+    for side in (PAYER, PAYEE):
+        if world.awake(side):
+            yield f"a block that the {NAMES[side]} sees late", ACCIDENT, partial(World.next_edge, late=side)
     if chain.waiting:
         yield "a block that leaves it out", ACCIDENT, partial(World.next_edge, censor=True)
 

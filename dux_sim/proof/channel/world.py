@@ -76,8 +76,7 @@ class World:
         if outcome is None:
             return False
         self._put(side, outcome[0])
-        if side == PAYER:
-            laws.payer_learnt(self, self.known.facts[fact])
+        laws.LEARNT[side](self, self.known.facts[fact])
         for order in outcome[1]:
             if not crash or isinstance(order, KEPT_IN_THE_OUTBOX):
                 self.perform(side, order)
@@ -191,8 +190,8 @@ class World:
         """A transaction is handed to the chain."""
         self.chain = self.chain.offer(spend)
 
-    def next_edge(self, *, take: int = 0, censor: bool = False) -> None:
-        """Time jumps: what waits is mined, the watcher does its duty, all look."""
+    def next_edge(self, *, take: int = 0, censor: bool = False, late: int | None = None) -> None:
+        """Time jumps: what waits is mined, the watcher does its duty, all look but who is late."""
         first = self.height + 1
         self.edge += 1
         self.height = EDGES[self.edge]
@@ -201,14 +200,15 @@ class World:
             self.tell(missed=True)
         if self.height >= EXP - WATCH and self.ghost.mirrored:
             self.offer(Spend("close", self.ghost.mirrored, self.chain.outpoint))
-        self.look(PAYER)
-        self.look(PAYEE)
+        for side in (PAYER, PAYEE):
+            if side != late:
+                self.look(side)
 
     def coin_moves(self) -> None:
         """A shallow reorganisation gives the funding another id: no voucher spends it any more."""
         risk = self.payee.cap_florins(self.height)
         self.chain = self.chain.coin_moves()
-        self.tell(moved=True, signed=signable(self.setting), mirrored=0, excused=self.ghost.excused + risk)
+        self.tell(moved=True, signed=signable(self.setting), shown=(), mirrored=0, excused=self.ghost.excused + risk)
         self.look(PAYER)
         self.look(PAYEE)
 

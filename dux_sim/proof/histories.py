@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
 from msgspec import json
 
 from dux_escrowd.facts import Fact
@@ -20,18 +19,11 @@ from dux_sim.proof.cast import NAMES, B
 from dux_sim.proof.minds import Minds
 from dux_sim.proof.moves import all_moves
 from dux_sim.proof.player import Event, History
+from dux_sim.proof.summary import Sampled
 from dux_sim.proof.walk import Walk
 from dux_sim.proof.world import World
 
 EVERYTHING = (99, 99, 99, 99)
-
-
-class Sampled(msgspec.Struct):
-    """Histories, and what was wrong with any."""
-
-    histories: list[History] = msgspec.field(default_factory=list)
-    audited: int = 0  # logs of nodes that were replayed
-    differences: list[str] = msgspec.field(default_factory=list)
 
 
 def sampled_cases() -> list[Case]:

@@ -38,6 +38,18 @@ class Found(msgspec.Struct):
     trace: list[str]
 
 
+class Walked(msgspec.Struct):
+    """What one case came to."""
+
+    name: str
+    states: int = 0
+    transitions: int = 0
+    ends: int = 0
+    exits: dict[str, int] = msgspec.field(default_factory=dict)
+    violations: list[Found] = msgspec.field(default_factory=list)
+    complete: bool = True  # every moment within the allowance was seen
+
+
 class Trail:
     """How each moment was reached first: its parent, the move's name, the layer."""
 
@@ -126,6 +138,12 @@ class Search(Generic[M]):
                     return
                 self._walk(number, moment, at, layers, queue)
             del layers[at]
+
+    def tell(self, told: Walked, exits: dict[str, int]) -> None:
+        """What was seen, into the report of the case."""
+        told.states, told.transitions, told.ends = len(self.trail), self.transitions, self.ends
+        told.violations, told.complete = self.violations, self.complete
+        told.exits = dict(sorted(exits.items()))
 
     def _walk(
         self, number: int, moment: M, at: int, layers: dict[int, dict[Hashable, tuple[int, M]]],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -35,7 +35,7 @@ def hunted(fault: str, found: Found | None) -> Hunted:
     return Hunted(fault, found is not None, found.law if found else "", shortened(found.trace) if found else [])
 
 
-def violation(case: str, found: Found) -> dict[str, object]:
+def violation(case: str, found: Found) -> dict[str, Any]:
     """A broken law as the report has it."""
     return {"case": case, "law": found.law, "trace": shortened(found.trace)}
 

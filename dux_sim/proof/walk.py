@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 
-import msgspec
-
 from dux_escrowd.rules import TABLE
 from dux_escrowd.table import Index
 from dux_sim.proof import laws
@@ -20,24 +18,17 @@ from dux_sim.proof.cast import B, Setting
 from dux_sim.proof.kinds import ACCIDENT, FREE, LIE, WHIM, Move
 from dux_sim.proof.minds import Minds
 from dux_sim.proof.moves import all_moves
-from dux_sim.proof.search import Found, Search, Way
+from dux_sim.proof.search import Search, Walked, Way
 from dux_sim.proof.states import Allowance, Moment, Reducer, freeze, key_of, thaw
 from dux_sim.proof.world import World
 
 SLACK_BLOCKS = 4  # after T + 1 + d: a reorganisation and a censored block at the very end
 
 
-class Walked(msgspec.Struct):
-    """What one case came to."""
+class WalkedEscrow(Walked):
+    """What one case of the escrow came to."""
 
-    name: str
-    states: int = 0
-    transitions: int = 0
-    ends: int = 0
-    exits: dict[str, int] = msgspec.field(default_factory=dict)
     latest_free_blocks_after_T: int | None = None  # noqa: N815 - the name of the report
-    violations: list[Found] = msgspec.field(default_factory=list)
-    complete: bool = True  # every moment within the allowance was seen
 
 
 class Walk:
@@ -48,7 +39,7 @@ class Walk:
     ) -> None:
         self.setting = setting
         self.minds = Minds(table)
-        self.told = Walked(name)
+        self.told = WalkedEscrow(name)
         self._left = left
         self._eager = eager
         self._reduce = Reducer(setting, self.minds)
@@ -57,7 +48,9 @@ class Walk:
         self._search: Search[Moment] = Search(self)
         self.end = setting.deal.heights.timeout + 1 + setting.deal.depth_blocks + SLACK_BLOCKS
 
-    def run(self, states_max: int, *, first_only: bool = False, story: Callable[[World], None] | None = None) -> Walked:
+    def run(
+        self, states_max: int, *, first_only: bool = False, story: Callable[[World], None] | None = None
+    ) -> WalkedEscrow:
         """Walk until the end of the case, or until so many moments were seen; `story`: what happens before."""
         world = World.agreed(self.setting, self.minds)
         world.judged = True
@@ -66,10 +59,7 @@ class Walk:
         self._reduce.forget(world)
         start = freeze(world, frozenset(), self._left)
         self._search.run(start, "agreed and funded", states_max, first_only=first_only)
-        self.told.states, self.told.transitions = len(self._search.trail), self._search.transitions
-        self.told.ends, self.told.violations = self._search.ends, self._search.violations
-        self.told.complete = self._search.complete
-        self.told.exits = dict(sorted(self._exits.items()))
+        self._search.tell(self.told, self._exits)
         return self.told
 
     def moves(self, number: int) -> list[str]:

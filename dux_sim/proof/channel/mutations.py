@@ -17,9 +17,10 @@ from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import onchain as c
 from dux_escrowd.channel import orders as o
 from dux_escrowd.channel import payee, payer
+from dux_escrowd.channel import payee_orders as r
 from dux_escrowd.channel import payee_steps as s
 from dux_escrowd.channel import payer_steps as b
-from dux_escrowd.channel.model import AT_WORK, CallState, Payee, Payer, PayerState, call_of, with_call
+from dux_escrowd.channel.model import AT_WORK, CallState, Payee, PayeeState, Payer, PayerState, call_of, with_call
 from dux_escrowd.channel.table import indexed, row
 from dux_sim.proof.channel.cases import LYING_PAYEE, LYING_PAYER, NOTHING, ONE, Case, case_of
 from dux_sim.proof.channel.cast import PAYEE, PAYER, UNIT, Left
@@ -143,7 +144,7 @@ def _counts_any_coin(rows: Rows) -> Rows:
 def _no_index(rows: Rows) -> Rows:
     """Neither the session nor the oid is looked at: fault c, second half."""
     free = instead(f.VoucherCame, s.admissible, _any_session)(rows)
-    index = {s.known_call, s.conflicting}
+    index = {s.known_call, s.conflicting, s.taken_otherwise}
     return altered(free, lambda line: line.fact is f.VoucherCame and bool(index & set(line.guards)), lambda _line: None)
 
 
@@ -176,9 +177,24 @@ def _frames(rows: Rows) -> Rows:
     """F7 as it was: a conflict is a proof, in whichever session it was said."""
     return altered(
         rows,
-        lambda line: line.fact is f.VoucherCame and s.conflicting in line.guards,
-        lambda line: changed(line, guards=(s.conflicting,)),
+        lambda line: line.fact is f.VoucherCame and s.taken_otherwise in line.guards,
+        lambda line: changed(line, orders=r.conflict),
     )
+
+
+def _admitted_for_ever(before: Payee, after: Payee, _fact: f.Started) -> Payee:
+    """As it was: what was admitted and never begun waits for a repeat that may never come."""
+    kept = {call.j: call for call in before.calls if call.state is CallState.ADMITTED}
+    return replace(after, calls=tuple(kept.get(call.j, call) for call in after.calls))
+
+
+def _stays_suspended(before: Payee, _after: Payee, _fact: f.HelloCame) -> PayeeState:
+    return before.state
+
+
+def _no_way_back(rows: Rows) -> Rows:
+    """As it was: a hello that covers S on a new coin does not end the suspension."""
+    return altered(rows, lambda line: line.to is s.greeted, lambda line: changed(line, to=_stays_suspended))
 
 
 # --- of the payer's table ---------------------------------------------------------------------------------------------
@@ -248,10 +264,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("vouchers for a coin that moved still count", PAYEE, changes(f.CoinSeen, s.rest_on, _keeps_vouchers),
           left=ONE, calls=1, opening=True),
     _hunt("a voucher for another coin counts", PAYEE, _counts_any_coin, left=ONE, calls=1, opening=True),
-    _hunt("a receipt makes the payee forget what it knows", PAYEE, changes(f.HelloCame, s.begin_session, _forgets_below),
-          what="payer lies", calls=1, **LYING_PAYER),
+    _hunt("a receipt makes the payee forget what it knows", PAYEE,
+          changes(f.HelloCame, s.begin_session, _forgets_below), what="payer lies", calls=1, **LYING_PAYER),
     _hunt("a call that was answered counts again when it is run again", PAYEE,
           changes(f.HelloCame, s.begin_session, _counts_twice), left=OLD_PAYEE),
+    _hunt("what was admitted waits for ever", PAYEE, changes(f.Started, s.restart, _admitted_for_ever),
+          left=(1, 0, 0, 1), calls=1),
+    _hunt("a payee that starts asks for no hello", PAYEE, orders_less(f.Started, o.AskHello), left=OLD_PAYEE, calls=1),
+    _hunt("a suspended channel stays so", PAYEE, _no_way_back, left=ONE, calls=1, opening=True),
     _hunt("a conflict of an old session is a proof of fault", PAYEE, _frames, left=OLD_PAYER),
     _hunt("a last state below S is taken", PAYEE, instead(f.FinalCame, s.last_state_fits, _pays_whatever), calls=1,
           what="payer lies", **LYING_PAYER),

@@ -12,11 +12,13 @@ from msgspec.structs import replace
 
 from common.contracts.escrow import Refused, WrongPhase
 from dux_escrowd.channel import facts as f
-from dux_escrowd.channel.model import Call, Payee, Payer
+from dux_escrowd.channel.model import Call, Coin, Payee, Payer, Receipt
 from dux_escrowd.channel.orders import Order
 from dux_escrowd.channel.table import Index, step
 from dux_sim.proof.channel.cast import EDGES, NAMES, PAYEE
 from dux_sim.proof.search import LawBroken
+
+SILENT = ("at", "archived", "fresh", "offer_valid", "more", "price_florins")
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -43,6 +45,7 @@ class Nodes:
         self.labels: list[str] = []
         self._fact_numbers: dict[tuple[int, f.Fact], int] = {}
         self._known: dict[tuple[int, int, int], Outcome | None] = {}
+        self.log: list[tuple[int, f.Fact]] | None = None  # who took which fact, where somebody wants to audit it
 
     def node(self, node: Node) -> int:
         """The node's number."""
@@ -68,9 +71,7 @@ class Nodes:
         return self._known[key]
 
     def _learn(self, node: Node, side: int, fact: f.Fact, height: int) -> Outcome | None:
-        fact = replace(fact, at=height)
-        if isinstance(fact, f.VoucherCame):
-            fact = replace(fact, archived=_archived(node, fact))
+        fact = stated(node, fact, height)
         try:
             channel, orders = step(self._tables[side], node.channel, fact)  # type: ignore[type-var]
         except (WrongPhase, Refused):
@@ -79,6 +80,12 @@ class Nodes:
             raise LawBroken(f"the {NAMES[side]}'s table breaks: {error}") from error
         after = replace(node, channel=channel)
         return self.node(_stored(node, after, fact) if side == PAYEE else after), orders
+
+
+def stated(node: Node, fact: f.Fact, height: int) -> f.Fact:
+    """The fact as this node's daemon states it now."""
+    fact = replace(fact, at=height)
+    return replace(fact, archived=_archived(node, fact)) if isinstance(fact, f.VoucherCame) else fact
 
 
 def _archived(node: Node, fact: f.VoucherCame) -> Call | None:
@@ -101,24 +108,27 @@ def _stored(before: Node, after: Node, fact: f.Fact) -> Node:
 
 
 def told(fact: f.Fact) -> str:
-    """A fact in a line of a trace."""
-    name = type(fact).__name__
+    """A fact in a line of a trace: two facts that differ are told differently."""
     shown = (
         f"{key}={_short(value)}"
         for key, value in msgspec.structs.asdict(fact).items()
-        if key not in ("at", "receipt", "outpoint", "archived", "fresh") and value not in (b"", (), 0, False, None)
+        if key not in SILENT and value not in (b"", "", (), 0, False, None, Receipt())
     )
-    return f"{name}({', '.join(shown)})"
+    return f"{type(fact).__name__}({', '.join(shown)})"
 
 
 def _short(value: object) -> str:
+    if isinstance(value, Receipt):
+        return f"{value.low}/{value.paid_florins}/{value.bits}/{value.root[:2].hex()}"
+    if isinstance(value, Coin):
+        return f"{value.outpoint[60:64]}@{value.height}"
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, tuple):
         return "[" + " ".join(told_call(item) for item in value) + "]"
-    return str(value)
+    return str(value).lstrip("0").partition(":0")[0]
 
 
 def told_call(shown: f.Shown) -> str:
     """A shown call, shortly."""
-    return f"{shown.j}:{shown.oid}:{shown.outcome or 'open'}"
+    return f"{shown.j}:{shown.oid}:{shown.outcome or 'open'}:{shown.cum_florins}:{shown.charged_florins}"

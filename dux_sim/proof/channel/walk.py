@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from functools import partial
 
-import msgspec
-
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import payee, payer
 from dux_escrowd.channel.model import Payee, Payer
@@ -25,21 +23,9 @@ from dux_sim.proof.channel.moment import Ghost, Moment
 from dux_sim.proof.channel.moves import FREE, Act, moves
 from dux_sim.proof.channel.nodes import Node, Nodes
 from dux_sim.proof.channel.world import World
-from dux_sim.proof.search import Found, Search, Way
+from dux_sim.proof.search import Search, Walked, Way
 
 TABLES = (payer.TABLE, payee.TABLE)
-
-
-class Walked(msgspec.Struct):
-    """What one case came to."""
-
-    name: str
-    states: int = 0
-    transitions: int = 0
-    ends: int = 0
-    exits: dict[str, int] = msgspec.field(default_factory=dict)
-    violations: list[Found] = msgspec.field(default_factory=list)
-    complete: bool = True  # every moment within the allowance was seen
 
 
 class Walk:
@@ -58,11 +44,8 @@ class Walk:
     def run(self, states_max: int, *, first_only: bool = False) -> Walked:
         """Walk until the end of the case, or until so many moments were seen."""
         self._search.run(self.start(), "agreed", states_max, first_only=first_only)
-        search, told = self._search, self.told
-        told.states, told.transitions, told.ends = len(search.trail), search.transitions, search.ends
-        told.violations, told.complete = search.violations, search.complete
-        told.exits = dict(sorted(self._exits.items()))
-        return told
+        self._search.tell(self.told, self._exits)
+        return self.told
 
     def start(self) -> Moment:
         """Agreed and funded; and, but for the cases of the opening, open on a deep coin."""

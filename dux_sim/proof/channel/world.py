@@ -17,7 +17,7 @@ from dux_sim.proof.channel import hands, laws
 from dux_sim.proof.channel.cast import EDGES, EXP, OIDS, PAYEE, PAYER, WATCH, ZONE, Setting, signable
 from dux_sim.proof.channel.chain import Spend
 from dux_sim.proof.channel.moment import Moment
-from dux_sim.proof.channel.nodes import Node, Nodes
+from dux_sim.proof.channel.nodes import Node, Nodes, stated
 
 KEPT_IN_THE_OUTBOX = (Fund, Close, Refund)  # done after a crash, too; what goes to the wire is simply lost
 SESSION_MARK = b"/"
@@ -75,6 +75,8 @@ class World:
         outcome = self.known.learn(self.nodes[side], fact, self.edge)
         if outcome is None:
             return False
+        if self.known.log is not None:
+            self.known.log.append((side, stated(self.node(side), self.known.facts[fact], self.height)))
         self._put(side, outcome[0])
         laws.LEARNT[side](self, self.known.facts[fact])
         for order in outcome[1]:

@@ -27,6 +27,10 @@ OPEN_EDGE = EDGES.index(START + 4)
 Left = tuple[int, int, int, int]  # accidents, copies of the payer's and of the payee's disk, whims that are left
 
 
+CRASHES, NETWORK, CHAIN, LATE, AWAY = "crashes", "network", "chain", "late", "away"
+ACCIDENTS = frozenset({CRASHES, NETWORK, CHAIN, LATE, AWAY})
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What stays the same through a history."""
 
@@ -37,6 +41,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     metered: bool = False  # calls begin at one price and may need one more
     value_florins: int = 6 * UNIT + FEE
     liars: frozenset[int] = frozenset()
+    accidents: frozenset[str] = ACCIDENTS  # which kinds may happen, as many as the allowance says
     opening: bool = False  # from the funding on; else from an open channel on
     nonces_max: int = 4  # hellos that the payer may send
 

@@ -15,7 +15,7 @@ import msgspec
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import payee, payer
 from dux_escrowd.channel.model import Payee, Payer
-from dux_sim.proof.channel.cases import LYING_PAYEE, LYING_PAYER, ONE, Case, case_of
+from dux_sim.proof.channel.cases import LYING_PAYEE, LYING_PAYER, MOVED, ONE, Case, case_of
 from dux_sim.proof.channel.cast import EDGES, EXP, NAMES, PAYEE, PAYER
 from dux_sim.proof.channel.moves import FREE, moves
 from dux_sim.proof.channel.nodes import Nodes
@@ -35,7 +35,7 @@ def sampled_cases() -> list[Case]:
     return [
         case_of("both honest, 3 calls", calls=3),
         case_of("both honest, 1 call", ONE, calls=1, failing=True),
-        case_of("from the funding on, 1 call", ONE, calls=1, opening=True, states_max=60_000),
+        case_of("from the funding on, 1 call, of the chain", ONE, **MOVED),
         case_of("payee lies, 2 calls", calls=2, **LYING_PAYEE),
         case_of("payer lies, 1 call", calls=1, **LYING_PAYER),
     ]

@@ -15,7 +15,21 @@ from common.channel_messages import Outcome
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.model import IN_FLIGHT, CallState, PayerState, call_of
 from dux_sim.proof.channel import laws
-from dux_sim.proof.channel.cast import EDGES, EXP, NAMES, OIDS, PAYEE, PAYER, request_of, response_of
+from dux_sim.proof.channel.cast import (
+    AWAY,
+    CHAIN,
+    CRASHES,
+    EDGES,
+    EXP,
+    LATE,
+    NAMES,
+    NETWORK,
+    OIDS,
+    PAYEE,
+    PAYER,
+    request_of,
+    response_of,
+)
 from dux_sim.proof.channel.hands import NUDGE
 from dux_sim.proof.channel.lies import lies
 from dux_sim.proof.channel.moment import Moment
@@ -70,7 +84,7 @@ def arrivals(world: World, moment: Moment) -> Iterator[Move]:
             if outcome is None or (outcome[0] == moment.nodes[side] and not outcome[1]):
                 continue
             yield known.labels[number], FREE, partial(_hear, number=number)
-            if outcome[1] and moment.left[ACCIDENT]:
+            if outcome[1] and moment.left[ACCIDENT] and CRASHES in world.setting.accidents:
                 label = f"{known.labels[number]}, and crashes after the write"
                 yield label, ACCIDENT, partial(_hear, number=number, crash=True)
 
@@ -83,8 +97,9 @@ def _hello(world: World, number: int, fact: f.HelloCame) -> Iterator[Move]:
     heard = world.ghost.heard
     at = int(fact.payer_nonce[1:])
     times = heard[at] if at < len(heard) else 0
-    cost = FREE if not times else ACCIDENT
-    yield f"{world.known.labels[number]} ({times})", cost, partial(_hear_hello, number=number)
+    if not times or NETWORK in world.setting.accidents:
+        cost = FREE if not times else ACCIDENT
+        yield f"{world.known.labels[number]} ({times})", cost, partial(_hear_hello, number=number)
 
 
 def _hear_hello(world: World, number: int) -> None:
@@ -180,26 +195,29 @@ def _time(world: World) -> Iterator[Move]:
     yield "a block", FREE, World.next_edge
     for at in range(1, len(chain.waiting)):
         yield f"a block with {chain.waiting[at].kind}", FREE, partial(World.next_edge, take=at)
-    for side in (PAYER, PAYEE):
-        if world.awake(side):
-            yield f"a block that the {NAMES[side]} sees late", ACCIDENT, partial(World.next_edge, late=side)
-    if chain.waiting:
-        yield "a block that leaves it out", ACCIDENT, partial(World.next_edge, censor=True)
+    if LATE in world.setting.accidents:
+        for side in (PAYER, PAYEE):
+            if world.awake(side):
+                yield f"a block that the {NAMES[side]} sees late", ACCIDENT, partial(World.next_edge, late=side)
+        if chain.waiting:
+            yield "a block that leaves it out", ACCIDENT, partial(World.next_edge, censor=True)
 
 
 def _accidents(world: World, moment: Moment) -> Iterator[Move]:
     for side in (PAYER, PAYEE):
         if not world.awake(side):
             continue
-        yield f"the {NAMES[side]} crashes and starts", ACCIDENT, partial(World.restart, side=side)
+        if CRASHES in world.setting.accidents:
+            yield f"the {NAMES[side]} crashes and starts", ACCIDENT, partial(World.restart, side=side)
         cost = (COPY_PAYER, COPY_PAYEE)[side]
         if moment.copies[side] < 0:
             if moment.left[cost]:
                 yield f"the {NAMES[side]}'s disk is copied", FREE, partial(World.copy, side=side)
         elif moment.copies[side] != moment.nodes[side]:
             yield f"the {NAMES[side]}'s copy is put back", cost, partial(World.restore, side=side)
-    yield from _reorganisations(world)
-    if world.honest(PAYEE):
+    if CHAIN in world.setting.accidents:
+        yield from _reorganisations(world)
+    if world.honest(PAYEE) and AWAY in world.setting.accidents:
         if world.ghost.offline:
             yield "the payee is back", FREE, _come_back
         else:

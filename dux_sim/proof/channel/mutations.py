@@ -22,15 +22,13 @@ from dux_escrowd.channel import payee_steps as s
 from dux_escrowd.channel import payer_steps as b
 from dux_escrowd.channel.model import AT_WORK, CallState, Payee, PayeeState, Payer, PayerState, call_of, with_call
 from dux_escrowd.channel.table import indexed, row
-from dux_sim.proof.channel.cases import LYING_PAYEE, LYING_PAYER, NOTHING, ONE, Case, case_of
+from dux_sim.proof.channel.cases import LYING_PAYEE, LYING_PAYER, NOTHING, OLD_PAYEE, OLD_PAYER, ONE, Case, case_of
 from dux_sim.proof.channel.cast import PAYEE, PAYER, UNIT, Left
 from dux_sim.proof.channel.walk import Walk
 from dux_sim.proof.plant import Plant, Rows, altered, changes, dropped, forgets, instead, orders_less
 from dux_sim.proof.search import Found
 
 SEARCH_STATES_MAX = 150_000
-OLD_PAYER: Left = (0, 1, 0, 0)
-OLD_PAYEE: Left = (0, 0, 1, 0)
 
 
 class Mutation(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from dux_escrowd.channel import facts as f
-from dux_escrowd.channel.model import Coin, Payee, Payer, SpendKind
+from dux_escrowd.channel.model import AT_WORK, Coin, Payee, Payer, SpendKind
 from dux_escrowd.channel.model import Spend as SpendTold
 from dux_escrowd.channel.orders import Close, Fund, Order, Refund
 from dux_sim.proof.channel import hands, laws
@@ -153,10 +153,15 @@ class World:
         held, earned = self.payee.held_florins, sum(max(0, one) for one in self.ghost.earned)
         self._put(side, self.copies[side])
         restored = (True, self.ghost.restored[1]) if side == PAYER else (self.ghost.restored[0], True)
-        lost = max(0, min(held, earned) - self.payee.held_florins) if side == PAYEE else 0
+        lost = max(0, min(held, earned) - self.payee.held_florins) + self._credited() if side == PAYEE else 0
         self.tell(restored=restored, excused=self.ghost.excused + lost)
         self.restart(side)
         self.look(side)
+
+    def _credited(self) -> int:
+        """What the old disk takes for running although it had ended: it is credited, as after any crash."""
+        found = (call.oid for call in self.payee.calls if call.state in AT_WORK)
+        return sum(max(0, self.ghost.earned[OIDS.index(oid)]) for oid in found)
 
     # --- the chain ----------------------------------------------------------------------------------------------------
 

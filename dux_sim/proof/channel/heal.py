@@ -55,16 +55,15 @@ class Healer:
             before = world.freeze()
             self._round(world)
             if world.freeze() == before:
-                if shown or world.payee.owed_florins >= world.payer.spent_florins:
+                if shown or not self._told(world) or world.payee.owed_florins >= world.payer.spent_florins:
                     return
                 world.hello()  # the payer's next word carries its receipt: what a copy has lost comes back
                 shown = True
         require(holds=False, text="the talk never ends")
 
     def _round(self, world: World) -> None:
-        told = hands.NUDGE in (self._known.facts[number] for number in world.numbers_sent())
         apart = world.payer.session != world.payee.session or world.payee.state is PayeeState.SUSPENDED
-        lost = told and apart  # it is told so, again and again
+        lost = apart and self._told(world)  # it is told so, again and again
         waits = world.payer.state is not PayerState.OPEN or not world.payer.session
         if not self._asked(world) and (lost or waits):
             world.hello()
@@ -80,6 +79,10 @@ class Healer:
             if cost == FREE:
                 act(world)
                 break
+
+    def _told(self, world: World) -> bool:
+        """The payee has asked for a hello."""
+        return any(self._known.facts[number] is hands.NUDGE for number in world.numbers_sent())
 
     def _asked(self, world: World) -> bool:
         """The last hello can still be answered: it was not heard, or its answer is on the way."""

@@ -8,7 +8,7 @@ import msgspec
 
 from dux_sim.proof.channel.cast import CHAIN, CRASHES, PAYEE, PAYER, UNIT, Left, Setting, rules_for
 
-STATES_MAX = 600_000  # per case; what is cut off is told
+STATES_MAX = 400_000  # per case; what is cut off is told
 LIAR_HELLOS = 2
 NOTHING: Left = (0, 0, 0, 0)
 ONE: Left = (1, 0, 0, 0)

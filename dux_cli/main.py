@@ -16,7 +16,7 @@ SECTIONS = {
         "fuzz": ("dux_cli.fuzz:fuzz", "coverage-guided fuzzing of every parser of outside bytes"),
         "bench": ("bench.command:bench", "how fast and how large it is, beside others"),
         "sim": ("dux_cli.sim:sim", "networks on virtual time under faults, judged by laws"),
-        "prove": ("dux_cli.prove:prove", "the escrow's table, walked through every state"),
+        "prove": ("dux_cli.prove:prove", "the protocols of money, walked through every state"),
         "soak": ("bench.soak_command:soak", "real nodes for a long time: what leaks"),
     },
     "A node of your own": {

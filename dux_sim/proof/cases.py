@@ -15,6 +15,7 @@ from dux_sim.proof.cast import NAMES, PRICE, PROOF, B, S, Setting, deal_for
 from dux_sim.proof.states import Allowance
 
 ONE: Allowance = (1, 1, 1, 1)  # one accident, lie or whim anywhere
+LIE: Allowance = (0, 1, 1, 1)  # no accidents
 TWO: Allowance = (2, 2, 1, 2)
 STATES_MAX = 400_000  # per case; what is cut off is told
 
@@ -44,13 +45,19 @@ SCRIPTS = (
     Script("E+h swap above its limit", lock=True, policy=Policy.SWAP, swap_limit=PRICE - 1),
     Script("E", lock=False, policy=Policy.STANDBY),
 )
-PARTIES = {  # name: liars, silent, good work
-    "both honest": ((), (), True),
-    "seller lies, good work": ((S,), (), True),
-    "seller lies, bad work": ((S,), (), False),
-    "seller silent": ((), (S,), True),
-    "buyer lies": ((B,), (), True),
-    "buyer silent": ((), (B,), True),
+PARTIES = {  # name: liars, silent, what the work is worth
+    "both honest": ((), (), PRICE),
+    "seller lies, good work": ((S,), (), PRICE),
+    "seller lies, bad work": ((S,), (), 0),
+    "seller silent": ((), (S,), PRICE),
+    "buyer lies": ((B,), (), PRICE),
+    "buyer silent": ((), (B,), PRICE),
+}
+HALVES = {  # the same for work of which arbiters find a half worth paying: partial awards
+    "both honest, half the work": ((), (), PRICE // 2),
+    "seller lies, half the work": ((S,), (), PRICE // 2),
+    "buyer lies, half the work": ((B,), (), PRICE // 2),
+    "buyer silent, half the work": ((), (B,), PRICE // 2),
 }
 
 
@@ -59,11 +66,11 @@ def case_of(
     states_max: int = STATES_MAX, eager: bool = False,
 ) -> Case:  # fmt: skip
     """A case by its parts."""
-    liars, quiet, good = PARTIES[parties]
+    liars, quiet, worth = (PARTIES | HALVES)[parties]
     panel = NAMES[:seats]
     deal = deal_for(lock=script.lock, policy=script.policy, profile=PROOF, seats=seats, swap_limit=script.swap_limit)
     setting = Setting(
-        deal=deal, panel=panel, good=good, liars=frozenset({*liars, *panel[:bought]}),
+        deal=deal, panel=panel, worth_florins=worth, liars=frozenset({*liars, *panel[:bought]}),
         silent=frozenset({*quiet, *panel[seats - silent :]}), delay_blocks=10**6,
     )  # fmt: skip
     honest = seats - bought - silent
@@ -76,6 +83,10 @@ def quick_cases() -> list[Case]:
     found = [case_of(SCRIPTS[0], parties) for parties in PARTIES]
     found += [case_of(SCRIPTS[0], parties, bought=1) for parties in ("both honest", "buyer lies")]
     found += [case_of(SCRIPTS[0], parties, silent=2) for parties in ("buyer lies", "seller lies, bad work")]
+    found += [case_of(SCRIPTS[0], parties) for parties in ("buyer silent, half the work", "seller lies, half the work")]
+    found += [
+        case_of(SCRIPTS[0], "seller lies, bad work", seats=seats, bought=seats // 2, left=LIE) for seats in (5, 7)
+    ]
     for script in SCRIPTS[1:]:
         found += [case_of(script, parties) for parties in ("both honest", "seller lies, bad work", "buyer silent")]
     return found
@@ -89,7 +100,7 @@ def full_cases() -> list[Case]:
         for parties in ("both honest", "buyer lies", "seller lies, bad work")
     ]
     eager = [case_of(SCRIPTS[0], parties, bought=1, eager=True) for parties in ("buyer lies", "seller lies, good work")]
-    return [*deep, *eager, *_larger_panels(), *_every_panel()]
+    return [*deep, *eager, *_larger_panels(), *_halves(), *_every_panel()]
 
 
 def _every_panel() -> Iterator[Case]:
@@ -100,11 +111,18 @@ def _every_panel() -> Iterator[Case]:
                     yield case_of(script, parties, bought=bought, silent=silent)
 
 
+def _halves() -> Iterator[Case]:
+    """Partial awards, at the edges of the quorum."""
+    for script in SCRIPTS:
+        for parties in HALVES:
+            for bought, silent in ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2)):
+                yield case_of(script, parties, bought=bought, silent=silent)
+
+
 def _larger_panels() -> Iterator[Case]:
-    """3 of 5 and 4 of 7, at the edge of the quorum and beyond it, without accidents."""
-    for seats in (5, 7):
+    """3 of 5 and 4 of 7, at the edge of the quorum and beyond it; those of five with accidents, too."""
+    for seats, left in ((5, ONE), (7, LIE)):
         most = (seats - 1) // 2
         for parties in PARTIES:
-            yield case_of(SCRIPTS[0], parties, seats=seats, bought=most, left=(0, 1, 1, 1))
-            yield case_of(SCRIPTS[0], parties, seats=seats, silent=most, left=(0, 1, 1, 1))
-            yield case_of(SCRIPTS[0], parties, seats=seats, silent=most + 1, left=(0, 1, 1, 1))
+            for bought, silent in ((0, 0), (most, 0), (most + 1, 0), (0, most), (0, most + 1), (1, most)):
+                yield case_of(SCRIPTS[0], parties, seats=seats, bought=bought, silent=silent, left=left)

@@ -44,11 +44,16 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     deal: Deal
     panel: tuple[str, ...] = ARBITERS
-    good: bool = True  # the seller's work is what was agreed
+    worth_florins: int = PRICE  # what the seller's work is worth to whoever looks at it
     liars: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
     delay_blocks: int = 2  # a message between nodes that live is late by at most this
     censored_blocks: int = 10  # a spend waits for at most this
+
+    @property
+    def good(self) -> bool:
+        """The seller's work is what was agreed."""
+        return self.worth_florins == PRICE
 
 
 def deal_for(

@@ -31,6 +31,7 @@ from dux_escrowd.orders import (
 from dux_escrowd.rules import still_wanted
 from dux_sim.proof import laws
 from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.search import require
 
 if TYPE_CHECKING:
     from dux_sim.proof.world import World
@@ -101,10 +102,10 @@ def _settle(world: World, name: str, order: Settle) -> None:
         world.keys_shown = True
         world.offer(Spend(Exit.RELEASE, f"release-{gross}", gross, None))
     elif order.exit is Exit.CANCEL:
-        laws.require(order.outpoint in world.cancels, "a cancel that the seller has not signed")
+        require(order.outpoint in world.cancels, "a cancel that the seller has not signed")
         world.offer(Spend(Exit.CANCEL, "cancel", 0, None))
     elif order.exit is Exit.AWARD:
-        laws.require(order.award is not None, "an award without its key")
+        require(order.award is not None, "an award without its key")
         if order.award is not None:
             world.complete(order.award)
     else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
 from msgspec import json
 
 from dux_escrowd.facts import Fact
@@ -19,29 +18,23 @@ from dux_sim.proof.cases import SCRIPTS, Case, case_of
 from dux_sim.proof.cast import NAMES, B
 from dux_sim.proof.minds import Minds
 from dux_sim.proof.moves import all_moves
-from dux_sim.proof.played import Event, History
+from dux_sim.proof.player import Event, History
+from dux_sim.proof.summary import Sampled
 from dux_sim.proof.walk import Walk
 from dux_sim.proof.world import World
 
 EVERYTHING = (99, 99, 99, 99)
 
 
-class Sampled(msgspec.Struct):
-    """Histories, and what was wrong with any."""
-
-    histories: list[History] = msgspec.field(default_factory=list)
-    audited: int = 0  # logs of nodes that were replayed
-    differences: list[str] = msgspec.field(default_factory=list)
-
-
 def sampled_cases() -> list[Case]:
     """Cases whose histories take every way out, under every script."""
     wanted = (("both honest", 0, 0), ("buyer lies", 0, 0), ("seller lies, bad work", 1, 0), ("buyer silent", 0, 1))
-    return [
+    whole = [
         case_of(script, parties, bought=bought, silent=silent)
         for script in (SCRIPTS[0], SCRIPTS[1], SCRIPTS[3])
         for parties, bought, silent in wanted
     ]
+    return [*whole, case_of(SCRIPTS[0], "buyer silent, half the work")]
 
 
 def sample(case: Case, each: int) -> Sampled:
@@ -62,7 +55,10 @@ def _add(found: Sampled, name: str, case: Case, moves: list[str], exit_: str) ->
     world.judged, world.log = True, []
     births = dict(world.lots)
     events = list(_again(world, moves, found, name))
-    history = History(name=name, setting=case.setting, events=tuple(events), end=_end(world))
+    history = History(
+        name=name, setting=case.setting, events=tuple(events),
+        timeout=world.deal.heights.timeout, end=_end(world),
+    )  # fmt: skip
     if history.exit != exit_:
         found.differences.append(f"{name}: without the reductions it ends by {history.exit}")
     _audit(found, name, births, world)
@@ -82,7 +78,7 @@ def _again(world: World, moves: list[str], found: Sampled, name: str) -> Iterato
             known.add(coin.outpoint)
             yield Event(coin.height, coin.outpoint, None)
     if world.coin is not None and world.spend is not None and world.spend.height is not None:
-        yield Event(world.spend.height, world.coin.outpoint, world.spend)
+        yield Event(world.spend.height, world.coin.outpoint, world.spend, world.spend.txid)
 
 
 def _end(world: World) -> int:

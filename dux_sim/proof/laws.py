@@ -18,20 +18,6 @@ if TYPE_CHECKING:
     from dux_sim.proof.world import World
 
 
-class LawBroken(AssertionError):
-    """A law that had to hold does not."""
-
-
-def require(holds: object, text: str) -> None:
-    """Nothing happens where the law holds.
-
-    Raises:
-        LawBroken: with the law's words.
-    """
-    if not holds:
-        raise LawBroken(text)
-
-
 def release_is_right(world: World, name: str, order: Settle) -> int:
     """Laws a and d: a release is for the coin that is there, and K is not shown inside the last margin. The gross."""
     pays = [gross for outpoint, gross in world.releases if outpoint == order.outpoint]
@@ -111,10 +97,11 @@ def paid(world: World) -> int:
 def _buyer_bound(world: World) -> None:
     if not world.honest(B) or world.is_bought() or not paid(world):
         return
-    if not world.setting.good:
+    worth = world.setting.worth_florins
+    if paid(world) > worth:
         first = (world.deal.lock and world.deal.policy is Policy.SWAP) or not world.has_quorum()
         allowed = world.releases and world.deal.lock and first and world.deal.swap_limit_florins >= PRICE
-        world.law(allowed, "an honest buyer pays for a bad result")
+        world.law(allowed, "an honest buyer pays more than the result is worth")
     nothing_came = world.nodes[S].lot.delivered_at is None and S not in world.setting.liars
     world.law(not nothing_came, "an honest buyer pays for nothing")
 
@@ -123,8 +110,9 @@ def _seller_bound(world: World) -> None:
     lot = world.nodes[S].lot
     if not world.honest(S) or world.is_bought() or world.reorged or world.wallet_missed or world.cancels:
         return
-    earned = lot.delivered_at is not None and world.setting.good and world.coin is not None
+    worth = world.setting.worth_florins
+    earned = lot.delivered_at is not None and worth > 0 and world.coin is not None
     if earned and world.has_quorum():
-        world.law(paid(world) == PRICE, "an entitled seller is not paid")
+        world.law(paid(world) >= worth, "an entitled seller is not paid")
     if earned and world.deal.lock and not paid(world):
         world.law(not world.keys_shown or world.shared_key_by_standby, "K was given away for nothing")

@@ -170,7 +170,7 @@ def _take(world: World, spend: Spend) -> None:
 def _of_arbiters(world: World, bought: tuple[str, ...]) -> Iterator[Move]:
     others = tuple(name for name in world.nodes if world.honest(name))
     if world.coin is not None:
-        for gross in (0, PRICE):
+        for gross in _verdicts(world):
             for revealed in {bought, world.setting.panel}:
                 key = AwardKey(world.coin.outpoint, gross, tuple(sorted(revealed)))
                 yield Move(
@@ -185,7 +185,7 @@ def _of_arbiters(world: World, bought: tuple[str, ...]) -> Iterator[Move]:
     honest = [name for name in world.setting.panel if world.honest(name)]
     audiences = {"all": others, "the parties": tuple(n for n in (B, S) if world.honest(n))}
     audiences |= {name: (name,) for name in honest}
-    for gross in (0, PRICE):
+    for gross in _verdicts(world):
         for audience, to in audiences.items():
             yield Move(
                 f"the bought reveal {gross} to {audience}",
@@ -193,6 +193,10 @@ def _of_arbiters(world: World, bought: tuple[str, ...]) -> Iterator[Move]:
                 partial(_reveal, names=bought, gross=gross, to=to),
                 once=True,
             )
+
+
+def _verdicts(world: World) -> tuple[int, ...]:
+    return tuple(sorted({0, world.setting.worth_florins, PRICE}))
 
 
 def _sign(world: World, names: tuple[str, ...], key: AwardKey) -> None:

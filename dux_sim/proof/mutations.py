@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace as changed
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -20,98 +19,27 @@ from dux_escrowd import replies as r
 from dux_escrowd.model import AwardKey, AwardSigned, Exit, Lot, Role, State
 from dux_escrowd.orders import Order, PassOn, ShowCase, SignAward
 from dux_escrowd.rules import ROWS
-from dux_escrowd.table import Guard, Row, indexed
+from dux_escrowd.table import Row, indexed
 from dux_escrowd.voting import verdict
 from dux_sim.proof.cases import ONE, SCRIPTS, Case, Script, case_of
 from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.plant import Plant, Rows, altered, dropped, forgets, instead, orders_less, without
+from dux_sim.proof.search import Found
 from dux_sim.proof.states import Allowance
-from dux_sim.proof.walk import Found, Walk
+from dux_sim.proof.walk import Walk
 from dux_sim.proof.world import World
 
-Rows = tuple[Row, ...]
 STANDBY, SWAP, OVER_LIMIT, PLAIN = SCRIPTS
 SEARCH_STATES_MAX = 150_000
-
-
-class NotPlanted(AssertionError):
-    """The row that a fault would change is not in the table: bring the fault up to date."""
 
 
 class Mutation(msgspec.Struct, frozen=True, kw_only=True):
     """A fault, and where it is looked for."""
 
     name: str
-    plant: Callable[[Rows], Rows]
+    plant: Plant
     case: Case
     story: Callable[[World], None] | None = None  # what happens before the walk
-
-
-def without(rows: Rows, fact: type[f.Fact], guard: Guard) -> Rows:
-    """The table with one guard forgotten in the rows of a fact."""
-    return altered(rows, lambda row: row.fact is fact and guard in row.guards, lambda row: _less(row, guard))
-
-
-def _less(row: Row, guard: Guard) -> Row:
-    return changed(row, guards=tuple(item for item in row.guards if item is not guard))
-
-
-def altered(rows: Rows, which: Callable[[Row], bool], how: Callable[[Row], Row | None]) -> Rows:
-    """The table with some rows changed, or left out where `how` gives None.
-
-    Raises:
-        NotPlanted: there is no such row.
-    """
-    if not any(which(row) for row in rows):
-        raise NotPlanted
-    new = [how(row) if which(row) else row for row in rows]
-    return tuple(row for row in new if row is not None)
-
-
-def dropped(fact: type[f.Fact], *guards: Guard, to: State | None = None) -> Callable[[Rows], Rows]:
-    """Rows of a fact with these guards left out."""
-
-    def plant(rows: Rows) -> Rows:
-        def is_it(row: Row) -> bool:
-            return row.fact is fact and set(guards) <= set(row.guards) and (to is None or row.to is to)
-
-        return altered(rows, is_it, lambda _row: None)
-
-    return plant
-
-
-def forgets(fact: type[f.Fact], guard: Guard) -> Callable[[Rows], Rows]:
-    """Rows of a fact that forget a guard."""
-    return lambda rows: without(rows, fact, guard)
-
-
-def instead(fact: type[f.Fact], guard: Guard, other: Guard) -> Callable[[Rows], Rows]:
-    """Rows of a fact with another guard in the place of one."""
-
-    def plant(rows: Rows) -> Rows:
-        def swap(row: Row) -> Row:
-            return changed(row, guards=tuple(other if item is guard else item for item in row.guards))
-
-        return altered(rows, lambda row: row.fact is fact and guard in row.guards, swap)
-
-    return plant
-
-
-def orders_less(fact: type[f.Fact], kind: type[Order]) -> Callable[[Rows], Rows]:
-    """Rows of a fact that never order this kind of thing."""
-
-    def plant(rows: Rows) -> Rows:
-        return altered(rows, lambda row: row.fact is fact and row.orders is not None, lambda row: _quieter(row, kind))
-
-    return plant
-
-
-def _quieter(row: Row, kind: type[Order]) -> Row:
-    plain = row.orders
-
-    def orders(before: Lot, after: Lot, fact: Any) -> tuple[Order, ...]:
-        return tuple(order for order in (plain(before, after, fact) if plain else ()) if not isinstance(order, kind))
-
-    return changed(row, orders=orders)
 
 
 # --- the six of §11 -----------------------------------------------------------------------------------------------
@@ -244,6 +172,14 @@ def _price_for_all(rows: Rows) -> Rows:
     return altered(rows, lambda row: row.fact is f.VoteDecided, lambda row: changed(row, change=change))
 
 
+def _part_is_nothing(rows: Rows) -> Rows:
+    def change(lot: Lot, fact: f.VoteDecided) -> Lot:
+        whole = fact.gross_florins == lot.deal.price_florins
+        return c.vote(lot, fact if whole else replace(fact, gross_florins=0))
+
+    return altered(rows, lambda row: row.fact is f.VoteDecided, lambda row: changed(row, change=change))
+
+
 def _releases_whatever_it_sees(rows: Rows) -> Rows:
     good = [row for row in rows if row.fact is f.ResultGood and row.to is State.RELEASE_SENT]
     bad = [changed(row, fact=f.ResultBad) for row in good]
@@ -270,7 +206,7 @@ def _never_hands_in(rows: Rows) -> Rows:
     )
 
 
-def _no_refund_from(*states: State) -> Callable[[Rows], Rows]:
+def _no_refund_from(*states: State) -> Plant:
     def plant(rows: Rows) -> Rows:
         def how(row: Row) -> Row:
             return changed(row, frm=tuple(state for state in row.frm if state not in states))
@@ -285,7 +221,7 @@ def _never_again(rows: Rows) -> Rows:
 
 
 def _hunt(
-    name: str, plant: Callable[[Rows], Rows], script: Script = STANDBY, parties: str = "buyer lies", *,
+    name: str, plant: Plant, script: Script = STANDBY, parties: str = "buyer lies", *,
     left: Allowance = ONE, bought: int = 0, silent: int = 0, story: Callable[[World], None] | None = None,
 ) -> Mutation:  # fmt: skip
     case = case_of(script, parties, bought=bought, silent=silent, left=left, states_max=SEARCH_STATES_MAX)
@@ -296,7 +232,8 @@ QUIET: Allowance = (0, 0, 0, 0)
 LIES: Allowance = (0, 1, 0, 1)
 LIE_TWICE: Allowance = (0, 2, 0, 2)
 ACCIDENTS: Allowance = (1, 0, 0, 1)
-HONEST, BAD, GOOD, NO_BUYER = "both honest", "seller lies, bad work", "seller lies, good work", "buyer silent"
+HONEST, BAD, NO_BUYER = "both honest", "seller lies, bad work", "buyer silent"
+HALF = "seller lies, half the work"
 
 MUTATIONS: tuple[Mutation, ...] = (
     _hunt("a: a release for another coin is taken", forgets(f.ReleaseSaid, g.this_coin), left=(1, 1, 0, 2)),
@@ -334,6 +271,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("an arbiter signs what another signed", forgets(f.AwardSaid, g.cosignable), parties=BAD, bought=1,
           left=LIE_TWICE),
     _hunt("every vote is for the price", _price_for_all, parties=BAD, left=LIES, story=claimed),
+    _hunt("a vote for a part is a vote for the price", _price_for_all, parties=HALF, left=LIES, story=claimed),
+    _hunt("a vote for a part is a vote for nothing", _part_is_nothing, parties="buyer silent, half the work",
+          left=QUIET),
     _hunt("a buyer releases whatever it sees", _releases_whatever_it_sees, parties=BAD, left=LIES, story=claimed),
     _hunt("a buyer pays first although the seller should", forgets(f.Clock, g.swap_agreed), parties=BAD, left=LIES),
     _hunt("a buyer pays first above its limit", forgets(f.Clock, g.may_pay_first), OVER_LIMIT, BAD, left=LIES),

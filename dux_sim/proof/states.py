@@ -13,6 +13,7 @@ Reductions, each of which maps a moment to one from which exactly the same can f
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import msgspec
@@ -53,8 +54,7 @@ class Moment(msgspec.Struct, frozen=True):
 def freeze(world: World, told: frozenset[str], left: Allowance) -> Moment:
     """The world as it stands."""
     mail = sorted(world.mail, key=lambda message: (message.lane, message.to))
-    busy = {name for name, _order in world.delayed}
-    voted = {name for name in world.setting.panel if world.nodes[name].lot.vote_florins is not None} - busy
+    voted = _voted(world) if world.heard_answer or world.heard_disputes else set()
     return Moment(
         height=world.height,
         nodes=tuple(world.nodes.values()),
@@ -71,6 +71,12 @@ def freeze(world: World, told: frozenset[str], left: Allowance) -> Moment:
         told=told,
         left=left,
     )  # fmt: skip
+
+
+def _voted(world: World) -> set[str]:
+    """Arbiters that have voted, and have nothing left to do: what they had heard no law asks for again."""
+    busy = {name for name, _order in world.delayed}
+    return {name for name in world.setting.panel if world.nodes[name].lot.vote_florins is not None} - busy
 
 
 def _txid(spend: Any) -> str:
@@ -153,11 +159,16 @@ class Reducer:
             for name in setting.panel
         }
 
-    def forget(self, world: World) -> None:
-        """Nodes without what cannot matter after this block; the dead and the bought with nothing."""
-        for name, node in world.nodes.items():
+    def forget(self, world: World, before: Moment | None = None) -> None:
+        """Nodes without what cannot matter after this block; the dead and the bought with nothing.
+
+        What a node had forgotten already (`before`, at this height) is not worked out again.
+        """
+        done = before.nodes if before is not None and before.height == world.height else ()
+        for at, (name, node) in enumerate(world.nodes.items()):
             if world.honest(name):
-                world.nodes[name] = self._without(node, world.height)
+                if not done or done[at] is not node:
+                    world.nodes[name] = self._without(node, world.height)
             elif name in self._blank:
                 world.nodes[name] = self._blank[name]
             else:
@@ -233,7 +244,7 @@ def exchanged(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
-def key_of(moment: Moment) -> Any:
+def key_of(moment: Moment) -> Hashable:
     """What two moments are compared by."""
     nodes = tuple(id(node) for node in moment.nodes)
     return (

@@ -16,8 +16,9 @@ from dux_escrowd.model import AwardKey, Coin, Deal, Exit, Lot, Spend
 from dux_escrowd.orders import Order, Settle
 from dux_escrowd.rules import TABLE
 from dux_sim.proof import hands, laws
-from dux_sim.proof.cast import PRICE, START, B, S, Setting, deal_for, role_of
+from dux_sim.proof.cast import START, B, S, Setting, deal_for, role_of
 from dux_sim.proof.minds import Minds, Node, Outcome
+from dux_sim.proof.search import LawBroken, require
 
 MAIL_MAX = 2_000
 
@@ -107,7 +108,7 @@ class World:
     def law(self, holds: object, text: str) -> None:
         """A law that has to hold."""
         self.broken = self.broken or not holds
-        laws.require(holds, text)
+        require(holds, text)
 
     def honest(self, name: str) -> bool:
         """Follows the table, and lives."""
@@ -210,7 +211,7 @@ class World:
             if not self.mail:
                 return
             self.arrive(self.ready_mail()[0])
-        raise laws.LawBroken("the mail never ends")
+        raise LawBroken("the mail never ends")
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 
@@ -298,8 +299,7 @@ class World:
         for name in self.setting.panel:
             lot = self.nodes[name].lot
             if lot.case_open and lot.vote_florins is None and name != self.asleep:
-                gross = PRICE if self.setting.good else 0
-                self.learn(name, f.VoteDecided(at=self.height, gross_florins=gross))
+                self.learn(name, f.VoteDecided(at=self.height, gross_florins=self.setting.worth_florins))
         if self.judged and not self.verdict_given and self.asleep != B:
             self.judge()
 

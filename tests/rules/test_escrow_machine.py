@@ -37,7 +37,9 @@ class Histories(RuleBasedStateMachine):
     def begin(self, *, lock: bool, policy: Policy, good: bool, liars: tuple[str, ...], silent: tuple[str, ...]) -> None:
         """A funded contract, some liars, some silence."""
         deal = deal_for(lock=lock, policy=policy)
-        setting = Setting(deal=deal, good=good, liars=frozenset(liars), silent=frozenset(silent))
+        setting = Setting(
+            deal=deal, worth_florins=PRICE if good else 0, liars=frozenset(liars), silent=frozenset(silent)
+        )
         self.world = World.funded(setting, Minds(self.table))
 
     @rule(blocks=st.integers(1, 4), censor=st.booleans())
@@ -256,7 +258,10 @@ def machine_for(hunt: Hunt, table: Index) -> type[RuleBasedStateMachine]:
     """Histories of this table with these liars and moves."""
 
     def begin(self: Histories) -> None:
-        setting = Setting(deal=deal_for(), good=hunt.good, liars=frozenset(hunt.liars), silent=frozenset(hunt.silent))
+        setting = Setting(
+            deal=deal_for(), worth_florins=PRICE if hunt.good else 0, liars=frozenset(hunt.liars),
+            silent=frozenset(hunt.silent),
+        )  # fmt: skip
         self.world = World.funded(setting, Minds(table))
         hunt.story(self.world)
 

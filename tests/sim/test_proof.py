@@ -10,7 +10,8 @@ import pytest
 
 from dux_sim.proof.cases import SCRIPTS, case_of, full_cases
 from dux_sim.proof.mutations import MUTATIONS, hunt
-from dux_sim.proof.report import _spread, walk_case
+from dux_sim.proof.report import walk_case
+from dux_sim.proof.spread import spread
 from dux_sim.proof.walk import Walk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,7 @@ def test_the_short_form_holds_and_has_seen_enough() -> None:
     assert (chain["differences"], chain["histories"] >= 200, chain["reorganised"] >= 50) == ([], True, True)
     forbidden = {what.partition(":")[0] for what in chain["refused"]}
     assert forbidden == {
-        "a refund before T", "a release of a coin that is gone", "a release without K", "a second way out",
+        "a refund before its height", "a release of a coin that is gone", "a release without K", "a second way out",
         "an award with k - 1 arbiters",
     }  # fmt: skip
     assert all(chain["exits"][exit_] for exit_ in EXITS)
@@ -45,7 +46,7 @@ def test_the_short_form_holds_and_has_seen_enough() -> None:
 
 def test_a_walk_is_the_same_on_one_process_and_on_two() -> None:
     case = case_of(SCRIPTS[0], "seller silent")
-    one, two = (_spread(walk_case, [case, case], jobs, lambda _line: None, "") for jobs in (1, 2))
+    one, two = (spread(walk_case, [case, case], jobs, lambda _line: None, "") for jobs in (1, 2))
     assert [(w.states, w.transitions, w.exits) for w in one] == [(w.states, w.transitions, w.exits) for w in two]
 
 

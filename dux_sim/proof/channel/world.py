@@ -1,0 +1,231 @@
+"""The world of a channel: two disks, messages that may arrive at any time and as often as they like, and a chain.
+
+`learn` is the only way into a table: one decision, one write, then its orders, which `hands` carries out. Laws are
+asked where they can break (`laws`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from dux_escrowd.channel import facts as f
+from dux_escrowd.channel.model import AT_WORK, Coin, Payee, Payer, SpendKind
+from dux_escrowd.channel.model import Spend as SpendTold
+from dux_escrowd.channel.orders import Close, Fund, Order, Refund
+from dux_sim.proof.channel import hands, laws
+from dux_sim.proof.channel.cast import EDGES, EXP, OIDS, PAYEE, PAYER, WATCH, ZONE, Setting, signable
+from dux_sim.proof.channel.chain import Spend
+from dux_sim.proof.channel.moment import Moment
+from dux_sim.proof.channel.nodes import Node, Nodes, stated
+
+KEPT_IN_THE_OUTBOX = (Fund, Close, Refund)  # done after a crash, too; what goes to the wire is simply lost
+SESSION_MARK = b"/"
+
+
+class World:
+    """A moment, thawed."""
+
+    __slots__ = ("chain", "copies", "edge", "ghost", "height", "known", "left", "nodes", "running", "sent", "setting")
+
+    def __init__(self, setting: Setting, known: Nodes, moment: Moment) -> None:
+        self.setting, self.known = setting, known
+        self.edge, self.nodes, self.copies, self.chain, self.sent, running, self.ghost, self.left = moment
+        self.running = running
+        self.height = EDGES[self.edge]
+
+    def freeze(self) -> Moment:
+        """The moment as it stands now."""
+        return Moment(self.edge, self.nodes, self.copies, self.chain, self.sent, self.running, self.ghost, self.left)
+
+    # --- who ----------------------------------------------------------------------------------------------------------
+
+    def node(self, side: int) -> Node:
+        """What this side has on its disk."""
+        return self.known.nodes[self.nodes[side]]
+
+    @property
+    def payer(self) -> Payer:
+        """The payer's channel."""
+        return cast("Payer", self.node(PAYER).channel)
+
+    @property
+    def payee(self) -> Payee:
+        """The payee's channel."""
+        return cast("Payee", self.node(PAYEE).channel)
+
+    def honest(self, side: int) -> bool:
+        """Follows its table."""
+        return side not in self.setting.liars
+
+    def awake(self, side: int) -> bool:
+        """Honest, and there."""
+        return self.honest(side) and not (side == PAYEE and self.ghost.offline)
+
+    # --- facts and orders ---------------------------------------------------------------------------------------------
+
+    def learn(self, side: int, fact: f.Fact) -> bool:
+        """One decision and its orders; False if the fact does not fit."""
+        return self.learn_number(side, self.known.fact(side, fact))
+
+    def learn_number(self, side: int, fact: int, *, crash: bool = False) -> bool:
+        """The same by the fact's number. `crash`: the write is done, and then this side starts anew."""
+        if not self.awake(side):
+            return False
+        outcome = self.known.learn(self.nodes[side], fact, self.edge)
+        if outcome is None:
+            return False
+        if self.known.log is not None:
+            self.known.log.append((side, stated(self.node(side), self.known.facts[fact], self.height)))
+        self._put(side, outcome[0])
+        laws.LEARNT[side](self, self.known.facts[fact])
+        for order in outcome[1]:
+            if not crash or isinstance(order, KEPT_IN_THE_OUTBOX):
+                self.perform(side, order)
+        if crash:
+            self.restart(side)
+        return True
+
+    def perform(self, side: int, order: Order) -> None:
+        """Do what the table ordered."""
+        hands.HANDS[type(order)](self, order)
+        if side == PAYEE:
+            laws.payee_stands(self)
+
+    def _put(self, side: int, node: int) -> None:
+        self.nodes = (node, self.nodes[PAYEE]) if side == PAYER else (self.nodes[PAYER], node)
+
+    def post(self, side: int, fact: f.Fact) -> None:
+        """A message leaves: from now on it may arrive, and who lies keeps it."""
+        self.sent |= 1 << self.known.fact(side, fact)
+
+    def numbers_sent(self) -> Iterator[int]:
+        """The messages that ever left, the oldest kind first."""
+        bits = self.sent
+        while bits:
+            bit = bits & -bits
+            bits ^= bit
+            yield bit.bit_length() - 1
+
+    def tell(self, **changes: Any) -> None:
+        """Something happened that no table knows."""
+        self.ghost = self.ghost._replace(**changes)
+
+    def tell_oid(self, name: str, oid: str, value: Any) -> None:
+        """The same, of one call of the application."""
+        at = OIDS.index(oid)
+        before = getattr(self.ghost, name)
+        self.tell(**{name: (*before[:at], value, *before[at + 1 :])})
+
+    # --- starts and copies --------------------------------------------------------------------------------------------
+
+    def restart(self, side: int) -> None:
+        """A crash and a start, a reconnection, or a copy put back: nobody has to know which."""
+        if side == PAYEE:
+            self.running = ()
+            self.learn(PAYEE, f.Started(at=0, nonce=b""))
+        else:
+            self.hello()
+
+    def hello(self) -> None:
+        """The payer starts: a nonce that was never used."""
+        number = self.ghost.nonces
+        self.tell(nonces=number + 1, heard=(*self.ghost.heard, 0))
+        self.learn(PAYER, f.Started(at=0, nonce=b"n%d" % number))
+
+    def hear_hello(self, hello: int, *, crash: bool = False) -> bool:
+        """The payee hears a hello: each time it is heard makes a session of its own."""
+        fact = cast("f.HelloCame", self.known.facts[hello])
+        at = int(fact.payer_nonce[1:])
+        times = self.ghost.heard[at] if at < len(self.ghost.heard) else 0
+        session = fact.payer_nonce + SESSION_MARK * (times + 1)
+        number = self.known.fact(PAYEE, hands.with_session(fact, session))
+        if at < len(self.ghost.heard):
+            self.tell(heard=(*self.ghost.heard[:at], times + 1, *self.ghost.heard[at + 1 :]))
+        return self.learn_number(PAYEE, number, crash=crash)
+
+    def copy(self, side: int) -> None:
+        """A copy of this side's disk is made."""
+        self.copies = (self.nodes[side], self.copies[1]) if side == PAYER else (self.copies[0], self.nodes[side])
+
+    def restore(self, side: int) -> None:
+        """The disk is lost, the copy is put back."""
+        held, earned = self.payee.held_florins, sum(max(0, one) for one in self.ghost.earned)
+        self._put(side, self.copies[side])
+        restored = (True, self.ghost.restored[1]) if side == PAYER else (self.ghost.restored[0], True)
+        lost = max(0, min(held, earned) - self.payee.held_florins) + self._credited() if side == PAYEE else 0
+        self.tell(restored=restored, excused=self.ghost.excused + lost)
+        self.restart(side)
+        self.look(side)
+
+    def _credited(self) -> int:
+        """What the old disk takes for running although it had ended: it is credited, as after any crash."""
+        found = (call.oid for call in self.payee.calls if call.state in AT_WORK)
+        return sum(max(0, self.ghost.earned[OIDS.index(oid)]) for oid in found)
+
+    # --- the chain ----------------------------------------------------------------------------------------------------
+
+    def look(self, side: int) -> None:
+        """What is on the chain becomes facts, then the clock."""
+        if not self.awake(side):
+            return
+        self._look_at_coin(side)
+        self._look_at_spend(side)
+        self.learn(side, f.Clock(at=0))
+
+    def _look_at_coin(self, side: int) -> None:
+        chain, mine = self.chain, self.node(side).channel.coin
+        if mine is not None and mine.outpoint != chain.outpoint:
+            self.learn(side, f.CoinGone(at=0, outpoint=mine.outpoint))
+        mine = self.node(side).channel.coin
+        coin = Coin(chain.outpoint, self.setting.value_florins, chain.coin_height)
+        if chain.coin and mine != coin:
+            self.learn(side, f.CoinSeen(at=0, coin=coin))
+
+    def _look_at_spend(self, side: int) -> None:
+        chain, mine = self.chain, self.node(side).channel.spend
+        there = chain.spend or (chain.waiting[0] if chain.waiting else None)
+        told = None if there is None else _told(there, chain.spend_height)
+        if mine is not None and (told is None or told.txid != mine.txid):
+            self.learn(side, f.SpendGone(at=0, txid=mine.txid))
+        if told is not None and told != self.node(side).channel.spend:
+            self.learn(side, f.SpendSeen(at=0, spend=told))
+        if told is not None and chain.spend_depth(self.height) >= self.setting.rules.depth:
+            self.learn(side, f.SpendDeep(at=0, spend=told))
+
+    def offer(self, spend: Spend) -> None:
+        """A transaction is handed to the chain."""
+        self.chain = self.chain.offer(spend)
+
+    def next_edge(self, *, take: int = 0, censor: bool = False, late: int | None = None) -> None:
+        """Time jumps: what waits is mined, the watcher does its duty, all look but who is late."""
+        first = self.height + 1
+        self.edge += 1
+        self.height = EDGES[self.edge]
+        self.chain = self.chain.block(first, take=take, censor=censor)
+        if self.ghost.offline and self.height >= EXP - ZONE:
+            self.tell(missed=True)
+        if self.height >= EXP - WATCH and self.ghost.mirrored:
+            self.offer(Spend("close", self.ghost.mirrored, self.chain.outpoint))
+        for side in (PAYER, PAYEE):
+            if side != late:
+                self.look(side)
+
+    def coin_moves(self) -> None:
+        """A shallow reorganisation gives the funding another id: no voucher spends it any more."""
+        risk = self.payee.cap_florins(self.height)
+        self.chain = self.chain.coin_moves()
+        self.tell(moved=True, signed=signable(self.setting), shown=(), mirrored=0, excused=self.ghost.excused + risk)
+        self.look(PAYER)
+        self.look(PAYEE)
+
+    def spend_goes(self, *, forgotten: bool) -> None:
+        """The spend's block goes."""
+        self.chain = self.chain.spend_goes(forgotten=forgotten)
+        self.look(PAYER)
+        self.look(PAYEE)
+
+
+def _told(spend: Spend, height: int | None) -> SpendTold:
+    kind = SpendKind.REFUND if spend.kind == "refund" else SpendKind.CLOSE
+    return SpendTold(kind, f"{spend.kind}-{spend.paid_florins}-{spend.outpoint[60:64]}", spend.paid_florins, height)

@@ -19,7 +19,8 @@ EXITS = ("award-0-3", "award-1000000000-3", "cancel", "refund", "release-1000000
 FIRST_SIX = [mutation for mutation in MUTATIONS if mutation.name[1:2] == ":"]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.histories
+@pytest.mark.timeout(2400)
 def test_the_short_form_holds_and_has_seen_enough() -> None:
     """No law is broken, every fault is found, 200 histories are as the chain says; and none of it by seeing nothing."""
     done = subprocess.run(

@@ -17,7 +17,8 @@ EXITS = ("close 1", "close 2", "close 3", "final 0", "final 1", "final 2", "refu
 FIRST = [mutation for mutation in MUTATIONS if mutation.name[1:2] == ":"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.histories
+@pytest.mark.timeout(2400)
 def test_the_short_form_holds_and_has_seen_enough() -> None:
     """No law is broken, every fault is found, the chain says what the walk says; and none of it by seeing nothing."""
     done = subprocess.run(

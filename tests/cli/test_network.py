@@ -144,3 +144,20 @@ def test_what_does_not_fit_together_is_refused(desk: Desk) -> None:
     desk.types(*words, "--parameters", str(parameters))
     assert load_profile(desk.home / "x.yaml").tax_bps == 300
     assert "keys" in desk.types("network", "founder", "--card", cards[0], node="a", code=3)
+
+
+def test_a_node_is_a_light_wallet_s_unless_it_is_given_a_coin_node(desk: Desk) -> None:
+    """Named peers and no others, or the coin's RPC; a network whose coin has no seeds asks for one of the two."""
+    file = desk.found("a")
+    desk.types("network", "sign", str(file), node="a")
+    said = desk.types("init", "--network", str(file), node="none", code=3)
+    assert "--peer HOST:PORT" in said
+    desk.types("init", "--network", str(file), "--peer", "127.0.0.1:7", node="light")
+    desk.types("init", "--network", str(file), *CHAIN, node="core")
+    sources = {
+        name: yaml.safe_load((desk.home / name / "config/flopd.yaml").read_text())["source"]
+        for name in ("light", "core")
+    }
+    assert sources == {"light": "spv", "core": "core"}
+    p2pd = yaml.safe_load((desk.home / "light/config/p2pd.yaml").read_text())
+    assert p2pd["egress_allow"] == {"flopd": ["127.0.0.1:7"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,16 @@ from common.randomness import SeededRandomness
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
 from dux_flopd.backup import NEWEST, OLDER, BadBackup, NotBackedUp, open_books, restore_books, seal_books
+from tests.flopd.coin_node import CoinBench, embedded
 from tests.flopd.test_payments import funded
 from tests.flopd.wallets import WalletNode
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoinBench]:
+    """The embedded chain alone: nothing here hangs on a chain's opinion."""
+    with embedded(tmp_path_factory.mktemp("chain")) as bench:
+        yield bench
 
 
 async def with_everything(wallet: WalletNode) -> tuple[int, bytes]:
@@ -88,11 +97,11 @@ async def test_a_phrase_brings_back_accounts_bonds_and_contract_keys(
         assert (sum(held.values()), held[1]) == (worth, 8 * FLOP)
         bonds = (await again.call(WALLET_BONDS, Empty())).bonds
         assert [bond.locked_florins for bond in bonds] == [2 * FLOP]
+        fresh = await again.call(CONTRACT_NEW_KEY, NewContractKey(request_id="g", purpose="buyer", nonce=b"\x09" * 32))
+        assert fresh.index > 2  # a key of a contract that may still be open is not given out again
         find = FindContractKey(request_id="f", purpose="buyer", nonce=b"\x02" * 32, public_key=key)
         found = await again.call(CONTRACT_FIND_KEY, find, "escrowd")
         assert (found.pubkey, found.index) == (key, 2)
-        fresh = await again.call(CONTRACT_NEW_KEY, NewContractKey(request_id="g", purpose="buyer", nonce=b"\x09" * 32))
-        assert fresh.index > 2  # a key of a contract that may still be open is not given out again
         with pytest.raises(KeyUsed):
             await again.call(
                 CONTRACT_FIND_KEY,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,9 +12,17 @@ from common.contracts.wallet import CHAIN_STATUS, WALLET_SEND
 from common.rpc.method import Empty
 from common.units import FLOP
 from dux_flopd.spv_book import AddressBook
+from tests.flopd.coin_node import CoinBench, embedded
 from tests.flopd.test_tools import to_bank
 from tests.flopd.wallets import WalletNode
 from tests.p2pd.overlay_kit import Node, profile
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoinBench]:
+    """The embedded chain alone: nothing here hangs on a chain's opinion."""
+    with embedded(tmp_path_factory.mktemp("chain")) as bench:
+        yield bench
 
 
 def beside(wallet: WalletNode, *allowed: str) -> Node:

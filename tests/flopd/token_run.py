@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pkcs11
@@ -27,12 +28,20 @@ from common.rpc.method import Empty
 from common.token_session import TokenAway
 from common.units import FLOP
 from dux_flopd.coin_token import CoinToken, CoinTokenSettings, NotInToken, load_token, put_keys
+from tests.flopd.coin_node import CoinBench, embedded
 from tests.flopd.test_tools import to_bank
 from tests.flopd.wallets import WalletNode
 
 FOLDER = Path(os.environ.get("DUX_TOKEN_RUN", "/nowhere"))
 MODULE = "/usr/lib/softhsm/libsofthsm2.so"
 KEYS = 3
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoinBench]:
+    """The embedded chain alone: nothing here hangs on a chain's opinion."""
+    with embedded(tmp_path_factory.mktemp("chain")) as bench:
+        yield bench
 
 
 async def test_account_nine_is_the_token_s(wallet: WalletNode) -> None:

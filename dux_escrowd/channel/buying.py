@@ -205,7 +205,8 @@ class Buying:
         book = self._ledger.book(chid)
         purpose, key = Purpose.CHANNEL_ANSWER, book.terms.payee_key
         answer, _ = open_message(params.answer, Answer, pubkey=key, purpose=purpose, max_bytes=ANSWER_BYTES_MAX)
-        if (answer.chid.hex(), answer.j, answer.resp) != (chid, j, params.resp):
+        bound = answer.resp == params.resp or answer.outcome is not Outcome.OK  # what failed costs nothing
+        if (answer.chid.hex(), answer.j) != (chid, j) or not bound:
             raise BadChannelMessage(chid=chid, reason="the answer is for another call or another response")
         fact = f.AnswerCame(
             at=await self._counter.height(),

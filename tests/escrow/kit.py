@@ -78,6 +78,7 @@ class MortalDaemon(EscrowDaemon):
 
         parts.outbox = mortal  # type: ignore[method-assign]
         await super().assemble(parts)
+        parts.background("death", self.node.dies)
         for name, loop in parts.loops:
             if name == "follower":
                 self._watch(loop.__self__)  # type: ignore[attr-defined]
@@ -296,6 +297,12 @@ class Node:
             return self.daemon.parts.table.store.row(untried) is not None
         except Ending:
             return True
+
+    async def dies(self) -> None:
+        """Wait for what a test may order."""
+        self.death = asyncio.Event()
+        await self.death.wait()
+        raise Killed(f"{self.name} is killed")
 
     def perhaps_die(self, kind: str, moment: str) -> None:
         """Once for each kind of effect and each moment, where the test wants it."""

@@ -1,0 +1,87 @@
+"""Killed at every write of a paid call, on both sides: nothing runs twice, nothing is lost, both books agree."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from common.channel_messages import Outcome
+from common.contracts import channel as c
+from common.errors import DuxError, Ending
+from common.units import FLOP
+from dux_escrowd.channel.ledger import Ledger
+from tests.escrow.channel_kit import PRICE, admit, finish, new_oid, offer, open_channel, pay, resp_of, view
+from tests.escrow.kit import Net, Node, market, until
+
+WRITES = 3  # of one call, on either side: the payer's two and a hello's, the payee's two and a hello's
+
+
+class Death:
+    """One node dies at its n-th write from now: before it is on disk, or right after."""
+
+    def __init__(self, node: Node, at: int, moment: str) -> None:
+        self.node, self.left, self.moment, self.happened = node, at, moment, False
+
+    def flush(self, ledger: Ledger, plain: object) -> None:
+        mine = self.node.daemon is not None and ledger.store is self.node.daemon.parts.table.store
+        self.left -= mine and not self.happened
+        if not mine or self.left or self.happened:
+            plain(ledger)
+            return
+        self.happened = True
+        waiters = [item.waiter for item in ledger._asked]
+        if self.moment == "after":
+            for item in ledger._asked:
+                item.waiter = asyncio.get_running_loop().create_future()  # the answer is never heard
+                item.waiter.add_done_callback(lambda future: future.exception())
+            plain(ledger)
+        ledger._asked = []
+        for waiter in waiters:
+            waiter.set_exception(Ending())
+        self.node.death.set()
+
+
+async def stubborn(buyer: Node, seller: Node, made: c.OfferMade, runs: Counter[str]) -> c.SettledCall:
+    """One call as a caller makes it that never gives up: every step again until it has been answered."""
+    oid, body = new_oid(), b"x"
+    while True:
+        try:
+            paid = await pay(buyer, seller, made, oid, body)
+            verdict = await admit(seller, paid, oid, body)
+            if verdict.verdict == "refused":
+                await buyer.call(c.REFUSED, c.ReportRefusal(call=paid.call, reason=verdict.reason))
+                continue
+            answer = verdict.answer
+            if verdict.verdict == "admitted":
+                runs[oid] += 1
+                answer = await finish(seller, paid, b"X")
+            return await buyer.call(c.SETTLED, c.Settle(call=paid.call, answer=answer, resp=resp_of(b"X")))
+        except DuxError:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_death_at_every_write_of_either_side_conserves_everything(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call per write, moment and side: each ends answered, runs at most once, and S is the same in both books."""
+    deaths: list[Death] = []
+    plain = Ledger._flush
+    monkeypatch.setattr(Ledger, "_flush", lambda ledger: deaths[-1].flush(ledger, plain) if deaths else plain(ledger))
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        chid = await open_channel(net, buyer, seller)
+        made, runs, outcomes = await offer(seller), Counter[str](), Counter[Outcome]()
+        for side in (buyer, seller):
+            for at in range(1, WRITES + 1):
+                for moment in ("before", "after"):
+                    deaths.append(Death(side, at, moment))
+                    outcomes[(await stubborn(buyer, seller, made, runs)).outcome] += 1
+                    await until(lambda: buyer.daemon is not None and seller.daemon is not None, "both are up")
+        deaths.clear()
+        assert (await stubborn(buyer, seller, made, runs)).outcome is Outcome.OK
+        assert max(runs.values()) == 1, "a request ran twice"
+        mine, theirs = await view(buyer, chid), await view(seller, chid)
+        assert mine.owed_florins == theirs.owed_florins == (outcomes[Outcome.OK] + 1) * PRICE
+        assert theirs.held_florins <= mine.held_florins == FLOP // 5
+        assert outcomes[Outcome.FAILED] >= 1, "no death fell between start and end of a call"

@@ -16,6 +16,8 @@ from dux_sim.proof.states import Allowance
 
 ONE: Allowance = (1, 1, 1, 1)  # one accident, lie or whim anywhere
 LIE: Allowance = (0, 1, 1, 1)  # no accidents
+TWO_WHIMS: Allowance = (0, 0, 2, 2)
+PARTS: Allowance = (1, 1, 2, 3)
 TWO: Allowance = (2, 2, 1, 2)
 STATES_MAX = 400_000  # per case; what is cut off is told
 
@@ -62,19 +64,20 @@ HALVES = {  # the same for work of which arbiters find a half worth paying: part
 
 
 def case_of(
-    script: Script, parties: str, *, bought: int = 0, silent: int = 0, seats: int = 3, left: Allowance = ONE,
-    states_max: int = STATES_MAX, eager: bool = False,
+    script: Script, who: str, *, bought: int = 0, silent: int = 0, seats: int = 3, left: Allowance = ONE,
+    states_max: int = STATES_MAX, eager: bool = False, parts: bool = False,
 ) -> Case:  # fmt: skip
     """A case by its parts."""
-    liars, quiet, worth = (PARTIES | HALVES)[parties]
+    liars, quiet, worth = (PARTIES | HALVES)[who]
     panel = NAMES[:seats]
     deal = deal_for(lock=script.lock, policy=script.policy, profile=PROOF, seats=seats, swap_limit=script.swap_limit)
     setting = Setting(
         deal=deal, panel=panel, worth_florins=worth, liars=frozenset({*liars, *panel[:bought]}),
-        silent=frozenset({*quiet, *panel[seats - silent :]}), delay_blocks=10**6,
+        silent=frozenset({*quiet, *panel[seats - silent :]}), delay_blocks=10**6, parts=parts,
     )  # fmt: skip
     honest = seats - bought - silent
-    name = f"{script.name}; {parties}; panel of {seats}: {honest} honest, {bought} bought, {silent} silent"
+    offered = ", parts by agreement" if parts else ""
+    name = f"{script.name}; {who}{offered}; panel of {seats}: {honest} honest, {bought} bought, {silent} silent"
     return Case(name=f"{name}; allowance {left[3]}", setting=setting, left=left, states_max=states_max, eager=eager)
 
 
@@ -87,6 +90,7 @@ def quick_cases() -> list[Case]:
     found += [
         case_of(SCRIPTS[0], "seller lies, bad work", seats=seats, bought=seats // 2, left=LIE) for seats in (5, 7)
     ]
+    found += [case_of(SCRIPTS[0], "both honest", left=TWO_WHIMS, parts=True)]
     for script in SCRIPTS[1:]:
         found += [case_of(script, parties) for parties in ("both honest", "seller lies, bad work", "buyer silent")]
     return found
@@ -117,6 +121,8 @@ def _halves() -> Iterator[Case]:
         for parties in HALVES:
             for bought, silent in ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2)):
                 yield case_of(script, parties, bought=bought, silent=silent)
+        for parties in ("both honest", "both honest, half the work", "buyer lies", "seller lies, half the work"):
+            yield case_of(script, parties, left=PARTS, parts=True)
 
 
 def _larger_panels() -> Iterator[Case]:

@@ -14,6 +14,7 @@ from common.units import FLOP
 from dux_escrowd.model import Deal, Role
 
 PRICE, PAY, START = 10 * FLOP, FLOP // 10, 100
+PART = PRICE // 2  # of partial payouts
 B, S = "buyer", "seller"
 NAMES = ("anna", "bert", "carl", "dora", "emil", "fred", "gina")
 ARBITERS = NAMES[:3]
@@ -47,6 +48,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     worth_florins: int = PRICE  # what the seller's work is worth to whoever looks at it
     liars: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
+    parts: bool = False  # the owners may settle for a part
     delay_blocks: int = 2  # a message between nodes that live is late by at most this
     censored_blocks: int = 10  # a spend waits for at most this
 

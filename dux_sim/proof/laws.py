@@ -12,7 +12,7 @@ from common.chain.contract import Policy
 from dux_escrowd.model import AwardKey, Role, State
 from dux_escrowd.orders import Settle
 from dux_escrowd.voting import answer_window_over, winner_of
-from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.cast import PART, PRICE, B, S
 
 if TYPE_CHECKING:
     from dux_sim.proof.world import World
@@ -26,7 +26,8 @@ def release_is_right(world: World, name: str, order: Settle) -> int:
     first_time = world.nodes[name].lot.pushed is None
     late = world.deal.lock and first_time and world.height > world.deal.heights.vote_by
     world.law(not late, "law d: K is not shown inside the last margin")
-    return max(pays)
+    told = world.nodes[name].lot.release_gross_florins
+    return told if told in pays else max(pays)
 
 
 def before_the_margin(world: World) -> None:
@@ -53,7 +54,7 @@ def award_is_fair(world: World, key: AwardKey) -> None:
     world.law(len(world.awards.get(key, ())) >= world.deal.arbiters_needed, "an award with fewer than k signatures")
     lot = world.nodes[B].lot
     if winner_of(key) is Role.BUYER and world.honest(B) and lot.release_gross_florins is not None:
-        kept = not lot.release_stands or key.gross_florins >= PRICE
+        kept = not lot.release_stands or key.gross_florins >= (lot.release_gross_florins or 0)
         world.law(kept, "law c: the buyer takes back what it has released")
 
 
@@ -98,6 +99,8 @@ def _buyer_bound(world: World) -> None:
     if not world.honest(B) or world.is_bought() or not paid(world):
         return
     worth = world.setting.worth_florins
+    if world.setting.parts and paid(world) == PART:
+        return  # its owner's wish, be it in the middle of a dispute
     if paid(world) > worth:
         first = (world.deal.lock and world.deal.policy is Policy.SWAP) or not world.has_quorum()
         allowed = world.releases and world.deal.lock and first and world.deal.swap_limit_florins >= PRICE
@@ -112,6 +115,8 @@ def _seller_bound(world: World) -> None:
         return
     worth = world.setting.worth_florins
     earned = lot.delivered_at is not None and worth > 0 and world.coin is not None
+    if world.part_taken:
+        worth = min(worth, PART)  # by its own wish
     if earned and world.has_quorum():
         world.law(paid(world) >= worth, "an entitled seller is not paid")
     if earned and world.deal.lock and not paid(world):

@@ -13,7 +13,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from dux_escrowd import facts as f
-from dux_sim.proof.cast import B, S
+from dux_sim.proof.cast import PART, B, S
 from dux_sim.proof.kinds import ACCIDENT, FREE, LIE, WHIM, Move
 from dux_sim.proof.lies import lies, takes
 from dux_sim.proof.world import Message, World
@@ -189,6 +189,9 @@ def choices(world: World) -> Iterator[Move]:
         yield Move("the seller's wallet is back", FREE, World.wallet_returns)
     if world.nodes[S].lot.delivered_at is None and _would_take(world, S, f.DeliveryMade(at=world.height)):
         yield Move("the seller delivers", FREE, _deliver)
+    for name, offer in ((B, f.PartWanted), (S, f.PartTaken)):
+        if world.setting.parts and _would_take(world, name, offer(at=world.height, gross_florins=PART)):
+            yield Move(f"the {name}'s owner settles for a part", WHIM, partial(_settle_for_part, who=name))
     for name, kind in ((B, f.DisputeWanted), (S, f.DisputeWanted), (S, f.CancelWanted)):
         if _would_take(world, name, kind(at=world.height)):
             wanted = partial(_want, who=name, kind=kind)
@@ -198,6 +201,13 @@ def choices(world: World) -> Iterator[Move]:
 def _would_take(world: World, name: str, fact: f.Fact) -> bool:
     awake = world.honest(name) and world.asleep != name
     return awake and world.minds.learn(world.nodes[name], fact) is not None
+
+
+def _settle_for_part(world: World, who: str) -> None:
+    """The buyer offers a part, the seller takes it: from then on that part is what it is entitled to."""
+    kind = f.PartWanted if who == B else f.PartTaken
+    if world.learn(who, kind(at=world.height, gross_florins=PART)) and who == S:
+        world.part_taken = True
 
 
 def _deliver(world: World) -> None:

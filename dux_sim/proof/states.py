@@ -63,7 +63,7 @@ def freeze(world: World, told: frozenset[str], left: Allowance) -> Moment:
         keys=(world.keys_shown, world.shared_key_by_standby, world.releases, world.cancels, _sorted(world.awards)),
         people=(
             world.gone, world.forked, world.asleep, world.verdict_given, world.liars_stand_by, world.wallet_missed,
-            world.heard_answer & set(world.setting.panel) - voted,
+            world.part_taken, world.heard_answer & set(world.setting.panel) - voted,
             frozenset(world.wallet_down),
             frozenset(pair for pair in world.heard_disputes if pair[0] in world.setting.panel and pair[0] not in voted),
         ),
@@ -98,7 +98,7 @@ def thaw(moment: Moment, setting: Setting, minds: Minds) -> World:
     world.awards = dict(awards)
     (
         world.gone, world.forked, world.asleep, world.verdict_given, world.liars_stand_by, world.wallet_missed,
-        world.heard_answer, down, world.heard_disputes,
+        world.part_taken, world.heard_answer, down, world.heard_disputes,
     ) = moment.people  # fmt: skip
     world.delayed, world.wallet_down = list(moment.delayed), set(down)
     return world

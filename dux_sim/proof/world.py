@@ -60,6 +60,7 @@ class World:
     heard_answer: frozenset[str] = frozenset()
     heard_disputes: frozenset[tuple[str, str]] = frozenset()
     judged: bool = False
+    part_taken: bool = False  # the seller's owner settled for a part
     verdict_given: bool = False
     liars_stand_by: bool = True  # bought arbiters answer pings
     broken: bool = False

@@ -3,9 +3,14 @@
 import base64
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +41,21 @@ class Person:
         assert done.returncode == code, f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
 
-    def reads(self, *words: str, node: str) -> Any:
-        return json.loads(self.types(*words, "--json", node=node))
+    def reads(self, *words: str, node: str, code: int = 0) -> Any:
+        return json.loads(self.types(*words, "--json", node=node, code=code))
+
+    @contextmanager
+    def runs(self, *words: str, node: str) -> Iterator[str]:
+        """A command that goes on until it is stopped, once it listens; where it does."""
+        place = ["--listen", "127.0.0.1:0", "--json", "--node", str(self.home / node)]
+        command = [sys.executable, "-P", "-m", "dux_cli", *words, *place]
+        with subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True) as running:
+            assert running.stdout is not None
+            try:
+                yield json.loads(running.stdout.readline())["url"]
+            finally:
+                running.send_signal(signal.SIGINT)
+                assert running.wait(20) == 0
 
     def repeats(self, until: Callable[[Any], object], *words: str, node: str) -> Any:
         """Types a command until its answer satisfies, at most two hundred times."""
@@ -111,6 +129,56 @@ def python_pays(person: Person) -> None:
     person.types("wallet", "unlock", "--unattended", node="alice")
     with pytest.raises(TypeError):
         wallet.send_to_address(address, 0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.constellation
+@pytest.mark.timeout(200)
+@pytest.mark.skipif(not shutil.which("curl"), reason="no curl (apt-get install curl)")
+def test_a_person_sells_an_http_endpoint_and_another_buys_with_curl(person: Person) -> None:
+    """`sell-http` before an endpoint that knows nothing of it; `pay-http` opens a channel, `pay-curl` goes over it."""
+    person.types("testnet", "give", "20", node="alice")
+    with upstream() as behind, person.runs("sell-http", "--upstream", behind, "--price", "0.01", node="bob") as shop:
+        bought = person.reads("pay-http", f"{shop}/a.json", "--max-per-call", "0.01", node="alice")
+        assert (bought["status"], json.loads(bought["body"])) == (200, {"hello": 1})
+        assert (bought["outcome"], bought["charged_florins"]) == ("ok", "1000000")
+        assert any("opened channel" in line for line in bought["said"])
+        again = person.reads("pay-http", f"{shop}/a.json", "--oid", bought["oid"], node="alice")
+        assert (again["charged_florins"], again["receipt"]) == ("1000000", bought["receipt"])
+        assert person.reads("pay-http", f"{shop}/a.json", "--max-per-call", "0.009", node="alice", code=3)["error"]
+        with person.runs("gateway", node="alice") as gateway:
+            token = person.home / "alice" / "run" / "gateway" / "module.token"
+            environment = person.environment | {"DUXNET_GATEWAY": gateway, "DUXNET_GATEWAY_TOKEN": str(token)}
+            command = [str(ROOT / "examples/pay_http/pay-curl"), f"{shop}/a.json"]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode, json.loads(done.stdout)) == (0, {"hello": 1}), done.stderr
+            assert "over channel" in done.stderr
+
+
+@contextmanager
+def upstream() -> Iterator[str]:
+    """An endpoint that knows nothing of payments."""
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"hello": 1}'
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
 
 
 def is_checked_by_somebody(found: Any) -> bool:

@@ -12,11 +12,11 @@ from aiohttp import web
 
 from common.units import Florins
 from dux_pay.aiohttp_paid import PAYMENT, SELLER, paid
-from dux_pay.buying import BadOffer, Wanted
+from dux_pay.buying import BadAnswer, BadOffer, Came, Wanted
 from dux_pay.calls import NotCovered
 from dux_pay.fetching import Fetcher, Fetching
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE, decode_required, decode_settlement, encode
-from dux_pay.ledger import Limits, OverCallLimit, OverDayLimit
+from dux_pay.ledger import Limits, OverCallLimit, OverDayLimit, UnknownCall
 from dux_pay.price import prices_of
 from dux_pay.proxy import NotLoopback, Proxy, upstream_of
 from dux_pay.reaper import Reaper
@@ -314,6 +314,51 @@ async def test_a_lying_offer_is_not_paid(world: World) -> None:
         await world.purse.pay(asked)
     assert not world.escrow.paid
     assert world.ledger.spent_today() == 0
+
+
+@attack(
+    "payment",
+    tries="an answer changed on the way, another call's answer, a receipt of another amount, no paid call at all",
+    meets="refused, each with its reason; the honest answer settles the call afterwards",
+)
+async def test_an_answer_belongs_to_its_call_and_its_bytes(world: World) -> None:
+    """What was signed is what came, or the call does not count as ended."""
+    async with served(Shop(world).app) as url, aiohttp.ClientSession() as session:
+        paid = []
+        for body in (b"one", b"two"):
+            first = await session.post(f"{url}/fixed", data=body)
+            digest = sha256(body).hexdigest()
+            asked = Wanted(required=first.headers[REQUIRED], method="POST", url=f"{url}/fixed", body_sha256=digest)
+            header = await world.purse.pay(asked)
+            answer = await session.post(f"{url}/fixed", data=body, headers={SIGNATURE: header.header})
+            came = Came(
+                oid=header.oid,
+                response=answer.headers[RESPONSE],
+                status=answer.status,
+                headers=tuple(answer.headers.items()),
+                body_sha256=sha256(await answer.read()).hexdigest(),
+            )
+            paid.append(came)
+    honest, other = paid
+    replace = msgspec.structs.replace
+    settlement = decode_settlement(honest.response)
+    dearer = settlement.extensions | {
+        "offer-receipt": decode_settlement(other.response).extensions["offer-receipt"],
+    }
+    lies = {
+        "not the one that was signed": replace(honest, body_sha256="00" * 32),
+        "the one that was signed": replace(honest, status=201),
+        "another call": replace(honest, response=other.response),
+        "other than its answer": replace(honest, response=encode(replace(settlement, extensions=dearer))),
+    }
+    for reason, lie in lies.items():
+        with pytest.raises(BadAnswer, match=reason):
+            await world.purse.settled(lie)
+    with pytest.raises(UnknownCall):
+        await world.purse.settled(replace(honest, oid="never-paid-here-01"))
+    assert world.escrow.spent == 0
+    for came in paid:
+        assert int((await world.purse.settled(came)).charged_florins) == 50_000_000
 
 
 # --- the paying proxy -------------------------------------------------------------------------------------------------

@@ -151,6 +151,12 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
             self._fill(self.buckets[index])
             self._fill(self.buckets[index + 1])
 
+    def saw(self, node: DuxNode) -> None:
+        """It lives: others of its bucket are doubted before it."""
+        bucket = self.buckets[self.get_bucket_for(node)]
+        if node.id in bucket.nodes:
+            bucket.nodes.move_to_end(node.id)
+
     def remove_contact(self, node: DuxNode) -> None:
         """Let a node go; one that waits for a place, and whose net has room, takes it."""
         bucket = self.buckets[self.get_bucket_for(node)]

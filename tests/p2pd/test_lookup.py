@@ -174,7 +174,7 @@ def test_who_waits_for_a_place_obeys_the_limits_of_its_net() -> None:
 async def test_three_narrow_paths_ask_hardly_more_than_there_are_copies() -> None:
     """In a crowd of 300 a lookup for a put asks fewer than 1.5 k nodes, and ends with the k nearest.
 
-    Planted bug noticed: paths as wide as k ask sixty; without those near beyond a path's width some of the k are missed.
+    Planted bugs noticed: paths as wide as k ask sixty; without those near beyond a path some of the k are missed.
     """
     crowd = Crowd(300)
     for number in range(10):

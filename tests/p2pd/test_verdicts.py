@@ -82,7 +82,7 @@ async def test_one_message_that_cannot_be_judged_is_ignored_and_the_others_are_j
         await asyncio.sleep(0)
         if attested.body[-1] == 1:
             raise BadParams(detail="on purpose")
-        return "reject" if attested.body[-1] == 2 else "accept"  # noqa: PLR2004
+        return "reject" if attested.body[-1] == 2 else "accept"
 
     parts.serve_topic(topics()[TOPIC.name], judge)  # type: ignore[arg-type]
     asked = [GossipIn(topic=TOPIC.name, payload=payload(n), sender=NOBODY, key_seq=0, seq_ms=1) for n in range(4)]

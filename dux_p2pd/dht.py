@@ -143,7 +143,8 @@ class Dht:
                 group.create_task(self.ping(node))
 
     def _is_new(self, node: DuxNode) -> bool:
-        return not (self._peers.is_connected(node.did) or self.calls.is_last(node))
+        """Whether it may come into the table; who stands there without a connection is left in peace."""
+        return self.table.is_new_node(node) and not (self._peers.is_connected(node.did) or self.calls.is_last(node))
 
     async def get(self, ns: str, name: str, *, max_age_s: float = 0.0, holders: int = HOLDERS) -> list[RecordBody]:
         """Everybody's newest record under a name; withdrawn ones are left out."""

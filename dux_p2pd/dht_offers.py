@@ -32,8 +32,8 @@ PATHS = 3
 HAND_OVER_MAX = 256  # records looked at for newcomers, and when leaving
 HANDERS = 3  # holders that hand a record to a newcomer
 NEWCOMERS_WAIT_S = 3.0  # newcomers are seen to together
-GIVEN_MAX = 1024  # nodes remembered to whom records were handed over
-GIVEN_FOR_MS = 3_600_000  # then everybody counts as new again: a disk may have been lost
+LEFT_MAX = 1024  # nodes remembered that were here
+LEFT_FOR_MS = 3_600_000  # then everybody counts as new again
 TRAVEL_MS = 60_000  # a record travels, and clocks differ: so much older ones are given again
 LEAVE_S = 2.0  # the longest that handing over may hold up the end
 HEIRS = 2  # nodes that are offered each record of one who leaves
@@ -73,7 +73,8 @@ class Offers:
         self._table, self._shelf, self._calls, self._directory, self._tasks = table, shelf, calls, directory, tasks
         self._clock, self._log = clock, log
         self._newcomers: dict[bytes, DuxNode] = {}
-        self._given_ms: OrderedDict[bytes, int] = OrderedDict()  # by node: what was signed before then it was given
+        self._left_ms: OrderedDict[bytes, int] = OrderedDict()  # by node: when it went out of the table
+        table.on_gone = self._gone
 
     async def put(self, parcel: Parcel) -> int:
         """Offer a record to the k nearest nodes; how many keep it."""
@@ -123,13 +124,17 @@ class Offers:
                 lacking = [node for node in near if row.seq_ms >= since_ms.get(node.id, now_ms + 1)]
                 await self.offer(Parcel.of_row(row), lacking)
 
+    def _gone(self, node: DuxNode) -> None:
+        """It has left the table."""
+        self._left_ms.pop(node.id, None)
+        self._left_ms[node.id] = self._clock.unix_ms()
+        if len(self._left_ms) > LEFT_MAX:
+            self._left_ms.popitem(last=False)
+
     def _lacks_since_ms(self, node_id: bytes, now_ms: int) -> int:
-        """A node is given what was signed since it was last given any; all, when that is long ago."""
-        given_ms = self._given_ms.pop(node_id, 0)
-        self._given_ms[node_id] = now_ms
-        if len(self._given_ms) > GIVEN_MAX:
-            self._given_ms.popitem(last=False)
-        return given_ms - TRAVEL_MS if now_ms - given_ms < GIVEN_FOR_MS else 0
+        """A node that was here a while ago is given what was signed since then; else all."""
+        left_ms = self._left_ms.pop(node_id, 0)
+        return left_ms - TRAVEL_MS if now_ms - left_ms < LEFT_FOR_MS else 0
 
     # leaving
 

@@ -99,6 +99,7 @@ class GossipNet:
         self._asking: Counter[Did] = Counter()
         self.mesh = Meshes(tuple(topics), peers, self._conducts, self._flows, clock=clock, random=random)
         self.counted: Counter[str] = Counter()  # what became of the copies that came in
+        self.mesh.on_member.append(self._greet)
         peers.on_up.append(self._came)
         peers.on_down.append(self._left)
         tasks.spawn(self.mesh.run(self._beat), "gossip heartbeat")
@@ -117,9 +118,16 @@ class GossipNet:
                 del self._flows[did]
                 return
             self._senders[did] = sender
+        self.mesh.came(did)
+
+    def _greet(self, did: Did) -> None:
+        """A neighbour that shares a mesh may have come late: it is offered once whatever is kept."""
+        flow = self._flows[did]
+        if not flow.is_greeted:
+            flow.is_greeted = True
             for topic, ids in self._kept.all_since(self._clock.monotonic() - KEPT_S).items():
                 flow.owe(topic, ids)
-        self.mesh.came(did)
+            self.mesh.stir()
 
     def _left(self, did: Did) -> None:
         self.mesh.left(did)

@@ -55,6 +55,7 @@ class Outflow:
         self._prunes: dict[str, int] = {}
         self._owed: OrderedDict[bytes, str] = OrderedDict()
         self._offered: OrderedDict[bytes, None] = OrderedDict()
+        self.is_greeted = False  # it was offered what was kept when it came
         self._wake = asyncio.Event()
         self._session: Session | None = None
         self._stream: Stream | None = None

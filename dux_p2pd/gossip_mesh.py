@@ -73,6 +73,7 @@ class Meshes:
         self._stirred, self._soon = asyncio.Event(), False
         self._changed, self._looked_s = True, 0.0
         self._opportune_s = clock.monotonic() + OPPORTUNE_S
+        self.on_member: list[Callable[[Did], None]] = []  # told of who came into a mesh
 
     # what is asked of it
 
@@ -173,8 +174,13 @@ class Meshes:
                 self._crowded.add(topic)
                 self.change()
             return
-        members[did] = None
+        self._take_in(topic, did)
         self.change()
+
+    def _take_in(self, topic: str, did: Did) -> None:
+        self._mesh[topic][did] = None
+        for told in self.on_member:
+            told(did)
 
     def on_prune(self, did: Did, topic: str, backoff_s: int) -> None:
         """It has us in its mesh no more."""
@@ -256,7 +262,7 @@ class Meshes:
         if is_opportune:
             chosen += [did for did in to_graft_for_more(inside, free) if did not in chosen]
         for did in chosen:
-            members[did] = None
+            self._take_in(topic, did)
             self._flows[did].graft(topic)
         if len(members) >= MESH_LOW or len(outside) == len(chosen):
             return ""

@@ -110,11 +110,12 @@ class PeerBook:
         """Close the one not used for longest: first of the strangers that dialled us, who come at no cost."""
         if len(self._since) <= self._sessions_max:
             return
-        others = [did for did in self._since if did != newest]
-        uninvited = (did for did in others if self._is_uninvited(did))
-        chosen = self._transport.session_with(next(uninvited, others[0]))
-        if chosen is not None:
-            self._tasks.spawn(chosen.close("making room for another peer", no_room=True), "close session")
+        others = [did for did in self._since if did != newest and self.is_connected(did)]  # not those that end anyway
+        excess = max(0, len(others) + 1 - self._sessions_max)
+        for did in sorted(others, key=lambda did: not self._is_uninvited(did))[:excess]:
+            chosen = self._transport.session_with(did)
+            if chosen is not None:
+                self._tasks.spawn(chosen.close("making room for another peer", no_room=True), "close session")
 
     def _is_uninvited(self, did: Did) -> bool:
         session = self._transport.session_with(did)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
+from collections.abc import Callable
 from functools import lru_cache
 
 from kademlia.node import Node
@@ -117,6 +118,7 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         self._clock = clock
         self.to_ping: deque[DuxNode] = deque(maxlen=TO_PING_MAX)
         self._nets: Counter[str] = Counter()
+        self.on_gone: Callable[[DuxNode], None] = lambda _node: None
         super().__init__(None, ksize, node)
 
     def flush(self) -> None:
@@ -151,6 +153,12 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
             self._fill(self.buckets[index])
             self._fill(self.buckets[index + 1])
 
+    def saw(self, node: DuxNode) -> None:
+        """It lives: others of its bucket are doubted before it."""
+        bucket = self.buckets[self.get_bucket_for(node)]
+        if node.id in bucket.nodes:
+            bucket.nodes.move_to_end(node.id)
+
     def remove_contact(self, node: DuxNode) -> None:
         """Let a node go; one that waits for a place, and whose net has room, takes it."""
         bucket = self.buckets[self.get_bucket_for(node)]
@@ -159,6 +167,7 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         if gone is not None:
             self._nets[gone.net] -= 1
             self._fill(bucket)
+            self.on_gone(gone)
 
     def _put(self, bucket: DuxBucket, node: DuxNode) -> bool:
         before = bucket.nodes.get(node.id)

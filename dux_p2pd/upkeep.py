@@ -234,7 +234,9 @@ class Upkeep:
             await self._dht.find(place.to_bytes(32, "big"), width=FIRST_WIDTH)
         while self._dht.table.to_ping:
             node = self._dht.table.to_ping.popleft()
-            if not await self._dht.ping(node):
+            if self._peers.is_connected(node.did) or await self._dht.ping(node):
+                self._dht.table.saw(node)
+            else:
                 self._dht.table.remove_contact(node)
 
     def _may_announce(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from types import SimpleNamespace
+from typing import Any
 
 from common.identity import keys
 
@@ -20,8 +21,9 @@ JUDGED_MAX = 65_536
 @contextmanager
 def judged_once() -> Iterator[None]:
     """While it lasts, `common.identity.keys` remembers what it judged."""
-    real = keys.bindings
-    keys.bindings = SimpleNamespace(
+    module: Any = keys
+    real = module.bindings
+    module.bindings = SimpleNamespace(
         crypto_sign=real.crypto_sign,
         crypto_sign_open=lru_cache(JUDGED_MAX)(real.crypto_sign_open),
         crypto_sign_seed_keypair=lru_cache(JUDGED_MAX)(real.crypto_sign_seed_keypair),
@@ -30,4 +32,4 @@ def judged_once() -> Iterator[None]:
     try:
         yield
     finally:
-        keys.bindings = real
+        module.bindings = real

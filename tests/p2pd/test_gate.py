@@ -114,6 +114,16 @@ def test_silence_is_asked_after_5_s_and_dead_after_15():
     assert life.check(20.0) is Pulse.FINE
 
 
+def test_the_end_that_was_dialled_asks_only_when_the_other_does_not():
+    """The dialler's ping comes first, so that one of the two asks; the other notices its silence as well."""
+    first, second = Liveness(0.0), Liveness(0.0, asks_first=False)
+    assert first.check(5.0) is Pulse.ASK
+    second.heard(5.0)
+    assert second.check(10.0) is Pulse.FINE
+    assert second.check(12.0) is Pulse.ASK
+    assert second.check(20.0) is Pulse.DEAD
+
+
 def test_work_beyond_a_usual_handshake_is_paid_from_the_same_bucket():
     """A net that was charged for a long log has fewer connections left."""
     gate = Gate()

@@ -14,7 +14,15 @@ from dux_p2pd import gossip_limits as limits
 from dux_p2pd.gossip_intake import BEFORE_THE_SIGNATURE, THE_SIGNATURE, Fault, Intake, Rates
 from dux_p2pd.gossip_memory import Keepsakes, Seen, Wants
 from dux_p2pd.gossip_score import Conduct, Conducts
-from dux_p2pd.mesh_rules import Neighbour, graft_fault, to_graft, to_graft_for_more, to_prune
+from dux_p2pd.mesh_rules import (
+    Neighbour,
+    graft_fault,
+    to_graft,
+    to_graft_for_more,
+    to_prune,
+    wants_grafting,
+    wants_pruning,
+)
 
 NETS = ("10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24")
 
@@ -218,3 +226,12 @@ def test_records_of_neighbours_have_a_limit() -> None:
         conducts.of(str(number), 0.0)
     assert conducts.of("0", 0.0) is not first
     assert len(conducts._of) == limits.PEERS_REMEMBERED
+
+
+@given(NEIGHBOURS, st.integers(0, 12))
+def test_a_mesh_is_left_alone_exactly_when_nothing_would_be_done(drawn: list[Neighbour], inside: int) -> None:
+    """Where nobody is wanted none would be grafted, where nobody is too many none would be pruned."""
+    members, others = drawn[:inside], drawn[inside:]
+    assert wants_grafting(members) or not to_graft(members, others)
+    for most in (limits.MESH_WANTED, limits.MESH_HIGH):
+        assert wants_pruning(members, most) == bool(to_prune(members, most))

@@ -7,8 +7,9 @@ import asyncio
 from common.codec import from_canonical
 from common.contracts.peer_p2p import LOG_NS, LogChunk, chunk_name
 from common.identity.log import encode_log
+from dux_p2pd.dht_offers import Parcel
 from dux_p2pd.log_chunks import chunks_of
-from dux_p2pd.records import record_key
+from dux_p2pd.records import Offered, record_key
 from dux_p2pd.routing import K
 from tests.p2pd.dht_kit import KEY, DhtNode, dht_net, pointer
 from tests.p2pd.virtual_net import HOUR_S, skip, until
@@ -102,3 +103,57 @@ async def test_an_answer_is_remembered_as_long_as_the_caller_allows_and_absence_
         assert calls == known
         assert await reader.get("t/none") == [TRUE]
         assert calls > known
+
+
+@virtually
+async def test_who_comes_back_with_its_disk_is_given_only_what_is_new() -> None:
+    """A node out of reach for minutes is offered the record that it missed, and not again those that it was given.
+
+    Planted bug noticed: who comes back is given everything.
+    """
+    async with dht_net(10) as (nodes, _):
+        old = [f"t/old {number}" for number in range(20)]
+        for name in old:
+            await nodes[0].put(TRUE, name=name)
+        await asyncio.sleep(120)  # long enough for the old ones to be old
+        away, others = nodes[6], [node for node in nodes if node is not nodes[6]]
+        links = [pair for one in others for pair in ((one.host, away.host), (away.host, one.host))]
+        for link in links:
+            away.net.weather.cut(*link)  # type: ignore[attr-defined]
+        await until(lambda: not away.overlay.peers.sessions(), within_s=60)
+        await asyncio.sleep(30)
+        await nodes[1].put(TRUE, name="t/new")
+        given: list[str] = []
+        plain = away.overlay.dht.shelf.holds
+
+        def counted(offered: Offered) -> bool:
+            given.append(offered.body.name)
+            return plain(offered)
+
+        away.overlay.dht.shelf.holds = counted  # type: ignore[method-assign]
+        for link in links:
+            away.net.weather.heal(*link)  # type: ignore[attr-defined]
+        await until(lambda: len(away.overlay.peers.sessions()) >= 8, within_s=300)
+        await asyncio.sleep(60)
+        assert away.overlay.dht.shelf.at(record_key("tag", "t/new"))
+        assert not set(old) & set(given)
+
+
+@virtually
+async def test_an_offer_of_what_is_held_is_kept_and_noted_once_a_minute() -> None:
+    """The holder says that it keeps the record; that others offer it moves its own turn, not at each offer."""
+    async with dht_net(4) as (nodes, _):
+        await nodes[0].put(TRUE)
+        holder = nodes[2].overlay.dht.shelf
+
+        def offered_ms() -> int:
+            return holder.at(KEY)[0].offered_ms
+
+        first = offered_ms()
+        row = holder.at(KEY)[0]
+        giver = nodes[1].overlay.dht.offers
+        assert await giver.offer(Parcel.of_row(row), nodes[1].overlay.dht.table.nearest(KEY)) == 3
+        assert offered_ms() == first
+        await asyncio.sleep(61)
+        assert await giver.offer(Parcel.of_row(row), nodes[1].overlay.dht.table.nearest(KEY)) == 3
+        assert offered_ms() > first

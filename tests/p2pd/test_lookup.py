@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.clock import ManualClock, SystemClock
 from common.identity.did import did_of
 from common.randomness import SeededRandomness
-from dux_p2pd.lookup import CALLED_MAX, Found, Manners, lookup, one_per_net
+from dux_p2pd.lookup import CALLED_MAX, PATH_WIDTH, Found, Manners, lookup, one_per_net
 from dux_p2pd.routing import OLD_MS, PER_NET_IN_BUCKET, PER_NET_IN_TABLE, DuxBucket, DuxNode, DuxTable, K, Place
 
 RANDOM = SeededRandomness(7)
@@ -169,3 +169,17 @@ def test_who_waits_for_a_place_obeys_the_limits_of_its_net() -> None:
         table.remove_contact(last)
         assert bucket.of_net(first.net) == PER_NET_IN_BUCKET
         assert len(bucket) == before - 1
+
+
+async def test_three_narrow_paths_ask_hardly_more_than_there_are_copies() -> None:
+    """In a crowd of 300 a lookup for a put asks fewer than 1.5 k nodes, and ends with the k nearest.
+
+    Planted bugs noticed: paths as wide as k ask sixty; without those near beyond a path some of the k are missed.
+    """
+    crowd = Crowd(300)
+    for number in range(10):
+        key = SeededRandomness(number).bytes(32)
+        crowd.called.clear()
+        outcome = await lookup(key, crowd.nodes[:20], crowd.ask, paths=3, width=PATH_WIDTH, manners=PLAIN)
+        assert {one.id for one in outcome.nodes} == {one.id for one in crowd.near(key)}
+        assert len(crowd.called) < 1.5 * K + 3

@@ -185,6 +185,8 @@ class _Airdrop:
         lapse = rules.lapse_height(told.cutoff_height, self.figures)
         if not told.cutoff_height < proof.paid_height <= lapse:
             self._wrong(f"it was not paid between its cut-off and height {lapse}")
+        if told.cutoff_height < rules.earliest_cutoff(told.from_height, self.figures):
+            self._wrong("its cut-off follows the one before too soon")
         if told.parameters != self.figures.parameters:
             self._wrong(f"parameter set {self.figures.parameters} held at its cut-off, not {told.parameters}")
 

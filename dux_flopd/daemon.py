@@ -34,8 +34,8 @@ from dux_flopd.methods import WalletMethods
 from dux_flopd.model import FollowedScript, ScriptKind
 from dux_flopd.node_rpc import CoinNode, Proxy
 from dux_flopd.owner_methods import OwnerMethods
-from dux_flopd.recovery import Recoverer
 from dux_flopd.proof_methods import ProofMethods
+from dux_flopd.recovery import Recoverer
 from dux_flopd.scanner import Scanner
 from dux_flopd.schema import MIGRATIONS
 from dux_flopd.settings import FlopSettings

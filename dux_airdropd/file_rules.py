@@ -103,9 +103,9 @@ def check_file(
         verdict.chain = chain = FileChain(file, profile.genesis)
         verdict.problems += chain.problems
         if chain.low:
-            verdict.notes.append(f"its headers begin at height {chain.low}: check the first with a coin node (--node)")
+            verdict.notes.append(f"its headers begin at height {chain.low}: a coin node knows the first (--coin-node)")
         if chain.merge_mined:
-            verdict.notes.append(f"the work of {chain.merge_mined} headers stands in another chain (--node checks)")
+            verdict.notes.append(f"the work of {chain.merge_mined} headers stands in another chain (--coin-node)")
         if kind == "airdrop":
             proof = from_canonical(file.proof, Proof, max_bytes=PROOF_BYTES_MAX)
             _Airdrop(file, proof, profile, chain, verdict, asns or {}).check(before)

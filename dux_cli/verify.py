@@ -24,12 +24,12 @@ def verify() -> None:
 
     \b
     duxnet verify airdrop airdrop-7.proof --profile network.yaml --before airdrop-6.proof
-    duxnet verify sweep sweep.proof --node http://127.0.0.1:19443/ --login rpc.auth
+    duxnet verify sweep sweep.proof --coin-node http://127.0.0.1:19443/ --login rpc.auth
     """
 
 
 PROFILE = click.option("--profile", type=FILE, help="Your own copy of the network's profile, to compare.")
-NODE = click.option("--node", default="", help="URL of a coin node's RPC: is it the best chain, is it whole?")
+NODE = click.option("--coin-node", "node", default="", help="A coin node's RPC: is it the best chain, is it whole?")
 LOGIN = click.option("--login", type=FILE, help="File with user:password of that node.")
 
 
@@ -89,7 +89,7 @@ def _ask_node(told: Verdict, url: str, login: Path | None) -> None:
     import asyncio
 
     if not url:
-        told.notes.append("that no coin was left out is taken on trust (--node checks)")
+        told.notes.append("that no coin was left out is taken on trust (--coin-node checks)")
         return
     user, _, password = (login.read_text().strip() if login else "").partition(":")
     told.problems += asyncio.run(_scanned(told, url, (user, password)))

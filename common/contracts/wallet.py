@@ -34,6 +34,7 @@ from common.contracts.wallet_chain import (
     EXAMPLE_HASH,
     EXAMPLE_TXID,
 )
+from common.contracts.wallet_chain_proof import CHAIN_HEADERS, CHAIN_TX_PROOF
 from common.contracts.wallet_contract import (
     CONTRACT_ADOPT,
     CONTRACT_CHECK,
@@ -45,6 +46,7 @@ from common.contracts.wallet_contract import (
     CONTRACT_SIGN,
     FUND_COINS,
     FUND_KEY,
+    FUND_PROVE,
     FUND_SETTLE,
     FUND_SIGN,
 )
@@ -332,9 +334,11 @@ __all__ = [
     "CHAIN_BROADCAST",
     "CHAIN_COINS",
     "CHAIN_EVENTS",
+    "CHAIN_HEADERS",
     "CHAIN_STATUS",
     "CHAIN_TIP",
     "CHAIN_TX",
+    "CHAIN_TX_PROOF",
     "CHAIN_WATCH",
     "CONTRACT_ADOPT",
     "CONTRACT_CHECK",
@@ -347,6 +351,7 @@ __all__ = [
     "CONTRACT_SIGN",
     "FUND_COINS",
     "FUND_KEY",
+    "FUND_PROVE",
     "FUND_SETTLE",
     "FUND_SIGN",
     "WALLET_ACCOUNT",

@@ -14,6 +14,7 @@ from common.network import NetworkProfile
 from common.parts import Parts
 from common.store import Effect
 from dux_airdropd import rules
+from dux_airdropd.bond_teller import BondTeller
 from dux_airdropd.ceremonies import Ceremonies
 from dux_airdropd.custody import Custody
 from dux_airdropd.effects import Outside
@@ -87,6 +88,7 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
         parts.outbox(books.store, self.perform)
         self.watch, self.custody, self.outside = watch, custody, outside
         self.sweeper, self.ceremonies = sweeper, ceremonies
+        self.teller = BondTeller(outside, custody, custodians=[item.did for item in custodians], log=parts.log)
         if figures.pubkeys:
             parts.background("airdrop", self.follow)
 
@@ -113,6 +115,8 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
         if not tip.synced:
             return
         await self.sweeper.look(tip)
+        if self.network.airdrop.rule == "bonded":
+            await self.teller.look(tip.height)
         if tip == self._idle_at:
             return
         coins = await self.outside.coins()

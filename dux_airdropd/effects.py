@@ -35,6 +35,7 @@ from common.contracts.peer_airdrop import (
 )
 from common.contracts.registry import EVIDENCE_WINDOW, EvidenceWindow
 from common.contracts.registry_seen import EVIDENCE_SEEN, SeenAsked, SeenNode
+from common.contracts.wallet_bonds import WALLET_BONDS, BondCoin
 from common.contracts.wallet_chain import (
     CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
@@ -65,6 +66,7 @@ from common.contracts.wallet_contract import (
     SettlePayout,
     SignPayout,
 )
+from common.contracts.wallet_errors import WalletLocked
 from common.errors import NotFound
 from common.identity.purposes import Purpose
 from common.parts import Neighbours
@@ -271,6 +273,14 @@ class Outside:
     async def ask_words(self, did: Did, ask: CeremonyAsk) -> CeremonyWords:
         """A member's words in a key ceremony."""
         return await self._call(did, CEREMONY, ask)
+
+    async def own_bonds(self) -> list[BondCoin]:
+        """The locked outputs of this node's wallet; none while the wallet is shut."""
+        try:
+            found = await self._flopd.call(WALLET_BONDS, Empty())
+        except WalletLocked:
+            return []
+        return [coin for bond in found.bonds for coin in bond.coins]
 
     async def send_bond(self, did: Did, call: BondCall) -> None:
         """Show an own bond to a custodian."""

@@ -103,9 +103,9 @@ def check_file(
         verdict.chain = chain = FileChain(file, profile.genesis)
         verdict.problems += chain.problems
         if chain.low:
-            verdict.notes.append(f"its headers begin at height {chain.low}: check the first with a coin node (--node)")
+            verdict.notes.append(f"its headers begin at height {chain.low}: a coin node knows the first (--coin-node)")
         if chain.merge_mined:
-            verdict.notes.append(f"the work of {chain.merge_mined} headers stands in another chain (--node checks)")
+            verdict.notes.append(f"the work of {chain.merge_mined} headers stands in another chain (--coin-node)")
         if kind == "airdrop":
             proof = from_canonical(file.proof, Proof, max_bytes=PROOF_BYTES_MAX)
             _Airdrop(file, proof, profile, chain, verdict, asns or {}).check(before)
@@ -185,6 +185,8 @@ class _Airdrop:
         lapse = rules.lapse_height(told.cutoff_height, self.figures)
         if not told.cutoff_height < proof.paid_height <= lapse:
             self._wrong(f"it was not paid between its cut-off and height {lapse}")
+        if told.cutoff_height < rules.earliest_cutoff(told.from_height, self.figures):
+            self._wrong("its cut-off follows the one before too soon")
         if told.parameters != self.figures.parameters:
             self._wrong(f"parameter set {self.figures.parameters} held at its cut-off, not {told.parameters}")
 

@@ -70,6 +70,13 @@ def cutoff_height(
     return None
 
 
+def earliest_cutoff(from_height: int, figures: Figures) -> int:
+    """By rule `bonded`, which leaves what nobody may be paid: a cut-off comes a window of presence after the last."""
+    if figures.rule != "bonded" or from_height == 0:
+        return 0
+    return from_height + figures.bonded.presence_days * figures.bonded.day_blocks - 1
+
+
 def proposal_after(cutoff: int, figures: Figures) -> int:
     """The height from which payouts are proposed: the cut-off deep enough, and N blocks to exchange evidence."""
     return cutoff + figures.depth_blocks - 1 + figures.evidence_blocks

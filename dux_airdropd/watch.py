@@ -95,7 +95,9 @@ class Watch:
         after = -1 if last is None else (last.paid_height if last.paid_height is not None else last.cutoff_height)
         height = rules.cutoff_height(
             coins,
-            after=max(after, 0),
+            after=max(
+                after, 0, rules.earliest_cutoff(self._books.window_start(), self._recount.figures_at(tip.height))
+            ),
             tip=tip.height,
             depth=self._figures.depth_blocks,
             owed_florins=owed,

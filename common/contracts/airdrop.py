@@ -12,28 +12,23 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Wire
+from common.contracts.airdrop_errors import NoSuchAirdrop, ProofNotReady
+from common.contracts.airdrop_fund import (
+    AIRDROP_FILE,
+    CEREMONY_JOIN,
+    CEREMONY_SHOW,
+    FUND_ACCOUNTS,
+    FUND_SWEEPS,
+    HISTORY_MAX,
+    READERS,
+    SWEEP_FILE,
+)
 from common.contracts.base import events_method
-from common.errors import CallerMistake, NotFound, NotNow
-from common.rpc.method import Empty, Method, callers_of
+from common.errors import CallerMistake, NotNow
+from common.rpc.method import Empty, Method
 from common.units import BlockHeight, Did, Florins
 
-HISTORY_MAX = 500
 PROOF_BYTES_MAX = 8 * 1024 * 1024  # 1000 nodes with a heartbeat, a description and some receipts each
-READERS = callers_of("airdropd")
-
-
-class NoSuchAirdrop(NotFound):
-    """There is no airdrop number {number} here; `airdrop.history` lists those there are."""
-
-    code = 4001
-    key = "no-such-airdrop"
-
-
-class ProofNotReady(NotNow):
-    """Airdrop {number} is {phase}: its proof exists once its payment is deep enough; repeat then."""
-
-    code = 4002
-    key = "proof-not-ready"
 
 
 class BadProof(CallerMistake):
@@ -386,3 +381,17 @@ class AirdropAbandoned(Wire, frozen=True):
 
     number: int
     reason: str
+
+
+__all__ = [  # of the files beside this one
+    "AIRDROP_FILE",
+    "CEREMONY_JOIN",
+    "CEREMONY_SHOW",
+    "FUND_ACCOUNTS",
+    "FUND_SWEEPS",
+    "HISTORY_MAX",
+    "READERS",
+    "SWEEP_FILE",
+    "NoSuchAirdrop",
+    "ProofNotReady",
+]

@@ -7,10 +7,13 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Wire
-from common.contracts.airdrop import HISTORY_MAX, READERS, NoSuchAirdrop, ProofNotReady
+from common.contracts.airdrop_errors import NoSuchAirdrop, ProofNotReady
 from common.errors import CallerMistake, NotFound
-from common.rpc.method import Done, Empty, Method
+from common.rpc.method import Done, Empty, Method, callers_of
 from common.units import BlockHeight, Did, Florins
+
+HISTORY_MAX = 500
+READERS = callers_of("airdropd")
 
 _DID = Did("did:dux:" + "a" * 52)
 

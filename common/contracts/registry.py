@@ -16,6 +16,7 @@ from common.contracts.base import events_method
 from common.contracts.registry_audit import AUDIT_LIST, AUDIT_REQUEST, AUDIT_SHOW, AUDIT_VERDICT
 from common.contracts.registry_claims import CLAIMS_ATTEST, CLAIMS_DISCLOSE, CLAIMS_LIST, CLAIMS_VERIFY
 from common.contracts.registry_machine import MACHINE_BUSY, MACHINE_SHOW
+from common.contracts.registry_seen import EVIDENCE_SEEN
 from common.contracts.registry_service import SERVICE_HAD, SERVICE_LIST
 from common.contracts.registry_standing import FAULT_REPORT, FAULTS, NODE_BAN, NODE_SANCTIONS, NODE_UNBAN, SanctionView
 from common.contracts.registry_witness import PRESENCE_SHOW, TOPOLOGY_SHOW
@@ -629,6 +630,7 @@ __all__ = [  # of the files beside this one
     "CLAIMS_DISCLOSE",
     "CLAIMS_LIST",
     "CLAIMS_VERIFY",
+    "EVIDENCE_SEEN",
     "FAULTS",
     "FAULT_REPORT",
     "MACHINE_BUSY",

@@ -34,6 +34,7 @@ from common.contracts.wallet_chain import (
     EXAMPLE_HASH,
     EXAMPLE_TXID,
 )
+from common.contracts.wallet_chain_proof import CHAIN_HEADERS, CHAIN_TX_PROOF
 from common.contracts.wallet_channel import (
     PURSE_ADOPT,
     PURSE_CLOSE,
@@ -55,6 +56,7 @@ from common.contracts.wallet_contract import (
     CONTRACT_SIGN,
     FUND_COINS,
     FUND_KEY,
+    FUND_PROVE,
     FUND_SETTLE,
     FUND_SIGN,
 )
@@ -342,9 +344,11 @@ __all__ = [
     "CHAIN_BROADCAST",
     "CHAIN_COINS",
     "CHAIN_EVENTS",
+    "CHAIN_HEADERS",
     "CHAIN_STATUS",
     "CHAIN_TIP",
     "CHAIN_TX",
+    "CHAIN_TX_PROOF",
     "CHAIN_WATCH",
     "CONTRACT_ADOPT",
     "CONTRACT_CHECK",
@@ -357,6 +361,7 @@ __all__ = [
     "CONTRACT_SIGN",
     "FUND_COINS",
     "FUND_KEY",
+    "FUND_PROVE",
     "FUND_SETTLE",
     "FUND_SIGN",
     "PURSE_ADOPT",

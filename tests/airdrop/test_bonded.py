@@ -264,6 +264,13 @@ def test_the_least_bond_finds_the_value_at_which_all_is_paid() -> None:
         assert abs(bond / FLOP - wanted) < wanted / 100
 
 
+def test_the_next_cutoff_waits_for_a_window_of_presence() -> None:
+    """What stays in the fund does not make a cut-off every block; the first, and rule `full`, need not wait."""
+    assert rules.earliest_cutoff(1_000, FIGURES) == 1_000 + 7 * DAY - 1
+    assert rules.earliest_cutoff(0, FIGURES) == 0
+    assert rules.earliest_cutoff(1_000, figures_for("full")) == 0
+
+
 # words and bonds as evidence
 
 

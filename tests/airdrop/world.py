@@ -21,6 +21,7 @@ from coincurve import PrivateKey
 from common.ceremony import CeremonyPlan, FundClaim, FundWord, claim_digest, plan_id
 from common.chain.address import pay_to_key, script_to_address
 from common.chain.beacon import beacon_heights, beacon_of, work_hash
+from common.chain.bond import Bond, BondProof, bond_digest, bond_output_script
 from common.chain.fund import FundInput, FundPayout, assemble_payout, fund_output_script, payout_digests
 from common.chain.invalid import Invalid
 from common.chain.merkle import branch_of as branch_to_root
@@ -39,6 +40,7 @@ from common.contracts.base import PEER_HANDLE, PeerCallIn
 from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnknown
 from common.contracts.registry import EVIDENCE_WINDOW, Evidence, EvidenceWindow
 from common.contracts.registry_seen import EVIDENCE_SEEN, SeenAsked, SeenNode, SeenNodes
+from common.contracts.wallet_bonds import WALLET_BONDS, BondCoin, Bonds, BondView
 from common.contracts.wallet_chain_proof import (
     CHAIN_HEADERS,
     CHAIN_TX_PROOF,
@@ -127,6 +129,7 @@ class Node:
         self.heartbeats: list[bytes] = []
         self.nodes: list[bytes] = []
         self.receipts: list[bytes] = []
+        self.bonds: list[BondCoin] = []
         self.up = True
         self.calls = 0
         self.clients: dict[str, FusedClient] = {}
@@ -318,6 +321,13 @@ class Node:
             branch = list(branch_to_root(leaves, at))
             return TxProof(raw=entry.block.txs[at].raw, index=at, branch=branch, block_hash=shown(entry.hash))
 
+        async def bonds(_params: Empty, _ctx: Ctx) -> Bonds:
+            view = BondView(
+                number=1, address="", until=BlockHeight(1), locked_florins=Florins(0), registered=True, coins=self.bonds
+            )
+            return Bonds(bonds=[view], tip=BlockHeight(self.world.chain.chain.tip.height))
+
+        table.serve(WALLET_BONDS, bonds)
         table.serve(CHAIN_HEADERS, headers)
         table.serve(CHAIN_TX_PROOF, tx_proof)
         table.serve(wc.CHAIN_BEACON, beacon)
@@ -527,6 +537,17 @@ class World:
         self.chain.submit_tx(tx)
         self.chain.mine(b"\x51")
         return tx
+
+    def bond(self, number: int, florins: int, until: int) -> None:
+        """A node locks coins, and its wallet has the proof."""
+        node = self.nodes[number]
+        owner = node.coin_key.public_key.format()
+        tx = self.pay_fund(florins, bond_output_script(owner, until))
+        point = Outpoint(shown(tx.txid), 0)
+        made = Bond(self.network.genesis, node.did, owner, until, point)
+        proof = canonical(BondProof(made, node.coin_key.sign(bond_digest(made), hasher=None) + b"\x01"))
+        height = BlockHeight(self.chain.chain.tip.height)
+        node.bonds.append(BondCoin(outpoint=point, value_florins=Florins(florins), height=height, proof=proof))
 
     def spend_fund(self) -> str:
         """Two custodians spend the fund's largest coin for something else; returns the transaction's name."""

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.network import PresenceParameters, first_problem
+from common.race import _minus_log2
 from common.units import Did, UnixMs
 from common.witness import Sighting
-from dux_registryd.draw_rules import BASE_WEIGHT_FLORINS, Candidate, _minus_log2, draw, net_of
+from dux_registryd.draw_rules import BASE_WEIGHT_FLORINS, Candidate, draw, net_of
 from dux_registryd.model import Link
 from dux_registryd.presence_rules import (
     beacon_height,

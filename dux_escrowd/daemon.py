@@ -7,6 +7,7 @@ from common.daemon import DuxOSDaemon
 from common.parts import Parts
 from dux_escrowd import orders
 from dux_escrowd.book import Book
+from dux_escrowd.case_methods import CaseMethods
 from dux_escrowd.counterpart import ASK_OFFER, ASK_QUOTE, Counterpart
 from dux_escrowd.desk import Desk
 from dux_escrowd.effects import Effects, WalletHand
@@ -46,6 +47,7 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         )
         parley, counterpart, inbox = Parley(desk), Counterpart(desk), Inbox(desk)
         Methods(desk).serve(parts.table)
+        CaseMethods(desk).serve(parts.table)
         parts.serve_events(escrow.EVENTS, store)
         _listen(parts, parley, counterpart, inbox)
         effects = _effects(desk, Voice(desk, inbox), parley, counterpart)

@@ -17,6 +17,7 @@ from common.contracts.escrow import Refused, WrongPhase
 from common.errors import NotFound, NotNow, Unavailable
 from common.store import Tx
 from common.units import BlockHeight, Florins
+from dux_escrowd.case_methods import Reminders
 from dux_escrowd.desk import Desk
 from dux_escrowd.facts import Clock, Fact, KeyShown
 from dux_escrowd.lots import Lots
@@ -41,6 +42,7 @@ class Follower:
         self._desk = desk
         self._parley = parley
         self._series = Lots(desk.book)
+        self._reminders = Reminders(desk)
         self._cursor = 0
         self._spends: dict[tuple[str, str], tuple[Exit, int]] = {}  # outpoint and txid -> how it was read
 
@@ -138,6 +140,7 @@ class Follower:
             for lot in book.shelf.lots(row.contract_id):
                 book.learn(tx, row.contract_id, Clock(at=height, fresh=fresh), lot.number)
             self._series.learn(tx, row, height)
+            self._reminders.look(tx, row, height)
             if self._is_over(book.shelf.lots(row.contract_id), height):
                 book.shelf.note(tx, row.contract_id, follow=0)
 

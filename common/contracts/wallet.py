@@ -21,6 +21,7 @@ from common.contracts.wallet_bonds import (
     WALLET_BONDS,
 )
 from common.contracts.wallet_bump import WALLET_BUMP, WALLET_LIMITS, WALLET_SWEEP
+from common.contracts.wallet_bond_lot import CONTRACT_SETTLE_BOTH, CONTRACT_SIGN_BOTH
 from common.contracts.wallet_chain import (
     CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
@@ -344,7 +345,9 @@ __all__ = [
     "CONTRACT_RESULT_LOCK",
     "CONTRACT_REVEAL",
     "CONTRACT_SETTLE",
+    "CONTRACT_SETTLE_BOTH",
     "CONTRACT_SIGN",
+    "CONTRACT_SIGN_BOTH",
     "FUND_COINS",
     "FUND_KEY",
     "FUND_SETTLE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.contracts import escrow, peer_escrow
+from common.contracts.escrow_restore import RESTORE
 from common.daemon import DuxOSDaemon
 from common.parts import Parts
 from dux_escrowd import orders
@@ -13,6 +14,7 @@ from dux_escrowd.desk import Desk
 from dux_escrowd.effects import Effects, WalletHand
 from dux_escrowd.follower import Follower
 from dux_escrowd.inbox import Inbox
+from dux_escrowd.keeping import KEEP, Keep, Keeping
 from dux_escrowd.methods import Methods
 from dux_escrowd.mouth import PeerHand
 from dux_escrowd.parley import ASK_SEAL, ASK_SEATS, ASK_TERMS, Parley
@@ -51,8 +53,13 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         parts.serve_events(escrow.EVENTS, store)
         _listen(parts, parley, counterpart, inbox)
         effects = _effects(desk, Voice(desk, inbox), parley, counterpart)
+        keeping = Keeping(desk)
+        effects.sends(KEEP, Keep, keeping.send)
+        parts.table.serve(RESTORE, keeping.restore)
+        parts.serve_peer(peer_escrow.COPY_PUT, keeping.take)
+        parts.serve_peer(peer_escrow.COPY_GET, keeping.give)
         parts.outbox(store, effects.perform, effects.refused)
-        parts.background("follower", Follower(desk, parley).run)
+        parts.background("follower", Follower(desk, parley, keeping).run)
 
 
 def _listen(parts: Parts[EscrowSettings], parley: Parley, counterpart: Counterpart, inbox: Inbox) -> None:

@@ -44,4 +44,10 @@ MIGRATIONS = (
     ALTER TABLE contracts ADD COLUMN bond INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX contracts_by_series ON contracts (series) WHERE series <> '';
     """,
+    """
+    CREATE TABLE copies (
+        tag BLOB PRIMARY KEY, owner TEXT NOT NULL, contract_id TEXT NOT NULL, version INTEGER NOT NULL,
+        sealed BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX copies_by_contract ON copies (contract_id, owner);
+    """,
 )

@@ -15,6 +15,7 @@ from common.codec import Wire
 from common.contracts.base import events_method
 from common.contracts.escrow_base import ContractId, ContractRef, NotYours
 from common.contracts.escrow_cases import CASE_FILE, CASES, EVIDENCE
+from common.contracts.escrow_restore import RESTORE
 from common.contracts.escrow_views import AuditLine, ContractView, FundMovement, HeightsView, Settlement, Status
 from common.errors import CallerMistake, NotNow, PeerMisbehaved
 from common.receipts import Outcome
@@ -581,4 +582,4 @@ FUND_STATUS: Method[FundStatusParams, FundStatus] = Method(
     ),
 )
 
-__all__ = ["CASES", "CASE_FILE", "EVIDENCE", "ContractId", "ContractRef", "NotYours"]  # those of its parts
+__all__ = ["CASES", "CASE_FILE", "EVIDENCE", "RESTORE", "ContractId", "ContractRef", "NotYours"]  # those of its parts

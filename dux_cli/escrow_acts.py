@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dux_cli.command import DuxCommand, Session, new_request_id, pass_session
+from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
 from dux_cli.output import counted, each, flop, note, short
 from dux_cli.wallet import FLOP_AMOUNT
 
@@ -121,6 +121,39 @@ def _written(folder: Path, single: dict[str, bytes], shown: dict[str, tuple[byte
 
 @click.command(cls=DuxCommand)
 @pass_session
+def restore(session: Session) -> None:
+    """After a restore from the phrase: find the encrypted copies of open contracts, and take them back.
+
+    \b
+    duxnet escrow restore
+    """
+    from common.contracts.escrow_restore import RESTORE
+    from common.rpc.method import Empty
+
+    told = session.ask(RESTORE, Empty(), deadline_s=300.0)
+    lines = [("restored", name) for name in told.restored] + [("here already", name) for name in told.known]
+    lines += [("cannot be taken back", why) for why in told.problems]
+    session.out.record(told, lines or [("restored", "no copy of a contract was found")])
+    if told.problems:
+        raise SystemExit(EXIT_FAILED)
+
+
+@click.command(cls=DuxCommand)
+@click.argument("contract_id")
+@pass_session
+def confirm(session: Session, contract_id: str) -> None:
+    """Buyer: other workers have found the same output, so paying a larger lot before seeing it is safe."""
+    from common.contracts.escrow import CONFIRM, Confirm
+
+    _next(
+        session,
+        session.ask(CONFIRM, Confirm(request_id=new_request_id("confirm"), contract_id=contract_id)),
+        "confirmed",
+    )
+
+
+@click.command(cls=DuxCommand)
+@pass_session
 def cases(session: Session) -> None:
     """What waits for you as buyer, seller, arbiter or custodian, until which block, and how to answer.
 
@@ -173,7 +206,6 @@ def audit_contract(session: Session, contract_id: str, source: Path | None, out:
     from common.contracts.escrow import ContractRef
     from common.contracts.escrow_cases import CASE_FILE
     from common.errors import BadParams
-    from dux_cli.command import EXIT_FAILED
     from dux_escrowd.case_file import CASE_FILE_BYTES_MAX, CaseFile, audited
 
     body = session.ask(CASE_FILE, ContractRef(contract_id=contract_id)).file if source is None else source.read_bytes()
@@ -206,4 +238,4 @@ def _is_signed(session: Session, purpose: Purpose, attested: Attested) -> bool:
     return session.ask(IDENTITY_VERIFY, ask).valid
 
 
-ACTS = (judge, pay_part, take_part, vote, evidence)
+ACTS = (judge, confirm, pay_part, take_part, vote, evidence, restore)

@@ -14,7 +14,7 @@ from click.shell_completion import ShellComplete
 from PIL import Image
 
 from common.codec import from_plain
-from common.contracts import airdrop, escrow, escrow_cases, p2p, p2p_mail, registry, store, task, wallet
+from common.contracts import airdrop, escrow, escrow_cases, escrow_restore, p2p, p2p_mail, registry, store, task, wallet
 from common.contracts.registry_witness import PresenceView
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import NeighbourDown, NotFound, TooBusy
@@ -109,6 +109,8 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     (f"escrow vote {ID} 0 --reason wrong", escrow.VOTE),
     (f"escrow evidence {ID}", escrow_cases.EVIDENCE),
     ("cases", escrow_cases.CASES),
+    ("escrow restore", escrow_restore.RESTORE),
+    (f"escrow confirm {ID}", escrow.CONFIRM),
     ("fund", escrow.FUND_STATUS),
     ("nodes list --active", registry.NODE_LIST),
     ("nodes show did:dux:x", registry.NODE_SHOW),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
+from dux_cli.escrow_acts import ACTS, audit_contract
 from dux_cli.output import each, flop, short
 
 if TYPE_CHECKING:
@@ -120,13 +122,31 @@ def cancel(session: Session, contract_id: str) -> None:
 
 
 @escrow.command()
+@click.argument("contract_id", required=False)
+@click.option("--file", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Audit this file.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Keep the contract as a file for others.")
 @click.option("--after", default=0, help="Lines after this number.")
 @click.option("--limit", default=200, show_default=True)
 @pass_session
-def audit(session: Session, after: int, limit: int) -> None:
-    """The hash-chained log of every decision about money, and whether replaying it gives today's state."""
+def audit(
+    session: Session, contract_id: str | None, source: Path | None, out: Path | None, after: int, limit: int
+) -> None:
+    """The log of every decision about money; with a CONTRACT or a file: whether its state follows from what was signed.
+
+    \b
+    duxnet escrow audit                              the hash-chained log
+    duxnet escrow audit CONTRACT --out contract.json audit one contract, and keep it for others
+    duxnet escrow audit --file contract.json         audit what somebody else has kept
+    """
+    if contract_id is not None or source is not None:
+        audit_contract(session, contract_id or "", source, out)
+        return
     from common.contracts.escrow import AUDIT, AuditRead
 
     page = session.ask(AUDIT, AuditRead(after=after, limit=limit))
     rows = each(page.lines, lambda line: (str(line.number), line.kind, short(line.hash.hex())))
     session.out.table(page, ("line", "what", "hash"), rows, empty="no decisions yet")
+
+
+for act in ACTS:
+    escrow.add_command(act)

@@ -49,6 +49,7 @@ SECTIONS = {
         "wallet": ("dux_cli.wallet_commands:wallet", "balance, addresses, payments, accounts, bonds, backup"),
         "channel": ("dux_cli.channel:channel", "channels: many small calls, two transactions"),
         "escrow": ("dux_cli.escrow:escrow", "contracts and their disputes"),
+        "cases": ("dux_cli.escrow_acts:cases", "what waits for you as buyer, seller, arbiter or custodian"),
         "fund": ("dux_cli.fund:fund", "the community fund: books, sweeps, proofs, key ceremonies"),
         "airdrop": ("dux_cli.airdrop:airdrop", "what the fund hands back, to whom and when"),
         "verify": ("dux_cli.verify:verify", "check public proofs of airdrops and sweeps, on any machine"),

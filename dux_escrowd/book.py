@@ -157,6 +157,17 @@ class Book:
         )  # fmt: skip
         self.begin(tx, stray)
 
+    def bring_back(self, tx: Tx, births: tuple[Lot, ...], facts: tuple[LoggedFact, ...], lots: dict[int, Lot]) -> None:
+        """Lots as a copy had them: births and facts again, and no order, because all of them were ordered before."""
+        positions: dict[int, int] = {}
+        for birth in births:
+            self.begin(tx, birth)
+        for line in facts:
+            at = positions.get(line.number, 0)
+            self.shelf.advance(tx, lots[line.number], line.fact, at, state=line.state)
+            tx.audit(FACT_LINE, line)
+            positions[line.number] = at + 1
+
     def add_statement(self, tx: Tx, contract_id: str, heard: Heard, *, height: int) -> None:
         """Another's statement, next in its chain: kept, and taken now or when its phase comes."""
         self.shelf.add_statement(tx, contract_id, heard, height=height, taken=False)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from common.contracts import escrow, peer_escrow
+from common.contracts.escrow_restore import RESTORE
 from common.daemon import DuxOSDaemon
 from common.parts import Parts
 from dux_escrowd import orders
 from dux_escrowd.book import Book
+from dux_escrowd.case_methods import CaseMethods
 from dux_escrowd.channel.assembly import Channels
 from dux_escrowd.counterpart import ASK_OFFER, ASK_QUOTE, Counterpart
 from dux_escrowd.desk import Desk
 from dux_escrowd.effects import Effects, WalletHand
 from dux_escrowd.follower import Follower
 from dux_escrowd.inbox import Inbox
+from dux_escrowd.keeping import KEEP, Keep, Keeping
 from dux_escrowd.methods import Methods
 from dux_escrowd.mouth import PeerHand
 from dux_escrowd.parley import ASK_SEAL, ASK_SEATS, ASK_TERMS, Parley
@@ -47,11 +50,17 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         )
         parley, counterpart, inbox = Parley(desk), Counterpart(desk), Inbox(desk)
         Methods(desk).serve(parts.table)
+        CaseMethods(desk).serve(parts.table)
         parts.serve_events(escrow.EVENTS, store)
         _listen(parts, parley, counterpart, inbox)
         effects = _effects(desk, Voice(desk, inbox), parley, counterpart)
+        keeping = Keeping(desk)
+        effects.sends(KEEP, Keep, keeping.send)
+        parts.table.serve(RESTORE, keeping.restore)
+        parts.serve_peer(peer_escrow.COPY_PUT, keeping.take)
+        parts.serve_peer(peer_escrow.COPY_GET, keeping.give)
         parts.outbox(store, effects.perform, effects.refused)
-        parts.background("follower", Follower(desk, parley).run)
+        parts.background("follower", Follower(desk, parley, keeping).run)
         Channels(desk).serve(parts)
 
 

@@ -17,8 +17,10 @@ from common.contracts.escrow import Refused, WrongPhase
 from common.errors import NotFound, NotNow, Unavailable
 from common.store import Tx
 from common.units import BlockHeight, Florins
+from dux_escrowd.case_methods import Reminders
 from dux_escrowd.desk import Desk
 from dux_escrowd.facts import Clock, Fact, KeyShown
+from dux_escrowd.keeping import Keeping
 from dux_escrowd.lots import Lots
 from dux_escrowd.model import Coin, Exit, Lot, Role, Spend, State
 from dux_escrowd.observe import OnChain, next_fact
@@ -37,10 +39,12 @@ FOLLOWED_AFTER_END_BLOCKS = 1_440  # a reorganisation deeper than a day of main 
 class Follower:
     """Looks at the chain and tells the book."""
 
-    def __init__(self, desk: Desk, parley: Parley) -> None:
+    def __init__(self, desk: Desk, parley: Parley, keeping: Keeping) -> None:
+        self._keeping = keeping
         self._desk = desk
         self._parley = parley
         self._series = Lots(desk.book)
+        self._reminders = Reminders(desk)
         self._cursor = 0
         self._spends: dict[tuple[str, str], tuple[Exit, int]] = {}  # outpoint and txid -> how it was read
 
@@ -138,6 +142,8 @@ class Follower:
             for lot in book.shelf.lots(row.contract_id):
                 book.learn(tx, row.contract_id, Clock(at=height, fresh=fresh), lot.number)
             self._series.learn(tx, row, height)
+            self._reminders.look(tx, row, height)
+            self._keeping.look(tx, row)
             if self._is_over(book.shelf.lots(row.contract_id), height):
                 book.shelf.note(tx, row.contract_id, follow=0)
 

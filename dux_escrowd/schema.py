@@ -69,4 +69,10 @@ MIGRATIONS = (
         from_height INTEGER NOT NULL, publish_at INTEGER NOT NULL, until INTEGER NOT NULL,
         published INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE copies (
+        tag BLOB PRIMARY KEY, owner TEXT NOT NULL, contract_id TEXT NOT NULL, version INTEGER NOT NULL,
+        sealed BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX copies_by_contract ON copies (contract_id, owner);
+    """,
 )

@@ -215,15 +215,18 @@ class Shelf:
         tx.execute("INSERT INTO lots VALUES (?, ?, ?, 0, ?)", lot.contract_id, lot.number, lot.state.value, body)
 
     @staticmethod
-    def advance(tx: Tx, lot: Lot, fact: Fact, position: int) -> None:
-        """A lot after its next fact. The fact is left out of the history when nothing but the clock moved."""
+    def advance(tx: Tx, lot: Lot, fact: Fact, position: int, *, state: State | None = None) -> None:
+        """A lot after its next fact; `state`: what that fact led to, where the lot has moved on since.
+
+        The fact is left out of the history when nothing but the clock moved.
+        """
         tx.execute(
             "UPDATE lots SET state = ?, facts = ?, lot = ? WHERE contract_id = ? AND number = ?",
             lot.state.value, position + 1, msgspec.msgpack.encode(lot), lot.contract_id, lot.number,
         )  # fmt: skip
         tx.execute(
             "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)",
-            lot.contract_id, lot.number, position, tx.now_ms(), lot.state.value, msgspec.json.encode(fact),
+            lot.contract_id, lot.number, position, tx.now_ms(), (state or lot.state).value, msgspec.json.encode(fact),
         )  # fmt: skip
 
     # --- statements -------------------------------------------------------------------------------------------------
@@ -326,6 +329,32 @@ class Shelf:
     def add_fault(tx: Tx, contract_id: str, signer: str, first: bytes, second: bytes) -> None:
         """Keep a proof; the first stays."""
         tx.execute("INSERT OR IGNORE INTO faults VALUES (?, ?, ?, ?)", contract_id, signer, first, second)
+
+    def documents(self, contract_id: str) -> list[tuple[str, str, bytes]]:
+        """Every document of a contract: kind, owner, bytes."""
+        rows = self._store.rows("SELECT * FROM documents WHERE contract_id = ? ORDER BY kind, owner", contract_id)
+        return [(row["kind"], row["owner"], bytes(row["body"])) for row in rows]
+
+    def copy(self, tag: bytes) -> tuple[int, bytes] | None:
+        """Version and bytes of another's encrypted copy that is kept here."""
+        row = self._store.row("SELECT version, sealed FROM copies WHERE tag = ?", tag)
+        return (int(row["version"]), bytes(row["sealed"])) if row else None
+
+    @staticmethod
+    def keep_copy(tx: Tx, tag: bytes, owner: str, contract_id: str, version: int, sealed: bytes) -> None:
+        """One copy for each owner of a contract: a larger version takes the place of a smaller one."""
+        tx.execute(
+            "DELETE FROM copies WHERE contract_id = ? AND owner = ? AND version <= ?", contract_id, owner, version
+        )
+        tx.execute("INSERT OR IGNORE INTO copies VALUES (?, ?, ?, ?, ?)", tag, owner, contract_id, version, sealed)
+
+    @staticmethod
+    def restore(tx: Tx, row: Agreed) -> None:
+        """A contract's row as it was."""
+        values = msgspec.structs.asdict(row)
+        names = ", ".join(values)
+        marks = ", ".join("?" for _ in values)
+        tx.execute(f"INSERT INTO contracts ({names}) VALUES ({marks})", *values.values())  # noqa: S608 - own names
 
     def setting(self, name: str) -> bytes | None:
         """A value of this daemon's own, such as a cursor."""

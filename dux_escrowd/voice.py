@@ -30,6 +30,7 @@ from dux_escrowd.desk import Desk
 from dux_escrowd.facts import Fact
 from dux_escrowd.hearing import concerns, hearers
 from dux_escrowd.inbox import Inbox
+from dux_escrowd.keeping import caught_up
 from dux_escrowd.model import Lot
 from dux_escrowd.orders import Word
 from dux_escrowd.statements import Heard, next_statement, statement_hash
@@ -60,6 +61,7 @@ class Voice:
         async with self._one_at_a_time:
             if shelf.authored(effect_id):
                 return
+            await caught_up(self._desk, lot)
             heard, height = await self._signed(lot, word, said)
             with self._desk.book.store.transaction() as tx:
                 shelf.add_statement(tx, lot.contract_id, heard, height=height, taken=True, effect_id=effect_id)

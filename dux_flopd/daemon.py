@@ -38,6 +38,7 @@ from dux_flopd.node_rpc import CoinNode, Proxy
 from dux_flopd.owner_methods import OwnerMethods
 from dux_flopd.proof_methods import ProofMethods
 from dux_flopd.recovery import Recoverer
+from dux_flopd.restore_methods import RestoreMethods
 from dux_flopd.scanner import Scanner
 from dux_flopd.schema import MIGRATIONS
 from dux_flopd.settings import FlopSettings
@@ -88,6 +89,7 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
         ProofMethods(view, node).serve(parts.table)
         ContractMethods(wallet, scanner, network).serve(parts.table)
         BothMethods(wallet).serve(parts.table)
+        RestoreMethods(wallet, scanner, network).serve(parts.table)
         FundMethods(wallet, network).serve(parts.table)
         JwsMethods(keyring, parts.neighbour("p2pd")).serve(parts.table)
         self._back_up(parts, store, keyring)

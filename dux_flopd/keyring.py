@@ -160,6 +160,11 @@ class Keyring:
         message = b"result" + seller_nonce + lot.to_bytes(4, "big")
         return hmac.new(self._held().sub_key(SubKey.ESCROW_RESULT), message, hashlib.sha256).digest()
 
+    def blob_key(self) -> bytes:
+        """What copies of contracts are found and opened with (32 bytes): escrowd's, and of no use for coins."""
+        message = b"duxnet/escrow-copy/v1"
+        return hmac.new(self._held().sub_key(SubKey.ESCROW_BLOB), message, hashlib.sha256).digest()
+
     def _input(self, tx: Tx, at: int, owned: OwnCoin) -> bytes:
         digest = sighash(tx, at, owned.coin.script)
         return key_sig(self.sign_at(owned.branch, owned.index, digest), self.public(owned.branch, owned.index))

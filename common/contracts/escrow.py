@@ -29,6 +29,9 @@ from common.contracts.channel import RULES as CHANNEL_RULES
 from common.contracts.channel import SETTLED as CHANNEL_SETTLED
 from common.contracts.channel import SHOW as CHANNEL_SHOW
 from common.contracts.channel import TOP_UP as CHANNEL_TOP_UP
+from common.contracts.escrow_base import ContractId, ContractRef, NotYours
+from common.contracts.escrow_cases import CASE_FILE, CASES, EVIDENCE
+from common.contracts.escrow_restore import RESTORE
 from common.contracts.escrow_views import AuditLine, ContractView, FundMovement, HeightsView, Settlement, Status
 from common.errors import CallerMistake, NotNow, PeerMisbehaved
 from common.receipts import Outcome
@@ -41,7 +44,6 @@ WORK_RECEIPT_BYTES_MAX = 1_024  # it travels inside the statement DELIVERED
 REASON_CHARS_MAX = 500
 
 RequestId = Annotated[str, Meta(min_length=1, max_length=128)]
-ContractId = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Blob = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
@@ -61,13 +63,6 @@ class Refused(NotNow):
 
     code = 3002
     key = "escrow-refused"
-
-
-class NotYours(CallerMistake):
-    """This node is the {role} of contract {contract_id}; only the {wanted} may do this."""
-
-    code = 3003
-    key = "not-your-part"
 
 
 class BadTerms(CallerMistake):
@@ -139,12 +134,6 @@ class OfferOver(CallerMistake):
     code = 3013
     key = "offer-over"
     http_status = 409
-
-
-class ContractRef(Wire, frozen=True):
-    """A contract by its name on every node, known from the offer on."""
-
-    contract_id: ContractId
 
 
 class SeriesWish(Wire, frozen=True, kw_only=True):
@@ -626,3 +615,5 @@ CHANNEL_METHODS = (  # served by this daemon, declared in a file of their own
     CHANNEL_SHOW,
     CHANNEL_TOP_UP,
 )
+
+__all__ = ["CASES", "CASE_FILE", "EVIDENCE", "RESTORE", "ContractId", "ContractRef", "NotYours"]  # those of its parts

@@ -243,6 +243,16 @@ class CaseOpened(Wire, frozen=True):
     vote_before_height: int
 
 
+class CaseDue(Wire, frozen=True):
+    """A reminder: something waits for this node's person, and few blocks are left (`duxnet cases`)."""
+
+    contract_id: str
+    what: str
+    due: int
+    otherwise: str
+    commands: tuple[str, ...]
+
+
 class Voided(Wire, frozen=True):
     """The contract was not funded in time, or not agreed; nothing is locked."""
 
@@ -300,6 +310,7 @@ EscrowEvent = (
     | PartOffered
     | Disputed
     | CaseOpened
+    | CaseDue
     | Voided
     | Settled
     | Closed

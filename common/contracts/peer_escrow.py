@@ -19,6 +19,7 @@ from common.units import BlockHeight, Did, Florins
 STATEMENT_BYTES_MAX = 4_000  # one signed statement; two of them fit a gossip message as a proof of fault
 STATEMENTS_AT_ONCE = 12  # with their limit below 64 KiB, a peer message
 ARBITERS_MAX = 16  # candidates in an offer
+COPY_BYTES_MAX = 49_152  # an encrypted copy fits a peer message
 
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 SignedStatement = Annotated[bytes, Meta(max_length=STATEMENT_BYTES_MAX)]
@@ -196,6 +197,28 @@ class ContractCopy(Canon, frozen=True):
     accepts: tuple[bytes, ...]
 
 
+class CopyPut(Canon, frozen=True):
+    """Keep this encrypted copy of a contract for me; a larger version takes the place of a smaller one."""
+
+    contract_id: Bytes32
+    tag: Bytes32
+    version: Annotated[int, Meta(ge=0, lt=2**31)]
+    sealed: Annotated[bytes, Meta(max_length=COPY_BYTES_MAX)]
+
+
+class CopyGet(Canon, frozen=True):
+    """The copy with this tag."""
+
+    tag: Bytes32
+
+
+class CopyAnswer(Canon, frozen=True):
+    """What is kept, opaque to whoever keeps it."""
+
+    version: int
+    sealed: Annotated[bytes, Meta(max_length=COPY_BYTES_MAX)]
+
+
 class FaultProof(Canon, frozen=True):
     """Two statements with one signer, contract and number, and different content."""
 
@@ -252,6 +275,16 @@ CONTRACT_GET = PeerMethod(
     params_bytes_max=256, summary="A copy of a contract for somebody named in it.",
 )  # fmt: skip
 
+COPY_PUT = PeerMethod(
+    name="escrow.copy_put", owner="escrowd", params=CopyPut, result=Ack, callers=_BY, cost=8,
+    summary="Keep an encrypted copy of a contract that names us both.",
+)  # fmt: skip
+COPY_GET = PeerMethod(
+    name="escrow.copy_get", repeated="read",
+    owner="escrowd", params=CopyGet, result=CopyAnswer, callers=_BY, cost=8, params_bytes_max=256,
+    summary="An encrypted copy, to whoever knows its tag.",
+)  # fmt: skip
+
 FAULT = Topic(
     name="escrow-fault", owner="escrowd", payload=FaultProof, payload_bytes_max=8_192,
     summary="A proof that somebody signed two statements with one number.",
@@ -265,6 +298,17 @@ class EscrowPointer(Canon, frozen=True):
     height: Annotated[BlockHeight, Meta(ge=0, lt=2**31)]
 
 
+class CopyPointer(Canon, frozen=True):
+    """Who keeps the copy with this tag; the tag says nothing to anybody without its owner's phrase."""
+
+    holders: Annotated[tuple[Did, ...], Meta(max_length=10)]
+
+
+COPY_NS = Namespace(
+    name="escrow-copy", owner="escrowd", payload=CopyPointer, per_name_max=2,
+    names=Names(pattern="[0-9a-f]{64}", says="a tag that only the owner's phrase gives", example="cd" * 32),
+    summary="Who keeps an encrypted copy of somebody's contract, under a tag from its owner's phrase.",
+)  # fmt: skip
 ESCROW_NS = Namespace(
     name="escrow", owner="escrowd", payload=EscrowPointer, per_name_max=16, salted=2,
     names=Names(pattern="[0-9a-f]{64}", says="a contract's id in hex", example="ab" * 32),

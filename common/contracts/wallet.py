@@ -14,6 +14,7 @@ from common.chain.address import BadAddress
 from common.chain.tx import Outpoint
 from common.codec import Wire
 from common.contracts.wallet_accounts import WALLET_ACCOUNT, WALLET_ACCOUNTS, WALLET_WATCH, WALLET_WATCHED
+from common.contracts.wallet_bond_lot import CONTRACT_SETTLE_BOTH, CONTRACT_SIGN_BOTH
 from common.contracts.wallet_bonds import (
     WALLET_BOND_MAKE,
     WALLET_BOND_RECLAIM,
@@ -71,6 +72,7 @@ from common.contracts.wallet_errors import (
 )
 from common.contracts.wallet_jws import WALLET_SIGN_OFFER, WALLET_SIGN_RECEIPT
 from common.contracts.wallet_recovery import CONTRACT_FIND_KEY, WALLET_RECOVER, WALLET_RECOVERY
+from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, CONTRACT_RESTORE
 from common.contracts.wallet_shared import (
     WALLET_PARTIAL_FINISH,
     WALLET_PARTIAL_MAKE,
@@ -351,14 +353,18 @@ __all__ = [
     "CHAIN_TX_PROOF",
     "CHAIN_WATCH",
     "CONTRACT_ADOPT",
+    "CONTRACT_BLOB_KEY",
     "CONTRACT_CHECK",
     "CONTRACT_FIND_KEY",
     "CONTRACT_FUND",
     "CONTRACT_NEW_KEY",
+    "CONTRACT_RESTORE",
     "CONTRACT_RESULT_LOCK",
     "CONTRACT_REVEAL",
     "CONTRACT_SETTLE",
+    "CONTRACT_SETTLE_BOTH",
     "CONTRACT_SIGN",
+    "CONTRACT_SIGN_BOTH",
     "FUND_COINS",
     "FUND_KEY",
     "FUND_PROVE",

@@ -36,7 +36,7 @@ HEARTBEAT_S = 600.0
 KINDS: dict[str, tuple[type[InWorld[Any]], type[Any], dict[str, Any]]] = {
     "p2pd": (SimP2pd, P2pdSettings, {"listen_port": OUTSIDE_PORT, "known_after_s": 0, "reachability": False}),
     "flopd": (SimFlopd, FlopSettings, {"source": "core", "egress": False, "poll_ms": POLL_MS}),
-    "escrowd": (SimEscrowd, EscrowSettings, {}),
+    "escrowd": (SimEscrowd, EscrowSettings, {"copies": False}),  # no history restores a node from its phrase
     "airdropd": (SimAirdropd, AirdropdSettings, {"look_s": MINUTE_S / 2}),
     "registryd": (
         SimRegistryd,

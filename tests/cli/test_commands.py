@@ -14,7 +14,19 @@ from click.shell_completion import ShellComplete
 from PIL import Image
 
 from common.codec import from_plain
-from common.contracts import airdrop, channel, escrow, p2p, p2p_mail, registry, store, task, wallet
+from common.contracts import (
+    airdrop,
+    channel,
+    escrow,
+    escrow_cases,
+    escrow_restore,
+    p2p,
+    p2p_mail,
+    registry,
+    store,
+    task,
+    wallet,
+)
 from common.contracts.registry_witness import PresenceView
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import NeighbourDown, NotFound, TooBusy
@@ -24,8 +36,10 @@ from dux_cli.command import run_main
 from dux_cli.main import SECTIONS, duxnet
 from dux_cli.output import printable
 from dux_cli.pictures import make_test_picture, raw_from_picture
+from dux_escrowd.case_file import case_bytes
 from tests.cli.fake_node import FakeNode, running
 from tests.cli.toy_node import free_port_base, make_toy_node
+from tests.rules.test_escrow_cases import case_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ID = "5f" * 32
@@ -106,6 +120,15 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     (f"escrow dispute {ID} --reason wrong", escrow.DISPUTE),
     (f"escrow cancel {ID}", escrow.CANCEL),
     ("escrow audit", escrow.AUDIT),
+    (f"escrow judge {ID} --good", escrow.JUDGE),
+    (f"escrow judge {ID} --bad --reason wrong", escrow.JUDGE),
+    (f"escrow pay-part {ID} 4", escrow.PAY_PART),
+    (f"escrow take-part {ID} 4", escrow.TAKE_PART),
+    (f"escrow vote {ID} 0 --reason wrong", escrow.VOTE),
+    (f"escrow evidence {ID}", escrow_cases.EVIDENCE),
+    ("cases", escrow_cases.CASES),
+    ("escrow restore", escrow_restore.RESTORE),
+    (f"escrow confirm {ID}", escrow.CONFIRM),
     ("fund", escrow.FUND_STATUS),
     ("nodes list --active", registry.NODE_LIST),
     ("nodes show did:dux:x", registry.NODE_SHOW),
@@ -396,3 +419,40 @@ def test_a_letter_is_shown_whole_and_found_by_the_start_of_its_id(run: Any) -> N
     assert told.code == 0, told.err
     assert "back on Monday" in told.out
     assert run("mail", "read", "ffff").code == 3
+
+
+def test_a_contract_is_audited_from_the_node_or_from_a_file(node: FakeNode, run: Any, tmp_path: Path) -> None:
+    """The same outcome from the node and from the file it kept; a changed file is told and ends with an error."""
+    case = case_of()
+    node.answers["escrow.case_file"] = escrow_cases.CaseFileBytes(file=case_bytes(case))
+    kept = tmp_path / "contract.json"
+    first = run(*f"escrow audit {ID} --out {kept} --json".split())
+    assert (first.code, first.json["problems"], first.json["state"]) == (0, [], "CLOSED")
+    again = run(*f"escrow audit --file {kept} --json".split())
+    assert (again.code, again.json["outcome"]) == (0, first.json["outcome"])
+    kept.write_bytes(case_bytes(msgspec.structs.replace(case, statements=case.statements[1:])))
+    bent = run(*f"escrow audit --file {kept}".split())
+    assert bent.code != 0
+    assert "backed by no statement" in bent.out
+    node.answers["identity.verify"] = p2p.Verdict(valid=False, reason="another key")
+    assert "signature" in run("escrow", "audit", ID).out
+
+
+def test_evidence_is_written_where_an_arbiter_wants_it(run: Any, tmp_path: Path) -> None:
+    """Job and pieces of evidence as files, named by who showed them."""
+    assert run("escrow", "evidence", ID, "--out", str(tmp_path / "case")).code == 0
+    assert {path.name for path in (tmp_path / "case").iterdir()} == {"job", "a" * 12 + "-0"}
+
+
+def test_a_custodian_sees_what_waits_of_the_fund(node: FakeNode, run: Any) -> None:
+    """A payout that lacks signatures waits for a custodian, for nobody else; a silent airdropd is told, not fatal."""
+    status = airdrop.AIRDROP_STATUS.example[1]
+    signing = msgspec.structs.replace(
+        status, is_custodian=True, phase=airdrop.Phase.SIGNING, signatures=1, signatures_needed=2, problem=""
+    )
+    node.answers["airdrop.status"] = signing
+    assert [case["role"] for case in run("cases", "--json").json["cases"]] == ["arbiter", "custodian"]
+    node.answers["airdrop.status"] = msgspec.structs.replace(signing, is_custodian=False)
+    assert [case["role"] for case in run("cases", "--json").json["cases"]] == ["arbiter"]
+    node.answers["airdrop.status"] = NeighbourDown(daemon="airdropd", detail="off")
+    assert run("cases", "--json").code == 0

@@ -106,6 +106,7 @@ class Net:
         self.lost: Callable[[Node, Did, str], bool] = lambda _sender, _to, _method: False
         self.calls: list[tuple[str, str, str]] = []  # sender, receiver, method
         self.spread: list[GossipIn] = []
+        self.records: dict[tuple[str, str], dict[Did, bytes]] = {}  # of the DHT: (namespace, name) -> by whom
 
     def profile(self) -> NetworkProfile:
         """The network that all nodes are on."""
@@ -159,13 +160,15 @@ async def until(predicate: Callable[[], Any], what: str) -> None:
 class Node:
     """One node: wallet, escrowd, and its end of the wire."""
 
-    def __init__(self, net: Net, name: str) -> None:
+    def __init__(self, net: Net, name: str, *, restored: Node | None = None) -> None:
+        """`restored`: the node whose phrase this one is made from again, with nothing else of it."""
         self.net = net
         self.name = name
-        self.key = SigningKey(tagged_hash(Purpose.JOB, name.encode()))
+        self.key = restored.key if restored else SigningKey(tagged_hash(Purpose.JOB, name.encode()))
         self.did = did_of(self.key.public)
         self.off = False
-        self.wallet = WalletNode(net.folder / name, net.bench, network=net.profile())
+        phrase, birth = (restored.wallet.made.phrase, 0) if restored else ("", None)
+        self.wallet = WalletNode(net.folder / name, net.bench, network=net.profile(), phrase=phrase, birth_height=birth)
         self.port_base = free_port()
         self.mortal = False
         self.looked_at = 0
@@ -186,6 +189,21 @@ class Node:
         self.p2pd.serve(p2p.IDENTITY_SIGN, self._sign)
         self.p2pd.serve(p2p.IDENTITY_VERIFY, self._verify)
         self.p2pd.serve(p2p.DID_RESOLVE, self._resolve)
+        self.p2pd.serve(p2p.DHT_PUT, self._put)
+        self.p2pd.serve(p2p.DHT_GET, self._get)
+
+    async def _put(self, params: p2p.DhtPut, _ctx: Ctx) -> p2p.DhtStored:
+        self.net.records.setdefault((params.ns, params.name), {})[self.did] = params.payload
+        return p2p.DhtStored(stored_at=1, seq_ms=UnixMs(0))
+
+    async def _get(self, params: p2p.DhtGet, _ctx: Ctx) -> p2p.Records:
+        held = self.net.records.get((params.ns, params.name), {})
+        return p2p.Records(
+            records=[
+                p2p.RecordView(did=did, key_seq=0, seq_ms=UnixMs(0), expires_ms=UnixMs(0), payload=payload)
+                for did, payload in held.items()
+            ]
+        )
 
     async def _resolve(self, params: p2p.Resolve, _ctx: Ctx) -> p2p.Resolved:
         told = p2p.DID_RESOLVE.example[1]

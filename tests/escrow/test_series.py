@@ -6,7 +6,7 @@ from typing import Any
 
 from common.chain.tx import parse
 from common.contracts import escrow
-from common.contracts.escrow_views import Closed, Delivered, Funded, KeyRevealed, PartOffered
+from common.contracts.escrow_views import CaseOpened, Closed, Delivered, Funded, KeyRevealed, PartOffered
 from common.contracts.wallet_chain import CHAIN_TX, TxAsked
 from common.receipts import Outcome
 from common.units import FLOP, Florins
@@ -155,3 +155,27 @@ async def test_arbiters_are_drawn_and_a_silent_name_is_passed_over(net: Net) -> 
         assert arbiters[1].did not in panel
         assert set(panel) <= {node.did for node in arbiters}
         assert set((await buyer.show(contract_id)).arbiters) == set(panel)
+
+
+async def test_a_panel_of_seven_awards_a_part(net: Net) -> None:
+    """4 of 7 with three silent: equal votes for a part give exactly that part; the four who voted are paid."""
+    names = ("buyer", "seller", "anna", "bert", "carl", "dora", "emil", "fred", "gina")
+    async with market(net, *names) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters, arbiters_needed=4)
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await deliver(seller, contract_id)
+        await buyer.event(KeyRevealed)
+        await judge(buyer, contract_id, good=False, reason="half of it is black")
+        half = Florins(5 * FLOP)
+        for arbiter in arbiters[:4]:
+            await arbiter.event(CaseOpened)
+            said = escrow.Vote(request_id=request_id(), contract_id=contract_id, gross_florins=half, reason="half")
+            await arbiter.call(escrow.VOTE, said)
+        heights = (await buyer.show(contract_id)).heights
+        assert heights is not None
+        await until(in_state(arbiters[0], contract_id, "ANSWERED"), "committed")
+        await net.mine_to(heights.commit_by)
+        await net.mine_until(lambda: seller.told(Closed), "the award is final")
+        settlement = (await seller.event(Closed)).settlement
+        assert (settlement.outcome, settlement.gross_florins) == (Outcome.AWARDED, half)
+        assert settlement.fund_florins == FLOP // 4

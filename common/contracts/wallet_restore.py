@@ -1,0 +1,59 @@
+"""contract.blob_key and contract.restore: how open contracts come back to a wallet that was made from its phrase again.
+
+Source: escrow_protocol.md §10; settled.md 1.
+"""
+
+from __future__ import annotations
+
+from common.chain.contract_rules import BadContract
+from common.codec import Wire
+from common.contracts.wallet_chain import EXAMPLE_SCRIPT
+from common.contracts.wallet_contract import EXAMPLE_CID, Adopted, Role
+from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed
+from common.rpc.method import Empty, Method
+from common.units import Florins
+
+
+class BlobKey(Wire, frozen=True):
+    """32 bytes that the phrase gives again: copies of contracts are found and opened with it."""
+
+    key: bytes
+
+
+class RestoreContract(Wire, frozen=True):
+    """A contract that this wallet had adopted before: its bytes, this wallet's role, key number and nonce in it."""
+
+    request_id: str
+    contract: bytes
+    role: Role
+    key_index: int
+    nonce: bytes
+
+
+CONTRACT_BLOB_KEY: Method[Empty, BlobKey] = Method(
+    name="contract.blob_key",
+    params=Empty,
+    result=BlobKey,
+    summary="What escrowd finds and opens copies of its contracts with, the same from the same phrase.",
+    callers=("escrowd",),
+    example=(Empty(), BlobKey(key=b"\x07" * 32)),
+)
+CONTRACT_RESTORE: Method[RestoreContract, Adopted] = Method(
+    name="contract.restore",
+    params=RestoreContract,
+    result=Adopted,
+    summary="Adopt a contract again in which this wallet's keys stand, after a restore from the phrase.",
+    callers=("escrowd",),
+    once=True,
+    raises=(BadContract, KeyNotOurs, KeyUsed, NotAgreed),
+    example=(
+        RestoreContract(request_id="restore-1", contract=b"\x90", role="buyer", key_index=3, nonce=b"\x01" * 32),
+        Adopted(
+            cid=EXAMPLE_CID,
+            redeem_script=b"\x76\x51",
+            output_script=EXAMPLE_SCRIPT,
+            address="2N9hLwkSqr1cPQAPxbrGVUjxyjD11G2e1he",
+            value_florins=Florins(1_030_000_000),
+        ),
+    ),
+)

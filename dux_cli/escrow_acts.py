@@ -1,0 +1,241 @@
+"""What a person does about a contract: judge, pay or take a part, look at evidence, vote; and what waits for them.
+
+Every command says what comes next. Source: escrow_protocol.md §8, §9.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
+from dux_cli.output import counted, each, flop, note, short
+from dux_cli.wallet import FLOP_AMOUNT
+
+if TYPE_CHECKING:
+    from common.contracts.escrow import ContractRef
+    from common.contracts.escrow_cases import CaseItem
+    from common.identity.purposes import Purpose
+    from common.receipts import Attested
+    from common.units import Florins
+
+
+def _next(session: Session, done: ContractRef, what: str) -> None:
+    session.out.record(done, [(what, done.contract_id), ("next", f"duxnet why contract {done.contract_id}")])
+
+
+@click.command(cls=DuxCommand)
+@click.argument("contract_id")
+@click.option("--good/--bad", required=True, help="Good pays the whole price, bad asks the arbiters.")
+@click.option("--reason", default="", help="What is wrong, for the arbiters.")
+@click.option("--evidence", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of up to 8 KiB.")
+@pass_session
+def judge(session: Session, contract_id: str, *, good: bool, reason: str, evidence: Path | None) -> None:
+    """Buyer: the result was looked at."""
+    from common.contracts.escrow import JUDGE, Judge
+
+    shown = evidence.read_bytes() if evidence else b""
+    wish = Judge(request_id=new_request_id("judge"), contract_id=contract_id, good=good, reason=reason, evidence=shown)
+    _next(session, session.ask(JUDGE, wish), "paid" if good else "disputed")
+
+
+@click.command("pay-part", cls=DuxCommand)
+@click.argument("contract_id")
+@click.argument("amount", type=FLOP_AMOUNT)
+@pass_session
+def pay_part(session: Session, contract_id: str, amount: Florins) -> None:
+    """Buyer: offer to end with a part of the price; it binds you, and pays when the seller takes it.
+
+    \b
+    duxnet escrow pay-part CONTRACT 4
+    """
+    from common.contracts.escrow import PAY_PART, PayPart
+
+    wish = PayPart(request_id=new_request_id("part"), contract_id=contract_id, gross_florins=amount)
+    _next(session, session.ask(PAY_PART, wish), "offered")
+
+
+@click.command("take-part", cls=DuxCommand)
+@click.argument("contract_id")
+@click.argument("amount", type=FLOP_AMOUNT)
+@pass_session
+def take_part(session: Session, contract_id: str, amount: Florins) -> None:
+    """Seller: take exactly the part that the buyer has offered."""
+    from common.contracts.escrow import TAKE_PART, TakePart
+
+    wish = TakePart(request_id=new_request_id("take"), contract_id=contract_id, gross_florins=amount)
+    _next(session, session.ask(TAKE_PART, wish), "taken")
+
+
+@click.command(cls=DuxCommand)
+@click.argument("contract_id")
+@click.argument("amount", type=FLOP_AMOUNT)
+@click.option("--reason", default="decided by the owner", show_default=True, help="Public, with the vote.")
+@pass_session
+def vote(session: Session, contract_id: str, amount: Florins, reason: str) -> None:
+    """Arbiter: what the seller has earned, from 0 to the price; committed now, revealed by itself.
+
+    \b
+    duxnet escrow vote CONTRACT 0 --reason "not the picture that was asked for"
+    """
+    from common.contracts.escrow import VOTE, Vote
+
+    wish = Vote(request_id=new_request_id("vote"), contract_id=contract_id, gross_florins=amount, reason=reason)
+    _next(session, session.ask(VOTE, wish), "voted")
+
+
+@click.command(cls=DuxCommand)
+@click.argument("contract_id")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write all of it here.")
+@pass_session
+def evidence(session: Session, contract_id: str, out: Path | None) -> None:
+    """Arbiter: what both sides have shown, and where the result lies."""
+    from common.contracts.escrow import ContractRef
+    from common.contracts.escrow_cases import EVIDENCE
+
+    told = session.ask(EVIDENCE, ContractRef(contract_id=contract_id))
+    lines = [
+        ("disputed by", told.disputed_by or ""),
+        ("reason", told.reason),
+        ("result (encrypted)", told.ciphertext_blob or "nothing was delivered"),
+        ("held by", ", ".join(told.holders)),
+        ("storage receipts", str(len(told.storage_receipts))),
+        ("key", "shown" if told.content_key else "not shown: vote by the statements alone"),
+        ("buyer offers", flop(told.offered_florins)),
+    ]
+    lines += [(f"shown by {short(did)}", counted(len(items), "piece")) for did, items in told.shown.items()]
+    if out is not None:
+        lines.append(("written to", str(_written(out, {"job": told.job}, told.shown))))
+    session.out.record(told, lines, name=contract_id)
+
+
+def _written(folder: Path, single: dict[str, bytes], shown: dict[str, tuple[bytes, ...]]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = single | {f"{did[-12:]}-{at}": item for did, items in shown.items() for at, item in enumerate(items)}
+    for name, body in pieces.items():
+        (folder / name).write_bytes(body)
+    return folder
+
+
+@click.command(cls=DuxCommand)
+@pass_session
+def restore(session: Session) -> None:
+    """After a restore from the phrase: find the encrypted copies of open contracts, and take them back.
+
+    \b
+    duxnet escrow restore
+    """
+    from common.contracts.escrow_restore import RESTORE
+    from common.rpc.method import Empty
+
+    told = session.ask(RESTORE, Empty(), deadline_s=300.0)
+    lines = [("restored", name) for name in told.restored] + [("here already", name) for name in told.known]
+    lines += [("cannot be taken back", why) for why in told.problems]
+    session.out.record(told, lines or [("restored", "no copy of a contract was found")])
+    if told.problems:
+        raise SystemExit(EXIT_FAILED)
+
+
+@click.command(cls=DuxCommand)
+@click.argument("contract_id")
+@pass_session
+def confirm(session: Session, contract_id: str) -> None:
+    """Buyer: other workers have found the same output, so paying a larger lot before seeing it is safe."""
+    from common.contracts.escrow import CONFIRM, Confirm
+
+    _next(
+        session,
+        session.ask(CONFIRM, Confirm(request_id=new_request_id("confirm"), contract_id=contract_id)),
+        "confirmed",
+    )
+
+
+@click.command(cls=DuxCommand)
+@pass_session
+def cases(session: Session) -> None:
+    """What waits for you as buyer, seller, arbiter or custodian, until which block, and how to answer.
+
+    \b
+    duxnet cases
+    """
+    from msgspec.structs import replace
+
+    from common.contracts.escrow_cases import CASES
+    from common.rpc.method import Empty
+
+    found = session.ask(CASES, Empty())
+    found = replace(found, cases=(*found.cases, *_of_the_fund(session)))
+    rows = each(
+        found.cases,
+        lambda c: (c.contract_id, c.role, c.what, f"{c.due} ({c.blocks_left} left)", c.otherwise, c.commands[0]),
+    )
+    headings = ("contract", "you are", "what waits", "until block", "otherwise", "command")
+    session.out.table(found, headings, rows, empty=f"nothing waits for you at height {found.height}")
+
+
+def _of_the_fund(session: Session) -> tuple[CaseItem, ...]:
+    """What waits for a custodian: a payout that lacks signatures, or a round that something is wrong with."""
+    from common.contracts.airdrop import AIRDROP_STATUS, Phase
+    from common.contracts.escrow_cases import CaseItem
+    from common.errors import DuxError
+    from common.rpc.method import Empty
+    from common.units import Florins
+
+    try:
+        told = session.ask(AIRDROP_STATUS, Empty())
+    except DuxError as error:
+        note(f"the fund's rounds cannot be asked for now: {error.message}")
+        return ()
+    lacks = told.phase is Phase.SIGNING and told.signatures < told.signatures_needed
+    if not told.is_custodian or not (lacks or told.problem):
+        return ()
+    what = told.problem or f"payout {told.number} has {told.signatures} of {told.signatures_needed} signatures"
+    due = int(told.proposal_after or told.tip)
+    item = CaseItem(
+        contract_id="", role="custodian", service_id="community fund", price_florins=Florins(0), what=what, due=due,
+        blocks_left=due - int(told.tip), otherwise="a later cut-off decides", commands=("duxnet airdrop status",),
+    )  # fmt: skip
+    return (item,)
+
+
+def audit_contract(session: Session, contract_id: str, source: Path | None, out: Path | None) -> None:
+    """Run the audit of one contract: from this node, or from a file of anybody's."""
+    from common.codec import from_json
+    from common.contracts.escrow import ContractRef
+    from common.contracts.escrow_cases import CASE_FILE
+    from common.errors import BadParams
+    from dux_escrowd.case_file import CASE_FILE_BYTES_MAX, CaseFile, audited
+
+    body = session.ask(CASE_FILE, ContractRef(contract_id=contract_id)).file if source is None else source.read_bytes()
+    if len(body) > CASE_FILE_BYTES_MAX:
+        raise BadParams(detail=f"the file is larger than {CASE_FILE_BYTES_MAX} bytes")
+    if out is not None:
+        out.write_bytes(body)
+    told = audited(from_json(body, CaseFile), lambda purpose, one: _is_signed(session, purpose, one))
+    lines = [
+        ("contract hash", told.cid),
+        ("seen by", told.seen_by),
+        ("state", told.state),
+        ("outcome", f"{told.outcome} (the same from every party's file)"),
+        ("checked", f"{counted(told.statements, 'statement')}, {counted(told.facts, 'fact')}"),
+        ("found", "; ".join(told.problems) or "everything follows from what was signed"),
+    ]
+    session.out.record(told, lines, name=contract_id)
+    if told.problems:
+        raise SystemExit(EXIT_FAILED)
+
+
+def _is_signed(session: Session, purpose: Purpose, attested: Attested) -> bool:
+    """Asked of this node's p2pd, which knows the network's keys."""
+    from common.contracts.p2p import IDENTITY_VERIFY, Verify
+
+    ask = Verify(
+        did=attested.did, purpose=purpose.value, body=attested.body, key_seq=attested.key_seq,
+        signature=attested.signature,
+    )  # fmt: skip
+    return session.ask(IDENTITY_VERIFY, ask).valid
+
+
+ACTS = (judge, confirm, pay_part, take_part, vote, evidence, restore)

@@ -1,0 +1,185 @@
+"""One contract as a file, and its audit on any machine: who signed what, and that the state follows from it.
+
+Promise: the audit needs the file and somebody who can tell right signatures; with them it says whether the contract
+follows from terms and acceptances, every statement chain is whole, every fact that another's word led to is backed by
+that word, and the log of facts gives the state that the file claims. `outcome` is made of what all sides must agree on
+(contract, how the coin was spent, by which transaction, for how much), so it is the same from every party's file.
+
+Pure. Source: escrow_protocol.md §7; money.md §1 law 6.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct, json
+from msgspec.structs import replace
+
+from common.chain.contract import CONTRACT_BYTES_MAX, Contract, cid
+from common.codec import from_canonical
+from common.errors import DuxError
+from common.identity.purposes import Purpose
+from common.receipts import Attested
+from dux_escrowd import facts as f
+from dux_escrowd.agreement import ACCEPT_BYTES_MAX, TERMS_BYTES_MAX, Accept, Terms, seal_problem
+from dux_escrowd.hearing import Ear, fact_of, named_in
+from dux_escrowd.model import Lot
+from dux_escrowd.replay import LoggedFact
+from dux_escrowd.rules import decide
+from dux_escrowd.statements import NO_PREV, Heard, opened_statement, statement_problem
+
+CASE_FILE_BYTES_MAX = 8_388_608
+IsSigned = Callable[[Purpose, Attested], bool]
+HEARD = (
+    f.Ready, f.StartSaid, f.DeliverySaid, f.ReleaseSaid, f.CancelAsked, f.CancelSaid, f.DisputeSaid, f.AnswerSaid,
+    f.VoteCommitted, f.VoteRevealed, f.AwardSaid,
+)  # fmt: skip
+
+
+class CaseFile(Struct, frozen=True, kw_only=True):
+    """All that one node holds of a contract; secrets (r, K, salts of votes) are not in it."""
+
+    network: str
+    me: str
+    contract: bytes
+    by_buyer: bytes
+    by_seller: bytes
+    accepts: tuple[bytes, ...]
+    statements: tuple[bytes, ...]
+    births: tuple[Lot, ...]
+    facts: tuple[LoggedFact, ...]
+
+
+class CaseAudit(Struct, frozen=True, kw_only=True):
+    """What the audit found; `problems` empty: everything follows."""
+
+    cid: str
+    seen_by: str
+    state: str
+    outcome: str  # hex, the same from every party's file
+    statements: int
+    signers: tuple[str, ...]
+    facts: int
+    problems: tuple[str, ...]
+
+
+def audited(case: CaseFile, is_signed: IsSigned) -> CaseAudit:
+    """The audit of a file.
+
+    Raises:
+        BadParams: something in it is none of what it should be.
+    """
+    contract = from_canonical(case.contract, Contract, max_bytes=CONTRACT_BYTES_MAX)
+    heard = [opened_statement(data) for data in case.statements]
+    lots, replay_problems = _replayed(case)
+    problems = [
+        *_agreement_problems(case, contract, is_signed),
+        *_chain_problems(case, contract, heard, is_signed),
+        *replay_problems,
+        *_unbacked(case, contract, heard),
+    ]
+    main = lots.get(0)
+    return CaseAudit(
+        cid=cid(contract).hex(),
+        seen_by=case.me,
+        state=main.state.value if main else "",
+        outcome=outcome_of(contract, main),
+        statements=len(heard),
+        signers=tuple(sorted({one.statement.signer for one in heard})),
+        facts=len(case.facts),
+        problems=tuple(problems),
+    )
+
+
+def outcome_of(contract: Contract, lot: Lot | None) -> str:
+    """What all sides must agree on, as a hash (hex)."""
+    spend = lot.spend if lot else None
+    told = [cid(contract).hex(), lot.coin.outpoint if lot and lot.coin else ""]
+    told += [spend.exit.value, spend.txid, str(spend.gross_florins)] if spend else ["unspent", "", ""]
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()
+
+
+def _agreement_problems(case: CaseFile, contract: Contract, is_signed: IsSigned) -> list[str]:
+    signed = [from_canonical(body, Attested, max_bytes=TERMS_BYTES_MAX) for body in (case.by_buyer, case.by_seller)]
+    terms = [from_canonical(one.body, Terms, max_bytes=TERMS_BYTES_MAX) for one in signed]
+    bodies = [from_canonical(body, Attested, max_bytes=TERMS_BYTES_MAX) for body in case.accepts]
+    accepts = [from_canonical(one.body, Accept, max_bytes=ACCEPT_BYTES_MAX) for one in bodies]
+    seated = [accept for accept in accepts if accept.arbiter in contract.arbiters]
+    laws = {
+        "buyer and seller did not sign the same terms": terms[0] == terms[1],
+        "the terms are of other parties": [one.did for one in signed] == [contract.buyer.did, contract.seller.did],
+        "a signature of the terms is wrong": all(is_signed(Purpose.ESCROW_TERMS, one) for one in signed),
+        "a signature of an acceptance is wrong": all(is_signed(Purpose.ESCROW_ACCEPT, one) for one in bodies),
+        "an acceptance is another's": all(
+            one.did == accept.arbiter.did for one, accept in zip(bodies, accepts, strict=True)
+        ),
+    }
+    problem = seal_problem(terms[0], contract, seated)
+    return [law for law, holds in laws.items() if not holds] + ([problem] if problem else [])
+
+
+def _chain_problems(case: CaseFile, contract: Contract, heard: Sequence[Heard], is_signed: IsSigned) -> list[str]:
+    problems: list[str] = []
+    last: dict[str, tuple[int, bytes]] = {}
+    for one in heard:
+        said, signer = one.statement, one.statement.signer
+        wrong = statement_problem(said, net=case.network, cid=cid(contract), named=named_in(contract))
+        seq, prev = last.get(signer, (-1, NO_PREV))
+        if wrong:
+            problems.append(f"statement {said.seq} of {signer}: {wrong}")
+        if (said.seq, said.prev) != (seq + 1, prev):
+            problems.append(f"the chain of {signer} has a gap or a fork at {said.seq}")
+        if not is_signed(Purpose.ESCROW_STATEMENT, one.attested):
+            problems.append(f"the signature of statement {said.seq} of {signer} is wrong")
+        last[signer] = (said.seq, one.hash)
+    return problems
+
+
+def _replayed(case: CaseFile) -> tuple[dict[int, Lot], list[str]]:
+    """The lots that follow from the facts, and where they do not."""
+    lots = {lot.number: lot for lot in case.births}
+    for at, line in enumerate(case.facts):
+        lot = lots.get(line.number)
+        if lot is None:
+            return lots, [f"fact {at} is of an unknown lot"]
+        try:
+            lots[line.number], _orders = decide(lot, line.fact)
+        except DuxError as error:
+            return lots, [f"fact {at} does not fit: {error.message}"]
+        if lots[line.number].state is not line.state:
+            return lots, [f"fact {at} leads to {lots[line.number].state.value}, not to {line.state.value}"]
+    return lots, []
+
+
+def _unbacked(case: CaseFile, contract: Contract, heard: Sequence[Heard]) -> list[str]:
+    """Facts that name another's word which is not among the statements."""
+    lots = {lot.number: lot for lot in case.births}
+    problems: list[str] = []
+    for at, line in enumerate(case.facts):
+        lot, fact = lots.get(line.number), line.fact
+        if lot is None:
+            return problems
+        if isinstance(fact, HEARD) and not _is_backed(fact, contract, lot, heard):
+            problems.append(f"fact {at} ({type(fact).__name__}) is backed by no statement")
+        try:
+            lots[line.number], _orders = decide(lot, fact)
+        except DuxError:
+            return problems
+    return problems
+
+
+def _is_backed(fact: f.Fact, contract: Contract, lot: Lot, heard: Sequence[Heard]) -> bool:
+    """Some signed statement means this fact; of an award with a bond only its signer is asked (the bond has a file)."""
+    for one in heard:
+        meant = fact_of(one, Ear(contract, lot, fact.at))
+        if isinstance(fact, f.AwardSaid) and isinstance(meant, f.AwardSaid) and fact.key.bond:
+            meant = replace(meant, valid=fact.valid)
+        if meant == fact:
+            return True
+    return False
+
+
+def case_bytes(case: CaseFile) -> bytes:
+    """The file."""
+    return json.encode(case)

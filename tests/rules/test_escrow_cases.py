@@ -1,0 +1,176 @@
+"""What waits for a person, by role and state; and the audit of a contract's file, where every change is noticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from common.chain.contract import cid, lot_script, lot_value
+from common.codec import canonical, from_canonical
+from common.identity.purposes import Purpose
+from common.receipts import Attested
+from common.units import Did
+from dux_escrowd import agreement as deal
+from dux_escrowd import facts as f
+from dux_escrowd.case_file import CaseFile, audited, case_bytes
+from dux_escrowd.docket import Item, is_near, items
+from dux_escrowd.model import Coin, Exit, Lot, Role, Spend, State
+from dux_escrowd.orders import Word
+from dux_escrowd.replay import LoggedFact
+from dux_escrowd.rules import decide
+from dux_escrowd.statements import Heard, next_statement, statement_hash
+from dux_escrowd.words import SaidReady, SaidStart
+from tests.chain.contract_kit import public_key
+from tests.rules.test_escrow_lots import BOND
+from tests.rules.test_escrow_statements import ALICE, BOB, DIDS, NET, offer, party, quote
+from tests.rules.test_escrow_table import DEAL, POINT, H, lot
+
+E = replace(DEAL, lock=False)
+PART = {"part_florins": 50_000_000, "part_outpoint": POINT}
+
+
+@pytest.mark.parametrize(
+    ("one", "what", "due"),
+    [
+        (lot(State.REVEALED), "judge the result", H.dispute_by - 1),
+        (lot(State.DELIVERED, deal=E), "judge the result", H.dispute_by - 1),
+        (lot(State.ANSWERED, delivered_at=110), "settle before", H.vote_by - 1),
+        (lot(State.FUNDED, Role.SELLER, started=True), "deliver", H.deliver_by),
+        (lot(State.REVEALED, Role.SELLER, **PART), "the buyer offers 0.5", H.vote_by),
+        (lot(State.ANSWERED, Role.ARBITER, case_open=True), "look at the evidence", H.commit_by),
+    ],
+)
+def test_what_waits_is_said_with_its_height_and_its_command(one: Lot, what: str, due: int) -> None:
+    """Each role sees what it can do now, until when, what happens otherwise, and what to type."""
+    (item,) = items(one)
+    assert what in item.what
+    assert item.due == due
+    assert item.otherwise
+    assert all(command.startswith("duxnet escrow ") and one.contract_id in command for command in item.commands)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        lot(State.DELIVERED),
+        lot(State.DISPUTED),
+        lot(State.FUNDED),
+        lot(State.FUNDED, Role.SELLER),
+        lot(State.CLOSED, Role.SELLER, **PART),
+        lot(State.REVEALED, Role.SELLER, **(PART | {"part_outpoint": "gone"})),
+        lot(State.ANSWERED, Role.ARBITER),
+        lot(State.ANSWERED, Role.ARBITER, case_open=True, vote_florins=0),
+        lot(State.AWARD_SIGNED, Role.ARBITER, case_open=True),
+        lot(State.FUNDED, Role.SELLER, started=True, deal=BOND),
+    ],
+)
+def test_nothing_waits_where_the_daemons_act_alone(one: Lot) -> None:
+    """No work for people where escrowd or taskd go on by themselves, or where it is over."""
+    assert items(one) == ()
+
+
+def test_a_reminder_is_near_in_the_last_blocks() -> None:
+    """`start_blocks` before the height, not earlier."""
+    item = Item("x", 100, "y", ())
+    assert [is_near(item, tip, 6) for tip in (93, 94, 100)] == [False, True, True]
+
+
+# --- the audit --------------------------------------------------------------------------------------------------------
+
+SIGNED = b"s" * 64
+
+
+def attested(value: Any, did: str) -> Attested:
+    return Attested(canonical(value), Did(did), 0, SIGNED)
+
+
+def is_right(_purpose: Purpose, one: Attested) -> bool:
+    return one.signature == SIGNED
+
+
+def case_of(role: Role = Role.BUYER) -> CaseFile:
+    """A contract that was agreed, funded and begun, as one of its parties holds it."""
+    terms = deal.terms_of(offer(arbiters=DIDS[:3]), quote(), ALICE)
+    accepts = [
+        deal.Accept(deal.terms_hash(terms), deal.Arbiter(did, public_key(did), party(did).payout_script))
+        for did in DIDS[:3]
+    ]
+    contract = deal.contract_of(terms, accepts)
+    me = ALICE if role is Role.BUYER else BOB
+    birth = Lot(contract_id=terms.contract_id.hex(), me=me, role=role, deal=deal.deal_of(terms))
+    panel = tuple(arbiter.did for arbiter in contract.arbiters)
+    coin = Coin("ab" * 32 + ":0", int(lot_value(contract)), 105)
+    ready = SaidReady(lot_script(contract), contract.fund_script)
+    heard = [_said(cid(contract), did, [], Word.READY, ready) for did in (ALICE, BOB, *panel)]
+    start = _said(cid(contract), BOB, [heard[1].hash], Word.START, SaidStart())
+    heard.insert(2, start)
+    facts: list[f.Fact] = [f.TermsSigned(at=100), f.PanelSeated(at=100, panel=panel)]
+    facts += [f.Ready(at=101, by=did, same=True) for did in (ALICE, BOB, *panel)]
+    facts += [f.OutputSeen(at=105, coin=coin), f.CoinDeep(at=106, coin=coin)]
+    if role is Role.BUYER:
+        facts.append(f.StartSaid(at=106, by=BOB))
+    spend = Spend(Exit.CANCEL, "t", 0, 107)
+    facts += [f.SpendSeen(at=107, spend=spend), f.SpendDeep(at=108, spend=spend)]
+    lines, now = [], birth
+    for fact in facts:
+        now, _orders = decide(now, fact)
+        lines.append(LoggedFact(birth.contract_id, 0, fact, now.state))  # type: ignore[arg-type]
+    return CaseFile(
+        network=NET, me=me, contract=canonical(contract), by_buyer=canonical(attested(terms, ALICE)),
+        by_seller=canonical(attested(terms, BOB)),
+        accepts=tuple(canonical(attested(one, one.arbiter.did)) for one in accepts),
+        statements=tuple(canonical(one.attested) for one in heard), births=(birth,), facts=tuple(lines),
+    )  # fmt: skip
+
+
+def _said(name: bytes, did: str, hashes: list[bytes], word: Word, said: Any) -> Heard:
+    statement = next_statement(
+        net=NET, cid=name, signer=Did(did), hashes=hashes, heads={}, word=word, said=said, height=101, block="00" * 32
+    )
+    return Heard(attested(statement, did), statement, said, statement_hash(canonical(statement)))
+
+
+def test_a_case_replays_to_the_same_outcome_from_every_partys_file() -> None:
+    """Nothing is missing, the state follows, and buyer's and seller's files give one outcome."""
+    found = [audited(case_of(role), is_right) for role in (Role.BUYER, Role.SELLER)]
+    assert [one.problems for one in found] == [(), ()]
+    assert {one.state for one in found} == {"CLOSED"}
+    assert len({one.outcome for one in found}) == 1
+    assert (found[0].statements, found[0].signers) == (6, tuple(sorted((ALICE, BOB, *DIDS[:3]))))
+    assert case_bytes(case_of()) != case_bytes(case_of(Role.SELLER))
+
+
+def test_whatever_was_changed_is_named() -> None:
+    """A state, a fact, a statement left out or swapped, a wrong signature, other terms: the audit says which."""
+    case = case_of()
+    lines = case.facts
+    bent = replace(lines[-1], state=State.REFUND_SEEN)
+    unsaid = replace(case, statements=tuple(one for at, one in enumerate(case.statements) if at != 2))
+    misplaced = replace(lines[0], number=7)
+    wrong_fact = replace(lines[0], fact=f.DeliveryMade(at=100))
+    cases = {
+        "not to REFUND_SEEN": replace(case, facts=(*lines[:-1], bent)),
+        "does not fit": replace(case, facts=(wrong_fact, *lines[1:])),
+        "unknown lot": replace(case, facts=(misplaced, *lines[1:])),
+        "backed by no statement": unsaid,
+        "gap or a fork": replace(case, statements=(*case.statements[:1], *case.statements[2:])),
+        "another network": replace(case, network="11" * 32),
+        "other parties": replace(case, by_buyer=case.by_seller, by_seller=case.by_buyer),
+        "different arbiters have to accept": replace(case, accepts=case.accepts[:2]),
+        "an acceptance is another's": replace(case, accepts=(_as(case.accepts[0], ALICE), *case.accepts[1:])),
+    }
+    for words, other in cases.items():
+        assert any(words in problem for problem in audited(other, is_right).problems), words
+    told = audited(case, lambda _purpose, _one: False).problems
+    assert any("signature of the terms" in one for one in told)
+    assert any("signature of statement" in one for one in told)
+    assert any("signature of an acceptance" in one for one in told)
+    other_end = replace(case, facts=lines[:-2])
+    assert audited(other_end, is_right).outcome != audited(case, is_right).outcome
+    assert audited(replace(case, births=(), facts=()), is_right).state == ""
+
+
+def _as(data: bytes, did: str) -> bytes:
+    return canonical(replace(from_canonical(data, Attested, max_bytes=10_000), did=Did(did)))

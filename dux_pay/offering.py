@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from common.clock import Clock
-from common.contracts.channel import MAKE_OFFER, MakeOffer
+from common.contracts.channel import MAKE_OFFER, RULES, MakeOffer
 from common.contracts.wallet_jws import WALLET_SIGN_OFFER, OfferToSign
-from common.network import NetworkProfile
 from common.rpc.client import Client
+from common.rpc.method import Empty
 from dux_pay.headers import ASSET, SCHEME, PaymentRequired, network_name
 from dux_pay.price import Price
 from dux_pay.terms import Offered, Scheme, required_of
@@ -21,12 +21,9 @@ OFFER_CLOCK_S = 3_600  # what x402's `validUntil` says; the height in the signed
 class Offering:
     """Offers of one node."""
 
-    def __init__(
-        self, escrowd: Client, flopd: Client, network: NetworkProfile, clock: Clock, body_bytes_max: int
-    ) -> None:
+    def __init__(self, escrowd: Client, flopd: Client, clock: Clock, body_bytes_max: int) -> None:
         self._escrowd = escrowd
         self._flopd = flopd
-        self._network = network
         self._clock = clock
         self._body_bytes_max = body_bytes_max
         self._offers: OrderedDict[tuple[str, str, Price], tuple[float, PaymentRequired]] = OrderedDict()
@@ -44,20 +41,22 @@ class Offering:
             self._offers.popitem(last=False)
         return wanted
 
+    def forget(self, url: str, what: str, price: Price) -> None:
+        """The node takes this offer no more: the next 402 brings a new one."""
+        self._offers.pop((url, what, price), None)
+
     async def _offer(self, url: str, what: str, price: Price) -> PaymentRequired:
         wish = MakeOffer(what=what, price_florins=price.florins, pricing=price.pricing)
-        made = await self._escrowd.call(MAKE_OFFER, wish)
+        made, rules = await self._escrowd.call(MAKE_OFFER, wish), await self._escrowd.call(RULES, Empty())
         claims = OfferToSign(
             resource_url=url,
             scheme=SCHEME,
-            network=network_name(self._network.genesis),
+            network=network_name(rules.network),
             asset=ASSET,
             amount_florins=price.florins,
             valid_until_s=self._clock.unix_ms() // 1_000 + OFFER_CLOCK_S,
             valid_to=made.valid_to,
         )
         signed = await self._flopd.call(WALLET_SIGN_OFFER, claims)
-        scheme = Scheme(
-            network=self._network, did=signed.did, coin_key=signed.coin_key, body_bytes_max=self._body_bytes_max
-        )
+        scheme = Scheme(rules=rules, coin_key=signed.coin_key, body_bytes_max=self._body_bytes_max)
         return required_of(scheme, price, Offered(envelope=made.offer, valid_to=made.valid_to, jws=signed.jws), url, "")

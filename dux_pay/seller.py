@@ -76,7 +76,7 @@ class Seller:
         self._shelf = shelf
         self.body_bytes_max = body_bytes_max
         self.body_s_max = body_s_max
-        self._offering = Offering(escrowd, flopd, network, clock, body_bytes_max)
+        self._offering = Offering(escrowd, flopd, clock, body_bytes_max)
 
     async def enter(self, asked: Asked, what: str, price: Price) -> Payment | Reply:
         """The call, which has to be run now and given to `leave`; or the answer to send instead."""
@@ -206,6 +206,8 @@ class Seller:
         status = status_of(reason)
         headers = [("content-type", "application/json"), ("cache-control", "no-store")]
         try:
+            if reason is Reason.OFFER_EXPIRED:
+                self._offering.forget(asked.url[:URL_CHARS_MAX], what, price)
             if status.asks:
                 wanted = await self._offering.required(asked.url[:URL_CHARS_MAX], what, price)
                 headers.append((REQUIRED.lower(), encode(msgspec.structs.replace(wanted, error=reason.value))))

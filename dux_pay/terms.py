@@ -7,12 +7,7 @@ from typing import Any
 
 import msgspec
 
-from common.chain.channel import FIRST_MIN_FLORINS
-from common.chain.channel_heights import WINDOW_MAX, channel_profile
-from common.chain.fees import FEE_RATE_FLORINS_PER_KB
-from common.community_fund import fund_script_of
-from common.network import NetworkProfile
-from common.units import Did
+from common.contracts.channel import ChannelRules
 from dux_pay.headers import (
     ASSET,
     IDENTIFIER,
@@ -31,7 +26,6 @@ from dux_pay.headers import (
 from dux_pay.price import Price, says
 
 TIMEOUT_S = 60
-ON_CRASH = "credit"
 IDENTIFIER_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "type": "object",
@@ -47,8 +41,7 @@ RECEIPTS_SCHEMA: dict[str, Any] = {"type": "object", "properties": {"offers": {"
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     """What of an entry is the same for everything that a node sells."""
 
-    network: NetworkProfile
-    did: Did
+    rules: ChannelRules
     coin_key: bytes
     body_bytes_max: int
 
@@ -63,30 +56,30 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
 
 def accepts_of(scheme: Scheme, price: Price, offered: Offered) -> Accepts:
     """The entry."""
-    profile = channel_profile(scheme.network.heights)
-    where = f"dux:{scheme.did}"  # opened and greeted between the two nodes, which find each other by DID
+    rules = scheme.rules
+    where = f"dux:{rules.did}"  # opened and greeted between the two nodes, which find each other by DID
     extra = Extra(
         payment_flow="authorization",
         pricing=price.pricing,
         open_url=f"{where}/channel.open",
         hello_url=f"{where}/channel.hello",
-        fund_script=fund_script_of(scheme.network.fund).hex(),
-        tax_bps=scheme.network.tax_bps,
-        fee_rate=str(FEE_RATE_FLORINS_PER_KB),
-        first_min=str(int(FIRST_MIN_FLORINS)),
-        window=WINDOW_MAX,
-        closing_zone=profile.zone_blocks,
-        exp_min=profile.exp_min_blocks,
-        exp_max=profile.exp_max_blocks,
-        depth_caps=tuple(DepthCap(depth=cap.depth, florins=str(cap.florins)) for cap in profile.caps),
-        on_crash=ON_CRASH,
+        fund_script=rules.fund_script.hex(),
+        tax_bps=rules.tax_bps,
+        fee_rate=str(rules.fee_rate_florins_per_kb),
+        first_min=str(int(rules.first_min_florins)),
+        window=rules.window,
+        closing_zone=rules.closing_zone,
+        exp_min=rules.exp_min,
+        exp_max=rules.exp_max,
+        depth_caps=tuple(DepthCap(depth=depth, florins=str(int(cap))) for depth, cap in rules.depth_caps),
+        on_crash=rules.on_crash,
         body_bytes_max=scheme.body_bytes_max,
         offer=base64.b64encode(offered.envelope).decode(),
         offer_valid_to=offered.valid_to,
     )
     return Accepts(
         scheme=SCHEME,
-        network=network_name(scheme.network.genesis),
+        network=network_name(scheme.rules.network),
         amount=str(int(price.florins)),
         asset=ASSET,
         pay_to=scheme.coin_key.hex(),

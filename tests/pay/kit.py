@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 import coincurve
+import msgspec
 import structlog
 
 from common.chain.tx import Outpoint
@@ -29,10 +30,11 @@ from common.contracts import channel as port
 from common.errors import BadParams, NotNow, Unavailable
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed, decode_signed
-from common.network import Custodian, FundParameters, NetworkProfile
+from common.network import NetworkProfile
 from common.randomness import SeededRandomness
 from common.receipts import Attested, attested
 from common.rpc.client import LocalClient
+from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
 from common.units import Did, Florins
 from dux_flopd.jws_methods import JwsMethods
@@ -42,16 +44,9 @@ from dux_pay.purse import Purse
 from dux_pay.seller import Seller
 
 PAYER_KEY, PAYEE_KEY = (coincurve.PrivateKey(bytes([seed]) * 32) for seed in (1, 2))
-FUND_KEYS = [coincurve.PrivateKey(bytes([seed]) * 32).public_key.format() for seed in (11, 12, 13)]
 PAYEE, PAYER = Did("did:dux:" + "b" * 52), Did("did:dux:" + "a" * 52)
 GENESIS = "1f1037762db00882d3353b8d9dcfd52f" + "00" * 16
-NETWORK = NetworkProfile(
-    name="test",
-    chain="embedded",
-    genesis=GENESIS,
-    heights="demo",
-    fund=FundParameters(threshold=2, custodians=tuple(Custodian(PAYER, key.hex()) for key in FUND_KEYS)),
-)
+NETWORK = NetworkProfile(name="test", chain="embedded", genesis=GENESIS, heights="demo")
 CHID = hashlib.sha256(b"channel").digest()
 SESSION = hashlib.sha256(b"session").digest()
 FIRST = 20_000_000
@@ -60,6 +55,9 @@ FIRST = 20_000_000
 def envelope(key: coincurve.PrivateKey, purpose: Purpose, value: Canon) -> bytes:
     body = canonical(value)
     return canonical(Signed(body=body, sigs=(key.sign(signed_digest(purpose, body), hasher=None),)))
+
+
+RULES = msgspec.structs.replace(port.RULES.example[1], did=PAYEE, network=GENESIS)
 
 
 class ToyKeyring:
@@ -98,6 +96,7 @@ class ToyEscrow:
         self.valid_to = 1_500
 
     def serve(self, table: MethodTable) -> None:
+        table.serve(port.RULES, self.rules)
         table.serve(port.MAKE_OFFER, self.offer)
         table.serve(port.ADMIT, self.admit)
         table.serve(port.FINISH, self.finish)
@@ -112,6 +111,9 @@ class ToyEscrow:
         return sum(call["price"] for call in self.calls.values() if call["state"] != "failed")
 
     # payee
+
+    async def rules(self, _asked: Empty, _ctx: Ctx) -> port.ChannelRules:
+        return RULES
 
     async def offer(self, wish: port.MakeOffer, _ctx: Ctx) -> port.OfferMade:
         offer = Offer(

@@ -7,9 +7,9 @@ from common.units import Florins
 from dux_pay.headers import IDENTIFIER, SCHEME, PaymentPayload, Settlement, show_answer, show_voucher
 from dux_pay.price import Price
 from dux_pay.terms import Offered, Scheme, required_of
-from tests.pay.kit import CHID, GENESIS, NETWORK, PAYEE, PAYEE_KEY, PAYER_KEY, SESSION, envelope
+from tests.pay.kit import CHID, GENESIS, PAYEE_KEY, PAYER_KEY, RULES, SESSION, envelope
 
-SCHEMES = Scheme(network=NETWORK, did=PAYEE, coin_key=PAYEE_KEY.public_key.format(), body_bytes_max=1_000)
+SCHEMES = Scheme(rules=RULES, coin_key=PAYEE_KEY.public_key.format(), body_bytes_max=1_000)
 OFFERED = Offered(envelope=b"\x92offer", valid_to=1_500, jws="a.b.c")
 PRICE = Price(Florins(50_000_000))
 REQUIRED = required_of(SCHEMES, PRICE, OFFERED, "https://api.example/x", "")

@@ -64,7 +64,7 @@ class Shop:
         raise ZeroDivisionError
 
     async def large(self, _request: web.Request) -> web.Response:
-        return web.Response(body=b"x" * 200_000)
+        return web.Response(body=b"x" * 1_200_000)
 
 
 @asynccontextmanager
@@ -235,7 +235,7 @@ async def test_a_large_answer_is_kept_by_the_seller(world: World, tmp_path: Path
     async with served(Shop(world).app) as url, aiohttp.ClientSession() as session:
         got = await buy(world, f"{url}/large")
         header = world.ledger.known(got.oid).header
-        assert len(got.body) == 200_000
+        assert len(got.body) == 1_200_000
         async with session.get(f"{url}/large", headers={SIGNATURE: header}) as again:
             assert (again.status, await again.read()) == (200, got.body)
         for file in (tmp_path / "shelf").iterdir():

@@ -10,10 +10,17 @@ from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.output import each, flop
 
 
-@click.group(cls=DuxGroup, invoke_without_command=True)
-@click.option("--movements", default=10, show_default=True, help="How many of the newest movements to show.")
-@click.pass_context
-def fund(context: click.Context, movements: int) -> None:
+class FundGroup(DuxGroup):
+    """`duxnet fund` alone is `duxnet fund status`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words after `fund`."""
+        is_bare = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
+        return super().parse_args(ctx, ["status", *args] if is_bare else args)
+
+
+@click.group(cls=FundGroup)
+def fund() -> None:
     """The community fund: what came in, what went out, who keeps its keys.
 
     \b
@@ -22,8 +29,6 @@ def fund(context: click.Context, movements: int) -> None:
     duxnet fund sweeps
     duxnet fund ceremony join --name 2027 --needed 2 --member did:dux:… --member did:dux:…
     """
-    if context.invoked_subcommand is None:
-        context.invoke(status, movements=movements)
 
 
 @fund.command()

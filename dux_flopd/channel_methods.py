@@ -22,6 +22,7 @@ from common.chain.channel import (
     state_fee,
     usable,
 )
+from common.chain.channel_heights import channel_profile
 from common.chain.tx import Outpoint, TxOutput
 from common.channel_messages import FINAL_BYTES_MAX, VOUCHER_BYTES_MAX, Final, Voucher, signed_digest
 from common.codec import canonical, from_canonical
@@ -133,7 +134,8 @@ class ChannelMethods:
         earlier = self._store.live_payment(row.cid, PaymentKind.FUND_CHANNEL)
         if earlier is not None:
             return ChannelFunded(txid=earlier.txid, fee_florins=Florins(earlier.fee))
-        check_channel(terms, self._network, self._view.height)
+        if self._view.height >= terms.exp - channel_profile(terms.profile).margin_blocks:
+            raise NotAgreed(reason=f"the channel ends at height {terms.exp}, too soon for any call")
         with self._store.store.transaction() as tx:
             payment = self._wallet.pay(
                 tx,

@@ -16,7 +16,7 @@ from common.units import BPS, Did
 from dux_stored.model import Bucket, Offer, Stars
 
 FUTURE_MS = 600_000  # a clock this far ahead is still believed (TI §2.2)
-PRICE_MIN_FLORINS = 20_000_000  # 0.2 FLOP: below it a payment on the chain costs too much of itself
+PRICE_MIN_FLORINS = 1  # below 0.2 FLOP a call is paid over a channel, where a step may be one florin
 PRICE_MAX_FLORINS = 1_000_000_000_000  # 10,000 FLOP: one block's subsidy, the largest lot (EP §2)
 PACKAGE_BYTES = 32
 MINUTE_MS = 60_000
@@ -72,7 +72,7 @@ def _text_fault(record: ServiceRecord) -> str | None:
 
 def _price_fault(record: ServiceRecord) -> str | None:
     if not PRICE_MIN_FLORINS <= record.price_florins <= PRICE_MAX_FLORINS:
-        return "its price is not between 0.2 and 10,000 FLOP, which is what one payment on the chain can carry"
+        return "its price is not between one florin and 10,000 FLOP, which is what channels and contracts can carry"
     if bool(record.developer) != bool(record.royalty_bps):
         return "a developer and a royalty go together"
     if record.developer and not _DID.fullmatch(record.developer):

@@ -50,7 +50,7 @@ class Channels:
             opening=self.opening,
         )
         self.watch = Watch(self.counter)
-        self.follower = ChannelFollower(self.counter, self.greeting.begin)
+        self.follower = ChannelFollower(self.counter, self.greeting.begin, self.hands.again)
         self.follower.on_tip.append(self.watch.look)
 
     def serve(self, parts: Parts[EscrowSettings]) -> None:

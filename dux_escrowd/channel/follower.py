@@ -32,10 +32,12 @@ CLOSE_PUSHES = 4  # both signatures, the selector, the script
 class ChannelFollower:
     """Looks at the chain and tells the ledger."""
 
-    def __init__(self, counter: Counter, begin: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, counter: Counter, begin: Callable[[str], Awaitable[None]], again: Callable[[str], Awaitable[None]]
+    ) -> None:
         self._counter = counter
         self._ledger = counter.ledger
-        self._begin = begin
+        self._begin, self._again = begin, again
         self._cursor = 0
         self._clocked: dict[str, int] = {}
         self.on_tip: list[Callable[[int], Awaitable[None]]] = []
@@ -87,6 +89,8 @@ class ChannelFollower:
         if self._clocked.get(book.chid) != height:
             self._clocked[book.chid] = height
             await self._take(book.chid, f.Clock(at=height))
+            if self._ledger.state(book.chid).state is PayerState.FUND_SENT:
+                await self._again(book.chid)  # its coins may have been waiting for this block
         self._let_go(book.chid, height)
 
     async def _take(self, chid: str, fact: f.Fact) -> bool:

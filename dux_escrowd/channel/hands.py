@@ -21,7 +21,7 @@ from dux_escrowd.channel import orders as o
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.greeting import Greeting
 from dux_escrowd.channel.model import Payee, PayeeState, Payer, PayerState
-from dux_escrowd.channel.shelf import Book
+from dux_escrowd.channel.shelf import ROLLED, Book
 from dux_escrowd.channel.signing import outpoint_of
 
 
@@ -107,7 +107,7 @@ class WalletHands:
         state = self._ledger.payee(book.chid)
         order = o.Close(cum_florins=cum_florins, final=False, next_script=b"", step=0)
         wish = purse.CloseWish(
-            request_id=f"{book.chid}/copy/{cum_florins}/{state.outpoint}",
+            request_id=f"{book.chid}/copy/{cum_florins}/{state.outpoint[:16]}",
             chid=book.chid,
             outpoint=outpoint_of(state.outpoint),
             cum_florins=Florins(cum_florins),
@@ -164,7 +164,8 @@ class WalletHands:
     async def again(self, chid: str) -> None:
         """What the state wants and may not have been done before this daemon ended."""
         state = self._ledger.state(chid)
-        if isinstance(state, Payer) and state.state is PayerState.FUND_SENT and state.coin is None:
+        waits = isinstance(state, Payer) and state.state is PayerState.FUND_SENT and state.coin is None
+        if waits and self._ledger.book(chid).opening != ROLLED:  # that one is funded by another channel's close
             await self.carry(chid, (o.Fund(),))
         if isinstance(state, Payer) and state.state is PayerState.REFUND_SENT:
             await self.carry(chid, (o.Refund(step=state.steps),))

@@ -30,11 +30,10 @@ from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.agree import offered_problem, rules_of, terms_for
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.model import Payee, Payer, Rules
-from dux_escrowd.channel.shelf import Book
+from dux_escrowd.channel.shelf import ROLLED, Book
 
 OPEN_PER_DID = 4  # and its tier
 WISH_BYTES_MAX = 1_024
-ROLLED = b"roll"  # the channel is funded by another one's close, not by the wallet
 
 
 class Opening:

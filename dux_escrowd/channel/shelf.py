@@ -14,7 +14,7 @@ from common.codec import canonical, from_canonical
 from common.store import Row, Store, Tx, Value
 from dux_escrowd.channel.model import Call, Channel, Payee, Payer
 
-ENDED = ("CLOSED", "ABANDONED")
+ROLLED = b"roll"  # in `opening`: the channel is funded by another one's close, not by the wallet
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):

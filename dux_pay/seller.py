@@ -95,8 +95,11 @@ class Seller:
         """What a stranger is told: its own mistakes; what ails this node stays in the log."""
         if reason_of(error) is not Reason.NODE_DOWN:
             return error.message
-        self._log.warning("no call can be sold now", key=error.key, reason=error.message)
+        self._cannot_sell(error)
         return ""
+
+    def _cannot_sell(self, error: DuxError) -> None:
+        self._log.warning("no call can be sold now", key=error.key, reason=error.message)
 
     async def _admission(self, asked: Asked, payment: str, what: str) -> tuple[Admission, bytes]:
         """The node's word on the voucher, which is for this very request."""
@@ -222,7 +225,8 @@ class Seller:
                 wanted = await self._offering.required(asked.url[:URL_CHARS_MAX], what, price)
                 headers.append((REQUIRED.lower(), encode(msgspec.structs.replace(wanted, error=reason.value))))
         except DuxError as error:  # then nothing can be asked: the node is down or locked
-            reason, status, detail = Reason.NODE_DOWN, status_of(Reason.NODE_DOWN), self._outside(error)
+            self._cannot_sell(error)
+            reason, status, detail = Reason.NODE_DOWN, status_of(Reason.NODE_DOWN), ""
         if status.later:
             headers.append(("retry-after", str(RETRY_AFTER_S)))
         return Reply(status.code, tuple(headers), msgspec.json.encode(body_of(reason, facts or Facts(), detail)))

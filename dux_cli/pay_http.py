@@ -73,6 +73,16 @@ def place_of(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def tell_calls() -> None:
+    """Each call is told on standard error, unless --log-level or --log-file said otherwise."""
+    import structlog
+
+    from common.log import start_logging
+
+    if not structlog.is_configured():
+        start_logging("cli", "INFO")
+
+
 async def until_stopped() -> None:
     """Until SIGINT or SIGTERM."""
     stop = asyncio.Event()
@@ -110,6 +120,7 @@ def sell_http(
     from dux_pay.reaper import Reaper
     from dux_pay.seller import BODY_S_MAX
 
+    tell_calls()
     host, port = place_of(listen)
     prices = prices_of(price, pricing, pairs_of(price_of, "--price-of"), free)
     url = upstream_of(upstream)
@@ -182,6 +193,7 @@ def gateway(
     from dux_pay.gateway import Gateway
     from dux_pay.gateway_client import RUN_NAME, TOKEN_FILE, URL_FILE
 
+    tell_calls()
     host, port = place_of(listen)
     folder = session.node.must_exist().run / RUN_NAME
 

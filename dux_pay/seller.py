@@ -13,6 +13,8 @@ import hashlib
 from typing import Any
 
 import msgspec
+import structlog
+from structlog.typing import FilteringBoundLogger
 
 from common.channel_messages import Outcome, request_hash
 from common.clock import Clock
@@ -76,6 +78,7 @@ class Seller:
         self._shelf = shelf
         self.body_bytes_max = body_bytes_max
         self.body_s_max = body_s_max
+        self._log: FilteringBoundLogger = structlog.get_logger("seller")
         self._offering = Offering(escrowd, flopd, clock, body_bytes_max)
 
     async def enter(self, asked: Asked, what: str, price: Price) -> Payment | Reply:
@@ -85,8 +88,18 @@ class Seller:
         try:
             said, body = await self._admission(asked, asked.payment, what)
         except DuxError as error:
-            return await self._refusal(reason_of(error), asked, what, price, detail=error.message)
+            return await self._refusal(reason_of(error), asked, what, price, detail=self._outside(error))
         return await self._admitted(said, asked, body, what, price)
+
+    def _outside(self, error: DuxError) -> str:
+        """What a stranger is told: its own mistakes; what ails this node stays in the log."""
+        if reason_of(error) is not Reason.NODE_DOWN:
+            return error.message
+        self._cannot_sell(error)
+        return ""
+
+    def _cannot_sell(self, error: DuxError) -> None:
+        self._log.warning("no call can be sold now", key=error.key, reason=error.message)
 
     async def _admission(self, asked: Asked, payment: str, what: str) -> tuple[Admission, bytes]:
         """The node's word on the voucher, which is for this very request."""
@@ -212,7 +225,8 @@ class Seller:
                 wanted = await self._offering.required(asked.url[:URL_CHARS_MAX], what, price)
                 headers.append((REQUIRED.lower(), encode(msgspec.structs.replace(wanted, error=reason.value))))
         except DuxError as error:  # then nothing can be asked: the node is down or locked
-            reason, status, detail = Reason.NODE_DOWN, status_of(Reason.NODE_DOWN), error.message
+            self._cannot_sell(error)
+            reason, status, detail = Reason.NODE_DOWN, status_of(Reason.NODE_DOWN), ""
         if status.later:
             headers.append(("retry-after", str(RETRY_AFTER_S)))
         return Reply(status.code, tuple(headers), msgspec.json.encode(body_of(reason, facts or Facts(), detail)))

@@ -20,6 +20,7 @@ from dux_pay.ledger import Limits, OverCallLimit, OverDayLimit, UnknownCall
 from dux_pay.price import prices_of
 from dux_pay.proxy import NotLoopback, Proxy, upstream_of
 from dux_pay.reaper import Reaper
+from dux_pay.statuses import Reason, status_of
 from tests.attacks.registry import attack
 from tests.pay.kit import World
 
@@ -139,6 +140,7 @@ async def test_the_table_of_statuses(world: World) -> None:
         world.escrow.down = 1
         status, headers, told = await post(b"hello", header)
         assert (status, headers["Retry-After"], told["errorReason"]) == (503, "1", "node_down")
+        assert told["error"] == status_of(Reason.NODE_DOWN).text  # what ails the node is nobody's business
     assert shop.ran == [b"hello"]
 
 

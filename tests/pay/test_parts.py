@@ -11,11 +11,13 @@ import pytest
 from common.clock import ManualClock
 from common.codec import canonical
 from common.contracts.p2p import DID_RESOLVE, Resolved
+from common.errors import BadParams
 from common.identity.log import encode_log
 from common.identity.node_record import CoinLink, NodeRecord, coin_link_hash, link_coin
 from common.identity.purposes import Purpose
 from common.identity.signed import decode_signed, sign
 from common.units import Florins, UnixMs
+from dux_cli.pay_http import body_of, pairs_of, place_of
 from dux_pay.answers import Answered, Shelf, kept_of, packed, typed, unpacked
 from dux_pay.buying import BadOffer
 from dux_pay.coin_keys import CoinKeys
@@ -171,3 +173,16 @@ def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for text in ("ftp://x", "http://", "http://h/?q=1", "http://u@h", "x"):
         with pytest.raises(BadUpstream):
             upstream_of(text)
+
+
+def test_words_of_the_command_line(tmp_path: Path) -> None:
+    """`HOST:PORT`, `NAME=VALUE` and `@FILE`; anything else says what to write."""
+    assert place_of("127.0.0.1:8402") == ("127.0.0.1", 8402)
+    assert place_of("[::1]:0") == ("::1", 0)
+    assert pairs_of(("/a=1", "/b/c=0.5"), "--price-of") == {"/a": "1", "/b/c": "0.5"}
+    assert pairs_of(("X-Name: a:b",), "--header", ":") == {"X-Name": "a:b"}
+    (tmp_path / "sent").write_bytes(b"\x00\n")
+    assert [body_of(text) for text in (None, "a", f"@{tmp_path / 'sent'}")] == [b"", b"a", b"\x00\n"]
+    for wrong in (lambda: place_of("8402"), lambda: pairs_of(("a",), "--price-of"), lambda: body_of("@/nowhere")):
+        with pytest.raises(BadParams):
+            wrong()

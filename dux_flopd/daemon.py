@@ -18,6 +18,7 @@ from common.keygen import BRANCH_RECEIVE, WalletSecrets, open_wallet
 from common.node_ports import EGRESS_OFFSET
 from common.parts import Parts
 from common.store import Store
+from common.token_session import TokenAway
 from dux_flopd.backup import WalletBackup
 from dux_flopd.bond_methods import BondMethods
 from dux_flopd.both_methods import BothMethods
@@ -137,7 +138,12 @@ class FlopDaemon(DuxOSDaemon[FlopSettings]):
             return
         from dux_flopd.coin_token import load_token  # noqa: PLC0415 - its library is an extra
 
-        token = load_token(parts.data_dir)
+        try:
+            token = load_token(parts.data_dir)
+        except TokenAway as error:  # the rest of the wallet goes on without that account
+            told = f"{error.message} Then start flopd again."
+            parts.problems.append(lambda: told)
+            return
         parts.stack.callback(token.close)
         keyring.token = token
         with wallet.store.store.transaction() as tx:

@@ -58,7 +58,8 @@ class OwnerMethods:
     async def accounts(self, _params: Empty, _ctx: Ctx) -> Accounts:
         """All of them, the node's own first."""
         names = {0: NODE_ACCOUNT, **self._store.account_names()}
-        return Accounts(accounts=[self._view(number, name) for number, name in names.items()])
+        known = [(number, name) for number, name in names.items() if self._wallet.has_keys_of(number)]
+        return Accounts(accounts=[self._view(number, name) for number, name in known])
 
     def _view(self, number: int, name: str) -> AccountView:
         coins = [owned.coin for owned in self._wallet.store.unspent() if owned.account == number]

@@ -20,7 +20,7 @@ from common.contracts.wallet import (
     WALLET_SEND,
     NewAddress,
 )
-from common.contracts.wallet_errors import WalletLocked
+from common.contracts.wallet_errors import NoSuchAccount, WalletLocked
 from common.errors import BadSettings
 from common.keygen import BRANCH_CHANGE, BRANCH_RECEIVE, open_wallet
 from common.keys import account_node, seed_of
@@ -80,6 +80,13 @@ async def test_account_nine_is_the_token_s(wallet: WalletNode) -> None:
         await wallet.call(WALLET_LOCK, Empty())
         with pytest.raises(WalletLocked):
             await wallet.call(WALLET_SEND, to_bank(wallet, "d", FLOP, account=TOKEN_ACCOUNT))
+    (data / "token.json").write_bytes(json_bytes(CoinTokenSettings(**{**_fields(settings), "token": "unplugged"})))
+    async with wallet.running():
+        assert any("plugged in" in one() for one in wallet.daemon.parts.problems)
+        assert [one.number for one in (await wallet.call(WALLET_ACCOUNTS, Empty())).accounts] == [0]
+        with pytest.raises(NoSuchAccount):
+            await wallet.call(WALLET_SEND, to_bank(wallet, "e", FLOP, account=TOKEN_ACCOUNT))
+    (data / "token.json").write_bytes(json_bytes(settings))
     token = load_token(data)
     with pytest.raises(NotInToken, match="coin-0-3"):
         token.sign(BRANCH_RECEIVE, KEYS, bytes(32))

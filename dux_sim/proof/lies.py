@@ -9,7 +9,7 @@ from dux_escrowd import facts as f
 from dux_escrowd.model import AwardKey, Exit, Spend, State
 from dux_sim.proof.cast import PRICE, B, S
 from dux_sim.proof.kinds import FREE, LIE, Move
-from dux_sim.proof.world import World
+from dux_sim.proof.world import World, award_spend
 
 
 def lies(world: World) -> Iterator[Move]:
@@ -150,7 +150,7 @@ def _takeable(world: World, who: str, outpoint: str) -> Iterator[Spend]:
             and len(names) >= world.deal.arbiters_needed
             and (key.gross_florins > 0) == (who == S)
         ):
-            yield Spend(Exit.AWARD, f"award-{key.gross_florins}-{len(key.revealed)}", key.gross_florins, None)
+            yield award_spend(key)
     if who == B:
         if outpoint in world.cancels:
             yield Spend(Exit.CANCEL, "cancel", 0, None)

@@ -8,8 +8,17 @@ from common.units import FLOP
 from dux_sim.proof.cases import Case, full_cases, quick_cases
 from dux_sim.proof.cast import deal_for
 from dux_sim.proof.histories import sample, sampled_cases
-from dux_sim.proof.mutations import MUTATIONS, hunt
+from dux_sim.proof.mutations import MUTATIONS, Mutation, hunt
 from dux_sim.proof.played import Lot
+from dux_sim.proof.series import (
+    SERIES_CASES,
+    SERIES_LONG,
+    SERIES_MUTATIONS,
+    Series,
+    SeriesMutation,
+    SeriesWalk,
+    hunt_series,
+)
 from dux_sim.proof.spread import Hunted, Progress, hunted
 from dux_sim.proof.summary import Parts, Sampled, Summary
 from dux_sim.proof.summary import prove as prove_parts
@@ -18,6 +27,8 @@ from dux_sim.proof.walk import Walk, WalkedEscrow
 COIN_FLORINS = int(deal_for().lot_florins) + FLOP  # what the purse holds for each history
 EACH_QUICK, EACH_FULL = 2, 6  # histories of each exit of each case that go to a chain
 
+FAULTS: tuple[Mutation | SeriesMutation, ...] = (*MUTATIONS, *SERIES_MUTATIONS)
+
 
 class Proof(Summary, kw_only=True):
     """What `duxnet prove escrow` answers."""
@@ -25,14 +36,18 @@ class Proof(Summary, kw_only=True):
     latest_free_blocks_after_T: int | None = None  # noqa: N815 - the name of the report
 
 
-def walk_case(case: Case) -> WalkedEscrow:
-    """One case."""
+def walk_case(case: Case | Series) -> WalkedEscrow:
+    """One case: of a single lot, or of several at once."""
+    if isinstance(case, Series):
+        return SeriesWalk(case).run(case.states_max)
     return Walk(case.name, case.setting, case.left, eager=case.eager).run(case.states_max)
 
 
 def hunt_fault(number: int) -> Hunted:
     """One planted fault, by its place in the list."""
-    return hunted(MUTATIONS[number].name, hunt(MUTATIONS[number]))
+    mutation = FAULTS[number]
+    found = hunt_series(mutation) if isinstance(mutation, SeriesMutation) else hunt(mutation)
+    return hunted(mutation.name, found)
 
 
 def sample_case(number: int, each: int) -> Sampled:
@@ -43,7 +58,8 @@ def sample_case(number: int, each: int) -> Sampled:
 def prove(*, quick: bool, jobs: int, progress: Progress) -> Proof:
     """Walk, hunt, replay."""
     parts = Parts(
-        cases=quick_cases() if quick else full_cases(), walk=walk_case, faults=len(MUTATIONS), hunt=hunt_fault,
+        cases=[*SERIES_CASES, *quick_cases()] if quick else [*SERIES_LONG, *SERIES_CASES, *full_cases()],
+        walk=walk_case, faults=len(FAULTS), hunt=hunt_fault,
         samples=len(sampled_cases()), sample=partial(sample_case, each=EACH_QUICK if quick else EACH_FULL), make=Lot,
         coin_florins=COIN_FLORINS,
     )  # fmt: skip

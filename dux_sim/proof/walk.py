@@ -93,7 +93,7 @@ class Walk:
         move.act(world)
         self._reduce.forget(world, moment)
         told = moment.told | {move.name} if move.once else moment.told
-        return freeze(world, told, _paid(moment.left, move))
+        return freeze(world, told, paid_from(moment.left, move))
 
     def judge(self, number: int, moment: Moment) -> None:
         """How it ended, and by when; then the laws of the end."""
@@ -110,7 +110,7 @@ class Walk:
         laws.at_the_end(world)
 
 
-def _paid(left: Allowance, move: Move) -> Allowance:
+def paid_from(left: Allowance, move: Move) -> Allowance:
     """The allowance after the move: of its kind, and of all kinds together (`left[3]`)."""
     if move.cost == FREE:
         return left

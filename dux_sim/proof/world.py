@@ -234,7 +234,7 @@ class World:
     def complete(self, key: AwardKey) -> None:
         """The winner completes an award that k arbiters have signed."""
         laws.award_is_fair(self, key)
-        self.offer(Spend(Exit.AWARD, f"award-{key.gross_florins}-{len(key.revealed)}", key.gross_florins, None))
+        self.offer(award_spend(key))
 
     # --- the chain ----------------------------------------------------------------------------------------------------
 
@@ -334,3 +334,9 @@ class World:
     def is_bought(self) -> bool:
         """At least k arbiters do what somebody pays them for."""
         return len(self.setting.liars & set(self.setting.panel)) >= self.deal.arbiters_needed
+
+
+def award_spend(key: AwardKey) -> Spend:
+    """The spend that an award makes; with the bond's coin it is another transaction."""
+    name = f"award-{key.gross_florins}-{len(key.revealed)}" + ("+bond" if key.bond else "")
+    return Spend(Exit.AWARD, name, key.gross_florins, None)

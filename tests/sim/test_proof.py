@@ -31,7 +31,11 @@ def test_the_short_form_holds_and_has_seen_enough() -> None:
     told = json.loads(done.stdout)
     assert (told["violations"], told["differences"], told["cut_off"]) == ([], [], [])
     assert told["mutations_found"] == told["mutations_planted"] >= 30
-    assert told["cases"] >= 19
+    assert told["cases"] >= 28
+    both = {case["name"]: case["exits"] for case in told["variants"] if "bond" in case["name"]}
+    assert any(exit_.endswith("award-0-3+bond") for exits in both.values() for exit_ in exits)
+    assert told["exits"]["award-500000000-3"] >= 50
+    assert told["exits"]["release-500000000"] >= 1
     assert told["transitions"] >= 200_000
     assert all(told["exits"][exit_] >= 500 for exit_ in EXITS)
     chain = told["chains"][0]

@@ -46,7 +46,6 @@ from common.contracts.wallet_channel import (
     PURSE_REFUND,
     PURSE_VOUCHERS,
 )
-from common.contracts.wallet_chain_proof import CHAIN_HEADERS, CHAIN_TX_PROOF
 from common.contracts.wallet_contract import (
     CONTRACT_ADOPT,
     CONTRACT_CHECK,

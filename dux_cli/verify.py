@@ -29,7 +29,7 @@ def verify() -> None:
 
 
 PROFILE = click.option("--profile", type=FILE, help="Your own copy of the network's profile, to compare.")
-NODE = click.option("--coin-node", "node", default="", help="A coin node's RPC: is it the best chain, is it whole?")
+NODE = click.option("--coin-node", default="", help="A coin node's RPC: is it the best chain, is it whole?")
 LOGIN = click.option("--login", type=FILE, help="File with user:password of that node.")
 
 
@@ -42,8 +42,8 @@ LOGIN = click.option("--login", type=FILE, help="File with user:password of that
 @LOGIN
 @pass_session
 def airdrop(
-    session: Session, *, file: Path, before: tuple[Path, ...], asn_map: Path | None, profile: Path | None, node: str,
-    login: Path | None,
+    session: Session, *, file: Path, before: tuple[Path, ...], asn_map: Path | None, profile: Path | None,
+    coin_node: str, login: Path | None,
 ) -> None:  # fmt: skip
     """Check an airdrop: evidence, seats, shares, ledger, signatures, and its place on the chain. Exit code 1: a lie."""
     from dux_airdropd.figures import read_asns
@@ -58,7 +58,7 @@ def airdrop(
             _tell(session, earlier, step)
         outcome = step.outcome
     told = check_file(file.read_bytes(), kind="airdrop", trusted=trusted, before=outcome, asns=asns)
-    _ask_node(told, node, login)
+    _ask_node(told, coin_node, login)
     _tell(session, file, told)
 
 
@@ -68,12 +68,12 @@ def airdrop(
 @NODE
 @LOGIN
 @pass_session
-def sweep(session: Session, *, file: Path, profile: Path | None, node: str, login: Path | None) -> None:
+def sweep(session: Session, *, file: Path, profile: Path | None, coin_node: str, login: Path | None) -> None:
     """Check a sweep: its coins, its one output, its fee, its signatures, its place. Exit code 1: a lie."""
     from dux_airdropd.file_rules import check_file
 
     told = check_file(file.read_bytes(), kind="sweep", trusted=_trusted(profile))
-    _ask_node(told, node, login)
+    _ask_node(told, coin_node, login)
     _tell(session, file, told)
 
 

@@ -32,6 +32,7 @@ from dux_airdropd.evidence_rules import (
     shape_fault,
 )
 from dux_airdropd.model import (
+    Carried,
     Facts,
     Figures,
     FundCoin,
@@ -490,6 +491,8 @@ def test_wrong_proposals_are_not_signed() -> None:
     assert "leaves out 1 items" in rules.signing_fault(good, good, [*held, b"x" * 32], {})
     owing = recomputed(EVIDENCE_ITEMS, {did(9): FLOP})
     assert "ledger differs" in rules.signing_fault(good, owing, held, {})
+    seated = change(good, carried=Carried((did(1),), (), strict=False, bound=0))
+    assert "what it carries" in rules.signing_fault(seated, good, held, {})
     greedy = change(good.payout, outputs=good.payout.outputs[:1])
     assert "not what its evidence gives" in rules.signing_fault(change(good, payout=greedy), good, held, {})
 

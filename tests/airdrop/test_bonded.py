@@ -16,7 +16,7 @@ from common.codec import canonical
 from common.contracts.airdrop import Phase
 from common.parameters import BondedParameters
 from common.quality import DAY_BLOCKS
-from common.receipts import Attested, Heartbeat, NodeInfo
+from common.receipts import Attested, Heartbeat, NodeInfo, Outcome
 from common.units import FLOP, BlockHeight, Florins, UnixMs
 from dux_airdropd import rules
 from dux_airdropd.bonded_rules import (
@@ -26,6 +26,7 @@ from dux_airdropd.bonded_rules import (
     identity_cost,
     next_bond_least,
     share_cap,
+    taxes_of,
     ticket,
     witnessed,
 )
@@ -167,6 +168,14 @@ def test_money_has_to_be_earned_with_others() -> None:
     lonely = msgspec.structs.replace(RULE, counterparties=7)
     assert "fewer than 7 others" in reason(census(people(), bonded=lonely))
     assert "reputation" in reason(census(people(), min_quality_ppm=999_999_999))
+
+
+def test_a_job_that_paid_nothing_counts_for_nobody() -> None:
+    """No tax and no partner from a refund."""
+    refund = makers.receipt(gross_florins=Florins(0), tax_florins=Florins(0), outcome=Outcome.REFUNDED)
+    tax, partners = taxes_of([refund, makers.receipt()])
+    assert tax == {makers.BUYER: 25_000_000, makers.SELLER: 25_000_000}
+    assert partners[makers.BUYER] == {makers.SELLER}
 
 
 def test_a_young_network_asks_for_less_age() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -9,17 +11,22 @@ from typing import Any
 import msgspec
 import pytest
 
+from common.chain.tx import parse
+from common.chain.wire import shown
 from common.codec import canonical, from_canonical
 from common.contracts import airdrop_fund as af
 from common.contracts.airdrop import PROOF_BYTES_MAX
 from common.errors import NotFound
+from common.network import save_profile
 from common.parameters import SweepParameters
 from common.units import FLOP, Florins
 from dux_airdropd.evidence_rules import in_order
-from dux_airdropd.file_chain import node_problems
+from dux_airdropd.file_chain import Scan, node_problems
 from dux_airdropd.file_model import FILE_BYTES_MAX, FundFile
 from dux_airdropd.file_rules import Verdict, check_file
 from dux_airdropd.model import Carried, Owed, Proof, SweepProof
+from dux_cli.command import run_main
+from dux_cli.main import duxnet
 from tests.airdrop.world import World, did_of
 
 Made = Callable[..., Awaitable[World]]
@@ -214,3 +221,55 @@ async def test_a_file_of_a_sweep_holds_and_its_lies_are_found(make: Made) -> Non
         assert any(words in problem for problem in problems), (changes.keys(), problems)
     with pytest.raises(NotFound):
         await world.nodes[0].ask(af.SWEEP_FILE, af.SweepAsked(sweep_id="ab" * 32))
+
+
+async def test_the_command_checks_files_without_a_node(
+    make: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`duxnet verify airdrop|sweep FILE`: exit code 0 and the figures, or 1 and the lie; what is on trust is told."""
+    sweep = SweepParameters(every_blocks=4, least_florins=Florins(FLOP))
+    world = await make(collector=(2, 3), fund=95 * FLOP, sweep=sweep)
+    world.announce(*range(5))
+    world.trade(0, 1, 60 * FLOP)
+    world.trade(2, 3, 60 * FLOP)
+    await world.run(20)
+    (view,) = (await world.nodes[0].ask(af.FUND_SWEEPS, af.SweepsAsked())).sweeps
+    files = {
+        "airdrop": await airdrop_file(world),
+        "sweep": (await world.nodes[0].ask(af.SWEEP_FILE, af.SweepAsked(sweep_id=view.sweep_id))).file,
+    }
+    profile = tmp_path / "network.yaml"
+    save_profile(world.network, profile)
+    for kind, data in files.items():
+        file, forged = tmp_path / f"{kind}.proof", tmp_path / f"{kind}.forged"
+        file.write_bytes(data)
+        forged.write_bytes(data[:-1])
+        words = ["verify", kind, str(file), "--profile", str(profile), "--json"]
+        assert await asyncio.to_thread(run_main, duxnet, words) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["holds"], told["problems"]) == (True, [])
+        assert any("left out" in note for note in told["notes"])
+        with pytest.raises(SystemExit, match="1"):
+            await asyncio.to_thread(run_main, duxnet, ["verify", kind, str(forged)])
+        assert "cannot be read" in capsys.readouterr().out
+        other = "sweep" if kind == "airdrop" else "airdrop"
+        with pytest.raises(SystemExit, match="1"):
+            await asyncio.to_thread(run_main, duxnet, ["verify", other, str(file)])
+        assert f"about a {kind}" in capsys.readouterr().out
+
+
+async def test_a_scan_of_all_blocks_finds_every_coin(make: Made) -> None:
+    """What a coin node's blocks show on the fund's script is what the file tells, spends included."""
+    world = await make()
+    world.announce(*range(5))
+    world.trade(0, 1)
+    world.trade(2, 3)
+    await world.run(12)
+    chain = checked(await airdrop_file(world)).chain
+    assert chain is not None
+    scan = Scan(world.fund_script)
+    for height, entry in enumerate(world.chain.chain.active):
+        scan.take(height, [(shown(tx.txid), parse(tx.raw)) for tx in entry.block.txs])
+    by_point = {coin.outpoint: coin for coin in chain.coins(world.fund_script)}
+    assert {coin.outpoint: coin for coin in scan.coins()} == by_point
+    assert all(coin.spent_height for coin in scan.coins())

@@ -35,10 +35,10 @@ NETS_REMEMBERED = 4096  # buckets kept; a full bucket may be forgotten without e
 # framing
 FRAME_BYTES = 16 * KIB  # payload of one DATA
 WINDOW_BYTES = 16 * KIB  # initial credit of every stream, both ways
-WINDOW_MAX_BYTES = 256 * KIB  # a stream that is read fast grows to this, out of the connection's credit
+WINDOW_MAX_BYTES = 512 * KIB  # a stream that is read fast grows to this, out of the connection's credit
 SEND_WINDOW_MAX_BYTES = 16 * MIB  # more credit than this is nonsense
 WRITE_HIGH_BYTES = 256 * KIB  # writers wait above
-READ_BYTES = 128 * KIB  # of ciphertext, taken from a socket at a time
+READ_BYTES = 64 * KIB  # of ciphertext, taken from a socket at a time
 WRITE_SLICE_BYTES = 64 * KIB  # a writer hands over so much between two looks at the buffer
 BUSY_STREAMS = 4  # from so many under way on a session, small frames wait for the end of the loop's turn
 WRITE_STUCK_BYTES = 2 * MIB  # only control frames can get here: the peer asks and does not read

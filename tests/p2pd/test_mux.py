@@ -153,7 +153,7 @@ def test_every_byte_arrives_in_order_and_credit_is_never_exceeded(data):
 
 @given(st.integers(0, 300_000), st.lists(st.tuples(st.booleans(), st.integers(1, 40_000)), max_size=80))
 def test_the_law_of_flow(purse_bytes, acts):
-    """Window + unread <= 16 KiB + drawn, drawn <= 256 KiB - 16 KiB, and the purse never goes below zero."""
+    """Window + unread <= 16 KiB + drawn, drawn <= 512 KiB - 16 KiB, and the purse never goes below zero."""
     purse, flow = Purse(purse_bytes), Flow(own=False, hello_flag=ACK)
     for is_read, size in acts:
         if is_read:

@@ -160,7 +160,7 @@ def _unbacked(case: CaseFile, contract: Contract, heard: Sequence[Heard]) -> lis
         lot, fact = lots.get(line.number), line.fact
         if lot is None:
             return problems
-        if isinstance(fact, HEARD) and not _is_backed(fact, contract, lot, heard):
+        if isinstance(fact, HEARD) and not is_backed(fact, contract, lot, heard):
             problems.append(f"fact {at} ({type(fact).__name__}) is backed by no statement")
         try:
             lots[line.number], _orders = decide(lot, fact)
@@ -169,7 +169,7 @@ def _unbacked(case: CaseFile, contract: Contract, heard: Sequence[Heard]) -> lis
     return problems
 
 
-def _is_backed(fact: f.Fact, contract: Contract, lot: Lot, heard: Sequence[Heard]) -> bool:
+def is_backed(fact: f.Fact, contract: Contract, lot: Lot, heard: Sequence[Heard]) -> bool:
     """Some signed statement means this fact; of an award with a bond only its signer is asked (the bond has a file)."""
     for one in heard:
         meant = fact_of(one, Ear(contract, lot, fact.at))

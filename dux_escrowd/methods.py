@@ -382,6 +382,8 @@ def contract_view(row: Agreed, lot: Lot | None, desk: Desk) -> ContractView:
         stage=row.number,
         stages=asked.stage.count if asked else 1,
         bond=bool(row.bond),
+        developer=asked.royalty.did if asked else "",
+        royalty_bps=asked.royalty.bps if asked else 0,
         part_florins=Florins(lot.part_florins) if lot and lot.part_florins is not None else None,
     )
 

@@ -188,4 +188,6 @@ def _plan(kind: LegKind, service: ServiceView, job: JobSpec) -> Plan:
         worker=service.provider,
         price_florins=service.price_florins,
         job=canonical(job),
+        developer=service.developer,
+        royalty_bps=service.royalty_bps,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from common.clock import Clock
 from common.codec import from_canonical
 from common.contracts.escrow import SHOW, ContractRef
-from common.contracts.store import SERVICE_ADMIT, SERVICE_SHOW, AdmitBuyer, CallLimits, ServiceName
+from common.contracts.store import SERVICE_ADMIT, SERVICE_SHOW, AdmitBuyer, CallLimits, ServiceName, ServiceView
 from common.errors import BadParams, NotFound
 from common.peers import Peers
 from common.rpc.client import Client
@@ -72,8 +72,16 @@ class Considering:
             memory_bytes_max=self._memory_bytes_max,
             wall_s_max=self._wall_s_max,
             arbiters=await self._arbiters(offer) if job.input_private else frozenset(),
+            royalty_is_right=await self._is_royalty(offer, service),
         )
         return rules_seller.offer_fault(offer, job, terms) or await self._not_admitted(offer)
+
+    async def _is_royalty(self, offer: Assignment, service: ServiceView) -> bool:
+        """The offer pays the service's developer what this node has published; nothing where there is none."""
+        if not service.developer and not service.royalty_bps:
+            return True
+        seen = await self._escrowd.call(SHOW, ContractRef(contract_id=offer.contract_id))
+        return (seen.developer, seen.royalty_bps) == (service.developer, service.royalty_bps)
 
     async def _arbiters(self, offer: Assignment) -> frozenset[str]:
         """Who may have to open the input one day."""

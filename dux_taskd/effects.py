@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from common.chain.address import address_to_script
+from common.chain.params import family_named
 from common.codec import canonical, from_canonical, from_json
 from common.contracts import escrow, registry
 from common.contracts import store as store_contract
@@ -113,9 +115,23 @@ class Effects:
             price_florins=leg.plan.price_florins,
             arbiters=tuple(did for did in task.arbiters if did not in (task.buyer, leg.plan.worker)),
             deliver_blocks=task.deliver_blocks,
+            royalty=await self._royalty(leg.plan),
         )
         answer = await self._escrowd.call(escrow.PROPOSE, wish)
         self._take(task.task_id, Proposed(leg=leg.number, contract_id=answer.contract_id))
+
+    async def _royalty(self, plan: model.Plan) -> escrow.RoyaltyWish | None:
+        """Where the service's developer is paid its share: at the address of its own node record.
+
+        Raises:
+            NotFound: that node is not known here, so nobody can be paid.
+        """
+        if not plan.royalty_bps:
+            return None
+        asked = registry.NodeName(node_id=plan.developer)
+        node = await self._registryd.call(registry.NODE_SHOW, asked)
+        script = address_to_script(node.wallet_address, family_named(self._network.chain))
+        return escrow.RoyaltyWish(developer=Did(plan.developer), payout_script=script, bps=plan.royalty_bps)
 
     async def _open_result(self, order: model.OpenResult, effect: Effect) -> None:
         task, leg = self._leg(order.task_id, order.leg)

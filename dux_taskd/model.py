@@ -43,6 +43,8 @@ class Plan(Wire, frozen=True):
     worker: Did
     price_florins: Florins
     job: bytes  # canonical JobSpec
+    developer: str = ""  # who is paid a royalty of the provider's part
+    royalty_bps: int = 0
 
 
 class Leg(Wire, frozen=True):

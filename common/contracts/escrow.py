@@ -369,6 +369,8 @@ _VIEW = ContractView(
     stage=0,
     stages=1,
     bond=False,
+    developer="",
+    royalty_bps=0,
     part_florins=None,
 )
 

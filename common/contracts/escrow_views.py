@@ -121,11 +121,13 @@ class ContractView(Wire, frozen=True):
     disputed_by: Did | None
     reason: str
     created_ms: int
-    series: str  # hex; empty: one lot alone
-    stage: int  # from 0
-    stages: int
-    bond: bool  # the seller's bond lot: its «buyer» sells the work
-    part_florins: Florins | None  # seller: what the buyer offers to end with
+    series: str = ""  # hex; empty: one lot alone
+    stage: int = 0  # from 0
+    stages: int = 1
+    bond: bool = False  # the seller's bond lot: its «buyer» sells the work
+    developer: str = ""  # DID of who is paid a royalty; empty: nobody
+    royalty_bps: int = 0
+    part_florins: Florins | None = None  # seller: what the buyer offers to end with
 
 
 class OfferReceived(Wire, frozen=True):

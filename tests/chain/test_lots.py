@@ -139,6 +139,8 @@ def test_a_bond_belongs_to_its_lot_or_is_none() -> None:
         assert bond_problem(lot.contract, other)
         with pytest.raises(BadTemplate):
             build_both(coin, LotCoin(other, BOND_OUTPOINT, bonded.value_florins), ())
+        raw = serialize(build_both(coin, bonded, ()))
+        assert revealed_in(coin, LotCoin(other, BOND_OUTPOINT, bonded.value_florins), raw) is None
     for seats in ((0, 0), (1, 0), (3,)):
         with pytest.raises(BadTemplate):
             build_both(coin, bonded, seats)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.chain.address import pay_to_key
 from common.chain.tx import parse
 from common.contracts import escrow
 from common.contracts.escrow_views import CaseOpened, Closed, Delivered, Funded, KeyRevealed, PartOffered
 from common.contracts.wallet_chain import CHAIN_TX, TxAsked
 from common.receipts import Outcome
-from common.units import FLOP, Florins
+from common.units import FLOP, Did, Florins
+from tests.chain.contract_kit import public_key
 from tests.escrow.kit import Net, Node, deliver, give, in_state, judge, market, propose, request_id, until
 
 SERIES = b"s" * 32
@@ -124,9 +126,12 @@ async def test_a_seller_that_never_starts_pays_the_arbiters_from_its_bond(net: N
 
 
 async def test_a_part_is_paid_when_the_seller_takes_it(net: Net) -> None:
-    """The buyer offers 4 of 10, the seller takes them: 5 % of the part to the fund, the rest of the lot back."""
+    """The buyer offers 4 of 10, the seller takes them: 5 % to the fund, a tenth of the rest to the developer."""
     async with market(net, "buyer", "seller", "anna", "bert", "carl") as (buyer, seller, *arbiters):
-        contract_id = await propose(buyer, seller, arbiters)
+        script = pay_to_key(public_key("developer"))
+        royalty = escrow.RoyaltyWish(developer=Did("did:dux:developer"), payout_script=script, bps=1_000)
+        contract_id = await propose(buyer, seller, arbiters, royalty=royalty)
+        assert (await seller.show(contract_id)).royalty_bps == 1_000
         await net.mine_until(lambda: seller.told(Funded), "funded")
         await deliver(seller, contract_id)
         await buyer.event(Delivered)
@@ -141,6 +146,10 @@ async def test_a_part_is_paid_when_the_seller_takes_it(net: Net) -> None:
         settlement = (await buyer.event(Closed)).settlement
         assert (settlement.outcome, settlement.gross_florins) == (Outcome.RELEASED, part)
         assert settlement.fund_florins == FLOP // 5
+        spend = await buyer.wallet.call(CHAIN_TX, TxAsked(txid=settlement.txid))
+        paid = {output.script: int(output.value_florins) for output in parse(spend.raw).outputs}
+        assert paid[script] == 38 * FLOP // 100
+        assert int(settlement.provider_florins) + int(settlement.fee_florins) == 342 * FLOP // 100
 
 
 async def test_arbiters_are_drawn_and_a_silent_name_is_passed_over(net: Net) -> None:

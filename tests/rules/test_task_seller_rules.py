@@ -76,6 +76,7 @@ def test_a_fitting_offer_is_taken() -> None:
             {"kind": "check"}, FLOP, "hashes",
         ),
         (job(input_private=True, audience=(A,)), {}, FLOP, "not meant"),
+        (job(), {"royalty_is_right": False}, FLOP, "royalty"),
         (job(), {"open_jobs": 1}, FLOP, "later"),
     ],
 )  # fmt: skip

@@ -135,6 +135,31 @@ async def test_a_copy_put_back_learns_from_the_other_side(net: Net) -> None:
         assert (await call(buyer, seller, made)).call.j == 5
 
 
+async def test_the_phrase_alone_brings_a_channel_back(net: Net) -> None:
+    """The payer's books are gone, its wallet's rows too: keys by number, terms from the payee, the rest by hello."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        chid, made = await open_channel(net, buyer, seller), await offer(seller)
+        for _ in range(3):
+            await call(buyer, seller, made)
+        store, purse = buyer.daemon.parts.table.store, buyer.wallet.daemon.parts.table.store
+        with store.transaction() as tx:
+            for table in ("channels", "channel_calls", "channel_vouchers"):
+                tx.execute(f"DELETE FROM {table}")
+        with purse.transaction() as tx:
+            tx.execute("DELETE FROM contracts")
+            tx.execute("DELETE FROM contract_keys")
+        buyer.death.set()
+        await until(lambda: buyer.daemon is not None and buyer.daemon.parts.table.store is not store, "restarted")
+        wish = c.RecoverFrom(request_id=request_id(), payee=seller.did, keys=10)
+        found = (await buyer.call(c.RECOVER_FROM, wish)).channels
+        assert [one.chid for one in found] == [chid]
+        await net.mine(1)
+        await live(buyer, chid)
+        mine = await view(buyer, chid)
+        assert (mine.calls, mine.owed_florins, mine.cap_florins) == (3, 3 * PRICE, 10 * FLOP)
+        assert (await call(buyer, seller, made)).call.j == 4
+
+
 async def test_no_more_channels_than_a_standing_allows(net: Net) -> None:
     """Four and the tier: the fifth wish of a newcomer is refused, and terms of a channel are found again by its key."""
     async with market(net, "buyer", "seller") as (buyer, seller):

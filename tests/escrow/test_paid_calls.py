@@ -86,7 +86,7 @@ class Serving:
         return ("svc",)
 
 
-def parts(buyer: Node, seller: Node) -> tuple[PaidBuying, PaidSelling, Wire, Wire]:
+def parts(buyer: Node, seller: Node, lease_s: int = 0) -> tuple[PaidBuying, PaidSelling, Wire, Wire]:
     shown = msgspec.structs.replace(
         SERVICE_SHOW.example[1].service, id="svc", kind="wasm", withdrawn=False, provider=seller.did,
         price_florins=Florins(PRICE), package="ab" * 32,
@@ -94,7 +94,7 @@ def parts(buyer: Node, seller: Node) -> tuple[PaidBuying, PaidSelling, Wire, Wir
     here = Wire(buyer, msgspec.structs.replace(shown, own=False))
     there = Wire(seller, msgspec.structs.replace(shown, own=True))
     selling = PaidSelling(escrowd=Client(there), stored=Client(there), peers=there, store=Serving(), executor=there,
-                          clock=SystemClock(), log=LOG)  # fmt: skip
+                          clock=SystemClock(), lease_s=lease_s, log=LOG)  # fmt: skip
     here.other = selling
     return PaidBuying(escrowd=Client(here), stored=Client(here), peers=here), selling, here, there
 
@@ -128,6 +128,25 @@ async def test_paid_run_answered_once_whatever_is_lost(net: Net) -> None:
         assert mine.owed_florins == theirs.owed_florins == 2 * PRICE
         with pytest.raises(NotForSale):
             await selling.quote(peer_channel.AskQuote(service_id="other"), buyer.did)
+
+
+async def test_time_is_charged_and_an_overdrawn_lease_ends(net: Net) -> None:
+    """A second costs the price: work of one and a half costs two; beyond the buyer's limit it is ended and charged."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        await open_channel(net, buyer, seller)
+        buying, _, _, there = parts(buyer, seller, lease_s=1)
+        plain = there.run
+
+        async def slow(kind: Any, run: Any, progress: Any) -> RunOutcome:
+            await asyncio.sleep(float(run.input))
+            return await plain(kind, run, progress)
+
+        there.run = slow
+        done = await buying.call(wish(1, b"1.5", price_limit_florins=Florins(5 * PRICE)))
+        assert (done.outcome, done.charged_florins) == (Outcome.OK, 2 * PRICE)
+        ended = await buying.call(wish(2, b"30", price_limit_florins=Florins(2 * PRICE)))
+        assert (ended.charged_florins, ended.output) == (2 * PRICE, b"")
+        assert "overdrawn" in ended.detail
 
 
 async def test_the_first_call_opens_the_channel(net: Net) -> None:

@@ -105,6 +105,7 @@ async def test_metered_and_priced_anew(net: Net) -> None:
         settled = await buyer.call(c.SETTLED, c.Settle(call=paid.call, answer=answer, resp=resp_of(b"X")))
         assert (settled.outcome, settled.charged_florins) == (Outcome.OK, 40_000_000)
         await net.mine(5)
+        await until(lambda: knows(buyer, net), "the buyer knows the tip")
         await until(lambda: knows(seller, net), "the seller knows the tip")
         with pytest.raises(DuxError):
             await pay(buyer, seller, made, new_oid(), b"x", price=25_000_000)

@@ -128,6 +128,21 @@ def close(session: Session, chid: str, *, roll: bool) -> None:
 
 
 @channel.command(cls=DuxCommand)
+@click.argument("payee")
+@click.option("--keys", default=20, show_default=True, help="How many of this wallet's channel keys are tried.")
+@pass_session
+def recover(session: Session, payee: str, keys: int) -> None:
+    """Find channels to a seller again after a restore from the phrase."""
+    from common.contracts.channel import RECOVER_FROM, RecoverFrom
+    from common.units import Did
+
+    wish = RecoverFrom(request_id=new_request_id("channel"), payee=Did(payee), keys=keys)
+    found = session.ask(RECOVER_FROM, wish, deadline_s=120.0)
+    rows = each(found.channels, lambda c: (c.chid, c.state, flop(c.cap_florins), str(c.exp)))
+    session.out.table(found, ("channel", "state", "size", "ends at"), rows, empty="none that this seller knows")
+
+
+@channel.command(cls=DuxCommand)
 @click.argument("chid")
 @pass_session
 def refund(session: Session, chid: str) -> None:

@@ -7,6 +7,7 @@ the funding.
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 
 from msgspec import structs
@@ -31,6 +32,7 @@ from common.contracts.wallet_channel import (
     PURSE_FINAL,
     PURSE_FUND,
     PURSE_KEY,
+    PURSE_LOST_KEYS,
     PURSE_MESSAGES,
     PURSE_VOUCHERS,
     AdoptChannel,
@@ -40,6 +42,8 @@ from common.contracts.wallet_channel import (
     Envelopes,
     FinalSigned,
     FundChannel,
+    KeysFound,
+    LostKeys,
     NewChannelKey,
     SignFinal,
     SignMessages,
@@ -86,6 +90,7 @@ class ChannelMethods:
     def serve(self, table: MethodTable) -> None:
         """Answer them on this table."""
         table.serve(PURSE_KEY, self.key)
+        table.serve(PURSE_LOST_KEYS, self.lost_keys)
         table.serve(PURSE_ADOPT, self.adopt)
         table.serve(PURSE_FUND, self.fund)
         table.serve(PURSE_VOUCHERS, self.vouchers)
@@ -106,10 +111,23 @@ class ChannelMethods:
             ctx.remember(tx, answer)
         return answer
 
+    async def lost_keys(self, params: LostKeys, ctx: Ctx) -> KeysFound:
+        """Keys that an earlier life of this phrase may have used; each is bound once terms name it."""
+        found = []
+        with self._store.store.transaction() as tx:
+            for index in range(params.first, params.first + params.count):
+                pubkey, script = self._keys.contract_public(index), self._keys.payout_script(index)
+                if self._store.contract_key_at(index) is None:
+                    self._store.add_contract_key(tx, index, params.side, hashlib.sha256(pubkey).digest())
+                found.append(ChannelKey(index=index, pubkey=pubkey, script=script))
+            answer = KeysFound(keys=found)
+            ctx.remember(tx, answer)
+        return answer
+
     async def adopt(self, params: AdoptChannel, ctx: Ctx) -> AdoptedChannel:
         """Take part in a channel: every law, our network, our key, our limits."""
         terms = read_terms(params.terms)
-        check_channel(terms, self._network, self._view.height)
+        check_channel(terms, self._network, self._view.height, lost=params.lost)
         pubkey, script = self._keys.contract_public(params.key_index), self._keys.payout_script(params.key_index)
         key = self._store.contract_key_at(params.key_index)
         check_own_side(terms, params.side, key, pubkey=pubkey, script=script, index=params.key_index)
@@ -117,7 +135,7 @@ class ChannelMethods:
         address = script_to_address(output, self._wallet.family) or ""
         answer = AdoptedChannel(chid=name, output_script=output, address=address, fee_florins=state_fee(terms))
         with self._store.store.transaction() as tx:
-            if params.side == "payer":
+            if params.side == "payer" and not params.lost:
                 spent = self._store.spent_since(tx, ctx.caller, terms.payee)
                 check_limits(self._wallet.settings, int(terms.cap_florins), spent)
             self._store.adopt(tx, ContractRow(name, params.terms, params.side, params.key_index))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.chain.channel import ChannelTerms, chid
-from common.chain.channel_heights import terms_problems
+from common.chain.channel_heights import channel_profile, terms_problems
 from common.chain.fees import FEE_LADDER
 from common.community_fund import fund_script_of
 from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed
@@ -26,8 +26,8 @@ MESSAGES = {  # who signs what with a channel's key; none of it is a digest that
 FEE_COIN_MAX_FLORINS = FLOP  # an input that is given to the miners whole
 
 
-def check_channel(terms: ChannelTerms, network: NetworkProfile, tip: int) -> None:
-    """Nothing happens for terms of our network that break no law.
+def check_channel(terms: ChannelTerms, network: NetworkProfile, tip: int, *, lost: bool = False) -> None:
+    """Nothing happens for terms of our network that break no law; a `lost` channel was entered long ago.
 
     Raises:
         NotAgreed: with every law that is broken.
@@ -39,7 +39,8 @@ def check_channel(terms: ChannelTerms, network: NetworkProfile, tip: int) -> Non
         "its heights are not our network's": terms.profile == network.heights,
     }
     broken = [complaint for complaint, holds in laws.items() if not holds]
-    broken += [f"not so: {law}" for law in terms_problems(terms, tip)]
+    entered = terms.exp - channel_profile(terms.profile).exp_default_blocks if lost else tip
+    broken += [f"not so: {law}" for law in terms_problems(terms, entered)]
     if broken:
         raise NotAgreed(reason="; ".join(broken))
 

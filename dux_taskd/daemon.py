@@ -140,6 +140,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
             store=store,
             executor=executor,
             clock=parts.clock,
+            lease_s=parts.settings.lease_s,
             log=parts.log,
         )
         parts.table.serve(contract.CALL, lambda params, _ctx: buying.call(params))

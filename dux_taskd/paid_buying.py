@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
-from common.channel_messages import Outcome
+from common.channel_messages import Offer, Outcome, Pricing
+from common.codec import from_canonical
 from common.contracts import channel as c
 from common.contracts import peer_channel as peer
 from common.contracts import task as contract
@@ -18,9 +19,10 @@ from common.contracts.store import SERVICE_SHOW, ServiceName, ServiceView
 from common.contracts.task import CallNotTaken, CallRefused, NotForSale, PriceAbove
 from common.errors import NotFound, NotNow, Unavailable
 from common.peers import Peers
+from common.receipts import attested
 from common.rpc.client import Client
 from common.units import Did
-from dux_taskd.paid_rules import call_hash, not_for_channel, output_hash
+from dux_taskd.paid_rules import LEASE_OVER, call_hash, not_for_channel, output_hash
 
 ATTEMPTS_MAX = 8
 PAUSE_S = 0.25
@@ -76,12 +78,14 @@ class PaidBuying:
         return service
 
     async def _pay(self, params: contract.CallPaid, service: ServiceView, oid: str, asked: bytes) -> c.Paid:
+        offer = await self._offer(service)
+        metered = from_canonical(attested(offer).body, Offer, max_bytes=len(offer)).pricing is Pricing.METERED
         wish = c.Pay(
             payee=service.provider,
-            offer=await self._offer(service),
+            offer=offer,
             oid=oid,
             req=asked,
-            price_max_florins=service.price_florins,
+            price_max_florins=params.price_limit_florins if metered else service.price_florins,
             open_florins=params.open_florins,
         )
         return await self._escrowd.call(c.PAY, wish, deadline_s=CALL_WITHIN_S)
@@ -109,7 +113,7 @@ class PaidBuying:
 
     async def _settled(self, paid: c.Paid, answer: peer.PaidAnswer) -> contract.CalledPaid:
         """The answer is checked and stored before anybody sees the output."""
-        outcome = Outcome.OK if not answer.detail else Outcome.FAILED
+        outcome = Outcome.OK if not answer.detail or answer.reason == LEASE_OVER else Outcome.FAILED
         wish = c.Settle(call=paid.call, answer=answer.answer, resp=output_hash(outcome, answer.data))
         ended = await self._escrowd.call(c.SETTLED, wish)
         return contract.CalledPaid(

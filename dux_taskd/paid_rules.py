@@ -18,6 +18,7 @@ from common.work import JobKind
 
 METHOD = "CALL"
 STATUS = {Outcome.OK: 200, Outcome.FAILED: 500, Outcome.REFUSED: 400}
+LEASE_OVER = "lease-over"  # in an answer: what was covered is charged, the work was ended
 OVER_CHANNEL = (JobKind.WASM.value, JobKind.NATIVE.value)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec import structs
 from structlog.typing import FilteringBoundLogger
 
-from common.channel_messages import VOUCHER_BYTES_MAX, Outcome, Voucher
+from common.channel_messages import VOUCHER_BYTES_MAX, Outcome, Pricing, Voucher
 from common.clock import Clock
 from common.codec import from_canonical
 from common.contracts import channel as c
@@ -25,8 +26,10 @@ from common.units import Did, Florins
 from common.work import JobKind
 from dux_taskd.considering import limits_of
 from dux_taskd.executor import Executor
+from dux_taskd.lease import LeaseOver, Watchdog
+from dux_taskd.lease_rules import Rate
 from dux_taskd.materials import PACKAGE_BYTES_MAX
-from dux_taskd.paid_rules import OVER_CHANNEL, call_hash, output_hash, what_of
+from dux_taskd.paid_rules import LEASE_OVER, OVER_CHANNEL, call_hash, output_hash, what_of
 from dux_taskd.sandbox.model import Ended, Run
 from dux_taskd.sandbox.model import Outcome as RunOutcome
 from dux_taskd.store import TaskStore
@@ -34,6 +37,7 @@ from dux_taskd.store import TaskStore
 LOOK_UP_AGAIN_S = 10.0
 SERVICES_KEPT = 64
 DETAIL_CHARS = 300
+GRACE_S = 5.0  # a lease may be overdrawn so long, or for one period where that is shorter
 
 
 class PaidSelling:
@@ -48,17 +52,20 @@ class PaidSelling:
         store: TaskStore,
         executor: Executor,
         clock: Clock,
+        lease_s: int = 0,
         log: FilteringBoundLogger,
     ) -> None:
         self._escrowd, self._stored, self._peers = escrowd, stored, peers
         self._store, self._executor, self._clock, self._log = store, executor, clock, log
+        self._lease_s, self._watchdog = lease_s, Watchdog(escrowd, clock)
         self._services: dict[str, tuple[float, ServiceView, bytes]] = {}
         self._looking = asyncio.Lock()
 
     async def quote(self, params: peer.AskQuote, _sender: Did) -> peer.QuoteSaid:
         """What one call costs."""
         service, _ = await self._service(params.service_id)
-        wish = c.MakeOffer(what=what_of(service.id), price_florins=service.price_florins)
+        pricing = Pricing.METERED if self._lease_s else Pricing.FIXED
+        wish = c.MakeOffer(what=what_of(service.id), price_florins=service.price_florins, pricing=pricing)
         return peer.QuoteSaid(offer=(await self._escrowd.call(c.MAKE_OFFER, wish)).offer)
 
     async def call(self, params: peer.PaidCall, sender: Did) -> peer.PaidAnswer:
@@ -81,15 +88,32 @@ class PaidSelling:
     ) -> peer.PaidAnswer:
         run = Run(package=package, entry=service.entry, args=params.args, input=params.data,
                   limits=limits_of(service.limits))  # fmt: skip
-        outcome, data, detail = Outcome.FAILED, b"", "the run broke"
+        outcome, data, detail, reason = Outcome.FAILED, b"", "the run broke", ""
+        charged: Florins | None = None
         try:
-            ended = await self._executor.run(JobKind(service.kind).runtime, run, lambda _: None)
+            ended, charged = await self._work(admission, service, run)
             outcome, data, detail = _outcome(ended)
+        except LeaseOver as error:  # the time that was covered is charged; what it was for was not finished
+            outcome, detail, reason = Outcome.OK, error.message, LEASE_OVER
+            charged = Florins(int(error.fields["covered_florins"] or 0))
         except DuxError as error:
             detail = error.message
-        done = c.Finish(call=admission.call, outcome=outcome, resp=output_hash(outcome, data), response=data)
+        hashed = output_hash(outcome, data)
+        done = c.Finish(call=admission.call, outcome=outcome, resp=hashed, response=data, charged_florins=charged)
         answer = (await self._escrowd.call(c.FINISH, done)).answer
-        return _said(answer, data, detail)
+        return structs.replace(_said(answer, data, detail), reason=reason)
+
+    async def _work(self, admission: c.Admission, service: ServiceView, run: Run) -> tuple[RunOutcome, Florins | None]:
+        """The run, and what its time costs where that is metered."""
+
+        async def work() -> RunOutcome:
+            return await self._executor.run(JobKind(service.kind).runtime, run, lambda _: None)
+
+        if not self._lease_s:
+            return await work(), None
+        grace_s = min(GRACE_S, float(self._lease_s))
+        rate = Rate(florins_per_period=service.price_florins, period_s=float(self._lease_s), grace_s=grace_s)
+        return await self._watchdog.run(admission.call, rate, work)
 
     async def _service(self, service_id: str) -> tuple[ServiceView, bytes]:
         """An own service that is served, with its package."""

@@ -34,6 +34,7 @@ class TaskSettings(DaemonSettings, frozen=True, kw_only=True):
     slot_socket: str = ""  # where the slot launcher listens; empty: run_dir/taskd/slots.sock
     jobs_at_once: Annotated[int, Meta(ge=1, le=1024)] = 2  # runs side by side
     memory_budget: str = "2g"  # of all runs together; a job waits until its share is free
+    lease_s: Annotated[int, Meta(ge=0, le=86_400)] = 0  # calls over channels cost their price per so long; 0: once
     open_jobs_max: Annotated[int, Meta(ge=1, le=100_000)] = 64  # quoted and not done; more offers are refused
     hold_s: Annotated[int, Meta(ge=3600)] = 14 * 86_400  # how long others are asked to keep a delivered result, seconds
 

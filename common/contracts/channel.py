@@ -200,6 +200,14 @@ class ChannelRef(Wire, frozen=True):
     chid: Chid
 
 
+class RecoverFrom(Wire, frozen=True, kw_only=True):
+    """A payee that this node, restored from its phrase, may have had channels to; keys up to this number are tried."""
+
+    request_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    payee: Did
+    keys: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
 class ChannelAct(Wire, frozen=True):
     """Something done to a channel."""
 
@@ -481,4 +489,14 @@ RECOVER: Method[Empty, Done] = Method(
     summary="Say hello over every channel of this node as payer: both sides show what they hold.",
     callers=WORKERS,
     example=(Empty(), Done()),
+)
+RECOVER_FROM: Method[RecoverFrom, ChannelList] = Method(
+    name="channel.recover_from",
+    params=RecoverFrom,
+    result=ChannelList,
+    summary="Find channels to a payee again with the phrase alone: their terms from the payee, their books by hello.",
+    callers=WORKERS,
+    once=True,
+    example=(RecoverFrom(request_id="r5", payee=_BOB), ChannelList(channels=(_VIEW,))),
+    deadline_max_s=120.0,
 )

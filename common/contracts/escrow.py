@@ -23,6 +23,7 @@ from common.contracts.channel import MAKE_OFFER as CHANNEL_MAKE_OFFER
 from common.contracts.channel import OPEN as CHANNEL_OPEN
 from common.contracts.channel import PAY as CHANNEL_PAY
 from common.contracts.channel import RECOVER as CHANNEL_RECOVER
+from common.contracts.channel import RECOVER_FROM as CHANNEL_RECOVER_FROM
 from common.contracts.channel import REFUND as CHANNEL_REFUND
 from common.contracts.channel import REFUSED as CHANNEL_REFUSED
 from common.contracts.channel import RULES as CHANNEL_RULES
@@ -610,6 +611,7 @@ CHANNEL_METHODS = (  # served by this daemon, declared in a file of their own
     CHANNEL_OPEN,
     CHANNEL_PAY,
     CHANNEL_RECOVER,
+    CHANNEL_RECOVER_FROM,
     CHANNEL_REFUND,
     CHANNEL_REFUSED,
     CHANNEL_RULES,

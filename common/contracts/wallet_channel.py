@@ -54,6 +54,21 @@ class ChannelKey(Wire, frozen=True):
     script: bytes
 
 
+class LostKeys(Wire, frozen=True):
+    """Channel keys of these numbers, for a wallet that has its phrase alone."""
+
+    request_id: str
+    side: Side
+    first: Annotated[int, Meta(ge=0)]
+    count: Annotated[int, Meta(ge=1, le=100)]
+
+
+class KeysFound(Wire, frozen=True):
+    """The keys by their numbers; each may be adopted with terms that name it."""
+
+    keys: list[ChannelKey]
+
+
 class AdoptChannel(Wire, frozen=True):
     """The agreed terms in canonical bytes. `from_height`: the script is followed from here on; None: not yet."""
 
@@ -62,6 +77,7 @@ class AdoptChannel(Wire, frozen=True):
     side: Side
     key_index: int
     from_height: int | None = None
+    lost: bool = False  # a channel of an earlier life of this phrase: it may be near its end
 
 
 class AdoptedChannel(Wire, frozen=True):
@@ -173,6 +189,18 @@ PURSE_KEY: Method[NewChannelKey, ChannelKey] = Method(
     example=(
         NewChannelKey(request_id="c1-key", side="payer", nonce=b"n" * 32),
         ChannelKey(index=4, pubkey=EXAMPLE_KEY, script=EXAMPLE_SCRIPT),
+    ),
+)
+PURSE_LOST_KEYS: Method[LostKeys, KeysFound] = Method(
+    name="purse.lost_keys",
+    params=LostKeys,
+    result=KeysFound,
+    summary="Channel keys by number, so that a wallet restored from its phrase can find its channels again.",
+    callers=ESCROW,
+    once=True,
+    example=(
+        LostKeys(request_id="r1", side="payer", first=0, count=20),
+        KeysFound(keys=[ChannelKey(index=0, pubkey=EXAMPLE_KEY, script=EXAMPLE_SCRIPT)]),
     ),
 )
 PURSE_ADOPT: Method[AdoptChannel, AdoptedChannel] = Method(

@@ -63,6 +63,7 @@ class ChannelMethods:
         table.serve(c.LIST, self.listed)
         table.serve(c.SHOW, self.show)
         table.serve(c.RECOVER, self.recover)
+        table.serve(c.RECOVER_FROM, self.recover_from)
 
     async def rules(self, _params: Empty, _ctx: Ctx) -> c.ChannelRules:
         """How channels to this node are opened."""
@@ -170,6 +171,11 @@ class ChannelMethods:
         for chid in self._ledger.shelf.listed("payer", open_only=True, limit=500):
             await self._greeting.begin(chid)
         return Done()
+
+    async def recover_from(self, params: c.RecoverFrom, _ctx: Ctx) -> c.ChannelList:
+        """With the phrase alone: the payee has the terms, the chain the coin, and a hello the rest."""
+        found = await self._opening.recover(params.payee, params.keys)
+        return c.ChannelList(channels=tuple([await self._view(chid) for chid in found]))
 
     async def _view(self, chid: str) -> c.ChannelView:
         return channel_view(self._ledger.book(chid), self._ledger.state(chid), await self._counter.height())

@@ -20,6 +20,7 @@ from common.community_fund import fund_script_of
 from common.contracts import peer_channel as peer
 from common.contracts import wallet_channel as purse
 from common.contracts.channel_errors import BadChannelMessage, BadChannelTerms
+from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.registry import REPUTATION_GET, NodeName
 from common.errors import DuxError, NotFound
 from common.identity.purposes import Purpose
@@ -118,16 +119,23 @@ class Opening:
             raise BadChannelMessage(chid=chid(terms).hex(), reason="the terms are not signed by the payee's key")
         return terms
 
-    async def _adopted(self, terms: ChannelTerms, index: int, side: str, *, rolled: bool = False) -> Book:
+    def _from_height(self, tip: int, *, lost: bool) -> int:
+        """Where a channel's coin is looked for: from now on, or as far back as one can be open."""
+        return max(0, tip - self._profile.exp_max_blocks) if lost else tip
+
+    async def _adopted(
+        self, terms: ChannelTerms, index: int, side: str, *, rolled: bool = False, lost: bool = False
+    ) -> Book:
         """The wallet rebuilds the script; the payer's is followed from now on."""
         height, name = await self._counter.height(), chid(terms).hex()
         payer = side == "payer"
         wish = purse.AdoptChannel(
-            request_id=f"{name}/adopt",
+            request_id=f"{name}/lost/{height}" if lost else f"{name}/adopt",
             terms=canonical(terms),
             side="payer" if payer else "payee",
             key_index=index,
-            from_height=height if payer else None,
+            from_height=self._from_height(height, lost=lost) if payer else None,
+            lost=lost,
         )
         adopted = await self._desk.flopd.call(purse.PURSE_ADOPT, wish)
         return Book(
@@ -145,6 +153,34 @@ class Opening:
             opening=ROLLED if rolled else b"",
             final=b"",
         )
+
+    async def recover(self, payee: Did, keys: int) -> list[str]:
+        """Channels to a payee, found with the phrase alone; their coin and their hello bring back the rest."""
+        nonce = self._counter.random.bytes(16).hex()
+        wish = purse.LostKeys(request_id=f"{nonce}/lost", side="payer", first=0, count=keys)
+        found: list[str] = []
+        for key in (await self._desk.flopd.call(purse.PURSE_LOST_KEYS, wish)).keys:
+            terms = await self._terms_of(payee, key)
+            if terms is not None and self._ledger.shelf.book(chid(terms).hex()) is None:
+                found.append(await self._recovered(terms, key.index))
+        return found
+
+    async def _terms_of(self, payee: Did, key: purse.ChannelKey) -> ChannelTerms | None:
+        try:
+            said = await self._desk.call(payee, peer.GET, peer.ChannelOf(payer_key=key.pubkey))
+        except PeerAnswered:
+            return None
+        signed = decode_signed(said.terms, max_bytes=TERMS_BYTES_MAX)
+        terms = from_canonical(signed.body, ChannelTerms, max_bytes=TERMS_BYTES_MAX)
+        mine = (terms.payer_key, terms.change_script, terms.payer, terms.payee)
+        return terms if mine == (key.pubkey, key.script, self._counter.me, payee) else None
+
+    async def _recovered(self, terms: ChannelTerms, index: int) -> str:
+        book = await self._adopted(terms, index, "payer", rolled=True, lost=True)
+        with self._ledger.store.transaction() as tx:
+            self._ledger.open(tx, book, Payer(chid=book.chid, rules=rules_of(terms)))
+        await self._ledger.take(book.chid, f.OpenOk(at=book.created_height, same=True))
+        return book.chid
 
     # --- the payee's --------------------------------------------------------------------------------------------------
 

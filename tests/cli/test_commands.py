@@ -115,6 +115,7 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     (f"channel top-up {ID} 5", channel.TOP_UP),
     (f"channel close {ID} --roll", channel.CLOSE),
     (f"channel refund {ID}", channel.REFUND),
+    (f"channel recover did:dux:{'b' * 52} --keys 5", channel.RECOVER_FROM),
     ("escrow list --status disputed", escrow.LIST),
     (f"escrow show {ID}", escrow.SHOW),
     (f"escrow dispute {ID} --reason wrong", escrow.DISPUTE),

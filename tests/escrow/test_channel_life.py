@@ -105,6 +105,7 @@ async def test_metered_and_priced_anew(net: Net) -> None:
         settled = await buyer.call(c.SETTLED, c.Settle(call=paid.call, answer=answer, resp=resp_of(b"X")))
         assert (settled.outcome, settled.charged_florins) == (Outcome.OK, 40_000_000)
         await net.mine(5)
+        await until(lambda: knows(buyer, net), "the buyer knows the tip")
         await until(lambda: knows(seller, net), "the seller knows the tip")
         with pytest.raises(DuxError):
             await pay(buyer, seller, made, new_oid(), b"x", price=25_000_000)
@@ -133,6 +134,31 @@ async def test_a_copy_put_back_learns_from_the_other_side(net: Net) -> None:
         mine, theirs = await view(buyer, chid), await view(seller, chid)
         assert (mine.calls, mine.owed_florins, theirs.owed_florins) == (4, 4 * PRICE, 4 * PRICE)
         assert (await call(buyer, seller, made)).call.j == 5
+
+
+async def test_the_phrase_alone_brings_a_channel_back(net: Net) -> None:
+    """The payer's books are gone, its wallet's rows too: keys by number, terms from the payee, the rest by hello."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        chid, made = await open_channel(net, buyer, seller), await offer(seller)
+        for _ in range(3):
+            await call(buyer, seller, made)
+        store, purse = buyer.daemon.parts.table.store, buyer.wallet.daemon.parts.table.store
+        with store.transaction() as tx:
+            for table in ("channels", "channel_calls", "channel_vouchers"):
+                tx.execute(f"DELETE FROM {table}")
+        with purse.transaction() as tx:
+            tx.execute("DELETE FROM contracts")
+            tx.execute("DELETE FROM contract_keys")
+        buyer.death.set()
+        await until(lambda: buyer.daemon is not None and buyer.daemon.parts.table.store is not store, "restarted")
+        wish = c.RecoverFrom(request_id=request_id(), payee=seller.did, keys=10)
+        found = (await buyer.call(c.RECOVER_FROM, wish)).channels
+        assert [one.chid for one in found] == [chid]
+        await net.mine(1)
+        await live(buyer, chid)
+        mine = await view(buyer, chid)
+        assert (mine.calls, mine.owed_florins, mine.cap_florins) == (3, 3 * PRICE, 10 * FLOP)
+        assert (await call(buyer, seller, made)).call.j == 4
 
 
 async def test_no_more_channels_than_a_standing_allows(net: Net) -> None:

@@ -1,0 +1,166 @@
+"""Calls of a service over a channel: both taskds' parts on real escrowds; sandbox and wire are stood in for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from common.channel_messages import Outcome
+from common.clock import SystemClock
+from common.codec import canonical, from_canonical
+from common.contracts import peer_channel
+from common.contracts.p2p_errors import PeerAnswered, PeerUnreachable
+from common.contracts.store import SERVICE_SHOW, ServiceView
+from common.contracts.task import CallPaid, NotForSale, PriceAbove
+from common.errors import DuxError, may_repeat
+from common.units import FLOP, Did, Florins
+from dux_taskd.paid_buying import PaidBuying
+from dux_taskd.paid_selling import PaidSelling
+from dux_taskd.sandbox.model import Ended
+from dux_taskd.sandbox.model import Outcome as RunOutcome
+from tests.escrow.channel_kit import is_in, open_channel, view
+from tests.escrow.kit import LOG, Net, Node, market, until
+
+PRICE = FLOP // 1000
+
+
+class Wire:
+    """Peers and neighbours of one taskd."""
+
+    def __init__(self, node: Node, service: ServiceView) -> None:
+        self.node, self.service = node, service
+        self.other: PaidSelling | None = None
+        self.lose = 0
+        self.runs: list[bytes] = []
+
+    async def info(self) -> Any:
+        return msgspec.structs.replace(await self.node._info(None, None), did=self.node.did)
+
+    async def fetch_blob(self, *_: Any, **__: Any) -> bytes:
+        return b"module"
+
+    async def call(self, _did: Did, method: Any, params: Any, **_: Any) -> Any:
+        """To the seller's taskd, through canonical bytes; answers may get lost."""
+        handlers: dict[str, Callable[..., Awaitable[Any]]] = {
+            peer_channel.QUOTE.name: self.other.quote, peer_channel.CALL.name: self.other.call,
+        }  # fmt: skip
+        given = from_canonical(canonical(params), method.params, max_bytes=method.params_bytes_max)
+        try:
+            answer = await handlers[method.name](given, self.node.did)
+        except DuxError as error:
+            raise PeerAnswered(did="", method=method.name, peer_code=error.code, peer_key=error.key,
+                               detail=error.message, retry=may_repeat(error)) from error  # fmt: skip
+        if method is peer_channel.CALL and self.lose:
+            self.lose -= 1
+            raise PeerUnreachable(address="", detail="the answer is lost")
+        return answer
+
+    async def show(self, _params: Any) -> Any:
+        return msgspec.structs.replace(SERVICE_SHOW.example[1], service=self.service)
+
+    async def run(self, _kind: Any, run: Any, _progress: Any) -> RunOutcome:
+        self.runs.append(run.input)
+        if run.input == b"fail":
+            return RunOutcome(ended=Ended.FAILED, engine="test", detail="it trapped")
+        return RunOutcome(ended=Ended.DONE, engine="test", output=run.input.upper())
+
+
+class Client:
+    """A neighbour: the node's own escrowd, or the store."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+
+    async def call(self, method: Any, params: Any, **_: Any) -> Any:
+        if method is SERVICE_SHOW:
+            return await self.wire.show(params)
+        return await self.wire.node.call(method, params)
+
+
+class Serving:
+    def serving(self) -> tuple[str, ...]:
+        return ("svc",)
+
+
+def parts(buyer: Node, seller: Node, lease_s: int = 0) -> tuple[PaidBuying, PaidSelling, Wire, Wire]:
+    shown = msgspec.structs.replace(
+        SERVICE_SHOW.example[1].service, id="svc", kind="wasm", withdrawn=False, provider=seller.did,
+        price_florins=Florins(PRICE), package="ab" * 32,
+    )  # fmt: skip
+    here = Wire(buyer, msgspec.structs.replace(shown, own=False))
+    there = Wire(seller, msgspec.structs.replace(shown, own=True))
+    selling = PaidSelling(escrowd=Client(there), stored=Client(there), peers=there, store=Serving(), executor=there,
+                          clock=SystemClock(), lease_s=lease_s, log=LOG)  # fmt: skip
+    here.other = selling
+    return PaidBuying(escrowd=Client(here), stored=Client(here), peers=here), selling, here, there
+
+
+def wish(number: int, data: bytes = b"duck", **changes: Any) -> CallPaid:
+    said = {"call_id": f"call-{number}", "service_id": "svc", "data": data, "price_limit_florins": Florins(PRICE)}
+    return CallPaid(**{**said, **changes})
+
+
+async def test_paid_run_answered_once_whatever_is_lost(net: Net) -> None:
+    """A lost answer is asked for again and not run again; a failed run costs nothing; limits hold before anything."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        chid = await open_channel(net, buyer, seller)
+        buying, selling, here, there = parts(buyer, seller)
+        done = await buying.call(wish(1))
+        assert (done.outcome, done.output, done.charged_florins, done.chid) == (Outcome.OK, b"DUCK", PRICE, chid)
+        here.lose = 2
+        assert (await buying.call(wish(2))).output == b"DUCK"
+        assert (await buying.call(wish(2))).output == b"DUCK"
+        assert len(there.runs) == 2, "a lost answer is not another run"
+        failed = await buying.call(wish(3, b"fail"))
+        assert (failed.outcome, failed.charged_florins) == (Outcome.FAILED, 0)
+        assert "trapped" in failed.detail
+        with pytest.raises(PriceAbove):
+            await buying.call(wish(4, price_limit_florins=Florins(PRICE - 1)))
+        here.service = msgspec.structs.replace(here.service, withdrawn=True)
+        buying._services.clear()
+        with pytest.raises(NotForSale):
+            await buying.call(wish(5))
+        mine, theirs = await view(buyer, chid), await view(seller, chid)
+        assert mine.owed_florins == theirs.owed_florins == 2 * PRICE
+        with pytest.raises(NotForSale):
+            await selling.quote(peer_channel.AskQuote(service_id="other"), buyer.did)
+
+
+async def test_time_is_charged_and_an_overdrawn_lease_ends(net: Net) -> None:
+    """A second costs the price: work of one and a half costs two; beyond the buyer's limit it is ended and charged."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        await open_channel(net, buyer, seller)
+        buying, _, _, there = parts(buyer, seller, lease_s=1)
+        plain = there.run
+
+        async def slow(kind: Any, run: Any, progress: Any) -> RunOutcome:
+            await asyncio.sleep(float(run.input))
+            return await plain(kind, run, progress)
+
+        there.run = slow
+        done = await buying.call(wish(1, b"1.5", price_limit_florins=Florins(5 * PRICE)))
+        assert (done.outcome, done.charged_florins) == (Outcome.OK, 2 * PRICE)
+        ended = await buying.call(wish(2, b"30", price_limit_florins=Florins(2 * PRICE)))
+        assert (ended.charged_florins, ended.output) == (2 * PRICE, b"")
+        assert "overdrawn" in ended.detail
+
+
+async def test_the_first_call_opens_the_channel(net: Net) -> None:
+    """Nothing was open: the call opens one, says so, and waits for its block under the same id."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        buying, _, _, there = parts(buyer, seller)
+        asked = wish(1, open_florins=Florins(2 * FLOP))
+        with pytest.raises(DuxError):
+            await buying.call(wish(9))
+        opening = asyncio.ensure_future(buying.call(asked))
+        await until(lambda: bool(net.bench.rpc("getrawmempool")), "the funding waits")
+        await net.mine(2)
+        done = await opening
+        assert done.output == b"DUCK"
+        assert done.said[0].startswith("opened channel")
+        assert await is_in(buyer, done.chid, "OPEN")
+        assert there.runs == [b"duck"]

@@ -10,7 +10,7 @@ import pytest
 
 from common.clock import ManualClock
 from common.codec import canonical
-from common.contracts.p2p import DID_RESOLVE, Resolved
+from common.contracts.p2p import DID_RESOLVE, Resolve, Resolved
 from common.errors import BadParams
 from common.identity.log import encode_log
 from common.identity.node_record import CoinLink, NodeRecord, coin_link_hash, link_coin
@@ -100,6 +100,8 @@ class Resolving:
 
     def __init__(self, papers: TestPapers, *, linked: bool) -> None:
         self.asked = 0
+        self.ages: list[int] = []
+        self.later: Resolved | None = None  # what the network says when it is asked anew
         link = CoinLink(did=papers.did, coin_pubkey=KEY.public_key.format(), at_ms=UnixMs(MADE_MS))
         coin = link_coin(papers.key, KEY.sign(coin_link_hash(link), hasher=None), link) if linked else None
         old = msgspec.msgpack.decode(decode_signed(papers.record(), max_bytes=4096).body, type=NodeRecord)
@@ -110,13 +112,14 @@ class Resolving:
             node_record=canonical(sign(papers.key, Purpose.NODE_RECORD, record)),
         )  # fmt: skip
 
-    async def call(self, *_asked, **_more) -> Resolved:
+    async def call(self, _method, asked: Resolve, **_more) -> Resolved:
         self.asked += 1
-        return self.told
+        self.ages.append(asked.max_age_s)
+        return self.told if asked.max_age_s or self.later is None else self.later
 
 
 async def test_a_coin_key_is_the_one_that_both_hands_signed() -> None:
-    """From the node record, kept for a while; no record or no link is a named error."""
+    """From the node record, kept for a while; a record without one is asked for anew, then a named error."""
     papers, clock = TestPapers("seller"), ManualClock(MADE_MS + 1_000)
     network = msgspec.structs.replace(NETWORK, inception_bits=0)
     p2pd = Resolving(papers, linked=True)
@@ -126,11 +129,15 @@ async def test_a_coin_key_is_the_one_that_both_hands_signed() -> None:
     clock.advance(3_600)
     await keys.of(papers.did)
     assert p2pd.asked == 2
+    bare = Resolving(papers, linked=False)
     with pytest.raises(BadOffer, match="names no coin key"):
-        await CoinKeys(Resolving(papers, linked=False), network, clock).of(papers.did)
+        await CoinKeys(bare, network, clock, 0.0).of(papers.did)
+    assert bare.ages == [600, 0, 0, 0, 0, 0, 0]
+    bare.later = p2pd.told
+    assert await CoinKeys(bare, network, clock, 0.0).of(papers.did) == KEY.public_key.format()
     p2pd.told = msgspec.structs.replace(p2pd.told, node_record=None)
-    with pytest.raises(BadOffer, match="not known"):
-        await CoinKeys(p2pd, network, clock).of(papers.did)
+    with pytest.raises(BadOffer, match="names no coin key"):
+        await CoinKeys(p2pd, network, clock, 0.0).of(papers.did)
 
 
 class Connection:

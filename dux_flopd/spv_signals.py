@@ -76,6 +76,6 @@ def signals_of(seen: Seen) -> list[Signal]:
         Signal.DEEP_FORK: seen.deepest_fork >= DEEP_FORK_BLOCKS,
         Signal.WITHHELD: seen.withheld > 0,
         Signal.UNHEARD: seen.unheard > 0,
-        Signal.UNCHECKED: seen.unchecked_blocks > seen.checked_blocks,
+        Signal.UNCHECKED: seen.wanted > 1 and seen.unchecked_blocks > seen.checked_blocks,
     }
     return [signal for signal, holds in checks.items() if holds]

@@ -9,6 +9,7 @@ Source: docs/protocol/spv.md.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from common.chain.coin_network import CoinNetwork
 from common.clock import Clock
@@ -28,6 +29,7 @@ from dux_flopd.spv_watch import Watch
 BELIEVED_FROM = 2  # peers that must announce a stranger's transaction, where there are so many
 DAY_BLOCKS = 1440
 HEIGHTS_KEPT = 5_000
+READY_WAIT_S = 2.0  # a handshake and the first headers take less
 
 
 class SpvSource:
@@ -88,7 +90,12 @@ class SpvSource:
         return chain
 
     async def tip(self) -> ChainTip:
-        """The end of the branch with most work."""
+        """The end of the branch with most work; a peer that is on its way is waited for a moment."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_WAIT_S):
+                while not self._net.ready():
+                    await self._changed.wait()
+                    self._changed.clear()
         tip = self._chain().tip
         return ChainTip(tip.height, tip.hash[::-1].hex())
 

@@ -310,6 +310,7 @@ AHEAD = [PeerSeen(net=f"net{at}", height=104, tip_shown=b"") for at in range(4)]
         ({"withheld": 1}, [Signal.WITHHELD]),
         ({"unheard": 1}, [Signal.UNHEARD]),
         ({"unchecked_blocks": 6}, [Signal.UNCHECKED]),
+        ({"unchecked_blocks": 6, "wanted": 1}, []),  # a network of one coin node: there is nobody to ask beside it
     ],
 )
 def test_each_sign_shows_alone(change: dict[str, object], expected: list[Signal]) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from common.daemon import DuxOSDaemon
+from common.parameters import SweepParameters
 from common.randomness import Randomness
-from common.units import FLOP
+from common.units import FLOP, Florins
 from dux_sim.money.plan import DRAWS, OUTAGE_BLOCKS_MAX
 from dux_sim.network.story import BLOCK_S_LEAST, NetworkStory
 from dux_sim.world.daemons import make
@@ -25,6 +26,8 @@ CUSTODIANS = 3
 FUND_FLORINS = 99 * FLOP + FLOP // 2
 FIRST_FAULT_BLOCK, LAST_FAULT_BLOCK = 8, 28
 SILENT_BLOCKS = 12
+SWEEP = SweepParameters(every_blocks=4, least_florins=Florins(FLOP // 4))
+SWEEP_FEES_FLORINS = FLOP // 10  # what several sweeps may cost
 DAEMONS = ("airdropd", "airdropd", "airdropd", "flopd", "registryd", "p2pd")  # who may crash, by weight
 BUYERS = (3, 4)
 TRADE_BLOCK = 6  # by then everybody has heard of everybody
@@ -36,6 +39,13 @@ def make_fund(node: SimNode, daemon: str) -> DuxOSDaemon[Any]:
     return make(node, daemon, heartbeat_s=HEARTBEAT_S) if daemon == "registryd" else make(node, daemon)
 
 
+def fund_of(seed: int) -> dict[str, Any]:
+    """Every other history has a collector, which takes the tax and is swept into the fund."""
+    if seed % 2:
+        return {"fund_florins": FUND_FLORINS}
+    return {"fund_florins": FUND_FLORINS + SWEEP_FEES_FLORINS, "collector": True, "sweep": SWEEP}
+
+
 class FundStory(NetworkStory):
     """A short network whose fund is about to be handed back."""
 
@@ -45,7 +55,7 @@ class FundStory(NetworkStory):
     ) -> None:  # fmt: skip
         super().__init__(
             nodes=NODES, seed=seed, hours=HOURS, kinds=[kind for kind in kinds if kind != "liar"], faults=schedule,
-            trace=trace, until=until, fund_florins=FUND_FLORINS, make=make_fund,
+            trace=trace, until=until, make=make_fund, **fund_of(seed),
         )  # fmt: skip
 
     def schedule(self, random: Randomness, kinds: Sequence[FaultKind]) -> list[Fault]:

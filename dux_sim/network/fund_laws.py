@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from common.chain.fund import fund_output_script
 from common.chain.wire import shown, unshown
+from common.community_fund import script_of
 from common.contracts.airdrop import Phase
 from dux_sim.money.laws import Violation
 from dux_sim.world.world import World
@@ -38,6 +39,29 @@ def balance(world: World) -> int:
     return sum(coin.out.value_florins for coin in world.coin.node.chain.coins.values() if coin.out.script == script)
 
 
+def collected(world: World) -> int:
+    """What lies on the collector's script, in florins."""
+    scripts = {script_of(one) for one in world.profile.fund.collectors}
+    return sum(coin.out.value_florins for coin in world.coin.node.chain.coins.values() if coin.out.script in scripts)
+
+
+def waits_for_a_sweep(world: World) -> bool:
+    """The collector holds more than may wait there."""
+    return collected(world) >= int(world.profile.airdrop.sweep.least_florins)
+
+
+def sweeps(world: World) -> int:
+    """How many sweeps the active chain holds: each pays the fund, and nothing else."""
+    scripts = {script_of(one) for one in world.profile.fund.collectors}
+    held: set[tuple[bytes, int]] = set()
+    found = 0
+    for entry in world.coin.node.chain.active:
+        for tx in entry.block.txs:
+            found += any((txin.prevout.txid, txin.prevout.vout) in held for txin in tx.inputs)
+            held |= {(tx.txid, vout) for vout, out in enumerate(tx.outputs) if out.script in scripts}
+    return found
+
+
 def nobody_traded(world: World) -> bool:
     """No custodian holds a receipt for the open round: by the fund's rule there is nobody to pay."""
     return all(
@@ -51,7 +75,7 @@ def nobody_traded(world: World) -> bool:
 
 def is_settled(world: World) -> bool:
     """The fund is below its threshold, and every node has booked every payout as paid."""
-    if balance(world) >= int(world.profile.airdrop.threshold_florins):
+    if balance(world) >= int(world.profile.airdrop.threshold_florins) or waits_for_a_sweep(world):
         return False
     spends = set(spends_of_fund(world))
     for node in world.nodes:
@@ -66,6 +90,10 @@ def fund_violations(world: World) -> Iterator[Violation]:
     """What is wrong with the fund's books at the end; payouts are counted as exits on the way."""
     spends = spends_of_fund(world)
     world.history.exits["airdrop"] += len(spends)
+    if world.profile.fund.collectors:
+        world.history.exits["sweep"] += sweeps(world)
+    if waits_for_a_sweep(world):
+        yield Violation("2 no dead state", f"{collected(world)} florins lie on the collector, and nobody sweeps them")
     paid = dict[int, str]()
     yield from _rounds(world, paid)
     over = balance(world) >= int(world.profile.airdrop.threshold_florins)

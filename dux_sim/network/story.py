@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -67,9 +68,10 @@ class NetworkStory:
     def __init__(
         self, *, nodes: int, seed: int, hours: float, kinds: Sequence[FaultKind],
         faults: Sequence[Fault] | None = None, trace: bool = False, until: int | None = None,
-        fund_florins: int = FUND_FLORINS, make: MakeDaemon = make_plain,
+        fund_florins: int = FUND_FLORINS, make: MakeDaemon = make_plain, **profile: Any,
     ) -> None:  # fmt: skip
-        self.world = World(seed, profile_for(nodes, fund_florins=fund_florins), trace=trace, until=until)
+        network = profile_for(nodes, fund_florins=fund_florins, **profile)
+        self.world = World(seed, network, trace=trace, until=until)
         self._nodes, self._blocks = nodes, max(1, round(hours * BLOCKS_PER_HOUR))
         self._random = self.world.stream("people")
         drawn = self.schedule(self.world.stream("faults"), kinds)

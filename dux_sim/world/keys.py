@@ -30,6 +30,7 @@ class NodeKeys:
     did: Did
     address: str
     fund_pubkey: str
+    collector_pubkey: str  # its key in a collector's script
 
 
 @lru_cache(maxsize=NODES_MAX)
@@ -47,4 +48,5 @@ def keys_of(number: int) -> NodeKeys:
         did=did_of_branch(branch, 0),
         address=address or "",
         fund_pubkey=account.path(BRANCH_FUND, 0).public.hex(),
+        collector_pubkey=account.path(BRANCH_FUND, 1).public.hex(),
     )

@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from functools import lru_cache
@@ -23,7 +23,7 @@ import msgspec
 from common.chain.address import script_to_address
 from common.chain.fund import fund_output_script
 from common.chain.params import EMBEDDED
-from common.network import Bootstrap, Custodian, FundParameters, NetworkProfile
+from common.network import Bootstrap, Custodian, FundParameters, NetworkProfile, Quorum
 from common.parameters import AirdropParameters
 from common.randomness import SeededRandomness
 from common.rpc.client import Client
@@ -34,7 +34,7 @@ from dux_sim.world.coin import Coin
 from dux_sim.world.door import Door, House
 from dux_sim.world.guard import guarded
 from dux_sim.world.history import History, Until
-from dux_sim.world.keys import keys_of
+from dux_sim.world.keys import NodeKeys, keys_of
 from dux_sim.world.loop import SimTask, VirtualLoop
 from dux_sim.world.node import OUTSIDE_PORT, MakeDaemon, SimHouse, SimNode
 from dux_sim.world.weather import Storm
@@ -180,11 +180,22 @@ def _memory_folder() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gone with the world
 
 
+def collector_of(keepers: Sequence[NodeKeys]) -> Quorum:
+    """Two of the keepers' second keys."""
+    return Quorum(
+        threshold=min(THRESHOLD, len(keepers)),
+        custodians=tuple(Custodian(did=one.did, pubkey=one.collector_pubkey) for one in keepers),
+    )
+
+
 @lru_cache(maxsize=PROFILES_MAX)
 def profile_for(
-    nodes: int, *, coins: int = 6, coin_flop: int = 500, fund_florins: int = 0, **airdrop: Any
+    nodes: int, *, coins: int = 6, coin_flop: int = 500, fund_florins: int = 0, collector: bool = False, **airdrop: Any
 ) -> NetworkProfile:
-    """The network of so many nodes: each has coins from the start, the first three keep the fund, all may judge."""
+    """The network of so many nodes: each has coins from the start, the first three keep the fund, all may judge.
+
+    `collector`: the tax is paid to a script of the keepers' other keys, and swept into the fund.
+    """
     keys = [keys_of(number) for number in range(nodes)]
     keepers = keys[:CUSTODIANS]
     threshold = min(THRESHOLD, len(keepers))
@@ -199,7 +210,9 @@ def profile_for(
         genesis="00" * 32,
         heights="demo",
         fund=FundParameters(
-            threshold=threshold, custodians=tuple(Custodian(did=one.did, pubkey=one.fund_pubkey) for one in keepers)
+            threshold=threshold,
+            custodians=tuple(Custodian(did=one.did, pubkey=one.fund_pubkey) for one in keepers),
+            collectors=(collector_of(keepers),) if collector else (),
         ),
         arbiters=tuple(one.did for one in keys),
         bootstrap=tuple(

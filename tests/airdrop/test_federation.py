@@ -129,6 +129,9 @@ async def test_a_keeper_takes_signatures_for_its_own_sweep_only(make: Made) -> N
     await world.run(7)
     assert refused
     assert world.balance(script) == 0
+    for node in world.nodes[:2]:
+        (view,) = (await node.ask(af.FUND_SWEEPS, af.SweepsAsked())).sweeps
+        assert view.signatures == 2, "the forged ones are not among them"
     stranger = PeerCall(did=world.nodes[0].did, method=SWEEP.name, deadline_ms=1000,
                         params=canonical(SweepCall(script, 4, "0c" * 32, (b"x",))))  # fmt: skip
     with pytest.raises(PeerAnswered, match="custodian"):

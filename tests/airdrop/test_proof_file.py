@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp.test_utils import TestServer
 
 from common.chain.tx import parse
 from common.chain.wire import shown
@@ -27,6 +28,7 @@ from dux_airdropd.file_rules import Verdict, check_file
 from dux_airdropd.model import Carried, Owed, Proof, SweepProof
 from dux_cli.command import run_main
 from dux_cli.main import duxnet
+from dux_sim.chain.server import RpcServer
 from tests.airdrop.world import World, did_of
 
 Made = Callable[..., Awaitable[World]]
@@ -273,3 +275,33 @@ async def test_a_scan_of_all_blocks_finds_every_coin(make: Made) -> None:
     by_point = {coin.outpoint: coin for coin in chain.coins(world.fund_script)}
     assert {coin.outpoint: coin for coin in scan.coins()} == by_point
     assert all(coin.spent_height for coin in scan.coins())
+
+
+async def test_a_coin_node_answers_what_a_file_cannot(
+    make: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `--coin-node` every block is read: the same chain holds, one block more or another chain is told."""
+    world, other = await make(), await make(fund=98 * FLOP)
+    world.announce(*range(5))
+    world.trade(0, 1)
+    world.trade(2, 3)
+    await world.run(12)
+    other.chain.mine(b"\x51")
+    file, profile, login = (tmp_path / name for name in ("a.proof", "network.yaml", "rpc.auth"))
+    file.write_bytes(await airdrop_file(world))
+    save_profile(world.network, profile)
+    login.write_text("user:word\n")
+    for chain, holds in ((world.chain, True), (other.chain, False)):
+        server = TestServer(RpcServer(chain, "user:word").app())
+        await server.start_server()
+        words = ["verify", "airdrop", str(file), "--profile", str(profile), "--coin-node", str(server.make_url("/"))]
+        words += ["--login", str(login), "--json"]
+        if holds:
+            assert await asyncio.to_thread(run_main, duxnet, words) == 0
+        else:
+            with pytest.raises(SystemExit, match="1"):
+                await asyncio.to_thread(run_main, duxnet, words)
+        told = json.loads(capsys.readouterr().out)
+        assert told["holds"] == holds
+        assert holds or "block" in told["problems"][-1]
+        await server.close()

@@ -19,10 +19,12 @@ from common.chain.fund import (
 from common.chain.settle import MissingSignature
 from common.chain.tx import TxOutput
 from common.codec import canonical
-from common.community_fund import fund_script_of
+from common.community_fund import fund_script_of, vault_script_of
 from common.contracts.wallet import FUND_COINS, FUND_KEY, FUND_SETTLE, FUND_SIGN
+from common.contracts.wallet_chain import CHAIN_COINS, ScriptAsked
 from common.contracts.wallet_contract import FundCoins, PayoutSignatures, SettlePayout, SignPayout
 from common.contracts.wallet_errors import KeyNotOurs, NotAgreed
+from common.network import Quorum
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
 from tests.chain.contract_kit import public_key
@@ -138,3 +140,33 @@ async def test_who_is_no_custodian_signs_nothing(custodians: list[WalletNode], t
         stranger_payout = structs.replace(payout)
         with pytest.raises((KeyNotOurs, NotAgreed)):
             await sign(stranger, stranger_payout)
+
+
+async def test_collectors_coins_go_to_the_fund_and_nowhere_else(tmp_path: Path, bench: CoinBench) -> None:
+    """A wallet signs a sweep into the fund, with whichever script; to anybody else, or in part, it does not."""
+    plain = network_of(bench)
+    node = WalletNode(tmp_path / "0", bench, network=plain)
+    network = network_of(bench, [bytes.fromhex(node.made.fund_pubkey)])
+    keepers = network.fund.custodians
+    second = structs.replace(keepers[0], pubkey=public_key("another custodian").hex())
+    fund_ = structs.replace(
+        network.fund,
+        threshold=1,
+        custodians=(keepers[0], second),
+        collectors=(Quorum(threshold=1, custodians=keepers),),
+    )
+    node.network = structs.replace(network, fund=fund_)
+    collector, vault = fund_script_of(fund_), vault_script_of(fund_)
+    bench.pay((collector, 5 * FLOP))
+    bench.mine()
+    async with node.running():
+        (coin,) = (await node.call(CHAIN_COINS, ScriptAsked(script=collector))).coins
+        keys = fund_.collectors[0].pubkeys
+        fee = int(payout_fee(1, keys, 1, (TxOutput(Florins(FLOP), vault),)))
+        inputs = (FundInput(coin.outpoint, coin.value_florins),)
+        whole = TxOutput(Florins(5 * FLOP - fee), vault)
+        sweep = FundPayout(node.network.genesis, "sweep 4", 1, keys, inputs, (whole,))
+        assert len((await sign(node, sweep, "sweep")).signatures) == 1
+        away = structs.replace(whole, script=pay_to_key(public_key("thief")))
+        with pytest.raises(NotAgreed, match="goes to the fund, whole"):
+            await sign(node, structs.replace(sweep, outputs=(away,)), "away")

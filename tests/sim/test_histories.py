@@ -34,7 +34,7 @@ FAULTS_AT_LEAST = {
     "liar": 500,
     "silence": 600,
 }
-FUND_EXITS_AT_LEAST = {"airdrop": 30, "released": 70}
+FUND_EXITS_AT_LEAST = {"airdrop": 30, "released": 70, "sweep": 15}
 
 
 def orders(kind: str, count: int) -> list[Order]:

@@ -31,6 +31,7 @@ STARTS_AT_ONCE = 10  # nodes that come in at a time: all at once, their handshak
 IN_WITH = 4  # sessions of a node that has come in
 COMES_IN_S = 4.0  # then the next one starts all the same: the first have nobody to come in to
 COLLECT_AFTER = 100_000, 50, 100  # objects of a hundred nodes are looked through each time: not for every 700 new ones
+MANY = 40  # nodes of one process: a soak's few are collected as a daemon is
 Job = dict[str, Any]
 
 
@@ -75,6 +76,8 @@ class SwarmHost:
 
     async def on_start(self, job: Job) -> Any:
         """Start the nodes of these numbers; they are up when this answers, and connected or on the way."""
+        if len(job["nodes"]) >= MANY:
+            gc.set_threshold(*COLLECT_AFTER)
         slots = asyncio.Semaphore(STARTS_AT_ONCE)
 
         async def one(number: int) -> None:
@@ -238,7 +241,6 @@ def main(folder: Path, log_level: str, kind: type[SwarmHost] = SwarmHost) -> Non
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     start_logging("swarm", log_level)
-    gc.set_threshold(*COLLECT_AFTER)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_process(folder, out, kind))
 

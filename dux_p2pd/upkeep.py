@@ -47,6 +47,7 @@ NODE_RECORD_TTL_S = 172_800
 ANNOUNCE_AT_ONCE = 16  # nodes known to one who announces itself without waiting
 ANNOUNCE_SPREAD_S = 2.0  # per node that is known beyond these: the first announcement waits up to so long, at most
 ANNOUNCE_SPREAD_S_MAX = 60.0  # it costs some forty connections: a thousand that begin at once must spread them
+RECORDS_EVERY_S = 300.0  # the own log is put, and what is due offered again, at such a moment
 REPUBLISH_ROWS_MAX = 256
 FIRST_WIDTH = 8  # nodes of the own neighbourhood that are asked when coming in; those they name are met afterwards
 
@@ -299,7 +300,7 @@ class Upkeep:
     async def run_records(self) -> None:
         """Offer own and others' records again, and forget what has expired, for ever."""
         while True:
-            await asyncio.sleep(min(self._republish_ms / 1000, REFRESH_S) * (0.75 + 0.5 * self._random.uniform()))
+            await asyncio.sleep(min(self._republish_ms / 1000, RECORDS_EVERY_S) * (0.75 + 0.5 * self._random.uniform()))
             self._dht.shelf.table.sweep(self._clock.unix_ms())
             await self._republish()
             await self.announce_log()

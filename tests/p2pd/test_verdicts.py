@@ -84,7 +84,7 @@ async def test_one_message_that_cannot_be_judged_is_ignored_and_the_others_are_j
             raise BadParams(detail="on purpose")
         return "reject" if attested.body[-1] == 2 else "accept"
 
-    parts.serve_topic(topics()[TOPIC.name], judge)  # type: ignore[arg-type]
+    parts.serve_topic(topics()[TOPIC.name], judge)
     asked = [GossipIn(topic=TOPIC.name, payload=payload(n), sender=NOBODY, key_seq=0, seq_ms=1) for n in range(4)]
     asked.append(GossipIn(topic="none", payload=b"", sender=NOBODY, key_seq=0, seq_ms=1))
     found = await LocalClient(parts.table, "p2pd").call(GOSSIP_HANDLE_ALL, GossipBatch(messages=asked))

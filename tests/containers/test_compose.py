@@ -126,7 +126,7 @@ async def test_nodes_are_apart_and_only_p2pd_is_reached_from_outside(running: En
     assert "docker-compose.yml" not in listed
     assert "cannot access '/duxnet'" in listed
     log = running.docker("exec", container(stage, "buyer").container, "cat", "/duxnet/buyer/log/p2pd.log").decode()
-    assert "chain:28600" in log  # flopd's way to the coin node leads through p2pd's egress
+    assert "chain:28601" in log  # flopd's way to the coin node leads through p2pd's egress
 
 
 async def test_the_main_job_runs_across_containers(running: Engine, stage: Stage) -> None:

@@ -52,6 +52,7 @@ LOG = structlog.wrap_logger(
 )
 REQUESTS = itertools.count()
 WAIT_S = 90.0  # outbox pauses grow to 30 s: two of them fit, and a loaded machine
+IDLE_WAIT_S = 5.0  # on a busy machine daemons take seconds for what a block asks of them
 JOB = b"\x93job"
 
 
@@ -130,7 +131,7 @@ class Net:
     async def mine_until(self, predicate: Callable[[], Any], what: str, blocks: int = 150) -> None:
         """Block after block until the predicate is true, each time after the daemons have done what they can."""
         for _ in range(blocks):
-            if await holds_soon(self.is_idle, 1.0) and await asked(predicate):
+            if await holds_soon(self.is_idle, IDLE_WAIT_S) and await asked(predicate):
                 return
             await self.mine()
         raise AssertionError(f"not within {blocks} blocks: {what}")

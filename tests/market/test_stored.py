@@ -169,7 +169,7 @@ async def test_a_late_node_catches_up_from_a_peer(tmp_path: Path) -> None:
     ("changes", "error", "word"),
     [
         ({"slug": "Bad Slug"}, BadService, "slug"),
-        ({"price_florins": Florins(1)}, BadService, "price"),
+        ({"price_florins": Florins(0)}, BadService, "price"),
         ({"package": "zz"}, BadService, "blob's id"),
         ({"package": "00" * 32}, PackageMissing, "PUT /blob"),
         ({"kind": "docker"}, BadService, "kind"),

@@ -29,7 +29,7 @@ from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
 from common.store import Tx
 from common.units import Florins
-from dux_flopd.bump_rules import RATE_FACTOR, How, child, free_coins, replacement, ways
+from dux_flopd.bump_rules import RATE_FACTOR, How, Paid, child, free_coins, replacement, ways
 from dux_flopd.chain_methods import ChainMethods
 from dux_flopd.model import Coin, NewPayment, OwnCoin, PaymentKind, StoredPayment
 from dux_flopd.rules import INPUTS_MAX, limit_list
@@ -102,7 +102,7 @@ class BumpMethods:
         account = coins[0].account
         spare = free_coins(wallet.store.unspent(), account, wallet.view.height, wallet.family.maturity_blocks)
         payee, *rest = parse(old.raw).outputs
-        chosen = replacement(old.txid, coins, spare, (payee,), old.fee, rate)
+        chosen = replacement(old.txid, coins, spare, (payee,), Paid(old.fee, len(old.raw)), rate)
         change = next((output.script for output in rest if wallet.store.own_place(output.script)), b"")
         signed = wallet.signed(tx, chosen, (payee,), account, change)
         return NewPayment(

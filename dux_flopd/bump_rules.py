@@ -7,6 +7,7 @@ that spends what the waiting one gives back to us, and pays for both. Source: fa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from common.chain.fees import FEE_MAX_FLORINS, KB, fee_for, is_dust
@@ -30,6 +31,14 @@ RATE_FACTOR = 2  # of the wallet's rate, when the owner names none
 How = Literal["replace", "child"]
 
 
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What the transaction that is replaced pays, and its bytes as it stands in the nodes' pools."""
+
+    fee: int
+    size: int
+
+
 def ways(*, is_send: bool, replaces: bool, has_own_outputs: bool, is_spent: bool) -> list[How]:
     """Which ways are open, the cheaper first."""
     found: list[How] = []
@@ -41,7 +50,7 @@ def ways(*, is_send: bool, replaces: bool, has_own_outputs: bool, is_spent: bool
 
 
 def replacement(
-    name: str, old: Sequence[OwnCoin], more: Sequence[OwnCoin], outputs: tuple[TxOutput, ...], old_fee: int, rate: int
+    name: str, old: Sequence[OwnCoin], more: Sequence[OwnCoin], outputs: tuple[TxOutput, ...], paid: Paid, rate: int
 ) -> Selection:
     """The coins, fee and change of the same payment at a higher rate: the old coins, and more where they must.
 
@@ -54,32 +63,37 @@ def replacement(
     need = sum(int(output.value_florins) for output in outputs)
     chosen = list(old)
     while True:
-        found = _paid(tuple(chosen), outputs, need, old_fee, rate)
+        found = _change_or_not(tuple(chosen), outputs, need, paid, rate)
         if found is not None:
             if found.fee > FEE_MAX_FLORINS:
                 raise BumpRefused(txid=name, reason="a node takes no fee over 100 FLOP; name a lower rate")
             return found
         if not spare or len(chosen) >= INPUTS_MAX:
             have = sum(owned.coin.value for owned in chosen)
-            raise InsufficientFunds(have_florins=have, need_florins=need + _fee(len(chosen), outputs, old_fee, rate))
+            raise InsufficientFunds(have_florins=have, need_florins=need + _fee(len(chosen), outputs, paid, rate))
         chosen.append(spare.pop(0))
 
 
-def _paid(
-    coins: tuple[OwnCoin, ...], outputs: tuple[TxOutput, ...], need: int, old_fee: int, rate: int
+def _change_or_not(
+    coins: tuple[OwnCoin, ...], outputs: tuple[TxOutput, ...], need: int, paid: Paid, rate: int
 ) -> Selection | None:
     have = sum(owned.coin.value for owned in coins)
-    with_change = _fee(len(coins), (*outputs, TxOutput(Florins(0), CHANGE_SCRIPT)), old_fee, rate)
+    with_change = _fee(len(coins), (*outputs, TxOutput(Florins(0), CHANGE_SCRIPT)), paid, rate)
     if have - need - with_change > 0 and not is_dust(have - need - with_change):
         return Selection(coins, with_change, have - need - with_change)
-    if have - need >= _fee(len(coins), outputs, old_fee, rate):
+    if have - need >= _fee(len(coins), outputs, paid, rate):
         return Selection(coins, have - need, 0)
     return None
 
 
-def _fee(inputs: int, outputs: tuple[TxOutput, ...], old_fee: int, rate: int) -> int:
+def _fee(inputs: int, outputs: tuple[TxOutput, ...], paid: Paid, rate: int) -> int:
+    """The rate's, and what nodes ask of a replacement: its own relay on top, and a higher rate than the replaced had.
+
+    Signatures differ by a byte or two, so a rise by the relay alone may be a lower rate: sizes here are the largest.
+    """
     size = _size(inputs, outputs)
-    return max(int(fee_for(size, rate)), old_fee + -(-size * INCREMENT_FLORINS_PER_KB // KB))
+    relayed = paid.fee + -(-size * INCREMENT_FLORINS_PER_KB // KB)
+    return max(int(fee_for(size, rate)), relayed, paid.fee * size // paid.size + 1)
 
 
 def _size(inputs: int, outputs: tuple[TxOutput, ...]) -> int:

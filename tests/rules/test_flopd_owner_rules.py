@@ -15,7 +15,7 @@ from common.chain.script import multisig_script
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, p2pkh_input_bytes, serialize, size_with, txid
 from common.contracts.wallet_errors import BumpRefused, InsufficientFunds
 from common.units import FLOP, Florins
-from dux_flopd.bump_rules import INCREMENT_FLORINS_PER_KB, child, free_coins, outbids, replacement, ways
+from dux_flopd.bump_rules import INCREMENT_FLORINS_PER_KB, Paid, child, free_coins, outbids, replacement, ways
 from dux_flopd.model import Coin, OwnCoin
 from dux_flopd.partial_rules import fee_of, gather, input_bytes, shown_inputs, shown_outputs, warnings
 from dux_flopd.rules import limit_list
@@ -45,16 +45,20 @@ def test_ways(facts: tuple[bool, bool, bool, bool], open_ways: list[str]) -> Non
 
 @given(
     old_fee=st.integers(int(FEE_FLOOR_FLORINS), FLOP),
+    old_size=st.integers(189, 193),  # one input of a key, one output: what its signature's length makes of it
     values=st.lists(st.integers(DUST_FLORINS, 3 * FLOP), max_size=6),
     rate=st.integers(RATE, 40 * RATE),
 )
 def test_a_replacement_pays_the_same_with_more_fee_from_the_same_coins_first(
-    old_fee: int, values: list[int], rate: int
+    old_fee: int, old_size: int, values: list[int], rate: int
 ) -> None:
-    """BIP125: more in all, and by its own size more; conserved; every old coin is in it, so both cannot confirm."""
+    """BIP125: more in all, by its own size more, at a higher rate whatever signatures measure; conserved.
+
+    Every old coin is in it, so both cannot confirm.
+    """
     old, more = [coin(4 * FLOP + old_fee, 99)], [coin(value, at) for at, value in enumerate(values)]
     try:
-        found = replacement("t", old, more, (PAYEE,), old_fee, rate)
+        found = replacement("t", old, more, (PAYEE,), Paid(old_fee, old_size), rate)
     except InsufficientFunds:
         assert sum(values) < 4 * FLOP
         return
@@ -65,19 +69,20 @@ def test_a_replacement_pays_the_same_with_more_fee_from_the_same_coins_first(
     size = size_with(tx, [p2pkh_input_bytes()] * len(found.coins))
     assert found.fee >= fee_for(size, rate)
     assert found.fee * 1000 >= old_fee * 1000 + size * INCREMENT_FLORINS_PER_KB
+    assert found.fee * old_size > old_fee * size
     assert found.change == 0 or found.change >= DUST_FLORINS
 
 
 def test_change_that_would_be_dust_goes_to_the_fee() -> None:
     """The old change pays the higher fee; what is left of it is no output."""
-    found = replacement("t", [coin(4 * FLOP + 2 * FEE_FLOOR_FLORINS)], [], (PAYEE,), FEE_FLOOR_FLORINS, RATE)
+    found = replacement("t", [coin(4 * FLOP + 2 * FEE_FLOOR_FLORINS)], [], (PAYEE,), Paid(FEE_FLOOR_FLORINS, 226), RATE)
     assert (found.fee, found.change) == (2 * FEE_FLOOR_FLORINS, 0)
 
 
 def test_a_fee_that_no_node_takes_is_not_paid() -> None:
     """More than 100 FLOP: the rate was mistyped."""
     with pytest.raises(BumpRefused, match="100 FLOP"):
-        replacement("t", [coin(900 * FLOP)], [], (PAYEE,), FEE_MAX_FLORINS, RATE)
+        replacement("t", [coin(900 * FLOP)], [], (PAYEE,), Paid(FEE_MAX_FLORINS, 226), RATE)
 
 
 @given(parent_bytes=st.integers(150, 3000), parent_fee=st.integers(0, FLOP), rate=st.integers(RATE, 20 * RATE))

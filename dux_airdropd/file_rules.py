@@ -303,10 +303,10 @@ class _Airdrop:
         if found is None or found[0].height != self.proof.paid_height:
             self._wrong("its payment is not in the block that it names")
             return
-        _check_spend(found[1], self.proposal.payout, {coin.outpoint: coin for coin in coins}, self.vault, self.verdict)
+        check_spend(found[1], self.proposal.payout, {coin.outpoint: coin for coin in coins}, self.vault, self.verdict)
 
 
-def _check_spend(
+def check_spend(
     tx: Tx, payout: FundPayout, coins: Mapping[Outpoint, FundCoin], script: bytes, verdict: Verdict
 ) -> None:
     """A transaction is this payout of these coins, signed by enough custodians."""
@@ -345,7 +345,7 @@ def _check_sweep(proof: SweepProof, profile: NetworkProfile, chain: FileChain, v
     if found is None or found[0].height != proof.mined_height:
         verdict.problems.append("its transaction is not in the block that it names")
         return
-    _check_spend(found[1], proof.payout, shown, script, verdict)
+    check_spend(found[1], proof.payout, shown, script, verdict)
     verdict.spent_florins = sum(int(item.value_florins) for item in proof.payout.inputs)
     verdict.paid_florins = sum(int(out.value_florins) for out in proof.payout.outputs)
     verdict.fee_florins = verdict.spent_florins - verdict.paid_florins

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from common.chain.tx import parse
 from common.chain.wire import shown
-from common.codec import canonical, from_canonical
+from common.codec import canonical, from_canonical, json_bytes
 from common.contracts import airdrop_fund as af
 from common.contracts.airdrop import PROOF_BYTES_MAX
 from common.errors import NotFound
@@ -22,9 +22,9 @@ from common.network import save_profile
 from common.parameters import SweepParameters
 from common.units import FLOP, Florins
 from dux_airdropd.evidence_rules import in_order
-from dux_airdropd.file_chain import Scan, node_problems
+from dux_airdropd.file_chain import FileChain, Scan, node_problems
 from dux_airdropd.file_model import FILE_BYTES_MAX, FundFile
-from dux_airdropd.file_rules import Verdict, check_file
+from dux_airdropd.file_rules import Verdict, check_file, check_spend
 from dux_airdropd.model import Carried, Owed, Proof, SweepProof
 from dux_cli.command import run_main
 from dux_cli.main import duxnet
@@ -138,6 +138,65 @@ async def test_a_file_of_an_airdrop_holds_and_every_lie_in_it_is_found(make: Mad
         assert any(words in problem for problem in told_problems.problems), (changes.keys(), told_problems.problems)
     assert checked(b"\x00").problems
     assert any("compare them" in note for note in checked(file).notes)
+
+
+async def test_lies_about_parameters_places_and_draws_are_found(make: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets that are not the profile's, a payment out of its time, a draw of another rule, a payment too few signed."""
+    world = await make()
+    world.announce(*range(5))
+    world.trade(0, 1)
+    world.trade(2, 3)
+    await world.run(12)
+    file = await airdrop_file(world)
+    found, proof = opened(file)
+    told, first = proof.proposal, world.network.first_parameters
+    bonded = found.profile.replace(b'"rule":"full"', b'"rule":"bonded"')
+    assert bonded != found.profile
+    empty = msgspec.structs.replace(told.items[0], data=b"")
+    lies: list[tuple[dict[str, Any], str]] = [
+        ({"file_profile": found.profile.replace(b'"tax_bps":500', b'"tax_bps":99999')}, "cannot be read"),
+        ({"file_sets": json_bytes((msgspec.structs.replace(first, version=2),))}, "parameter set"),
+        ({"file_sets": json_bytes((first,))}, "parameter sets are not those you trust"),
+        ({"proof_paid_height": told.cutoff_height}, "was not paid between"),
+        ({"file_profile": bonded, "from_height": told.cutoff_height - 1}, "too soon"),
+        ({"items": ()}, "nobody"),
+        ({"items": in_order([empty, *told.items[1:]])}, "truncated"),
+    ]
+    for changes, words in lies:
+        problems = checked(lied(file, **changes), trusted=world.network).problems
+        assert any(words in problem for problem in problems), (changes.keys(), problems)
+    merged = bytearray(found.headers)
+    merged[-79] |= 1  # the bit of the version that says where the work is
+    assert any("work of 1 headers" in note for note in checked(lied(file, file_headers=bytes(merged))).notes)
+    of_bonded = lied(file, file_profile=bonded)
+    assert any("taken on trust" in note for note in checked(of_bonded).notes)
+    monkeypatch.setattr(FileChain, "beacon", lambda _self, _height: b"\x01" * 32)
+    assert "its draw is not the beacon of its cut-off" in checked(of_bonded).problems
+    assert "its draw is not the beacon of its cut-off" not in checked(lied(of_bonded, beacon=b"\x01" * 32)).problems
+
+
+async def test_a_payment_that_too_few_signed_is_found(make: Made) -> None:
+    """As the chain would judge it; a chain that took it all the same proves nothing to a reader of the file."""
+    world = await make()
+    world.announce(*range(5))
+    world.trade(0, 1)
+    world.trade(2, 3)
+    await world.run(12)
+    file = await airdrop_file(world)
+    chain, (_, proof) = checked(file).chain, opened(file)
+    assert chain is not None
+    tx, coins = chain.txs[proof.txid][1], {coin.outpoint: coin for coin in chain.coins(world.fund_script)}
+    unsigned = msgspec.structs.replace(
+        tx, inputs=tuple(msgspec.structs.replace(one, script_sig=b"\x00") for one in tx.inputs)
+    )
+    for given, known, words in (
+        (tx, coins, []),
+        (unsigned, coins, ["too few custodians have signed its payment"]),
+        (tx, {}, ["it spends a coin that the file does not show"]),
+    ):
+        verdict = Verdict(problems=[], notes=[])
+        check_spend(given, proof.proposal.payout, known, world.fund_script, verdict)
+        assert [problem.partition(":")[0] for problem in verdict.problems] == words
 
 
 async def test_an_unsigned_payment_and_a_header_without_work_are_found(make: Made) -> None:

@@ -103,6 +103,7 @@ class Net:
         self.bench = bench
         self.folder = folder
         self.height = bench.height
+        self.pace_s = 0.0  # between blocks, where daemons' own timers have to come round as they do between real ones
         self.nodes: dict[Did, Node] = {}
         self.lost: Callable[[Node, Did, str], bool] = lambda _sender, _to, _method: False
         self.calls: list[tuple[str, str, str]] = []  # sender, receiver, method
@@ -133,6 +134,7 @@ class Net:
         for _ in range(blocks):
             if await holds_soon(self.is_idle, IDLE_WAIT_S) and await asked(predicate):
                 return
+            await asyncio.sleep(self.pace_s)
             await self.mine()
         raise AssertionError(f"not within {blocks} blocks: {what}")
 

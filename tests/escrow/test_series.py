@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from common.chain.address import pay_to_key
 from common.chain.tx import parse
 from common.contracts import escrow
@@ -28,6 +30,12 @@ async def stages(buyer: Node, seller: Node, arbiters: list[Node], count: int, **
         )
         for at in range(count)
     ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def unhurried(net: Net) -> None:
+    """The lots of a series and their bond wait for each other through loops of several daemons."""
+    net.pace_s = 0.1
 
 
 async def work(net: Net, buyer: Node, seller: Node, contract_id: str) -> None:

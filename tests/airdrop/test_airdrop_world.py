@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -24,25 +24,8 @@ from dux_airdropd import payout_rules, rules
 from dux_airdropd.evidence_rules import in_order
 from dux_airdropd.model import Proof, Proposal
 from dux_sim.chain import audit
+from tests.airdrop.conftest import Made
 from tests.airdrop.world import World, sign_all
-
-Made = Callable[..., Awaitable[World]]
-
-
-@pytest.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Made]:
-    """Worlds of this test, stopped at its end."""
-    worlds: list[World] = []
-
-    async def made(**options: object) -> World:
-        world = World(tmp_path / str(len(worlds)), **options)  # type: ignore[arg-type]
-        worlds.append(world)
-        await world.start()
-        return world
-
-    yield made
-    for world in worlds:
-        await world.stop()
 
 
 def prepared(world: World) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-
 import msgspec
 import pytest
 from coincurve import PrivateKey
@@ -37,27 +34,11 @@ from common.units import FLOP, Florins
 from dux_airdropd.model import FundCoin, SweepCoin, SweepProof, SweepSource
 from dux_airdropd.sweep_rules import accounts_of, plan_sweep, sweep_height, sweep_problems
 from dux_sim.chain import audit
+from tests.airdrop.conftest import Made
 from tests.airdrop.test_airdrop_rules import FUND, KEYS, LARGE_FUND, NETWORK, coin, did
 from tests.airdrop.world import World
 
-Made = Callable[..., Awaitable[World]]
 SWEEP_SOON = SweepParameters(every_blocks=4, least_florins=Florins(FLOP))
-
-
-@pytest.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Made]:
-    """Worlds of this test, stopped at its end."""
-    worlds: list[World] = []
-
-    async def made(**options: object) -> World:
-        world = World(tmp_path / str(len(worlds)), **options)  # type: ignore[arg-type]
-        worlds.append(world)
-        await world.start()
-        return world
-
-    yield made
-    for world in worlds:
-        await world.stop()
 
 
 async def accounts(world: World, node: int = 0) -> af.FundAccounts:

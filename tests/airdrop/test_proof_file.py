@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +28,8 @@ from dux_airdropd.model import Carried, Owed, Proof, SweepProof
 from dux_cli.command import run_main
 from dux_cli.main import duxnet
 from dux_sim.chain.server import RpcServer
+from tests.airdrop.conftest import Made
 from tests.airdrop.world import World, did_of
-
-Made = Callable[..., Awaitable[World]]
-
-
-@pytest.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Made]:
-    """Worlds of this test, stopped at its end."""
-    worlds: list[World] = []
-
-    async def made(**options: object) -> World:
-        world = World(tmp_path / str(len(worlds)), **options)  # type: ignore[arg-type]
-        worlds.append(world)
-        await world.start()
-        return world
-
-    yield made
-    for world in worlds:
-        await world.stop()
 
 
 async def airdrop_file(world: World, number: int = 0) -> bytes:

@@ -51,20 +51,17 @@ from common.contracts.wallet_channel import (
     ToSign,
 )
 from common.contracts.wallet_errors import ContractUnknown, NotAgreed
-from common.errors import BadParams
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
-from common.keygen import BRANCH_PAYOUT
 from common.network import NetworkProfile
 from common.rpc.table import Ctx, MethodTable
 from common.units import Florins
 from dux_flopd.channel_rules import check_channel, check_own_side, may_sign
 from dux_flopd.model import Coin, ContractRow, FollowedScript, PaymentKind, ScriptKind
-from dux_flopd.rules import check_limits
+from dux_flopd.rules import check_limits, check_nonce
 from dux_flopd.scanner import Scanner
 from dux_flopd.wallet import Wallet
 
-NONCE_BYTES = 32
 TERMS_REMEMBERED = 512
 
 
@@ -99,13 +96,9 @@ class ChannelMethods:
 
     async def key(self, params: NewChannelKey, ctx: Ctx) -> ChannelKey:
         """A key for one channel, and the script of the same number. The same nonce gets the same key."""
-        if len(params.nonce) != NONCE_BYTES:
-            raise BadParams(detail=f"a nonce has {NONCE_BYTES} bytes, not {len(params.nonce)}")
-        known = self._store.contract_key(params.side, params.nonce)
+        check_nonce(params.nonce)
         with self._store.store.transaction() as tx:
-            index = known.index if known else self._wallet.fresh(tx, BRANCH_PAYOUT, "channel").index
-            if known is None:
-                self._store.add_contract_key(tx, index, params.side, params.nonce)
+            index = self._wallet.bound_key(tx, params.side, params.nonce, "channel")
             pubkey, script = self._keys.contract_public(index), self._keys.payout_script(index)
             answer = ChannelKey(index=index, pubkey=pubkey, script=script)
             ctx.remember(tx, answer)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from common.chain.address import script_to_address
 from common.chain.contract import (
     CONTRACT_BYTES_MAX,
     Contract,
-    cid,
     lot_output_script,
-    lot_script,
     lot_value,
     result_hash_of,
 )
-from common.chain.contract_rules import check_contract
 from common.chain.settle import assemble, judge, lot_digest, signature_is_right
 from common.chain.templates import Award, Template, build, rungs_of
 from common.chain.tx import Outpoint, TxOutput, serialize, txid
@@ -48,26 +44,21 @@ from common.contracts.wallet_contract import (
 )
 from common.contracts.wallet_errors import ContractUnknown, NotAgreed
 from common.errors import BadParams
-from common.keygen import BRANCH_PAYOUT
 from common.network import NetworkProfile
 from common.rpc.table import Ctx, MethodTable
 from common.store import Tx
 from common.units import Florins
 from dux_flopd.contract_rules import (
     check_depth,
-    check_network,
-    check_own_part,
     check_time,
     may_show_key,
-    own_party,
     signs,
 )
-from dux_flopd.model import Coin, ContractRow, FollowedScript, NewPayment, PaymentKind, ScriptKind
-from dux_flopd.rules import check_limits
+from dux_flopd.lot_part import LotPart
+from dux_flopd.model import Coin, ContractRow, NewPayment, PaymentKind
+from dux_flopd.rules import check_limits, check_nonce
 from dux_flopd.scanner import Scanner
 from dux_flopd.wallet import Wallet
-
-NONCE_BYTES = 32
 
 
 class ContractMethods:
@@ -79,7 +70,7 @@ class ContractMethods:
         self._view = wallet.view
         self._keys = wallet.keyring
         self._scanner = scanner
-        self._network = network
+        self._part = LotPart(wallet, network)
 
     def serve(self, table: MethodTable) -> None:
         """Answer them on this table."""
@@ -94,12 +85,9 @@ class ContractMethods:
 
     async def new_key(self, params: NewContractKey, ctx: Ctx) -> ContractKey:
         """A key for one lot, and the payout script of the same number. The same nonce gets the same key."""
-        _check_nonce(params.nonce)
-        known = self._store.contract_key(params.purpose, params.nonce)
+        check_nonce(params.nonce)
         with self._store.store.transaction() as tx:
-            index = known.index if known else self._wallet.fresh(tx, BRANCH_PAYOUT, "payout").index
-            if known is None:
-                self._store.add_contract_key(tx, index, params.purpose, params.nonce)
+            index = self._wallet.bound_key(tx, params.purpose, params.nonce, "payout")
             answer = ContractKey(
                 index=index, pubkey=self._keys.contract_public(index), payout_script=self._keys.payout_script(index)
             )
@@ -108,25 +96,19 @@ class ContractMethods:
 
     async def result_lock(self, params: ResultLockAsked, _ctx: Ctx) -> ResultLock:
         """H of the result key that the nonce leads to."""
-        _check_nonce(params.nonce)
+        check_nonce(params.nonce)
         return ResultLock(result_hash=result_hash_of(self._keys.result_key(params.nonce, params.lot)))
 
     async def adopt(self, params: AdoptContract, ctx: Ctx) -> Adopted:
         """Take part in a contract: every law, our network, our key, our limits."""
-        contract = from_canonical(params.contract, Contract, max_bytes=CONTRACT_BYTES_MAX)
-        check_contract(contract)
-        check_network(contract, self._network)
-        name = cid(contract).hex()
-        self._check_own_part(contract, name, params)
-        answer = self._adopted(contract, name)
+        key = self._store.contract_key_at(params.key_index)
+        contract = self._part.checked(params.contract, params.role, params.key_index, key)
         with self._store.store.transaction() as tx:
             if params.role == "buyer":
                 spent = self._store.spent_since(tx, ctx.caller, contract.seller.did)
                 check_limits(self._wallet.settings, int(lot_value(contract)), spent)
-            self._store.adopt(tx, ContractRow(name, params.contract, params.role, params.key_index))
-            item = FollowedScript(answer.output_script, ScriptKind.LOT, 0, 0, params.role)
-            self._view.follow(tx, item, contract.heights.start)
-            tx.audit("contract adopted", {"cid": name, "role": params.role, "caller": ctx.caller})
+            answer = self._part.take(tx, contract, params.contract, params.role, params.key_index)
+            tx.audit("contract adopted", {"cid": answer.cid, "role": params.role, "caller": ctx.caller})
             ctx.remember(tx, answer)
         self._scanner.look_again()
         return answer
@@ -219,23 +201,6 @@ class ContractMethods:
             raise ContractUnknown(what="adopted contract", name=name, cid=name)
         return row, from_canonical(row.body, Contract, max_bytes=CONTRACT_BYTES_MAX)
 
-    def _check_own_part(self, contract: Contract, name: str, params: AdoptContract) -> None:
-        key = self._store.contract_key_at(params.key_index)
-        pubkey, payout = self._keys.contract_public(params.key_index), self._keys.payout_script(params.key_index)
-        party = own_party(contract, params.role)
-        result_hash = result_hash_of(self._keys.result_key(party.nonce, 0)) if party else b""
-        check_own_part(contract, params.role, name, key=key, pubkey=pubkey, payout=payout, result_hash=result_hash)
-
-    def _adopted(self, contract: Contract, name: str) -> Adopted:
-        output_script = lot_output_script(contract)
-        return Adopted(
-            cid=name,
-            redeem_script=lot_script(contract),
-            output_script=output_script,
-            address=script_to_address(output_script, self._wallet.family) or "",
-            value_florins=lot_value(contract),
-        )
-
     def _lot_coin(self, contract: Contract, outpoint: Outpoint) -> Coin:
         coin = self._view.store.coin(outpoint)
         if coin is None or coin.script != lot_output_script(contract):
@@ -264,11 +229,6 @@ class ContractMethods:
         if contract.result_hash and may_show_key(params.template, row.role):
             preimage = self._keys.result_key(contract.seller.nonce, 0)
         return assemble(contract, params.template, tx, signatures, preimage)
-
-
-def _check_nonce(nonce: bytes) -> None:
-    if len(nonce) != NONCE_BYTES:
-        raise BadParams(detail=f"a nonce has {NONCE_BYTES} bytes, not {len(nonce)}")
 
 
 def _settlement(answer: Settled, name: str, params: SettleContract, caller: str) -> NewPayment:

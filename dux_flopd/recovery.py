@@ -185,9 +185,7 @@ class Recoverer:
         keys = self._wallet.keyring
         answer = ContractKey(index=index, pubkey=keys.contract_public(index), payout_script=keys.payout_script(index))
         with self._store.store.transaction() as tx:
-            item = FollowedScript(answer.payout_script, ScriptKind.OWN, BRANCH_PAYOUT, index, "payout")
-            self._wallet.view.follow(tx, item, self._wallet.view.height + 1, is_read=True)
-            self._wallet.store.hand_out(tx, item)
+            self._wallet.hand_out_again(tx, index)
             if known is None:
                 self._wallet.store.add_contract_key(tx, index, params.purpose, params.nonce)
             tx.audit("contract key found", {"index": index, "purpose": params.purpose})

@@ -6,27 +6,13 @@ contract; its key's number is never handed out for another. Source: escrow_proto
 
 from __future__ import annotations
 
-from common.chain.address import script_to_address
-from common.chain.contract import (
-    CONTRACT_BYTES_MAX,
-    Contract,
-    cid,
-    lot_output_script,
-    lot_script,
-    lot_value,
-    result_hash_of,
-)
-from common.chain.contract_rules import check_contract
-from common.codec import from_canonical
 from common.contracts.wallet_contract import Adopted
 from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, CONTRACT_RESTORE, BlobKey, RestoreContract
-from common.keygen import BRANCH_PAYOUT
 from common.network import NetworkProfile
 from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
-from common.store import Tx
-from dux_flopd.contract_rules import check_network, check_own_part, own_party
-from dux_flopd.model import ContractKeyRow, ContractRow, FollowedScript, ScriptKind
+from dux_flopd.lot_part import LotPart
+from dux_flopd.model import ContractKeyRow
 from dux_flopd.scanner import Scanner
 from dux_flopd.wallet import Wallet
 
@@ -39,7 +25,7 @@ class RestoreMethods:
         self._store = wallet.store
         self._keys = wallet.keyring
         self._scanner = scanner
-        self._network = network
+        self._part = LotPart(wallet, network)
 
     def serve(self, table: MethodTable) -> None:
         """Answer them on this table."""
@@ -52,47 +38,17 @@ class RestoreMethods:
 
     async def restore(self, params: RestoreContract, ctx: Ctx) -> Adopted:
         """Adopt again."""
-        contract = from_canonical(params.contract, Contract, max_bytes=CONTRACT_BYTES_MAX)
-        check_contract(contract)
-        check_network(contract, self._network)
-        name, index = cid(contract).hex(), params.key_index
+        index = params.key_index
         known = self._store.contract_key_at(index)
-        party = own_party(contract, params.role)
-        check_own_part(
-            contract,
-            params.role,
-            name,
-            key=known or ContractKeyRow(index, params.role, params.nonce, ""),
-            pubkey=self._keys.contract_public(index),
-            payout=self._keys.payout_script(index),
-            result_hash=result_hash_of(self._keys.result_key(party.nonce, 0)) if party else b"",
-        )
+        key = known or ContractKeyRow(index, params.role, params.nonce, "")
+        contract = self._part.checked(params.contract, params.role, index, key)
         with self._store.store.transaction() as tx:
-            self._reserve(tx, index)
+            self._wallet.hand_out_again(tx, index)
+            self._wallet.keep_gap(tx, self._wallet.view.height + 1)
             if known is None:
                 self._store.add_contract_key(tx, index, params.role, params.nonce)
-            self._store.adopt(tx, ContractRow(name, params.contract, params.role, index))
-            item = FollowedScript(lot_output_script(contract), ScriptKind.LOT, 0, 0, params.role)
-            self._wallet.view.follow(tx, item, contract.heights.start)
-            tx.audit("contract restored", {"cid": name, "role": params.role, "caller": ctx.caller})
-            answer = self._adopted(contract, name)
+            answer = self._part.take(tx, contract, params.contract, params.role, index)
+            tx.audit("contract restored", {"cid": answer.cid, "role": params.role, "caller": ctx.caller})
             ctx.remember(tx, answer)
         self._scanner.look_again()
         return answer
-
-    def _reserve(self, tx: Tx, index: int) -> None:
-        """The key's number was handed out before: it and all below are never fresh again."""
-        item = FollowedScript(self._keys.payout_script(index), ScriptKind.OWN, BRANCH_PAYOUT, index, "payout")
-        self._wallet.view.follow(tx, item, self._wallet.view.height + 1, is_read=True)
-        self._store.hand_out(tx, item)
-        self._wallet.keep_gap(tx, self._wallet.view.height + 1)
-
-    def _adopted(self, contract: Contract, name: str) -> Adopted:
-        output_script = lot_output_script(contract)
-        return Adopted(
-            cid=name,
-            redeem_script=lot_script(contract),
-            output_script=output_script,
-            address=script_to_address(output_script, self._wallet.family) or "",
-            value_florins=lot_value(contract),
-        )

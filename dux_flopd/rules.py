@@ -11,11 +11,13 @@ from typing import Literal
 from common.chain.fees import fee_for, is_dust
 from common.chain.tx import Outpoint, TxOutput, p2pkh_input_bytes
 from common.contracts.wallet_errors import CoinNotFree, CoinsPending, InsufficientFunds, OverLimit
+from common.errors import BadParams
 from common.units import Florins
 from dux_flopd.model import OwnCoin, Selection, Spent
 from dux_flopd.settings import FlopSettings
 
 INPUTS_MAX = 500  # about 75 kB: relayed, and signed in a moment
+NONCE_BYTES = 32  # that a contract key is bound to
 GAP = 20  # own scripts followed beyond the last one used
 TX_FRAME_BYTES = 14  # version, lock time and both counts at their longest
 INPUT_FRAME_BYTES = 41  # outpoint, length of the script, sequence
@@ -98,6 +100,16 @@ def _shortage(coins: Sequence[OwnCoin], free: list[OwnCoin], need: int) -> Insuf
     if everything >= need:
         return CoinsPending(need_florins=need, have_florins=have, pending_florins=everything - have)
     return InsufficientFunds(need_florins=need, have_florins=have)
+
+
+def check_nonce(nonce: bytes) -> None:
+    """Nothing happens for a nonce of the right length.
+
+    Raises:
+        BadParams: it has another.
+    """
+    if len(nonce) != NONCE_BYTES:
+        raise BadParams(detail=f"a nonce has {NONCE_BYTES} bytes, not {len(nonce)}")
 
 
 def check_limits(settings: FlopSettings, amount: int, spent: Spent) -> None:

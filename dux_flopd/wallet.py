@@ -99,6 +99,21 @@ class Wallet:
         self.keep_gap(tx, self.view.height + 1)
         return item
 
+    def bound_key(self, tx: Tx, purpose: str, nonce: bytes, label: str) -> int:
+        """The number of the contract key for a purpose and a nonce: bound to them once, the same ever after."""
+        known = self.store.contract_key(purpose, nonce)
+        if known is not None:
+            return known.index
+        index = self.fresh(tx, BRANCH_PAYOUT, label).index
+        self.store.add_contract_key(tx, index, purpose, nonce)
+        return index
+
+    def hand_out_again(self, tx: Tx, index: int) -> None:
+        """A contract key's number was in use before this wallet's memory: it and all below are never fresh again."""
+        item = FollowedScript(self.keyring.payout_script(index), ScriptKind.OWN, BRANCH_PAYOUT, index, "payout")
+        self.view.follow(tx, item, self.view.height + 1, is_read=True)
+        self.store.hand_out(tx, item)
+
     def pay(
         self,
         tx: Tx,

@@ -21,6 +21,7 @@ from common.contracts.wallet_errors import (
     TooLate,
     TooShallow,
 )
+from common.errors import BadParams
 from common.network import NetworkProfile
 from common.units import FLOP, Florins
 from dux_flopd.contract_rules import (
@@ -32,7 +33,7 @@ from dux_flopd.contract_rules import (
 )
 from dux_flopd.effects import verdict
 from dux_flopd.model import Coin, ContractKeyRow, OwnCoin, Selection, Spent
-from dux_flopd.rules import check_limits, coin_state, confirmations, payment_state, select
+from dux_flopd.rules import check_limits, check_nonce, coin_state, confirmations, payment_state, select
 from dux_flopd.settings import FlopSettings
 from tests.chain.contract_kit import Kit, make_contract
 
@@ -270,3 +271,11 @@ def test_times_and_depths() -> None:
             check_depth(contract, template, "x", height, 100)
     assert [may_show_key(template, "seller") for template in (release, Cancel(), Refund())] == [True, True, False]
     assert not may_show_key(release, "buyer")
+
+
+def test_a_key_is_bound_to_a_nonce_of_32_bytes() -> None:
+    """Shorter ones would be repeated, longer ones are no nonces of ours."""
+    check_nonce(b"n" * 32)
+    for nonce in (b"", b"n" * 31, b"n" * 33):
+        with pytest.raises(BadParams, match="32 bytes"):
+            check_nonce(nonce)

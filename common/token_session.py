@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from common.errors import Unavailable
 
@@ -32,7 +33,7 @@ class TokenSession:
         import pkcs11  # noqa: PLC0415 - an extra, which a node without a token does not have
 
         self._token = token
-        self._faults = (pkcs11.PKCS11Error, OSError, RuntimeError)
+        self._lib = pkcs11
         self._pin_file = pin_file
         with self.asked():
             found = pkcs11.lib(module).get_token(token_label=token)
@@ -47,9 +48,34 @@ class TokenSession:
         """What the token does wrong inside becomes `TokenAway`."""
         try:
             yield
-        except self._faults as error:
+        except (self._lib.PKCS11Error, OSError, RuntimeError) as error:
             detail = f"{type(error).__name__} {error}".strip()
             raise TokenAway(token=self._token, detail=detail, pin_file=self._pin_file) from error
+
+    def put_pair(self, shared: dict[Any, Any], secret: bytes, point: bytes) -> bool:
+        """Move a key pair into the token, whose secret half cannot be read again; False if its label is there.
+
+        `shared`: what both halves say, their label among it; `point`: the public half as DER.
+
+        Raises:
+            TokenAway: the token does not take it.
+        """
+        attribute, kind = self._lib.Attribute, self._lib.ObjectClass
+        private = {
+            attribute.CLASS: kind.PRIVATE_KEY,
+            attribute.PRIVATE: True,
+            attribute.SENSITIVE: True,
+            attribute.EXTRACTABLE: False,
+            attribute.SIGN: True,
+            attribute.VALUE: secret,
+        }
+        public = {attribute.CLASS: kind.PUBLIC_KEY, attribute.VERIFY: True, attribute.EC_POINT: point}
+        with self.asked():
+            if any(True for _ in self.session.get_objects({attribute.LABEL: shared[attribute.LABEL]})):
+                return False
+            self.session.create_object(shared | private)
+            self.session.create_object(shared | public)
+        return True
 
     def close(self) -> None:
         """End the session."""

@@ -90,23 +90,7 @@ class CoinToken:
             Attribute.LABEL: _label(branch, index),
             Attribute.EC_PARAMS: SECP256K1_OID,
         }
-        secret = {
-            Attribute.CLASS: ObjectClass.PRIVATE_KEY,
-            Attribute.PRIVATE: True,
-            Attribute.SENSITIVE: True,
-            Attribute.EXTRACTABLE: False,
-            Attribute.SIGN: True,
-            Attribute.VALUE: node.export()[0],
-        }
-        point = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.VERIFY: True}
-        with self._open.asked():
-            if any(True for _ in self._open.session.get_objects({Attribute.LABEL: _label(branch, index)})):
-                return False
-            self._open.session.create_object(shared | secret)
-            self._open.session.create_object(
-                shared | point | {Attribute.EC_POINT: _POINT_HEAD + uncompressed(node.public)}
-            )
-        return True
+        return self._open.put_pair(shared, node.export()[0], _POINT_HEAD + uncompressed(node.public))
 
 
 def put_keys(

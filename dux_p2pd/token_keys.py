@@ -113,20 +113,7 @@ class Token:
             Attribute.ID: seq.to_bytes(2, "big"),
             Attribute.EC_PARAMS: ED25519_OID,
         }
-        with self._asked():
-            if any(True for _ in self._session.get_objects({Attribute.LABEL: _label(seq)})):
-                return
-            secret = {
-                Attribute.CLASS: ObjectClass.PRIVATE_KEY,
-                Attribute.PRIVATE: True,
-                Attribute.SENSITIVE: True,
-                Attribute.EXTRACTABLE: False,
-                Attribute.SIGN: True,
-                Attribute.VALUE: seed,
-            }
-            self._session.create_object(shared | secret)
-            point = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.VERIFY: True}
-            self._session.create_object(shared | point | {Attribute.EC_POINT: _POINT_HEAD + public})
+        self._open.put_pair(shared, seed, _POINT_HEAD + public)
 
 
 class TokenKeys:

@@ -19,7 +19,7 @@ from dux_sim.proof.cast import NAMES, B
 from dux_sim.proof.minds import Minds
 from dux_sim.proof.moves import all_moves
 from dux_sim.proof.player import Event, History
-from dux_sim.proof.summary import Sampled
+from dux_sim.proof.summary import Sampled, picked
 from dux_sim.proof.walk import Walk
 from dux_sim.proof.world import World
 
@@ -42,11 +42,8 @@ def sample(case: Case, each: int) -> Sampled:
     walk = Walk(case.name, case.setting, case.left)
     walk.run(case.states_max)
     found = Sampled()
-    for exit_, numbers in sorted(walk.samples.items()):
-        step = max(1, len(numbers) // each)
-        for number in numbers[::step][:each]:
-            name = f"{case.name}; {exit_}; {number}"
-            _add(found, name, case, walk.moves(number), exit_.removesuffix(", moved"))
+    for name, number, exit_ in picked(case.name, walk.samples, each):
+        _add(found, name, case, walk.moves(number), exit_)
     return found
 
 

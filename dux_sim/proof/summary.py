@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -22,6 +22,14 @@ class Sampled(msgspec.Struct):
     histories: list[History] = msgspec.field(default_factory=list)
     audited: int = 0  # logs of nodes that were replayed
     differences: list[str] = msgspec.field(default_factory=list)
+
+
+def picked(case: str, samples: Mapping[str, Sequence[int]], each: int) -> Iterator[tuple[str, int, str]]:
+    """Up to `each` histories of every exit, spread over all that there are: a name, the number, the exit."""
+    for exit_, numbers in sorted(samples.items()):
+        step = max(1, len(numbers) // each)
+        for number in numbers[::step][:each]:
+            yield f"{case}; {exit_}; {number}", number, exit_.removesuffix(", moved")
 
 
 class Summary(msgspec.Struct, kw_only=True):

@@ -1,11 +1,5 @@
 """`duxnet prove escrow`: the short form holds, sees at least so much, and is the same on one process and on two."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from dux_sim.proof.cases import SCRIPTS, case_of, full_cases
@@ -13,8 +7,8 @@ from dux_sim.proof.mutations import MUTATIONS, hunt
 from dux_sim.proof.report import walk_case
 from dux_sim.proof.spread import spread
 from dux_sim.proof.walk import Walk
+from tests.sim.proof_kit import told_by_short_form
 
-ROOT = Path(__file__).resolve().parents[2]
 EXITS = ("award-0-3", "award-1000000000-3", "cancel", "refund", "release-1000000000", "unspent")
 FIRST_SIX = [mutation for mutation in MUTATIONS if mutation.name[1:2] == ":"]
 
@@ -23,14 +17,7 @@ FIRST_SIX = [mutation for mutation in MUTATIONS if mutation.name[1:2] == ":"]
 @pytest.mark.timeout(2400)
 def test_the_short_form_holds_and_has_seen_enough() -> None:
     """No law is broken, every fault is found, 200 histories are as the chain says; and none of it by seeing nothing."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dux_cli", "prove", "escrow", "--quick", "--json"],
-        env=os.environ, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-    told = json.loads(done.stdout)
-    assert (told["violations"], told["differences"], told["cut_off"]) == ([], [], [])
-    assert told["mutations_found"] == told["mutations_planted"] >= 30
+    told = told_by_short_form("escrow")
     assert told["cases"] >= 28
     both = {case["name"]: case["exits"] for case in told["variants"] if "bond" in case["name"]}
     assert any(exit_.endswith("award-0-3+bond") for exits in both.values() for exit_ in exits)

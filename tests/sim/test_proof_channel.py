@@ -1,18 +1,12 @@
 """`duxnet prove channel`: the short form holds and has seen enough; a fault is found where the sound table is quiet."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from dux_sim.proof.channel.cases import full_cases
 from dux_sim.proof.channel.mutations import MUTATIONS, hunt
 from dux_sim.proof.channel.walk import Walk
+from tests.sim.proof_kit import told_by_short_form
 
-ROOT = Path(__file__).resolve().parents[2]
 EXITS = ("close 1", "close 2", "close 3", "final 0", "final 1", "final 2", "refund 0")
 FIRST = [mutation for mutation in MUTATIONS if mutation.name[1:2] == ":"]
 
@@ -21,14 +15,7 @@ FIRST = [mutation for mutation in MUTATIONS if mutation.name[1:2] == ":"]
 @pytest.mark.timeout(2400)
 def test_the_short_form_holds_and_has_seen_enough() -> None:
     """No law is broken, every fault is found, the chain says what the walk says; and none of it by seeing nothing."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dux_cli", "prove", "channel", "--quick", "--json"],
-        env=os.environ, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-    told = json.loads(done.stdout)
-    assert (told["violations"], told["differences"], told["cut_off"]) == ([], [], [])
-    assert told["mutations_found"] == told["mutations_planted"] >= 30
+    told = told_by_short_form("channel")
     assert told["cases"] >= 13
     assert told["states"] >= 150_000
     assert all(told["exits"][exit_] >= 10 for exit_ in EXITS)

@@ -22,7 +22,7 @@ from dux_sim.proof.channel.nodes import Nodes
 from dux_sim.proof.channel.walk import TABLES, Walk, exit_of, paid, start
 from dux_sim.proof.channel.world import World
 from dux_sim.proof.player import Event, History
-from dux_sim.proof.summary import Sampled
+from dux_sim.proof.summary import Sampled, picked
 
 FACTS = tuple(
     one for one in vars(f).values() if isinstance(one, type) and issubclass(one, f.Fact) and one is not f.Fact
@@ -46,10 +46,8 @@ def sample(case: Case, each: int) -> Sampled:
     walk = Walk(case.name, case.setting, case.left)
     walk.run(case.states_max)
     found = Sampled()
-    for exit_, numbers in sorted(walk.samples.items()):
-        step = max(1, len(numbers) // each)
-        for number in numbers[::step][:each]:
-            _add(found, f"{case.name}; {exit_}; {number}", case, walk.moves(number), exit_.removesuffix(", moved"))
+    for name, number, exit_ in picked(case.name, walk.samples, each):
+        _add(found, name, case, walk.moves(number), exit_)
     return found
 
 

@@ -138,7 +138,9 @@ class Net:
                 return
             await asyncio.sleep(self.pace_s)
             await self.mine()
-        raise AssertionError(f"not within {blocks} blocks: {what}")
+        raise AssertionError(
+            f"not within {blocks} blocks: {what}; at {self.height}: " + "; ".join(map(open_work, self.nodes.values()))
+        )
 
 
 def waits(table: MethodTable) -> bool:
@@ -150,6 +152,14 @@ def waits(table: MethodTable) -> bool:
     except Ending:
         return True
     return any(not row["attempts"] or all(word not in row["error"] for word in LOST) for row in found)
+
+
+def open_work(node: Node) -> str:
+    """What a node still has to do, for the words of a test that failed."""
+    tables = [node.wallet.daemon.parts.table] + ([node.daemon.parts.table] if node.daemon else [])
+    words = "SELECT kind, attempts, error FROM outbox WHERE done_ms IS NULL"
+    rows = [tuple(row) for table in tables if table.store for row in table.store.rows(words)]
+    return f"{node.name}, read to {node.looked_at}: {rows or 'nothing open'}"
 
 
 async def asked(predicate: Callable[[], Any]) -> Any:

@@ -23,6 +23,7 @@ async def test_a_seller_that_never_starts_costs_the_buyer_only_the_reserve(net: 
     async with market(net, *NAMES) as (buyer, seller, *arbiters):
         contract_id = await propose(buyer, seller, arbiters)
         await until(in_state(seller, contract_id, "AGREED"), "agreed")
+        await until(in_state(buyer, contract_id, "AGREED", "FUNDED_SEEN", "FUNDED"), "the seller's word has arrived")
         seller.off = True
         await net.mine_until(lambda: buyer.told(Closed), "the award is final")
         settlement = (await buyer.event(Closed)).settlement
@@ -39,6 +40,7 @@ async def test_a_vanished_seller_and_silent_arbiters_end_in_a_refund_at_t(net: N
     async with market(net, *NAMES) as (buyer, seller, *arbiters):
         contract_id = await propose(buyer, seller, arbiters)
         await until(in_state(seller, contract_id, "AGREED"), "agreed")
+        await until(in_state(buyer, contract_id, "AGREED", "FUNDED_SEEN", "FUNDED"), "the seller's word has arrived")
         seller.off = arbiters[0].off = arbiters[1].off = True
         await net.mine_until(in_state(buyer, contract_id, "DISPUTED"), "the buyer asks the arbiters")
         agreed = (await buyer.show(contract_id)).heights

@@ -23,6 +23,7 @@ from dux_taskd.sandbox.model import Runner
 from dux_taskd.sandbox.native import NativeRunner
 from dux_taskd.sandbox.wasm import WasmRunner
 from dux_taskd.sandbox.wasm_forks import Forks
+from dux_taskd.sandbox.wasm_kept import Shelf
 from dux_taskd.schema import MIGRATIONS
 from dux_taskd.settings import TaskSettings, cpus_milli, size_bytes, slot_socket
 from dux_taskd.store import TaskStore
@@ -49,7 +50,10 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
         forks = Forks(parts.log)
         parts.stack.push_async_callback(forks.close)
         parts.background("forks", forks.keep)
-        return WasmRunner(parts.clock, forks.start)
+        shelf = Shelf(parts.clock.monotonic)
+        parts.stack.push_async_callback(shelf.close)
+        parts.background("kept workers", shelf.keep)
+        return WasmRunner(parts.clock, forks.start, shelf)
 
     async def assemble(self, parts: Parts[TaskSettings]) -> None:
         """Store, executor, the three roles, methods, loops."""

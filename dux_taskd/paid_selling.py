@@ -87,7 +87,7 @@ class PaidSelling:
         self, admission: c.Admission, service: ServiceView, package: bytes, params: peer.PaidCall
     ) -> peer.PaidAnswer:
         run = Run(package=package, entry=service.entry, args=params.args, input=params.data,
-                  limits=limits_of(service.limits))  # fmt: skip
+                  limits=limits_of(service.limits), owner=str(admission.payer))  # fmt: skip
         outcome, data, detail, reason = Outcome.FAILED, b"", "the run broke", ""
         charged: Florins | None = None
         try:

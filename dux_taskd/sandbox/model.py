@@ -21,6 +21,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     args: tuple[str, ...]
     input: bytes
     limits: Limits
+    owner: str = ""  # whose call it is: its process may serve his next one; empty: it serves nobody after this run
 
 
 class Ended(StrEnum):

@@ -1,4 +1,4 @@
-"""Runs wasm modules, each in a process of its own that can be killed at any moment. Offered on any Linux, without root.
+"""Runs wasm modules in processes that can be killed at any moment, never two owners in one. On any Linux, without root.
 
 Promise: a module that crashes, hangs or blows up hurts only its own process; a wall-clock deadline gives «no result».
 It does not know whose job it runs or what it costs.
@@ -16,6 +16,7 @@ from common.work import JobKind
 from dux_taskd.sandbox import wasm_abi, wasm_probe
 from dux_taskd.sandbox.model import Ended, Offer, Outcome, Progress, Run
 from dux_taskd.sandbox.wasm_abi import COMPILED, PROGRESS, RESULT, WorkerJob, WorkerResult
+from dux_taskd.sandbox.wasm_kept import Kept, Key, Shelf, key_of
 from dux_taskd.sandbox.wasm_process import Start, Worker, start_fresh
 
 BASE_MEMORY_BYTES = 256 << 20  # Python and wasmtime themselves
@@ -23,6 +24,7 @@ START_S = 20.0  # a fresh Python on a loaded machine
 COMPILE_S = 20.0
 GRACE_S = 2.0  # the worker ends itself at the wall limit; after this it is killed
 STDERR_BYTES_MAX = 4_096
+ANSWERED = frozenset({Ended.DONE, Ended.REFUSED})  # by the package itself: its process is as good as before
 
 
 def run_fault(run: Run) -> str | None:
@@ -38,9 +40,9 @@ def run_fault(run: Run) -> str | None:
     return next((fault for holds, fault in claims if not holds), None)
 
 
-def _worker_job(run: Run, deadline_s: float) -> bytes:
+def _worker_job(run: Run, deadline_s: float, module: bytes) -> bytes:
     job = WorkerJob(
-        module=run.package,
+        module=module,
         args="\n".join(run.args).encode(),
         input=run.input,
         fuel=run.limits.fuel,
@@ -64,10 +66,11 @@ class _Conversation:
     def __init__(self, worker: Worker, progress: Progress) -> None:
         self._stdin, self._stdout, self._progress = worker.stdin, worker.stdout, progress
 
-    async def hand_over(self, data: bytes) -> None:
+    async def hand_over(self, data: bytes, *, is_last: bool) -> None:
         self._stdin.write(data)
         await self._stdin.drain()
-        self._stdin.close()
+        if is_last:
+            self._stdin.close()
 
     async def next_frame(self) -> tuple[bytes, bytes]:
         head = await self._stdout.readexactly(5)
@@ -96,35 +99,65 @@ class WasmRunner:
     kind = JobKind.WASM
     engine = wasm_abi.ENGINE
 
-    def __init__(self, clock: Clock, start: Start = start_fresh) -> None:
-        """`start` gets a worker process: a fresh one, or a fork (wasm_forks)."""
+    def __init__(self, clock: Clock, start: Start = start_fresh, shelf: Shelf | None = None) -> None:
+        """`start` gets a fresh worker process or a fork (wasm_forks); `shelf` keeps those of runs with an owner."""
         self._clock = clock
         self._start = start
+        self._shelf = shelf
 
     async def run(self, run: Run, *, deadline_s: float, progress: Progress) -> Outcome:
-        """Run in a process of its own and read its one answer; it is gone when this returns or is cancelled."""
+        """Run in a process that is gone when this returns or is cancelled, or kept for its owner after an answer."""
         fault = run_fault(run)
         if fault:
             return Outcome(ended=Ended.FAILED, engine=self.engine, detail=fault)
         started = self._clock.monotonic()
-        worker = await self._start(worker_memory_bytes(run))
-        try:
-            result = await self._converse(worker, run, deadline_s, progress)
-        finally:
-            await worker.end()
+        key = key_of(run, worker_memory_bytes(run)) if self._shelf else None
+        if self._shelf is None or key is None:
+            result = await self._run_alone(run, deadline_s, progress)
+        else:
+            result = await self._run_kept(self._shelf, key, run, deadline_s, progress)
         wall_ms = int((self._clock.monotonic() - started) * 1000)
         return msgspec.structs.replace(result, wall_ms=wall_ms)
+
+    async def _run_alone(self, run: Run, deadline_s: float, progress: Progress) -> Outcome:
+        worker = await self._start(worker_memory_bytes(run))
+        try:
+            return await self._converse(worker, run, deadline_s, progress, run.package, is_last=True)
+        finally:
+            await worker.end()
+
+    async def _run_kept(self, shelf: Shelf, key: Key, run: Run, deadline_s: float, progress: Progress) -> Outcome:
+        """On a kept worker; where that one has died meanwhile, or there is none, on another that is kept afterwards."""
+        if kept := shelf.take(key):
+            result = await self._run_on(shelf, kept, run, deadline_s, progress, b"")
+            if result.ended is not Ended.BROKEN:
+                return result
+        kept = Kept(key, await self._start(key.memory_bytes))
+        return await self._run_on(shelf, kept, run, deadline_s, progress, run.package)
+
+    async def _run_on(
+        self, shelf: Shelf, kept: Kept, run: Run, deadline_s: float, progress: Progress, module: bytes
+    ) -> Outcome:
+        try:
+            result = await self._converse(kept.worker, run, deadline_s, progress, module, is_last=False)
+        except BaseException:
+            await kept.worker.end()
+            raise
+        await (shelf.put(kept) if result.ended in ANSWERED else kept.worker.end())
+        return result
 
     async def probe(self) -> Offer:
         """Try every limit on this machine."""
         return Offer(kind=self.kind, engine=self.engine, probes=await wasm_probe.probe(self))
 
-    async def _converse(self, worker: Worker, run: Run, deadline_s: float, progress: Progress) -> Outcome:
+    async def _converse(
+        self, worker: Worker, run: Run, deadline_s: float, progress: Progress, module: bytes, *, is_last: bool
+    ) -> Outcome:
         conversation = _Conversation(worker, progress)
         wall_s = min(float(run.limits.wall_s), deadline_s)
         try:
             async with asyncio.timeout(START_S + COMPILE_S):
-                await conversation.hand_over(_worker_job(run, deadline_s))
+                await conversation.hand_over(_worker_job(run, deadline_s, module), is_last=is_last)
                 first = await conversation.until(COMPILED)
             async with asyncio.timeout(wall_s + GRACE_S):
                 last = first if isinstance(first, WorkerResult) else await conversation.until(RESULT)

@@ -37,9 +37,9 @@ COMPILED, PROGRESS, RESULT = b"C", b"P", b"R"
 
 
 class WorkerJob(msgspec.Struct, frozen=True, array_like=True):
-    """What the parent hands to the worker, once."""
+    """What the parent hands to the worker: once, or again and again for the same owner."""
 
-    module: bytes
+    module: bytes  # empty: the one that the worker got before
     args: bytes
     input: bytes
     fuel: int
@@ -49,7 +49,7 @@ class WorkerJob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class WorkerResult(msgspec.Struct, frozen=True, array_like=True):
-    """What the worker answers, once."""
+    """What the worker answers to each job."""
 
     ended: Ended
     detail: str

@@ -1,4 +1,4 @@
-"""One module, run once, under deterministic settings. Knows wasmtime; runs only inside the worker process.
+"""One module, run under deterministic settings. Knows wasmtime; runs only inside the worker process.
 
 Promise: for a DONE outcome, output and fuel depend on module, arguments, input, limits and engine version alone.
 Source: facts/sandboxes.md §5 (settings), wasmtime 50.
@@ -74,6 +74,20 @@ def compile_module(engine: wasmtime.Engine, data: bytes) -> wasmtime.Module:
     return module
 
 
+class Machine:
+    """An engine, and the module that it compiled: what runs of one owner share. No run leaves anything in it."""
+
+    def __init__(self) -> None:
+        self.engine = make_engine()
+        self._module: wasmtime.Module | None = None
+
+    def module(self, data: bytes) -> wasmtime.Module:
+        """The module of these bytes, or the one of before where there are none."""
+        if data or self._module is None:
+            self._module = compile_module(self.engine, data)
+        return self._module
+
+
 class _Instance:
     """One instance with its store, limits set before any of its code runs."""
 
@@ -128,13 +142,13 @@ class _Instance:
         return bytes(self.memory.read(self.store, address, address + length))
 
 
-def execute(engine: wasmtime.Engine, job: WorkerJob, compiled: Callable[[], None], say: Say) -> WorkerResult:
+def execute(machine: Machine, job: WorkerJob, compiled: Callable[[], None], say: Say) -> WorkerResult:
     """Compile, run once, read the output. `compiled` is called when the module's own time begins."""
     instance: _Instance | None = None
     try:
-        module = compile_module(engine, job.module)
+        module = machine.module(job.module)
         compiled()
-        instance = _Instance(engine, module, job, say)
+        instance = _Instance(machine.engine, module, job, say)
         args, given = instance.put(job.args), instance.put(job.input)
         answer = instance.call("dux_run", args, len(job.args), given, len(job.input))
         output = instance.take(answer, job.output_bytes)

@@ -84,7 +84,7 @@ def warm_up() -> None:
         module=wasm_probe.BYTES[wasm_probe.ECHO], args=b"", input=b"", fuel=1_000, memory_bytes=1 << 20,
         output_bytes=1, wall_s=1.0,
     )  # fmt: skip
-    wasm_engine.execute(wasm_engine.make_engine(), job, lambda: None, lambda _: None)
+    wasm_engine.execute(wasm_engine.Machine(), job, lambda: None, lambda _: None)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""The process that runs one wasm job and ends: `python -m dux_taskd.sandbox.wasm_worker BYTES`, or a fork.
+"""The process that runs one owner's wasm jobs and ends: `python -m dux_taskd.sandbox.wasm_worker BYTES`, or a fork.
 
-The job comes on stdin, frames go to stdout.
+A job comes on stdin, frames go to stdout; mostly one and no more, else the next of the same owner and package.
 It is told nothing but the job, and gives up files, sockets, processes and exec before it reads the first byte of it.
 So a module that broke out of wasmtime would find a process that can compute and write to one pipe.
 """
@@ -17,26 +17,27 @@ from dux_taskd.sandbox import confine, seccomp, wasm_abi, wasm_engine
 from dux_taskd.sandbox.wasm_abi import COMPILED, PROGRESS, RESULT, WorkerJob, WorkerResult
 
 ALL_DONE, STEP = 1000, 10  # thousandths
+HEAD_BYTES = 8
 JOB_BYTES_MAX = wasm_abi.MODULE_BYTES_MAX + wasm_abi.INPUT_BYTES_MAX + 65_536
 
 
+def send(kind: bytes, body: bytes) -> None:
+    """One frame to the parent."""
+    sys.stdout.buffer.write(wasm_abi.frame(kind, body))
+    sys.stdout.buffer.flush()
+
+
 class _Reporter:
-    """Writes frames; progress at most once per percent, never falling."""
+    """Tells a run's progress: at most once per percent, never falling."""
 
     def __init__(self) -> None:
         self._said = 0
-        self._lock = threading.Lock()
-
-    def send(self, kind: bytes, body: bytes) -> None:
-        with self._lock:
-            sys.stdout.buffer.write(wasm_abi.frame(kind, body))
-            sys.stdout.buffer.flush()
 
     def progress(self, permille: int) -> None:
         done = max(0, min(ALL_DONE, permille))
         if done >= self._said + STEP or done == ALL_DONE > self._said:
             self._said = done
-            self.send(PROGRESS, done.to_bytes(4, "little"))
+            send(PROGRESS, done.to_bytes(4, "little"))
 
 
 def confine_self(memory_bytes: int) -> None:
@@ -56,35 +57,40 @@ def confine_self(memory_bytes: int) -> None:
         confine.install_filter(seccomp.worker_filter())
 
 
-def read_job() -> WorkerJob:
-    """The one job on stdin, length first."""
-    length = int.from_bytes(wasm_abi.read_exactly(sys.stdin.buffer, 8), "little")
+def read_job() -> WorkerJob | None:
+    """The next job on stdin, length first; None when there will be no more."""
+    head = sys.stdin.buffer.read(HEAD_BYTES)
+    if not head:
+        return None
+    length = int.from_bytes(head, "little")
     if length > JOB_BYTES_MAX:
         raise ValueError(f"a job of {length} bytes")
     return msgspec.msgpack.decode(wasm_abi.read_exactly(sys.stdin.buffer, length), type=WorkerJob)
 
 
-def run_one(job: WorkerJob, reporter: _Reporter) -> WorkerResult:
+def run_one(machine: wasm_engine.Machine, job: WorkerJob) -> WorkerResult:
     """Run it; a timer thread ends it at its wall limit by the engine's epoch."""
-    engine = wasm_engine.make_engine()
-    timer = threading.Timer(job.wall_s, engine.increment_epoch)
+    reporter = _Reporter()
+    timer = threading.Timer(job.wall_s, machine.engine.increment_epoch)
     timer.daemon = True
 
     def compiled() -> None:
-        reporter.send(COMPILED, b"")
+        send(COMPILED, b"")
         timer.start()
 
     try:
-        return wasm_engine.execute(engine, job, compiled, reporter.progress)
+        return wasm_engine.execute(machine, job, compiled, reporter.progress)
     finally:
         timer.cancel()
+        if timer.is_alive():
+            timer.join()  # so that it cannot end the next run
 
 
 def work() -> None:
-    """Read, run, answer; once, in a process that has given up its rights."""
-    reporter = _Reporter()
-    result = run_one(read_job(), reporter)
-    reporter.send(RESULT, msgspec.msgpack.encode(result))
+    """Read, run, answer, until no more comes, in a process that has given up its rights."""
+    machine = wasm_engine.Machine()
+    while (job := read_job()) is not None:
+        send(RESULT, msgspec.msgpack.encode(run_one(machine, job)))
 
 
 def main() -> None:

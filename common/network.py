@@ -119,7 +119,7 @@ class TierRule(Wire, frozen=True):
     days_known: int
     good_days: int  # of the last 60, as drawn challengers saw them
     probing_bps: int  # part of its own challenges made, once it was drawn
-    bond_florins: Florins = Florins(0)  # bonds are no evidence yet: a rule that asks one is met by nobody
+    bond_florins: Florins = Florins(0)  # locked in fidelity bonds that the chain shows
     duties: tuple[str, ...] = ()
     services: dict[str, int] = msgspec.field(default_factory=dict)  # `audit`, `relay`, … -> least count of 60 days
 

@@ -17,7 +17,7 @@ from common.codec import Canon, canonical
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.receipts import Bytes32, Count, DidText, Hex64
-from common.units import Hash32, UnixMs
+from common.units import Florins, Hash32, UnixMs
 from common.witness import Height, Slot
 
 NOTE_BYTES_MAX = 7_680  # of the gossip's 8 KiB: two envelopes and their heads
@@ -36,6 +36,7 @@ class Kind(StrEnum):
     VERDICT = "verdict"
     SERVICE = "service"
     QUOTE = "quote"
+    BOND = "bond"
 
 
 class Note(Canon, frozen=True):
@@ -125,4 +126,16 @@ class QuoteSeen(Canon, frozen=True):
     pcr_digest: Bytes32
     firmware: Count
     resets: Count
+    at_ms: UnixMs
+
+
+class BondTold(Canon, frozen=True):
+    """«These coins are locked, and they are mine»: a registered fidelity bond's output, by the block that holds it."""
+
+    network: Hex64
+    did: DidText
+    proof: bytes  # canonical `BondProof` (common/chain/bond.py)
+    value_florins: Florins
+    height: Height
+    block_hash: Hex64
     at_ms: UnixMs

@@ -13,7 +13,7 @@ from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pa
 @click.argument("peer")
 @pass_session
 def attest(session: Session, peer: str) -> None:
-    """Have the node PEER attest what it knows of this one: tier, reputation, uptime, measured parts."""
+    """Have the node PEER attest what it knows of this one: tier, reputation, uptime, bond, measured parts."""
     from common.contracts.registry_claims import CLAIMS_ATTEST, AttestMe
 
     held = session.ask(CLAIMS_ATTEST, AttestMe(request_id=new_request_id("attest"), peer=peer))

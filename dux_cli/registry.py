@@ -16,9 +16,11 @@ from dux_cli.output import each, flop, printable, short
 from dux_cli.registry_audits import audit, services
 from dux_cli.registry_machines import machine
 from dux_cli.registry_sanctions import add_to
+from dux_cli.wallet import FLOP_AMOUNT
 
 if TYPE_CHECKING:
     from common.contracts.registry import NodeList, NodeView, Reputation
+    from common.units import Florins
 
 PROGRAM = "duxos-node-registry"
 MB_PER_GB = 1024
@@ -120,6 +122,7 @@ def _new_address(session: Session) -> str:
 @click.option("--min-free-memory", type=click.FloatRange(0), default=0.0, help="At least so much memory free, GB.")
 @click.option("--min-uptime", type=click.FloatRange(0), default=0.0, help="Says it has run for so many hours.")
 @click.option("--min-witnessed-uptime", type=click.FloatRange(0, 1), default=0.0, help="Was seen so often, 0 to 1.")
+@click.option("--min-bond", type=FLOP_AMOUNT, help="Has locked at least so much in fidelity bonds.")
 @click.option("--max-load", type=click.FloatRange(0), help="At most this load over one minute.")
 @click.option("--min-tasks", type=click.IntRange(0), default=0, help="Was paid for so many jobs.")
 @click.option("--min-success-rate", type=click.FloatRange(0, 1), default=0.0, help="Did this part well, 0 to 1.")
@@ -141,6 +144,7 @@ def list_nodes(
     min_storage: float,
     min_free_memory: float,
     min_uptime: float,
+    min_bond: Florins | None,
     sanctioned: str | None,
     verified: tuple[str, ...],
     **filters: str | float | bool | None,
@@ -159,6 +163,7 @@ def list_nodes(
         "min_memory_mb": round(min_memory * MB_PER_GB),
         "min_storage_gb": round(min_storage),
         "min_free_memory_mb": round(min_free_memory * MB_PER_GB),
+        "min_bond_florins": None if min_bond is None else str(min_bond),
         "min_uptime_s": round(min_uptime * 3_600),
     }
     found = session.ask(NODE_LIST, from_plain(wish, ListNodes))
@@ -299,6 +304,7 @@ def _lines(view: NodeView) -> list[tuple[str, str]]:
         ("region", printable(view.region)),
         ("health", usage if view.last_heartbeat else ""),
         ("reputation", f"{view.reputation_score:.2f}, tier {view.tier}"),
+        ("bonded", flop(view.bonded_florins) if view.bonded_florins else ""),
         ("jobs paid", f"{view.total_tasks_completed} ({view.success_rate:.0%} of all)"),
     ]
 

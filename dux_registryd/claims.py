@@ -39,6 +39,7 @@ from common.receipts import attested, body_of
 from common.rpc.method import Empty
 from common.rpc.table import Ctx
 from common.units import BPS, Did, Hash32, UnixMs
+from dux_registryd.bonds import Bonds
 from dux_registryd.effects import Outside
 from dux_registryd.fault_rules import DAY_MS
 from dux_registryd.sanction_rules import may_serve
@@ -63,21 +64,25 @@ class WrongAttestation(PeerMisbehaved):
 class ClaimDesk:
     """Issues, keeps, shows and checks attested properties."""
 
-    def __init__(self, book: Book, outside: Outside, scores: Scores, *, clock: Clock, random: Randomness) -> None:
+    def __init__(
+        self, book: Book, outside: Outside, scores: Scores, bonds: Bonds, *, clock: Clock, random: Randomness
+    ) -> None:
         self._book = book
         self._outside = outside
         self._scores = scores
+        self._bonds = bonds
         self._clock = clock
         self._random = random
 
     def properties(self, did: Did) -> list[tuple[str, str]]:
-        """What is known here of a node, as predicates; bonds are no evidence yet, so nothing is said of them."""
+        """What is known here of a node, as predicates: at most sixteen, so of every figure the highest step or two."""
         score, presence = self._scores.score(did), self._scores.presence(did)
         held = self._book.node(did)
         found = at_least("tier", score.tier, TIER_STEPS)
         found += at_least("reputation%", score.score_ppm * 100 // PPM, PERCENT_STEPS[:4])[-2:]
         found += at_least("standing", score.standing_milli // 1_000, STANDING_STEPS)[-2:]
-        found += at_least("uptime%", (presence.uptime_bps or 0) * 100 // BPS, PERCENT_STEPS)[-2:]
+        found += at_least("uptime%", (presence.uptime_bps or 0) * 100 // BPS, PERCENT_STEPS)[-1:]
+        found += self._bonds.properties(did, self._scores.tip())
         found += [("unsanctioned", "true")] if may_serve(self._scores.sanctions(did)) else []
         parts = self._scores.rate(held).verified if held else ()
         return found + [(f"verified-{part}", "true") for part in parts]

@@ -44,6 +44,7 @@ from dux_registryd.assembly_machines import measure_machines
 from dux_registryd.audit_methods import AuditMethods
 from dux_registryd.audits import Audits
 from dux_registryd.benchmarker import Benchmarker
+from dux_registryd.bonds import Bonds
 from dux_registryd.challengers import Challengers
 from dux_registryd.claims import ClaimDesk
 from dux_registryd.duty import Duty
@@ -76,6 +77,7 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
     settings_type = RegistrydSettings
     benchmarker: Benchmarker
     duty: Duty
+    bonds: Bonds
 
     async def assemble(self, parts: Parts[RegistrydSettings]) -> None:
         """Store, neighbours, intake, methods, loops."""
@@ -108,7 +110,8 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
             machine=machine,
         )
         receipts = ReceiptMethods(book, outside, intake, scores, statements)
-        _claims(parts, ClaimDesk(book, outside, scores, clock=parts.clock, random=parts.random))
+        self.bonds = _bonds(parts, book, outside, scores, statements)
+        _claims(parts, ClaimDesk(book, outside, scores, self.bonds, clock=parts.clock, random=parts.random))
         finder = Finder(book, outside, intake, scores, clock=parts.clock, settings=parts.settings)
         _serve_nodes(parts, nodes, finder)
         _serve_receipts(parts, receipts)
@@ -184,6 +187,24 @@ def _serve_receipts(parts: Parts[RegistrydSettings], receipts: ReceiptMethods) -
     parts.table.serve(registry.EVIDENCE_WINDOW, receipts.evidence)
     seen = SeenMethods(receipts.book, receipts.scores, parts.network.presence, parts.clock)
     parts.table.serve(EVIDENCE_SEEN, seen.seen)
+
+
+def _bonds(
+    parts: Parts[RegistrydSettings], book: Book, outside: Outside, scores: Scores, statements: Statements
+) -> Bonds:
+    """What is locked by whom: tiers, lists and attestations ask for it."""
+    bonds = Bonds(
+        book,
+        outside,
+        statements,
+        network=parts.network,
+        clock=parts.clock,
+        log=parts.log,
+        check_s=parts.settings.check_s,
+    )
+    scores.bonded = bonds.florins
+    parts.background("bonds", bonds.run)
+    return bonds
 
 
 def _claims(parts: Parts[RegistrydSettings], desk: ClaimDesk) -> None:

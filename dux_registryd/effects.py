@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from common.attestor import Attestor
+from common.chain.tx import TxOutput
 from common.codec import canonical, from_canonical
 from common.community_fund import tax_scripts_of
 from common.contracts import p2p
@@ -24,7 +25,9 @@ from common.contracts.peer_registry import (
     CapabilityPointer,
 )
 from common.contracts.registry_service import ServedName
+from common.contracts.wallet_bonds import WALLET_BONDS
 from common.contracts.wallet_chain import CHAIN_BEACON, CHAIN_BLOCK_HASH, CHAIN_TIP, CHAIN_TX, HeightAsked, TxAsked
+from common.contracts.wallet_errors import WalletLocked
 from common.errors import NotFound, NotNow, Unavailable
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
@@ -33,7 +36,7 @@ from common.rpc.client import Client
 from common.rpc.method import Empty
 from common.standing import NOTE_BYTES_MAX, Note
 from common.store import Effect
-from common.units import BlockHeight, Did, UnixMs
+from common.units import BlockHeight, Did, Florins, UnixMs
 from dux_registryd.payment_rules import SeenPayment
 
 RECORD_TTL_S = 86_400
@@ -65,6 +68,15 @@ class TipSeen:
 
     height: int
     hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnBond:
+    """A locked output of this node's wallet that its owner has registered."""
+
+    proof: bytes
+    value_florins: Florins
+    height: BlockHeight
 
 
 class Outside(Attestor):
@@ -166,6 +178,27 @@ class Outside(Attestor):
             return None
         paid = tuple(int(output.value_florins) for output in found.outputs if output.script in self._tax_scripts)
         return SeenPayment(height=found.height, fund_florins=paid)
+
+    async def outputs(self, txid: str, height: int) -> list[TxOutput]:
+        """The outputs of a transaction that the chain has at a height; none when it has no such transaction there.
+
+        Raises:
+            Unavailable: the wallet or its coin node does not answer.
+        """
+        try:
+            found = await self._flopd.call(CHAIN_TX, TxAsked(txid=txid, height=BlockHeight(height)))
+        except NotFound:
+            return []
+        return found.outputs if found.height == height else []
+
+    async def own_bonds(self) -> list[OwnBond]:
+        """The mined outputs of bonds that the owner has registered; none while the wallet is shut or away."""
+        try:
+            found = await self._flopd.call(WALLET_BONDS, Empty())
+        except (WalletLocked, Unavailable):
+            return []
+        coins = [coin for bond in found.bonds for coin in bond.coins if coin.proof]
+        return [OwnBond(coin.proof, coin.value_florins, coin.height) for coin in coins if coin.height is not None]
 
     # effects of the outbox
 

@@ -133,3 +133,4 @@ class RatedNode:
     presence: Presence = NEVER_SEEN
     sanctions: tuple[Sanction, ...] = ()
     verified: tuple[str, ...] = ()  # parts of what it declares that were measured
+    bonded_florins: int = 0  # locked in its fidelity bonds

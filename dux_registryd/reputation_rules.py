@@ -10,8 +10,8 @@ Integer arithmetic only, decay by a table per day, age by block height. What cou
 - s = Q · log2(1 + E / 0.05 FLOP): shown, and used for tiers, never for draws (they would reward splitting oneself).
 - ω = Q · E: linear, what draws use.
 
-Proven faults (`fault_rules.py`) take tiers and half of what was earned before them. Bonds (V) and airdrops received of
-the full formula are not evidence that this version holds; they add nothing here.
+Proven faults (`fault_rules.py`) take tiers and half of what was earned before them. Bonds open the tiers that ask for
+one (`bonds.py`); as the V of the full formula they add nothing to a score, nor do airdrops received.
 
 Source: mechanisms.md §1.1; settled.md 31.
 """
@@ -87,12 +87,12 @@ def standing_milli(good: int, quality: int) -> int:
     return quality * log2_milli(int(good) + PRIOR_GOOD_FLORINS, PRIOR_GOOD_FLORINS) // PPM
 
 
-def trade_tier(standing: int, bad: int, presence: Presence, tiers: Sequence[TierRule] = TIERS) -> int:
-    """0: suspended (little standing and something bad); 1: Initiate; above: standing and age as the network asks."""
+def trade_tier(standing: int, bad: int, presence: Presence, tiers: Sequence[TierRule] = TIERS, bonded: int = 0) -> int:
+    """0: suspended (little standing and something bad); 1: Initiate; above: standing, age and bond as is asked."""
     if bad > 0 and standing < SUSPENDED_BELOW_MILLI:
         return 0
     return 1 + _reached(
-        standing >= rule.standing_milli and presence.days_known >= rule.days_known and rule.bond_florins == 0
+        standing >= rule.standing_milli and presence.days_known >= rule.days_known and bonded >= rule.bond_florins
         for rule in tiers
     )
 
@@ -129,6 +129,7 @@ def score_of(
     tiers: Sequence[TierRule] = TIERS,
     penalty: Penalty = NO_PENALTY,
     audits: AuditWeight = NO_AUDITS,
+    bonded: int = 0,
 ) -> Score:
     """A seller's standing from what its settlements weigh, its faults cost and audits found; their order is no matter.
 
@@ -144,7 +145,7 @@ def score_of(
         score_ppm=quality,
         standing_milli=standing,
         weight_florins=Florins(quality * good // PPM),
-        trade_tier=_lowered(trade_tier(standing, bad, presence, tiers), penalty),
+        trade_tier=_lowered(trade_tier(standing, bad, presence, tiers, bonded), penalty),
         duty_tier=duty_tier(presence, tiers),
     )
 

@@ -168,6 +168,7 @@ def _is_as_wanted(rated: RatedNode, status: NodeStatus, wanted: ListNodes) -> bo
         and (rated.presence.uptime_bps or 0) >= round(wanted.min_witnessed_uptime * BPS)
         and (wanted.status is None or status is wanted.status)
         and set(wanted.verified) <= set(rated.verified)
+        and (wanted.min_bond_florins is None or rated.bonded_florins >= wanted.min_bond_florins)
     )
 
 

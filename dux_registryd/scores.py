@@ -9,7 +9,7 @@ from common.clock import Clock
 from common.contracts.registry import Reputation
 from common.network import NetworkProfile, TierRule
 from common.quality import DAY_BLOCKS
-from common.units import BPS, Did
+from common.units import BPS, Did, Florins
 from dux_registryd.audit_rules import NO_AUDITS, AuditWeight
 from dux_registryd.effects import Outside
 from dux_registryd.fault_rules import Penalty, penalty_of
@@ -41,6 +41,7 @@ class Scores:
         self._tax_bps = network.tax_bps
         self.audit_weight: Callable[[Did, int], AuditWeight] = lambda _did, _tip: NO_AUDITS  # set at assembly
         self.services: Callable[[Did], tuple[tuple[str, int], ...]] = lambda _did: ()  # likewise
+        self.bonded: Callable[[Did, int], Florins] = lambda _did, _tip: Florins(0)  # likewise
         self._rules = network.presence
         self._tiers = network.tiers
 
@@ -68,8 +69,7 @@ class Scores:
         """A node's standing with the receipts behind it; a stranger's, too."""
         weights, presence = self._weights(self._sold_by(did)), self.presence(did)
         activity = activity_florins(did, self._book.settlements_of(did))
-        score = score_of(weights, presence, self._tiers, self.penalty(did), self.audit_weight(did, self.tip()))
-        sanctions = self.sanctions(did)
+        score, sanctions = self._score(did, weights, presence, self.penalty(did)), self.sanctions(did)
         duties = _duties(score, sanctions, self._tiers)
         return reputation_view(
             did, score, weights, presence, duties=duties, sanctions=sanctions, activity=activity, tip=self.tip()
@@ -81,8 +81,11 @@ class Scores:
 
     def score(self, did: Did) -> Score:
         """A node's standing alone."""
-        weights, audits = self._weights(self._sold_by(did)), self.audit_weight(did, self.tip())
-        return score_of(weights, self.presence(did), self._tiers, self.penalty(did), audits)
+        return self._score(did, self._weights(self._sold_by(did)), self.presence(did), self.penalty(did))
+
+    def _score(self, did: Did, weights: list[Weight], presence: Presence, penalty: Penalty) -> Score:
+        audits, bonded = self.audit_weight(did, self.tip()), self.bonded(did, self.tip())
+        return score_of(weights, presence, self._tiers, penalty, audits, bonded)
 
     def penalty(self, did: Did) -> Penalty:
         """What a node's proven faults cost it now."""
@@ -111,7 +114,7 @@ class Scores:
         done, failed = jobs(weights)
         presence = self.presence(did)
         penalty = penalty_of(faults.get(did, ()), self._clock.unix_ms())
-        score = score_of(weights, presence, self._tiers, penalty, self.audit_weight(did, self.tip()))
+        score = self._score(did, weights, presence, penalty)
         return RatedNode(
             node=node,
             score=score,
@@ -120,6 +123,7 @@ class Scores:
             presence=presence,
             sanctions=self._sanctions(did, score, penalty, node.heard_ms, local),
             verified=self._machines.verified(node.info),
+            bonded_florins=self.bonded(did, self.tip()),
         )
 
     def _weights(self, settlements: list[Settlement]) -> list[Weight]:

@@ -20,7 +20,7 @@ from dux_registryd.sanction_rules import OPERATOR
 from dux_registryd.store_nodes import next_number
 
 PER_SIGNER_MAX = 2_000  # statements kept of one signer and kind; a busy challenger signs a few a day
-KEPT_MS = {Kind.FAULT: 2 * 365 * 86_400_000}
+KEPT_MS = {Kind.FAULT: 2 * 365 * 86_400_000, Kind.BOND: 3 * 365 * 86_400_000}  # no bond lasts longer than two years
 KEPT_ELSE_MS = 180 * 86_400_000
 
 

@@ -68,6 +68,7 @@ def node_view(rated: RatedNode, status: NodeStatus, *, own: bool) -> NodeView:
         witnessed_uptime=part(rated.presence.uptime_bps),
         sanction=worst(rated.sanctions) or "",
         verified=rated.verified,
+        bonded_florins=Florins(rated.bonded_florins),
     )
 
 

@@ -147,6 +147,7 @@ class NodeView(Wire, frozen=True):
     own: bool
     witnessed_uptime: float | None  # part of the last seven days in which drawn challengers saw it; None: never judged
     verified: tuple[str, ...]  # of `cpu`, `memory`, `storage`, `bandwidth`, `tpm`; all else it only declares
+    bonded_florins: Florins  # locked in fidelity bonds that the chain shows
     sanction: str  # `banned`, `suspended`, `relieved` or `frozen`; empty: nothing is kept from it
 
 
@@ -180,6 +181,7 @@ class ListNodes(Wire, frozen=True):
     min_tasks: int = 0
     min_success_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
     min_witnessed_uptime: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    min_bond_florins: Florins | None = None
     status: NodeStatus | None = None
     verified: tuple[Literal["cpu", "memory", "storage", "bandwidth", "tpm"], ...] = ()  # these were measured
     sanctioned: Literal["hidden", "only", "shown"] = "hidden"  # banned and suspended nodes
@@ -403,6 +405,7 @@ _VIEW = NodeView(
     status=NodeStatus.ACTIVE,
     own=True,
     witnessed_uptime=0.98,
+    bonded_florins=Florins(10_000_000_000),
     sanction="",
     verified=("cpu", "memory"),
 )

@@ -95,7 +95,7 @@ CLAIMS_ATTEST = Method(
     name="claims.attest",
     params=AttestMe,
     result=ClaimsHeld,
-    summary="Have another node attest what it knows of this one: tier, reputation, uptime, standing, verified parts.",
+    summary="Have another node attest what it knows of this one: tier, reputation, uptime, bond, verified parts.",
     callers=("cli", "module"),
     example=(AttestMe(request_id="attest-1", peer=_OTHER), _HELD),
     once=True,

@@ -6,7 +6,8 @@ shown is that the issuer said so, not the figure behind it. A presentation count
 signed over the verifier's nonce, or it comes over a connection that has proved the subject.
 
 What it does not hide: which issuer spoke and when, that the subject holds an attestation at all, and that two
-presentations of one root belong together. Who must not be linked takes several roots.
+presentations of one root belong together. Who must not be linked takes several roots. What rests on public evidence (a
+registered bond) hides nothing from who looks that up.
 
 Source: transport_identity.md §2.4 (selective disclosure).
 """

@@ -90,6 +90,7 @@ class Purpose(StrEnum):
     AUDIT_VERDICT = "audit-verdict"
     SERVICE_DONE = "service-done"
     QUOTE_SEEN = "quote-seen"
+    BOND_TOLD = "bond-told"
     TPM_NONCE = "tpm-nonce"
     NETWORK_PROFILE = "network-profile"  # signed by founders themselves, before there is a p2pd
     # The airdrop: airdropd.
@@ -134,6 +135,7 @@ OWNER: dict[Purpose, str] = {
     Purpose.AUDIT_VERDICT: "registryd",
     Purpose.SERVICE_DONE: "registryd",
     Purpose.QUOTE_SEEN: "registryd",
+    Purpose.BOND_TOLD: "registryd",
     Purpose.AIRDROP_EVIDENCE: "airdropd",
     Purpose.AIRDROP_PROPOSAL: "airdropd",
     Purpose.AIRDROP_SIGNATURE: "airdropd",

@@ -1,4 +1,7 @@
-"""Three whole nodes on loopback (p2pd, flopd, registryd, airdropd each a process) hand a fund back on a real chain."""
+"""Three whole nodes on loopback (p2pd, flopd, registryd, airdropd each a process) hand a fund back on a real chain.
+
+By rule `full`, and by rule `bonded` with bonds that real wallets lock, register and show.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,21 @@ from common.contracts.registry import (
     SubmitReceipt,
     UpdateHealth,
 )
+from common.contracts.registry_claims import (
+    CLAIMS_ATTEST,
+    CLAIMS_DISCLOSE,
+    CLAIMS_VERIFY,
+    AttestMe,
+    Disclose,
+    VerifyClaim,
+)
 from common.contracts.wallet import CHAIN_TIP, WALLET_BALANCE, WALLET_SEND, Send
+from common.contracts.wallet_bonds import WALLET_BOND_MAKE, WALLET_BOND_REGISTER, WALLET_BONDS, BondName, MakeBond
 from common.errors import DuxError
 from common.identity.purposes import Purpose
 from common.keygen import KeysMade, make_keys
 from common.network import Bootstrap, Custodian, FundParameters, KeyFileCosts, NetworkProfile, save_profile
-from common.parameters import AirdropParameters
+from common.parameters import EASY_CENT, AirdropParameters, BondedParameters
 from common.randomness import SystemRandomness
 from common.receipts import Attested, Outcome, SettledReceipt
 from common.rpc.method import Empty
@@ -47,13 +59,14 @@ from tests.embedded_chain.coin_bench import free_port
 
 DAEMONS = ("p2pd", "flopd", "registryd", "airdropd")
 TAX = Florins(FLOP // 2)
+FULL = AirdropParameters(evidence_blocks=3)
 pytestmark = [pytest.mark.constellation, pytest.mark.timeout(240)]
 
 
 class Three:
     """The nodes, their keys, the fund and the chain."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rule: AirdropParameters, purse: int) -> None:
         draft = NetworkProfile(
             name="three",
             chain="embedded",
@@ -72,10 +85,10 @@ class Three:
             draft,
             fund=FundParameters(threshold=2, custodians=custodians),
             bootstrap=(Bootstrap(address=outside_endpoint(0, self.ports), did=self.keys[0].did),),
-            airdrop=AirdropParameters(evidence_blocks=3),
+            airdrop=rule,
             premine=(
                 (self.fund_address, Florins(9_960_000_000)),
-                *((keys.address, Florins(5 * FLOP)) for keys in self.keys),
+                *((keys.address, Florins(purse)) for keys in self.keys),
             ),
         )
         self.profile = msgspec.structs.replace(profile, genesis=genesis_hash(chain_of(profile)))
@@ -108,8 +121,8 @@ class Three:
 
 
 @asynccontextmanager
-async def three(folder: Path) -> AsyncIterator[Three]:
-    stage = Three(folder)
+async def three(folder: Path, rule: AirdropParameters = FULL, purse: int = 5 * FLOP) -> AsyncIterator[Three]:
+    stage = Three(folder, rule, purse)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(stage.chain.stop)
         await stage.chain.start(folder / "network.yaml")
@@ -203,3 +216,64 @@ async def test_three_real_nodes_hand_the_fund_back(tmp_path: Path) -> None:
         assert verdict.valid, verdict.problems
         balance = await stage.nodes[1].call(WALLET_BALANCE, Empty())
         assert int(balance.total_florins) == 5 * FLOP + int(share)
+
+
+BONDED = BondedParameters(
+    day_blocks=1,
+    bond_least_florins=Florins(20 * FLOP),
+    bond_days=20,
+    bond_left_days=1,
+    tax_least_florins=Florins(FLOP // 10),
+    counterparties=1,
+    presence_days=1,
+    presence_bps=0,
+    age_days=0,
+    age_early_days=0,
+    one_per_net=False,
+    standing_milli=0,
+)
+
+
+async def bond(stage: Three, number: int) -> None:
+    """Lock 20 FLOP and register the bond, as its owner would."""
+    wallet = stage.nodes[number]
+    tip = await stage.chain.height()
+    lock = MakeBond(request_id="bond", amount_florins=Florins(20 * FLOP), until=tip + 400)
+    made = await wallet.call(WALLET_BOND_MAKE, lock)
+    await stage.until("the bond waits", lambda: waits(stage, made.txid))
+    await stage.chain.mine(1)
+    await stage.until("the bond is seen", lambda: holds_bond(stage, number))
+    await wallet.call(WALLET_BOND_REGISTER, BondName(request_id="name", number=made.number))
+
+
+async def holds_bond(stage: Three, number: int) -> bool:
+    bonds = (await stage.nodes[number].call(WALLET_BONDS, Empty())).bonds
+    return bool(bonds) and all(coin.height is not None for coin in bonds[0].coins)
+
+
+async def bonds_shown(stage: Three) -> bool:
+    """Whether every registry lists the two bonded nodes."""
+    wish = ListNodes(min_bond_florins=Florins(20 * FLOP))
+    return all([(await node.call(NODE_LIST, wish)).total == 2 for node in stage.nodes])
+
+
+async def test_wallets_bonds_are_seen_attested_and_give_paid_seats(tmp_path: Path) -> None:
+    """Two wallets lock and register; every registry shows it, one attests it, another believes that; both are paid."""
+    rule = AirdropParameters(evidence_blocks=3, rule="bonded", bonded=BONDED, carry_below_florins=EASY_CENT)
+    async with three(tmp_path, rule, 30 * FLOP) as stage:
+        await register_all(stage)
+        for number in (0, 1):
+            await bond(stage, number)
+        await stage.until("all know the bonds", lambda: bonds_shown(stage), mine=True)
+        first, issuer, verifier = stage.nodes
+        held = await first.call(CLAIMS_ATTEST, AttestMe(request_id="attest", peer=stage.keys[1].did))
+        assert {"bond>=1", "bond>=10"} <= set(held.names)
+        shown = await first.call(CLAIMS_DISCLOSE, Disclose(name="bond>=10", nonce="ab" * 32))
+        verdict = await verifier.call(CLAIMS_VERIFY, VerifyClaim(presentation=shown, nonce="ab" * 32))
+        assert (verdict.valid, verdict.issuer, verdict.value[:6]) == (True, stage.keys[1].did, "until ")
+        signed = await attested(stage, await pay_tax(stage))
+        await issuer.call(REPUTATION_SUBMIT, SubmitReceipt(request_id="receipt", receipt=signed))
+        await stage.until("the airdrop is paid", lambda: paid_everywhere(stage), mine=True)
+        detail = await verifier.call(ac.AIRDROP_SHOW, ac.NumberAsked(number=0))
+        assert {share.did for share in detail.shares} == {stage.keys[0].did, stage.keys[1].did}
+        assert detail.airdrop.share_florins > 0

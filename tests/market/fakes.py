@@ -26,6 +26,7 @@ from common.community_fund import fund_script_of
 from common.contracts import p2p, peer
 from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerCallIn
 from common.contracts.p2p_errors import NotStored, PeerUnreachable
+from common.contracts.wallet_bonds import WALLET_BONDS, Bonds, BondView
 from common.contracts.wallet_chain import (
     CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
@@ -178,10 +179,12 @@ class FakeNode:
         self.refused: dict[Did, int] = {}
         self.kept: dict[Did, int] = {}  # records that others keep for it
         self.duties: list[str] | None = None
+        self.bonds: list[BondView] = []  # of its wallet
         self.daemons: dict[str, DuxOSDaemon[Any]] = {}
         self.p2pd = self._table()
         self.flopd = self._table()
         net.chain.serve(self.flopd)
+        self.flopd.serve(WALLET_BONDS, self._bonds)
         self._serve_p2pd()
 
     def _table(self) -> MethodTable:
@@ -308,6 +311,9 @@ class FakeNode:
         keys = {did_number(number): key_of(number).public for number in range(32)}
         right = is_signed(keys[params.did], Purpose(params.purpose), params.body, params.signature)
         return p2p.Verdict(valid=right, reason="" if right else "it does not verify")
+
+    async def _bonds(self, _params: Empty, _ctx: Ctx) -> Bonds:
+        return Bonds(bonds=self.bonds, tip=BlockHeight(self.net.chain.height))
 
     async def _blob(self, params: p2p.BlobRef, _ctx: Ctx) -> p2p.BlobStat:
         size = self.blobs.get(params.id)

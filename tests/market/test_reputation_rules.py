@@ -187,8 +187,8 @@ def test_a_network_sets_its_own_thresholds(
     assert (trade_tier(standing, 0, presence, LOOSE), duty_tier(presence, LOOSE)) == tiers
 
 
-def test_duties_add_up_and_a_bond_that_nobody_can_show_is_not_met() -> None:
-    """Each tier has its own duties and those below; a suspended node none. A rule with a bond is met by nobody yet."""
+def test_duties_add_up_and_a_tier_with_a_bond_wants_it() -> None:
+    """Each tier has its own duties and those below; a suspended node none. All but the bond is not enough."""
     assert [duties_of(tier, LOOSE) for tier in (0, 1, 2, 3)] == [
         (),
         ("probe",),
@@ -197,6 +197,7 @@ def test_duties_add_up_and_a_bond_that_nobody_can_show_is_not_met() -> None:
     ]
     rich = Presence(days_known=1_000, days_witnessed=60, days_good=60)
     assert (trade_tier(12_000, 0, rich), duty_tier(rich)) == (2, 3)
+    assert [trade_tier(12_000, 0, rich, bonded=florins) for florins in (100 * FLOP - 1, 100 * FLOP)] == [2, 3]
     assert first_problem(network(tiers=LOOSE)) == ""
     assert "no less" in first_problem(network(tiers=tuple(reversed(LOOSE))))
     assert "at most" in first_problem(network(tiers=LOOSE[:1] * 9))

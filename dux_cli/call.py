@@ -48,8 +48,14 @@ class Wish:
 
 @click.command(cls=DuxCommand)
 @click.argument("service_id")
-@click.option("--input", "input_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
-              help="The job's input; a PNG or JPEG is turned into pixels.")  # fmt: skip
+@click.option("--input", "input_files", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
+              multiple=True, help="The job's input; a PNG or JPEG is turned into pixels. Several: a stage for each.",
+              )  # fmt: skip
+@click.option("--stages", type=click.IntRange(1, 8), help="So many calls in a row, each paid before the next begins; "
+              "with one input each goes on with the result of the one before.")  # fmt: skip
+@click.option(
+    "--together", is_flag=True, help="Fund all stages by one payment; each begins when the one before is paid."
+)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where the result goes.")
 @click.option("--arg", "args", multiple=True, help="Words for the program, such as scale=2.")
 @click.option("--max-price", type=FLOP_AMOUNT, help="Refuse to pay more than this; without it you are asked.")
@@ -62,8 +68,9 @@ class Wish:
 @click.option("--request-id", default="", help="Repeat an earlier call's id: the same task, paid once.")
 @pass_session
 def call(
-    session: Session, *, service_id: str, input_file: Path, output: Path | None, args: tuple[str, ...],
+    session: Session, *, service_id: str, input_files: tuple[Path, ...], output: Path | None, args: tuple[str, ...],
     max_price: Florins | None, check: str, no_wait: bool, request_id: str, pay: str, open_florins: Florins | None,
+    stages: int | None, together: bool,
 ) -> None:  # fmt: skip
     """Buy one call of a service and wait for its result.
 
@@ -73,10 +80,28 @@ def call(
     \b
     duxnet call SERVICE --input small.png --output large.png --arg scale=2
     duxnet call SERVICE --input small.png --max-price 10 --check none --json
+    duxnet call SERVICE --input small.png --stages 2 --arg scale=2     twice as large, twice
+    duxnet call SERVICE --input a.png --input b.png --together --check none
     """
+    from dux_cli.call_stages import StagesWish, buy_stages, count_of
     from dux_cli.job_files import default_output
 
-    limit = max_price if max_price is not None else ask_price(session, service_id)
+    count, input_file = count_of(input_files, stages, together=together, pay=pay), input_files[0]
+    limit = max_price if max_price is not None else ask_price(session, service_id, count)
+    if count > 1:
+        several = StagesWish(
+            service_id=service_id,
+            inputs=input_files,
+            count=count,
+            output=output or default_output(input_file),
+            args=args,
+            max_price=limit,
+            check=check,
+            together=together,
+            request_id=request_id or new_request_id("stages"),
+        )
+        session.run(buy_stages(session, several, wait=not no_wait))
+        return
     wish = Wish(
         service_id=service_id,
         input_file=input_file,
@@ -103,7 +128,7 @@ async def bought(session: Session, wish: Wish, *, pay: str, open_florins: Florin
         await buy(session, wish, wait=wait)
 
 
-def ask_price(session: Session, service_id: str) -> Florins:
+def ask_price(session: Session, service_id: str, count: int) -> Florins:
     """The service's price, once the person has agreed to it.
 
     Raises:
@@ -114,7 +139,8 @@ def ask_price(session: Session, service_id: str) -> Florins:
     if session.out.as_json or session.out.quiet:
         raise BadParams(detail="say what the call may cost: --max-price FLOP")
     service = session.ask(SERVICE_SHOW, ServiceName(service_id=service_id)).service
-    click.confirm(f"Pay {flop(service.price_florins)} for one call of {service.name}?", abort=True, err=True)
+    calls = "one call" if count == 1 else f"each of {count} calls"
+    click.confirm(f"Pay {flop(service.price_florins)} for {calls} of {service.name}?", abort=True, err=True)
     return service.price_florins
 
 
@@ -186,13 +212,18 @@ def rating_hint(seen: TaskView) -> str:
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Where the result goes.")
 @pass_session
 def fetch(session: Session, task_id: str, output: Path) -> None:
-    """Wait for a task that is in the node already and write its result.
+    """Wait for a task (or stages) in the node already and write its result (or theirs, numbered).
 
     \b
     duxnet fetch TASK --output large.png
     """
+    from common.contracts.task_stages import REF_PREFIX
+    from dux_cli.call_stages import finish_stages
 
     async def work() -> None:
-        await finish(session, await follow(session, task_id), output)
+        if task_id.startswith(REF_PREFIX):
+            await finish_stages(session, task_id, output)
+        else:
+            await finish(session, await follow(session, task_id), output)
 
     session.run(work())

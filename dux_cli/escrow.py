@@ -62,6 +62,7 @@ def facts_of(seen: ContractView) -> list[tuple[str, str]]:
         ("seller", seen.seller),
         ("arbiters", f"{', '.join(seen.arbiters)} ({seen.arbiters_needed} decide)"),
         ("service", seen.service_id),
+        ("stage", _stage(seen)),
         ("price", flop(seen.price_florins)),
         ("locked", flop(seen.locked_florins)),
         ("disputed by", seen.disputed_by or ""),
@@ -69,6 +70,14 @@ def facts_of(seen: ContractView) -> list[tuple[str, str]]:
         ("coin", seen.outpoint or ""),
     ]
     return facts + heights_of(seen) + settlement_of(seen)
+
+
+def _stage(seen: ContractView) -> str:
+    """Its place among the lots of one series."""
+    if not seen.series:
+        return ""
+    place = "the seller's bond" if seen.bond else f"{seen.stage + 1} of {seen.stages}"
+    return f"{place}, series {seen.series[:16]}"
 
 
 def heights_of(seen: ContractView) -> list[tuple[str, str]]:

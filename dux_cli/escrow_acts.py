@@ -169,10 +169,14 @@ def cases(session: Session) -> None:
     found = replace(found, cases=(*found.cases, *_of_the_fund(session)))
     rows = each(
         found.cases,
-        lambda c: (c.contract_id, c.role, c.what, f"{c.due} ({c.blocks_left} left)", c.otherwise, c.commands[0]),
+        lambda c: (c.contract_id, c.role, _what(c), f"{c.due} ({c.blocks_left} left)", c.otherwise, c.commands[0]),
     )
     headings = ("contract", "you are", "what waits", "until block", "otherwise", "command")
     session.out.table(found, headings, rows, empty=f"nothing waits for you at height {found.height}")
+
+
+def _what(item: CaseItem) -> str:
+    return f"stage {item.stage} of {item.stages}: {item.what}" if item.stage else item.what
 
 
 def _of_the_fund(session: Session) -> tuple[CaseItem, ...]:

@@ -35,17 +35,27 @@ def list_tasks(session: Session, role: str | None, limit: int, *, open_only: boo
 
     asked = from_plain({"role": role or "", "open_only": open_only, "limit": limit}, ListTasks)
     found = session.ask(LIST, asked)
-    rows = each(found.tasks, lambda t: (t.task_id, t.role, str(t.state), flop(t.price_florins), t.service_id, t.reason))
-    session.out.table(found, ("task", "role", "state", "price", "service", "reason"), rows, empty="no tasks yet")
+    rows = each(
+        found.tasks,
+        lambda t: (t.task_id, t.role, str(t.state), flop(t.price_florins), t.service_id, stage_word(t), t.reason),
+    )
+    headings = ("task", "role", "state", "price", "service", "stage", "reason")
+    session.out.table(found, headings, rows, empty="no tasks yet")
 
 
 @task.command()
 @click.argument("task_id")
 @pass_session
 def show(session: Session, task_id: str) -> None:
-    """One task and what happened to it."""
+    """One task and what happened to it, or a purchase in stages, stage by stage."""
     from common.contracts.task import STATUS, TaskRef
+    from common.contracts.task_stages import REF_PREFIX, STAGES_SHOW, StagesRef
+    from dux_cli.call_stages import stage_facts
 
+    if task_id.startswith(REF_PREFIX):
+        stages = session.ask(STAGES_SHOW, StagesRef(stages_id=task_id))
+        session.out.record(stages, stage_facts(stages), name=task_id)
+        return
     seen = session.ask(STATUS, TaskRef(task_id=task_id))
     session.out.record(seen, facts_of(seen), name=seen.task_id)
 
@@ -57,6 +67,7 @@ def facts_of(seen: TaskView) -> list[tuple[str, str]]:
         ("state", f"{seen.state} {seen.reason}".strip()),
         ("this node is", seen.role),
         ("service", seen.service_id),
+        ("stage", stage_word(seen) if seen.stages_id else ""),
         ("buyer", seen.buyer),
         ("seller", seen.seller),
         ("price", flop(seen.price_florins)),
@@ -66,6 +77,11 @@ def facts_of(seen: TaskView) -> list[tuple[str, str]]:
         ("check paid", settled_text(seen.check_settlement)),
     ]
     return facts + [("", line.text) for line in seen.lines]
+
+
+def stage_word(seen: TaskView) -> str:
+    """Which stage of which purchase a task is."""
+    return f"{seen.stage} of {seen.stages_id}" if seen.stages_id else "-"
 
 
 def settled_text(settlement: Settlement | None) -> str:
@@ -83,9 +99,16 @@ def settled_text(settlement: Settlement | None) -> str:
 @click.argument("task_id")
 @pass_session
 def cancel(session: Session, task_id: str) -> None:
-    """End a task before its work was delivered."""
+    """End a task before its work was delivered, or stages: none begins any more."""
     from common.contracts.task import CANCEL, CancelTask
+    from common.contracts.task_stages import REF_PREFIX, STAGES_CANCEL, CancelStages
+    from dux_cli.call_stages import stage_facts
 
+    if task_id.startswith(REF_PREFIX):
+        wish = CancelStages(request_id=new_request_id("cancel"), stages_id=task_id)
+        stages = session.ask(STAGES_CANCEL, wish)
+        session.out.record(stages, stage_facts(stages), name=task_id)
+        return
     seen = session.ask(CANCEL, CancelTask(request_id=new_request_id("cancel"), task_id=task_id))
     session.out.record(seen, [("task", seen.task_id), ("state", str(seen.state))], name=seen.task_id)
 

@@ -71,6 +71,8 @@ class CaseMethods:
             blocks_left=item.due - height,
             otherwise=item.otherwise,
             commands=item.commands,
+            stage=row.number + 1 if row.series and not row.bond else 0,
+            stages=terms.stage.count if terms else 1,
         )
 
     async def evidence(self, params: ContractRef, _ctx: Ctx) -> EvidenceView:

@@ -26,6 +26,7 @@ from dux_taskd.sandbox.wasm_forks import Forks
 from dux_taskd.sandbox.wasm_kept import Shelf
 from dux_taskd.schema import MIGRATIONS
 from dux_taskd.settings import TaskSettings, cpus_milli, size_bytes, slot_socket
+from dux_taskd.stages import StageDesk
 from dux_taskd.store import TaskStore
 from dux_taskd.worker import Workshop
 
@@ -79,8 +80,11 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
         desk = Desk(store, on_work=wake, on_stop=workshop.stop)
         workshop.desk = chamber.desk = desk
         considering = self._considering(parts, store, executor, memory_max)
-        self._effects(parts, store, desk, executor, considering)
-        self._serve(parts, store, desk, executor, workshop)
+        buying = Buying(stored=parts.neighbour("stored"), peers=parts.peers, network=parts.network, random=parts.random)
+        stages = StageDesk(store, desk, buying, clock=parts.clock, random=parts.random)
+        stages.serve(parts.table)
+        self._effects(parts, store, desk, executor, considering, stages)
+        self._serve(parts, store, desk, executor, workshop, buying)
         self._serve_paid(parts, store, executor)
         follower = Follower(parts.neighbour("escrowd"), store, desk, parts.log)
         parts.background("follow escrowd", follower.run)
@@ -119,7 +123,13 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
         )
 
     def _effects(
-        self, parts: Parts[TaskSettings], store: TaskStore, desk: Desk, executor: Executor, considering: Considering
+        self,
+        parts: Parts[TaskSettings],
+        store: TaskStore,
+        desk: Desk,
+        executor: Executor,
+        considering: Considering,
+        stages: StageDesk,
     ) -> None:
         effects = Effects(
             neighbours=parts.neighbour,
@@ -128,6 +138,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
             desk=desk,
             executor=executor,
             considering=considering,
+            stages=stages,
             hold_s=parts.settings.hold_s,
         )
         parts.outbox(store.store, effects.perform, effects.refused)
@@ -152,10 +163,14 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
         parts.serve_peer(peer_channel.CALL, selling.call)
 
     def _serve(
-        self, parts: Parts[TaskSettings], store: TaskStore, desk: Desk, executor: Executor, workshop: Workshop
+        self,
+        parts: Parts[TaskSettings],
+        store: TaskStore,
+        desk: Desk,
+        executor: Executor,
+        workshop: Workshop,
+        buying: Buying,
     ) -> None:
-        stored = parts.neighbour("stored")
-        buying = Buying(stored=stored, peers=parts.peers, network=parts.network, random=parts.random)
         meter = Meter(parts.peers, store)
         parts.background("meter", meter.run)
         methods = Methods(
@@ -166,7 +181,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
             workshop=workshop,
             meter=meter,
             peers=parts.peers,
-            stored=stored,
+            stored=parts.neighbour("stored"),
             clock=parts.clock,
         )
         table = parts.table

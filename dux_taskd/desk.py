@@ -36,6 +36,7 @@ from dux_taskd.model import (
     Task,
 )
 from dux_taskd.rules_arbiter import Verdict
+from dux_taskd.stage_rules import BeginStage
 from dux_taskd.store import TaskStore, case_ref, job_ref
 
 SELLER_STATE: dict[JobState, TaskState] = {
@@ -82,6 +83,7 @@ class Desk:
     def __init__(self, store: TaskStore, *, on_work: Callable[[], None], on_stop: Callable[[str], None]) -> None:
         """`on_work` is called when something is to be run, `on_stop` when a run is no longer wanted."""
         self._store, self._on_work, self._on_stop = store, on_work, on_stop
+        self.on_moved: Callable[[Tx, Task], None] = lambda _tx, _task: None  # set at assembly: stages listen
 
     # Buyer.
 
@@ -115,6 +117,7 @@ class Desk:
         state = rules_buyer.state_of(task)
         if before is None or rules_buyer.state_of(before) is not state:
             tx.emit("TaskMoved", TaskMoved(task_id=task.task_id, role="buyer", state=state, reason=task.reason))
+            self.on_moved(tx, task)
 
     # Seller.
 
@@ -211,6 +214,11 @@ class Desk:
     def order(self, tx: Tx, order: Order) -> None:
         """Want something done that no rule of a single row decides (receipts)."""
         self._order(tx, order)
+
+    def begin_stage(self, tx: Tx, order: BeginStage) -> None:
+        """Want a later stage begun; stages of one purchase in their order."""
+        name = f"{order.stages_id}/{order.number}/BeginStage"
+        tx.outbox(name, "BeginStage", order, lane=order.stages_id)
 
     def _order(self, tx: Tx, order: Order) -> None:
         tx.outbox(effect_id(order), type(order).__name__, order, lane=lane_of(order))

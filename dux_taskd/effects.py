@@ -35,6 +35,8 @@ from dux_taskd.materials import Materials, WrongMaterial
 from dux_taskd.model import FoundFaulty, Leg, Opened, Proposed, RanAgain, Refused, ReRun, Task
 from dux_taskd.results import Delivery, NotAsPromised, Results
 from dux_taskd.sandbox.model import Ended
+from dux_taskd.stage_rules import BeginStage
+from dux_taskd.stages import StageDesk
 from dux_taskd.store import TaskStore
 
 OPEN_ATTEMPTS_MAX = 9  # about two minutes of growing pauses; then it counts as not delivered
@@ -54,13 +56,14 @@ class Effects:
         desk: Desk,
         executor: Executor,
         considering: Considering,
+        stages: StageDesk,
         hold_s: int,
     ) -> None:
         self._escrowd, self._registryd = neighbours("escrowd"), neighbours("registryd")
         self._stored = neighbours("stored")
         self._peers = Peers(neighbours("p2pd"))
         self._network, self._store, self._desk, self._executor = network, store, desk, executor
-        self._considering, self._hold_s = considering, hold_s
+        self._considering, self._stages, self._hold_s = considering, stages, hold_s
         self._results = Results(self._peers)
         self._materials = Materials(self._peers, store)
         self._table: dict[str, tuple[type[Any], Callable[[Any, Effect], Awaitable[None]]]] = {
@@ -75,6 +78,7 @@ class Effects:
             "GiveBack": (model.GiveBack, self._give_back),
             "CastVote": (model.CastVote, self._vote),
             "SignReceipt": (model.SignReceipt, self._sign_receipt),
+            "BeginStage": (BeginStage, lambda order, _effect: self._stages.perform(order)),
         }
 
     async def perform(self, effect: Effect) -> None:
@@ -96,6 +100,8 @@ class Effects:
         elif isinstance(order, model.RunAgain):
             nothing = ReRun(output_hash=b"", reason=error.message)
             self._desk.take(tx, order.task_id, RanAgain(rerun=nothing))
+        elif isinstance(order, BeginStage):
+            self._stages.refused(tx, order, error.message)
         elif isinstance(order, model.Consider):
             self._desk.seller(tx, order.contract_id, lambda a: rules_seller.on_decided(a, error.message))
 
@@ -115,6 +121,7 @@ class Effects:
             price_florins=leg.plan.price_florins,
             arbiters=tuple(did for did in task.arbiters if did not in (task.buyer, leg.plan.worker)),
             deliver_blocks=task.deliver_blocks,
+            lots=task.lots if leg.plan.kind is model.LegKind.MAIN else None,
             royalty=await self._royalty(leg.plan),
         )
         answer = await self._escrowd.call(escrow.PROPOSE, wish)

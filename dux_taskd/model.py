@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from common.codec import Wire
+from common.contracts.escrow import SeriesWish
 from common.contracts.escrow_views import Settlement
 from common.units import Did, Florins
 
@@ -90,6 +91,9 @@ class Task(Wire, frozen=True):
     rerun_asked: bool = False
     rerun: ReRun | None = None
     cancelled: bool = False  # the owner asked for the end
+    stages_id: str = ""  # of the purchase in stages that it is one of
+    stage: int = 0
+    lots: SeriesWish | None = None  # its place among stages that are funded together
     reason: str = ""  # of the last turn worth telling
 
 

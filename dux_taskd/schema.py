@@ -21,4 +21,5 @@ MIGRATIONS = [
     CREATE TABLE receipts (contract_id TEXT PRIMARY KEY, receipt BLOB NOT NULL);
     CREATE TABLE cursors (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
     """,
+    "CREATE TABLE stages (stages_id TEXT PRIMARY KEY, body BLOB NOT NULL);",
 ]

@@ -15,11 +15,12 @@ from common.store import Store, Tx
 from common.units import Did, UnixMs
 from dux_taskd import rules_buyer
 from dux_taskd.model import Assignment, Case, CaseState, JobState, LegState, Task
+from dux_taskd.stage_rules import Stages
 
 LINES_SHOWN = 100
 QUOTE_HOLDS_MS = 2 * 3_600_000  # a main-net contract is funded within an hour and a half of its quote, or never
 
-S = TypeVar("S", Task, Assignment, Case)
+S = TypeVar("S", Task, Assignment, Case, Stages)
 
 
 def job_ref(contract_id: str) -> str:
@@ -74,6 +75,14 @@ class TaskStore:
     def is_proposing(self) -> bool:
         """True while some contract may have been proposed without its name being known here yet."""
         return self.store.row("SELECT 1 FROM tasks WHERE proposing LIMIT 1") is not None
+
+    def put_stages(self, tx: Tx, stages: Stages) -> None:
+        """Write a purchase in stages as it is now."""
+        tx.execute("INSERT OR REPLACE INTO stages VALUES (?, ?)", stages.stages_id, json_bytes(stages))
+
+    def stages(self, stages_id: str) -> Stages | None:
+        """A purchase in stages of this node."""
+        return self._read("SELECT body FROM stages WHERE stages_id = ?", stages_id, Stages)
 
     # Seller.
 

@@ -44,6 +44,8 @@ def task_view(task: Task, store: TaskStore, *, with_lines: bool, progress: int) 
         receipt=store.receipt(main.contract_id) if main else None,
         reason=(main.reason if main else "") or task.reason,
         created_ms=UnixMs(task.created_ms),
+        stages_id=task.stages_id,
+        stage=task.stage + 1 if task.stages_id else 0,
         lines=store.lines(task.task_id) if with_lines else (),
     )
 

@@ -31,6 +31,8 @@ class CaseItem(Wire, frozen=True):
     blocks_left: int
     otherwise: str  # what follows when nobody acts
     commands: tuple[str, ...]
+    stage: int = 0  # among the lots of one series, from 1; 0: a lot alone
+    stages: int = 1
 
 
 class Cases(Wire, frozen=True):

@@ -18,6 +18,7 @@ from common.codec import Wire
 from common.contracts.base import events_method
 from common.contracts.escrow_views import Settlement
 from common.contracts.store import CallLimits
+from common.contracts.task_stages import STAGES_CANCEL, STAGES_SHOW, STAGES_SUBMIT
 from common.errors import CallerMistake, NotNow, Unavailable
 from common.rpc.method import Empty, Method, callers_of
 from common.units import FLOP, Did, Florins, UnixMs
@@ -234,6 +235,8 @@ class TaskView(Wire, frozen=True, kw_only=True):
     receipt: bytes | None  # this node's signed SettledReceipt (`Attested`), once closed
     reason: str
     created_ms: UnixMs
+    stages_id: str = ""  # of the purchase in stages that it is one of
+    stage: int = 0  # from 1; 0: it is none
     lines: tuple[TaskLine, ...]
 
 
@@ -469,3 +472,5 @@ CALL: Method[CallPaid, CalledPaid] = Method(
     deadline_max_s=120.0,
 )
 EVENTS = events_method("task", callers_of("taskd"))
+
+__all__ = ["STAGES_CANCEL", "STAGES_SHOW", "STAGES_SUBMIT"]  # of the file beside this one

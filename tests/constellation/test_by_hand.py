@@ -132,6 +132,35 @@ def python_pays(person: Person) -> None:
 
 
 @pytest.mark.constellation
+@pytest.mark.timeout(300)
+def test_a_person_buys_in_stages_one_by_one_and_together(person: Person) -> None:
+    """Twice as large, twice, by a contract after the other; then two pictures by one payment: both are paid by turn."""
+    person.types("testnet", "give", "50", node="alice")
+    service = person.types("services", "list", "--quiet", node="bob").splitlines()[0]
+    small, large = person.home / "small.png", person.home / "staged.png"
+    make_test_picture(48, 32).save(small)
+    words = ["--output", str(large), "--arg", "scale=2", "--max-price", "10", "--check", "none"]
+    bought = person.reads("call", service, "--input", str(small), "--stages", "2", *words, node="alice")
+    assert (bought["state"], int(bought["paid_florins"])) == ("accepted", 20 * FLOP)
+    assert [size_of(file) for file in bought["written"]] == [(96, 64), (192, 128)]
+    first, second = (stage["settlement"] for stage in bought["stages"])
+    assert first["height"] < second["height"]
+    inputs = ["--input", str(small), "--input", str(large.with_name("staged-1.png"))]
+    both = person.reads("call", service, *inputs, "--together", *words, node="alice")
+    assert [size_of(file) for file in both["written"]] == [(96, 64), (192, 128)]
+    lots = [person.reads("escrow", "show", stage["contract_id"], node="alice") for stage in both["stages"]]
+    assert [(lot["stage"], lot["stages"]) for lot in lots] == [(0, 2), (1, 2)]
+    assert lots[0]["outpoint"].split(":")[0] == lots[1]["outpoint"].split(":")[0], "one payment funds both"
+    shown = person.types("task", "show", both["stages_id"], node="alice")
+    assert "together, by one payment" in shown
+
+
+def size_of(file: str) -> tuple[int, int]:
+    with Image.open(file) as picture:
+        return picture.size
+
+
+@pytest.mark.constellation
 @pytest.mark.timeout(200)
 @pytest.mark.skipif(not shutil.which("curl"), reason="no curl (apt-get install curl)")
 def test_a_person_sells_an_http_endpoint_and_another_buys_with_curl(person: Person) -> None:

@@ -158,6 +158,7 @@ class TlsLine(asyncio.BufferedProtocol):
         self._net: str | None = None  # while it counts as half open
         self._address: Address = dialled.address if dialled else ("", 0)
         self._own_host = ""  # our end's, once it is told
+        self._is_closing = False  # nothing more is sent, and what comes is not looked at
 
     # -- asyncio.BufferedProtocol
 
@@ -184,11 +185,11 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Ciphertext came."""
-        if self._engine is not None and self._tcp is not None and not self._tcp.is_closing():
+        if self._engine is not None and self._tcp is not None and not self._is_over():
             self._after(self._engine.receive(self._owner.inbox[:nbytes]))
 
     def eof_received(self) -> bool:
-        """The peer closed its half: we close ours."""
+        """The peer closed its half, and everything before that was read: we close ours."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -214,7 +215,7 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def send(self, data: bytes) -> None:
         """Encrypt and hand to the socket; nothing happens on a line that is going."""
-        if self._engine is None or self._tcp is None or self._tcp.is_closing():
+        if self._engine is None or self._tcp is None or self._is_over():
             return
         try:
             self._tcp.write(self._engine.send(data))
@@ -226,9 +227,19 @@ class TlsLine(asyncio.BufferedProtocol):
         return self._tcp.get_write_buffer_size() if self._tcp is not None else 0
 
     def close(self) -> None:
-        """Close when the buffer has gone, at the latest after a second."""
-        if self._tcp is not None and not self._tcp.is_closing():
-            self._tcp.close()
+        """Say that nothing more comes once the buffer has gone, and read on until the other end says so too.
+
+        At the latest after a second it is over. Closed at once, the kernel would answer bytes that are under way to us
+        with a reset, and the other end might lose what we sent last.
+        """
+        if self._tcp is None or self._is_over():
+            return
+        self._is_closing = True
+        try:
+            self._tcp.write_eof()
+        except OSError:
+            self._tcp.abort()  # the other end is gone already
+        else:
             self._loop.call_later(LINGER_S, self._tcp.abort)
 
     # -- inside
@@ -314,12 +325,15 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def _fail(self, error: DuxError) -> None:
         """Abort: nothing more is sent."""
-        if self._tcp is not None and not self._tcp.is_closing():
+        if self._tcp is not None and not self._is_over():
             if self._doorway is None:
                 self._owner.count.handshakes_failed += 1
                 self._owner.log.info("handshake failed", address=self._address[0], reason=error.message)
             self._tcp.abort()
         self._settle(error)
+
+    def _is_over(self) -> bool:
+        return self._is_closing or (self._tcp is not None and self._tcp.is_closing())
 
     def _settle(self, error: DuxError) -> None:
         if self._timer is not None:

@@ -155,6 +155,10 @@ class BaseTransport(ABC):
     def use_seed(self, seed: bytes) -> None:
         """Show the transport key of this seed on connections from now on."""
 
+    def has_way_to(self, address: Address) -> bool:  # noqa: ARG002 - a transport without routes reaches all or nothing
+        """Whether this machine could send anything there at all: not when it has no address of that family."""
+        return True
+
     @abstractmethod
     async def probe(self, address: Address, keys: tuple[bytes, ...]) -> bool:
         """Whether a node with one of these keys answers there, on a connection of its own. Never raises."""

@@ -78,6 +78,7 @@ class PeerBook:
         self._since: OrderedDict[Did, UnixMs] = OrderedDict()  # least recently used first
         self.patience = Patience(clock)
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
+        self._is_searching = False  # for the record of a node that is named by an address without a way
         self.locate: Locate | None = None  # asks the DHT; set at assembly
         self.through_relay: Callable[[Did], Awaitable[Session | None]] | None = None  # set at assembly
         self.last_words: Callable[[Did], Awaitable[None]] | None = None  # before a session without ground is closed
@@ -256,7 +257,8 @@ class PeerBook:
             return session
         if self.is_resting(did, hint):
             raise PeerUnreachable(address=did, detail="it did not answer a moment ago")
-        addresses, keys = [hint] if hint else await self._addresses(did), self._keys_of(did)
+        addresses = await (self._hinted(did, hint) if hint else self._addresses(did))
+        keys = self._keys_of(did)
         try:
             return await self._first(addresses, did)
         except (Unavailable, NotNow, PeerMisbehaved) as error:
@@ -292,6 +294,22 @@ class PeerBook:
             raise PeerUnknown(did=did)
         found = [address for text in known.record.endpoints if (address := may_listen_at(text)) is not None]
         return found[:DIALS_PER_CALL_MAX]
+
+    async def _hinted(self, did: Did, hint: Address) -> list[Address]:
+        """Where others say that it is; where nothing of ours leads there, what its own record names beside.
+
+        A node of one family of addresses hears of one of both by the other's as often as by its own. One record is
+        looked for at a time: whoever is asked on the way may be named by such an address, too.
+        """
+        if self._transport.has_way_to(hint) or self._is_searching:
+            return [hint]
+        self._is_searching = True
+        try:
+            return [one for one in await self._addresses(did) if self._transport.has_way_to(one)] or [hint]
+        except DuxError:
+            return [hint]
+        finally:
+            self._is_searching = False
 
     async def _elsewhere(self, did: Did, tried: list[Address], keys: tuple[bytes, ...] | None) -> list[Address]:
         """Where a node is by now that did not answer at these addresses: its newest record as the DHT has it.

@@ -201,6 +201,10 @@ class Transport(Protocol):
         """The one session kept with this DID, if any."""
         ...
 
+    def has_way_to(self, address: Address) -> bool:
+        """Whether this machine could send anything there at all."""
+        ...
+
     def ban(self, did: Did, duration_s: float) -> None:
         """End the session with the DID and refuse it, and its network, for so long."""
         ...

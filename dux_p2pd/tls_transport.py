@@ -21,6 +21,7 @@ from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.doorway import Doorway
 from dux_p2pd.engine import Phase, Step, TlsEngine
 from dux_p2pd.gate import net_of
+from dux_p2pd.local_address import has_way_to
 from dux_p2pd.probe import answers
 from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.session import Address
@@ -76,6 +77,10 @@ class TlsTransport(BaseTransport):
     def use_seed(self, seed: bytes) -> None:
         """Show the transport key of this seed on connections from now on."""
         self.use_contexts(contexts_of_seed(seed, self.contexts.alpn))
+
+    def has_way_to(self, address: Address) -> bool:
+        """Whether this machine has a route there."""
+        return has_way_to(address)
 
     async def probe(self, address: Address, keys: tuple[bytes, ...]) -> bool:
         """Whether a node with one of these keys answers there."""

@@ -119,6 +119,30 @@ async def test_a_call_that_had_not_begun_when_its_session_ended_is_made_on_anoth
         assert asked == 1
 
 
+@virtually
+async def test_a_node_named_by_an_address_without_a_way_is_reached_where_its_record_says():
+    """Of a node of both families others tell one address; a home without IPv6 that is told the IPv6 one finds it.
+
+    Planted bug noticed: dialled at what was told alone, it was never found (six hosts on CI took over a minute).
+    """
+    async with dht_net(4) as (nodes, _):
+        one, other = nodes[0], nodes[3]
+        peers, transport = one.overlay.peers, one.overlay.transport
+        transport.has_way_to = lambda address: ":" not in address[0]
+        session, dialled, dial = peers.session_with(other.did), [], transport._dial
+        if session is not None:
+            session.end("to be found anew")
+
+        async def note(address, *more):
+            dialled.append(address)
+            return await dial(address, *more)
+
+        transport._dial = note
+        told = "fd00::9", 32570
+        assert (await peers.session_to(other.did, told)).peer.did == other.did
+        assert told not in dialled
+
+
 @pytest.mark.parametrize("who_moves", ["lower", "higher"])
 def test_a_peer_whose_address_has_changed_is_back_within_seconds(who_moves):
     """Its old connection, whoever dialled it, is asked for a sign of life; unanswered for 3 s it makes room.

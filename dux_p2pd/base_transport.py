@@ -119,7 +119,7 @@ class BaseTransport(ABC):
         outcome = await asyncio.shield(task)
         if isinstance(outcome, DuxError):
             raise outcome
-        return outcome
+        return self.session_with(expected_did) or outcome  # the peer's own dial may have taken its place by now
 
     def session_with(self, did: Did) -> WireSession | None:
         """The one session kept with this DID, if any."""
@@ -154,6 +154,10 @@ class BaseTransport(ABC):
     @abstractmethod
     def use_seed(self, seed: bytes) -> None:
         """Show the transport key of this seed on connections from now on."""
+
+    def has_way_to(self, address: Address) -> bool:  # noqa: ARG002 - a transport without routes reaches all or nothing
+        """Whether this machine could send anything there at all: not when it has no address of that family."""
+        return True
 
     @abstractmethod
     async def probe(self, address: Address, keys: tuple[bytes, ...]) -> bool:
@@ -237,9 +241,9 @@ class BaseTransport(ABC):
             return PeerUnreachable(address=endpoint_of(address), detail=type(error).__name__)
 
     def _keep(self, session: WireSession) -> None:
-        for drained in [one for one in self._all if one.did == session.did and one.is_draining]:
+        old = self._sessions.get(session.did)  # it may be draining already, where the other end was quicker
+        for drained in [one for one in self._all if one.did == session.did and one.is_draining and one is not old]:
             drained.end("two newer connections with the same node are there")
-        old = self._sessions.get(session.did)
         self._sessions[session.did] = session
         self._all[session] = None
         session.closed.add_done_callback(lambda _: self._let_go(session))

@@ -101,6 +101,7 @@ class GossipNet:
         self.counted: Counter[str] = Counter()  # what became of the copies that came in
         self.mesh.on_member.append(self._greet)
         peers.on_up.append(self._came)
+        peers.on_leaving.append(self._move)
         peers.on_down.append(self._left)
         tasks.spawn(self.mesh.run(self._beat), "gossip heartbeat")
 
@@ -128,6 +129,12 @@ class GossipNet:
             for topic, ids in self._kept.all_since(self._clock.monotonic() - KEPT_S).items():
                 flow.owe(topic, ids)
             self.mesh.stir()
+
+    def _move(self, did: Did) -> None:
+        """A session waits for its streams before it ends: ours is ended, or goes on over another session."""
+        flow = self._flows.get(did)
+        if flow is not None:
+            flow.rouse()
 
     def _left(self, did: Did) -> None:
         self.mesh.left(did)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
 from dux_p2pd.session import Address
@@ -11,7 +11,23 @@ from dux_p2pd.session import Address
 ROUTES = Path("/proc/self/net/route")
 GATEWAY_FLAG = 2
 DISCARD_PORT = 9
+IPV6 = 6
 ANYWHERE = (("192.0.2.1", DISCARD_PORT), ("2001:db8::1", DISCARD_PORT))  # for documentation: routed like any other
+
+
+def has_way_to(address: Address) -> bool:
+    """Whether this machine has a route there; a name may have addresses of both families, so it may."""
+    host, port = address
+    try:
+        ip = ip_address(host.split("%", 1)[0])
+    except ValueError:
+        return True
+    try:
+        with socket.socket(socket.AF_INET6 if ip.version == IPV6 else socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.connect((host, port))
+    except OSError:
+        return False
+    return True
 
 
 def towards(addresses: list[Address]) -> list[str]:

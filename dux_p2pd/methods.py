@@ -39,6 +39,7 @@ from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
 from dux_p2pd.router import Router
 from dux_p2pd.rules import may_listen_at
+from dux_p2pd.session import Session
 from dux_p2pd.upkeep import Upkeep
 
 PEER_CALL_BYTES_MAX = 1 << 20
@@ -120,8 +121,12 @@ class NetworkMethods:
         if params.did == self._keeper.did:
             return p2p.PeerAnswer(result=await self._router.relay(params.method, params.params, params.did, deadline_s))
         self._peers.choose(params.did)
-        session = await self._peers.session_to(params.did)
-        return p2p.PeerAnswer(result=await session.request(params.method, params.params, deadline_s=deadline_s))
+
+        async def ask(session: Session) -> bytes:
+            left_s = min(deadline_s, ctx.seconds_left())
+            return await session.request(params.method, params.params, deadline_s=left_s)
+
+        return p2p.PeerAnswer(result=await self._peers.over_session(params.did, ask))
 
     async def publish(self, params: p2p.Publish, ctx: Ctx) -> p2p.Published:
         """gossip.publish."""

@@ -56,7 +56,7 @@ class Mux:
         self._petty = SpanMeter(PETTY_FRAMES_PER_SPAN, SPAN_S)
         self._sent_resets = SpanMeter(RESETS_PER_SPAN // 2, SPAN_S)
         self._stray_bytes_left = 0  # what may still be under way on streams that we dropped
-        self._leaving = False
+        self._said_goodbye = self._heard_goodbye = False
 
     # -- what the owner asks for
 
@@ -128,11 +128,12 @@ class Mux:
         self._output += encode(PING, SYN, 0, number)
 
     def go_away(self, code: int) -> None:
-        """Take no new streams from now on.
+        """Open no new streams from now on, nor take any once the peer has answered with a GOAWAY of its own.
 
+        What it opened before it heard of ours is served: nobody's call is lost because the two crossed.
         0 in order, 1 the peer broke the rules, 2 our own fault, 3 no room for it.
         """
-        self._leaving = True
+        self._said_goodbye = True
         self._output += encode(GO_AWAY, 0, 0, code)
 
     def take_output(self) -> bytes:
@@ -163,7 +164,12 @@ class Mux:
     @property
     def can_open(self) -> bool:
         """Whether new streams are possible at all: nobody said GOAWAY and ids are left."""
-        return not self._leaving and self._next_own <= _LAST_ID
+        return not (self._said_goodbye or self._heard_goodbye) and self._next_own <= _LAST_ID
+
+    @property
+    def is_parted(self) -> bool:
+        """Whether both ends said GOAWAY, so that no new stream can be under way."""
+        return self._said_goodbye and self._heard_goodbye
 
     @property
     def unread_bytes(self) -> int:
@@ -184,7 +190,7 @@ class Mux:
             elif frame.kind is PING:
                 self._on_ping(frame, now)
             else:
-                self._leaving = True
+                self._heard_goodbye = True
                 yield GoingAway(frame.value)
 
     def _on_ping(self, frame: Frame, now: float) -> None:
@@ -223,7 +229,7 @@ class Mux:
         if frame.stream != self._next_peer:
             raise FramingBroken(reason=f"opened stream {frame.stream}, {self._next_peer} is next")
         self._next_peer += 2
-        if self._leaving or self.open_streams - self.own_streams >= self._limits.streams:
+        if self._heard_goodbye or self.open_streams - self.own_streams >= self._limits.streams:
             self._output += encode(CREDIT, RST, frame.stream, 0)
             self._stray_bytes_left += WINDOW_BYTES
             self._count_reset(now)

@@ -13,13 +13,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
 from common.codec import canonical, from_canonical
 from common.contracts.p2p import PeerView
-from common.contracts.p2p_errors import PeerUnknown, PeerUnreachable
+from common.contracts.p2p_errors import PeerUnknown, PeerUnreachable, SessionClosed
 from common.errors import DeadlinePassed, DuxError, NotNow, PeerMisbehaved, Unavailable
 from common.randomness import Randomness
 from common.rpc.method import CP, CR, PeerMethod
@@ -35,7 +36,9 @@ from dux_p2pd.tasks import Tasks
 ANSWER_BYTES_MAX = 1 << 20
 REST_MAX = 4096  # failed DIDs remembered
 DIALS_PER_CALL_MAX = 3  # endpoints of one node that are tried
+SESSIONS_PER_CALL_MAX = 3  # two nodes that dial each other replace a session at most once
 
+T = TypeVar("T")
 Resting = tuple[Did, Address | None]  # None: at the addresses of its own node record
 """What is left alone after a failure. An address that others gave for a DID rests alone: a wrong one must not keep us
 from the DID itself."""
@@ -75,11 +78,13 @@ class PeerBook:
         self._since: OrderedDict[Did, UnixMs] = OrderedDict()  # least recently used first
         self.patience = Patience(clock)
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
+        self._is_searching = False  # for the record of a node that is named by an address without a way
         self.locate: Locate | None = None  # asks the DHT; set at assembly
         self.through_relay: Callable[[Did], Awaitable[Session | None]] | None = None  # set at assembly
         self.last_words: Callable[[Did], Awaitable[None]] | None = None  # before a session without ground is closed
         self.on_up: list[Callable[[Session], None]] = []
         self.on_down: list[Callable[[Did], None]] = []
+        self.on_leaving: list[Callable[[Did], None]] = []  # nothing new may begin on a session
         self.on_lost: list[Callable[[Did], None]] = []  # of those down, who did not end for want of room
         directory.on_change.append(self._recheck)
 
@@ -91,10 +96,15 @@ class PeerBook:
         self._since[did] = self._clock.unix_ms()
         self._rest.pop((did, None), None)
         session.closed.add_done_callback(lambda _: self._gone(session))
+        session.leaving.add_done_callback(lambda _: self._leaves(did))
         self._log.info("peer connected", did=did, address=session.peer.address[0], dialled=session.peer.dialled)
         for told in self.on_up:
             told(session)
         self._make_room(did)
+
+    def _leaves(self, did: Did) -> None:
+        for told in self.on_leaving:
+            told(did)
 
     def _gone(self, session: Session) -> None:
         did = session.peer.did
@@ -107,7 +117,7 @@ class PeerBook:
             told(did)
 
     def _make_room(self, newest: Did) -> None:
-        """Close the one not used for longest: first of the strangers that dialled us, who come at no cost."""
+        """Let go of the one not used for longest: first of the strangers that dialled us, who come at no cost."""
         if len(self._since) <= self._sessions_max:
             return
         others = [did for did in self._since if did != newest and self.is_connected(did)]  # not those that end anyway
@@ -115,7 +125,7 @@ class PeerBook:
         for did in sorted(others, key=lambda did: not self._is_uninvited(did))[:excess]:
             chosen = self._transport.session_with(did)
             if chosen is not None:
-                self._tasks.spawn(chosen.close("making room for another peer", no_room=True), "close session")
+                chosen.retire("making room for another peer", no_room=True)
 
     def _is_uninvited(self, did: Did) -> bool:
         session = self._transport.session_with(did)
@@ -247,7 +257,8 @@ class PeerBook:
             return session
         if self.is_resting(did, hint):
             raise PeerUnreachable(address=did, detail="it did not answer a moment ago")
-        addresses, keys = [hint] if hint else await self._addresses(did), self._keys_of(did)
+        addresses = await (self._hinted(did, hint) if hint else self._addresses(did))
+        keys = self._keys_of(did)
         try:
             return await self._first(addresses, did)
         except (Unavailable, NotNow, PeerMisbehaved) as error:
@@ -284,6 +295,22 @@ class PeerBook:
         found = [address for text in known.record.endpoints if (address := may_listen_at(text)) is not None]
         return found[:DIALS_PER_CALL_MAX]
 
+    async def _hinted(self, did: Did, hint: Address) -> list[Address]:
+        """Where others say that it is; where nothing of ours leads there, what its own record names beside.
+
+        A node of one family of addresses hears of one of both by the other's as often as by its own. One record is
+        looked for at a time: whoever is asked on the way may be named by such an address, too.
+        """
+        if self._transport.has_way_to(hint) or self._is_searching:
+            return [hint]
+        self._is_searching = True
+        try:
+            return [one for one in await self._addresses(did) if self._transport.has_way_to(one)] or [hint]
+        except DuxError:
+            return [hint]
+        finally:
+            self._is_searching = False
+
     async def _elsewhere(self, did: Did, tried: list[Address], keys: tuple[bytes, ...] | None) -> list[Address]:
         """Where a node is by now that did not answer at these addresses: its newest record as the DHT has it.
 
@@ -299,7 +326,7 @@ class PeerBook:
         return [address for address in found if has_new_keys or address not in tried][:DIALS_PER_CALL_MAX]
 
     async def _first(self, addresses: list[Address], did: Did) -> Session:
-        last: DuxError = PeerUnknown(did=did)
+        last: DuxError = PeerUnreachable(address=did, detail="its record names no address yet; repeat in a moment")
         for address in addresses:
             try:
                 return await self.dial(address, did)
@@ -317,6 +344,20 @@ class PeerBook:
 
     # calling
 
+    async def over_session(self, did: Did, ask: Callable[[Session], Awaitable[T]], hint: Address | None = None) -> T:
+        """What is asked over a session with a DID; over the next one where a session went away before it began.
+
+        Raises:
+            those of `session_to` and of what is asked.
+        """
+        for _ in range(SESSIONS_PER_CALL_MAX - 1):
+            try:
+                return await ask(await self.session_to(did, hint))
+            except SessionClosed as error:
+                if error.fields.get("begun", True):
+                    raise
+        return await ask(await self.session_to(did, hint))
+
     async def call(
         self,
         did: Did,
@@ -331,12 +372,17 @@ class PeerBook:
         Raises:
             DuxError: it cannot be reached, did not answer in time, answered with an error or with nonsense.
         """
-        began_s, is_new = self._clock.monotonic(), not self.is_connected(did)
-        try:
-            session = await self.session_to(did, hint)
-            wait_s = deadline_s or self.patience.hard_s(did)
+        began_s = called_s = self._clock.monotonic()
+        is_new = not self.is_connected(did)
+
+        async def ask(session: Session) -> bytes:
+            nonlocal called_s
             called_s = self._clock.monotonic()
-            answer = await session.request(method.name, canonical(params), deadline_s=wait_s)
+            wait_s = deadline_s or self.patience.hard_s(did)
+            return await session.request(method.name, canonical(params), deadline_s=wait_s)
+
+        try:
+            answer = await self.over_session(did, ask, hint)
         except (asyncio.CancelledError, DeadlinePassed):
             if self._clock.monotonic() - began_s > self.patience.soft_s(did):
                 self.patience.fell_silent(did)

@@ -135,6 +135,7 @@ class Session(Protocol):
 
         Raises:
             DeadlinePassed, PeerBusy, PeerAnswered, StreamBroken, SessionClosed, MessageTooLong, AnswerTooLong.
+            SessionClosed with `begun=False`: the peer has not executed it, so it may be repeated whatever it does.
         """
         ...
 
@@ -151,12 +152,17 @@ class Session(Protocol):
         """Whether it ended, or is ending, because one of the two ends had no room for it: both live on."""
         ...
 
-    async def close(self, reason: str, *, no_room: bool = False) -> None:
+    @property
+    def leaving(self) -> asyncio.Future[None]:
+        """Done when nothing new may begin on it: long streams are to be ended or moved to another session."""
+        ...
+
+    async def close(self, reason: str) -> None:
         """Say GOAWAY, then close; requests under way fail with SessionClosed."""
         ...
 
-    def retire(self, reason: str) -> None:
-        """Say GOAWAY, let what is under way end, then close."""
+    def retire(self, reason: str, *, no_room: bool = False) -> None:
+        """Say GOAWAY, let what is under way at either end come to its end, then close."""
         ...
 
 
@@ -193,6 +199,10 @@ class Transport(Protocol):
 
     def session_with(self, did: Did) -> Session | None:
         """The one session kept with this DID, if any."""
+        ...
+
+    def has_way_to(self, address: Address) -> bool:
+        """Whether this machine could send anything there at all."""
         ...
 
     def ban(self, did: Did, duration_s: float) -> None:

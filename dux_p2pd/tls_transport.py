@@ -21,6 +21,7 @@ from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.doorway import Doorway
 from dux_p2pd.engine import Phase, Step, TlsEngine
 from dux_p2pd.gate import net_of
+from dux_p2pd.local_address import has_way_to
 from dux_p2pd.probe import answers
 from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.session import Address
@@ -76,6 +77,10 @@ class TlsTransport(BaseTransport):
     def use_seed(self, seed: bytes) -> None:
         """Show the transport key of this seed on connections from now on."""
         self.use_contexts(contexts_of_seed(seed, self.contexts.alpn))
+
+    def has_way_to(self, address: Address) -> bool:
+        """Whether this machine has a route there."""
+        return has_way_to(address)
 
     async def probe(self, address: Address, keys: tuple[bytes, ...]) -> bool:
         """Whether a node with one of these keys answers there."""
@@ -158,6 +163,7 @@ class TlsLine(asyncio.BufferedProtocol):
         self._net: str | None = None  # while it counts as half open
         self._address: Address = dialled.address if dialled else ("", 0)
         self._own_host = ""  # our end's, once it is told
+        self._is_closing = False  # nothing more is sent, and what comes is not looked at
 
     # -- asyncio.BufferedProtocol
 
@@ -184,11 +190,11 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Ciphertext came."""
-        if self._engine is not None and self._tcp is not None and not self._tcp.is_closing():
+        if self._engine is not None and self._tcp is not None and not self._is_over():
             self._after(self._engine.receive(self._owner.inbox[:nbytes]))
 
     def eof_received(self) -> bool:
-        """The peer closed its half: we close ours."""
+        """The peer closed its half, and everything before that was read: we close ours."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -214,7 +220,7 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def send(self, data: bytes) -> None:
         """Encrypt and hand to the socket; nothing happens on a line that is going."""
-        if self._engine is None or self._tcp is None or self._tcp.is_closing():
+        if self._engine is None or self._tcp is None or self._is_over():
             return
         try:
             self._tcp.write(self._engine.send(data))
@@ -226,9 +232,19 @@ class TlsLine(asyncio.BufferedProtocol):
         return self._tcp.get_write_buffer_size() if self._tcp is not None else 0
 
     def close(self) -> None:
-        """Close when the buffer has gone, at the latest after a second."""
-        if self._tcp is not None and not self._tcp.is_closing():
-            self._tcp.close()
+        """Say that nothing more comes once the buffer has gone, and read on until the other end says so too.
+
+        At the latest after a second it is over. Closed at once, the kernel would answer bytes that are under way to us
+        with a reset, and the other end might lose what we sent last.
+        """
+        if self._tcp is None or self._is_over():
+            return
+        self._is_closing = True
+        try:
+            self._tcp.write_eof()
+        except OSError:
+            self._tcp.abort()  # the other end is gone already
+        else:
             self._loop.call_later(LINGER_S, self._tcp.abort)
 
     # -- inside
@@ -314,12 +330,15 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def _fail(self, error: DuxError) -> None:
         """Abort: nothing more is sent."""
-        if self._tcp is not None and not self._tcp.is_closing():
+        if self._tcp is not None and not self._is_over():
             if self._doorway is None:
                 self._owner.count.handshakes_failed += 1
                 self._owner.log.info("handshake failed", address=self._address[0], reason=error.message)
             self._tcp.abort()
         self._settle(error)
+
+    def _is_over(self) -> bool:
+        return self._is_closing or (self._tcp is not None and self._tcp.is_closing())
 
     def _settle(self, error: DuxError) -> None:
         if self._timer is not None:

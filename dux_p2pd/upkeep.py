@@ -39,6 +39,7 @@ REST_S = 0.25  # between two looks at the connections: many come and go at a tim
 TURN_S = 1.0  # between two looks at the connections while some are missing
 IDLE_TURN_S = 15.0  # otherwise: a connection that is lost wakes the loop anyway
 REFRESH_FIRST_S = 2.0  # whoever came in is not alone: others come at the same time; doubled up to
+FEW_PEERS, FEW_REFRESH_S = 4, 10.0  # with fewer than these, no longer than this: one lost packet hides a node till then
 SHAKEN_REFRESH_S = 60.0  # while the network is being shaken, and for a while after it; then
 REFRESH_S = 300.0  # the nodes around are asked this often who else is there
 SHAKEN_FOR_S = 600.0
@@ -147,7 +148,8 @@ class Upkeep:
             return TURN_S
         now_s = self._clock.monotonic()
         due = [source.due_s - now_s for source in self.sources if source.did not in connected]
-        return min(IDLE_TURN_S, max(TURN_S, min(due, default=IDLE_TURN_S)))
+        idle_s = IDLE_TURN_S if len(connected) >= FEW_PEERS else FEW_REFRESH_S / 2
+        return min(idle_s, max(TURN_S, min(due, default=idle_s)))
 
     async def _dial_sources(self) -> None:
         """Try addresses while there are fewer connections than wanted."""
@@ -222,6 +224,7 @@ class Upkeep:
         if self._lost > SHAKEN_PART * (self._lost + self._peers.count()):
             self._shaken_s, self._refreshes = now_s, min(self._refreshes, 1)
         longest_s = SHAKEN_REFRESH_S if now_s - self._shaken_s < SHAKEN_FOR_S else REFRESH_S
+        longest_s = longest_s if self._peers.count() >= FEW_PEERS else FEW_REFRESH_S
         return min(longest_s, REFRESH_FIRST_S * 2.0 ** min(self._refreshes, 16))
 
     async def _look_around(self, *, whole: bool) -> None:

@@ -1,8 +1,9 @@
 """A session over any line that carries bytes: requests, streams, keep-alive, orderly end.
 
-Promise: a call ends with its answer, its deadline or the session, whichever is first; a peer that falls silent is given
-up after 15 s; every breach of the framing ends the session with one log line. It does not know whether its line is TLS
-or memory, nor what a method means; the streams that the peer opens are in `serving`.
+Promise: a call ends with its answer, its deadline or the session, whichever is first; a session that is let go in order
+ends only when both ends have said GOAWAY and every stream has ended; a peer that falls silent is given up after 15 s;
+every breach of the framing ends the session with one log line. It does not know whether its line is TLS or memory, nor
+what a method means; the streams that the peer opens are in `serving`.
 
 Source: transport_identity.md §1.5, network.md §2.
 """
@@ -64,7 +65,8 @@ class WireSession:
         self._loop = asyncio.get_running_loop()
         self.peer, self.mux, self.did = peer, mux, peer.did
         self.closed: asyncio.Future[str] = self._loop.create_future()
-        self.is_leaving = self.had_no_room = False
+        self.leaving: asyncio.Future[None] = self._loop.create_future()
+        self.had_no_room = False
         self._line, self._services = line, services
         self._streams: dict[int, WireStream] = {}
         self._serving = Serving(self, services, limits, self._let_go)
@@ -102,10 +104,9 @@ class WireSession:
         stream, _ = await self._open(method, request_head(method, deadline_s, headers), deadline_s, finish=False)
         return stream
 
-    async def close(self, reason: str, *, no_room: bool = False) -> None:
+    async def close(self, reason: str) -> None:
         """Say GOAWAY, then close."""
-        self.had_no_room = self.had_no_room or no_room
-        self.end(reason, code=_NO_ROOM if no_room else _IN_ORDER)
+        self.end(reason)
 
     # -- the line's side
 
@@ -136,7 +137,7 @@ class WireSession:
         if self.closed.done():
             return
         self.closed.set_result(reason)
-        self.is_leaving = True
+        self._leave()
         self._timer.cancel()
         self.mux.go_away(code)
         self._line.send(self.mux.take_output())
@@ -149,14 +150,28 @@ class WireSession:
         self._slots.wake()
         self._has_room.set()
 
-    def retire(self, reason: str) -> None:
-        """Take no new streams, let those under way end within 30 s, then close."""
+    def retire(self, reason: str, *, no_room: bool = False) -> None:
+        """Open no new streams, let those under way end within 30 s, then close."""
+        self._retire(reason, no_room=no_room)
+        self.flush()
+
+    def _retire(self, reason: str, *, no_room: bool) -> None:
         if self._retired or self.closed.done():
             return
-        self._retired = self.is_leaving = True
-        self.mux.go_away(_IN_ORDER)
+        self.had_no_room = self.had_no_room or no_room
+        self._retired = True
+        self._leave()
+        self.mux.go_away(_NO_ROOM if no_room else _IN_ORDER)
         self._loop.call_later(DRAIN_S, self.end, reason)
-        self.flush()
+
+    def _leave(self) -> None:
+        if not self.leaving.done():
+            self.leaving.set_result(None)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether nothing new may begin on it."""
+        return self.leaving.done()
 
     def is_suspect(self) -> bool:
         """Whether the peer has not answered a ping for some seconds."""
@@ -193,7 +208,7 @@ class WireSession:
         if waiting_bytes and not self._is_gathering:
             self._is_gathering = True
             self._loop.call_soon(self._gathered)
-        if self._retired and not self.mux.open_streams:
+        if self._retired and self.mux.is_parted and not self.mux.open_streams:
             self.end("replaced or aged, and drained")
         else:
             self._slots.wake()
@@ -256,7 +271,7 @@ class WireSession:
         if not self.has_room or not self._slots.is_free():
             await self._turn(method, deadline_s, ends)
         if not self.mux.can_open or self.closed.done():
-            raise SessionClosed(did=self.did, reason="it is going away")
+            raise self._not_begun()
         number, taken = self.mux.open(first, finish=finish)
         stream = self._streams[number] = WireStream(self, number, method, deadline_s, own=True)
         stream.timer = self._loop.call_at(ends, self._expire, stream)
@@ -264,6 +279,9 @@ class WireSession:
             stream.said_all()
         self.flush()
         return stream, taken
+
+    def _not_begun(self) -> SessionClosed:
+        return SessionClosed(did=self.did, reason="it is going away", begun=False)
 
     async def _turn(self, method: str, deadline_s: float, ends: float) -> None:
         """Wait for the line and for one of the peer's slots."""
@@ -285,8 +303,8 @@ class WireSession:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, GoingAway):
-            self.is_leaving = True
-            self.had_no_room = event.code == _NO_ROOM
+            self.had_no_room = self.had_no_room or event.code == _NO_ROOM
+            self._retire("the other end lets it go", no_room=False)
             return
         if isinstance(event, Opened):
             self._accept(event.stream)
@@ -317,7 +335,7 @@ class WireSession:
     def _on_dropped(self, stream: WireStream, *, refused: bool) -> None:
         self._forget(stream)
         if refused and self.is_leaving:
-            stream.fail(SessionClosed(did=self.did, reason="it is going away"))
+            stream.fail(self._not_begun())
         elif refused:
             stream.fail(PeerBusy(did=self.did, method=stream.method, detail="too many requests at once"))
         else:

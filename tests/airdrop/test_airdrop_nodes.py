@@ -55,7 +55,7 @@ from dux_cli.node_dir import NodeDir
 from dux_cli.node_files import ChainLogin, outside_endpoint, port_base_of, write_config
 from dux_cli.supervisor import Node
 from dux_sim.chain.profile import chain_of, genesis_hash
-from tests.embedded_chain.coin_bench import free_port
+from tests.ports import free_ports
 
 DAEMONS = ("p2pd", "flopd", "registryd", "airdropd")
 TAX = Florins(FLOP // 2)
@@ -93,7 +93,7 @@ class Three:
         )
         self.profile = msgspec.structs.replace(profile, genesis=genesis_hash(chain_of(profile)))
         save_profile(self.profile, folder / "network.yaml")
-        self.chain = CoinChain("embedded", folder / "chain", "127.0.0.1", free_port())
+        self.chain = CoinChain("embedded", folder / "chain", "127.0.0.1", free_ports())
         self.folder = folder
         self.nodes: list[Node] = []
 

@@ -38,7 +38,8 @@ from dux_cli.output import printable
 from dux_cli.pictures import make_test_picture, raw_from_picture
 from dux_escrowd.case_file import case_bytes
 from tests.cli.fake_node import FakeNode, running
-from tests.cli.toy_node import free_port_base, make_toy_node
+from tests.cli.toy_node import make_toy_node
+from tests.ports import free_base
 from tests.rules.test_escrow_cases import case_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ ID = "5f" * 32
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeNode]:
-    folder = make_toy_node(tmp_path_factory.mktemp("node") / "n", port_base=free_port_base())
+    folder = make_toy_node(tmp_path_factory.mktemp("node") / "n", port_base=free_base())
     with running(folder) as fake:
         yield fake
 
@@ -268,7 +269,7 @@ def test_a_wrong_command_line_is_told_in_json_too(run: Any) -> None:
 
 def test_a_silent_daemon_is_named_with_the_way_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 5 and `duxnet status` where nothing listens; status itself ends with 1."""
-    folder = make_toy_node(tmp_path / "n", port_base=free_port_base())
+    folder = make_toy_node(tmp_path / "n", port_base=free_base())
     assert run_main(duxnet, ["wallet", "balance", "--node", str(folder.path)]) == 5
     assert "duxnet status" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:

@@ -19,7 +19,7 @@ from common.rpc.method import Method
 from common.rpc.table import Ctx
 from common.settings import DaemonSettings
 from dux_cli.siblings import Siblings
-from tests.cli.toy_node import free_port_base
+from tests.ports import free_base
 
 
 class Words(Wire, frozen=True):
@@ -65,7 +65,7 @@ async def household(tmp_path: Path) -> AsyncIterator[tuple[Siblings, Toy]]:
     siblings = Siblings(no_bulk)
     settings = DaemonSettings(
         network_profile="unused.yaml", data_dir=str(tmp_path / "data"), run_dir=str(tmp_path / "run"),
-        port_base=free_port_base(),
+        port_base=free_base(),
     )  # fmt: skip
     network = NetworkProfile(name="toy", chain="embedded", genesis="00" * 32, heights="demo")
     toy = Toy(settings, network, neighbours=siblings.of("flopd"))

@@ -13,7 +13,8 @@ from common.rpc.method import DAEMONS
 from dux_cli.keep_running import Backoff, UnusableSettings, keep_running
 from dux_cli.node_dir import NodeDir
 from dux_cli.supervisor import HOST, Node, NotStarted, end_recorded, record_pid, recorded_pid, started_at
-from tests.cli.toy_node import free_port_base, make_toy_node, write_toys
+from tests.cli.toy_node import make_toy_node, write_toys
+from tests.ports import free_base
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[NodeDir]:
-    return make_toy_node(tmp_path / "node", port_base=free_port_base())
+    return make_toy_node(tmp_path / "node", port_base=free_base())
 
 
 async def test_a_node_is_ready_when_all_answer_and_a_killed_daemon_comes_back_alone(
@@ -60,7 +61,7 @@ async def test_one_process_hosts_all_seven(folder: NodeDir, toys: dict[str, str]
 
 async def test_one_process_is_refused_on_main(tmp_path: Path, toys: dict[str, str]) -> None:
     """Keys never share memory with a sandbox launcher where coins are real."""
-    main = make_toy_node(tmp_path / "main", port_base=free_port_base(), network="main")
+    main = make_toy_node(tmp_path / "main", port_base=free_base(), network="main")
     node = Node(main, modules=toys, one_process=True)
     with pytest.raises(NotStarted, match="one process per daemon"):
         await node.__aenter__()

@@ -1,7 +1,5 @@
 """A node whose seven daemons are real processes on the real base class, with nothing to do."""
 
-import os
-import socket
 import textwrap
 from pathlib import Path
 
@@ -9,7 +7,6 @@ from common.network import NetworkProfile, save_profile
 from common.rpc.method import DAEMONS
 from dux_cli.node_dir import NodeDir
 
-GIVEN: set[int] = set()
 PROGRAM = """
 from common.daemon import DuxOSDaemon
 from common.settings import DaemonSettings
@@ -24,22 +21,6 @@ class Toy(DuxOSDaemon[DaemonSettings]):
 if __name__ == "__main__":
     Toy.main()
 """
-
-
-def free_port_base() -> int:
-    """A base whose ports are free, below those that the kernel gives to outgoing connections; another per process."""
-    bases = range(10_000, 20_000, 100)
-    for step in range(len(bases)):
-        base = bases[(os.getpid() * 7 + step) % len(bases)]
-        if base not in GIVEN and all(is_free(base + place) for place in range(11)):
-            GIVEN.add(base)
-            return base
-    raise AssertionError("no free ports")
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def make_toy_node(folder: Path, *, port_base: int, network: str = "toy") -> NodeDir:

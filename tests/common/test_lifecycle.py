@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from common.network import NetworkProfile, save_profile
+from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 DAEMON = ROOT / "examples" / "daemon_template" / "daemon.py"
@@ -70,15 +71,9 @@ def test_systemd_hears_ready_watchdog_and_stopping(tmp_path: Path, config: Path)
         assert "daemon stopped" in log
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def test_a_waiting_caller_does_not_keep_a_daemon_from_ending(tmp_path: Path, config: Path) -> None:
     """SIGTERM while somebody waits a minute for events: it ends within 5 s all the same, in order."""
-    port = free_port()
+    port = free_ports()
     (config / "exampled.yaml").write_text(f"port: {port}\n")
     with notify_socket(tmp_path) as (channel, path):
         process = start(config, NOTIFY_SOCKET=path)

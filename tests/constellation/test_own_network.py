@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ import yaml
 from msgspec.structs import replace
 
 from common.network import load_profile, save_profile
-from common.node_ports import OUTSIDE_OFFSET
 from dux_cli.node_dir import NodeDir
-from dux_cli.node_files import port_base_of
 from dux_cli.supervisor import Node
+from tests.ports import free_numbers, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = 4
@@ -41,28 +39,10 @@ def reads(*words: str, node: Path) -> Any:
     return json.loads(types(*words, "--json", node=node))
 
 
-def free_numbers() -> int:
-    """The first of four numbers of nodes whose ports nobody holds; they lie where the system takes ports, too."""
-    for first in range(71, 271, NODES):
-        bases = [port_base_of(first + number) for number in range(NODES)]
-        if all(is_free(base + at) for base in bases for at in range(OUTSIDE_OFFSET + 1)):
-            return first
-    raise AssertionError("no free ports for four nodes")
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 @pytest.fixture
 def first() -> int:
     """The number of the first node."""
-    return free_numbers()
+    return free_numbers(NODES)
 
 
 @pytest.fixture
@@ -79,9 +59,7 @@ def chain(tmp_path: Path, first: int) -> Iterator[tuple[Path, str]]:
     types("network", "create", "--name", "ours", *cards, "--parameters", str(parameters), str(file))
     for number in range(3):
         types("network", "sign", str(file), node=tmp_path / f"n{number}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{probe.getsockname()[1]}"
+    listen = f"127.0.0.1:{free_ports()}"
     words = ["--data", str(tmp_path / "chain"), "--listen", listen, "--mine-every", "1"]
     command = [sys.executable, "-P", "-m", "dux_cli", "network", "chain", str(file), *words]
     child = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import socket
 import subprocess
 import time
 import urllib.error
@@ -35,6 +34,7 @@ from dux_sim.chain.consensus import subsidy_at
 from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile, Premine
 from dux_sim.chain.rpc import RpcTable
+from tests.ports import free_ports
 
 N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 FEE = FLOP // 50
@@ -295,17 +295,10 @@ class LitecoindBench:
         return self._coinbase_at(self.height() + 1 - depth)
 
 
-def free_port() -> int:
-    """A port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def litecoind(directory: Path) -> Iterator[LitecoindBench]:
     """A litecoind with relay rules on and MWEB off, ended at exit."""
-    port = free_port()
+    port = free_ports()
     flags = ["-server", "-rpcuser=u", "-rpcpassword=p", f"-rpcport={port}", "-rpcbind=127.0.0.1", "-listen=0"]
     flags += ["-rpcallowip=127.0.0.1", "-dnsseed=0", "-acceptnonstdtxn=0", "-vbparams=mweb:9999999999:99999999999"]
     flags += ["-txindex=1", "-mempoolreplacement=1", "-disablewallet=1", "-printtoconsole=0"]

@@ -30,7 +30,8 @@ from dux_sim.chain.journal import FileJournal, JournalRefused, replay
 from dux_sim.chain.node import Node
 from dux_sim.chain.profile import ChainProfile, Premine, chain_of, genesis_hash, genesis_of, load_profile
 from dux_sim.chain.server import RpcServer, auth_line
-from tests.embedded_chain.coin_bench import FEE, Coin, free_port, pay, raw, spend, txid
+from tests.embedded_chain.coin_bench import FEE, Coin, pay, raw, spend, txid
+from tests.ports import free_ports
 
 ADDRESS = script_to_address(pay("funder"), EMBEDDED) or ""
 PROFILE = ChainProfile(name="process", premine=(Premine(ADDRESS, str(50 * FLOP)),) * 3, mine_to=ADDRESS)
@@ -377,7 +378,7 @@ class Process:
 
     def __init__(self, directory: Path, *more: str) -> None:
         network_file(directory / "net.yaml")
-        listen = f"127.0.0.1:{free_port()}"
+        listen = f"127.0.0.1:{free_ports()}"
         command = [sys.executable, "-m", "dux_sim.chaind", "--profile", str(directory / "net.yaml")]
         command += ["--listen", listen, "--data", str(directory / "data"), *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -44,8 +44,9 @@ from dux_escrowd.daemon import EscrowDaemon
 from dux_escrowd.follower import Follower
 from dux_escrowd.model import Lot
 from dux_escrowd.settings import EscrowSettings
-from tests.flopd.coin_node import CoinBench, free_port
+from tests.flopd.coin_node import CoinBench
 from tests.flopd.wallets import WalletNode, network_of
+from tests.ports import free_base
 
 LOG = structlog.wrap_logger(
     structlog.PrintLogger(sys.__stderr__), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
@@ -195,7 +196,7 @@ class Node:
         self.off = False
         phrase, birth = (restored.wallet.made.phrase, 0) if restored else ("", None)
         self.wallet = WalletNode(net.folder / name, net.bench, network=net.profile(), phrase=phrase, birth_height=birth)
-        self.port_base = free_port()
+        self.port_base = free_base()
         self.mortal = False
         self.looked_at = 0
         self.settings: dict[str, Any] = {}  # of its escrowd, besides where it lives

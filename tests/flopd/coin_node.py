@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import shutil
-import socket
 import struct
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from common.units import FLOP, Florins
 from dux_flopd.blocks import parse_block
 from dux_sim.chain import block_rules, consensus
 from tests.chain.contract_kit import private_key, public_key, sign_digest
+from tests.ports import free_ports
 
 BANK = "bank"
 BANK_SCRIPT = pay_to_key(public_key(BANK))
@@ -44,7 +44,6 @@ MATURE_BLOCKS = 1400  # litecoind knows CLTV from 1351 on
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 START_WAIT_S = 30.0
 MINERS = itertools.count()
-PORTS = itertools.count(0, 3)
 
 
 class Refused(Exception):
@@ -53,16 +52,6 @@ class Refused(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"{message} ({code})")
         self.code = code
-
-
-def free_port() -> int:
-    """A port that nobody listens on now, below those that outgoing connections take by themselves."""
-    while True:
-        port = 20_000 + (os.getpid() * 37 + next(PORTS)) % 10_000
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
 
 
 @dataclass
@@ -212,7 +201,7 @@ def _turned(der: bytes) -> bytes:
 @contextmanager
 def embedded(folder: Path) -> Iterator[CoinBench]:
     """The embedded chain as a process, with a premine for the bank."""
-    port, p2p, address = free_port(), free_port(), script_to_address(BANK_SCRIPT, EMBEDDED)
+    port, p2p, address = free_ports(), free_ports(), script_to_address(BANK_SCRIPT, EMBEDDED)
     premine = [{"address": address, "amount_florins": str(1_000 * FLOP)} for _ in range(60)]
     profile = folder / "chain.yaml"
     profile.write_text(yaml.safe_dump({"name": "flopd tests", "premine": premine}))
@@ -267,7 +256,7 @@ def _as_hex(bench: CoinBench) -> list[Any]:
 
 @contextmanager
 def _daemon(binary: str, family: ChainFamily, folder: Path, flags: list[str]) -> Iterator[CoinBench]:
-    rpc_port, port = free_port(), free_port()
+    rpc_port, port = free_ports(), free_ports()
     password_file = folder / "password"
     password_file.write_text("p")
     command = [binary, "-regtest", f"-datadir={folder}", "-server", "-rpcuser=u", "-rpcpassword=p"]
@@ -306,4 +295,4 @@ def missing(name: str) -> str:
 
 STARTERS = {"embedded": embedded, "litecoind": litecoind, "flopcoind": flopcoind}
 
-__all__ = ["STARTERS", "CoinBench", "Refused", "free_port", "high_s", "missing", "private_key"]
+__all__ = ["STARTERS", "CoinBench", "Refused", "high_s", "missing", "private_key"]

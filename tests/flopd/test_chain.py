@@ -38,10 +38,11 @@ from dux_flopd.blocks import work_header
 from dux_flopd.node_rpc import CoinNode, Proxy
 from dux_flopd.source import Refused
 from tests.chain.contract_kit import public_key
-from tests.flopd.coin_node import CoinBench, _as_hex, free_port
+from tests.flopd.coin_node import CoinBench, _as_hex
 from tests.flopd.test_crashes import gate
 from tests.flopd.test_payments import bank_address, funded
 from tests.flopd.wallets import WalletNode
+from tests.ports import free_ports
 
 
 async def test_a_foreign_transaction_is_broadcast_until_it_is_in_a_block(wallet: WalletNode) -> None:
@@ -206,7 +207,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @asynccontextmanager
 async def egress(password: str) -> AsyncIterator[SocksServer]:
     """The server, running."""
-    proxy = SocksServer(free_port(), password)
+    proxy = SocksServer(free_ports(), password)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", proxy.port)
     try:
         yield proxy

@@ -26,9 +26,10 @@ from common.node_ports import rpc_port
 from common.rpc.client import HttpClient
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
-from tests.flopd.coin_node import CoinBench, free_port
+from tests.flopd.coin_node import CoinBench
 from tests.flopd.test_payments import bank_address, funded
 from tests.flopd.wallets import WalletNode
+from tests.ports import free_ports
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Gate:
 async def gate(bench: CoinBench) -> AsyncIterator[Gate]:
     """A gate before the node's RPC. A light wallet asks peers instead; its counterparts are in test_spv_peers.py."""
     assert bench.source == "core", "mark the test with node_rpc"
-    passage = Gate(bench.url, free_port())
+    passage = Gate(bench.url, free_ports())
     app = web.Application(client_max_size=8 * 1024 * 1024)
     app.router.add_post("/", passage.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)

@@ -32,7 +32,8 @@ from common.units import Did
 from dux_flopd.daemon import FlopDaemon
 from dux_flopd.settings import FlopSettings
 from tests.chain.contract_kit import public_key
-from tests.flopd.coin_node import CoinBench, free_port
+from tests.flopd.coin_node import CoinBench
+from tests.ports import free_base
 
 CHEAP = KeyFileCosts(memory_kib=64, iterations=1, lanes=1)
 WAIT_S = 30.0
@@ -87,7 +88,7 @@ class WalletNode:
             "network_profile": "unused.yaml",
             "data_dir": str(self.folder / "data"),
             "run_dir": str(self.folder / "run"),
-            "port_base": free_port(),
+            "port_base": free_base(),
             "node_url": self.bench.url,
             "node_user": self.bench.user,
             "node_password_file": str(self.bench.password_file),

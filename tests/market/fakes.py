@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -49,10 +48,11 @@ from common.network import Custodian, FundParameters, NetworkProfile
 from common.randomness import SeededRandomness
 from common.receipts import Attested
 from common.rpc.client import Client, LocalClient
-from common.rpc.method import DAEMONS, Done, Empty, Method, P, R
+from common.rpc.method import Done, Empty, Method, P, R
 from common.rpc.table import Ctx, MethodTable
 from common.units import BlockHeight, Did, Florins, UnixMs
 from tests.market.makers import NETWORK
+from tests.ports import free_base
 
 LOG = structlog.wrap_logger(
     structlog.PrintLogger(sys.__stderr__), wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
@@ -350,13 +350,6 @@ class Neighbour:
         return await self._node.client(self._daemon, self._caller).transfer(verb, path, body)
 
 
-def free_base(daemon: str) -> int:
-    """A port base that puts this daemon on a port which is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1]) - DAEMONS.index(daemon)
-
-
 @contextlib.asynccontextmanager
 async def running(
     node: FakeNode,
@@ -370,7 +363,7 @@ async def running(
     made = kind.settings_type_of()(
         network_profile="network.yaml",
         data_dir=str(folder / str(node.number)),
-        port_base=free_base(kind.name),
+        port_base=free_base(),
         **{"run_dir": str(folder / f"run{node.number}")} | settings,
     )
     daemon = kind(

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from dux_registryd.tpm_device import NoTpm, Quoted, TpmDevice
 from tests.market.fakes import FakeNet, did_number, network, running, until
 from tests.market.test_benchmarks import RULES, SOON, _knows
 from tests.market.test_registryd import register
+from tests.ports import free_ports
 
 NONCE = bytes(range(32))
 # One quote of a swtpm 0.7 over the nonce 00112233…, as tpm2-tools 5.4 wrote it.
@@ -100,25 +100,14 @@ def test_cut_off_or_prolonged_or_for_somebody_else() -> None:
     assert len({quoted_nonce(*parts) for parts in made}) == 4
 
 
-def _free_ports() -> tuple[int, int]:
-    """Two ports in a row: tpm2-tools look for the control channel one above the other."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            with contextlib.suppress(OSError):
-                second.bind(("127.0.0.1", port + 1))
-                return port, port + 1
-
-
 @pytest.fixture
 def tpm(tmp_path: Path) -> Iterator[str]:
     """A TPM of the test's own; its TCTI."""
     state = tmp_path / "tpm"
     state.mkdir()
-    port, control = _free_ports()
+    port = free_ports(2)  # tpm2-tools look for the control channel one above the other
     words = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--pid", f"file={state}/pid", "--daemon"]
-    words += ["--ctrl", f"type=tcp,port={control}", "--server", f"type=tcp,port={port}"]
+    words += ["--ctrl", f"type=tcp,port={port + 1}", "--server", f"type=tcp,port={port}"]
     subprocess.run([*words, "--flags", "not-need-init,startup-clear"], check=True, timeout=10)
     yield f"swtpm:host=127.0.0.1,port={port}"
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,11 +28,11 @@ from common.errors import NeighbourDown
 from common.identity.branch import BRANCH_FILE, did_of_branch, encode_branch, make_branch
 from common.network import Bootstrap, NetworkProfile
 from common.node_ports import outside_address, rpc_port
-from common.randomness import SystemRandomness
 from common.rpc.client import HttpClient, LocalClient
 from common.rpc.method import Empty
 from dux_p2pd.daemon import P2pDaemon
 from dux_p2pd.settings import P2pdSettings
+from tests.ports import free_base
 
 WAIT_S = 20.0
 MADE_MS = 1_790_000_000_000
@@ -78,26 +77,6 @@ class Owner:
 def tagged(text: str) -> bytes:
     """The payload of a record in the namespace `tag`."""
     return canonical(TagPointer(service_ids=(text,)))
-
-
-GIVEN: set[int] = set()
-
-
-def free_base() -> int:
-    """A port base with free ports on this machine, given once."""
-    for _ in range(200):
-        base = 20_000 + 20 * SystemRandomness().below(600)
-        if base in GIVEN:
-            continue
-        with socket.socket() as one, socket.socket() as two:
-            try:
-                one.bind(("127.0.0.1", base))
-                two.bind(("127.0.0.1", base + 8))
-            except OSError:
-                continue
-            GIVEN.add(base)
-            return base
-    raise AssertionError("no free ports")
 
 
 class Node:

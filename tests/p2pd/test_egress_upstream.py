@@ -28,6 +28,7 @@ from dux_p2pd.outward import Passwords, Straight, Through, way_out
 from dux_p2pd.socks import parse_target
 from tests.p2pd.overlay_kit import network
 from tests.p2pd.test_egress import TOKEN, echo, through
+from tests.ports import free_ports
 
 SERVER = Path(__file__).with_name("socks_server.py")
 
@@ -185,9 +186,7 @@ async def test_a_hidden_service_has_no_straight_way(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("microsocks") is None, reason="no microsocks (apt-get install microsocks)")
 async def test_a_proxy_of_the_distribution_is_spoken_to(tmp_path: Path) -> None:
     """Microsocks from Debian, with a user and a password."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports()
     words = ("-i", "127.0.0.1", "-p", str(port), "-u", "duxnet-flopd", "-P", "secret")
     process = await asyncio.create_subprocess_exec("microsocks", *words, stderr=asyncio.subprocess.DEVNULL)
     try:

@@ -24,7 +24,7 @@ from tests.p2pd.overlay_kit import MADE_MS, wait_until
 WHY_NOT = why_not()
 pytestmark = [
     pytest.mark.hosts,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "-"),
 ]
 
@@ -94,7 +94,7 @@ async def test_six_hosts_with_delay_loss_nat_and_a_partition(tmp_path: Path) -> 
         hosts = [where.host(f"h{number}", number, network) for number in range(1, 5)]
         homes = [where.host("a", 11, network), where.host("b", 12, network)]
         await asyncio.gather(*(host.start() for host in (*hosts, *homes)))
-        await taken("six hosts formed a network (50 ms each way, 5 % loss)", lambda: see([*hosts, *homes], 3), 60)
+        await taken("six hosts formed a network (50 ms each way, 5 % loss)", lambda: see([*hosts, *homes], 3), 120)
         await both_families(hosts)
         await direct_calls(hosts)
         await through_a_relay(where, homes)

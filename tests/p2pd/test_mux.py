@@ -286,14 +286,26 @@ def test_what_was_under_way_on_a_dropped_stream_is_forgiven_and_no_more():
 
 
 def test_after_go_away_nothing_new_is_accepted():
-    """GOAWAY refuses new streams and lets those under way end."""
+    """GOAWAY lets streams under way end, also those that crossed it; what is opened after the answer to it is refused.
+
+    Planted bug noticed: refused as soon as GOAWAY was said, a call that crossed it fails.
+    """
     pair = Pair()
     pair.a.open(b"x", finish=True)
     pair.to_b()
     pair.b.go_away(0)
     pair.a.open(b"y", finish=True)
-    assert pair.to_b() == []
-    assert pair.to_a() == [GoingAway(0), Dropped(3, refused=True)]
+    assert Received(3, b"y") in pair.to_b()
+    assert not pair.b.can_open
+    assert not pair.b.is_parted
+    assert pair.to_a() == [GoingAway(0)]
+    assert not pair.a.can_open
+    pair.a.go_away(0)
+    pair.a.open(b"z", finish=True)
+    assert pair.to_b() == [GoingAway(0)]
+    assert pair.a.is_parted
+    assert pair.b.is_parted
+    assert pair.to_a() == [Dropped(5, refused=True)]
     pair.b.consumed(1, 1)
     pair.b.send(1, b"done", finish=True)
     assert Received(1, b"done") in pair.to_a()

@@ -187,9 +187,16 @@ async def test_on_main_private_addresses_are_neither_told_nor_believed() -> None
     assert hints == ["9.9.9.8:1"]
 
 
+def is_settled(node: Node) -> bool:
+    """Nobody dials or is about to be let go: who dialled whom stays as it is."""
+    transport = node.daemon.net.transport
+    return not transport._dialling and len(transport._all) == len(transport._sessions)
+
+
 async def test_exchange_brings_a_node_that_knows_one_to_the_others() -> None:
     """Real nodes: the last one is told of the others by the first and dials them."""
     async with network(3) as (first, second, third):
+        await wait_until(lambda: all(is_settled(node) for node in (first, second, third)), "one connection per pair")
         answer = await third.daemon.net.peers.call(second.did, PEERS_EXCHANGE, NodesAsk(count=16))
         dialled = {s.peer.did for s in second.daemon.net.peers.sessions() if s.peer.dialled and s.peer.did != third.did}
         assert {contact.did for contact in answer.contacts} == dialled

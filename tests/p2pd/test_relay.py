@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from common.contracts.p2p_errors import PeerUnreachable
+from common.contracts.p2p_errors import PeerUnknown, PeerUnreachable
 from common.contracts.peer_p2p import DID_LOG, AskLog
 from common.errors import DuxError
 from common.network import Bootstrap
@@ -49,6 +49,7 @@ async def hidden_network(**settings: Any) -> AsyncIterator[tuple[Node, Node, Nod
                 hide(node)
         await wait_until(lambda: hidden.daemon.surroundings.relays.relays, "a reservation")
         await wait_until(lambda: caller.daemon.net.peers.is_connected(relay.did), "the caller connected")
+        await wait_until(lambda: resolves(caller, hidden), "the record that names the relay")
         yield relay, caller, hidden
 
 
@@ -185,13 +186,15 @@ async def test_without_a_reservation_or_a_relay_the_reason_is_told() -> None:
     """The relay forgot it; the node went; the relay is off duty."""
     async with hidden_network() as (relay, caller, hidden):
         relay.daemon.surroundings.relay.ledger._reserved.clear()
-        await wait_until(lambda: resolves(caller, hidden), "the record")
         with pytest.raises(PeerUnreachable, match="no reservation"):
             await session_of(caller, hidden)
 
 
 async def resolves(caller: Node, hidden: Node) -> bool:
-    known = await caller.daemon.net.peers.locate(hidden.did)  # type: ignore[misc]
+    try:
+        known = await caller.daemon.net.peers.locate(hidden.did)  # type: ignore[misc]
+    except PeerUnknown:
+        return False
     return known.record is not None and bool(known.record.relays)
 
 

@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from tests.p2pd.dht_kit import dht_net
 from tests.p2pd.wire_kit import virtually
+
+
+@virtually
+async def test_who_has_few_neighbours_goes_on_asking_who_else_is_there() -> None:
+    """Every ten seconds, where a node with enough of them leaves it at once in a minute, later in five.
+
+    Planted bug noticed: with pauses that double up to a minute, a node that a lost packet hid is met a minute later.
+    """
+    asked = dict.fromkeys((3, 7), 0)
+    for size in asked:
+        async with dht_net(size) as (nodes, _):
+            await asyncio.sleep(200)
+            dht = nodes[0].overlay.dht
+            look = dht.look_around
+
+            async def count(size: int = size, look: Callable[[], Awaitable[None]] = look) -> None:
+                asked[size] += 1
+                await look()
+
+            dht.look_around = count  # type: ignore[method-assign]
+            await asyncio.sleep(60)
+    assert 4 <= asked[3] <= 7
+    assert asked[7] <= 2
 
 
 @virtually

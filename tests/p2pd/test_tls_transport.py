@@ -47,6 +47,69 @@ async def test_two_nodes_talk_both_ways():
         assert await a.dial(b) is session
 
 
+async def test_two_that_dial_each_other_while_they_talk_lose_no_call():
+    """The connection dialled by the lower DID takes over; what was under way on the other one is answered there.
+
+    Planted bug noticed: the other one is closed without waiting for the peer's goodbye.
+    """
+    async with tls_node("a", host="127.0.1.1") as a, tls_node("b", host="127.0.2.1") as b:
+        low, high = (a, b) if a.did < b.did else (b, a)
+        for _ in range(8):
+            first = await high.dial(low)
+            ends = asyncio.get_running_loop().time() + 0.06
+            talks = [asyncio.ensure_future(talk(x, y, ends)) for x, y in ((a, b), (b, a))]
+            await asyncio.sleep(0.02)
+            second = await low.transport._dial(high.address, high.did, high.keys)
+            assert min(await asyncio.gather(*talks)) > 0
+            await until(first.closed.done)
+            assert low.transport.session_with(high.did) is second
+            second.end("next")
+            await until(lambda: not a.transport._all and not b.transport._all)
+
+
+async def test_last_words_are_heard_by_a_peer_that_goes_on_speaking():
+    """An answer and the end of the connection behind it, while the peer writes and has not read yet.
+
+    Planted bug noticed: a socket that is closed at once answers the peer's bytes with a reset, and the answer is lost.
+    """
+    gate = asyncio.Event()
+
+    async def gated(_session, incoming):
+        body = await incoming.body()
+        await gate.wait()
+        return body
+
+    async with tls_node("a", host="127.0.1.1") as a, tls_node("b", host="127.0.2.1", handler=gated) as b:
+        session = await a.dial(b)
+        call = asyncio.ensure_future(session.request("m", b"last words", deadline_s=5))
+        await until(lambda: bool(b.sessions) and b.sessions[0]._serving.executing == 1)
+        line = session._line
+        line._tcp.pause_reading()
+        gate.set()
+        await until(lambda: b.sessions[0]._serving.executing == 0)
+        b.sessions[0].end("bye")
+        for _ in range(3):
+            await asyncio.sleep(0.02)
+            session._ping()
+            session.flush()
+        line._tcp.resume_reading()
+        assert await call == b"last words"
+        await until(lambda: not a.transport.lines and not b.transport.lines)
+
+
+async def talk(caller, callee, ends: float) -> int:
+    """Call on and on; how many calls were answered."""
+    answered = 0
+    while asyncio.get_running_loop().time() < ends:
+        session = caller.transport.session_with(callee.did)
+        if session is None:  # just now the other one is on its way
+            await asyncio.sleep(0)
+            continue
+        assert await session.request("m", b"x" * 1000, deadline_s=5) == b"m:" + b"x" * 1000
+        answered += 1
+    return answered
+
+
 async def test_the_three_ways_of_dialling():
     """With the record's keys, with the DID alone, and with nothing but an address."""
     async with tls_node("b", host=B) as b:

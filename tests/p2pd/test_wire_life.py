@@ -4,11 +4,13 @@ import asyncio
 
 import pytest
 
+from common.contracts.peer_p2p import DID_LOG, AskLog
 from dux_p2pd.calls import request_head
 from dux_p2pd.frames import FIN, SYN, Kind, encode
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
 from dux_p2pd.wire_errors import PeerUnreachable, SessionClosed
 from dux_p2pd.wire_limits import ANSWER_S, DEAD_AFTER_S
+from tests.p2pd.dht_kit import dht_net
 from tests.p2pd.overlay_kit import network
 from tests.p2pd.wire_kit import TestPapers, memory_node, tls_node, until, virtually
 
@@ -62,6 +64,83 @@ async def test_a_stop_does_not_wait_for_ever():
             assert 2.9 < loop.time() - began < 3.2
         with pytest.raises(SessionClosed):
             await under_way
+
+
+@virtually
+async def test_a_call_that_crosses_the_goodbye_is_answered():
+    """Let go while a call is on its way: it is served, then both ends close, as soon as they have said so.
+
+    Planted bug noticed: an end that closes when it has no streams of its own loses the call.
+    """
+    net, loop = MemoryNetwork(CalmWeather(delay_s=0.05)), asyncio.get_running_loop()
+    async with memory_node(net, "a", host=A) as a, memory_node(net, "b", host=B, handler=slow) as b:
+        session = await a.dial(b)
+        await until(lambda: bool(b.sessions))
+        began = loop.time()
+        b.sessions[0].retire("planned")
+        assert await session.request("slow", b"", deadline_s=5) == b"done"
+        assert a.transport.session_with(b.did) is None
+        await asyncio.sleep(0.2)
+        assert session.closed.done()
+        assert b.sessions[0].closed.done()
+        assert loop.time() - began < 1.5
+
+
+@virtually
+async def test_a_call_that_had_not_begun_when_its_session_ended_is_made_on_another():
+    """It waited for the line to have room: the peer has not seen it, so whoever called need not know.
+
+    One that has begun is not repeated: nobody knows what it did.
+    """
+    async with dht_net(2) as (nodes, _):
+        one, other = nodes
+        peers = one.overlay.peers
+        first = await peers.session_to(other.did)
+        first.set_room(has_room=False)
+        call = asyncio.ensure_future(peers.call(other.did, DID_LOG, AskLog(did=other.did), deadline_s=20))
+        await asyncio.sleep(0.1)
+        first.end("gone")
+        assert (await call).log
+        assert peers.session_with(other.did) is not first
+        other.overlay.router.answer_stream("x.hang", slow)
+        second = peers.session_with(other.did)
+        asked = 0
+
+        async def hang(session):
+            nonlocal asked
+            asked += 1
+            return await session.request("x.hang", b"", deadline_s=20)
+
+        begun = asyncio.ensure_future(peers.over_session(other.did, hang))
+        await asyncio.sleep(0.1)
+        second.end("gone")
+        with pytest.raises(SessionClosed):
+            await begun
+        assert asked == 1
+
+
+@virtually
+async def test_a_node_named_by_an_address_without_a_way_is_reached_where_its_record_says():
+    """Of a node of both families others tell one address; a home without IPv6 that is told the IPv6 one finds it.
+
+    Planted bug noticed: dialled at what was told alone, it was never found (six hosts on CI took over a minute).
+    """
+    async with dht_net(4) as (nodes, _):
+        one, other = nodes[0], nodes[3]
+        peers, transport = one.overlay.peers, one.overlay.transport
+        transport.has_way_to = lambda address: ":" not in address[0]
+        session, dialled, dial = peers.session_with(other.did), [], transport._dial
+        if session is not None:
+            session.end("to be found anew")
+
+        async def note(address, *more):
+            dialled.append(address)
+            return await dial(address, *more)
+
+        transport._dial = note
+        told = "fd00::9", 32570
+        assert (await peers.session_to(other.did, told)).peer.did == other.did
+        assert told not in dialled
 
 
 @pytest.mark.parametrize("who_moves", ["lower", "higher"])

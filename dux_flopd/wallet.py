@@ -108,6 +108,18 @@ class Wallet:
         self.store.add_contract_key(tx, index, purpose, nonce)
         return index
 
+    def take_back(self, tx: Tx, index: int, from_height: int) -> None:
+        """A contract that came back is paid to this number: its payouts, and those of all below, are looked for.
+
+        The search for the phrase's coins ends 20 numbers beyond the last one paid; open contracts may lie further.
+        """
+        first = self.store.last_followed(tx, BRANCH_PAYOUT) + 1
+        for number in (*range(first, index), index):  # its own number may be followed already, from later on
+            script = self.keyring.payout_script(number)
+            self.view.follow(tx, FollowedScript(script, ScriptKind.OWN, BRANCH_PAYOUT, number, ""), from_height)
+        self.hand_out_again(tx, index)
+        self.keep_gap(tx, self.view.height + 1)
+
     def hand_out_again(self, tx: Tx, index: int) -> None:
         """A contract key's number was in use before this wallet's memory: it and all below are never fresh again."""
         item = FollowedScript(self.keyring.payout_script(index), ScriptKind.OWN, BRANCH_PAYOUT, index, "payout")

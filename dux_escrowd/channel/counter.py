@@ -34,6 +34,9 @@ class Hands(Protocol):
     async def mirror(self, book: Book, cum_florins: int) -> bool:
         """Place a copy of the close at this amount elsewhere; whether one lies there, or none is wanted."""
 
+    async def copied(self, chid: str) -> None:
+        """Have an encrypted copy of a channel kept by others now."""
+
 
 @dataclass(kw_only=True)
 class Counter:
@@ -91,6 +94,10 @@ class Counter:
     async def mirror(self, book: Book, cum_florins: int) -> bool:
         """Place a copy."""
         return await self.hands.mirror(book, cum_florins)
+
+    async def copied(self, chid: str) -> None:
+        """Have a copy kept."""
+        await self.hands.copied(chid)
 
     async def watch(self, book: Book) -> None:
         """Follow the channel's script, from the first hello on: nothing is watched for who never came back."""

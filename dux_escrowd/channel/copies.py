@@ -21,17 +21,18 @@ from common.codec import from_canonical
 from common.contracts.peer_copies import CHANNEL_COPY_BYTES_MAX
 from common.errors import BadParams
 from dux_escrowd.channel.agree import rules_of
-from dux_escrowd.channel.model import AT_WORK, Call, CallState, Payee, PayeeState, Payer
+from dux_escrowd.channel.model import AT_WORK, CallState, Payee, PayeeState, Payer
 from dux_escrowd.copies import locked, unlocked
 
 CALLS_BYTES_MAX = 24_000  # what calls may take of a copy: as many as a full window has
+CALL_BYTES = 400  # of one call in the books, at most
 COUNTED = (*AT_WORK, CallState.OK)
 
 
 class CallCopy(Struct, frozen=True):
-    """A call that the payer has not acknowledged, and the voucher that asked for it."""
+    """The voucher that asked for a call that the payer has not acknowledged; the call stands in the payee's books."""
 
-    call: Call
+    j: int
     voucher: bytes
 
 
@@ -71,14 +72,14 @@ def payer_part(state: Payer) -> Payer:
 def payee_part(state: Payee, calls: Sequence[CallCopy]) -> tuple[Payee, tuple[CallCopy, ...]]:
     """What of the payee's books a copy holds; calls that do not fit are counted by what they cost."""
     kept = _fitting(calls)
-    return _counted(state, {item.call.j for item in kept}), kept
+    return _counted(state, {item.j for item in kept}), kept
 
 
 def _fitting(calls: Sequence[CallCopy]) -> tuple[CallCopy, ...]:
     """The newest ones, as many as have room."""
     kept, room = list[CallCopy](), CALLS_BYTES_MAX
     for item in reversed(calls):
-        room -= len(msgpack.encode(item))
+        room -= len(item.voucher) + CALL_BYTES
         if room < 0:
             break
         kept.append(item)

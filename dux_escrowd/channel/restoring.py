@@ -39,7 +39,7 @@ from dux_escrowd.channel.copies import (
 )
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.follower import FACTS_PER_LOOK_MAX, next_fact
-from dux_escrowd.channel.model import Payee, Payer
+from dux_escrowd.channel.model import Payee, Payer, the_call
 from dux_escrowd.channel.safekeeping import Safekeeping
 from dux_escrowd.channel.shelf import ROLLED, Book
 from dux_escrowd.copies import GAP
@@ -170,9 +170,9 @@ class Restoring:
         with self._ledger.store.transaction() as tx:
             self._ledger.open(tx, book, state)
             for item in copy.calls:
-                shelf.put_call(tx, book.chid, item.call, item.voucher)
+                shelf.put_call(tx, book.chid, the_call(part.calls, item.j), item.voucher)
             if state.cums:  # signed for the coin that is there
-                j = max((item.call.j for item in copy.calls), default=0)
+                j = max((item.j for item in copy.calls), default=0)
                 shelf.put_voucher(tx, book.chid, state.outpoint, state.held_florins, j, copy.head)
         at = await self._counter.height()
         taken = await self._ledger.take(book.chid, f.Started(at=at, nonce=self._counter.random.bytes(32)))

@@ -152,8 +152,7 @@ class Safekeeping:
             return structs.replace(bare, payer=payer_part(state))
         shelf = self._ledger.shelf
         rows = [row for call in state.calls if (row := shelf.call(book.chid, call.j)) is not None]
-        known = {call.j: call for call in state.calls}
-        part, calls = payee_part(state, [CallCopy(known[row.j], row.voucher) for row in rows])
+        part, calls = payee_part(state, [CallCopy(row.j, row.voucher) for row in rows])
         head = shelf.voucher(book.chid, state.outpoint, state.held_florins) or b""
         return structs.replace(bare, payee=part, calls=calls, head=head)
 

@@ -199,7 +199,9 @@ async def again_with(node: Node, **settings: Any) -> None:
 async def opened(net: Net, buyer: Node, seller: Node) -> str:
     """A short channel."""
     wish = c.OpenChannel(request_id=request_id(), payee=seller.did, cap_florins=Florins(3 * FLOP), blocks=64)
+    before = len(net.calls)
     chid = (await buyer.call(c.OPEN, wish)).chid
+    assert (buyer.name, seller.name, "channel.copy_keep") in net.calls[before:]  # before anything is paid
     await until(lambda: bool(net.bench.rpc("getrawmempool")), "the funding waits at the node")
     await net.mine(2)
     await live(buyer, chid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -12,18 +12,21 @@ from msgspec import structs
 
 from common.clock import ManualClock
 from common.codec import canonical
-from common.contracts.peer_copies import COPIES_BYTES_MAX, CopiesAsked, KeepCopy
+from common.contracts.peer_copies import COPIES_BYTES_MAX, CopiesAsked, CopiesFound, KeepCopy, KeptCopy
+from common.contracts.wallet_restore import BlobKey
 from common.errors import BadParams
 from common.store import Store
 from common.units import Did
 from dux_escrowd.channel import copies, payee, safekeeping
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.model import Call, CallState, Payee, PayeeState, Receipt
+from dux_escrowd.channel.restoring import Restoring
 from dux_escrowd.channel.safekeeping import PER_OWNER_MAX, Safekeeping
 from dux_escrowd.schema import MIGRATIONS
 from tests.chain.test_channel import terms
 from tests.rules.channel_kit import COIN, OTHER_COIN, PRICE, TIP, oid, open_pair, req, voucher, wanted, went
 
+ANNA, BERT = Did("did:dux:anna"), Did("did:dux:bert")
 TERMS = terms()
 KEY, NONCE = b"k" * 32, b"n" * 12
 TAG = copies.channel_tag(KEY, 7)
@@ -112,9 +115,52 @@ def test_a_payee_that_holds_less_than_it_is_owed_asks_for_a_hello() -> None:
     assert payee.decide(covered, f.CoinSeen(at=TIP, coin=COIN)).effects == ()
 
 
-# --- keeping for others -----------------------------------------------------------------------------------------------
+# --- finding own copies -----------------------------------------------------------------------------------------------
 
-ANNA, BERT = Did("did:dux:anna"), Did("did:dux:bert")
+
+def looking(numbers: int, *kept: tuple[int, int]) -> Restoring:
+    """A node whose wallet knows of so many keys; another node keeps copies of these (number, version)."""
+    state = open_pair()[0]
+
+    def sealed(number: int, version: int) -> KeptCopy:
+        copy = copies.ChannelCopy(
+            version=version, terms=canonical(TERMS), key_index=number, created_height=9, payer=copies.payer_part(state)
+        )
+        tag = copies.channel_tag(KEY, number)
+        return KeptCopy(tag=tag, sealed=copies.sealed_channel(copy, KEY, tag, NONCE))
+
+    everything = [sealed(*one) for one in kept] + [KeptCopy(tag=copies.channel_tag(KEY, 1), sealed=b"rubbish" * 9)]
+
+    async def flopd(_method: Any, _params: Any) -> BlobKey:
+        return BlobKey(key=KEY, numbers=numbers, restored=True)
+
+    async def records(*_asked: Any) -> list[Any]:
+        return []
+
+    async def peer(_did: Did, _method: Any, asked: CopiesAsked, **_more: Any) -> CopiesFound:
+        found = [copy for copy in everything if copy.tag in asked.tags]
+        return CopiesFound(copies=tuple(found[:1]), more=len(found) > 1)
+
+    async def active() -> list[Did]:
+        return [ANNA]
+
+    peers = SimpleNamespace(get_records=records, call=peer)
+    desk = SimpleNamespace(
+        flopd=SimpleNamespace(call=flopd), peers=peers, me=BERT, log=SimpleNamespace(warning=lambda *_, **__: None)
+    )
+    counter: Any = SimpleNamespace(ledger=None, desk=desk)
+    return Restoring(counter, cast("Any", SimpleNamespace(active=active)))
+
+
+async def test_numbers_are_looked_through_as_far_as_anybody_knows_and_a_gap_beyond() -> None:
+    """Ended channels leave no copies: forty numbers without one end no search that the wallet knows to be too short."""
+    found = await looking(60, (59, 1), (78, 1))._found()
+    assert [copy.key_index for copy in found] == [59, 78]
+    assert await looking(0)._found() == []
+    assert [copy.key_index for copy in await looking(0, (3, 1), (23, 1), (200, 1))._found()] == [3, 23]
+
+
+# --- keeping for others -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

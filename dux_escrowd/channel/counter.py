@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from common.chain.address import address_to_script
+from common.chain.params import family_named
 from common.codec import Canon, canonical
 from common.contracts import wallet_channel as purse
 from common.contracts.channel_errors import ChannelBusy
@@ -82,6 +84,16 @@ class Counter:
     async def height(self) -> int:
         """The tip."""
         return (await self.at())[0]
+
+    def royalty(self, developer: str, bps: int) -> tuple[bytes, int]:
+        """The terms' form of a royalty: the script of the developer's address and its share; or nobody and nothing.
+
+        Raises:
+            BadParams: the address is none of this chain.
+        """
+        if not developer or not bps:
+            return b"", 0
+        return address_to_script(developer, family_named(self.desk.profile.chain)), bps
 
     async def attest(self, purpose: Purpose, value: Canon) -> Attested:
         """The value under this node's DID."""

@@ -51,6 +51,9 @@ class Selling:
         voucher, book, state = self._opened(params.voucher)
         if voucher.req != params.req:
             raise BadChannelMessage(chid=book.chid, reason="the voucher is for another request than the one that came")
+        wanted = self._counter.royalty(params.developer, params.royalty_bps)
+        if (book.terms.developer_script, book.terms.royalty_bps) != wanted:
+            raise BadChannelMessage(chid=book.chid, reason="this channel does not pay the developer of what is called")
         fact = await self._fact(voucher, book, state, params.what)
 
         def write(tx: Tx, before: Payee, after: Payee) -> None:

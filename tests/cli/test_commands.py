@@ -130,6 +130,7 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     (f"escrow evidence {ID}", escrow_cases.EVIDENCE),
     ("cases", escrow_cases.CASES),
     ("escrow restore", escrow_restore.RESTORE),
+    ("escrow royalties", escrow.ROYALTIES),
     (f"escrow confirm {ID}", escrow.CONFIRM),
     ("fund", escrow.FUND_STATUS),
     ("nodes list --active", registry.NODE_LIST),

@@ -14,6 +14,7 @@ from common.clock import SystemClock
 from common.codec import canonical, from_canonical
 from common.contracts import channel as c
 from common.contracts import peer_channel
+from common.contracts.escrow_royalties import ROYALTIES
 from common.contracts.p2p_errors import PeerAnswered, PeerUnreachable
 from common.contracts.registry import NODE_SHOW
 from common.contracts.store import SERVICE_SHOW, ServiceView
@@ -199,6 +200,9 @@ async def test_a_developer_is_paid_by_the_calls_of_its_service_alone(net: Net) -
         await dora.wallet.synced()
         held = await dora.wallet.call(WALLET_BALANCE, Empty())
         assert held.total_florins == (FLOP // 5 - FLOP // 100) * 1_000 // 10_000
+        (account,) = (await seller.call(ROYALTIES, Empty())).accounts
+        assert (account.address, account.deals, account.owed_florins) == (place.address, 1, 0)
+        assert account.paid_florins == held.total_florins
 
 
 def royal(service: ServiceView, developer: Node) -> ServiceView:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from common.accounts import ACCOUNTS_MAX
+from common.accounts import ACCOUNTS_MAX, TOKEN_ACCOUNT
 from common.chain.address import address_to_script, pay_to_key, script_to_address
 from common.chain.params import family_named
 from common.codec import Wire, from_json, json_bytes
@@ -21,7 +21,7 @@ from common.contracts.wallet_errors import DoesNotOpen
 from common.errors import CallerMistake
 from common.identity.branch import BRANCH_FILE, did_of_branch, encode_branch, make_branch
 from common.keyfile import read_limited, seal, unseal, write_private
-from common.keys import CoinNode, SubKey, account_node, new_phrase, seed_of, sub_key
+from common.keys import CoinNode, CoinPublicNode, SubKey, account_node, new_phrase, seed_of, sub_key
 from common.network import KeyFileCosts, NetworkProfile
 from common.randomness import Randomness
 from common.units import Did
@@ -63,6 +63,7 @@ class WalletSecrets(Wire, frozen=True):
     birth_height: int
     further: tuple[tuple[str, str], ...] = ()  # secret and chain code of accounts 1, 2, …
     restored: bool = False  # from a phrase: what it had before has to be looked for
+    token_account: tuple[str, str] = ("", "")  # public key and chain code of account 9, whose secrets are no file's
 
     def __repr__(self) -> str:
         return f"WalletSecrets(made_ms={self.made_ms})"
@@ -75,6 +76,11 @@ class WalletSecrets(Wire, frozen=True):
         """
         texts = ((self.account_secret, self.account_chain_code), *self.further)[number]
         return CoinNode(*(bytes.fromhex(text) for text in texts))
+
+    def token_watcher(self) -> CoinPublicNode | None:
+        """The public half of the account for a token; None in files made before it stood there."""
+        public, chain_code = (bytes.fromhex(text) for text in self.token_account)
+        return CoinPublicNode(public, chain_code) if public else None
 
     def sub_key(self, purpose: SubKey) -> bytes:
         """The secret of one purpose."""
@@ -100,6 +106,7 @@ def secrets_of(
     (secret, chain_code), *further = (
         account_node(seed, coin_type, number).export() for number in range(1 + ACCOUNTS_MAX)
     )
+    token = account_node(seed, coin_type, TOKEN_ACCOUNT).watcher
     return WalletSecrets(
         account_secret=secret.hex(),
         account_chain_code=chain_code.hex(),
@@ -108,6 +115,7 @@ def secrets_of(
         birth_height=birth_height,
         further=tuple((one.hex(), other.hex()) for one, other in further),
         restored=restored,
+        token_account=(token.public.hex(), token.chain_code.hex()),
     )
 
 

@@ -242,4 +242,23 @@ def _is_signed(session: Session, purpose: Purpose, attested: Attested) -> bool:
     return session.ask(IDENTITY_VERIFY, ask).valid
 
 
-ACTS = (judge, confirm, pay_part, take_part, vote, evidence, restore)
+@click.command(cls=DuxCommand)
+@pass_session
+def royalties(session: Session) -> None:
+    """What developers of this node's services were paid by its finished work, and what is owed to them.
+
+    A royalty below 0.01 FLOP makes no output of its own: it stays with this node and is owed. Pay it by hand.
+
+    \b
+    duxnet escrow royalties
+    duxnet wallet send ADDRESS AMOUNT
+    """
+    from common.contracts.escrow_royalties import ROYALTIES
+    from common.rpc.method import Empty
+
+    told = session.ask(ROYALTIES, Empty())
+    rows = each(told.accounts, lambda one: (one.address, one.deals, flop(one.paid_florins), flop(one.owed_florins)))
+    session.out.table(told, ("developer", "deals", "paid", "owed"), rows, empty="no finished work bears a royalty")
+
+
+ACTS = (judge, confirm, pay_part, take_part, vote, evidence, restore, royalties)

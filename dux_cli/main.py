@@ -46,6 +46,7 @@ SECTIONS = {
         "gateway": ("dux_cli.pay_http:gateway", "let programs of this machine pay for HTTP calls"),
     },
     "Money": {
+        "restore": ("dux_cli.restore:restore", "coins, contracts and channels that the phrase brings back"),
         "wallet": ("dux_cli.wallet_commands:wallet", "balance, addresses, payments, accounts, bonds, backup"),
         "channel": ("dux_cli.channel:channel", "channels: many small calls, two transactions"),
         "escrow": ("dux_cli.escrow:escrow", "contracts and their disputes"),

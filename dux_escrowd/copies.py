@@ -53,6 +53,23 @@ def tag_of(key: bytes, number: int) -> bytes:
     return hmac.new(key, b"tag" + number.to_bytes(4, "big"), hashlib.sha256).digest()
 
 
+def locked(plain: bytes, key: bytes, tag: bytes, nonce: bytes) -> bytes:
+    """The bytes, encrypted under their tag."""
+    return nonce + _lock(key).encrypt(nonce, plain, tag)
+
+
+def unlocked(body: bytes, key: bytes, tag: bytes) -> bytes:
+    """What was encrypted under this tag.
+
+    Raises:
+        BadParams: it is not ours, or was changed.
+    """
+    try:
+        return _lock(key).decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], tag)
+    except (InvalidTag, ValueError) as error:
+        raise BadParams(detail="no copy of this node: it does not open") from error
+
+
 def _lock(key: bytes) -> AESGCM:
     return AESGCM(hmac.new(key, b"seal", hashlib.sha256).digest())
 
@@ -64,7 +81,7 @@ def sealed(copy: Copy, key: bytes, tag: bytes, nonce: bytes) -> bytes:
         BadParams: it is too large all the same.
     """
     for left in (copy, _smaller(copy)):
-        body = nonce + _lock(key).encrypt(nonce, zlib.compress(json.encode(left), 9), tag)
+        body = locked(zlib.compress(json.encode(left), 9), key, tag, nonce)
         if len(body) <= COPY_BYTES_MAX:
             return body
     raise BadParams(detail=f"the copy of contract {copy.row.contract_id} has {len(body)} bytes")
@@ -84,10 +101,9 @@ def opened(body: bytes, key: bytes, tag: bytes) -> Copy:
     Raises:
         BadParams: it is not ours, was changed, or is no copy.
     """
+    packed = unlocked(body, key, tag)
     try:
-        packed = _lock(key).decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], tag)
-        engine = zlib.decompressobj()
-        plain = engine.decompress(packed, OPENED_BYTES_MAX)
+        plain = zlib.decompressobj().decompress(packed, OPENED_BYTES_MAX)
         return json.decode(plain, type=Copy)
-    except (InvalidTag, ValueError, zlib.error, MsgspecError) as error:
-        raise BadParams(detail=f"no copy of this node: {error or 'it does not open'}") from error
+    except (zlib.error, MsgspecError) as error:
+        raise BadParams(detail=f"no copy of this node: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from common.contracts import escrow, peer_escrow
 from common.contracts.escrow_restore import RESTORE
+from common.contracts.escrow_royalties import ROYALTIES
 from common.daemon import DuxOSDaemon
 from common.parts import Parts
 from dux_escrowd import orders
@@ -20,6 +21,8 @@ from dux_escrowd.methods import Methods
 from dux_escrowd.mouth import PeerHand
 from dux_escrowd.parley import ASK_SEAL, ASK_SEATS, ASK_TERMS, Parley
 from dux_escrowd.pen import Step
+from dux_escrowd.restorer import Restorer
+from dux_escrowd.royalties import RoyaltyMethods
 from dux_escrowd.schema import MIGRATIONS
 from dux_escrowd.settings import EscrowSettings
 from dux_escrowd.voice import LETTER, Letter, Voice
@@ -61,7 +64,10 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         parts.serve_peer(peer_escrow.COPY_GET, keeping.give)
         parts.outbox(store, effects.perform, effects.refused)
         parts.background("follower", Follower(desk, parley, keeping).run)
-        Channels(desk).serve(parts)
+        channels = Channels(desk)
+        channels.serve(parts)
+        parts.table.serve(ROYALTIES, RoyaltyMethods(desk, channels.ledger).royalties)
+        parts.background("restorer", Restorer(desk, keeping.take_back, channels.restoring.look).run)
 
 
 def _listen(parts: Parts[EscrowSettings], parley: Parley, counterpart: Counterpart, inbox: Inbox) -> None:

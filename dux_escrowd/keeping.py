@@ -32,7 +32,7 @@ from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, CONTRACT_RESTORE,
 from common.errors import BadParams, CorruptStore, DuxError, NotFound
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
-from common.rpc.method import Empty
+from common.rpc.method import RECORD_TTL_S_MAX, Empty
 from common.rpc.table import Ctx
 from common.store import Tx
 from common.units import Did
@@ -51,8 +51,7 @@ from dux_escrowd.store import Agreed
 from dux_escrowd.words import SaidDelivered, SaidRelease
 
 KEEP = "copy"
-POINTER_TTL_S = 86_400
-POINTER_AGAIN_MS = 43_200_000  # half of it
+POINTER_AGAIN_MS = 43_200_000  # a quarter of what a pointer lives
 ATTEMPTS_MAX = 3  # a later step sends a later copy
 CONTRACT_BYTES_MAX = 8_192
 
@@ -73,6 +72,7 @@ class Keeping:
         self._sent: dict[str, int] = {}  # contract -> version that went out in this life
         self._pointed_ms: dict[str, int] = {}
         self._key = b""
+        self._busy = asyncio.Lock()
 
     # --- own copies go out --------------------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class Keeping:
         kept = await asyncio.gather(*(self._put(did, put) for did in named))
         holders = tuple(did for did, is_kept in zip(named, kept, strict=True) if is_kept)
         if holders and self._is_pointer_due(row.contract_id):
-            await self._desk.peers.put_record(COPY_NS, tag.hex(), CopyPointer(holders), ttl_s=POINTER_TTL_S)
+            await self._desk.peers.put_record(COPY_NS, tag.hex(), CopyPointer(holders), ttl_s=RECORD_TTL_S_MAX)
             self._pointed_ms[row.contract_id] = self._desk.clock.unix_ms()
 
     def _is_pointer_due(self, contract_id: str) -> bool:
@@ -167,24 +167,32 @@ class Keeping:
     # --- a restored node takes its own back ---------------------------------------------------------------------------
 
     async def restore(self, _params: Empty, _ctx: Ctx) -> Restored:
-        """Every number after the last found, until GAP of them have no copy."""
-        key = await self._blob_key()
+        """Every number that the wallet and the chain know of, and on until GAP of them have no copy."""
+        return await self.take_back()
+
+    async def take_back(self) -> Restored:
+        """The same, for this node itself."""
+        async with self._busy:
+            return await self._restored()
+
+    async def _restored(self) -> Restored:
+        blob = await self._desk.flopd.call(CONTRACT_BLOB_KEY, Empty())
         restored, known, problems = list[str](), list[str](), list[str]()
-        number, missed = 0, 0
-        while missed < GAP:
-            copy = await self._found(key, number)
-            missed = 0 if copy else missed + 1
-            number += 1
-            if copy is None:
-                continue
-            if self._shelf.contract(copy.row.contract_id) is not None:
-                known.append(copy.row.contract_id)
-                continue
-            try:
-                await self._bring_back(copy)
-                restored.append(copy.row.contract_id)
-            except DuxError as error:
-                problems.append(f"{copy.row.contract_id}: {error.message}")
+        number, end = 0, max(blob.numbers, GAP)
+        while number < end:
+            batch = range(number, number + GAP)
+            copies = await asyncio.gather(*(self._found(blob.key, at) for at in batch))
+            end = max([end, *(at + 1 + GAP for at, copy in zip(batch, copies, strict=True) if copy)])
+            number += GAP
+            for copy in (one for one in copies if one is not None):
+                if self._shelf.contract(copy.row.contract_id) is not None:
+                    known.append(copy.row.contract_id)
+                    continue
+                try:
+                    await self._bring_back(copy)
+                    restored.append(copy.row.contract_id)
+                except DuxError as error:
+                    problems.append(f"{copy.row.contract_id}: {error.message}")
         return Restored(restored=tuple(restored), known=tuple(known), problems=tuple(problems))
 
     async def _found(self, key: bytes, number: int) -> Copy | None:

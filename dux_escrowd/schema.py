@@ -75,4 +75,10 @@ MIGRATIONS = (
         sealed BLOB NOT NULL) WITHOUT ROWID;
     CREATE INDEX copies_by_contract ON copies (contract_id, owner);
     """,
+    """
+    CREATE TABLE kept_copies (
+        tag BLOB NOT NULL, owner TEXT NOT NULL, version INTEGER NOT NULL, until INTEGER NOT NULL, sealed BLOB NOT NULL,
+        PRIMARY KEY (tag, owner)) WITHOUT ROWID;
+    CREATE INDEX kept_copies_by_until ON kept_copies (until);
+    """,
 )

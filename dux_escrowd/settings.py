@@ -20,5 +20,6 @@ class EscrowSettings(DaemonSettings, frozen=True, kw_only=True):
     channel_on_crash: Literal["credit", "rerun"] = "credit"  # rerun only if every handler bears to run twice
     channel_watchers: tuple[Did, ...] = ()  # nodes that publish this node's closes when it is away
     watch_for_others: int = 256  # closes of other nodes kept here
-    copies: bool = True  # have encrypted copies of own contracts kept by those named in them
+    copies: bool = True  # have encrypted copies of own contracts and channels kept by others
+    copies_for_others: int = 4_096  # encrypted copies of others' channels kept here
     arbitrate: bool = True  # take seats as an arbiter when asked

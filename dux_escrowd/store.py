@@ -69,6 +69,13 @@ class Shelf:
         rows = self._store.rows("SELECT * FROM contracts WHERE follow = 1 ORDER BY created_ms, contract_id")
         return [_agreed(row) for row in rows]
 
+    def named(self, role: Role) -> list[str]:
+        """Contracts in which this node has the role, oldest first."""
+        rows = self._store.rows(
+            "SELECT contract_id FROM contracts WHERE role = ? ORDER BY created_ms, contract_id", role.value
+        )
+        return [row["contract_id"] for row in rows]
+
     def listed(self, before: str | None, limit: int) -> list[Agreed]:
         """Newest first."""
         rows = self._store.rows(

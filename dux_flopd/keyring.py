@@ -72,7 +72,7 @@ class Keyring:
         """A public key."""
         account, number = divmod(branch, 1 << ACCOUNT_SHIFT)
         if account == TOKEN_ACCOUNT:
-            return self._token().account.path(number, index).public
+            return self.account_watcher(account).path(number, index).public
         return self._node(branch, index).public
 
     def script(self, branch: int, index: int) -> bytes:
@@ -110,8 +110,22 @@ class Keyring:
         return self._channels[index].sign(digest)[:-1]
 
     def account_watcher(self, account: int) -> CoinPublicNode:
-        """The public half of an account."""
-        return self._token().account if account == TOKEN_ACCOUNT else self._held().account(account).watcher
+        """The public half of an account; that for a token is known also while the token is away.
+
+        Raises:
+            WalletLocked, NoSuchAccount: it is shut, or knows of no account for a token.
+        """
+        if account != TOKEN_ACCOUNT:
+            return self._held().account(account).watcher
+        watcher = self._held().token_watcher() if self.token is None else self.token.account
+        if watcher is None:
+            raise NoSuchAccount(number=TOKEN_ACCOUNT)
+        return watcher
+
+    @property
+    def sees_token_account(self) -> bool:
+        """Whether the addresses of the account for a token can be told; an open wallet is asked."""
+        return self.token is not None or self._held().token_watcher() is not None
 
     def sign_at(self, branch: int, index: int, digest: bytes) -> bytes:
         """An own key's signature of a spend that its caller built here."""

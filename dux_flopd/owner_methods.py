@@ -58,7 +58,7 @@ class OwnerMethods:
     async def accounts(self, _params: Empty, _ctx: Ctx) -> Accounts:
         """All of them, the node's own first."""
         names = {0: NODE_ACCOUNT, **self._store.account_names()}
-        known = [(number, name) for number, name in names.items() if self._wallet.has_keys_of(number)]
+        known = [(number, name) for number, name in names.items() if self._wallet.sees(number)]
         return Accounts(accounts=[self._view(number, name) for number, name in known])
 
     def _view(self, number: int, name: str) -> AccountView:

@@ -2,7 +2,8 @@
 
 Promise: a wallet whose keys were restored looks once through all of it, however often it is stopped, and says so until
 then. What only its own books knew (labels, who was paid for what) is in the backup, not in the phrase; contracts and
-channels come back from peers' copies, whose keys `contract.find_key` finds.
+channels come back from peers' copies, whose keys `contract.find_key` finds. Of the account whose keys are in a token
+only the public half is here: its coins are found and shown, and wait for a token with the phrase's keys.
 
 Source: BIP44 (accounts and gap limit), common/chain/bond.py (a bond's key number is its height).
 """
@@ -13,7 +14,7 @@ from typing import Literal
 
 from structlog.typing import FilteringBoundLogger
 
-from common.accounts import ACCOUNT_SHIFT, ACCOUNTS_MAX
+from common.accounts import ACCOUNT_SHIFT, ACCOUNTS_MAX, TOKEN_ACCOUNT
 from common.chain.bond import bond_output_script, last_number, until_of
 from common.contracts.wallet_contract import ContractKey
 from common.contracts.wallet_errors import KeyNotOurs, KeyUsed
@@ -88,7 +89,7 @@ class Recoverer:
         self._looked_for = set()
         bonds = self._bond_scripts(from_height)
         self._follow([(script, ScriptKind.WATCH, 0, 0) for script in bonds.values()], from_height)
-        accounts = range(1 + ACCOUNTS_MAX)
+        accounts = [number for number in (*range(1 + ACCOUNTS_MAX), TOKEN_ACCOUNT) if self._wallet.sees(number)]
         branches = [n << ACCOUNT_SHIFT | one for n in accounts for one in (ACCOUNT_BRANCHES if n else OWN_BRANCHES)]
         while fresh := [item for branch in branches for item in self._missing(branch)]:
             self._follow(fresh, from_height)
@@ -134,8 +135,10 @@ class Recoverer:
             if self._wallet.view.store.coins_on(script):
                 self._store.add_bond(tx, number, script)
         used = {owned.account for owned in self._wallet.store.unspent()} | self._paid_accounts(tx)
-        for number in range(1, max((0, *used)) + 1):
+        for number in range(1, max((0, *used - {TOKEN_ACCOUNT})) + 1):
             self._store.open_account(tx, number, f"account {number}")
+        if TOKEN_ACCOUNT in used:
+            self._store.open_account(tx, TOKEN_ACCOUNT, "token")
         last = self._wallet.store.last_seen(tx, BRANCH_PAYOUT) + GAP
         script = self._wallet.keyring.script(BRANCH_PAYOUT, last)
         self._wallet.store.hand_out(tx, FollowedScript(script, ScriptKind.OWN, BRANCH_PAYOUT, last, "recovered"))
@@ -144,7 +147,7 @@ class Recoverer:
     def _paid_accounts(self, tx: Tx) -> set[int]:
         return {
             number
-            for number in range(1 + ACCOUNTS_MAX)
+            for number in (*range(1 + ACCOUNTS_MAX), TOKEN_ACCOUNT)
             if any(self._wallet.store.last_seen(tx, number << ACCOUNT_SHIFT | one) >= 0 for one in ACCOUNT_BRANCHES)
         }
 

@@ -69,7 +69,7 @@ class Wallet:
 
     def branches(self, tx: Tx) -> list[int]:
         """The branches whose coins are this wallet's: the node's account, and those that its owner has opened."""
-        opened = [number for number in self.owner_store.accounts(tx) if self.has_keys_of(number)]
+        opened = [number for number in self.owner_store.accounts(tx) if self.sees(number)]
         return [*OWN_BRANCHES, *(number << ACCOUNT_SHIFT | branch for number in opened for branch in ACCOUNT_BRANCHES)]
 
     def coins_left_on(self, script: bytes) -> list[Coin]:
@@ -77,9 +77,9 @@ class Wallet:
         store = self.view.store
         return [coin for coin in store.coins_on(script) if store.spend_of(coin.outpoint) is None]
 
-    def has_keys_of(self, account: int) -> bool:
-        """Whether its keys are at hand: those of one account are in a token, which may be unplugged."""
-        return account != TOKEN_ACCOUNT or self.keyring.token is not None
+    def sees(self, account: int) -> bool:
+        """Whether its addresses are known; the keys of one account are in a token, which may be unplugged."""
+        return account != TOKEN_ACCOUNT or self.keyring.sees_token_account
 
     def check_account(self, tx: Tx, number: int) -> None:
         """Nothing happens for an account that is open.
@@ -87,7 +87,8 @@ class Wallet:
         Raises:
             NoSuchAccount: it is not.
         """
-        if number and not (number in self.owner_store.accounts(tx) and self.has_keys_of(number)):
+        has_keys = number != TOKEN_ACCOUNT or self.keyring.token is not None
+        if number and not (number in self.owner_store.accounts(tx) and has_keys):
             raise NoSuchAccount(number=number)
 
     def fresh(self, tx: Tx, branch: int, label: str) -> FollowedScript:
@@ -107,6 +108,18 @@ class Wallet:
         index = self.fresh(tx, BRANCH_PAYOUT, label).index
         self.store.add_contract_key(tx, index, purpose, nonce)
         return index
+
+    def take_back(self, tx: Tx, index: int, from_height: int) -> None:
+        """A contract that came back is paid to this number: its payouts, and those of all below, are looked for.
+
+        The search for the phrase's coins ends 20 numbers beyond the last one paid; open contracts may lie further.
+        """
+        first = self.store.last_followed(tx, BRANCH_PAYOUT) + 1
+        for number in (*range(first, index), index):  # its own number may be followed already, from later on
+            script = self.keyring.payout_script(number)
+            self.view.follow(tx, FollowedScript(script, ScriptKind.OWN, BRANCH_PAYOUT, number, ""), from_height)
+        self.hand_out_again(tx, index)
+        self.keep_gap(tx, self.view.height + 1)
 
     def hand_out_again(self, tx: Tx, index: int) -> None:
         """A contract key's number was in use before this wallet's memory: it and all below are never fresh again."""

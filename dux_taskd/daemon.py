@@ -146,11 +146,12 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
     @staticmethod
     def _serve_paid(parts: Parts[TaskSettings], store: TaskStore, executor: Executor) -> None:
         """Calls over channels, both sides."""
-        escrowd, stored = parts.neighbour("escrowd"), parts.neighbour("stored")
-        buying = PaidBuying(escrowd=escrowd, stored=stored, peers=parts.peers)
+        escrowd, stored, registryd = (parts.neighbour(name) for name in ("escrowd", "stored", "registryd"))
+        buying = PaidBuying(escrowd=escrowd, stored=stored, registryd=registryd, peers=parts.peers)
         selling = PaidSelling(
             escrowd=escrowd,
             stored=stored,
+            registryd=registryd,
             peers=parts.peers,
             store=store,
             executor=executor,

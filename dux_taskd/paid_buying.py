@@ -22,6 +22,7 @@ from common.peers import Peers
 from common.receipts import attested
 from common.rpc.client import Client
 from common.units import Did
+from dux_taskd.developers import developer_address
 from dux_taskd.paid_rules import LEASE_OVER, call_hash, not_for_channel, output_hash
 
 ATTEMPTS_MAX = 8
@@ -35,8 +36,8 @@ SERVICE_CHECKED = 256
 class PaidBuying:
     """Serves `task.call`."""
 
-    def __init__(self, *, escrowd: Client, stored: Client, peers: Peers) -> None:
-        self._escrowd, self._stored, self._peers = escrowd, stored, peers
+    def __init__(self, *, escrowd: Client, stored: Client, registryd: Client, peers: Peers) -> None:
+        self._escrowd, self._stored, self._registryd, self._peers = escrowd, stored, registryd, peers
         self._offers: dict[str, bytes] = {}
         self._services: dict[str, ServiceView] = {}
         self._own = ""
@@ -87,6 +88,8 @@ class PaidBuying:
             req=asked,
             price_max_florins=params.price_limit_florins if metered else service.price_florins,
             open_florins=params.open_florins,
+            developer=await developer_address(self._registryd, service),
+            royalty_bps=service.royalty_bps,
         )
         return await self._escrowd.call(c.PAY, wish, deadline_s=CALL_WITHIN_S)
 

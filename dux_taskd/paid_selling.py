@@ -25,6 +25,7 @@ from common.rpc.client import Client
 from common.units import Did, Florins
 from common.work import JobKind
 from dux_taskd.considering import limits_of
+from dux_taskd.developers import developer_address
 from dux_taskd.executor import Executor
 from dux_taskd.lease import LeaseOver, Watchdog
 from dux_taskd.lease_rules import Rate
@@ -48,6 +49,7 @@ class PaidSelling:
         *,
         escrowd: Client,
         stored: Client,
+        registryd: Client,
         peers: Peers,
         store: TaskStore,
         executor: Executor,
@@ -55,7 +57,7 @@ class PaidSelling:
         lease_s: int = 0,
         log: FilteringBoundLogger,
     ) -> None:
-        self._escrowd, self._stored, self._peers = escrowd, stored, peers
+        self._escrowd, self._stored, self._registryd, self._peers = escrowd, stored, registryd, peers
         self._store, self._executor, self._clock, self._log = store, executor, clock, log
         self._lease_s, self._watchdog = lease_s, Watchdog(escrowd, clock)
         self._services: dict[str, tuple[float, ServiceView, bytes]] = {}
@@ -73,7 +75,10 @@ class PaidSelling:
         service, package = await self._service(params.service_id)
         oid = _oid_of(params.voucher)
         asked = call_hash(params.service_id, params.args, params.data, oid)
-        wish = c.Admit(voucher=params.voucher, req=asked, what=what_of(service.id))
+        wish = c.Admit(
+            voucher=params.voucher, req=asked, what=what_of(service.id),
+            developer=await developer_address(self._registryd, service), royalty_bps=service.royalty_bps,
+        )  # fmt: skip
         admission = await self._escrowd.call(c.ADMIT, wish)
         if admission.verdict == "stored":
             return _said(admission.answer, admission.response or b"", "")

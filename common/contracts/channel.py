@@ -62,6 +62,8 @@ class Admit(Wire, frozen=True, kw_only=True):
     voucher: VoucherBytes
     req: Hash
     what: str  # what is asked for: the offer must be for it
+    developer: str = ""  # address of who gets a royalty of such calls: the channel's terms must pay it
+    royalty_bps: Annotated[int, Meta(ge=0, le=10_000)] = 0
 
 
 class CallRef(Wire, frozen=True, kw_only=True):
@@ -124,7 +126,10 @@ class ChunkVerdict(Wire, frozen=True, kw_only=True):
 
 
 class Pay(Wire, frozen=True, kw_only=True):
-    """Pay `payee` for a request. With `open_florins` a channel of that size is opened when none can carry it."""
+    """Pay `payee` for a request. With `open_florins` a channel of that size is opened when none can carry it.
+
+    A channel carries calls of one royalty alone, its terms': to this developer's address, or to nobody.
+    """
 
     payee: Did
     offer: OfferBytes
@@ -132,6 +137,8 @@ class Pay(Wire, frozen=True, kw_only=True):
     req: Hash
     price_max_florins: Florins
     open_florins: Florins | None = None
+    developer: str = ""
+    royalty_bps: Annotated[int, Meta(ge=0, le=10_000)] = 0
     wait_s: Annotated[float, Meta(ge=0, le=25)] = 20.0  # for a session, and for the funding of a channel just opened
 
 

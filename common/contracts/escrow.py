@@ -30,9 +30,11 @@ from common.contracts.channel import RULES as CHANNEL_RULES
 from common.contracts.channel import SETTLED as CHANNEL_SETTLED
 from common.contracts.channel import SHOW as CHANNEL_SHOW
 from common.contracts.channel import TOP_UP as CHANNEL_TOP_UP
+from common.contracts.channel_restore import CHANNEL_RESTORE
 from common.contracts.escrow_base import ContractId, ContractRef, NotYours
 from common.contracts.escrow_cases import CASE_FILE, CASES, EVIDENCE
 from common.contracts.escrow_restore import RESTORE
+from common.contracts.escrow_royalties import ROYALTIES
 from common.contracts.escrow_views import AuditLine, ContractView, FundMovement, HeightsView, Settlement, Status
 from common.errors import CallerMistake, NotNow, PeerMisbehaved
 from common.receipts import Outcome
@@ -620,4 +622,14 @@ CHANNEL_METHODS = (  # served by this daemon, declared in a file of their own
     CHANNEL_TOP_UP,
 )
 
-__all__ = ["CASES", "CASE_FILE", "EVIDENCE", "RESTORE", "ContractId", "ContractRef", "NotYours"]  # those of its parts
+__all__ = [  # those of its parts
+    "CASES",
+    "CASE_FILE",
+    "CHANNEL_RESTORE",
+    "EVIDENCE",
+    "RESTORE",
+    "ROYALTIES",
+    "ContractId",
+    "ContractRef",
+    "NotYours",
+]

@@ -73,7 +73,7 @@ from common.contracts.wallet_errors import (
 )
 from common.contracts.wallet_jws import WALLET_SIGN_OFFER, WALLET_SIGN_RECEIPT
 from common.contracts.wallet_recovery import CONTRACT_FIND_KEY, WALLET_RECOVER, WALLET_RECOVERY
-from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, CONTRACT_RESTORE
+from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, CONTRACT_RESTORE, PURSE_RESTORE
 from common.contracts.wallet_shared import (
     WALLET_PARTIAL_FINISH,
     WALLET_PARTIAL_MAKE,
@@ -379,6 +379,7 @@ __all__ = [
     "PURSE_LOST_KEYS",
     "PURSE_MESSAGES",
     "PURSE_REFUND",
+    "PURSE_RESTORE",
     "PURSE_VOUCHERS",
     "WALLET_ACCOUNT",
     "WALLET_ACCOUNTS",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from common.contracts import peer_channel as peer
+from common.contracts import peer_copies
+from common.contracts.channel_restore import CHANNEL_RESTORE
 from common.errors import DuxError
 from common.parts import Parts
 from dux_escrowd.channel.buying import Buying
@@ -17,6 +19,8 @@ from dux_escrowd.channel.ledger import Ledger
 from dux_escrowd.channel.methods import ChannelMethods
 from dux_escrowd.channel.offers import Offers
 from dux_escrowd.channel.opening import Opening
+from dux_escrowd.channel.restoring import Restoring
+from dux_escrowd.channel.safekeeping import Safekeeping
 from dux_escrowd.channel.selling import Selling
 from dux_escrowd.channel.sessions import Sessions
 from dux_escrowd.channel.signing import Signer
@@ -35,7 +39,9 @@ class Channels:
         self.ledger = Ledger(desk.book.store)
         self.counter = Counter(desk=desk, ledger=self.ledger, signer=Signer(desk.flopd))
         self.greeting = Greeting(self.counter)
-        self.hands = self.counter.hands = WalletHands(self.counter, self.greeting)
+        self.safe = Safekeeping(self.counter)
+        self.hands = self.counter.hands = WalletHands(self.counter, self.greeting, self.safe)
+        self.restoring = Restoring(self.counter, self.safe)
         self.opening = Opening(self.counter)
         self.buying = Buying(self.counter, self.greeting, self.opening)
         offers = Offers(self.counter)
@@ -51,7 +57,7 @@ class Channels:
         )
         self.watch = Watch(self.counter)
         self.follower = ChannelFollower(self.counter, self.greeting.begin, self.hands.again)
-        self.follower.on_tip.append(self.watch.look)
+        self.follower.on_tip += (self.watch.look, self.safe.look)
 
     def serve(self, parts: Parts[EscrowSettings]) -> None:
         """Methods, peer methods and loops of the daemon."""
@@ -62,8 +68,12 @@ class Channels:
         parts.serve_peer(peer.FINAL, self.methods.take_final)
         parts.serve_peer(peer.GET, self.methods.take_get)
         parts.serve_peer(peer.KEEP, self.watch.keep)
+        parts.serve_peer(peer_copies.COPY_KEEP, self.safe.keep)
+        parts.serve_peer(peer_copies.COPIES_GET, self.safe.give)
+        parts.table.serve(CHANNEL_RESTORE, self.restoring.restore)
         parts.background("channel follower", self.follower.run)
         parts.background("channel hellos", self.greeting.run)
+        parts.background("channel copies", self.safe.run)
         parts.background("channel start", self.start)
         parts.gauges["channel_decisions"] = lambda: float(self.ledger.decisions)
         parts.gauges["channel_commits"] = lambda: float(self.ledger.commits)

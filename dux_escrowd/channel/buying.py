@@ -145,7 +145,7 @@ class Buying:
     async def _channel(self, params: c.Pay) -> tuple[str, tuple[str, ...]]:
         """A channel with a session that carries the price; one is opened where that is allowed."""
         price, reasons = int(params.price_max_florins), list[str]()
-        names = self._ledger.shelf.with_payee(params.payee)
+        names = [name for name in self._ledger.shelf.with_payee(params.payee) if self._pays_royalty(name, params)]
         for chid in names:
             state = self._ledger.payer(chid)
             left = state.usable_florins - max(state.cum_florins, state.need_florins)
@@ -159,10 +159,17 @@ class Buying:
             raise NoChannel(payee=params.payee, price_florins=price, reason="; ".join(reasons) or "there is none")
         return await self._opened(params, names)
 
+    def _pays_royalty(self, chid: str, params: c.Pay) -> bool:
+        """The channel's terms pay the royalty of this call and no other."""
+        terms = self._ledger.book(chid).terms
+        wanted = self._counter.royalty(params.developer, params.royalty_bps)
+        return (terms.developer_script, terms.royalty_bps) == wanted
+
     async def _opened(self, params: c.Pay, names: list[str]) -> tuple[str, tuple[str, ...]]:
         waiting = next((name for name in names if self._ledger.payer(name).state is PayerState.FUND_SENT), None)
         cap = int(params.open_florins or 0)
-        chid = waiting or await self._opening.open(Did(params.payee), cap)
+        script, bps = self._counter.royalty(params.developer, params.royalty_bps)
+        chid = waiting or await self._opening.open(Did(params.payee), cap, developer_script=script, royalty_bps=bps)
         await self._live(chid, params.wait_s)
         return chid, (f"opened channel {chid[:8]} of {format_flop(cap)} FLOP",)
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from common.chain.address import address_to_script
+from common.chain.params import family_named
 from common.codec import Canon, canonical
 from common.contracts import wallet_channel as purse
 from common.contracts.channel_errors import ChannelBusy
@@ -33,6 +35,9 @@ class Hands(Protocol):
 
     async def mirror(self, book: Book, cum_florins: int) -> bool:
         """Place a copy of the close at this amount elsewhere; whether one lies there, or none is wanted."""
+
+    async def copied(self, chid: str) -> None:
+        """Have an encrypted copy of a channel kept by others now."""
 
 
 @dataclass(kw_only=True)
@@ -80,6 +85,16 @@ class Counter:
         """The tip."""
         return (await self.at())[0]
 
+    def royalty(self, developer: str, bps: int) -> tuple[bytes, int]:
+        """The terms' form of a royalty: the script of the developer's address and its share; or nobody and nothing.
+
+        Raises:
+            BadParams: the address is none of this chain.
+        """
+        if not developer or not bps:
+            return b"", 0
+        return address_to_script(developer, family_named(self.desk.profile.chain)), bps
+
     async def attest(self, purpose: Purpose, value: Canon) -> Attested:
         """The value under this node's DID."""
         return await self.desk.attest(purpose, value)
@@ -91,6 +106,10 @@ class Counter:
     async def mirror(self, book: Book, cum_florins: int) -> bool:
         """Place a copy."""
         return await self.hands.mirror(book, cum_florins)
+
+    async def copied(self, chid: str) -> None:
+        """Have a copy kept."""
+        await self.hands.copied(chid)
 
     async def watch(self, book: Book) -> None:
         """Follow the channel's script, from the first hello on: nothing is watched for who never came back."""

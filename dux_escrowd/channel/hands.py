@@ -21,6 +21,7 @@ from dux_escrowd.channel import orders as o
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.greeting import Greeting
 from dux_escrowd.channel.model import Payee, PayeeState, Payer, PayerState
+from dux_escrowd.channel.safekeeping import Safekeeping
 from dux_escrowd.channel.shelf import ROLLED, Book
 from dux_escrowd.channel.signing import outpoint_of
 
@@ -28,8 +29,9 @@ from dux_escrowd.channel.signing import outpoint_of
 class WalletHands:
     """Orders to wallet and peers."""
 
-    def __init__(self, counter: Counter, greeting: Greeting) -> None:
+    def __init__(self, counter: Counter, greeting: Greeting, safe: Safekeeping) -> None:
         self._counter = counter
+        self._safe = safe
         self._ledger = counter.ledger
         self._desk = counter.desk
         self._greeting = greeting
@@ -56,6 +58,8 @@ class WalletHands:
                 await self._ask_hello(chid)
             case o.SendHello():
                 self._greeting.wanted(chid)
+            case o.Tell(news=o.News.OPENED | o.News.CLOSED | o.News.LOST):
+                self._safe.want(chid)
             case _:
                 return
 
@@ -91,7 +95,11 @@ class WalletHands:
         return from_canonical(body, Voucher, max_bytes=VOUCHER_BYTES_MAX).coin_sig
 
     async def mirror(self, book: Book, cum_florins: int) -> bool:
-        """Hand the whole close at this amount to the watchers; true when one keeps it, or none is set up."""
+        """A copy of the books to their keepers, and the whole close at this amount to the watchers.
+
+        True when a watcher has it, or none is set up.
+        """
+        await self._safe.place(book.chid)
         watchers = [did for did in self._desk.settings.channel_watchers if did != self._desk.me]
         if not watchers:
             return True
@@ -102,6 +110,10 @@ class WalletHands:
             return False
         kept = [await self._kept(did, keep) for did in watchers]
         return any(kept)
+
+    async def copied(self, chid: str) -> None:
+        """To every keeper that answers now."""
+        await self._safe.place(chid)
 
     async def _copy(self, book: Book, cum_florins: int) -> peer.KeepClose:
         state = self._ledger.payee(book.chid)

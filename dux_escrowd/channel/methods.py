@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from common.chain.address import address_to_script
 from common.chain.channel import FIRST_MIN_FLORINS
 from common.chain.channel_heights import channel_profile
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB
-from common.chain.params import family_named
 from common.community_fund import fund_script_of
 from common.contracts import channel as c
 from common.contracts import peer_channel as peer
@@ -86,15 +84,13 @@ class ChannelMethods:
 
     async def open(self, params: c.OpenChannel, ctx: Ctx) -> c.ChannelRef:
         """Agree and fund."""
-        script = b""
-        if params.developer:
-            script = address_to_script(params.developer, family_named(self._counter.desk.profile.chain))
+        script, bps = self._counter.royalty(params.developer, params.royalty_bps)
         chid = await self._opening.open(
             params.payee,
             int(params.cap_florins),
             blocks=params.blocks,
             developer_script=script,
-            royalty_bps=params.royalty_bps if script else 0,
+            royalty_bps=bps,
         )
         return self._remembered(ctx, c.ChannelRef(chid=chid))
 

@@ -8,7 +8,6 @@ Source: channel_protocol.md §3; settled.md 6.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 
 from common.chain.channel import TERMS_BYTES_MAX, ChannelTerms, channel_output_script, chid
 from common.chain.channel_heights import channel_profile, terms_problems
@@ -29,6 +28,7 @@ from common.identity.stamp import STAMP_BITS, has_stamp, make_stamp, stamped_par
 from common.units import Did, Florins
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.agree import offered_problem, rules_of, terms_for
+from dux_escrowd.channel.copies import payee_nonce
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.model import Payee, Payer, Rules
 from dux_escrowd.channel.shelf import ROLLED, Book
@@ -76,6 +76,7 @@ class Opening:
         with self._ledger.store.transaction() as tx:
             self._ledger.open(tx, book, Payer(chid=book.chid, rules=rules_of(terms)))
         taken = await self._ledger.take(book.chid, f.OpenOk(at=book.created_height, same=True))
+        await self._counter.copied(book.chid)  # before its coin is there: the phrase alone finds it from now on
         if not rolled:
             await self._counter.carry(book.chid, taken.effects)
         return book.chid
@@ -194,7 +195,7 @@ class Opening:
         if known is not None:
             return await self._signed(known)
         await self._check_room(sender)
-        nonce = hashlib.sha256(b"channel key" + sender.encode() + wish.payer_key).digest()
+        nonce = payee_nonce(sender, wish.payer_key)
         key = await self._desk.flopd.call(
             purse.PURSE_KEY, purse.NewChannelKey(request_id=f"{nonce.hex()}/key", side="payee", nonce=nonce)
         )

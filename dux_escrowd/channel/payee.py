@@ -32,7 +32,8 @@ ROWS: tuple[Row, ...] = (
     row((*OPENED, S.CLOSE_SENT), f.CoinSeen, c.this_coin, change=c.take_coin, source="§6 height moved"),
     row(
         S.SUSPENDED, f.CoinSeen, p.same_outpoint, c.confirmed,
-        to=p.covered_again, options=(S.OPEN_SEEN, S.SUSPENDED), change=p.rest_on, source="the same coin came back",
+        to=p.covered_again, options=(S.OPEN_SEEN, S.SUSPENDED), change=p.rest_on, orders=r.ask_if_short,
+        source="the same coin came back; §8 a payee from a copy may hold less than it is owed",
     ),
     row(
         S.SUSPENDED, f.CoinSeen, c.no_coin, c.enough, c.confirmed,

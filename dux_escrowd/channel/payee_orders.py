@@ -27,6 +27,11 @@ def ask_hello(_before: Payee, _after: Payee, _fact: f.Fact) -> Orders:
     return (o.AskHello(), o.Tell(news=o.News.SUSPENDED))
 
 
+def ask_if_short(_before: Payee, after: Payee, _fact: f.Fact) -> Orders:
+    """The payer has to say hello where W does not cover S: it has the best voucher."""
+    return (o.AskHello(),) if after.held_florins < after.owed_florins else ()
+
+
 def execute(_before: Payee, after: Payee, fact: f.VoucherCame) -> Orders:
     """Run it; where the step x is crossed, a copy of the best voucher is placed first."""
     return (*_mirror(after), o.Execute(j=fact.j))

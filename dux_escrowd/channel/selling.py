@@ -29,7 +29,7 @@ from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import orders as o
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.ledger import Taken
-from dux_escrowd.channel.model import AT_WORK, OUTCOME_OF, Call, CallState, Payee, call_of
+from dux_escrowd.channel.model import AT_WORK, OUTCOME_OF, Call, CallState, Channel, Payee, call_of
 from dux_escrowd.channel.offers import Offers
 from dux_escrowd.channel.shelf import Book, CallRow, ChannelShelf
 from dux_escrowd.channel.signing import fits_coin, receipt_of
@@ -51,6 +51,9 @@ class Selling:
         voucher, book, state = self._opened(params.voucher)
         if voucher.req != params.req:
             raise BadChannelMessage(chid=book.chid, reason="the voucher is for another request than the one that came")
+        wanted = self._counter.royalty(params.developer, params.royalty_bps)
+        if (book.terms.developer_script, book.terms.royalty_bps) != wanted:
+            raise BadChannelMessage(chid=book.chid, reason="this channel does not pay the developer of what is called")
         fact = await self._fact(voucher, book, state, params.what)
 
         def write(tx: Tx, before: Payee, after: Payee) -> None:
@@ -134,6 +137,8 @@ class Selling:
                 await self._after_mirror(taken, book, voucher.j)
             return said
         if isinstance(last, o.AddFuel):
+            if isinstance(taken.effects[0], o.Mirror):
+                await self._mirrored(taken.next, book)
             self._wake(book.chid, voucher.j)
             return _refused(said, o.Reason.RUNNING, 0, 0, 0)
         if isinstance(last, o.SendAnswer):
@@ -144,14 +149,20 @@ class Selling:
 
     async def _after_mirror(self, taken: Taken, book: Book, j: int) -> None:
         """The copy first; without it the call fails and costs nothing."""
-        at, _ = await self._counter.at()
-        after = taken.next
-        held = after.held_florins if isinstance(after, Payee) else 0
-        if not await self._counter.mirror(book, held):
+        if not await self._mirrored(taken.next, book):
             await self._end(book, j, Outcome.FAILED, bytes(32), None, 0)
             raise ChannelBusy(chid=book.chid, state=taken.next.state.value, reason="no copy of the voucher was placed")
-        await self._ledger.take(book.chid, f.Mirrored(at=at, cum_florins=held))
+        at, _ = await self._counter.at()
         await self._ledger.take(book.chid, f.RunStarted(at=at, j=j))
+
+    async def _mirrored(self, after: Channel, book: Book) -> bool:
+        """Whether a copy of the best voucher lies elsewhere now."""
+        held = after.held_florins if isinstance(after, Payee) else 0
+        if not await self._counter.mirror(book, held):
+            return False
+        at, _ = await self._counter.at()
+        await self._ledger.take(book.chid, f.Mirrored(at=at, cum_florins=held))
+        return True
 
     async def _stored(self, said: c.Admission, book: Book, voucher: Voucher) -> c.Admission:
         row = self._ledger.shelf.call(book.chid, voucher.j) or self._ledger.shelf.call_by_oid(book.chid, voucher.oid)

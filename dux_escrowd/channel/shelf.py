@@ -80,6 +80,13 @@ class ChannelShelf:
         )
         return [row["chid"] for row in rows]
 
+    def ended(self, side: str) -> list[str]:
+        """Channels of a side that a final spend has closed, oldest first."""
+        rows = self._store.rows(
+            "SELECT chid FROM channels WHERE side = ? AND phase = 'CLOSED' ORDER BY created_ms, chid", side
+        )
+        return [row["chid"] for row in rows]
+
     def with_payee(self, payee: str) -> list[str]:
         """Own channels to a payee that have not ended, oldest first: an older one is used up first."""
         rows = self._store.rows(

@@ -17,6 +17,7 @@ from common.codec import from_plain
 from common.contracts import (
     airdrop,
     channel,
+    channel_restore,
     escrow,
     escrow_cases,
     escrow_restore,
@@ -130,6 +131,7 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     (f"escrow evidence {ID}", escrow_cases.EVIDENCE),
     ("cases", escrow_cases.CASES),
     ("escrow restore", escrow_restore.RESTORE),
+    ("escrow royalties", escrow.ROYALTIES),
     (f"escrow confirm {ID}", escrow.CONFIRM),
     ("fund", escrow.FUND_STATUS),
     ("nodes list --active", registry.NODE_LIST),
@@ -182,6 +184,26 @@ def test_a_nodes_standing_comes_with_what_was_seen_of_it(run: Any) -> None:
     piped = run("why", "node", "did:dux:x")
     assert "seen by 6 of 7 drawn: up" in piped.out
     assert "98.0% of 7 days" in piped.out
+
+
+def test_everything_that_the_phrase_brings_back_in_one_go(run: Any, node: FakeNode) -> None:
+    """Coins, contracts and channels with what comes next; exit code 1 while something is missing."""
+    told = run("restore", "--json")
+    assert (told.code, told.err) == (0, "")
+    assert told.json["wallet"]["state"] == "done"
+    assert [one["contract_id"] for one in told.json["contracts"]] == [escrow.SHOW.example[1].contract_id]
+    assert [one["channel"]["chid"] for one in told.json["channels"]] == [channel.SHOW.example[1].channel.chid]
+    piped = run("restore").out
+    assert [line.split("\t")[0] for line in piped.splitlines()] == ["coins", "contract", "channel"]
+    assert escrow.EXPLAIN.example[1].lines[-1] in piped
+    node.answers = {
+        "channel.restore": channel_restore.ChannelsRestored(restored=(), known=(), problems=("c4c4: nobody",)),
+        "wallet.recovery": msgspec.structs.replace(wallet.WALLET_RECOVERY.example[1], state="looking"),
+    }
+    waits = run("restore", "--wait", "1")
+    assert waits.code == 1
+    assert "still looking" in waits.out
+    assert "not taken back\tc4c4: nobody" in waits.out
 
 
 def test_the_wallet_is_checked_and_each_fault_told(run: Any, node: FakeNode) -> None:

@@ -231,6 +231,35 @@ def test_a_node_that_is_down_says_so_and_comes_back_with_what_it_had(person: Per
 
 @pytest.mark.constellation
 @pytest.mark.timeout(300)
+def test_a_node_comes_back_from_its_words_alone(person: Person) -> None:
+    """The disk is gone: the same name, the same coins, the channel to bob; `restore` says so in one go."""
+    me = person.types("nodes", "me", "--quiet", node="alice")
+    seller = person.types("nodes", "me", "--quiet", node="bob")
+    if not person.reads("channel", "list", "--role", "payer", node="alice")["channels"]:
+        person.types("testnet", "give", "20", node="alice")
+        person.types("channel", "open", seller, "5", node="alice")
+    open_ones = person.repeats(is_open, "channel", "list", "--role", "payer", node="alice")["channels"]
+    held = person.reads("wallet", "balance", node="alice")["total_florins"]
+    words = person.home / "alice.words"
+    words.write_text(person.reads("phrase", "show", node="alice")["phrase"])
+    person.types("down", node="alice")
+    shutil.rmtree(person.home / "alice")
+    person.types("init", "--phrase-file", str(words), "--quiet", node="alice")
+    person.types("up", "--detach", "--same-user", node="alice")
+    back = person.repeats(lambda told: told["channels"], "restore", node="alice")
+    assert [one["channel"]["chid"] for one in back["channels"]] == [one["chid"] for one in open_ones]
+    assert (back["wallet"]["state"], back["wallet"]["found_florins"]) == ("done", held)
+    assert person.types("nodes", "me", "--quiet", node="alice") == me
+    person.repeats(is_open, "channel", "list", "--role", "payer", node="alice")
+
+
+def is_open(found: Any) -> bool:
+    """There is a channel, and calls can go over it."""
+    return any(one["state"] == "OPEN" for one in found["channels"])
+
+
+@pytest.mark.constellation
+@pytest.mark.timeout(300)
 def test_a_name_is_taken_back_with_the_phrase_while_the_node_is_down(person: Person) -> None:
     """Keys were known to somebody: the phrase undoes what came after event 0, and everybody else learns it."""
     me = person.types("nodes", "me", "--quiet", node="bob")

@@ -12,11 +12,16 @@ import pytest
 from common.channel_messages import Outcome
 from common.clock import SystemClock
 from common.codec import canonical, from_canonical
+from common.contracts import channel as c
 from common.contracts import peer_channel
+from common.contracts.escrow_royalties import ROYALTIES
 from common.contracts.p2p_errors import PeerAnswered, PeerUnreachable
+from common.contracts.registry import NODE_SHOW
 from common.contracts.store import SERVICE_SHOW, ServiceView
 from common.contracts.task import CallPaid, NotForSale, PriceAbove
+from common.contracts.wallet import WALLET_BALANCE, WALLET_NEW_ADDRESS, NewAddress
 from common.errors import DuxError, may_repeat
+from common.rpc.method import Empty
 from common.units import FLOP, Did, Florins
 from dux_taskd.paid_buying import PaidBuying
 from dux_taskd.paid_selling import PaidSelling
@@ -36,6 +41,7 @@ class Wire:
         self.other: PaidSelling | None = None
         self.lose = 0
         self.runs: list[bytes] = []
+        self.developer = ""  # where the service's developer is paid
 
     async def info(self) -> Any:
         return msgspec.structs.replace(await self.node._info(None, None), did=self.node.did)
@@ -78,6 +84,8 @@ class Client:
     async def call(self, method: Any, params: Any, **_: Any) -> Any:
         if method is SERVICE_SHOW:
             return await self.wire.show(params)
+        if method is NODE_SHOW:
+            return msgspec.structs.replace(NODE_SHOW.example[1], wallet_address=self.wire.developer)
         return await self.wire.node.call(method, params)
 
 
@@ -93,10 +101,11 @@ def parts(buyer: Node, seller: Node, lease_s: int = 0) -> tuple[PaidBuying, Paid
     )  # fmt: skip
     here = Wire(buyer, msgspec.structs.replace(shown, own=False))
     there = Wire(seller, msgspec.structs.replace(shown, own=True))
-    selling = PaidSelling(escrowd=Client(there), stored=Client(there), peers=there, store=Serving(), executor=there,
+    ours, theirs = Client(here), Client(there)
+    selling = PaidSelling(escrowd=theirs, stored=theirs, registryd=theirs, peers=there, store=Serving(), executor=there,
                           clock=SystemClock(), lease_s=lease_s, log=LOG)  # fmt: skip
     here.other = selling
-    return PaidBuying(escrowd=Client(here), stored=Client(here), peers=here), selling, here, there
+    return PaidBuying(escrowd=ours, stored=ours, registryd=ours, peers=here), selling, here, there
 
 
 def wish(number: int, data: bytes = b"duck", **changes: Any) -> CallPaid:
@@ -164,3 +173,37 @@ async def test_the_first_call_opens_the_channel(net: Net) -> None:
         assert done.said[0].startswith("opened channel")
         assert await is_in(buyer, done.chid, "OPEN")
         assert there.runs == [b"duck"]
+
+
+async def test_a_developer_is_paid_by_the_calls_of_its_service_alone(net: Net) -> None:
+    """A channel is opened with the royalty; one without it carries no such call; the close pays the developer."""
+    async with market(net, "buyer", "seller", "dora") as (buyer, seller, dora):
+        plain = await open_channel(net, buyer, seller, cap=2 * FLOP)
+        buying, _, here, there = parts(buyer, seller)
+        place = await dora.wallet.call(WALLET_NEW_ADDRESS, NewAddress(request_id="royalty"))
+        here.developer = there.developer = place.address
+        there.service = royal(there.service, dora)
+        with pytest.raises(DuxError, match="does not pay the developer"):
+            await buying.call(wish(1))  # the buyer knows an older listing, without a royalty
+        here.service = royal(here.service, dora)
+        buying._services.clear()
+        with pytest.raises(DuxError, match="there is none"):
+            await buying.call(wish(2))
+        opening = asyncio.ensure_future(buying.call(wish(3, open_florins=Florins(2 * FLOP))))
+        await until(lambda: bool(net.bench.rpc("getrawmempool")), "the funding waits")
+        await net.mine(2)
+        done = await opening
+        assert (done.output, done.chid != plain) == (b"DUCK", True)
+        assert (await buying.call(wish(4))).chid == done.chid
+        await buyer.call(c.CLOSE, c.CloseChannel(request_id="close", chid=done.chid))
+        await net.mine_until(lambda: is_in(seller, done.chid, "CLOSED"), "closed")
+        await dora.wallet.synced()
+        held = await dora.wallet.call(WALLET_BALANCE, Empty())
+        assert held.total_florins == (FLOP // 5 - FLOP // 100) * 1_000 // 10_000
+        (account,) = (await seller.call(ROYALTIES, Empty())).accounts
+        assert (account.address, account.deals, account.owed_florins) == (place.address, 1, 0)
+        assert account.paid_florins == held.total_florins
+
+
+def royal(service: ServiceView, developer: Node) -> ServiceView:
+    return msgspec.structs.replace(service, developer=developer.did, royalty_bps=1_000)

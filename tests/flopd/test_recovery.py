@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from common.chain.address import address_to_script
+from common.accounts import TOKEN_ACCOUNT
+from common.chain.address import address_to_script, pay_to_key
 from common.contracts.wallet import (
     CONTRACT_FIND_KEY,
     CONTRACT_NEW_KEY,
@@ -23,22 +24,25 @@ from common.contracts.wallet import (
     WALLET_NEW_ADDRESS,
     WALLET_RECOVER,
     WALLET_RECOVERY,
+    WALLET_SEND,
     HistoryAsked,
     NewAddress,
 )
 from common.contracts.wallet_accounts import OpenAccount
 from common.contracts.wallet_bonds import MakeBond
 from common.contracts.wallet_contract import NewContractKey
-from common.contracts.wallet_errors import KeyNotOurs, KeyUsed
+from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NoSuchAccount
 from common.contracts.wallet_recovery import FindContractKey, Recover
 from common.contracts.wallet_tools import Label
-from common.keys import SubKey, seed_of, sub_key
+from common.keygen import BRANCH_RECEIVE, open_wallet
+from common.keys import SubKey, account_node, seed_of, sub_key
 from common.randomness import SeededRandomness
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
 from dux_flopd.backup import NEWEST, OLDER, BadBackup, NotBackedUp, open_books, restore_books, seal_books
 from tests.flopd.coin_node import CoinBench, embedded
 from tests.flopd.test_payments import funded
+from tests.flopd.test_tools import to_bank
 from tests.flopd.wallets import WalletNode
 
 
@@ -119,6 +123,28 @@ async def test_a_phrase_brings_back_accounts_bonds_and_contract_keys(
         looked = await again.call(WALLET_RECOVER, Recover(request_id="r", from_height=again.bench.height))
         assert looked.state == "looking"
         await recovered(again)
+
+
+async def test_coins_of_a_lost_token_are_found_and_wait_for_another(wallet: WalletNode, tmp_path: Path) -> None:
+    """The account for a token: seen with the phrase's words alone, and never spent without a token."""
+    account = account_node(seed_of(wallet.made.phrase), wallet.bench.family.coin_type, TOKEN_ACCOUNT).watcher
+    wallet.bench.pay((pay_to_key(account.path(BRANCH_RECEIVE, 11).public), 3 * FLOP))
+    wallet.bench.mine()
+    again = WalletNode(
+        tmp_path / "again", wallet.bench, phrase=wallet.made.phrase, birth_height=max(0, wallet.bench.height - 20)
+    )
+    async with again.running():
+        await recovered(again)
+        shown = {one.number: one.confirmed_florins for one in (await again.call(WALLET_ACCOUNTS, Empty())).accounts}
+        assert shown == {0: 0, TOKEN_ACCOUNT: 3 * FLOP}
+        with pytest.raises(NoSuchAccount):
+            await again.call(WALLET_SEND, to_bank(again, "t", FLOP, account=TOKEN_ACCOUNT))
+    data = again.folder / "data/flopd"
+    secrets = open_wallet(data / "wallet.key", (data / "unlock.key").read_bytes())
+    assert secrets.token_account == (
+        account.public.hex(),
+        account.chain_code.hex(),
+    )  # of that account, no more than this
 
 
 async def test_a_backup_brings_back_what_only_the_books_knew(wallet: WalletNode, tmp_path: Path) -> None:

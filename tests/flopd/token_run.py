@@ -83,7 +83,9 @@ async def test_account_nine_is_the_token_s(wallet: WalletNode) -> None:
     (data / "token.json").write_bytes(json_bytes(CoinTokenSettings(**{**_fields(settings), "token": "unplugged"})))
     async with wallet.running():
         assert any("plugged in" in one() for one in wallet.daemon.parts.problems)
-        assert [one.number for one in (await wallet.call(WALLET_ACCOUNTS, Empty())).accounts] == [0]
+        shown = {one.number: one.confirmed_florins for one in (await wallet.call(WALLET_ACCOUNTS, Empty())).accounts}
+        assert shown.keys() == {0, TOKEN_ACCOUNT}  # what lies there is seen without it
+        assert 0 < shown[TOKEN_ACCOUNT] < 3 * FLOP
         with pytest.raises(NoSuchAccount):
             await wallet.call(WALLET_SEND, to_bank(wallet, "e", FLOP, account=TOKEN_ACCOUNT))
     (data / "token.json").write_bytes(json_bytes(settings))

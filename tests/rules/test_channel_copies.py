@@ -1,0 +1,222 @@
+"""Copies of channels: what they hold, whom they open for, what a restored side makes of them, how many are kept."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from common.clock import ManualClock
+from common.codec import canonical
+from common.contracts.peer_copies import COPIES_BYTES_MAX, CopiesAsked, CopiesFound, KeepCopy, KeptCopy
+from common.contracts.wallet_restore import BlobKey
+from common.errors import BadParams
+from common.store import Store
+from common.units import Did
+from dux_escrowd.channel import copies, payee, safekeeping
+from dux_escrowd.channel import facts as f
+from dux_escrowd.channel.model import Call, CallState, Payee, PayeeState, Receipt
+from dux_escrowd.channel.restoring import Restoring
+from dux_escrowd.channel.safekeeping import PER_OWNER_MAX, Safekeeping
+from dux_escrowd.schema import MIGRATIONS
+from tests.chain.test_channel import terms
+from tests.rules.channel_kit import COIN, OTHER_COIN, PRICE, TIP, oid, open_pair, req, voucher, wanted, went
+
+ANNA, BERT = Did("did:dux:anna"), Did("did:dux:bert")
+TERMS = terms()
+KEY, NONCE = b"k" * 32, b"n" * 12
+TAG = copies.channel_tag(KEY, 7)
+
+
+def call(j: int, state: CallState, price: int) -> Call:
+    return Call(j=j, oid=oid(j), req=req(j), state=state, price_max_florins=price, price_florins=price)
+
+
+@given(
+    ended=st.lists(
+        st.tuples(st.sampled_from([CallState.OK, CallState.FAILED, CallState.RUNNING]), st.integers(1, 10**9)),
+        max_size=128,
+    ),
+    size=st.integers(1, 2_000),
+)
+def test_a_copy_owes_what_its_channel_owed(ended: list[tuple[CallState, int]], size: int) -> None:
+    """Calls whose vouchers have no room count as settled: no restored payee takes paid work for unspent credit."""
+    calls = tuple(call(j, state, price) for j, (state, price) in enumerate(ended, 1))
+    state = Payee(chid="c4" * 32, rules=open_pair()[1].rules, settled_florins=5, calls=calls)
+    part, kept = copies.payee_part(state, [copies.CallCopy(one.j, bytes(size)) for one in calls])
+    assert part.owed_florins == state.owed_florins
+    assert tuple(item.j for item in kept) == tuple(one.j for one in part.calls)
+    assert part.calls == calls[len(calls) - len(kept) :]
+    full = copies.ChannelCopy(
+        version=1, terms=canonical(TERMS), key_index=7, created_height=9, payee=part, head=bytes(1_100), calls=kept
+    )
+    sealed = copies.sealed_channel(full, KEY, TAG, NONCE)
+    assert copies.opened_channel(sealed, KEY, TAG) == full
+
+
+def test_a_copy_opens_for_its_owner_alone() -> None:
+    """Another key, another tag, a changed byte, rubbish: no copy. One too large is not made."""
+    state = open_pair()[0]
+    copy = copies.ChannelCopy(
+        version=3, terms=canonical(TERMS), key_index=7, created_height=9, payer=copies.payer_part(state)
+    )
+    sealed = copies.sealed_channel(copy, KEY, TAG, NONCE)
+    assert copies.opened_channel(sealed, KEY, TAG) == copy
+    assert copy.agreed == TERMS
+    wrong = [(sealed, b"j" * 32, TAG), (sealed, KEY, copies.channel_tag(KEY, 8)), (b"", KEY, TAG), (NONCE, KEY, TAG)]
+    wrong += [(sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :], KEY, TAG) for at in (0, 12, 60, -1)]
+    wrong += [(copies.locked(b"\x90", KEY, TAG, NONCE), KEY, TAG)]
+    for body, key, tag in wrong:
+        with pytest.raises(BadParams, match="no copy"):
+            copies.opened_channel(body, key, tag)
+    with pytest.raises(BadParams, match="bytes"):
+        copies.sealed_channel(structs.replace(copy, head=bytes(40_000)), KEY, TAG, NONCE)
+    tags = {copies.channel_tag(key, number) for key in (KEY, b"x" * 32) for number in range(30)}
+    assert len(tags) == 60
+
+
+def test_a_payer_from_a_copy_signs_no_less_than_it_had() -> None:
+    """Amount and number are those of the copy; the coin is looked for, nothing is funded."""
+    buyer, _ = open_pair()
+    paid = went(buyer, wanted(1), wanted(2))
+    again = copies.payer_again(copies.payer_part(paid), TERMS)
+    assert (again.cum_florins, again.j, again.calls, again.coin) == (paid.cum_florins, 2, (), None)
+
+
+def test_a_payee_from_a_copy_holds_its_voucher_for_that_coin_alone() -> None:
+    """W and S are those of the copy on the same coin; on another one W is nothing until the payer's hello."""
+    buyer, seller = open_pair()
+    buyer = went(buyer, wanted(1))
+    seller = went(seller, voucher(buyer, 1), f.RunStarted(at=TIP, j=1))
+    part, _ = copies.payee_part(seller, [copies.CallCopy(1, b"v")])
+    again = copies.payee_again(part, TERMS, rerun=False)
+    assert (again.state, again.coin, again.session) == (PayeeState.SUSPENDED, None, b"")
+    there = went(again, f.CoinSeen(at=TIP, coin=COIN))
+    assert (there.state, there.held_florins, there.owed_florins) == (PayeeState.OPEN_SEEN, seller.held_florins, PRICE)
+    started = went(there, f.Started(at=TIP, nonce=b"n" * 32))
+    assert (started.owed_florins, started.calls[0].state) == (0, CallState.FAILED)
+    moved = went(again, f.CoinSeen(at=TIP, coin=OTHER_COIN))
+    assert (moved.state, moved.held_florins) == (PayeeState.SUSPENDED, 0)
+
+
+def test_a_payee_that_holds_less_than_it_is_owed_asks_for_a_hello() -> None:
+    """The coin of a copy is seen, W does not cover S: the payer, who has the best voucher, is asked at once."""
+    short = Payee(
+        chid="c4" * 32, rules=open_pair()[1].rules, state=PayeeState.SUSPENDED, outpoint=COIN.outpoint,
+        settled_florins=PRICE, receipt=Receipt(low=2),
+    )  # fmt: skip
+    decided = payee.decide(short, f.CoinSeen(at=TIP, coin=COIN))
+    assert [type(order).__name__ for order in decided.effects] == ["AskHello"]
+    covered = structs.replace(short, cums=(PRICE,))
+    assert payee.decide(covered, f.CoinSeen(at=TIP, coin=COIN)).effects == ()
+
+
+# --- finding own copies -----------------------------------------------------------------------------------------------
+
+
+def looking(numbers: int, *kept: tuple[int, int]) -> Restoring:
+    """A node whose wallet knows of so many keys; another node keeps copies of these (number, version)."""
+    state = open_pair()[0]
+
+    def sealed(number: int, version: int) -> KeptCopy:
+        copy = copies.ChannelCopy(
+            version=version, terms=canonical(TERMS), key_index=number, created_height=9, payer=copies.payer_part(state)
+        )
+        tag = copies.channel_tag(KEY, number)
+        return KeptCopy(tag=tag, sealed=copies.sealed_channel(copy, KEY, tag, NONCE))
+
+    everything = [sealed(*one) for one in kept] + [KeptCopy(tag=copies.channel_tag(KEY, 1), sealed=b"rubbish" * 9)]
+
+    async def flopd(_method: Any, _params: Any) -> BlobKey:
+        return BlobKey(key=KEY, numbers=numbers, restored=True)
+
+    async def records(*_asked: Any) -> list[Any]:
+        return []
+
+    async def peer(_did: Did, _method: Any, asked: CopiesAsked, **_more: Any) -> CopiesFound:
+        found = [copy for copy in everything if copy.tag in asked.tags]
+        return CopiesFound(copies=tuple(found[:1]), more=len(found) > 1)
+
+    async def active() -> list[Did]:
+        return [ANNA]
+
+    peers = SimpleNamespace(get_records=records, call=peer)
+    desk = SimpleNamespace(
+        flopd=SimpleNamespace(call=flopd), peers=peers, me=BERT, log=SimpleNamespace(warning=lambda *_, **__: None)
+    )
+    counter: Any = SimpleNamespace(ledger=None, desk=desk)
+    return Restoring(counter, cast("Any", SimpleNamespace(active=active)))
+
+
+async def test_numbers_are_looked_through_as_far_as_anybody_knows_and_a_gap_beyond() -> None:
+    """Ended channels leave no copies: forty numbers without one end no search that the wallet knows to be too short."""
+    found = await looking(60, (59, 1), (78, 1))._found()
+    assert [copy.key_index for copy in found] == [59, 78]
+    assert await looking(0)._found() == []
+    assert [copy.key_index for copy in await looking(0, (3, 1), (23, 1), (200, 1))._found()] == [3, 23]
+
+
+# --- keeping for others -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeper() -> Safekeeping:
+    store = Store.open(None, MIGRATIONS, ManualClock())
+    desk = SimpleNamespace(settings=SimpleNamespace(copies_for_others=PER_OWNER_MAX + 2))
+    counter: Any = SimpleNamespace(ledger=SimpleNamespace(store=store, shelf=SimpleNamespace(followed=list)), desk=desk)
+    return Safekeeping(counter)
+
+
+def put(number: int = 7, version: int = 1, sealed: bytes = b"sealed", until: int = 100) -> KeepCopy:
+    return KeepCopy(tag=copies.channel_tag(KEY, number), version=version, until=until, sealed=sealed)
+
+
+async def held(keeper: Safekeeping, *numbers: int) -> list[bytes]:
+    asked = CopiesAsked(tags=tuple(copies.channel_tag(KEY, number) for number in numbers))
+    return [copy.sealed for copy in (await keeper.give(asked, BERT)).copies]
+
+
+async def test_a_later_copy_takes_the_place_of_an_earlier_one_of_the_same_owner(keeper: Safekeeping) -> None:
+    """Not an earlier one, not another owner's; an empty one withdraws it; over at its height."""
+    assert (await keeper.keep(put(version=2, sealed=b"second"), ANNA)).kept
+    assert not (await keeper.keep(put(version=1, sealed=b"first"), ANNA)).kept
+    assert (await keeper.keep(put(version=2, sealed=b"second"), ANNA)).kept  # said again
+    assert (await keeper.keep(put(version=9, sealed=b"foreign"), BERT)).kept
+    assert sorted(await held(keeper, 6, 7)) == [b"foreign", b"second"]
+    assert (await keeper.keep(put(version=3, sealed=b""), ANNA)).kept
+    assert await held(keeper, 7) == [b"foreign"]
+    await keeper.look(100)
+    assert await held(keeper, 7) == [b"foreign"]
+    await keeper.look(101)
+    assert await held(keeper, 7) == []
+
+
+async def test_so_many_copies_are_kept_and_no_more(keeper: Safekeeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one owner, in all, and by their bytes; an owner's present copies can always be renewed."""
+    for number in range(PER_OWNER_MAX):
+        assert (await keeper.keep(put(number), ANNA)).kept
+    assert not (await keeper.keep(put(PER_OWNER_MAX), ANNA)).kept
+    assert (await keeper.keep(put(0, version=2), ANNA)).kept
+    assert (await keeper.keep(put(0), BERT)).kept
+    monkeypatch.setattr(safekeeping, "SEALED_BYTES_MAX", 100)
+    assert not (await keeper.keep(put(1), BERT)).kept
+    monkeypatch.undo()
+    assert (await keeper.keep(put(1), BERT)).kept
+    assert not (await keeper.keep(put(2), BERT)).kept
+
+
+async def test_answers_fit_a_message(keeper: Safekeeping) -> None:
+    """What does not fit is left for the next question."""
+    for number in range(20):
+        assert (await keeper.keep(put(number, sealed=bytes(32_000)), ANNA)).kept
+    tags = tuple(copies.channel_tag(KEY, number) for number in range(20))
+    first = await keeper.give(CopiesAsked(tags=tags), BERT)
+    assert first.more
+    assert sum(len(copy.sealed) for copy in first.copies) <= COPIES_BYTES_MAX
+    got = {copy.tag for copy in first.copies}
+    rest = await keeper.give(CopiesAsked(tags=tuple(tag for tag in tags if tag not in got)), BERT)
+    assert (len(first.copies) + len(rest.copies), rest.more) == (20, False)

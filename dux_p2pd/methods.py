@@ -15,8 +15,8 @@ from common.chain.params import ChainFamily
 from common.clock import Clock
 from common.codec import Canon
 from common.contracts import p2p
-from common.contracts.p2p_reach import P2P_REACH, Reach, Reached
 from common.contracts.p2p_errors import NotStored, NotYourPurpose, NotYourTopic, RecordRefused
+from common.contracts.p2p_reach import P2P_REACH, Reach, Reached
 from common.errors import BadParams, DuxError
 from common.identity.document import document
 from common.identity.keys import is_signed
@@ -35,10 +35,10 @@ from dux_p2pd.gossip import GossipNet
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import load_keys
 from dux_p2pd.peers import PeerBook
+from dux_p2pd.reaching import reach
 from dux_p2pd.records import GOSSIP_PAYLOAD_BYTES_MAX
 from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
-from dux_p2pd.reaching import reach
 from dux_p2pd.router import Router
 from dux_p2pd.rules import may_listen_at
 from dux_p2pd.upkeep import Upkeep

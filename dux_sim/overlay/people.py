@@ -135,7 +135,8 @@ class People:
         try:
             await who.house.peers("escrowd").call(did, OFFER, offer, deadline_s=QUOTE_S)
             async with asyncio.timeout(QUOTE_S):
-                return await waiting
+                quote: Quote = await waiting
+                return quote
         except (DuxError, TimeoutError):
             return None
         finally:

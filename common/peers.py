@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from common.codec import Canon, canonical, from_canonical
 from common.contracts import p2p
+from common.contracts.p2p_reach import P2P_REACH, Reach
 from common.identity.purposes import Purpose
 from common.rpc.client import Client
 from common.rpc.method import CP, CR, Empty, Namespace, PeerMethod, Topic
@@ -37,6 +38,11 @@ class Peers:
         call = p2p.PeerCall(did=did, method=method.name, params=canonical(params), deadline_ms=int(deadline_s * 1000))
         answer = await self._p2pd.call(p2p.PEER_CALL, call, deadline_s=deadline_s + 2)
         return from_canonical(answer.result, method.result, max_bytes=RESULT_BYTES_MAX)
+
+    async def reach(self, dids: list[Did], *, wanted: int, limit_s: float = 5.0) -> list[Did]:
+        """Those of these nodes that are there now, in the order in which they answered; so many are enough."""
+        asked = Reach(dids=dids, wanted=wanted, limit_ms=int(limit_s * 1000))
+        return (await self._p2pd.call(P2P_REACH, asked, deadline_s=limit_s + 2)).dids
 
     async def publish(self, topic: Topic[CP], payload: CP) -> int:
         """Spread a message; returns to how many nodes it went at once."""

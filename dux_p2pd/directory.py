@@ -173,6 +173,10 @@ class Directory:
     def _take_in(self, offered: Log, held: Known | None, record_bytes: bytes) -> Known:
         """A record that comes with an older log, or with another branch, is by a key that does not count: left out."""
         now_ms = self._clock.unix_ms()
+        if held is not None and offered is held.log and record_bytes in (b"", held.record_bytes):
+            known = replace(held, learned_ms=now_ms)  # nothing new, as at most meetings
+            self._remember(known)
+            return known
         log = merge(held.log, offered) if held else offered
         usable = record_bytes if offered.tip == log.tip else b""
         record, kept_bytes = self._newer_record(log, held, usable)
@@ -205,8 +209,8 @@ class Directory:
             known.proof,
         )
         if changed:
-            self._table.put_proof(known.log.did, known.proof)
-            self._table.put(self._row(known), known.record.seq_ms if known.record else 0, keep_max=self._keep_max)
+            seq_ms = known.record.seq_ms if known.record else 0
+            self._table.put(self._row(known), seq_ms, keep_max=self._keep_max, proof=known.proof)
             for told in self.on_change:
                 told(known, held)
 

@@ -92,6 +92,7 @@ class GossipNet:
         self._verdicts = Verdicts(router, tasks, self._judged, clock=clock, log=log)
         self._conducts = Conducts()
         self._flows: dict[Did, Outflow] = {}
+        self._owing: dict[Did, None] = {}  # neighbours that are to be offered ids: few, at most heartbeats
         self._senders: dict[Did, asyncio.Task[None]] = {}
         self._reading: dict[Did, list[Incoming]] = {}
         self._givers: dict[bytes, list[Did]] = {}  # of messages without verdict: who has them
@@ -113,7 +114,7 @@ class GossipNet:
         if flow is not None:
             flow.rouse()
         else:
-            flow = self._flows[did] = Outflow(did, self._peers, tuple(self._topics), self._log)
+            flow = self._flows[did] = Outflow(did, self._peers, tuple(self._topics), self._log, self._owing)
             sender = self._tasks.spawn(flow.run(), "gossip to a neighbour")
             if sender is None:
                 del self._flows[did]
@@ -139,6 +140,7 @@ class GossipNet:
     def _left(self, did: Did) -> None:
         self.mesh.left(did)
         self._flows.pop(did, None)
+        self._owing.pop(did, None)
         self._reading.pop(did, None)
         sender = self._senders.pop(did, None)
         if sender is not None:
@@ -399,7 +401,7 @@ class GossipNet:
         for identity, _, other in late:
             if other is not None and other in self._flows:
                 self._flows[other].want(identity)
-        owing = [flow.pay() for flow in self._flows.values()]
+        owing = [self._flows[did].pay() for did in list(self._owing)]
         return bool(told) or bool(len(self._wants)) or any(owing)
 
 

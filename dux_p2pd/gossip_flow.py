@@ -41,9 +41,12 @@ LENGTH_BYTES = 4
 class Outflow:
     """The queue of one neighbour, and the task that empties it."""
 
-    def __init__(self, did: Did, peers: PeerBook, topics: tuple[str, ...], log: FilteringBoundLogger) -> None:
-        """`topics` is what this node carries: said first on every stream."""
+    def __init__(
+        self, did: Did, peers: PeerBook, topics: tuple[str, ...], log: FilteringBoundLogger, owing: dict[Did, None]
+    ) -> None:
+        """`topics` is what this node carries: said first on every stream. `owing`: who is owed ids, of all."""
         self.did = did
+        self._owing = owing
         self._peers = peers
         self._topics = topics
         self._log = log
@@ -82,6 +85,8 @@ class Outflow:
 
     def owe(self, topic: str, ids: list[bytes]) -> None:
         """Ids that the neighbour is to be offered, as fast as it may be told."""
+        if ids:
+            self._owing[self.did] = None
         for identity in ids:
             self._owed[identity] = topic
         while len(self._owed) > OWED_MAX:
@@ -97,6 +102,8 @@ class Outflow:
             self._offered.popitem(last=False)
         if self._offers:
             self._wake.set()
+        if not (self._owed or self._offers):
+            self._owing.pop(self.did, None)
         return bool(self._owed)
 
     def may_ask(self, identity: bytes) -> bool:

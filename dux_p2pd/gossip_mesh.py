@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from common.clock import Clock
 from common.randomness import Randomness
@@ -67,6 +68,7 @@ class Meshes:
         self._mesh: dict[str, dict[Did, None]] = {topic: {} for topic in topics}
         self._carried: dict[Did, frozenset[str]] = {}
         self._nets: dict[Did, tuple[str, str]] = {}
+        self._blanks: dict[Did, tuple[Session, Neighbour]] = {}
         self._backoff: OrderedDict[tuple[str, Did], float] = OrderedDict()
         self._crowded: set[str] = set()  # topics whose mesh has refused somebody for want of room
         self._shed_s: dict[str, float] = {}
@@ -118,9 +120,17 @@ class Meshes:
         for did in dids:
             session = self._peers.session_with(did)
             if session is not None:
-                score = self._conducts.of(did, now).score_on(topic, now)
-                found.append(Neighbour(did, score, session.peer.dialled, self._net(did, session)))
+                conduct = self._conducts.of(did, now)
+                blank = self._blank(did, session)
+                found.append(blank if conduct.is_blank else replace(blank, score=conduct.score_on(topic, now)))
         return found
+
+    def _blank(self, did: Did, session: Session) -> Neighbour:
+        """The neighbour before its conduct is looked at; remembered, because meshes are looked over often."""
+        known = self._blanks.get(did)
+        if known is None or known[0] is not session:
+            known = self._blanks[did] = session, Neighbour(did, 0.0, session.peer.dialled, self._net(did, session))
+        return known[1]
 
     def _net(self, did: Did, session: Session) -> str:
         """The neighbour's net; remembered, because an address takes long to read."""
@@ -144,6 +154,7 @@ class Meshes:
         """It is gone."""
         self._carried.pop(did, None)
         self._nets.pop(did, None)
+        self._blanks.pop(did, None)
         for members in self._mesh.values():
             members.pop(did, None)
         self.change(soon=True)

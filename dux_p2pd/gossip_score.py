@@ -32,6 +32,11 @@ class Fading:
     def __init__(self, half_s: float, now: float) -> None:
         self._half_s, self._value, self._at = half_s, 0.0, now
 
+    @property
+    def ever(self) -> bool:
+        """Whether anything was ever added."""
+        return self._value != 0.0
+
     def now(self, now: float) -> float:
         """What is left of it."""
         if self._value == 0.0:
@@ -68,6 +73,11 @@ class Conduct:
     def invalid(self, now: float) -> float:
         """Invalid messages on all topics, as far as they still count."""
         return sum(one.now(now) for one in self._invalid.values()) if self._invalid else 0.0
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing was ever noted: it scores zero everywhere, as most neighbours do on most topics."""
+        return not (self._first or self._invalid or self._breaches.ever)
 
     def score(self, now: float) -> float:
         """Above zero is good. Invalid messages count over all topics together: spreading them does not help."""

@@ -16,6 +16,7 @@ from common.clock import Clock
 from common.codec import Canon
 from common.contracts import p2p
 from common.contracts.p2p_errors import NotStored, NotYourPurpose, NotYourTopic, RecordRefused
+from common.contracts.p2p_reach import P2P_REACH, Reach, Reached
 from common.errors import BadParams, DuxError
 from common.identity.document import document
 from common.identity.keys import is_signed
@@ -34,6 +35,7 @@ from dux_p2pd.gossip import GossipNet
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import load_keys
 from dux_p2pd.peers import PeerBook
+from dux_p2pd.reaching import reach
 from dux_p2pd.records import GOSSIP_PAYLOAD_BYTES_MAX
 from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
@@ -79,6 +81,7 @@ class NetworkMethods:
         table.serve(p2p.P2P_PEERS, self.list_peers)
         table.serve(p2p.P2P_CONNECT, self.connect)
         table.serve(p2p.PEER_CALL, self.peer_call)
+        table.serve(P2P_REACH, self.reach)
         table.serve(p2p.GOSSIP_PUBLISH, self.publish)
         table.serve(p2p.DHT_PUT, self.dht_put)
         table.serve(p2p.DHT_GET, self.dht_get)
@@ -127,6 +130,14 @@ class NetworkMethods:
             return await session.request(params.method, params.params, deadline_s=left_s)
 
         return p2p.PeerAnswer(result=await self._peers.over_session(params.did, ask))
+
+    async def reach(self, params: Reach, ctx: Ctx) -> Reached:
+        """p2p.reach. This node itself is always there."""
+        own, limit_s = self._keeper.did, min(params.limit_ms / 1000, ctx.seconds_left())
+        here, others = [did for did in params.dids if did == own][:1], [did for did in params.dids if did != own]
+        wanted = params.wanted - len(here)
+        found = await reach(self._peers, others, wanted=wanted, limit_s=limit_s) if wanted else []
+        return Reached(dids=[*here, *found])
 
     async def publish(self, params: p2p.Publish, ctx: Ctx) -> p2p.Published:
         """gossip.publish."""

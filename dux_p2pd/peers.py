@@ -13,6 +13,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
@@ -122,10 +123,16 @@ class PeerBook:
             return
         others = [did for did in self._since if did != newest and self.is_connected(did)]  # not those that end anyway
         excess = max(0, len(others) + 1 - self._sessions_max)
-        for did in sorted(others, key=lambda did: not self._is_uninvited(did))[:excess]:
+        for did in self._least_wanted(others, excess):
             chosen = self._transport.session_with(did)
             if chosen is not None:
                 chosen.retire("making room for another peer", no_room=True)
+
+    def _least_wanted(self, dids: list[Did], count: int) -> list[Did]:
+        """So many of these: the first uninvited ones, and when there are too few of them, the first others."""
+        uninvited = list(islice(filter(self._is_uninvited, dids), count))
+        others = (did for did in dids if did not in uninvited)
+        return uninvited + list(islice(others, count - len(uninvited)))
 
     def _is_uninvited(self, did: Did) -> bool:
         session = self._transport.session_with(did)
@@ -172,6 +179,10 @@ class PeerBook:
         """All sessions that are up."""
         find = self._transport.session_with
         return [session for did in self._since if (session := find(did)) is not None]
+
+    def is_alone(self) -> bool:
+        """Whether there is no session that is up."""
+        return not any(map(self.is_connected, self._since))
 
     def count(self) -> int:
         """How many there are, also counting those that are about to end."""

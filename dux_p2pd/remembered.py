@@ -21,6 +21,7 @@ from dux_p2pd.session import Session
 from dux_p2pd.store_places import Place, PlaceTable
 
 PLACES_MAX = 256
+PLACES_LEFT = 224  # of these, once there are too many: all are weighed then, which is not to be at every meeting
 TRIED_MAX = 48  # at a start; two rounds of dials within ten seconds
 PER_NET_MAX = 8  # of those tried, of one /24 or /48: one flood of neighbours is not all that is remembered
 FORGET_MS = 30 * 86_400_000
@@ -67,12 +68,13 @@ class Remembered:
 
     def _make_room(self, now_ms: int) -> None:
         """Once an hour, or when there are too many: every session that comes up passes here."""
-        if self._table.count() <= PLACES_MAX and 0 <= now_ms - self._made_room_ms < LOOK_THROUGH_MS:
+        held = self._table.count()
+        if held <= PLACES_MAX and 0 <= now_ms - self._made_room_ms < LOOK_THROUGH_MS:
             return
-        self._made_room_ms = now_ms
+        self._made_room_ms, kept = now_ms, PLACES_LEFT if held > PLACES_MAX else PLACES_MAX
         places = sorted(self._table.all(), key=lambda place: -worth(place, now_ms))
-        gone = [p.did for p in places[:PLACES_MAX] if now_ms - p.met_ms > FORGET_MS]
-        gone += [place.did for place in places[PLACES_MAX:]]
+        gone = [p.did for p in places[:kept] if now_ms - p.met_ms > FORGET_MS]
+        gone += [place.did for place in places[kept:]]
         if gone:
             self._table.drop(gone)
 

@@ -34,6 +34,7 @@ from dux_p2pd.tasks import Tasks
 from dux_p2pd.upkeep import Upkeep
 
 TURN_S = 60.0
+LOOK_AGAIN_S = 300.0  # at every connection: what has lost its ground is borne for an hour
 LOOK_AT_SELF_S = 3600.0  # what the network knows of this node's own name is asked this often
 TOLD_AT_ONCE = 8
 
@@ -70,6 +71,7 @@ class Renewal:
         self._log = log
         self._rotate_every_ms = rotate_every_s * 1000
         self._looked_s = clock.monotonic()
+        self._looked_again_s = float("-inf")
         self._retry_ms = 0
         directory.on_change.append(self._tell_change)
         peers.last_words = self._tell_of_itself
@@ -84,12 +86,14 @@ class Renewal:
         """Do what is due now."""
         now_ms = self._clock.unix_ms()
         self._renew_transport(now_ms)
-        self._peers.look_again()
+        if self._clock.monotonic() - self._looked_again_s >= LOOK_AGAIN_S:
+            self._looked_again_s = self._clock.monotonic()
+            self._peers.look_again()
         if self._clock.monotonic() - self._looked_s >= LOOK_AT_SELF_S:
             await self._look_at_self()
         if self._keeper.may_sign and now_ms >= max(self._keeper.key_since_ms + self._rotate_every_ms, self._retry_ms):
             await self._rotate_when_due(now_ms)
-        if self._peers.sessions():
+        if not self._peers.is_alone():
             await self._upkeep.announce()
 
     # transport keys
@@ -159,7 +163,7 @@ class Renewal:
         news = news_of(self._keeper.log, since)
         if news is not None:
             await self._spread(news)
-        if self._peers.sessions():
+        if not self._peers.is_alone():
             await self._upkeep.announce()
 
     async def _look_at_self(self) -> None:

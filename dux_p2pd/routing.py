@@ -9,10 +9,10 @@ Source: settled.md 16, transport_identity.md §3.1.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import islice
 
 from kademlia.node import Node
 from kademlia.routing import KBucket, RoutingTable
@@ -118,13 +118,14 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         self._clock = clock
         self.to_ping: deque[DuxNode] = deque(maxlen=TO_PING_MAX)
         self._nets: Counter[str] = Counter()
+        self._by_place: dict[int, DuxNode] | None = None  # every node; made anew when one has come or gone
         self.on_gone: Callable[[DuxNode], None] = lambda _node: None
         super().__init__(None, ksize, node)
 
     def flush(self) -> None:
         """Begin anew with one bucket for everything."""
         self.buckets = [DuxBucket(0, 2**KEY_BITS - 1, self.ksize, self._clock)]
-        self._nets = Counter()
+        self._nets, self._by_place = Counter(), None
 
     def lonely_buckets(self) -> list[DuxBucket]:
         """Buckets that nobody used for an hour."""
@@ -165,6 +166,7 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         bucket.replacement_nodes.pop(node.id, None)
         gone = bucket.nodes.pop(node.id, None)
         if gone is not None:
+            self._by_place = None
             self._nets[gone.net] -= 1
             self._fill(bucket)
             self.on_gone(gone)
@@ -176,6 +178,7 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         if before is not None:
             self._nets[before.net] -= 1
         self._nets[node.net] += 1
+        self._by_place = None
         return True
 
     def _fill(self, bucket: DuxBucket) -> None:
@@ -204,21 +207,23 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         """
         place = Place(key)
         self.buckets[self.get_bucket_for(place)].touch_last_updated()
-        others = (node for node in self.contacts() if node.id != key)
-        return heapq.nsmallest(count, others, key=lambda node: node.long_id ^ place.long_id)
+        nodes = self._places()
+        found = sorted(nodes, key=place.long_id.__xor__)[: count + 1]
+        return [nodes[one] for one in found if one != place.long_id][:count]
 
     def nearer_than_us(self, key: bytes, count_max: int = 2 * K) -> int:
         """How many nodes we know that are nearer to a place than we are; counted up to `count_max`."""
         place = int.from_bytes(key, "big")
         ours: int = self.node.long_id ^ place
-        found = 0
-        for bucket in self.buckets:
-            for node in bucket.nodes.values():
-                found += int(node.long_id ^ place < ours)
-                if found >= count_max:
-                    return found
-        return found
+        nearer = filter(ours.__gt__, map(place.__xor__, self._places()))
+        return sum(1 for _ in islice(nearer, count_max))
 
     def contacts(self) -> list[DuxNode]:
         """Every node in the table."""
-        return [node for bucket in self.buckets for node in bucket.nodes.values()]
+        return list(self._places().values())
+
+    def _places(self) -> dict[int, DuxNode]:
+        """Every node in the table, by its place: asked for at each question of another node, changed seldom."""
+        if self._by_place is None:
+            self._by_place = {node.long_id: node for bucket in self.buckets for node in bucket.nodes.values()}
+        return self._by_place

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.store import Row, Store
+from common.store import Row, Store, Tx
 from common.units import Did, UnixMs
 from dux_p2pd.mail_table import MAIL_MIGRATION
 from dux_p2pd.record_table import RECORDS_MIGRATION
@@ -93,8 +93,8 @@ class NodeTable:
         row = self._store.row("SELECT * FROM nodes WHERE did = ?", did)
         return _node(row) if row else None
 
-    def put(self, node: NodeRow, seq_ms: int, *, keep_max: int) -> None:
-        """Keep a node's log and record; the ones learned longest ago make room."""
+    def put(self, node: NodeRow, seq_ms: int, *, keep_max: int, proof: bytes) -> None:
+        """Keep a node's log and record, and the proof of a fault; the ones learned longest ago make room."""
         with self._store.transaction() as tx:
             tx.execute(
                 "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (did) DO UPDATE SET "
@@ -107,6 +107,7 @@ class NodeTable:
                 "DELETE FROM nodes WHERE did IN (SELECT did FROM nodes ORDER BY learned_ms DESC LIMIT -1 OFFSET ?)",
                 keep_max,
             )
+            _put_proof(tx, node.did, proof)
 
     def proof(self, did: str) -> bytes:
         """The proof of a fault of this DID; empty when there is none."""
@@ -116,10 +117,14 @@ class NodeTable:
     def put_proof(self, did: str, proof: bytes) -> None:
         """Keep a proof; an empty one: there is no fault any more."""
         with self._store.transaction() as tx:
-            if proof:
-                tx.execute("INSERT OR REPLACE INTO proofs VALUES (?, ?)", did, proof)
-            else:
-                tx.execute("DELETE FROM proofs WHERE did = ?", did)
+            _put_proof(tx, did, proof)
+
+
+def _put_proof(tx: Tx, did: str, proof: bytes) -> None:
+    if proof:
+        tx.execute("INSERT OR REPLACE INTO proofs VALUES (?, ?)", did, proof)
+    else:
+        tx.execute("DELETE FROM proofs WHERE did = ?", did)
 
 
 def _node(row: Row) -> NodeRow:

@@ -117,7 +117,7 @@ class Upkeep:
         """Stay connected, for ever."""
         while True:
             self._changed.clear()
-            if not self._peers.sessions():
+            if self._peers.is_alone():
                 self._recall()
             await self._dial_sources()
             await self._dial_contacts()
@@ -290,7 +290,7 @@ class Upkeep:
 
     async def announce_log(self) -> None:
         """Put the own event log into the DHT, chunk by chunk, when it has changed or half its records' life is over."""
-        if not self._keeper.may_sign or not self._peers.sessions():
+        if not self._keeper.may_sign or self._peers.is_alone():
             return
         for number, payload in enumerate(chunks_of(self._keeper.log)):
             name = chunk_name(self._keeper.did, number)
@@ -310,7 +310,7 @@ class Upkeep:
 
     async def _republish(self) -> None:
         now_ms = self._clock.unix_ms()
-        if not self._peers.sessions():
+        if self._peers.is_alone():
             return
         due = self._dht.shelf.table.due(now_ms - self._republish_ms, now_ms, REPUBLISH_ROWS_MAX)
         await self._dht.offer_again(due, period_ms=self._republish_ms)

@@ -39,6 +39,8 @@ from dux_taskd.model import LegKind, Plan, Task
 from dux_taskd.sandbox.wasm_abi import INPUT_BYTES_MAX
 
 CHECKERS_MAX = 3  # second workers tried one after another
+CHECKERS_ASKED_MAX = 16  # of the cheapest, whether they are there now
+REACH_S = 3.0
 KEY_BYTES = 32
 RUN_HERE = (JobKind.WASM.value, JobKind.NATIVE.value)
 
@@ -73,6 +75,7 @@ class Buying:
         """
         own = (await self._peers.info()).did
         services = [await self._service(wish, one, own) for one in (wish.service_id, *wish.alternatives)]
+        services = await self._there_first(services)
         comparator = _comparator(wish)
         checkers = await self._checkers(wish, services[0], own, [s.provider for s in services])
         arbiters = wish.arbiters or self._network.arbiters
@@ -128,7 +131,15 @@ class Buying:
         fit = [s for s in fit if s.price_florins <= wish.check_limit_florins and not s.withdrawn]
         if not fit:
             raise NoChecker(kind=service.kind)
-        return fit[:CHECKERS_MAX]
+        return (await self._there_first(fit[:CHECKERS_ASKED_MAX]))[:CHECKERS_MAX]
+
+    async def _there_first(self, services: list[ServiceView]) -> list[ServiceView]:
+        """Those whose provider answers now before the others, else in their order: a dead one costs a whole wait."""
+        if len(services) < 2:  # noqa: PLR2004 - nothing to choose from
+            return services
+        providers = list(dict.fromkeys(one.provider for one in services))
+        here = await self._peers.reach(providers, wanted=len(providers), limit_s=REACH_S)
+        return sorted(services, key=lambda one: one.provider not in here)
 
     async def _find_checkers(self) -> list[ServiceView]:
         wanted = SearchServices(kind=JobKind.CHECK.value, sort=SortBy.PRICE, include_offline=False)

@@ -12,6 +12,7 @@ from msgspec import Meta
 from common.codec import Wire
 from common.contracts import p2p_errors as errors
 from common.contracts.p2p_mail import MAIL_DROP, MAIL_EVENTS, MAIL_LIST, MAIL_SEND
+from common.contracts.p2p_reach import P2P_REACH
 from common.errors import NotFound
 from common.identity.errors import BadEvent, BadRecord, BadSignature, IdentityUnsure
 from common.rpc.method import DAEMONS, Done, Empty, Method, callers_of
@@ -657,3 +658,4 @@ BLOB_HOLD = Method(
 )
 
 MAIL = (MAIL_SEND, MAIL_LIST, MAIL_DROP, MAIL_EVENTS)  # declared in p2p_mail.py, served by p2pd as well
+REACHING = (P2P_REACH,)  # declared in p2p_reach.py

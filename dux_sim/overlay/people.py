@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from common.chain.contract import NO_ROYALTY
-from common.contracts.peer_escrow import OFFER, ONE_LOT, Offer
+from common.contracts.peer_escrow import OFFER, ONE_LOT, Offer, Quote
 from common.contracts.peer_registry import CAPABILITY_NS, PRESENCE_PROBE, CapabilityPointer, ProbeAsk
 from common.contracts.peer_store import TAG_NS, TagPointer
 from common.errors import DuxError
@@ -26,7 +26,7 @@ PAUSE_S = 2.0  # between two tries
 TRY_S = 15.0
 QUOTE_S = 6.0  # a worker that has not quoted by then is left for the next one
 RECORD_TTL_S = 7200
-WORKERS_TRIED_MAX = 8
+WORKERS_TRIED_MAX = 4  # of those that are there, before it is looked up anew
 KEPT_MAX = 4000  # records that are asked for later
 
 
@@ -103,14 +103,12 @@ class People:
         """Somebody needs a worker: who offers the capability is found, asked, and one of them takes the job."""
         who, what = self._pick(self.there()), self.capabilities[self.random.below(len(self.capabilities))]
         workers = [one for one in self.world.members if not one.lies and what in one.house.capabilities]
+        refused: list[Did] = []  # one that has said no is not asked again
 
         async def act() -> bool:
             found = await who.house.peers("registryd").get_records(CAPABILITY_NS, what)
-            asked = self.random.sample([one.did for one in found if one.did != who.node.did], len(found))
-            for did in asked[:WORKERS_TRIED_MAX]:
-                if await self._offer(who, did, what):
-                    return True
-            return False
+            dids = [one.did for one in found if one.did not in (who.node.did, *refused)]
+            return await self._offer_to_any(who, self.random.sample(dids, len(dids)), what, refused)
 
         def may(since_s: float) -> bool:
             here = [one for one in workers if one is not who and one.was_there(since_s)]
@@ -119,16 +117,28 @@ class People:
 
         await self._wish("job offer", act, (who,), may=may)
 
-    async def _offer(self, who: Member, did: Did, what: str) -> bool:
-        """Whether this worker takes the job."""
+    async def _offer_to_any(self, who: Member, dids: list[Did], what: str, refused: list[Did]) -> bool:
+        """Offered to those that are there, as many of them as a buyer tries; the others are left for the next time."""
+        there = await who.house.peers("taskd").reach(dids, wanted=WORKERS_TRIED_MAX) if dids else []
+        for did in there:
+            quote = await self._offer(who, did, what)
+            if quote is not None and quote.accept:
+                return True
+            if quote is not None:
+                refused.append(did)
+        return False
+
+    async def _offer(self, who: Member, did: Did, what: str) -> Quote | None:
+        """This worker's word on the job; none when it does not come."""
         offer = self._offer_of(did, what)
         waiting = who.house.quotes[offer.contract_id] = self.world.loop.create_future()
         try:
             await who.house.peers("escrowd").call(did, OFFER, offer, deadline_s=QUOTE_S)
             async with asyncio.timeout(QUOTE_S):
-                return bool((await waiting).accept)
+                quote: Quote = await waiting
+                return quote
         except (DuxError, TimeoutError):
-            return False
+            return None
         finally:
             who.house.quotes.pop(offer.contract_id, None)
 

@@ -22,7 +22,7 @@ from dux_sim.world.world import World, profile_for
 
 FIRST = 8  # nodes of the bootstrap list
 CHAIN_NODES = 5  # the coin chain is there, and nothing happens on it
-SETTINGS: dict[str, Any] = {"peers_target": 8, "peers_max": 128, "reachability": False}
+SETTINGS: dict[str, Any] = {"peers_target": 8, "peers_max": 256, "reachability": False}
 
 
 def host_of(number: int) -> str:

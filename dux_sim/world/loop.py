@@ -14,11 +14,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
+DROPPED_LEAST = 1024  # cancelled timers
 TURNS_AT_ONCE_MAX = 1_000_000  # callbacks without the clock moving: two daemons that wake each other for ever
 
 
@@ -74,10 +75,16 @@ class _Turn(asyncio.Handle):
 
     __slots__ = ()
 
+    def __init__(
+        self, callback: Callable[..., Any], args: tuple[Any, ...], loop: VirtualLoop, context: Context | None
+    ) -> None:
+        """Asyncio's own asks the loop about debugging each time; there are millions of these."""
+        self._context = copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled, self._repr, self._source_traceback = False, None, None
+
     def _run(self) -> None:
-        life = self._context.get(LIFE)  # type: ignore[attr-defined]
-        if life is None or life.may_run():
-            super()._run()
+        _run_if_alive(self)
 
 
 class _Timer(asyncio.TimerHandle):
@@ -85,10 +92,33 @@ class _Timer(asyncio.TimerHandle):
 
     __slots__ = ()
 
+    def __init__(
+        self, when: float, callback: Callable[..., Any], args: tuple[Any, ...], loop: VirtualLoop,
+        context: Context | None,
+    ) -> None:  # fmt: skip
+        """As above."""
+        self._context = copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled, self._repr, self._source_traceback = False, None, None
+        self._when, self._scheduled = when, False
+
     def _run(self) -> None:
-        life = self._context.get(LIFE)  # type: ignore[attr-defined]
-        if life is None or life.may_run():
-            super()._run()
+        _run_if_alive(self)
+
+
+def _run_if_alive(turn: Any) -> None:
+    """What a handle of asyncio does, for the living; an error that nobody takes is told to the loop."""
+    context = turn._context  # noqa: SLF001
+    life = context.get(LIFE)
+    if life is not None and not life.may_run():
+        return
+    try:
+        context.run(turn._callback, *turn._args)  # noqa: SLF001
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 - as asyncio's handle has it
+        message = f"Exception in callback {turn._callback}"  # noqa: SLF001
+        turn._loop.call_exception_handler({"message": message, "exception": error, "handle": turn})  # noqa: SLF001
 
 
 class SimFuture(asyncio.Future[Any]):
@@ -139,6 +169,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._now = 0.0
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._dropped = 0  # cancelled timers that still stand in the heap
         self._order = itertools.count()
         self._closed = False
         self.halted = False  # set by whoever wants the history to stop right there
@@ -171,7 +202,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return timer
 
     def _timer_handle_cancelled(self, _timer: asyncio.TimerHandle) -> None:
-        """Asyncio tells; the timer is passed over when its time comes."""
+        """Asyncio tells; the timer is passed over when its time comes, or goes when most are such."""
+        self._dropped += 1
+        if self._dropped > DROPPED_LEAST and self._dropped > len(self._timers) // 2:
+            self._timers = [timer for timer in self._timers if not timer[2]._cancelled]  # noqa: SLF001
+            heapq.heapify(self._timers)
+            self._dropped = 0
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future with an order of its own."""

@@ -25,6 +25,7 @@ from common.codec import to_plain
 from common.contracts import base, escrow, p2p, registry, store
 from common.contracts import escrow_views as views
 from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnreachable
+from common.contracts.p2p_reach import P2P_REACH, Reach, Reached
 from common.contracts.registry_service import SERVICE_HAD, ServiceHad, ServiceNotTaken
 from common.contracts.wallet_chain import CHAIN_TIP, Tip
 from common.errors import DuxError, NeighbourDown, NotFound, may_repeat
@@ -215,6 +216,7 @@ class FakeNode:
         table = self.tables["p2pd"]
         table.serve(p2p.P2P_INFO, self._info)
         table.serve(p2p.PEER_CALL, self._peer_call)
+        table.serve(P2P_REACH, self._reach)
         table.serve(p2p.IDENTITY_SIGN, self._sign)
         table.serve(p2p.IDENTITY_VERIFY, self._verify)
         table.serve(p2p.BLOB_FETCH, self._fetch)
@@ -233,6 +235,10 @@ class FakeNode:
             did=self.did, key_seq=0, network=GENESIS, endpoints=[], sessions=0, contacts=0, records=0, blobs=0,
             blob_bytes=0, egress="",
         )  # fmt: skip
+
+    async def _reach(self, wish: Reach, _ctx: Ctx) -> Reached:
+        others = {did: self.market.nodes.get(did) for did in wish.dids}
+        return Reached(dids=[did for did, one in others.items() if one is not None and one.taskd is not None])
 
     async def _peer_call(self, call: p2p.PeerCall, _ctx: Ctx) -> p2p.PeerAnswer:
         other = self.market.nodes.get(call.did)

@@ -155,6 +155,15 @@ async def test_a_vanished_seller_costs_nothing_and_the_next_service_is_asked(mar
         assert deal.settlement.gross_florins == 0
 
 
+async def test_a_service_whose_provider_is_away_is_asked_after_those_that_are_there(market: Market) -> None:
+    """Though it was named first: nothing waits for it."""
+    async with stage(market) as players, playing(market, OTHER) as other:
+        first, second = await sell(players[SELLER]), await sell(other)
+        market.nodes[did(SELLER)].taskd = None
+        view = await players[BUYER].until(await submit(players[BUYER], first, alternatives=(second,)))
+        assert (view.state, view.seller) == (TaskState.PAID, did(OTHER))
+
+
 async def test_a_refused_offer_locks_nothing(market: Market) -> None:
     """A service that is not served is refused with the reason; without alternatives the task ends as refused."""
     async with stage(market) as players:

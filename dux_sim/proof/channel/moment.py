@@ -21,11 +21,14 @@ class Ghost(NamedTuple):
     nonces: int = 0  # of the payer's hellos
     heard: tuple[int, ...] = ()  # how often each hello was heard
     mirrored: int = 0  # the best voucher that lies elsewhere, for the present coin
-    excused: int = 0  # what the payee may lose: a copy that was older, a coin that moved
+    excused: int = 0  # what the payee may lose by a coin that moved
+    forgot: int = 0  # work since the payee's copy of which no hello has told it again
     restored: tuple[bool, bool] = (False, False)
     moved: bool = False
     offline: bool = False  # the payee
-    missed: bool = False  # it was away in the closing zone
+    looked: bool = False  # the payee has seen that the closing zone is reached
+    served: bool = False  # after that a block of the zone could have taken its close
+    censored: bool = False  # the last block before EXP left out what waited, a watcher's close too
 
 
 class Moment(NamedTuple):

@@ -94,6 +94,7 @@ class Restoring:
             batch = range(number, number + AT_ONCE)
             copies = await self._batch(blob.key, {channel_tag(blob.key, at): at for at in batch}, active)
             found += [copies[at] for at in sorted(copies)]
+            self._safe.newer_than(max((copy.version for copy in copies.values()), default=0))
             end = max([end, *(at + 1 + GAP for at in copies)])
             number += AT_ONCE
         return found

@@ -69,6 +69,10 @@ class Safekeeping:
             self._key = (await self._desk.flopd.call(CONTRACT_BLOB_KEY, Empty())).key
         return self._key
 
+    def newer_than(self, version: int) -> None:
+        """A copy of an earlier life has this version: later ones must win, whatever this machine's clock says."""
+        self._version = max(self._version, version)
+
     # --- own copies go out --------------------------------------------------------------------------------------------
 
     def want(self, chid: str) -> None:
@@ -191,9 +195,14 @@ class Safekeeping:
         with self._ledger.store.transaction() as tx:
             tx.execute("DELETE FROM kept_copies WHERE tag = ? AND owner = ?", params.tag, sender)
             if params.sealed:
-                values = (params.tag, sender, params.version, params.until, params.sealed)
+                values = (params.tag, sender, params.version, self._until(params.until), params.sealed)
                 tx.execute("INSERT INTO kept_copies VALUES (?, ?, ?, ?, ?)", *values)
         return Kept(kept=True)
+
+    def _until(self, wanted: int) -> int:
+        """No channel is open for longer than its network's longest, so neither is a copy kept."""
+        longest = channel_profile(self._desk.profile.heights).exp_max_blocks
+        return wanted if self._counter.tip is None else min(wanted, self._counter.tip + longest + KEPT_AFTER_BLOCKS)
 
     def _has_room(self, owner: Did) -> bool:
         row = self._ledger.store.row(

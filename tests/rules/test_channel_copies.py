@@ -120,7 +120,7 @@ def test_a_payee_that_holds_less_than_it_is_owed_asks_for_a_hello() -> None:
 
 def looking(numbers: int, *kept: tuple[int, int]) -> Restoring:
     """A node whose wallet knows of so many keys; another node keeps copies of these (number, version)."""
-    state = open_pair()[0]
+    state, seen = open_pair()[0], list[int]()
 
     def sealed(number: int, version: int) -> KeptCopy:
         copy = copies.ChannelCopy(
@@ -144,18 +144,22 @@ def looking(numbers: int, *kept: tuple[int, int]) -> Restoring:
     async def active() -> list[Did]:
         return [ANNA]
 
+    def newer(version: int) -> None:
+        seen.append(version)
+
     peers = SimpleNamespace(get_records=records, call=peer)
     desk = SimpleNamespace(
         flopd=SimpleNamespace(call=flopd), peers=peers, me=BERT, log=SimpleNamespace(warning=lambda *_, **__: None)
     )
     counter: Any = SimpleNamespace(ledger=None, desk=desk)
-    return Restoring(counter, cast("Any", SimpleNamespace(active=active)))
+    return Restoring(counter, cast("Any", SimpleNamespace(active=active, newer_than=newer, seen=seen)))
 
 
 async def test_numbers_are_looked_through_as_far_as_anybody_knows_and_a_gap_beyond() -> None:
     """Ended channels leave no copies: forty numbers without one end no search that the wallet knows to be too short."""
-    found = await looking(60, (59, 1), (78, 1))._found()
-    assert [copy.key_index for copy in found] == [59, 78]
+    node = looking(60, (59, 4), (78, 9))
+    assert [copy.key_index for copy in await node._found()] == [59, 78]
+    assert max(node._safe.seen) == 9  # later copies of this node have later versions
     assert await looking(0)._found() == []
     assert [copy.key_index for copy in await looking(0, (3, 1), (23, 1), (200, 1))._found()] == [3, 23]
 
@@ -167,7 +171,9 @@ async def test_numbers_are_looked_through_as_far_as_anybody_knows_and_a_gap_beyo
 def keeper() -> Safekeeping:
     store = Store.open(None, MIGRATIONS, ManualClock())
     desk = SimpleNamespace(settings=SimpleNamespace(copies_for_others=PER_OWNER_MAX + 2))
-    counter: Any = SimpleNamespace(ledger=SimpleNamespace(store=store, shelf=SimpleNamespace(followed=list)), desk=desk)
+    desk.profile = SimpleNamespace(heights="main")
+    ledger = SimpleNamespace(store=store, shelf=SimpleNamespace(followed=list))
+    counter: Any = SimpleNamespace(ledger=ledger, desk=desk, tip=50)
     return Safekeeping(counter)
 
 
@@ -207,6 +213,15 @@ async def test_so_many_copies_are_kept_and_no_more(keeper: Safekeeping, monkeypa
     monkeypatch.undo()
     assert (await keeper.keep(put(1), BERT)).kept
     assert not (await keeper.keep(put(2), BERT)).kept
+
+
+async def test_no_copy_is_kept_for_ever(keeper: Safekeeping) -> None:
+    """However long its owner wants it: the longest channel and its aftermath are the bound."""
+    assert (await keeper.keep(put(until=2**31 - 1), ANNA)).kept
+    await keeper.look(50 + 43_200 + 1_440)
+    assert await held(keeper, 7) == [b"sealed"]
+    await keeper.look(50 + 43_200 + 1_441)
+    assert await held(keeper, 7) == []
 
 
 async def test_answers_fit_a_message(keeper: Safekeeping) -> None:

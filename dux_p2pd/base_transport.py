@@ -61,6 +61,7 @@ class BaseTransport(ABC):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sessions: dict[Did, WireSession] = {}
         self._all: dict[WireSession, None] = {}  # in the order in which they came up
+        self._of: dict[Did, dict[WireSession, None]] = {}  # the same by DID: the one kept, and those that drain
         self._is_stopping = False
         self._dialling: dict[tuple[Did, Address], asyncio.Task[WireSession | DuxError]] = {}
         self._on_session: OnSession | None = None
@@ -242,16 +243,21 @@ class BaseTransport(ABC):
 
     def _keep(self, session: WireSession) -> None:
         old = self._sessions.get(session.did)  # it may be draining already, where the other end was quicker
-        for drained in [one for one in self._all if one.did == session.did and one.is_draining and one is not old]:
+        of_did = self._of.setdefault(session.did, {})
+        for drained in [one for one in of_did if one.is_draining and one is not old]:
             drained.end("two newer connections with the same node are there")
         self._sessions[session.did] = session
-        self._all[session] = None
+        self._all[session] = of_did[session] = None
         session.closed.add_done_callback(lambda _: self._let_go(session))
         if old is not None:
             old.retire("another connection with the same node is kept")
 
     def _let_go(self, session: WireSession) -> None:
         self._all.pop(session, None)
+        of_did = self._of.get(session.did, {})
+        of_did.pop(session, None)
+        if not of_did:
+            self._of.pop(session.did, None)
         if self._sessions.get(session.did) is session:
             del self._sessions[session.did]
 

@@ -136,6 +136,10 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         """The index of the bucket whose range holds the node."""
         return next(index for index, bucket in enumerate(self.buckets) if node.long_id <= bucket.range[1])
 
+    def is_new_node(self, node: DuxNode) -> bool:
+        """Whether it is not in the table."""
+        return node.long_id not in self._places()
+
     def add_contact(self, node: DuxNode) -> None:
         """Take in a node, when its net has room; a full bucket splits where Kademlia says so, else it stays."""
         if node.id == self.node.id:

@@ -87,6 +87,8 @@ class NodeTable:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        row = store.row("SELECT count(*) AS held FROM nodes")
+        self._rows = int(row["held"]) if row else 0  # counted once, then kept up
 
     def get(self, did: str) -> NodeRow | None:
         """What is kept of this DID."""
@@ -95,6 +97,7 @@ class NodeTable:
 
     def put(self, node: NodeRow, seq_ms: int, *, keep_max: int, proof: bytes) -> None:
         """Keep a node's log and record, and the proof of a fault; the ones learned longest ago make room."""
+        fresh = self._store.row("SELECT 1 FROM nodes WHERE did = ?", node.did) is None
         with self._store.transaction() as tx:
             tx.execute(
                 "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (did) DO UPDATE SET "
@@ -103,11 +106,13 @@ class NodeTable:
                 *(node.did, node.log, int(node.disputed), int(node.frozen), node.record, seq_ms),
                 *(node.first_ms, node.learned_ms, node.met_ms, node.address),
             )
-            tx.execute(
-                "DELETE FROM nodes WHERE did IN (SELECT did FROM nodes ORDER BY learned_ms DESC LIMIT -1 OFFSET ?)",
-                keep_max,
-            )
+            if self._rows + fresh > keep_max:
+                tx.execute(
+                    "DELETE FROM nodes WHERE did IN (SELECT did FROM nodes ORDER BY learned_ms DESC LIMIT -1 OFFSET ?)",
+                    keep_max,
+                )
             _put_proof(tx, node.did, proof)
+        self._rows = min(self._rows + fresh, keep_max)
 
     def proof(self, did: str) -> bytes:
         """The proof of a fault of this DID; empty when there is none."""

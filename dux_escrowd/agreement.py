@@ -88,6 +88,9 @@ class Terms(Canon, frozen=True):
     royalty: Royalty
     weights: Annotated[tuple[int, ...], Meta(max_length=ARBITERS_MAX)]
     draw_height: int  # 0: as many candidates as seats, nothing is drawn
+    draw_commitments: Annotated[
+        tuple[Bytes32, ...], Meta(max_length=2)
+    ] = ()  # buyer's and seller's, if much is drawn for
 
 
 class Accept(Canon, frozen=True):
@@ -132,7 +135,9 @@ def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) ->
         "its stage is none": _is_stage(offer),
         "its royalty is none": _is_royalty(offer.royalty),
         "it weighs other names than it lists": _is_weighed(offer.weights, offer.arbiters),
-        "above 5,000 FLOP nothing is drawn, the panel is named": not _is_drawn_for_too_much(offer),
+        "above 5,000 FLOP a draw needs a nonce of each party": (
+            bool(offer.draw_commitment) == is_committed(offer) and len(offer.draw_commitment) in (0, HASH_BYTES)
+        ),
     }
     broken = next((law for law, holds in laws.items() if not holds), None)
     return broken or wish_problem(
@@ -148,9 +153,13 @@ def _is_weighed(weights: tuple[int, ...], candidates: tuple[Did, ...]) -> bool:
     return len(weights) == len(candidates) and all(weight >= 0 for weight in weights)
 
 
-def _is_drawn_for_too_much(offer: Offer) -> bool:
-    """A miner may throw a solved block away for another draw, so a draw decides about less than that costs."""
-    return int(offer.price_florins) > DRAWN_MAX_FLORINS and len(offer.arbiters) > 2 * offer.arbiters_needed - 1
+def is_committed(offer: Offer) -> bool:
+    """More is drawn for than a solved block is worth to its miner, who could throw it away for another draw.
+
+    A panel decides about all lots of a series, so that their sum counts.
+    """
+    at_stake = int(offer.price_florins) * offer.stage.count
+    return at_stake > DRAWN_MAX_FLORINS and len(offer.arbiters) > 2 * offer.arbiters_needed - 1
 
 
 def _is_stage(offer: Offer) -> bool:
@@ -228,6 +237,7 @@ def terms_of(offer: Offer, quote: Quote, buyer: str) -> Terms:
         royalty=offer.royalty,
         weights=tuple(weight_of[did] for did in candidates),
         draw_height=quote.start + DRAW_AFTER_BLOCKS if drawn else 0,
+        draw_commitments=(offer.draw_commitment, quote.draw_commitment) if drawn and offer.draw_commitment else (),
     )
 
 
@@ -241,6 +251,8 @@ def quote_problem(offer: Offer, quote: Quote, tip: int) -> str | None:
     """Why the buyer cannot sign terms with this quote, or None."""
     if bool(quote.result_hash) != offer.result_lock:
         return "the result lock is not the one asked for"
+    if len(quote.draw_commitment) != len(offer.draw_commitment):
+        return "a draw for so much needs a nonce of the seller, too"
     if quote.start > tip + START_LAG_BLOCKS:
         return f"its start {quote.start} lies ahead of the tip {tip}"
     if tip >= plan(heights_profile(offer.heights_profile), quote.start, 1, offer.price_florins).fund_by:
@@ -261,6 +273,7 @@ def terms_problem(terms: Terms, profile: NetworkProfile, me: str, tip: int) -> s
         "this node is not a candidate": me in terms.candidates,
         "they weigh other names than they list": _is_weighed(terms.weights, terms.candidates),
         "their draw is at another height": terms.draw_height == _draw_height(terms),
+        "above 5,000 FLOP a draw needs a nonce of each party": len(terms.draw_commitments) == _commitments(terms),
         "they begin ahead of the tip": terms.heights.start <= tip + START_LAG_BLOCKS,
         "they are too old to be funded in time": tip < terms.heights.fund_by,
     }
@@ -281,6 +294,11 @@ def terms_problem(terms: Terms, profile: NetworkProfile, me: str, tip: int) -> s
 
 def _draw_height(terms: Terms) -> int:
     return terms.heights.start + DRAW_AFTER_BLOCKS if len(terms.candidates) > seats_of(terms) else 0
+
+
+def _commitments(terms: Terms) -> int:
+    at_stake = int(terms.price_florins) * terms.stage.count
+    return 2 if terms.draw_height and at_stake > DRAWN_MAX_FLORINS else 0
 
 
 def seat_problem(terms: Terms, accept: Accept) -> str | None:

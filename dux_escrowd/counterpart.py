@@ -6,6 +6,8 @@ repeated request gets the first answer. Source: escrow_protocol.md §5; settled.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from common.chain.bond_award import MARGINS
 from common.chain.contract import LOT, NO_ROYALTY, Arbiter, Contract, LotKind, bond_value
 from common.chain.contract_rules import check_contract
@@ -23,7 +25,7 @@ from common.units import Did, Florins
 from dux_escrowd import agreement as deal
 from dux_escrowd.desk import Desk
 from dux_escrowd.draw import STRIKES_MAX
-from dux_escrowd.drawing import require_drawn
+from dux_escrowd.drawing import committed, drawn_beacon, keep_shown, require_drawn, shown_nonces, take_nonce
 from dux_escrowd.lots import Lots
 from dux_escrowd.model import Role
 from dux_escrowd.pen import Pen, Step
@@ -116,6 +118,8 @@ class Counterpart:
             start=await self._desk.height(), strikes=await self._strikes(offer),
         )  # fmt: skip
         with self._book.store.transaction() as tx:
+            if offer.draw_commitment:
+                quote = replace(quote, draw_commitment=committed(self._desk, tx, row.contract_id))
             self._shelf.keep(tx, row.contract_id, QUOTE, quote)
             self._shelf.note(tx, row.contract_id, key_index=key.index)
             self._want_bond(tx, row, offer)
@@ -182,6 +186,14 @@ class Counterpart:
                 self._shelf.note(tx, row.contract_id, salt=call.salt)
                 self._pen.begin(tx, row, terms, {row.buyer: call.terms, row.seller: canonical(mine)}, height)
         return peer.TermsAnswer(self._shelf.owned(row.contract_id, TERMS)[row.seller])
+
+    async def take_nonce(self, call: peer.NonceCall, sender: Did) -> peer.NonceAnswer:
+        """The buyer shows its nonce for the draw: the seller's is the answer.
+
+        Raises:
+            NotKnownYet, PeerNotReady, TermsDiffer: see `drawing.take_nonce`.
+        """
+        return await take_nonce(self._desk, call, sender)
 
     # --- an arbiter's step, and the seal for all
 
@@ -258,6 +270,8 @@ class Counterpart:
         if problem:
             raise TermsDiffer(contract_id=row.contract_id, reason=problem)
         check_contract(contract)
+        if call.nonces and not shown_nonces(self._desk, row.contract_id):
+            keep_shown(self._desk, row, mine, call.nonces, await drawn_beacon(self._desk, mine))
         await require_drawn(self._desk, Lots(self._book), row, mine, contract)
         height = await self._desk.height()
         if self._book.records.contract(row.contract_id) is None:

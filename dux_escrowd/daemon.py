@@ -33,13 +33,14 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
 
     name = "escrowd"
     settings_type = EscrowSettings
+    desk: Desk
 
     async def assemble(self, parts: Parts[EscrowSettings]) -> None:
         """Store first, then who this node is, then hands, ears and loops."""
         store = parts.store(MIGRATIONS)
         book = Book(store)
         book.check(str(parts.data_dir))
-        desk = Desk(
+        self.desk = desk = Desk(
             book=book,
             flopd=parts.neighbour("flopd"),
             registryd=parts.neighbour("registryd"),
@@ -76,6 +77,7 @@ def _listen(parts: Parts[EscrowSettings], parley: Parley, counterpart: Counterpa
     parts.serve_peer(peer_escrow.QUOTE, parley.take_quote)
     parts.serve_peer(peer_escrow.TERMS, counterpart.take_terms)
     parts.serve_peer(peer_escrow.ROLE, counterpart.take_role)
+    parts.serve_peer(peer_escrow.NONCE, counterpart.take_nonce)
     parts.serve_peer(peer_escrow.SEAL, counterpart.take_seal)
     parts.serve_peer(peer_escrow.STATEMENTS, inbox.statements)
     parts.serve_peer(peer_escrow.STATEMENTS_GET, inbox.statements_get)

@@ -5,6 +5,12 @@ first of that order who accepted, with at most three passed over. Nobody can cho
 before the blocks of the draw exist, and who stays away is known by name. Where there are no more candidates than seats
 nothing is drawn.
 
+Above 5,000 FLOP the beacon alone is not enough: a miner could throw away a solved block for a panel that is worth more.
+There each party commits to a nonce in what both sign, and shows it once the draw block is there; the tickets hang on
+both. So a miner cannot know what another block would draw, and neither party can know before the block what its nonce
+will. A party that sees the draw and does not like it can let the agreement fall, by name and before a coin is locked;
+it cannot have another draw for the same terms.
+
 Source: escrow_protocol.md §5; mechanisms.md §2.4; settled.md 22, 33.
 """
 
@@ -25,6 +31,14 @@ SHARE_MAX = 20  # one name's weight is at most a twentieth of all
 BASE_WEIGHT = FLOP // 20  # what somebody without bond or trade weighs
 
 
+class _Commitment(Canon, frozen=True):
+    """What a party's commitment to its nonce is the hash of."""
+
+    contract_id: bytes
+    party: Did
+    nonce: bytes
+
+
 class _Ticket(Canon, frozen=True):
     """What one candidate's ticket is the hash of."""
 
@@ -37,9 +51,25 @@ def is_drawn(terms: Terms) -> bool:
     return terms.draw_height > 0
 
 
-def seed_of(terms: Terms, beacon: bytes) -> bytes:
+def commitment_to(contract_id: bytes, party: str, nonce: bytes) -> bytes:
+    """What a party signs before the draw block exists (32 bytes): nobody can take over another's."""
+    return bytes(tagged_hash(Purpose.ESCROW_DRAW_NONCE, canonical(_Commitment(contract_id, Did(party), nonce))))
+
+
+def nonces_problem(terms: Terms, nonces: Sequence[bytes]) -> str | None:
+    """Why these are not the nonces that the parties had committed to, or None."""
+    parties = (terms.buyer.did, terms.seller.did)
+    if len(nonces) != len(terms.draw_commitments):
+        return f"the draw hangs on {len(terms.draw_commitments)} nonces, {len(nonces)} are shown"
+    for party, nonce, commitment in zip(parties, nonces, terms.draw_commitments, strict=False):
+        if commitment_to(terms.contract_id, party, nonce) != commitment:
+            return f"{party} had committed to another nonce"
+    return None
+
+
+def seed_of(terms: Terms, beacon: bytes, nonces: Sequence[bytes] = ()) -> bytes:
     """What the tickets of this draw are made with (32 bytes)."""
-    return bytes(tagged_hash(Purpose.ESCROW_DRAW, terms_hash(terms) + beacon))
+    return bytes(tagged_hash(Purpose.ESCROW_DRAW, terms_hash(terms) + beacon + b"".join(nonces)))
 
 
 def capped(weights: Sequence[int]) -> tuple[int, ...]:
@@ -49,11 +79,11 @@ def capped(weights: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(weight, limit) for weight in lifted)
 
 
-def ranking(terms: Terms, beacon: bytes) -> tuple[Did, ...]:
+def ranking(terms: Terms, beacon: bytes, nonces: Sequence[bytes] = ()) -> tuple[Did, ...]:
     """The candidates in the order in which they are asked; their signed order where nothing is drawn."""
     if not is_drawn(terms):
         return terms.candidates
-    seed = seed_of(terms, beacon)
+    seed = seed_of(terms, beacon, nonces)
     pairs = zip(terms.candidates, capped(terms.weights), strict=True)
     return tuple(did for _, did in sorted((arrival(_ticket(seed, did), weight), did) for did, weight in pairs))
 
@@ -62,9 +92,12 @@ def _ticket(seed: bytes, did: Did) -> bytes:
     return bytes(tagged_hash(Purpose.ESCROW_DRAW, canonical(_Ticket(seed, did))))
 
 
-def panel_problem(terms: Terms, panel: Sequence[str], beacon: bytes) -> str | None:
+def panel_problem(terms: Terms, panel: Sequence[str], beacon: bytes, nonces: Sequence[bytes] = ()) -> str | None:
     """Why this panel does not follow from the draw, or None."""
-    order = ranking(terms, beacon)
+    wrong = nonces_problem(terms, nonces)
+    if wrong:
+        return wrong
+    order = ranking(terms, beacon, nonces)
     if not set(panel) <= set(order) or len(set(panel)) != seats_of(terms):
         return "the panel is not made of the candidates"
     if not is_drawn(terms):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec.structs import replace
+
 from common.chain.contract_rules import check_contract
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.codec import canonical, from_canonical
@@ -24,7 +26,7 @@ from common.units import Did
 from dux_escrowd import agreement as deal
 from dux_escrowd.desk import Desk
 from dux_escrowd.draw import ranking, strikes_problem
-from dux_escrowd.drawing import drawn_beacon, require_drawn
+from dux_escrowd.drawing import committed, drawn_beacon, exchanged, require_drawn, shown_nonces
 from dux_escrowd.lots import Lots
 from dux_escrowd.model import Role, State
 from dux_escrowd.pen import Pen, Step
@@ -57,6 +59,8 @@ class Parley:
         key = await self._pen.key(step.contract_id, "buyer", wish.nonce)
         offer = self._offer_of(row, wish, key)
         with self._book.store.transaction() as tx:
+            if deal.is_committed(offer):
+                offer = replace(offer, draw_commitment=committed(self._desk, tx, row.contract_id))
             self._shelf.keep(tx, row.contract_id, OFFER, offer)
             self._shelf.note(tx, row.contract_id, key_index=key.index)
         try:
@@ -71,7 +75,10 @@ class Parley:
             PeerNotReady: the draw block or the first lot's panel is not there yet.
         """
         panel = self._lots.panel(row)
-        return panel or ranking(terms, await drawn_beacon(self._desk, terms))
+        if panel:
+            return panel
+        beacon = await drawn_beacon(self._desk, terms)
+        return ranking(terms, beacon, await exchanged(self._desk, row, terms, beacon))
 
     def _offer_of(self, row: Agreed, wish: Wish, key: wallet.ContractKey) -> peer.Offer:
         return peer.Offer(
@@ -185,7 +192,8 @@ class Parley:
             return
         terms, accepts = self._shelf.owned(row.contract_id, TERMS), self._shelf.owned(row.contract_id, ACCEPT)
         seated = tuple(accepts[arbiter.did] for arbiter in contract.arbiters)
-        call = peer.SealCall(canonical(contract), terms[row.buyer], terms[row.seller], seated)
+        nonces = shown_nonces(self._desk, row.contract_id)
+        call = peer.SealCall(canonical(contract), terms[row.buyer], terms[row.seller], seated, nonces)
         await self._desk.call(Did(step.to), peer.SEAL, call)
 
     def refuse(self, row: Agreed, reason: str) -> None:

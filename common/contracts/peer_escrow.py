@@ -22,6 +22,7 @@ ARBITERS_MAX = 16  # candidates in an offer
 COPY_BYTES_MAX = 49_152  # an encrypted copy fits a peer message
 
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Commitment = Annotated[bytes, Meta(max_length=32)]
 SignedStatement = Annotated[bytes, Meta(max_length=STATEMENT_BYTES_MAX)]
 Evidence = Annotated[tuple[Annotated[bytes, Meta(max_length=8_192)], ...], Meta(max_length=4)]
 
@@ -74,6 +75,7 @@ class Offer(Canon, frozen=True):
     royalty: Royalty
     weights: Annotated[tuple[int, ...], Meta(max_length=ARBITERS_MAX)]  # of the arbiters, for the draw
     parameters: int  # version of the parameter set that the offer is made under
+    draw_commitment: Commitment = b""  # to the buyer's nonce for the draw, where much is at stake
 
 
 class Quote(Canon, frozen=True):
@@ -88,6 +90,7 @@ class Quote(Canon, frozen=True):
     result_hash: bytes
     start: int  # t0: the seller's tip
     strikes: Annotated[tuple[Did, ...], Meta(max_length=2)]  # arbiters that the seller does not want
+    draw_commitment: Commitment = b""  # to the seller's nonce
 
 
 class TermsCall(Canon, frozen=True):
@@ -116,6 +119,19 @@ class RoleAnswer(Canon, frozen=True):
     accept: bytes
 
 
+class NonceCall(Canon, frozen=True):
+    """The buyer's nonce for the draw, shown once the draw block is there; the seller answers with its own."""
+
+    contract_id: Bytes32
+    nonce: Bytes32
+
+
+class NonceAnswer(Canon, frozen=True):
+    """The seller's nonce for the draw."""
+
+    nonce: Bytes32
+
+
 class SealCall(Canon, frozen=True):
     """The full contract with all that was signed for it; whoever gets it rebuilds the script and signs READY."""
 
@@ -123,6 +139,7 @@ class SealCall(Canon, frozen=True):
     by_buyer: bytes
     by_seller: bytes
     accepts: Annotated[tuple[bytes, ...], Meta(max_length=ARBITERS_MAX)]
+    nonces: Annotated[tuple[Bytes32, ...], Meta(max_length=2)] = ()  # the buyer's and the seller's, if the draw has any
 
 
 class StatementsCall(Canon, frozen=True):
@@ -242,6 +259,10 @@ TERMS = PeerMethod(
 ROLE = PeerMethod(
     name="escrow.role", owner="escrowd", params=RoleCall, result=RoleAnswer, callers=_BY, cost=8,
     params_bytes_max=16_384, summary="Will you be an arbiter under these terms?",
+)  # fmt: skip
+NONCE = PeerMethod(
+    name="escrow.nonce", owner="escrowd", params=NonceCall, result=NonceAnswer, callers=_BY, cost=4,
+    params_bytes_max=256, summary="The draw block is there: both show the nonces that they had committed to.",
 )  # fmt: skip
 SEAL = PeerMethod(
     name="escrow.seal", owner="escrowd", params=SealCall, result=Ack, callers=_BY, cost=8, params_bytes_max=32_768,

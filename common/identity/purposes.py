@@ -47,6 +47,7 @@ class Purpose(StrEnum):
     ESCROW_STATEMENT = "escrow-statement"
     ESCROW_VOTE = "escrow-vote"
     ESCROW_DRAW = "escrow-draw"
+    ESCROW_DRAW_NONCE = "escrow-draw-nonce"
     ESCROW_RESULT = "escrow-result"
     ESCROW_BLOB = "escrow-blob"
     CHANNEL = "channel"

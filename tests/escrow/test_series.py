@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from common.chain.address import pay_to_key
 from common.chain.tx import parse
-from common.contracts import escrow
+from common.contracts import escrow, peer_escrow
 from common.contracts.escrow_views import CaseOpened, Closed, Delivered, Funded, KeyRevealed, PartOffered
 from common.contracts.wallet_chain import CHAIN_TX, TxAsked
 from common.receipts import Outcome
 from common.units import FLOP, Did, Florins
+from dux_escrowd import agreement
+from dux_escrowd.drawing import SHOWN, ShownNonces, own_nonce, shown_nonces, take_nonce
 from tests.chain.contract_kit import public_key
 from tests.escrow.kit import Net, Node, deliver, give, in_state, judge, market, propose, request_id, until
 
@@ -172,6 +175,34 @@ async def test_arbiters_are_drawn_and_a_silent_name_is_passed_over(net: Net) -> 
         assert arbiters[1].did not in panel
         assert set(panel) <= {node.did for node in arbiters}
         assert set((await buyer.show(contract_id)).arbiters) == set(panel)
+
+
+async def test_much_at_stake_is_drawn_with_both_parties_nonces(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No nonce is shown before the draw block; then both are, everybody checks the panel with them, and it is paid."""
+    monkeypatch.setattr(agreement, "DRAWN_MAX_FLORINS", FLOP)
+    async with market(net, "buyer", "seller", "anna", "bert", "carl", "dora") as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        for party in (buyer, seller):
+            await until(in_state(party, contract_id, "DRAWING"), "terms are signed")
+        desks = [node.daemon.desk for node in (buyer, seller)]
+        commitments = desks[0].book.records.terms(contract_id).draw_commitments
+        assert len(set(commitments)) == 2
+        assert [shown_nonces(desk, contract_id) for desk in desks] == [(), ()], "the draw block is not there"
+        await net.mine_until(in_state(seller, contract_id, "AGREED", "FUNDED_SEEN", "FUNDED"), "agreed")
+        nonces = {shown_nonces(desk, contract_id) for desk in desks}
+        assert nonces == {tuple(own_nonce(desk, contract_id) or b"" for desk in desks)}
+        panel = [node for node in arbiters if node.did in (await seller.show(contract_id)).arbiters]
+        assert {shown_nonces(node.daemon.desk, contract_id) for node in panel} == nonces
+        terms = desks[0].book.records.terms(contract_id)
+        other = replace(desks[0].book.shelf.document(contract_id, SHOWN, ShownNonces), beacon=b"x" * 32)
+        with desks[1].book.store.transaction() as tx:
+            tx.execute("DELETE FROM documents WHERE kind = ?", SHOWN)
+            desks[1].book.shelf.keep(tx, contract_id, SHOWN, other)
+        call = peer_escrow.NonceCall(terms.contract_id, own_nonce(desks[0], contract_id) or b"")
+        with pytest.raises(escrow.TermsDiffer, match="agree anew"):
+            await take_nonce(desks[1], call, buyer.did)
+        with pytest.raises(escrow.NotKnownYet):
+            await take_nonce(desks[1], call, arbiters[0].did)
 
 
 async def test_a_panel_of_seven_awards_a_part(net: Net) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import permutations
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from common.units import FLOP, Did
+from common.units import FLOP, Did, Florins
 from dux_escrowd import agreement as deal
 from dux_escrowd import draw
 from dux_escrowd import facts as f
 from dux_escrowd import series_rules as series
 from dux_escrowd.model import Coin, Exit, Role, Spend, State
 from tests.rules.test_escrow_lots import STAGE
-from tests.rules.test_escrow_statements import ALICE, BOND_STAGE, DIDS, LATER, PROFILE, offer, quote
+from tests.rules.test_escrow_statements import ALICE, BOB, BOND_STAGE, DIDS, LATER, PROFILE, offer, quote
 from tests.rules.test_escrow_table import DEAL, OTHER, lot
 
 MANY = tuple(Did("did:dux:" + letter * 52) for letter in "defghijklmnopqrs")
@@ -87,6 +88,85 @@ def test_each_party_may_strike_two_that_are_not_needed() -> None:
     struck = deal.terms_of(offer(arbiters=MANY), quote(strikes=MANY[:2]), ALICE)
     assert struck.candidates == MANY[2:]
     assert set(draw.ranking(struck, BEACON)) == set(MANY[2:])
+
+
+# --- much at stake: each party's nonce --------------------------------------------------------------------------------
+
+NONCES = (b"1" * 32, b"2" * 32)
+SEVEN = {"arbiters": MANY, "weights": (0,) * len(MANY), "arbiters_needed": 4}
+
+
+def committed_terms(**changes: Any) -> deal.Terms:
+    """Terms of 5,001 FLOP with both parties' commitments."""
+    made = offer(**SEVEN | {"price_florins": Florins(5_001 * FLOP)} | changes)
+    mine, theirs = (
+        draw.commitment_to(made.contract_id, did, nonce) for did, nonce in zip((ALICE, BOB), NONCES, strict=True)
+    )
+    made = replace(made, draw_commitment=mine if deal.is_committed(made) else b"")
+    answer = quote(draw_commitment=theirs if made.draw_commitment else b"")
+    assert deal.offer_problem(made, ALICE, BOB, PROFILE) is None
+    assert deal.quote_problem(made, answer, answer.start) is None
+    return deal.terms_of(made, answer, ALICE)
+
+
+def test_above_the_limit_the_order_hangs_on_both_nonces() -> None:
+    """Either nonce changes the order, so does the beacon; the panel is right with both only, in their places."""
+    terms = committed_terms()
+    order = draw.ranking(terms, BEACON, NONCES)
+    for beacon, nonces in ((BEACON, (NONCES[0], b"x" * 32)), (BEACON, (b"x" * 32, NONCES[1])), (b"\x0c" * 32, NONCES)):
+        assert draw.ranking(terms, beacon, nonces) != order
+    assert draw.panel_problem(terms, order[:7], BEACON, NONCES) is None
+    for nonces, words in (
+        ((), "0 are shown"),
+        (NONCES[:1], "1 are shown"),
+        (NONCES[::-1], "another nonce"),
+        ((NONCES[0], b"x" * 32), f"{BOB} had committed"),
+    ):
+        assert words in (draw.panel_problem(terms, order[:7], BEACON, nonces) or "")
+    assert deal.terms_problem(terms, PROFILE, MANY[0], terms.heights.start) is None
+
+
+def test_a_commitment_is_one_party_s_in_one_contract() -> None:
+    """Repeated by the other, or in another contract, it opens to nothing."""
+    name = committed_terms().contract_id
+    mine = draw.commitment_to(name, ALICE, NONCES[0])
+    assert mine not in (draw.commitment_to(name, BOB, NONCES[0]), draw.commitment_to(b"x" * 32, ALICE, NONCES[0]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "commits"),
+    [
+        ({}, True),
+        ({"price_florins": Florins(5_000 * FLOP)}, False),
+        ({"price_florins": Florins(2_000 * FLOP), "stage": replace(LATER, number=0, begins_blocks=0, count=3)}, True),
+        ({"price_florins": Florins(2_000 * FLOP), "stage": replace(LATER, number=0, begins_blocks=0, count=2)}, False),
+        ({"arbiters": MANY[:7], "weights": (0,) * 7}, False),
+    ],
+)
+def test_nonces_are_wanted_exactly_where_more_than_a_block_is_at_stake(
+    changes: dict[str, Any], *, commits: bool
+) -> None:
+    """Above 5,000 FLOP, counting all lots of a series, and only where something is drawn; else they are refused."""
+    terms = committed_terms(**changes)
+    assert len(terms.draw_commitments) == (2 if commits else 0)
+    assert deal.terms_problem(terms, PROFILE, MANY[0], terms.heights.start) is None
+    other = replace(terms, draw_commitments=() if commits else (b"c" * 32,) * 2)
+    assert "a nonce of each party" in (deal.terms_problem(other, PROFILE, MANY[0], terms.heights.start) or "")
+    made = offer(**SEVEN | {"price_florins": Florins(5_001 * FLOP)} | changes)
+    odd = replace(made, draw_commitment=b"" if commits else b"c" * 32)
+    assert "a nonce of each party" in (deal.offer_problem(odd, ALICE, BOB, PROFILE) or "")
+    assert "a nonce of the seller" in (
+        deal.quote_problem(replace(made, draw_commitment=b"c" * 32), quote(), quote().start) or ""
+    )
+
+
+def test_strikes_that_leave_no_draw_leave_no_nonces() -> None:
+    """Nine for seven, two struck: the signed order stands and nothing has to be shown."""
+    made = offer(**SEVEN | {"price_florins": Florins(5_001 * FLOP), "arbiters": MANY[:9], "weights": (0,) * 9})
+    made = replace(made, draw_commitment=b"c" * 32)
+    terms = deal.terms_of(made, quote(strikes=MANY[:2], draw_commitment=b"d" * 32), ALICE)
+    assert (terms.draw_height, terms.draw_commitments) == (0, ())
+    assert draw.panel_problem(terms, MANY[2:9], b"") is None
 
 
 def test_stages_and_bonds_of_an_offer_become_the_terms() -> None:

@@ -202,7 +202,7 @@ def quote(**changes: Any) -> Quote:
         ({"arbiters": (*DIDS[:2], ALICE)}, "different nodes"),
         ({"weights": (0,)}, "weighs other names"),
         ({"weights": (0, 0, 0, -1)}, "weighs other names"),
-        ({"price_florins": Florins(5_001 * FLOP), "arbiters_needed": 1}, "nothing is drawn"),
+        ({"price_florins": Florins(5_001 * FLOP), "arbiters_needed": 1}, "needs a nonce of each party"),
         ({"stage": msgspec.structs.replace(ONE_LOT, number=1)}, "its stage"),
         ({"stage": msgspec.structs.replace(ONE_LOT, bonded=True)}, "its stage"),
         ({"stage": msgspec.structs.replace(ONE_LOT, begins_blocks=3)}, "its stage"),

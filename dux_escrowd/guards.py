@@ -124,6 +124,11 @@ def funded_in_time(lot: Lot, fact: CoinDeep) -> bool:
 # --- work, key, payment -----------------------------------------------------------------------------------------------
 
 
+def has_begun(lot: Lot, _fact: Fact) -> bool:
+    """Work for this lot has begun: for a later stage not before the one before it is paid, for a bond never."""
+    return lot.started
+
+
 def before_deliver_by(lot: Lot, fact: Fact) -> bool:
     """Delivered in time."""
     return fact.at <= lot.deal.heights.deliver_by

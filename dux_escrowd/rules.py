@@ -134,7 +134,7 @@ ROWS: tuple[Row, ...] = (
     ),
     row((*ARGUED, State.DELIVERED), f.StartSaid, g.by_seller, change=c.start, source="§5 START, heard late"),
     row(
-        State.FUNDED, f.DeliveryMade, g.before_deliver_by, who=S,
+        State.FUNDED, f.DeliveryMade, g.has_begun, g.before_deliver_by, who=S,
         to=State.DELIVERED, change=c.deliver, orders=r.delivered, source="§8 FUNDED Delivered",
     ),
     row(
@@ -146,7 +146,7 @@ ROWS: tuple[Row, ...] = (
         to=State.DELIVERED, change=c.deliver, source="§9 evidence",
     ),
     row(
-        ARGUED, f.DeliveryMade, g.before_deliver_by, who=S,
+        ARGUED, f.DeliveryMade, g.has_begun, g.before_deliver_by, who=S,
         change=c.deliver, orders=r.delivered_in_dispute, source="§8 FUNDED Delivered, disputed too early",
     ),
     row(

@@ -268,7 +268,7 @@ class Buying:
             state = self._ledger.payer(chid)
             old = set(self._ledger.shelf.waiting(chid, now_ms - GIVEN_UP_MS))
             late = [call.j for call in state.in_flight if call.j in old and call.state is CallState.SENT_MAYBE]
-            if late and state.state in (PayerState.OPEN, PayerState.RESYNC):
+            if late and state.state in (PayerState.OPEN, PayerState.RESYNC, PayerState.DRAINING):
                 await self.drop(chid, late[0])
 
 

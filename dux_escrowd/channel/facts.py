@@ -56,9 +56,13 @@ class SpendGone(Fact, frozen=True, kw_only=True):
 
 
 class CloseWanted(Fact, frozen=True, kw_only=True):
-    """The owner of this side wants the end; the payer's rest may open the next channel."""
+    """The owner of this side wants the end; the payer's rest may open the next channel.
+
+    `nonce`: for the payer's hello that finds out which of its waiting calls the payee has.
+    """
 
     next_script: bytes = b""
+    nonce: bytes = b""
 
 
 # --- the payer's ------------------------------------------------------------------------------------------------------

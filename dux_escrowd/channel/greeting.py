@@ -207,6 +207,8 @@ class Greeting:
                 shelf.end_call(tx, after.chid, call, answer, None)
         for call in before.in_flight:
             ended = call_of(after.calls, call.j)
+            if ended is None and all(voucher.j != call.j for voucher, _ in shown):  # in the receipt already
+                ended = structs.replace(call, state=CallState.REFUSED, price_florins=0)
             if ended is not None and ended.state is CallState.REFUSED:
                 shelf.end_call(tx, after.chid, ended, b"", None)
         for call in after.in_flight:

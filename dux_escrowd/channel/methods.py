@@ -117,7 +117,8 @@ class ChannelMethods:
         next_script = b""
         if params.roll:
             next_script = await self._next(params.chid)
-        fact = f.CloseWanted(at=await self._counter.height(), next_script=next_script)
+        nonce = self._counter.random.bytes(32)
+        fact = f.CloseWanted(at=await self._counter.height(), next_script=next_script, nonce=nonce)
         taken = await self._ledger.take(params.chid, fact)
         await self._counter.carry(params.chid, taken.effects)
         return await self._view(state.chid)
@@ -145,7 +146,8 @@ class ChannelMethods:
         if state.spent_florins and tip < state.rules.exp:
             reason = f"calls were paid; close it, or wait for height {state.rules.exp}"
             raise ChannelBusy(chid=params.chid, state=state.state.value, reason=reason)
-        fact = f.CloseWanted(at=tip) if tip < state.rules.exp else f.Clock(at=tip)
+        nonce = self._counter.random.bytes(32)
+        fact = f.CloseWanted(at=tip, nonce=nonce) if tip < state.rules.exp else f.Clock(at=tip)
         taken = await self._ledger.take(params.chid, fact)
         await self._counter.carry(params.chid, taken.effects)
         return await self._view(params.chid)

@@ -123,6 +123,14 @@ class Receipt(msgspec.Struct, frozen=True):
     paid_florins: int = 0
 
 
+class Word(msgspec.Struct, frozen=True):
+    """What the payee counts on the payer's word alone: `florins` of S for calls below `low`, which it never knew."""
+
+    low: int = 1
+    florins: int = 0
+    lapsed: bool = False  # the hello of the live session says less: the payer has lost the books that it spoke from
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One call, as one side knows it. `price_florins`: what it counts for now; `resp`: hash of the response."""
 
@@ -186,7 +194,7 @@ class Closing(msgspec.Struct, frozen=True):
 
 
 class Payee(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel as its payee sees it. `calls`: those not acknowledged; `cums`: stored vouchers that may be needed."""
+    """A channel as its payee sees it. `calls`: not acknowledged, or still at work; `cums`: vouchers that may count."""
 
     chid: str
     rules: Rules
@@ -200,6 +208,7 @@ class Payee(msgspec.Struct, frozen=True, kw_only=True):
     settled_florins: int = 0  # of S: calls that were acknowledged
     calls: tuple[Call, ...] = ()
     receipt: Receipt = Receipt()
+    word: Word = Word()
     mirrored_florins: int = 0  # W when the last copy was placed
     used_at: int = 0
     closing: Closing | None = None
@@ -215,14 +224,20 @@ class Payee(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def owed_florins(self) -> int:
         """S."""
-        counted = (call.price_florins for call in self.calls if call.state in (*AT_WORK, CallState.OK))
+        counted = (
+            call.price_florins for call in self.calls if call.state in (*AT_WORK, CallState.OK) and self.counts(call)
+        )
         return self.settled_florins + sum(counted)
 
     @property
     def earned_florins(self) -> int:
         """S without what may still fail."""
-        done = (call.price_florins for call in self.calls if call.state is CallState.OK)
+        done = (call.price_florins for call in self.calls if call.state is CallState.OK and self.counts(call))
         return self.settled_florins + sum(done)
+
+    def counts(self, call: Call) -> bool:
+        """False: it is at work although the payer's own receipt says how it ended, and gets nothing more."""
+        return call.j >= self.receipt.low
 
     @property
     def at_work(self) -> int:

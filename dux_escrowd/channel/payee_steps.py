@@ -16,14 +16,13 @@ from dux_escrowd.channel.model import (
     Closing,
     Payee,
     PayeeState,
-    Receipt,
     SpendKind,
     call_of,
     the_call,
     with_call,
 )
-from dux_escrowd.channel.onchain import advanced
 from dux_escrowd.channel.orders import Reason
+from dux_escrowd.channel.receipts import acknowledged, adopted, says_less, word_taken_back
 
 V = TypeVar("V", bound=f.Fact)
 
@@ -137,23 +136,25 @@ def starts(payee: Payee, fact: f.RunStarted) -> bool:
 
 
 def ends(payee: Payee, fact: f.HandlerDone) -> bool:
-    """The call runs, and costs no more than was allowed."""
+    """The call runs, and costs no more than was allowed; one that counts no more is not answered with a result."""
     call = call_of(payee.calls, fact.j)
-    if call is None or call.state not in AT_WORK:
+    good = fact.outcome is Outcome.OK
+    if call is None or call.state not in AT_WORK or (good and not payee.counts(call)):
         return False
-    return 0 <= fact.charged_florins <= (call.price_max_florins if fact.outcome is Outcome.OK else 0)
+    return 0 <= fact.charged_florins <= (call.price_max_florins if good else 0)
 
 
 def charge_is_held(payee: Payee, fact: f.HandlerDone) -> bool:
     """The last charge is covered by what was paid."""
-    already = the_call(payee.calls, fact.j).price_florins
-    return payee.held_florins - payee.owed_florins >= fact.charged_florins - already
+    call = the_call(payee.calls, fact.j)
+    more = fact.charged_florins - call.price_florins
+    return more <= 0 or payee.held_florins - payee.owed_florins >= more
 
 
 def chunk_covered(payee: Payee, fact: f.ChunkWanted) -> bool:
     """The call runs, and W - S covers the meter; within the cap of the coin's depth."""
     call = call_of(payee.calls, fact.j)
-    if call is None or call.state is not CallState.RUNNING:
+    if call is None or call.state is not CallState.RUNNING or not payee.counts(call):
         return False
     owed = payee.owed_florins - call.price_florins + fact.price_florins
     return (
@@ -235,12 +236,11 @@ def end_session(payee: Payee, _fact: f.Fact) -> Payee:
 
 
 def restart(payee: Payee, fact: f.Started) -> Payee:
-    """After every start: what was at work is credited, or run again where the handler can bear it."""
-    state = CallState.ADMITTED if payee.rules.rerun else CallState.FAILED
+    """After every start: what was at work is credited, or run again where the handler can bear it and time allows."""
+    again = payee.rules.rerun and before_zone(payee, fact)
+    state = CallState.ADMITTED if again else CallState.FAILED
     calls = tuple(
-        replace(call, state=state, price_florins=call.price_florins if payee.rules.rerun else 0)
-        if call.state in AT_WORK
-        else call
+        replace(call, state=state, price_florins=call.price_florins if again else 0) if call.state in AT_WORK else call
         for call in payee.calls
     )
     return replace(end_session(payee, fact), calls=calls)
@@ -249,7 +249,9 @@ def restart(payee: Payee, fact: f.Started) -> Payee:
 def begin_session(payee: Payee, fact: f.HelloCame) -> Payee:
     """A new session; the payer's head and receipt bring back what was lost here."""
     raised = _hold(payee, fact.head_florins) if _head_counts(payee, fact) else payee
-    return replace(_adopt(raised, fact.receipt), session=fact.session, used_at=fact.at)
+    took = adopted(raised, fact.receipt)
+    word = replace(took.word, lapsed=says_less(took, fact.receipt))
+    return replace(took, session=fact.session, word=word, used_at=fact.at)
 
 
 def _head_counts(payee: Payee, fact: f.HelloCame) -> bool:
@@ -264,36 +266,14 @@ def _hold(payee: Payee, cum_florins: int) -> Payee:
     return replace(payee, cums=tuple(cum for cum in cums if cum >= needed))
 
 
-def _adopt(payee: Payee, receipt: Receipt) -> Payee:
-    """Acknowledged calls that were lost here are counted by the payer's own word; nothing known here is forgotten."""
-    took = acknowledged(payee, receipt)
-    if receipt.low <= took.receipt.low:
-        return took
-    below = [call for call in took.calls if call.j < receipt.low]
-    known = took.settled_florins + sum(call.price_florins for call in below if call.state is CallState.OK)
-    kept = tuple(call for call in took.calls if call not in below)
-    settled = max(known, receipt.paid_florins)
-    return replace(took, calls=kept, receipt=replace(receipt, bits=0, paid_florins=settled), settled_florins=settled)
-
-
-def acknowledged(payee: Payee, receipt: Receipt) -> Payee:
-    """Calls that the payer has receipted by the same chain of answers are settled for good."""
-    if receipt.low <= payee.receipt.low:
-        return payee
-    mine = advanced(payee.receipt, payee.calls, receipt.low)
-    if mine.low != receipt.low or mine.root != receipt.root:
-        return payee
-    gone = [call for call in payee.calls if call.j < receipt.low]
-    cost = sum(call.price_florins for call in gone if call.state is CallState.OK)
-    calls = tuple(call for call in payee.calls if call.j >= receipt.low)
-    return replace(payee, calls=calls, receipt=mine, settled_florins=payee.settled_florins + cost)
-
-
 def raise_held(payee: Payee, fact: f.VoucherCame) -> Payee:
     """W and the payer's receipt, whatever becomes of the call; out of the coin's bounds, nothing."""
     if not (for_this_coin(payee, fact) and within_coin(payee, fact)):
         return payee
-    return acknowledged(_hold(payee, fact.cum_florins), fact.receipt)
+    held = _hold(payee, fact.cum_florins)
+    if payee.word.lapsed and in_session(payee, fact):  # only the session that the payer took says how it stands now
+        held = word_taken_back(held, fact.receipt)
+    return acknowledged(held, fact.receipt)
 
 
 def admit(payee: Payee, fact: f.VoucherCame) -> Payee:

@@ -70,7 +70,16 @@ ROWS: tuple[Row, ...] = (
         (S.OPEN, S.RESYNC), f.CallDropped, p.drops_in_flight,
         to=S.RESYNC, change=p.drop, orders=p.say_hello, source="§10.5 only a new session ends a voucher",
     ),
+    row(
+        S.DRAINING, f.CallDropped, p.drops_in_flight,
+        change=p.drop, orders=p.say_hello, source="§10.5 the same while DRAINING",
+    ),
     # --- the end ---
+    row(
+        LIVE, f.CloseWanted, p.something_waits,
+        to=S.DRAINING, change=p.ask_what_waits, orders=p.say_hello,
+        source="§3, §10.5 a voucher that the payee never saw keeps no close waiting",
+    ),
     row(
         LIVE, f.CloseWanted,
         to=S.DRAINING, change=p.begin_close, orders=p.ask_close, source="§3 cooperative close, roll-over, refund",

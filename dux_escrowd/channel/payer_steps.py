@@ -99,6 +99,11 @@ def drops_in_flight(payer: Payer, fact: f.CallDropped) -> bool:
     return call is not None and call.state in IN_FLIGHT
 
 
+def something_waits(payer: Payer, _fact: f.CloseWanted) -> bool:
+    """A call waits for its answer, or was never sent: only the payee can tell which."""
+    return bool(payer.in_flight)
+
+
 def this_nonce(payer: Payer, fact: f.HelloBackCame) -> bool:
     """It answers the hello that was sent last."""
     return payer.nonce != b"" and payer.nonce == fact.nonce
@@ -127,7 +132,7 @@ def cum_with(payer: Payer, more_florins: int) -> int:
     return max(payer.cum_florins, payer.rules.first_min_florins, payer.need_florins + more_florins)
 
 
-def hello(payer: Payer, fact: f.Started | f.CallDropped) -> Payer:
+def hello(payer: Payer, fact: f.Started | f.CallDropped | f.CloseWanted) -> Payer:
     """No session until the payee answers."""
     return replace(payer, session=b"", nonce=fact.nonce)
 
@@ -214,13 +219,15 @@ def learn_page(payer: Payer, fact: f.HelloBackCame) -> Payer:
 
 
 def resume(payer: Payer, fact: f.HelloBackCame) -> Payer:
-    """The session is live; what was dropped and is unknown to the payee has never been, and never will be, run."""
+    """The session is live; what was dropped and is unknown to the payee has never been, and never will be, run.
+
+    Once the end is wanted no call goes out again, so whatever the payee does not know is dropped with it.
+    """
     learnt = learn(payer, fact)
     known = {shown.j for shown in fact.calls}
+    over = IN_FLIGHT if payer.closing else (CallState.DROPPING,)
     calls = tuple(
-        replace(call, state=CallState.REFUSED, price_florins=0)
-        if call.state is CallState.DROPPING and call.j not in known
-        else call
+        replace(call, state=CallState.REFUSED, price_florins=0) if call.state in over and call.j not in known else call
         for call in learnt.calls
     )
     return _acknowledged(replace(learnt, calls=calls, session=fact.session, nonce=b""))
@@ -229,6 +236,11 @@ def resume(payer: Payer, fact: f.HelloBackCame) -> Payer:
 def begin_close(payer: Payer, fact: f.CloseWanted) -> Payer:
     """No new calls; the end is asked for once nothing waits."""
     return replace(payer, closing=True, next_script=fact.next_script, acted_at=fact.at)
+
+
+def ask_what_waits(payer: Payer, fact: f.CloseWanted) -> Payer:
+    """The same, after a hello that ends the session: no voucher that is still on its way can begin a call."""
+    return hello(begin_close(payer, fact), fact)
 
 
 def drain(payer: Payer, fact: f.Clock) -> Payer:
@@ -281,19 +293,15 @@ def send_fuel(_before: Payer, after: Payer, fact: f.FuelWanted) -> tuple[o.Order
     return (_voucher(after, the_call(after.calls, fact.j)),)
 
 
-def send_waiting(before: Payer, after: Payer, fact: f.HelloBackCame) -> tuple[o.Order, ...]:
-    """Calls in flight once more, under the new session; those the payee has answered go to their callers."""
-    known = {shown.j for shown in fact.calls}
+def send_waiting(before: Payer, after: Payer, _fact: f.HelloBackCame) -> tuple[o.Order, ...]:
+    """Calls in flight once more, under the new session; those that have ended or were dropped go to their callers."""
     again = tuple(
         _voucher(after, call)
         for call in after.calls
         if call.state is CallState.SENT_MAYBE and call_of(before.calls, call.j) is not None
     )
-    ended = tuple(o.HandOver(j=call.j) for call in before.in_flight if call.j in known and not _waits(after, call.j))
-    dropped = tuple(
-        o.HandOver(j=call.j) for call in before.calls if call.state is CallState.DROPPING and call.j not in known
-    )
-    return (*ended, *dropped, *again, *_final(after))
+    ended = tuple(o.HandOver(j=call.j) for call in before.in_flight if not _waits(after, call.j))
+    return (*ended, *again, *_final(after))
 
 
 def _waits(payer: Payer, j: int) -> bool:

@@ -12,6 +12,7 @@ import asyncio
 from msgspec import structs
 
 from common.channel_messages import (
+    NO_ROOT,
     VOUCHER_BYTES_MAX,
     Answer,
     Outcome,
@@ -181,6 +182,10 @@ class Selling:
             return await self._finished_before(book, params.call.j)
         charged = call.price_florins if params.charged_florins is None else int(params.charged_florins)
         charged = charged if params.outcome is Outcome.OK else 0
+        if not state.counts(call):
+            await self._end(book, params.call.j, Outcome.FAILED, NO_ROOT, None, 0)
+            reason = f"the payer's own receipt says that call {params.call.j} is answered; hand nothing out"
+            raise ChannelBusy(chid=book.chid, state=state.state.value, reason=reason)
         answer = await self._end(book, params.call.j, params.outcome, params.resp, params.response, charged)
         return c.Finished(answer=answer)
 

@@ -187,8 +187,7 @@ def choices(world: World) -> Iterator[Move]:
     """When the seller delivers; and owners who dispute or cancel without need."""
     if world.wallet_down and not world.asleep:
         yield Move("the seller's wallet is back", FREE, World.wallet_returns)
-    begun = world.nodes[S].lot.started and world.nodes[S].lot.delivered_at is None
-    if begun and _would_take(world, S, f.DeliveryMade(at=world.height)):
+    if world.nodes[S].lot.delivered_at is None and _would_take(world, S, f.DeliveryMade(at=world.height)):
         yield Move("the seller delivers", FREE, _deliver)
     for name, offer in ((B, f.PartWanted), (S, f.PartTaken)):
         if world.setting.parts and _would_take(world, name, offer(at=world.height, gross_florins=PART)):

@@ -18,15 +18,18 @@ from msgspec.structs import replace
 from common.chain.contract import Policy
 from common.chain.heights import plan
 from dux_escrowd import facts as f
+from dux_escrowd import guards as g
 from dux_escrowd.model import Deal, Exit, Lot, Role, State
-from dux_escrowd.rules import TABLE
+from dux_escrowd.rules import ROWS, TABLE
 from dux_escrowd.series_rules import bond_fact, bond_over, turn_of
+from dux_escrowd.table import Index, indexed
 from dux_sim.proof import laws
 from dux_sim.proof.cast import PRICE, PROOF, PROOF_DELIVER_BLOCKS, START, B, S, Setting, deal_for
 from dux_sim.proof.kinds import FREE, LIE, Move
 from dux_sim.proof.lies import lies, takes
 from dux_sim.proof.minds import Minds
 from dux_sim.proof.moves import choices, deliver_round, has_mail, next_block
+from dux_sim.proof.plant import Plant, forgets
 from dux_sim.proof.search import Found, Search, Way, require
 from dux_sim.proof.states import Allowance, Moment, Reducer, freeze, key_of, thaw
 from dux_sim.proof.walk import SLACK_BLOCKS, WalkedEscrow, paid_from
@@ -80,11 +83,11 @@ def settings_of(series: Series) -> tuple[Setting, ...]:
 class SeriesWalk:
     """One series."""
 
-    def __init__(self, series: Series, couplings: Couplings | None = None) -> None:
+    def __init__(self, series: Series, couplings: Couplings | None = None, table: Index = TABLE) -> None:
         self.series = series
         self._couplings = couplings or Couplings()
         self.settings = settings_of(series)
-        self._minds = [Minds(TABLE) for _ in self.settings]
+        self._minds = [Minds(table) for _ in self.settings]
         self._reduce = [Reducer(*pair) for pair in zip(self.settings, self._minds, strict=True)]
         self.told = WalkedEscrow(series.name)
         self._exits: Counter[str] = Counter()
@@ -257,13 +260,15 @@ class SeriesMutation(msgspec.Struct, frozen=True, kw_only=True):
     """A fault, and where it is looked for."""
 
     name: str
-    couplings: Couplings
+    couplings: Couplings = Couplings()
+    plant: Plant | None = None  # or a fault in the table of each lot
     case: Series
 
 
 def hunt_series(mutation: SeriesMutation) -> Found | None:
     """The first law that the fault breaks, and how; None: it was not found."""
-    told = SeriesWalk(mutation.case, mutation.couplings).run(mutation.case.states_max, first_only=True)
+    table = TABLE if mutation.plant is None else indexed(mutation.plant(ROWS))
+    told = SeriesWalk(mutation.case, mutation.couplings, table).run(mutation.case.states_max, first_only=True)
     return told.violations[0] if told.violations else None
 
 
@@ -303,4 +308,6 @@ SERIES_MUTATIONS = (
     SeriesMutation(name="nobody notices that a bond stands", couplings=Couplings(bond=_never), case=SILENT_SELLER),
     SeriesMutation(name="the bond goes back before the work is over", couplings=Couplings(over=_back_at_once),
                    case=SERIES_CASES[1]),
+    SeriesMutation(name="a seller delivers a later stage whose turn has not come", case=SERIES_CASES[2],
+                   plant=forgets(f.DeliveryMade, g.has_begun)),
 )  # fmt: skip

@@ -237,16 +237,29 @@ def test_the_payer_ends_it() -> None:
     buyer = open_pair()[0]
     assert payer.decide(buyer, f.CloseWanted(at=TIP)).effects == (o.SendFinal(cum_florins=0, next_script=b""),)
     busy = went(buyer, wanted(1))
-    draining, effects = payer.decide(busy, f.CloseWanted(at=TIP, next_script=b"next"))
-    assert (draining.state, effects) == (PayerState.DRAINING, ())
+    draining, effects = payer.decide(busy, f.CloseWanted(at=TIP, next_script=b"next", nonce=b"n" * 32))
+    assert (draining.state, kinds(effects), draining.session) == (PayerState.DRAINING, ["SendHello"], b"")
     after, effects = payer.decide(draining, answer(1))
     assert effects[-1] == o.SendFinal(cum_florins=20_000_000, next_script=b"next")
     assert buyer_after(after, f.Clock(at=TIP)) == ("DRAINING", [])
     assert buyer_after(after, f.Clock(at=TIP + RULES.step)) == ("DRAINING", ["SendFinal"])
     assert buyer_after(buyer, f.Clock(at=MARGIN)) == ("DRAINING", ["SendFinal"])
     assert buyer_after(buyer, f.Clock(at=TIP)) == ("OPEN", [])
-    hello = went(draining, f.Started(at=TIP, nonce=b"n" * 32))
-    assert buyer_after(hello, hello_back(b"t" * 32)) == ("DRAINING", ["SendVoucher"])
+
+
+def test_a_voucher_that_was_never_sent_keeps_no_close_waiting() -> None:
+    """What the payee does not know once the end is wanted is over; what it works on is waited for."""
+    busy = went(open_pair()[0], wanted(1), wanted(2))
+    draining = went(busy, f.CloseWanted(at=TIP, nonce=b"n" * 32))
+    ended, effects = payer.decide(draining, hello_back(b"t" * 32))
+    assert effects == (o.HandOver(j=1), o.HandOver(j=2), o.SendFinal(cum_florins=0, next_script=b""))
+    assert (ended.state, ended.in_flight, ended.receipt.low) == (PayerState.DRAINING, (), 3)
+    working = f.Shown(j=1, oid=oid(1), req=req(1), cum_florins=20_000_000, price_max_florins=PRICE)
+    waits, effects = payer.decide(draining, hello_back(b"t" * 32, calls=(working,)))
+    assert kinds(effects) == ["HandOver", "SendVoucher"]  # the same call once more, for its answer
+    assert payer.decide(waits, answer(1)).effects[-1] == o.SendFinal(cum_florins=20_000_000, next_script=b"")
+    given_up, effects = payer.decide(waits, f.CallDropped(at=TIP, j=1, nonce=b"n" * 32))
+    assert (given_up.state, kinds(effects)) == (PayerState.DRAINING, ["SendHello"])
 
 
 def test_the_refund() -> None:
@@ -422,8 +435,17 @@ def test_a_start_ends_sessions_and_credits_what_was_at_work() -> None:
     after, effects = payee.decide(again, f.Started(at=TIP, nonce=b""))
     assert kinds(effects) == ["Execute", "Execute", "AskHello"]
     assert after.owed_florins == 2 * PRICE
+    late, effects = payee.decide(again, f.Started(at=ZONE, nonce=b""))
+    assert (kinds(effects), late.owed_florins) == (["SendAnswer", "SendAnswer", "AskHello"], 0)
     over = replace(seller, state=PayeeState.CLOSED)
     assert kinds(payee.decide(over, f.Started(at=TIP, nonce=b"")).effects) == ["SendAnswer", "SendAnswer"]
+
+
+def went_or_refused(side: Payee, fact: f.Fact) -> Payee | None:
+    try:
+        return went(side, fact)
+    except Refused:
+        return None
 
 
 def hello(buyer: Payer, **changes: object) -> f.HelloCame:
@@ -443,6 +465,37 @@ def test_an_old_copy_of_the_payee_learns_from_an_honest_payer() -> None:
     assert went(old, hello(buyer, head_florins=11 * FLOP)).held_florins == 0
     again = went(went(old, voucher(went(open_pair()[0], wanted(1)), 1)), hello(buyer))
     assert again.owed_florins == 2 * PRICE  # the call that ran again here is the one that was acknowledged
+    running = went(again, f.RunStarted(at=TIP, j=1))
+    for more in (done(1), f.ChunkWanted(at=TIP, j=1, price_florins=PRICE)):
+        assert went_or_refused(running, more) in (None, running)  # it gets nothing more, neither coins nor a result
+    ended = went(running, done(1, Outcome.FAILED))
+    assert (ended.owed_florins, ended.at_work) == (2 * PRICE, 0)
+
+
+def test_two_old_copies_agree_on_what_both_still_know() -> None:
+    """What an old disk took on the payer's word goes when the payer's live session no longer says it; not before."""
+    buyer = went(open_pair()[0], wanted(1))
+    seller = went(open_pair()[1], voucher(buyer, 1))
+    adopted = went(went(seller, f.Started(at=TIP, nonce=b"")), hello(went(buyer, answer(1))))
+    assert (adopted.owed_florins, adopted.word.florins) == (PRICE, PRICE)
+    heard = went(adopted, hello(buyer, session=b"u" * 32))  # an old hello, perhaps: nothing follows from it alone
+    assert (heard.owed_florins, heard.word.lapsed) == (PRICE, True)
+    told = f.Shown(j=1, oid=oid(1), req=req(1), cum_florins=buyer.cum_florins, price_max_florins=PRICE,
+                   outcome=Outcome.FAILED, resp=bytes(32))  # fmt: skip
+    old = went(buyer, f.Started(at=TIP, nonce=b"n" * 32), hello_back(b"u" * 32, calls=(told,)))
+    next_one = voucher(went(old, wanted(2)), 2)
+    assert went(heard, replace(next_one, session=b"t" * 32)).owed_florins == PRICE
+    agreed, effects = payee.decide(heard, next_one)
+    assert (agreed.owed_florins, agreed.settled_florins, agreed.receipt.low) == (PRICE, 0, 2)
+    assert kinds(effects) == ["Execute"]
+    again = went(heard, voucher(went(buyer, f.Started(at=TIP, nonce=b"n" * 32), hello_back(b"u" * 32)), 1))
+    assert [call.j for call in again.calls] == [1]  # a call that only the lost books had seen end may come again
+    mixed = went(seller, f.Started(at=TIP, nonce=b""), hello(buyer, session=b"u" * 32), hello(went(buyer, answer(1))),
+                 hello(old, session=b"v" * 32))  # fmt: skip
+    assert (mixed.owed_florins, mixed.word.lapsed) == (PRICE, True)  # the lost books' hello came later than the new one
+    assert went(mixed, replace(next_one, session=b"v" * 32)).owed_florins == PRICE
+    once_more = went(agreed, hello(old, receipt=Receipt(low=2, paid_florins=0)))
+    assert not once_more.word.lapsed
 
 
 def test_meters() -> None:

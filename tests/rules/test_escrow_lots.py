@@ -13,7 +13,7 @@ from dux_escrowd.model import AwardKey, Ballot, Exit, Lot, Role, Spend, State
 from dux_escrowd.orders import News, Say, Settle, SignCancel, SignRelease, Tell, Word
 from dux_escrowd.rules import decide
 from dux_escrowd.voting import answer_window_over, bond_for, may_cosign, verdict
-from dux_sim.proof.cast import ARBITERS, PRICE, B
+from dux_sim.proof.cast import ARBITERS, PRICE, B, S
 from tests.rules.test_escrow_table import COIN, DEAL, ENOUGH, OTHER, POINT, H, lot
 
 PART = PRICE // 2
@@ -134,6 +134,19 @@ def test_a_later_stage_begins_when_the_one_before_is_paid() -> None:
     assert (first.started, orders[0]) == (True, Say(word=Word.START))
     with pytest.raises(Refused):
         decide(replace(first, started=False), f.StageOpened(at=H.fund_by + 2))
+
+
+def test_a_later_stage_is_not_delivered_before_its_turn() -> None:
+    """Work for a second unpaid lot, also in a dispute: refused. The other side hears DELIVERED also before START."""
+    delivered = f.DeliveryMade(at=H.fund_by + 1)
+    waiting, _orders = funded(STAGE, Role.SELLER)
+    for unbegun in (waiting, replace(waiting, state=State.DISPUTED, disputed_by=B), funded(BOND, Role.SELLER)[0]):
+        with pytest.raises(Refused, match="has_begun"):
+            decide(unbegun, delivered)
+    opened, _orders = decide(waiting, f.StageOpened(at=H.fund_by + 1))
+    assert decide(opened, delivered)[0].state is State.DELIVERED
+    heard = f.DeliverySaid(at=H.fund_by + 1, by=S, claimed_at=H.fund_by + 1)
+    assert decide(funded(STAGE, Role.BUYER)[0], heard)[0].state is State.DELIVERED
 
 
 def test_no_start_of_a_later_stage_counts_from_its_turn() -> None:

@@ -21,7 +21,7 @@ OIDS = ("a", "b", "c", "d")
 CAPS = (Cap(1, UNIT), Cap(2, 2 * UNIT), Cap(4, 100 * UNIT))
 EDGES = (
     *(START, START + 1, START + 2, START + 4), *(EXP - MARGIN, EXP - ZONE, EXP - WATCH),
-    *(EXP, EXP + 1, EXP + 2, EXP + 3, EXP + 7),
+    *(EXP, EXP + 1, EXP + 2, EXP + 3, EXP + 7, EXP + 11),
 )  # fmt: skip
 OPEN_EDGE = EDGES.index(START + 4)
 Left = tuple[int, int, int, int]  # accidents, copies of the payer's and of the payee's disk, whims that are left

@@ -1,7 +1,8 @@
 """What must hold where both are honest and nothing is lost any more: no call is left waiting, nobody is left outside.
 
 From a moment everything that ever left arrives, handlers end, the payer says hello where it has to; nothing else
-happens and no time passes. Then no call may be in flight, and S must be what the payer's own receipts say.
+happens and no time passes. Then no call may be in flight, S must be what the payer's own receipts say, and where the
+payer wants the end, the payee has closed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dux_sim.proof.channel.world import World
 from dux_sim.proof.search import require
 
 ROUNDS_MAX = 40
-LIVE = (PayerState.OPEN, PayerState.RESYNC, PayerState.OPEN_SEEN)
+LIVE = (PayerState.OPEN, PayerState.RESYNC, PayerState.OPEN_SEEN, PayerState.DRAINING)
 SERVING = (PayeeState.OPEN, PayeeState.OPEN_SEEN, PayeeState.SUSPENDED)
 
 
@@ -64,7 +65,10 @@ class Healer:
     def _round(self, world: World) -> None:
         apart = world.payer.session != world.payee.session or world.payee.state is PayeeState.SUSPENDED
         lost = apart and self._told(world)  # it is told so, again and again
-        waits = world.payer.state is not PayerState.OPEN or not world.payer.session
+        ends = world.payer.state is PayerState.DRAINING
+        waits = (
+            world.payer.nonce != b"" if ends else world.payer.state is not PayerState.OPEN or not world.payer.session
+        )
         if not self._asked(world) and (lost or waits):
             world.hello()
         for number in list(world.numbers_sent()):
@@ -95,6 +99,9 @@ class Healer:
 
     @staticmethod
     def _ask(world: World) -> None:
+        if world.payer.state is PayerState.DRAINING:
+            require(world.payee.state not in SERVING, "stuck: a close that is asked for waits for ever")
+            return
         require(world.payer.session != b"", "stuck: no session comes about")
         require(not in_flight(world), "stuck: a call waits for ever")
         require(world.payee.state is not PayeeState.SUSPENDED, "stuck: suspended for ever")

@@ -157,8 +157,8 @@ def _payee_bound(world: World) -> None:
     ghost = world.ghost
     earned = sum(max(0, one) for one in ghost.earned)
     safe = earned - ghost.excused
-    if ghost.missed:  # with no watcher, or with one that holds an older voucher
-        safe = min(safe, ghost.mirrored)
+    if not ghost.served:  # away, blind or left out through the whole zone: only a watcher's older voucher is left
+        safe = min(safe, 0 if ghost.censored else ghost.mirrored)
     require(paid(world) >= safe, "closed below the work that was executed")
 
 

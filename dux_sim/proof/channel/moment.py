@@ -25,7 +25,9 @@ class Ghost(NamedTuple):
     restored: tuple[bool, bool] = (False, False)
     moved: bool = False
     offline: bool = False  # the payee
-    missed: bool = False  # it was away in the closing zone
+    looked: bool = False  # the payee has seen that the closing zone is reached
+    served: bool = False  # after that a block of the zone could have taken its close
+    censored: bool = False  # the last block before EXP left out what waited, a watcher's close too
 
 
 class Moment(NamedTuple):

@@ -39,6 +39,7 @@ ACCIDENT, COPY_PAYER, COPY_PAYEE, WHIM = 0, 1, 2, 3
 FREE = -1
 Act = Callable[[World], None]
 Move = tuple[str, int, Act]  # its name, what it costs of the allowance, what it does
+LAST_ACCIDENT = len(EDGES) - 2  # the last edges are quiet: whoever is there sees the end
 SHALLOW = 4  # a coin deeper than this does not move
 
 
@@ -58,7 +59,8 @@ def _all(world: World, moment: Moment) -> Iterator[Move]:
     yield from lies(world)
     if world.edge < len(EDGES) - 1:
         yield from _time(world)
-    yield from _accidents(world, moment)
+    if world.edge < LAST_ACCIDENT:
+        yield from _accidents(world, moment)
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -133,6 +135,7 @@ def _end(world: World, j: int, outcome: Outcome) -> None:
     call = call_of(world.payee.calls, j)
     if call is None:
         return
+    outcome = outcome if world.payee.counts(call) else Outcome.FAILED  # as the daemon does it
     charged = call.price_florins if outcome is Outcome.OK else 0
     fact = f.HandlerDone(at=0, j=j, outcome=outcome, resp=response_of(call.oid), charged_florins=charged)
     if world.learn(PAYEE, fact):
@@ -152,6 +155,8 @@ def _wishes(world: World) -> Iterator[Move]:
     for at in (*lost, *(() if first is None else (first,))):
         if ghost.asks < world.setting.calls + 1:
             yield f"the application wants call {OIDS[at]}", FREE, partial(_want, oid=OIDS[at])
+            label = f"the application wants call {OIDS[at]}, sends nothing, and its owner wants the end"
+            yield label, WHIM, partial(_want_and_close, oid=OIDS[at])
     for call in payer.in_flight:
         if world.setting.metered and call.price_max_florins == world.setting.price:
             yield f"call {call.j} gets more fuel", FREE, partial(_fuel, j=call.j)
@@ -169,8 +174,21 @@ def _unknown(world: World, oid: str) -> bool:
 
 
 def _want(world: World, oid: str) -> None:
-    fact = f.CallWanted(at=0, oid=oid, req=request_of(oid), price_max_florins=world.setting.price, offer_valid_to=EXP)
-    world.learn(PAYER, fact)
+    world.learn(PAYER, _wanted(world, oid))
+
+
+def _wanted(world: World, oid: str) -> f.CallWanted:
+    return f.CallWanted(
+        at=0, oid=oid, req=request_of(oid), price_max_florins=world.setting.price, offer_valid_to=EXP
+    )  # fmt: skip
+
+
+def _want_and_close(world: World, oid: str) -> None:
+    """The voucher is signed, and the program that asked for it has died with it."""
+    sent = world.sent
+    _want(world, oid)
+    world.sent = sent
+    _close(world, PAYER)
 
 
 def _fuel(world: World, j: int) -> None:
@@ -184,7 +202,10 @@ def _drop(world: World, j: int) -> None:
 
 
 def _close(world: World, side: int) -> None:
-    world.learn(side, f.CloseWanted(at=0))
+    number = world.ghost.nonces
+    asks = side == PAYER and in_flight(world)  # then a hello is said
+    if world.learn(side, f.CloseWanted(at=0, nonce=b"n%d" % number if asks else b"")) and asks:
+        world.tell(nonces=number + 1, heard=(*world.ghost.heard, 0))
 
 
 # --- time and accidents -----------------------------------------------------------------------------------------------
@@ -195,7 +216,7 @@ def _time(world: World) -> Iterator[Move]:
     yield "a block", FREE, World.next_edge
     for at in range(1, len(chain.waiting)):
         yield f"a block with {chain.waiting[at].kind}", FREE, partial(World.next_edge, take=at)
-    if LATE in world.setting.accidents:
+    if LATE in world.setting.accidents and world.edge < LAST_ACCIDENT:
         for side in (PAYER, PAYEE):
             if world.awake(side):
                 yield f"a block that the {NAMES[side]} sees late", ACCIDENT, partial(World.next_edge, late=side)

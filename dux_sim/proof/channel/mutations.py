@@ -22,8 +22,19 @@ from dux_escrowd.channel import payee_steps as s
 from dux_escrowd.channel import payer_steps as b
 from dux_escrowd.channel.model import AT_WORK, CallState, Payee, PayeeState, Payer, PayerState, call_of, with_call
 from dux_escrowd.channel.table import indexed, row
-from dux_sim.proof.channel.cases import LYING_PAYEE, LYING_PAYER, NOTHING, OLD_PAYEE, OLD_PAYER, ONE, Case, case_of
-from dux_sim.proof.channel.cast import PAYEE, PAYER, UNIT, Left
+from dux_sim.proof.channel.cases import (
+    LYING_PAYEE,
+    LYING_PAYER,
+    NOTHING,
+    OLD_PAYEE,
+    OLD_PAYER,
+    ONE,
+    TWO,
+    WHIM,
+    Case,
+    case_of,
+)
+from dux_sim.proof.channel.cast import CRASHES, LATE, PAYEE, PAYER, UNIT, Left
 from dux_sim.proof.channel.walk import Walk
 from dux_sim.proof.plant import Plant, Rows, altered, changes, dropped, forgets, instead, orders_less
 from dux_sim.proof.search import Found
@@ -154,9 +165,9 @@ def _forgets_below(before: Payee, after: Payee, fact: f.HelloCame) -> Payee:
 
 
 def _counts_twice(before: Payee, after: Payee, _fact: f.HelloCame) -> Payee:
-    """F8 as it was: what is at work stays, although the receipt has settled it."""
-    working = tuple(call for call in before.calls if call.state in AT_WORK and call not in after.calls)
-    return replace(after, calls=(*working, *after.calls))
+    """F8 as it was: what is at work counts, although the receipt has settled it."""
+    twice = (call.price_florins for call in before.calls if call.state in AT_WORK and not after.counts(call))
+    return replace(after, settled_florins=after.settled_florins + sum(twice))
 
 
 def _pays_whatever(channel: Payee, fact: f.FinalCame) -> bool:
@@ -193,6 +204,18 @@ def _stays_suspended(before: Payee, _after: Payee, _fact: f.HelloCame) -> PayeeS
 def _no_way_back(rows: Rows) -> Rows:
     """As it was: a hello that covers S on a new coin does not end the suspension."""
     return altered(rows, lambda line: line.to is s.greeted, lambda line: changed(line, to=_stays_suspended))
+
+
+def _at_its_word_for_ever(_before: Payee, after: Payee, _fact: f.HelloCame) -> Payee:
+    """As it was: what an old disk took on the payer's word stands, although the payer has lost those books too."""
+    return replace(after, word=replace(after.word, lapsed=False))
+
+
+def _reruns_in_the_zone(before: Payee, after: Payee, fact: f.Started) -> Payee:
+    """As it was: what a crash found at work is run again at any height."""
+    if s.before_zone(before, fact):
+        return after
+    return replace(s.restart(before, replace(fact, at=0)), session=after.session)
 
 
 # --- of the payer's table ---------------------------------------------------------------------------------------------
@@ -269,6 +292,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("what was admitted waits for ever", PAYEE, changes(f.Started, s.restart, _admitted_for_ever),
           left=(1, 0, 0, 1), calls=1),
     _hunt("a payee that starts asks for no hello", PAYEE, orders_less(f.Started, o.AskHello), left=OLD_PAYEE, calls=1),
+    _hunt("what was once said by lost books counts for ever", PAYEE,
+          changes(f.HelloCame, s.begin_session, _at_its_word_for_ever), left=(0, 1, 1, 0)),
+    _hunt("a call is run again in the closing zone", PAYEE, changes(f.Started, s.restart, _reruns_in_the_zone),
+          left=TWO, calls=1, rules={"rerun": True}, accidents=frozenset({CRASHES, LATE})),
     _hunt("a suspended channel stays so", PAYEE, _no_way_back, left=ONE, calls=1, opening=True),
     _hunt("a conflict of an old session is a proof of fault", PAYEE, _frames, left=OLD_PAYER),
     _hunt("a last state below S is taken", PAYEE, instead(f.FinalCame, s.last_state_fits, _pays_whatever), calls=1,
@@ -286,6 +313,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("the payer keeps no window", PAYER, forgets(f.CallWanted, b.window_free), what="payee lies",
           rules={"window": 1}, **LYING_PAYEE),
     _hunt("the payer refunds before EXP", PAYER, instead(f.Clock, b.refundable, _early), calls=1),
+    _hunt("a voucher that was never sent keeps the close waiting", PAYER, dropped(f.CloseWanted, b.something_waits),
+          left=WHIM, calls=1),
     _hunt("the payer never refunds", PAYER, dropped(f.Clock, b.refundable), what="payee lies", calls=1, **LYING_PAYEE),
     _hunt("the payer's books stay closed when the spend goes", PAYER, dropped(f.SpendGone, c.that_spend), left=ONE,
           calls=1),

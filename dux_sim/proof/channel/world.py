@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from dux_escrowd.channel import facts as f
-from dux_escrowd.channel.model import AT_WORK, Coin, Payee, Payer, SpendKind
+from dux_escrowd.channel.model import AT_WORK, CallState, Coin, Payee, Payer, SpendKind
 from dux_escrowd.channel.model import Spend as SpendTold
 from dux_escrowd.channel.orders import Close, Fund, Order, Refund
 from dux_sim.proof.channel import hands, laws
@@ -154,6 +154,8 @@ class World:
         self._put(side, self.copies[side])
         restored = (True, self.ghost.restored[1]) if side == PAYER else (self.ghost.restored[0], True)
         lost = max(0, min(held, earned) - self.payee.held_florins) + self._credited() if side == PAYEE else 0
+        if side == PAYEE and not self.honest(PAYER):
+            lost = self._forgotten()
         self.tell(restored=restored, excused=self.ghost.excused + lost)
         self.restart(side)
         self.look(side)
@@ -163,12 +165,19 @@ class World:
         found = (call.oid for call in self.payee.calls if call.state in AT_WORK)
         return sum(max(0, self.ghost.earned[OIDS.index(oid)]) for oid in found)
 
+    def _forgotten(self) -> int:
+        """Work since the copy, of which no liar reminds the payee: neither W nor its step x bounds it, only S does."""
+        known = {call.oid for call in (*self.node(PAYEE).archive, *self.payee.calls) if call.state is CallState.OK}
+        return sum(max(0, one) for oid, one in zip(OIDS, self.ghost.earned, strict=False) if oid not in known)
+
     # --- the chain ----------------------------------------------------------------------------------------------------
 
     def look(self, side: int) -> None:
         """What is on the chain becomes facts, then the clock."""
         if not self.awake(side):
             return
+        if side == PAYEE and self.height >= EXP - ZONE and not self.ghost.looked:
+            self.tell(looked=True)
         self._look_at_coin(side)
         self._look_at_spend(side)
         self.learn(side, f.Clock(at=0))
@@ -200,11 +209,11 @@ class World:
     def next_edge(self, *, take: int = 0, censor: bool = False, late: int | None = None) -> None:
         """Time jumps: what waits is mined, the watcher does its duty, all look but who is late."""
         first = self.height + 1
+        if EXP - ZONE < first <= EXP:
+            self.tell(served=self.ghost.served or (self.ghost.looked and not censor), censored=censor)
         self.edge += 1
         self.height = EDGES[self.edge]
         self.chain = self.chain.block(first, take=take, censor=censor)
-        if self.ghost.offline and self.height >= EXP - ZONE:
-            self.tell(missed=True)
         if self.height >= EXP - WATCH and self.ghost.mirrored:
             self.offer(Spend("close", self.ghost.mirrored, self.chain.outpoint))
         for side in (PAYER, PAYEE):

@@ -6,7 +6,19 @@ from typing import Any
 
 import msgspec
 
-from dux_sim.proof.channel.cast import CHAIN, CRASHES, PAYEE, PAYER, UNIT, Left, Setting, rules_for
+from dux_sim.proof.channel.cast import (
+    ACCIDENTS,
+    AWAY,
+    CHAIN,
+    CRASHES,
+    NAMES,
+    PAYEE,
+    PAYER,
+    UNIT,
+    Left,
+    Setting,
+    rules_for,
+)
 
 STATES_MAX = 400_000  # per case; what is cut off is told
 LIAR_HELLOS = 2
@@ -41,6 +53,9 @@ LYING_PAYEE: dict[str, Any] = {"liars": frozenset({PAYEE})}
 
 OF_CHAIN = frozenset({CHAIN})
 OF_CRASHES = frozenset({CRASHES})
+CRASHES_OR_AWAY = frozenset({CRASHES, AWAY})
+SOME: dict[str, Any] = {"nonces_max": 3}  # hellos of the payer; the first one is before the walk begins
+FEW: dict[str, Any] = {"nonces_max": 2}
 MOVED: dict[str, Any] = {"calls": 1, "opening": True, "accidents": OF_CHAIN, "nonces_max": LIAR_HELLOS}
 
 
@@ -63,33 +78,47 @@ def quick_cases() -> list[Case]:
     ]
 
 
+def by_kind(name: str, kinds: frozenset[str] = ACCIDENTS, **how: Any) -> list[Case]:
+    """One accident of any kind: a case of each kind, and of each side's crashes, which together are the whole."""
+    others = [
+        case_of(f"{name}, {kind}", ONE, accidents=frozenset({kind}), **how) for kind in sorted(kinds - OF_CRASHES)
+    ]
+    crashes = [
+        case_of(f"{name}, the {NAMES[side]} crashes", ONE, accidents=OF_CRASHES, crashing=frozenset({side}), **how)
+        for side in (PAYER, PAYEE)
+    ]
+    return [*crashes, *others]
+
+
 def full_cases() -> list[Case]:
-    """Everything; the largest first, so that two processes end together."""
+    """Everything; the largest first, so that two processes end together. Few hellos, where else it had no end."""
     return [
-        case_of("both honest, 2 calls", ONE, calls=2, failing=True),
-        case_of("both honest, 2 calls, by crashes", TWO, calls=2, accidents=OF_CRASHES),
+        case_of("payer lies, 2 calls", calls=2, **LYING_PAYER),
+        case_of("payee lies, 4 calls in a window of 3", calls=4, rules={"window": 3}, **LYING_PAYEE),
+        case_of("payer lies, 1 call", TWO, calls=1, states_max=600_000, **LYING_PAYER),
         case_of("both honest, 4 calls in a window of 3", calls=4, rules={"window": 3}),
-        case_of("both honest, 2 calls", OLD_PAYER, calls=2),
-        case_of("both honest, 2 calls", OLD_PAYEE, calls=2),
-        case_of("both honest, 1 call", (0, 1, 1, 0), calls=1),
-        case_of("both honest, 2 calls", (0, 1, 1, 0), calls=2),
-        case_of("both honest, 1 call", TWO, calls=1),
-        case_of("both honest, 1 call, old copies and a crash", (1, 1, 1, 0), calls=1, accidents=OF_CRASHES),
-        case_of("both honest, 1 call", (1, 0, 0, 1), calls=1, failing=True),
-        case_of("both honest, 2 calls", WHIM, calls=2),
-        case_of("both honest, 2 calls and a copy at each step", ONE, calls=2, rules={"mirror": UNIT}),
+        case_of("both honest, 2 calls, by crashes", TWO, calls=2, accidents=OF_CRASHES, **FEW),
+        case_of("both honest, 2 calls", OLD_PAYER, calls=2, **FEW),
+        case_of("both honest, 2 calls", OLD_PAYEE, calls=2, **FEW),
+        case_of("both honest, 2 calls", (0, 1, 1, 0), calls=2, **FEW),
+        case_of("both honest, 1 call", (0, 1, 1, 0), calls=1, **SOME),
+        case_of("both honest, 1 call", TWO, calls=1, **SOME),
+        case_of("both honest, 1 call, old copies and a crash", (1, 1, 1, 0), calls=1, accidents=OF_CRASHES, **FEW),
+        case_of("both honest, 1 call", (1, 0, 0, 1), calls=1, failing=True, **SOME),
+        case_of("both honest, 2 calls", WHIM, calls=2, **SOME),
+        *by_kind("both honest, 2 calls that may fail", calls=2, failing=True, **FEW),
+        *by_kind(
+            "both honest, 2 calls and a copy at each step", CRASHES_OR_AWAY, calls=2, rules={"mirror": UNIT}, **FEW
+        ),
         case_of("from the funding on, 1 call, of the chain", TWO, calls=1, opening=True, accidents=OF_CHAIN),
         case_of("from the funding on, 1 call", ONE, calls=1, opening=True),
-        case_of("from the funding on, 2 calls, of the chain", ONE, calls=2, opening=True, accidents=OF_CHAIN),
-        case_of("what a crash found running is run again, 1 call", TWO, calls=1, rules={"rerun": True}),
+        case_of("from the funding on, 2 calls, of the chain", ONE, calls=2, opening=True, accidents=OF_CHAIN, **SOME),
+        case_of("what a crash found running is run again, 1 call", TWO, calls=1, rules={"rerun": True}, **SOME),
         case_of("metered, 1 call", ONE, calls=1, metered=True),
-        case_of("payer lies, 2 calls", calls=2, **LYING_PAYER),
-        case_of("payer lies, 1 call", TWO, calls=1, **LYING_PAYER),
         case_of("payer lies, 1 call", OLD_PAYEE, calls=1, **LYING_PAYER),
-        case_of("payer lies from the funding on, 1 call", ONE, calls=1, opening=True, **LYING_PAYER),
-        case_of("payee lies, 2 calls", TWO, calls=2, **LYING_PAYEE),
-        case_of("payee lies, 2 calls", OLD_PAYER, calls=2, **LYING_PAYEE),
+        *by_kind("payer lies from the funding on, 1 call", calls=1, opening=True, **LYING_PAYER)[1:],
+        case_of("payee lies, 2 calls", TWO, calls=2, **SOME, **LYING_PAYEE),
+        case_of("payee lies, 2 calls", OLD_PAYER, calls=2, **SOME, **LYING_PAYEE),
         case_of("payee lies, 3 calls", calls=3, **LYING_PAYEE),
-        case_of("payee lies, 4 calls in a window of 3", calls=4, rules={"window": 3}, **LYING_PAYEE),
         *quick_cases(),
     ]

@@ -42,6 +42,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     value_florins: int = 6 * UNIT + FEE
     liars: frozenset[int] = frozenset()
     accidents: frozenset[str] = ACCIDENTS  # which kinds may happen, as many as the allowance says
+    crashing: frozenset[int] = frozenset({PAYER, PAYEE})  # who may crash, where somebody may
     opening: bool = False  # from the funding on; else from an open channel on
     nonces_max: int = 4  # hellos that the payer may send
 

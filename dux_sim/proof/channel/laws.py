@@ -156,7 +156,8 @@ def paid(world: World) -> int:
 def _payee_bound(world: World) -> None:
     ghost = world.ghost
     earned = sum(max(0, one) for one in ghost.earned)
-    safe = earned - ghost.excused
+    forgotten = world.forgotten() if all(ghost.restored) else min(ghost.forgot, world.forgotten())
+    safe = earned - ghost.excused - forgotten
     if not ghost.served:  # away, blind or left out through the whole zone: only a watcher's older voucher is left
         safe = min(safe, 0 if ghost.censored else ghost.mirrored)
     require(paid(world) >= safe, "closed below the work that was executed")

@@ -21,7 +21,8 @@ class Ghost(NamedTuple):
     nonces: int = 0  # of the payer's hellos
     heard: tuple[int, ...] = ()  # how often each hello was heard
     mirrored: int = 0  # the best voucher that lies elsewhere, for the present coin
-    excused: int = 0  # what the payee may lose: a copy that was older, a coin that moved
+    excused: int = 0  # what the payee may lose by a coin that moved
+    forgot: int = 0  # work since the payee's copy of which no hello has told it again
     restored: tuple[bool, bool] = (False, False)
     moved: bool = False
     offline: bool = False  # the payee

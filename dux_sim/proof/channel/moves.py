@@ -82,13 +82,18 @@ def arrivals(world: World, moment: Moment) -> Iterator[Move]:
             if _needs_hello(world):
                 yield "the payer is told to say hello", FREE, World.hello
         else:
-            outcome = known.learn(moment.nodes[side], number, moment.edge)
-            if outcome is None or (outcome[0] == moment.nodes[side] and not outcome[1]):
+            if known.is_silent(moment.nodes[side], number, moment.edge):
                 continue
             yield known.labels[number], FREE, partial(_hear, number=number)
-            if outcome[1] and moment.left[ACCIDENT] and CRASHES in world.setting.accidents:
+            outcome = known.learn(moment.nodes[side], number, moment.edge)
+            if outcome is not None and outcome[1] and moment.left[ACCIDENT] and may_crash(world, side):
                 label = f"{known.labels[number]}, and crashes after the write"
                 yield label, ACCIDENT, partial(_hear, number=number, crash=True)
+
+
+def may_crash(world: World, side: int) -> bool:
+    """Whether this case has its crashes."""
+    return CRASHES in world.setting.accidents and side in world.setting.crashing
 
 
 def _hear(world: World, number: int, *, crash: bool = False) -> None:
@@ -228,7 +233,7 @@ def _accidents(world: World, moment: Moment) -> Iterator[Move]:
     for side in (PAYER, PAYEE):
         if not world.awake(side):
             continue
-        if CRASHES in world.setting.accidents:
+        if may_crash(world, side):
             yield f"the {NAMES[side]} crashes and starts", ACCIDENT, partial(World.restart, side=side)
         cost = (COPY_PAYER, COPY_PAYEE)[side]
         if moment.copies[side] < 0:

@@ -43,6 +43,7 @@ class Nodes:
         self.facts: list[f.Fact] = []
         self.sides: list[int] = []
         self.labels: list[str] = []
+        self.answers: dict[int, bytes | int] = {}  # of answers to the payer: the nonce or the call that they answer
         self._fact_numbers: dict[tuple[int, f.Fact], int] = {}
         self._known: dict[tuple[int, int, int], Outcome | None] = {}
         self.log: list[tuple[int, f.Fact]] | None = None  # who took which fact, where somebody wants to audit it
@@ -60,6 +61,10 @@ class Nodes:
         if number == len(self.facts):
             self.facts.append(fact)
             self.sides.append(side)
+            if isinstance(fact, f.HelloBackCame):
+                self.answers[number] = fact.nonce
+            elif isinstance(fact, f.AnswerCame):
+                self.answers[number] = fact.j
             self.labels.append(f"the {NAMES[side]} hears {told(fact)}")
         return number
 
@@ -69,6 +74,11 @@ class Nodes:
         if key not in self._known:
             self._known[key] = self._learn(self.nodes[node], self.sides[fact], self.facts[fact], EDGES[edge])
         return self._known[key]
+
+    def is_silent(self, node: int, fact: int, edge: int) -> bool:
+        """Whether nothing comes of it."""
+        outcome = self.learn(node, fact, edge)
+        return outcome is None or (outcome[0] == node and not outcome[1])
 
     def _learn(self, node: Node, side: int, fact: f.Fact, height: int) -> Outcome | None:
         fact = stated(node, fact, height)

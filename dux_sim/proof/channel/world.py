@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from dux_escrowd.channel import facts as f
-from dux_escrowd.channel.model import AT_WORK, CallState, Coin, Payee, Payer, SpendKind
+from dux_escrowd.channel.model import IN_FLIGHT, CallState, Coin, Payee, Payer, SpendKind
 from dux_escrowd.channel.model import Spend as SpendTold
 from dux_escrowd.channel.orders import Close, Fund, Order, Refund
+from dux_escrowd.channel.payee import LIVE
 from dux_sim.proof.channel import hands, laws
 from dux_sim.proof.channel.cast import EDGES, EXP, OIDS, PAYEE, PAYER, WATCH, ZONE, Setting, signable
 from dux_sim.proof.channel.chain import Spend
@@ -21,6 +22,7 @@ from dux_sim.proof.channel.nodes import Node, Nodes, stated
 
 KEPT_IN_THE_OUTBOX = (Fund, Close, Refund)  # done after a crash, too; what goes to the wire is simply lost
 SESSION_MARK = b"/"
+COPIES = (1, 2)  # the place of each side's old copies in the allowance
 
 
 class World:
@@ -35,8 +37,30 @@ class World:
         self.height = EDGES[self.edge]
 
     def freeze(self) -> Moment:
-        """The moment as it stands now."""
+        """The moment as it stands now, without copies that nobody can put back and words that nobody can hear."""
+        self.copies = tuple(copy if self.left[COPIES[side]] else -1 for side, copy in enumerate(self.copies))  # type: ignore[assignment]
+        if self.copies[PAYER] < 0 and not self.left[COPIES[PAYER]] and self.honest(PAYER):
+            self.sent &= ~self._heard_out()
         return Moment(self.edge, self.nodes, self.copies, self.chain, self.sent, self.running, self.ghost, self.left)
+
+    def _heard_out(self) -> int:
+        """Answers that change nothing at the payer, now or ever: to another hello than its last, to an ended call.
+
+        Nonces and numbers are used once. The table itself is asked, too: one that takes such an answer is found.
+        """
+        payer, out = self.payer, 0
+        waiting = {call.j for call in payer.calls if call.state in IN_FLIGHT}
+        for number in self.numbers_sent():
+            answered = self.known.answers.get(number)
+            if answered is None:
+                continue
+            if isinstance(answered, bytes):
+                over = answered != payer.nonce
+            else:
+                over = answered <= payer.j and answered not in waiting
+            if over and self.known.is_silent(self.nodes[PAYER], number, self.edge):
+                out |= 1 << number
+        return out
 
     # --- who ----------------------------------------------------------------------------------------------------------
 
@@ -142,7 +166,11 @@ class World:
         number = self.known.fact(PAYEE, hands.with_session(fact, session))
         if at < len(self.ghost.heard):
             self.tell(heard=(*self.ghost.heard[:at], times + 1, *self.ghost.heard[at + 1 :]))
-        return self.learn_number(PAYEE, number, crash=crash)
+        serves = self.payee.state in LIVE  # once it closes, it is too late
+        heard = self.learn_number(PAYEE, number, crash=crash)
+        if heard and serves and self.honest(PAYER) and self.ghost.forgot:
+            self._reminded(fact.receipt.paid_florins)
+        return heard
 
     def copy(self, side: int) -> None:
         """A copy of this side's disk is made."""
@@ -150,25 +178,26 @@ class World:
 
     def restore(self, side: int) -> None:
         """The disk is lost, the copy is put back."""
-        held, earned = self.payee.held_florins, sum(max(0, one) for one in self.ghost.earned)
         self._put(side, self.copies[side])
         restored = (True, self.ghost.restored[1]) if side == PAYER else (self.ghost.restored[0], True)
-        lost = max(0, min(held, earned) - self.payee.held_florins) + self._credited() if side == PAYEE else 0
-        if side == PAYEE and not self.honest(PAYER):
-            lost = self._forgotten()
-        self.tell(restored=restored, excused=self.ghost.excused + lost)
+        forgot = self.ghost.forgot + (self.forgotten() if side == PAYEE else 0)
+        self.tell(restored=restored, forgot=forgot)
         self.restart(side)
         self.look(side)
 
-    def _credited(self) -> int:
-        """What the old disk takes for running although it had ended: it is credited, as after any crash."""
-        found = (call.oid for call in self.payee.calls if call.state in AT_WORK)
-        return sum(max(0, self.ghost.earned[OIDS.index(oid)]) for oid in found)
+    def forgotten(self) -> int:
+        """Work that the payee's books do not know any more: neither W nor its step x bounds it, only S does."""
+        return sum(max(0, one) for one in self.ghost.earned) - self._remembered()
 
-    def _forgotten(self) -> int:
-        """Work since the copy, of which no liar reminds the payee: neither W nor its step x bounds it, only S does."""
+    def _remembered(self) -> int:
         known = {call.oid for call in (*self.node(PAYEE).archive, *self.payee.calls) if call.state is CallState.OK}
-        return sum(max(0, one) for oid, one in zip(OIDS, self.ghost.earned, strict=False) if oid not in known)
+        return sum(max(0, one) for oid, one in zip(OIDS, self.ghost.earned, strict=False) if oid in known)
+
+    def _reminded(self, paid_florins: int) -> None:
+        """An honest payer's hello has come in time: what its receipt says is not lost any more."""
+        earned = sum(max(0, one) for one in self.ghost.earned)
+        left = max(0, earned - max(paid_florins, self._remembered()))
+        self.tell(forgot=min(self.ghost.forgot, left))
 
     # --- the chain ----------------------------------------------------------------------------------------------------
 

@@ -114,8 +114,13 @@ def _agreed(lot: Lot) -> int | None:
 
 
 def _respects_release(lot: Lot, gross_florins: int) -> bool:
+    """Nothing below what the buyer had released when this arbiter voted.
+
+    A larger release that came after the vote takes no award away: else a lying buyer would have all back at T.
+    """
     least = lot.release_gross_florins if lot.release_stands else None
-    return least is None or gross_florins >= least
+    came_later = least is not None and lot.vote_florins is not None and lot.vote_florins < least
+    return least is None or gross_florins >= least or (came_later and gross_florins == lot.vote_florins)
 
 
 def may_cosign(lot: Lot, key: AwardKey, at: int) -> bool:

@@ -75,6 +75,12 @@ def verdict_without_margin(lot: Lot, at: int) -> AwardKey | None:
     return verdict(replace(lot, deal=free), at)
 
 
+def _taken_away(lot: Lot, fact: f.Clock) -> bool:
+    """As it was: no verdict below a release, be it made after the votes were sealed."""
+    least = (lot.release_gross_florins or 0) if lot.release_stands else 0
+    return g.verdict_ready(lot, fact) and (lot.vote_florins or 0) >= least
+
+
 def late_reveals(rows: Rows) -> Rows:
     """Fault e, second half: votes are taken and signed for inside the last margin."""
 
@@ -280,6 +286,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("a seller cancels after the result", forgets(f.CancelWanted, g.nothing_delivered), parties=NO_BUYER,
           left=(0, 0, 2, 2)),
     _hunt("a seller delivers after the time", forgets(f.DeliveryMade, g.before_deliver_by), PLAIN, HONEST, left=ONE),
+    _hunt("a release after the votes takes the award away", instead(f.Clock, g.verdict_ready, _taken_away),
+          parties="buyer lies, half the work", silent=1, left=LIES),
     _hunt("votes are not opened while one is missing", dropped(f.Clock, g.reveal_due), parties=NO_BUYER, silent=1,
           left=QUIET),
     _hunt("a verdict waits for the last vote", dropped(f.Clock, g.verdict_ready), parties=NO_BUYER, silent=1,

@@ -114,6 +114,18 @@ def test_a_partial_award_needs_k_equal_votes() -> None:
     assert verdict(other, H.reveal_by) is None
 
 
+def test_a_larger_release_after_the_votes_takes_no_award_away() -> None:
+    """A lying buyer would have all back at T; what it released before the vote is the least of any award."""
+    votes = (Ballot(ARBITERS[0], b"a", PART), Ballot(ARBITERS[1], b"b", PART), Ballot(ARBITERS[2], b"c", 0))
+    judge = lot(State.ANSWERED, Role.ARBITER, me=ARBITERS[0], ballots=votes, disputed_by=B, vote_florins=PART)
+    key = AwardKey(POINT, PART, ARBITERS)
+    later = replace(judge, release_gross_florins=PRICE, release_outpoint=POINT)
+    assert verdict(later, H.reveal_by) == key
+    assert may_cosign(later, key, H.reveal_by)
+    for knew in (replace(later, vote_florins=PRICE), replace(later, vote_florins=None), replace(later, vote_florins=0)):
+        assert verdict(knew, H.reveal_by) is None
+
+
 # --- stages -----------------------------------------------------------------------------------------------------------
 
 

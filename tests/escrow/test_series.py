@@ -188,21 +188,22 @@ async def test_much_at_stake_is_drawn_with_both_parties_nonces(net: Net, monkeyp
         commitments = desks[0].book.records.terms(contract_id).draw_commitments
         assert len(set(commitments)) == 2
         assert [shown_nonces(desk, contract_id) for desk in desks] == [(), ()], "the draw block is not there"
+        early = peer_escrow.NonceCall(bytes.fromhex(contract_id), own_nonce(desks[0], contract_id) or b"")
+        with pytest.raises(escrow.PeerNotReady, match="draw is at height"):
+            await take_nonce(desks[1], early, buyer.did)
         await net.mine_until(in_state(seller, contract_id, "AGREED", "FUNDED_SEEN", "FUNDED"), "agreed")
         nonces = {shown_nonces(desk, contract_id) for desk in desks}
         assert nonces == {tuple(own_nonce(desk, contract_id) or b"" for desk in desks)}
         panel = [node for node in arbiters if node.did in (await seller.show(contract_id)).arbiters]
         assert {shown_nonces(node.daemon.desk, contract_id) for node in panel} == nonces
-        terms = desks[0].book.records.terms(contract_id)
         other = replace(desks[0].book.shelf.document(contract_id, SHOWN, ShownNonces), beacon=b"x" * 32)
         with desks[1].book.store.transaction() as tx:
             tx.execute("DELETE FROM documents WHERE kind = ?", SHOWN)
             desks[1].book.shelf.keep(tx, contract_id, SHOWN, other)
-        call = peer_escrow.NonceCall(terms.contract_id, own_nonce(desks[0], contract_id) or b"")
         with pytest.raises(escrow.TermsDiffer, match="agree anew"):
-            await take_nonce(desks[1], call, buyer.did)
+            await take_nonce(desks[1], early, buyer.did)
         with pytest.raises(escrow.NotKnownYet):
-            await take_nonce(desks[1], call, arbiters[0].did)
+            await take_nonce(desks[1], early, arbiters[0].did)
 
 
 async def test_a_panel_of_seven_awards_a_part(net: Net) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from common.ceremony import WORD_BYTES_MAX, CeremonyPlan, FundWord, Roster, roster_problem, script_of_words
 from common.chain.address import pay_to_key
 from common.chain.fund import (
     BadPayout,
@@ -18,15 +19,15 @@ from common.chain.fund import (
 )
 from common.chain.settle import MissingSignature
 from common.chain.tx import TxOutput
-from common.codec import canonical
+from common.codec import canonical, from_canonical
 from common.community_fund import fund_script_of, vault_script_of
-from common.contracts.wallet import FUND_COINS, FUND_KEY, FUND_SETTLE, FUND_SIGN
+from common.contracts.wallet import FUND_COINS, FUND_KEY, FUND_PROVE, FUND_SETTLE, FUND_SIGN
 from common.contracts.wallet_chain import CHAIN_COINS, ScriptAsked
-from common.contracts.wallet_contract import FundCoins, PayoutSignatures, SettlePayout, SignPayout
+from common.contracts.wallet_contract import FundCoins, PayoutSignatures, ProveKey, SettlePayout, SignPayout
 from common.contracts.wallet_errors import KeyNotOurs, NotAgreed
-from common.network import Quorum
+from common.network import Custodian, FundParameters, Quorum
 from common.rpc.method import Empty
-from common.units import FLOP, Florins
+from common.units import FLOP, Did, Florins
 from tests.chain.contract_kit import public_key
 from tests.flopd.coin_node import CoinBench
 from tests.flopd.wallets import WalletNode, network_of
@@ -170,3 +171,62 @@ async def test_collectors_coins_go_to_the_fund_and_nowhere_else(tmp_path: Path, 
         away = structs.replace(whole, script=pay_to_key(public_key("thief")))
         with pytest.raises(NotAgreed, match="goes to the fund, whole"):
             await sign(node, structs.replace(sweep, outputs=(away,)), "away")
+
+
+async def ceremony(nodes: list[WalletNode], number: int) -> Roster:
+    """Every wallet's two words with its custodian key of this number."""
+    members = tuple(sorted("did:dux:" + "abc"[at] * 52 for at in range(len(nodes))))
+    plan = CeremonyPlan(nodes[0].network.genesis, "second fund", 2, members, number)
+
+    async def words(script: bytes) -> tuple[FundWord, ...]:
+        asked = [ProveKey(plan=canonical(plan), did=Did(did), script=script) for did in members]
+        told = [(await node.call(FUND_PROVE, ask, "airdropd")).word for node, ask in zip(nodes, asked, strict=True)]
+        return tuple(from_canonical(word, FundWord, max_bytes=WORD_BYTES_MAX) for word in told)
+
+    keys = await words(b"")
+    return Roster(plan, keys, await words(script_of_words(plan, {word.claim.did: word.claim.pubkey for word in keys})))
+
+
+async def test_wallets_prove_new_custodian_keys_and_these_keys_move_the_fund(tmp_path: Path, bench: CoinBench) -> None:
+    """A ceremony of real wallets makes a roster that anybody can check; two of the new keys pay out of the new fund."""
+    nodes = [WalletNode(tmp_path / str(at), bench) for at in range(3)]
+    network = nodes[0].network
+    async with AsyncExitStack() as stack:
+        for node in nodes:
+            await stack.enter_async_context(node.running())
+        roster = await ceremony(nodes, 1)
+        assert roster_problem(roster, network.genesis) == ""
+        first = {(await node.call(FUND_KEY, Empty())).pubkey for node in nodes}
+        assert not first & {word.claim.pubkey for word in roster.keys}, "keys of their own, beside those from the start"
+        assert {word.claim.pubkey for word in (await ceremony(nodes, 0)).keys} == first
+        other = structs.replace(roster.plan, network="00" * 32)
+        with pytest.raises(NotAgreed, match="another network"):
+            await nodes[0].call(FUND_PROVE, ProveKey(plan=canonical(other), did=Did("did:dux:0"), script=b""))
+        swapped = structs.replace(roster, agreements=roster.keys)
+        assert "agrees to another script" in roster_problem(swapped, network.genesis)
+    made = tuple(Custodian(did=word.claim.did, pubkey=word.claim.pubkey.hex()) for word in roster.keys)
+    earlier = Quorum(threshold=network.fund.threshold, custodians=network.fund.custodians)
+    later = structs.replace(network.fund, custodians=made, before=(earlier,))
+    async with AsyncExitStack() as stack:
+        for node in nodes:
+            node.network = structs.replace(network, fund=later)
+            await stack.enter_async_context(node.running())
+        await paid_by_new_keys(nodes, later)
+
+
+async def paid_by_new_keys(nodes: list[WalletNode], later: FundParameters) -> None:
+    """Two wallets find their new keys among the fund's, sign, and the network takes it."""
+    bench, script = nodes[0].bench, fund_script_of(later)
+    bench.pay((script, 9 * FLOP))
+    bench.mine()
+    for node in nodes:
+        await node.synced()
+    (coin,) = (await fund(nodes[0])).coins
+    share = TxOutput(Florins(FLOP), pay_to_key(public_key("node-0")))
+    fee = payout_fee(2, later.pubkeys, 1, (share, TxOutput(Florins(FLOP), script)))
+    outputs = (share, TxOutput(Florins(8 * FLOP - int(fee)), script))
+    inputs = (FundInput(coin.outpoint, coin.value_florins),)
+    payout = FundPayout(nodes[0].network.genesis, "airdrop-2", 2, later.pubkeys, inputs, outputs)
+    signatures = [await sign(node, payout, "new") for node in nodes[:2]]
+    wish = SettlePayout(request_id="new", payout=canonical(payout), signatures=signatures)
+    await nodes[2].in_node((await nodes[2].call(FUND_SETTLE, wish)).txid)

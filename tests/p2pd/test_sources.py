@@ -101,12 +101,14 @@ def memory(clock: ManualClock, told: str = "") -> Remembered:
 def test_what_is_kept_is_bounded_aged_and_not_of_one_net(monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk holds at most PLACES_MAX; a start tries a few of each net; after a month without a meeting: nobody."""
     monkeypatch.setattr(remembered, "PLACES_MAX", 60)
+    monkeypatch.setattr(remembered, "PLACES_LEFT", 50)
     clock = ManualClock()
     met = memory(clock)
     for number in range(100):
         met.came(session(number, dialled=True, host=f"10.0.{number // 20}.{number % 20 + 1}"))
+        assert len(met._table.all()) <= 60
         clock.advance(1)
-    assert len(met._table.all()) == 60
+    assert len(met._table.all()) >= 50
     best = met.best()
     assert len(best) == 3 * PER_NET_MAX <= TRIED_MAX
     assert best[0][1] == did(99)  # the newest first, when nothing else differs

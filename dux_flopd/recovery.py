@@ -66,7 +66,7 @@ class Recoverer:
     @property
     def problem(self) -> str:
         """For people, while it looks."""
-        return "looking for what the phrase holds" if self._state() == "looking" else ""
+        return "looking for what the phrase holds" if self._told() == "looking" else ""
 
     async def run(self) -> None:
         """Look whenever it is wanted. Runs until cancelled."""
@@ -156,6 +156,12 @@ class Recoverer:
             return "never"
         return "looking" if self._store.marked(DONE) in (None, LOOKING) else "done"
 
+    def _told(self) -> State:
+        """A search that keys from a phrase will begin by themselves, once the chain is read, counts as begun."""
+        keyring = self._wallet.keyring
+        begins = self._state() == "never" and keyring.is_open and keyring.is_restored()
+        return "looking" if begins else self._state()
+
     async def recover(self, params: Recover, ctx: Ctx) -> Recovery:
         """Want it, and tell how it stands."""
         self._wallet.keyring.birth_height()  # a locked wallet cannot look
@@ -172,7 +178,7 @@ class Recoverer:
 
     def _view(self, from_height: int) -> Recovery:
         return Recovery(
-            state=self._state(),
+            state=self._told(),
             from_height=BlockHeight(from_height),
             accounts=[0, *self._store.account_names()],
             bonds=sum(1 for row in self._store.bonds() if self._wallet.coins_left_on(row.script)),

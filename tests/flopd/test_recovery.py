@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,7 @@ from common.randomness import SeededRandomness
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
 from dux_flopd.backup import NEWEST, OLDER, BadBackup, NotBackedUp, open_books, restore_books, seal_books
+from dux_flopd.recovery import Recoverer
 from tests.flopd.coin_node import CoinBench, embedded
 from tests.flopd.test_payments import funded
 from tests.flopd.test_tools import to_bank
@@ -123,6 +126,17 @@ async def test_a_phrase_brings_back_accounts_bonds_and_contract_keys(
         looked = await again.call(WALLET_RECOVER, Recover(request_id="r", from_height=again.bench.height))
         assert looked.state == "looking"
         await recovered(again)
+
+
+@pytest.mark.parametrize(
+    ("is_open", "restored", "told"), [(True, True, "looking"), (True, False, "never"), (False, True, "never")]
+)
+def test_a_search_that_will_begin_counts_as_begun(is_open: bool, restored: bool, told: str) -> None:  # noqa: FBT001
+    """Before the chain is read nothing was looked for yet; who asks then must wait for the coins all the same."""
+    keyring = SimpleNamespace(is_open=is_open, is_restored=lambda: restored)
+    wallet: Any = SimpleNamespace(keyring=keyring, owner_store=SimpleNamespace(marked=lambda _name: None))
+    none: Any = None
+    assert Recoverer(wallet, none, 1, 0, none)._told() == told
 
 
 async def test_coins_of_a_lost_token_are_found_and_wait_for_another(wallet: WalletNode, tmp_path: Path) -> None:

@@ -68,6 +68,11 @@ class RecordTable:
         """The unexpired records at a place, newest first."""
         return self._read("key = ? AND expires_ms > ? ORDER BY seq_ms DESC, did", key, now_ms)
 
+    def signers_at(self, key: bytes, now_ms: int) -> list[Did]:
+        """Who, besides this node, has an unexpired record at a place."""
+        sql = "SELECT DISTINCT did FROM records WHERE key = ? AND expires_ms > ? AND envelope IS NOT NULL AND mine = 0"
+        return [Did(row["did"]) for row in self._store.rows(sql, key, now_ms)]
+
     def due(self, before_ms: int, now_ms: int, count: int) -> list[RecordRow]:
         """Unexpired records not offered since by anybody, the longest waiting first."""
         return self._read("offered_ms < ? AND expires_ms > ? ORDER BY offered_ms LIMIT ?", before_ms, now_ms, count)

@@ -9,6 +9,7 @@ Source: settled.md 16, transport_identity.md §3.1.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import lru_cache
@@ -111,6 +112,11 @@ class DuxBucket(KBucket):  # type: ignore[misc]
         return sum(1 for node in self.nodes.values() if node.net == net)
 
 
+def _highest(bucket: DuxBucket) -> int:
+    """The last place of its range."""
+    return int(bucket.range[1])
+
+
 class DuxTable(RoutingTable):  # type: ignore[misc]
     """The routing table of one node."""
 
@@ -118,14 +124,14 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         self._clock = clock
         self.to_ping: deque[DuxNode] = deque(maxlen=TO_PING_MAX)
         self._nets: Counter[str] = Counter()
-        self._by_place: dict[int, DuxNode] | None = None  # every node; made anew when one has come or gone
+        self._by_place: dict[int, DuxNode] = {}  # every node: asked for at each question of another one
         self.on_gone: Callable[[DuxNode], None] = lambda _node: None
         super().__init__(None, ksize, node)
 
     def flush(self) -> None:
         """Begin anew with one bucket for everything."""
         self.buckets = [DuxBucket(0, 2**KEY_BITS - 1, self.ksize, self._clock)]
-        self._nets, self._by_place = Counter(), None
+        self._nets, self._by_place = Counter(), {}
 
     def lonely_buckets(self) -> list[DuxBucket]:
         """Buckets that nobody used for an hour."""
@@ -134,11 +140,11 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
 
     def get_bucket_for(self, node: Node) -> int:
         """The index of the bucket whose range holds the node."""
-        return next(index for index, bucket in enumerate(self.buckets) if node.long_id <= bucket.range[1])
+        return bisect_left(self.buckets, node.long_id, key=_highest)
 
     def is_new_node(self, node: DuxNode) -> bool:
         """Whether it is not in the table."""
-        return node.long_id not in self._places()
+        return node.long_id not in self._by_place
 
     def add_contact(self, node: DuxNode) -> None:
         """Take in a node, when its net has room; a full bucket splits where Kademlia says so, else it stays."""
@@ -170,7 +176,7 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         bucket.replacement_nodes.pop(node.id, None)
         gone = bucket.nodes.pop(node.id, None)
         if gone is not None:
-            self._by_place = None
+            del self._by_place[gone.long_id]
             self._nets[gone.net] -= 1
             self._fill(bucket)
             self.on_gone(gone)
@@ -182,7 +188,7 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         if before is not None:
             self._nets[before.net] -= 1
         self._nets[node.net] += 1
-        self._by_place = None
+        self._by_place[node.long_id] = node
         return True
 
     def _fill(self, bucket: DuxBucket) -> None:
@@ -211,7 +217,7 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         """
         place = Place(key)
         self.buckets[self.get_bucket_for(place)].touch_last_updated()
-        nodes = self._places()
+        nodes = self._by_place
         found = sorted(nodes, key=place.long_id.__xor__)[: count + 1]
         return [nodes[one] for one in found if one != place.long_id][:count]
 
@@ -219,15 +225,9 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         """How many nodes we know that are nearer to a place than we are; counted up to `count_max`."""
         place = int.from_bytes(key, "big")
         ours: int = self.node.long_id ^ place
-        nearer = filter(ours.__gt__, map(place.__xor__, self._places()))
+        nearer = filter(ours.__gt__, map(place.__xor__, self._by_place))
         return sum(1 for _ in islice(nearer, count_max))
 
     def contacts(self) -> list[DuxNode]:
         """Every node in the table."""
-        return list(self._places().values())
-
-    def _places(self) -> dict[int, DuxNode]:
-        """Every node in the table, by its place: asked for at each question of another node, changed seldom."""
-        if self._by_place is None:
-            self._by_place = {node.long_id: node for bucket in self.buckets for node in bucket.nodes.values()}
-        return self._by_place
+        return list(self._by_place.values())

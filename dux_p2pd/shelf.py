@@ -119,11 +119,13 @@ class RecordShelf:
     def _shelf(self, offered: Offered, nearer_nodes: int) -> Shelf:
         body = offered.body
         counts = self.table.counts(body.did, body.ns, offered.key)
+        newest = self.table.newest(body.did, body.ns, body.name, offered.salt)
         known, ns = self._directory.is_known(body.did), self._namespaces[body.ns]
-        crowded = known and counts.dids_at_key >= min(DIDS_PER_KEY_MAX, ns.per_name_max)
-        full = known and counts.bytes_held + RECORD_ROOM_BYTES > self._bytes_max
+        wants_room = known and newest is None  # only then it matters who else is there
+        crowded = wants_room and counts.dids_at_key >= min(DIDS_PER_KEY_MAX, ns.per_name_max)
+        full = wants_room and counts.bytes_held + RECORD_ROOM_BYTES > self._bytes_max
         return Shelf(
-            newest=self.table.newest(body.did, body.ns, body.name, offered.salt),
+            newest=newest,
             of_did=counts.of_did,
             of_did_in_ns=counts.of_did_in_ns,
             dids_at_key=counts.dids_at_key,
@@ -131,7 +133,7 @@ class RecordShelf:
             bytes_max=self._bytes_max,
             nearer_nodes=nearer_nodes,
             signer_known=known,
-            strangers_at_key=crowded and self._stranger_at(offered.key) is not None,
+            strangers_at_key=crowded and self._is_stranger_at(offered.key),
             strangers_held=full and self._stranger_anywhere() is not None,
             has_stamp=known or has_stamp(stamped_record(body), offered.stamp, self.stamp_bits),
         )
@@ -145,6 +147,11 @@ class RecordShelf:
             self.table.drop(at_key)
         elif store_is_full(shelf) and (anywhere := self._stranger_anywhere()) is not None:
             self.table.drop(anywhere)
+
+    def _is_stranger_at(self, key: bytes) -> bool:
+        """Asked for each record that is offered to a full place: only names are read."""
+        signers = self.table.signers_at(key, self._clock.unix_ms())
+        return not all(map(self._directory.is_known, signers))
 
     def _stranger_at(self, key: bytes) -> RecordRow | None:
         return self._first_stranger(self.at(key))

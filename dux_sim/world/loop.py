@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Literal, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class Life:
         self.dies_at: DiesAt = "turn"
         self.on_doom: Callable[[], None] = lambda: None
         self.waiting: dict[asyncio.Future[bytes], None] = {}  # callers of other lives that wait for its answer
+        self.tasks: WeakSet[SimTask] = WeakSet()
         self._base = Context()
         self._base.run(LIFE.set, self)
 
@@ -153,6 +155,8 @@ class SimTask(asyncio.Task[Any]):
         made: SimTask = super().__new__(cls)
         made.number = next(cls._numbers)
         made.life = LIFE.get() if context is None else context.get(LIFE)
+        if made.life is not None:
+            made.life.tasks.add(made)
         return made
 
     def __hash__(self) -> int:

@@ -20,7 +20,7 @@ from dux_sim.world.coin import Coin
 from dux_sim.world.disk import Disk
 from dux_sim.world.door import Bulk, die
 from dux_sim.world.keys import keys_of
-from dux_sim.world.loop import Life, SimTask
+from dux_sim.world.loop import Life
 from dux_sim.world.parts import SimP2pd, WorldClock
 
 if TYPE_CHECKING:
@@ -163,9 +163,7 @@ class SimNode:
         source = getattr(house.daemon, "source", None)
         if source is not None:
             source.forget()
-        for task in asyncio.all_tasks(self.world.loop):
-            if isinstance(task, SimTask) and task.life is house.life:
-                self.world.graveyard.append(task)
+        self.world.graveyard += [task for task in house.life.tasks if not task.done()]
 
     def lives(self, daemon: str) -> int:
         """How often it was started."""

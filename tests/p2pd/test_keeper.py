@@ -129,6 +129,20 @@ def test_a_clock_that_is_set_back_ends_nothing_and_is_told(clock: ManualClock) -
     assert one.keeper.clock_problem() == ""
 
 
+def test_of_too_many_nodes_those_learnt_longest_ago_are_forgotten(clock: ManualClock) -> None:
+    """Three are kept here, counted anew at a start; learning one again makes it no second one."""
+    one, others = World(1, clock), [World(number, clock) for number in range(2, 7)]
+    for other in [*others, others[-1]]:
+        clock.advance(1)
+        one.directory.learn(other.keeper.did, other.log, other.keeper.record())
+    one.restart()
+    assert [one.directory.get(other.keeper.did) is not None for other in others] == [False, False, True, True, True]
+    clock.advance(1)
+    one.directory.learn(others[0].keeper.did, others[0].log, others[0].keeper.record())
+    one.restart()
+    assert [one.directory.get(other.keeper.did) is not None for other in others] == [True, False, False, True, True]
+
+
 def opened(world: World) -> NodeRecord:
     signed = decode_signed(world.keeper.record(), max_bytes=1024)
     return open_record(signed, world.keeper.log, now_ms=world.clock.unix_ms())

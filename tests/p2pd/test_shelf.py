@@ -1,0 +1,68 @@
+"""A place that is full of strangers' records still takes a known signer's; one that is full of known ones does not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from common.clock import ManualClock
+from common.codec import canonical
+from common.contracts.peer_registry import CAPABILITY_NS, CapabilityPointer
+from common.identity.did import did_of
+from common.identity.keys import SigningKey
+from common.store import Store
+from common.units import Did, UnixMs
+from dux_p2pd.record_table import RecordTable
+from dux_p2pd.records import Offered, RecordBody, sign_record
+from dux_p2pd.shelf import RecordShelf
+from dux_p2pd.store import MIGRATIONS
+
+NOW_MS = UnixMs(1_790_000_000_000)
+KEY = SigningKey(b"s" * 32)
+
+
+def record(number: int) -> Offered:
+    """One signer's record under the same name as everybody's."""
+    pointer, did = canonical(CapabilityPointer(at_ms=NOW_MS)), did_of(bytes([number]) * 32)
+    body = RecordBody(
+        v=1, ns=CAPABILITY_NS.name, name="gpu", did=did, key_seq=0, seq_ms=NOW_MS, ttl_s=3600, payload=pointer
+    )
+    return Offered.of(sign_record(body, KEY), 0, 0)
+
+
+@pytest.fixture
+def known() -> set[Did]:
+    """Who is no stranger here."""
+    return set()
+
+
+@pytest.fixture
+def shelf(known: set[Did]) -> RecordShelf:
+    """A shelf whose place for this name is full."""
+    clock = ManualClock(NOW_MS)
+    directory: Any = SimpleNamespace(is_known=known.__contains__)
+    table = RecordTable(Store.open(None, MIGRATIONS, clock))
+    names = {CAPABILITY_NS.name: CAPABILITY_NS}
+    made = RecordShelf(table, directory, names, clock=clock, bytes_max=1 << 30, stamp_bits=0)
+    for number in range(CAPABILITY_NS.per_name_max):
+        one = record(number)
+        table.put(one.body, one.key, one.data, salt=0, stamp=0, mine=number == 0, now_ms=NOW_MS)
+    return made
+
+
+def test_a_known_signer_takes_a_strangers_place(shelf: RecordShelf, known: set[Did]) -> None:
+    """A stranger does not; and who has a place there already needs no other."""
+    newcomer = record(200)
+    assert "signers already" in str(shelf.refusal(newcomer, 0, 40))
+    known.add(newcomer.body.did)
+    assert shelf.refusal(newcomer, 0, 40) is None
+    assert "not newer" in str(shelf.refusal(record(1), 0, 40))
+
+
+def test_among_known_ones_nobody_has_to_go(shelf: RecordShelf, known: set[Did]) -> None:
+    """This node's own record, which is no stranger's, does not count as a place to be had."""
+    newcomer = record(200)
+    known |= {record(number).body.did for number in range(1, CAPABILITY_NS.per_name_max)} | {newcomer.body.did}
+    assert "signers already" in str(shelf.refusal(newcomer, 0, 40))

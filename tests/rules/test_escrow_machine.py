@@ -251,7 +251,7 @@ HUNTS = {
     ),
     "f": Hunt("law f", lambda: without(ROWS, f.Clock, g.answer_over), (B,), (), (*WIRE, "a_party_disputes")),
 }  # fmt: skip
-SEARCH = settings(LIMITS, max_examples=1_000, stateful_step_count=20, phases=(Phase.generate,))
+SEARCH = settings(LIMITS, max_examples=5_000, stateful_step_count=20, phases=(Phase.generate,))
 
 
 def machine_for(hunt: Hunt, table: Index) -> type[RuleBasedStateMachine]:

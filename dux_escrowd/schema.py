@@ -81,4 +81,8 @@ MIGRATIONS = (
         PRIMARY KEY (tag, owner)) WITHOUT ROWID;
     CREATE INDEX kept_copies_by_until ON kept_copies (until);
     """,
+    """
+    CREATE INDEX channel_calls_with_response ON channel_calls (chid, j) WHERE response NOT NULL;
+    CREATE INDEX channel_calls_unanswered ON channel_calls (chid, at_ms) WHERE answer = x'';
+    """,
 )

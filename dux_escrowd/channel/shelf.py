@@ -142,18 +142,19 @@ class ChannelShelf:
 
     def call_by_oid(self, chid: str, oid: str) -> CallRow | None:
         """The newest call with this oid."""
-        row = self._store.row("SELECT * FROM channel_calls WHERE chid = ? AND oid = ? ORDER BY j DESC", chid, oid)
+        row = self._store.row(
+            "SELECT * FROM channel_calls INDEXED BY channel_calls_by_oid WHERE chid = ? AND oid = ? ORDER BY j DESC",
+            chid, oid,
+        )  # fmt: skip
         return _call(row) if row else None
 
     def either(self, chid: str, j: int, oid: str) -> Call | None:
         """A call with this number or this oid, whatever has become of it."""
         row = self._store.row(
             "SELECT call FROM channel_calls WHERE chid = ?1 AND j = ?2 UNION ALL "
-            "SELECT call FROM channel_calls WHERE chid = ?1 AND oid = ?3 LIMIT 1",
-            chid,
-            j,
-            oid,
-        )
+            "SELECT call FROM channel_calls INDEXED BY channel_calls_by_oid WHERE chid = ?1 AND oid = ?3 LIMIT 1",
+            chid, j, oid,
+        )  # fmt: skip
         return msgspec.msgpack.decode(row["call"], type=Call) if row else None
 
     def calls_from(self, chid: str, low: int, limit: int) -> list[CallRow]:
@@ -195,7 +196,11 @@ class ChannelShelf:
     @staticmethod
     def drop_responses(tx: Tx, chid: str, low: int) -> None:
         """Bodies of acknowledged calls are dropped; the receipts remain."""
-        tx.execute("UPDATE channel_calls SET response = NULL WHERE chid = ? AND j < ? AND response NOT NULL", chid, low)
+        tx.execute(
+            "UPDATE channel_calls INDEXED BY channel_calls_with_response SET response = NULL "
+            "WHERE chid = ? AND j < ? AND response NOT NULL",
+            chid, low,
+        )  # fmt: skip
 
     # --- vouchers -----------------------------------------------------------------------------------------------------
 

@@ -206,13 +206,16 @@ def considered(before: Lot, after: Lot, _fact: Fact) -> Orders:
 
 
 def awarded(before: Lot, after: Lot, fact: Fact) -> Orders:
-    """Arbiter: sign each award that is new, and show the buyer K when the seller is paid."""
+    """Arbiter: sign each award that is new; show the buyer K once k have signed that the seller is paid.
+
+    One signature moves no coin: K with it would be a gift where the others die before theirs.
+    """
     new = [a.key for a in after.awards if a.arbiter == after.me and a not in before.awards]
     orders = considered(before, after, fact)
-    for key in new:
-        orders += (SignAward(key=key, not_after=after.deal.heights.vote_by),)
-        if key.gross_florins > 0 and after.deal.lock and after.key_known:
-            orders += (ShowKey(not_after=None),)
+    orders += tuple(SignAward(key=key, not_after=after.deal.heights.vote_by) for key in new)
+    complete = winning(after) if winning(before) is None else None
+    if complete is not None and complete.gross_florins > 0 and after.deal.lock and after.key_known:
+        orders += (ShowKey(not_after=None),)
     return orders
 
 

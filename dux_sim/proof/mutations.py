@@ -17,7 +17,7 @@ from dux_escrowd import facts as f
 from dux_escrowd import guards as g
 from dux_escrowd import replies as r
 from dux_escrowd.model import AwardKey, AwardSigned, Exit, Lot, Role, State
-from dux_escrowd.orders import Order, PassOn, ShowCase, SignAward
+from dux_escrowd.orders import Order, PassOn, ShowCase, ShowKey, SignAward
 from dux_escrowd.rules import ROWS
 from dux_escrowd.table import Row, indexed
 from dux_escrowd.voting import verdict
@@ -79,6 +79,17 @@ def _taken_away(lot: Lot, fact: f.Clock) -> bool:
     """As it was: no verdict below a release, be it made after the votes were sealed."""
     least = (lot.release_gross_florins or 0) if lot.release_stands else 0
     return g.verdict_ready(lot, fact) and (lot.vote_florins or 0) >= least
+
+
+def _gift(rows: Rows) -> Rows:
+    """As it was: an arbiter shows K with its own signature of the award, whoever else signs."""
+
+    def orders(before: Lot, after: Lot, fact: f.Fact) -> tuple[Order, ...]:
+        made = r.awarded(before, after, fact)
+        pays = any(isinstance(one, SignAward) and one.key.gross_florins for one in made)
+        return (*made, ShowKey(not_after=None)) if pays else made
+
+    return altered(rows, lambda row: row.orders is r.awarded, lambda row: changed(row, orders=orders))
 
 
 def late_reveals(rows: Rows) -> Rows:
@@ -286,6 +297,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("a seller cancels after the result", forgets(f.CancelWanted, g.nothing_delivered), parties=NO_BUYER,
           left=(0, 0, 2, 2)),
     _hunt("a seller delivers after the time", forgets(f.DeliveryMade, g.before_deliver_by), PLAIN, HONEST, left=ONE),
+    _hunt("K is shown before k have signed", _gift, SWAP, "buyer silent", silent=1, left=ONE),
     _hunt("a release after the votes takes the award away", instead(f.Clock, g.verdict_ready, _taken_away),
           parties="buyer lies, half the work", silent=1, left=LIES),
     _hunt("votes are not opened while one is missing", dropped(f.Clock, g.reveal_due), parties=NO_BUYER, silent=1,

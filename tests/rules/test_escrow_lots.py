@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from common.contracts.escrow import Refused
 from dux_escrowd import facts as f
 from dux_escrowd.model import AwardKey, Ballot, Exit, Lot, Role, Spend, State
-from dux_escrowd.orders import News, Say, Settle, SignCancel, SignRelease, Tell, Word
+from dux_escrowd.orders import News, Say, Settle, ShowKey, SignAward, SignCancel, SignRelease, Tell, Word
 from dux_escrowd.rules import decide
 from dux_escrowd.voting import answer_window_over, bond_for, may_cosign, verdict
 from dux_sim.proof.cast import ARBITERS, PRICE, B, S
@@ -124,6 +124,19 @@ def test_a_larger_release_after_the_votes_takes_no_award_away() -> None:
     assert may_cosign(later, key, H.reveal_by)
     for knew in (replace(later, vote_florins=PRICE), replace(later, vote_florins=None), replace(later, vote_florins=0)):
         assert verdict(knew, H.reveal_by) is None
+
+
+def test_an_arbiter_shows_the_key_when_k_have_signed() -> None:
+    """One signature moves no coin: K with it would be a gift where the others die before theirs."""
+    votes = (Ballot(ARBITERS[0], b"a", PART), Ballot(ARBITERS[1], b"b", PART))
+    judge = lot(State.ANSWERED, Role.ARBITER, me=ARBITERS[0], ballots=votes, disputed_by=B, vote_florins=PART,
+                key_known=True)  # fmt: skip
+    signed, orders = decide(judge, f.Clock(at=H.reveal_by + 1))
+    assert (signed.state, [type(one) for one in orders]) == (State.AWARD_SIGNED, [SignAward])
+    second = f.AwardSaid(at=H.reveal_by + 1, by=ARBITERS[1], key=signed.awards[0].key, valid=True)
+    complete, orders = decide(signed, second)
+    assert [type(one) for one in orders] == [ShowKey]
+    assert decide(complete, second)[1] == ()
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------

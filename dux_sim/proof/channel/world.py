@@ -239,7 +239,9 @@ class World:
         """Time jumps: what waits is mined, the watcher does its duty, all look but who is late."""
         first = self.height + 1
         if EXP - ZONE < first <= EXP:
-            self.tell(served=self.ghost.served or (self.ghost.looked and not censor), censored=censor)
+            brought = self.awake(PAYEE) or self.chain.waiting or self.chain.spend is not None
+            useful = self.ghost.looked and brought and not censor
+            self.tell(served=self.ghost.served or bool(useful), censored=censor)
         self.edge += 1
         self.height = EDGES[self.edge]
         self.chain = self.chain.block(first, take=take, censor=censor)

@@ -169,7 +169,10 @@ async def test_arbiters_are_drawn_and_a_silent_name_is_passed_over(net: Net) -> 
     async with market(net, *names) as (buyer, seller, *arbiters):
         arbiters[1].off = True
         contract_id = await propose(buyer, seller, arbiters)
-        await net.mine_until(in_state(seller, contract_id, "AGREED", "FUNDED_SEEN", "FUNDED"), "agreed")
+        for party in (buyer, seller):
+            await until(in_state(party, contract_id, "DRAWING"), "terms are signed")
+        await net.mine_to(buyer.daemon.desk.book.records.terms(contract_id).draw_height)
+        await until(in_state(seller, contract_id, "AGREED", "FUNDED_SEEN", "FUNDED"), "agreed")
         panel = (await seller.show(contract_id)).arbiters
         assert len(panel) == 3
         assert arbiters[1].did not in panel
@@ -191,7 +194,8 @@ async def test_much_at_stake_is_drawn_with_both_parties_nonces(net: Net, monkeyp
         early = peer_escrow.NonceCall(bytes.fromhex(contract_id), own_nonce(desks[0], contract_id) or b"")
         with pytest.raises(escrow.PeerNotReady, match="draw is at height"):
             await take_nonce(desks[1], early, buyer.did)
-        await net.mine_until(in_state(seller, contract_id, "AGREED", "FUNDED_SEEN", "FUNDED"), "agreed")
+        await net.mine_to(desks[0].book.records.terms(contract_id).draw_height)  # and no further: pauses are of seconds
+        await until(in_state(seller, contract_id, "AGREED", "FUNDED_SEEN", "FUNDED"), "agreed")
         nonces = {shown_nonces(desk, contract_id) for desk in desks}
         assert nonces == {tuple(own_nonce(desk, contract_id) or b"" for desk in desks)}
         panel = [node for node in arbiters if node.did in (await seller.show(contract_id)).arbiters]

@@ -38,7 +38,7 @@ async def stages(buyer: Node, seller: Node, arbiters: list[Node], count: int, **
 @pytest.fixture(autouse=True)
 def unhurried(net: Net) -> None:
     """The lots of a series and their bond wait for each other through loops of several daemons."""
-    net.pace_s = 0.1
+    net.pace_s = 0.3
 
 
 async def work(net: Net, buyer: Node, seller: Node, contract_id: str) -> None:

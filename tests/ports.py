@@ -14,11 +14,13 @@ import os
 import socket
 
 from common.node_ports import OUTSIDE_OFFSET, PORT_BASE, PORTS_PER_NODE
+from dux_cli.demo.ports import is_free, name_of
 from dux_cli.demo.stage import CHAIN_PORT_OFFSET, PORTS_FROM, PORTS_TO
 
 BLOCK_PORTS = 700
 USED_PORTS = BLOCK_PORTS - 2 * CHAIN_PORT_OFFSET  # the rest is the next block's chain
 BLOCKS_MAX = 4  # of one process; afterwards its own are used again
+EVERYWHERE = ""  # every address
 NODE_PORTS = OUTSIDE_OFFSET + 1
 NUMBERS = range((61_000 - PORT_BASE) // PORTS_PER_NODE + 1, (65_500 - PORT_BASE) // PORTS_PER_NODE)
 
@@ -39,32 +41,17 @@ def free_numbers(count: int) -> int:
     """The first of so many numbers of nodes whose ports by the usual rule are free: above the kernel's, as few are."""
     for first in NUMBERS[::count][:-1]:
         bases = [PORT_BASE + PORTS_PER_NODE * (first + at) for at in range(count)]
-        if _take_name(bases[0]) and all(is_free(base + at) for base in bases for at in range(NODE_PORTS)):
+        if _take_name(bases[0]) and all(is_free(base + at, EVERYWHERE) for base in bases for at in range(NODE_PORTS)):
             return first
     raise AssertionError(f"no {count} nodes' ports in a row are free; end what listens on {PORT_BASE} and above")
 
 
-def is_free(port: int) -> bool:
-    """Whether somebody could listen there on every address."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))  # closed at once: nobody is let in
-        except OSError:
-            return False
-    return True
-
-
 def _take_name(first: int) -> bool:
     """Whether these ports are this process's from now on; not when they are already."""
-    name = socket.socket(socket.AF_UNIX)
-    try:
-        name.bind(f"\0duxnet-ports-{first}")
-    except OSError:
-        name.close()
-        return False
-    _names[first] = name
-    return True
+    name = name_of(first)
+    if name is not None:
+        _names[first] = name
+    return name is not None
 
 
 class _Hand:
@@ -81,7 +68,7 @@ class _Hand:
             if self._next + count > USED_PORTS:
                 self._turn()
             first = self._blocks[self._block] + self._next
-            if all(is_free(port) for port in range(first, first + count)):
+            if all(is_free(port, EVERYWHERE) for port in range(first, first + count)):
                 self._next += count
                 return first
             self._next += 1

@@ -25,6 +25,7 @@ from common.rpc.method import Empty
 from dux_cli.demo.coin_chain import CoinChain
 from dux_cli.demo.network import NAMES, SPLIT, first_coins, make_network
 from dux_cli.demo.pace import Pace
+from dux_cli.demo.ports import is_free, name_of
 from dux_cli.node_dir import NodeDir
 from dux_cli.node_files import ChainLogin, outside_endpoint, write_config
 from dux_cli.supervisor import Node
@@ -184,34 +185,14 @@ def free_port_base() -> int:
         nodes = (base + index * PORTS_PER_NODE for index in range(len(NAMES)))
         wanted = [port for first in nodes for port in range(first, first + OUTSIDE_OFFSET + 1)]
         if _reserve(base) and all(
-            _is_free(port) for port in (base - CHAIN_PORT_OFFSET, base - PEERS_PORT_OFFSET, *wanted)
+            is_free(port, "127.0.0.1") for port in (base - CHAIN_PORT_OFFSET, base - PEERS_PORT_OFFSET, *wanted)
         ):
             return base
     raise NoPorts(first=blocks[0], last=blocks[-1])
 
 
 def _reserve(base: int) -> bool:
-    """Whether no other process of this machine has chosen the block and not begun to listen yet.
-
-    A name of the abstract namespace is bound for it: it goes with the process, however that ends. Source: unix(7).
-    """
-    if base in _RESERVED:
-        return True
-    name = socket.socket(socket.AF_UNIX)
-    try:
-        name.bind(f"\0duxnet-ports-{base}")
-    except OSError:
-        name.close()
-        return False
-    _RESERVED[base] = name
-    return True
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    """Whether no other process of this machine has chosen the block and not begun to listen yet."""
+    if base not in _RESERVED and (name := name_of(base)):
+        _RESERVED[base] = name
+    return base in _RESERVED

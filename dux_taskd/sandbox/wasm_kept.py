@@ -8,7 +8,6 @@ nor one that has served long, nor one that nobody has wanted for a moment.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -26,7 +25,7 @@ class Key:
     """What two runs must share to be one worker's."""
 
     owner: str
-    package: bytes  # its hash
+    package: bytes
     memory_bytes: int
 
 
@@ -45,7 +44,7 @@ def key_of(run: Run, memory_bytes: int) -> Key | None:
     if not run.owner:
         return None
     rounded = -(-memory_bytes // ROUND_BYTES) * ROUND_BYTES
-    return Key(run.owner, hashlib.sha256(run.package).digest(), rounded)
+    return Key(run.owner, run.package, rounded)
 
 
 class Shelf:

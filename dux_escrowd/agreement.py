@@ -158,8 +158,11 @@ def is_committed(offer: Offer) -> bool:
 
     A panel decides about all lots of a series, so that their sum counts.
     """
-    at_stake = int(offer.price_florins) * offer.stage.count
-    return at_stake > DRAWN_MAX_FLORINS and len(offer.arbiters) > 2 * offer.arbiters_needed - 1
+    return _is_much(offer) and len(offer.arbiters) > 2 * offer.arbiters_needed - 1
+
+
+def _is_much(deal: Offer | Terms) -> bool:
+    return int(deal.price_florins) * deal.stage.count > DRAWN_MAX_FLORINS
 
 
 def _is_stage(offer: Offer) -> bool:
@@ -297,8 +300,7 @@ def _draw_height(terms: Terms) -> int:
 
 
 def _commitments(terms: Terms) -> int:
-    at_stake = int(terms.price_florins) * terms.stage.count
-    return 2 if terms.draw_height and at_stake > DRAWN_MAX_FLORINS else 0
+    return 2 if terms.draw_height and _is_much(terms) else 0
 
 
 def seat_problem(terms: Terms, accept: Accept) -> str | None:

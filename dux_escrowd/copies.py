@@ -23,6 +23,7 @@ from dux_escrowd.model import Lot
 from dux_escrowd.replay import LoggedFact
 from dux_escrowd.store import Agreed
 
+POINTER_AGAIN_MS = 43_200_000  # a quarter of what a pointer lives
 GAP = 20  # numbers without a copy after which no more are looked for
 NONCE_BYTES = 12
 OPENED_BYTES_MAX = 1_048_576  # an honest copy has a few hundred kilobytes before it is packed
@@ -48,9 +49,9 @@ class Copy(Struct, frozen=True, kw_only=True):
     facts: tuple[LoggedFact, ...]
 
 
-def tag_of(key: bytes, number: int) -> bytes:
-    """Where the copy of the contract with this key number is found (32 bytes)."""
-    return hmac.new(key, b"tag" + number.to_bytes(4, "big"), hashlib.sha256).digest()
+def tag_of(key: bytes, number: int, kind: bytes = b"tag") -> bytes:
+    """Where the copy of the contract (or of what else the kind names) with this key number is found (32 bytes)."""
+    return hmac.new(key, kind + number.to_bytes(4, "big"), hashlib.sha256).digest()
 
 
 def locked(plain: bytes, key: bytes, tag: bytes, nonce: bytes) -> bytes:

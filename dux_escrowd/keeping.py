@@ -37,7 +37,7 @@ from common.rpc.table import Ctx
 from common.store import Tx
 from common.units import Did
 from dux_escrowd import agreement as deal
-from dux_escrowd.copies import GAP, NONCE_BYTES, Copy, Document, opened, sealed, tag_of
+from dux_escrowd.copies import GAP, NONCE_BYTES, POINTER_AGAIN_MS, Copy, Document, opened, sealed, tag_of
 from dux_escrowd.desk import Desk
 from dux_escrowd.facts import DeliveryMade, DisputeWanted, Fact, PartWanted, ResultGood, StartSaid
 from dux_escrowd.hearing import named_in
@@ -51,7 +51,6 @@ from dux_escrowd.store import Agreed
 from dux_escrowd.words import SaidDelivered, SaidRelease
 
 KEEP = "copy"
-POINTER_AGAIN_MS = 43_200_000  # a quarter of what a pointer lives
 ATTEMPTS_MAX = 3  # a later step sends a later copy
 CONTRACT_BYTES_MAX = 8_192
 

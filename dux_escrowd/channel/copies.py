@@ -10,7 +10,6 @@ Pure but for the random nonce that is handed in. Source: channel_protocol.md §1
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Sequence
 
 from msgspec import DecodeError, Struct, ValidationError, msgpack
@@ -22,7 +21,7 @@ from common.contracts.peer_copies import CHANNEL_COPY_BYTES_MAX
 from common.errors import BadParams
 from dux_escrowd.channel.agree import rules_of
 from dux_escrowd.channel.model import AT_WORK, CallState, Payee, PayeeState, Payer
-from dux_escrowd.copies import locked, unlocked
+from dux_escrowd.copies import locked, tag_of, unlocked
 
 CALLS_BYTES_MAX = 24_000  # what calls may take of a copy: as many as a full window has
 CALL_BYTES = 400  # of one call in the books, at most
@@ -56,7 +55,7 @@ class ChannelCopy(Struct, frozen=True, kw_only=True):
 
 def channel_tag(key: bytes, number: int) -> bytes:
     """Where the copy of the channel with this key number is found (32 bytes)."""
-    return hmac.new(key, b"channel" + number.to_bytes(4, "big"), hashlib.sha256).digest()
+    return tag_of(key, number, b"channel")
 
 
 def payee_nonce(payer: str, payer_key: bytes) -> bytes:

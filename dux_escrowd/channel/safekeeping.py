@@ -36,11 +36,10 @@ from dux_escrowd.channel.copies import CallCopy, ChannelCopy, channel_tag, payee
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.model import Payer
 from dux_escrowd.channel.shelf import Book
-from dux_escrowd.copies import NONCE_BYTES
+from dux_escrowd.copies import NONCE_BYTES, POINTER_AGAIN_MS
 
 CHOSEN = 4  # active nodes that keep a copy besides the other side and the watchers
 HOLDERS_MAX = 10  # named in a pointer
-POINTER_AGAIN_MS = 43_200_000  # a quarter of what a pointer lives
 KEEP_DEADLINE_S = 3.0  # a call waits for it: who is slower gets the next copy
 KEPT_AFTER_BLOCKS = 1_440  # beyond the channel's end: its payee may have been away
 PER_OWNER_MAX = 512  # copies of one owner kept here

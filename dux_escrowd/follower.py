@@ -46,6 +46,7 @@ class Follower:
         self._series = Lots(desk.book)
         self._reminders = Reminders(desk)
         self._cursor = 0
+        self._looking = asyncio.Lock()
         self._spends: dict[tuple[str, str], tuple[Exit, int]] = {}  # outpoint and txid -> how it was read
 
     async def run(self) -> None:
@@ -74,8 +75,19 @@ class Follower:
         self._cursor = page.cursor
         return bool(page.events)
 
+    async def look_now(self) -> None:
+        """What was taken back from copies: the wallet may have told of its coins before it stood in the book."""
+        try:
+            await self.look()
+        except (NotNow, Unavailable) as error:  # then the loop's own look comes as soon as the wallet answers
+            self._desk.log.info("chain cannot be looked at now", reason=error.message)
+
     async def look(self) -> None:
-        """Every followed contract, once."""
+        """Every followed contract, once; one look at a time, so that none takes an older view than the last."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         tip = await self._desk.tip()
         if not tip.synced:
             return

@@ -10,6 +10,7 @@ Source: escrow_protocol.md §7, §10.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -72,6 +73,7 @@ class Keeping:
         self._pointed_ms: dict[str, int] = {}
         self._key = b""
         self._busy = asyncio.Lock()
+        self.when_back: list[Callable[[], Awaitable[None]]] = []  # after contracts were taken back
 
     # --- own copies go out --------------------------------------------------------------------------------------------
 
@@ -192,6 +194,9 @@ class Keeping:
                     restored.append(copy.row.contract_id)
                 except DuxError as error:
                     problems.append(f"{copy.row.contract_id}: {error.message}")
+        if restored:
+            for hook in self.when_back:
+                await hook()
         return Restored(restored=tuple(restored), known=tuple(known), problems=tuple(problems))
 
     async def _found(self, key: bytes, number: int) -> Copy | None:

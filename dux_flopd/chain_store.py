@@ -6,6 +6,8 @@ waits is forgotten: the books are never ahead of the chain (money.md law 5).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from common.chain.tx import Outpoint
 from common.store import Row, Store, Tx
 from dux_flopd.model import Coin, FollowedScript, ScriptKind, SpendRow
@@ -83,14 +85,15 @@ class ChainStore:
         row = self.store.row("SELECT * FROM scripts WHERE script = ?", script)
         return script_of(row) if row else None
 
-    def unread_from(self) -> int | None:
-        """The lowest height from which a newly followed script wants to be read; None when all are."""
-        row = self.store.row("SELECT min(from_height) AS height FROM scripts WHERE is_read = 0")
-        return row["height"] if row else None
+    def unread(self) -> dict[bytes, int]:
+        """The newly followed scripts, and the height from which each wants to be read."""
+        rows = self.store.rows("SELECT script, from_height FROM scripts WHERE is_read = 0")
+        return {row["script"]: row["from_height"] for row in rows}
 
-    def mark_read(self, tx: Tx, from_height: int) -> None:
-        """Every script that wanted to be read from this height or later has been."""
-        tx.execute("UPDATE scripts SET is_read = 1 WHERE is_read = 0 AND from_height >= ?", from_height)
+    def mark_read(self, tx: Tx, scripts: Mapping[bytes, int]) -> None:
+        """These have been read from their heights on; one that by now wants to be read from further back has not."""
+        for script, from_height in scripts.items():
+            tx.execute("UPDATE scripts SET is_read = 1 WHERE script = ? AND from_height = ?", script, from_height)
 
     def is_read(self, scripts: list[bytes]) -> bool:
         """Whether all of these scripts have been read up to the tip."""

@@ -13,11 +13,12 @@ from structlog.typing import FilteringBoundLogger
 from common.chain.tx import BadTransaction, parse, serialize
 from common.contracts.wallet_errors import ChainUnavailable, WrongChain
 from common.errors import DuxError
-from dux_flopd.blocks import BlockTx
+from dux_flopd.blocks import Block, BlockTx
 from dux_flopd.source import ChainSource, ChainTip, Refused
 from dux_flopd.view import ChainView
 
 RETRY_S = 1.0
+READS_MAX = 64  # of one block, each because more scripts are followed since
 WAITING_PER_ROUND = 500  # transactions fetched from the mempool in one round; the rest follows in the next
 
 
@@ -126,24 +127,33 @@ class Scanner:
             block_hash = await self._node.block_hash(height)
             if block_hash is None:
                 return False
-            block = await self._node.read(block_hash)
+            block = await self._read(block_hash)
             if self._view.hash and block.previous != self._view.hash:
                 return False
             self._view.take_block(height, block)
         return self._view.hash == tip.hash
 
+    async def _read(self, block_hash: str) -> Block:
+        """A block, as it is for every script that is followed when it has come: a light wallet asks by its scripts."""
+        for _ in range(READS_MAX):
+            version = self._view.scripts_version
+            block = await self._node.read(block_hash)
+            if version == self._view.scripts_version:
+                return block
+        raise ChainUnavailable(endpoint=self._node.endpoint, detail="scripts to follow come faster than blocks")
+
     async def _read_unread(self) -> None:
-        """Blocks that were read before some script was followed."""
-        start = self._view.store.unread_from()
-        if start is None:
+        """Blocks that were read before some script was followed; one followed meanwhile has its own turn next."""
+        scripts = self._view.store.unread()
+        if not scripts:
             return
-        for height in range(max(start, self._from_height), self._view.height + 1):
+        for height in range(max(min(scripts.values()), self._from_height), self._view.height + 1):
             block_hash = self._view.store.block_hash(height) or await self._node.block_hash(height)
             if block_hash is None:
                 return
             self._view.read_again(height, await self._node.read(block_hash))
         with self._view.store.store.transaction() as tx:
-            self._view.store.mark_read(tx, start)
+            self._view.store.mark_read(tx, scripts)
         self.look_again()
 
     async def _read_waiting(self) -> None:

@@ -58,6 +58,7 @@ class Channels:
         self.watch = Watch(self.counter)
         self.follower = ChannelFollower(self.counter, self.greeting.begin, self.hands.again)
         self.follower.on_tip += (self.watch.look, self.safe.look)
+        self.restoring.when_back.append(self.follower.look_now)
 
     def serve(self, parts: Parts[EscrowSettings]) -> None:
         """Methods, peer methods and loops of the daemon."""

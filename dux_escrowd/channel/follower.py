@@ -39,6 +39,7 @@ class ChannelFollower:
         self._ledger = counter.ledger
         self._begin, self._again = begin, again
         self._cursor = 0
+        self._looking = asyncio.Lock()
         self._clocked: dict[str, int] = {}
         self.on_tip: list[Callable[[int], Awaitable[None]]] = []
 
@@ -64,8 +65,19 @@ class ChannelFollower:
     async def _freshen(self) -> None:
         self._counter.fresh = self._counter.desk.is_fresh(await self._counter.desk.tip())
 
+    async def look_now(self) -> None:
+        """What was taken back from copies: the wallet may have told of its coins before it stood in the book."""
+        try:
+            await self.look()
+        except (NotNow, Unavailable) as error:  # then the loop's own look comes as soon as the wallet answers
+            self._counter.desk.log.info("chain cannot be looked at now", reason=error.message)
+
     async def look(self) -> None:
-        """Every followed channel, once."""
+        """Every followed channel, once; one look at a time, so that none takes an older view than the last."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         tip = await self._counter.desk.tip()
         if not tip.synced:
             return

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from common.chain.channel import channel_output_script, chid
 from common.codec import from_canonical
@@ -60,6 +60,7 @@ class Restoring:
         self._desk = counter.desk
         self._safe = safe
         self._busy = asyncio.Lock()
+        self.when_back: list[Callable[[], Awaitable[None]]] = []  # after channels were taken back
 
     async def restore(self, _params: Empty, _ctx: Ctx) -> ChannelsRestored:
         """Every channel of which somebody keeps a copy; twice is the same as once."""
@@ -82,6 +83,9 @@ class Restoring:
                 restored.append(name)
             except DuxError as error:
                 problems.append(f"{name}: {error.message}")
+        if restored:
+            for hook in self.when_back:
+                await hook()
         return ChannelsRestored(restored=tuple(restored), known=tuple(known), problems=tuple(problems))
 
     # --- copies are found ---------------------------------------------------------------------------------------------

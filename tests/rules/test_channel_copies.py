@@ -164,6 +164,27 @@ async def test_numbers_are_looked_through_as_far_as_anybody_knows_and_a_gap_beyo
     assert [copy.key_index for copy in await looking(0, (3, 1), (23, 1), (200, 1))._found()] == [3, 23]
 
 
+async def test_the_chain_is_looked_at_once_more_when_channels_came_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wallet tells of a coin once, maybe before the channel stands in the book: no block need come first."""
+    node, told = looking(0, (3, 1), (7, 1)), list[str]()
+    books = dict[str, Any]()
+    node._ledger = cast("Any", SimpleNamespace(shelf=SimpleNamespace(book=books.get)))
+
+    async def back(name: str, _copy: copies.ChannelCopy) -> None:
+        books[name] = name
+        told.append("back")
+
+    async def look() -> None:
+        told.append("looked")
+
+    monkeypatch.setattr(node, "_bring_back", back)
+    node.when_back.append(look)
+    assert len((await node.look()).restored) == 1  # both copies are of one channel
+    assert told == ["back", "looked"]
+    assert (await node.look()).restored == ()
+    assert told == ["back", "looked"]
+
+
 # --- keeping for others -----------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from common.chain.contract import Contract
 from common.codec import canonical, from_canonical
+from common.contracts import wallet_chain as chain
 from common.contracts.escrow_restore import Restored
 from common.contracts.peer_escrow import (
     COPY_GET,
@@ -36,7 +37,7 @@ from common.identity.tagged import tagged_hash
 from common.rpc.method import RECORD_TTL_S_MAX, Empty
 from common.rpc.table import Ctx
 from common.store import Tx
-from common.units import Did
+from common.units import BlockHeight, Did
 from dux_escrowd import agreement as deal
 from dux_escrowd.copies import GAP, NONCE_BYTES, POINTER_AGAIN_MS, Copy, Document, opened, sealed, tag_of
 from dux_escrowd.desk import Desk
@@ -220,7 +221,7 @@ class Keeping:
             return None
 
     async def _bring_back(self, copy: Copy) -> None:
-        """Wallet first, then the book; the follower finds the chain, and `caught_up` what was said since."""
+        """Wallet first, then the chain is read, then the book; `caught_up` finds what was said since."""
         lots = _replayed(copy)
         body = next((one.body for one in copy.documents if one.kind == "contract"), b"")
         contract = from_canonical(body, Contract, max_bytes=CONTRACT_BYTES_MAX)
@@ -229,6 +230,8 @@ class Keeping:
             key_index=copy.row.key_index or 0, nonce=copy.nonce,
         )  # fmt: skip
         await self._desk.flopd.call(CONTRACT_RESTORE, wish)
+        if copy.row.script is not None:
+            await self._read_again(copy.row.contract_id, copy.row.script, contract)
         height = await self._desk.height()
         with self._book.store.transaction() as tx:
             self._shelf.restore(tx, copy.row)
@@ -242,6 +245,14 @@ class Keeping:
             await caught_up(self._desk, lots[0])
         except DuxError as error:  # asked again before this node says anything
             self._desk.log.info("nobody tells what was said", contract_id=copy.row.contract_id, reason=error.message)
+
+    async def _read_again(self, contract_id: str, script: bytes, contract: Contract) -> None:
+        """The wallet reads the script before the book hears of the chain: no coin looks gone that is not yet seen."""
+        watch = chain.WatchScripts(
+            request_id=f"{contract_id}/read again/{self._desk.random.bytes(8).hex()}", scripts=[script],
+            from_height=BlockHeight(contract.heights.start),
+        )  # fmt: skip
+        await self._desk.flopd.call(chain.CHAIN_WATCH, watch)
 
 
 def _remember(desk: Desk, tx: Tx, lot: Lot, heard: Heard) -> None:

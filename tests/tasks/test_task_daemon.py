@@ -325,8 +325,9 @@ async def test_an_arbiter_waits_for_what_is_away_as_long_as_a_vote_is_still_in_t
         assert not deal.votes
         for node, data in held.items():
             node.blobs[blob] = data
-        case = await players[ARBITERS[0]].until(f"case-{deal.contract_id}")
-        assert (case.state, case.good) == (TaskState.VOTED, True)
+        heard = [await players[number].until(f"case-{deal.contract_id}") for number in ARBITERS]
+        assert sum(case.good is True for case in heard) >= 2  # the case may be over before the third has looked again
+        assert {case.good for case in heard} <= {True, None}
 
 
 @pytest.mark.usefixtures("quick_looks")

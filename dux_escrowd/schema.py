@@ -88,5 +88,8 @@ MIGRATIONS = (
     """
     ALTER TABLE channels ADD COLUMN copied INTEGER NOT NULL DEFAULT 0;
     UPDATE channels SET copied = 1000 * CAST(strftime('%s', 'now') AS INTEGER);
+    CREATE TABLE royalty_payments (
+        payment_id TEXT PRIMARY KEY, address TEXT NOT NULL, amount INTEGER NOT NULL,
+        txid TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
     """,
 )

@@ -164,9 +164,10 @@ def cases(session: Session) -> None:
 
     from common.contracts.escrow_cases import CASES
     from common.rpc.method import Empty
+    from dux_cli.staged_cases import with_stages
 
     found = session.ask(CASES, Empty())
-    found = replace(found, cases=(*found.cases, *_of_the_fund(session)))
+    found = replace(found, cases=(*with_stages(session, found.cases), *_of_the_fund(session)))
     rows = each(
         found.cases,
         lambda c: (c.contract_id, c.role, _what(c), f"{c.due} ({c.blocks_left} left)", c.otherwise, c.commands[0]),

@@ -178,6 +178,33 @@ def test_json_is_the_contracts_answer_and_text_has_lines(run: Any, words: str, m
     assert "\t" not in quiet.out
 
 
+def test_a_stage_bought_by_itself_says_which_it_is(run: Any, node: FakeNode) -> None:
+    """To its buyer; a lot's own word stays, another contract has none, and without taskd it waits all the same."""
+    case = escrow_cases.CASES.example[1].cases[0]
+    of = msgspec.structs.replace
+    items = (
+        of(case, contract_id="aa" * 32, role="buyer"),
+        of(case, contract_id="aa" * 32, role="arbiter"),
+        of(case, contract_id="bb" * 32, role="buyer", stage=1, stages=2),
+        of(case, contract_id="cc" * 32, role="buyer"),
+    )
+    bought = of(task.LIST.example[1].tasks[0], contract_id="aa" * 32, stages_id="stages-1", stage=3)
+    lot = of(bought, contract_id="bb" * 32, stage=2)
+    purchase = task.STAGES_SHOW.example[1]
+    node.answers = {
+        "escrow.cases": escrow_cases.Cases(cases=items, height=150),
+        "task.list": task.TaskList(tasks=(bought, lot)),
+    }
+    told = run("cases", "--json").json["cases"]
+    count = len(purchase.stages)
+    assert [(one["stage"], one["stages"]) for one in told[:4]] == [(3, count), (0, 1), (1, 2), (0, 1)]
+    assert f"stage 3 of {count}: " in run("cases").out
+    node.answers["task.list"] = TooBusy(limit=1)
+    told = run("cases", "--json")
+    assert "cannot be told now" in told.err
+    assert [one["stage"] for one in told.json["cases"][:4]] == [0, 0, 1, 0]
+
+
 def test_royalties_are_paid_under_the_names_that_escrowd_gives(run: Any, node: FakeNode) -> None:
     """The wallet is asked under the payment's name; over its limit: told, exit code 1, nothing noted as paid."""
     words = ("escrow", "pay-royalties", "--yes", "--max-amount", "0.02")

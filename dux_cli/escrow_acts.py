@@ -12,7 +12,7 @@ import click
 
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
 from dux_cli.output import counted, each, flop, note, short
-from dux_cli.wallet import FLOP_AMOUNT
+from dux_cli.wallet import FLOP_AMOUNT, check_spend
 
 if TYPE_CHECKING:
     from common.contracts.escrow import ContractRef
@@ -164,9 +164,10 @@ def cases(session: Session) -> None:
 
     from common.contracts.escrow_cases import CASES
     from common.rpc.method import Empty
+    from dux_cli.staged_cases import with_stages
 
     found = session.ask(CASES, Empty())
-    found = replace(found, cases=(*found.cases, *_of_the_fund(session)))
+    found = replace(found, cases=(*with_stages(session, found.cases), *_of_the_fund(session)))
     rows = each(
         found.cases,
         lambda c: (c.contract_id, c.role, _what(c), f"{c.due} ({c.blocks_left} left)", c.otherwise, c.commands[0]),
@@ -247,18 +248,52 @@ def _is_signed(session: Session, purpose: Purpose, attested: Attested) -> bool:
 def royalties(session: Session) -> None:
     """What developers of this node's services were paid by its finished work, and what is owed to them.
 
-    A royalty below 0.01 FLOP makes no output of its own: it stays with this node and is owed. Pay it by hand.
+    A royalty below 0.01 FLOP makes no output of its own: it stays with this node and is owed until enough has come
+    together; `duxnet escrow pay-royalties` pays it.
 
     \b
     duxnet escrow royalties
-    duxnet wallet send ADDRESS AMOUNT
     """
     from common.contracts.escrow_royalties import ROYALTIES
     from common.rpc.method import Empty
 
     told = session.ask(ROYALTIES, Empty())
-    rows = each(told.accounts, lambda one: (one.address, one.deals, flop(one.paid_florins), flop(one.owed_florins)))
-    session.out.table(told, ("developer", "deals", "paid", "owed"), rows, empty="no finished work bears a royalty")
+    rows = each(
+        told.accounts,
+        lambda one: (
+            one.address, one.deals, flop(one.paid_florins), flop(one.owed_florins), flop(one.sent_florins),
+        ),
+    )  # fmt: skip
+    heads = ("developer", "deals", "paid with the work", "owed", "in payments")
+    session.out.table(told, heads, rows, empty="no finished work bears a royalty")
 
 
-ACTS = (judge, confirm, pay_part, take_part, vote, evidence, restore, royalties)
+@click.command("pay-royalties", cls=DuxCommand)
+@click.option("--yes", is_flag=True, help="Do not ask; only together with --max-amount.")
+@click.option("--max-amount", type=FLOP_AMOUNT, help="Refuse to pay more than this in all, fees not counted.")
+@pass_session
+def pay_royalties(session: Session, *, yes: bool, max_amount: Florins | None) -> None:
+    """Pay developers what is owed to them, where it is 0.01 FLOP or more. Asks before it pays.
+
+    Each payment has a name of its own: a command that was interrupted is given again and pays nobody twice. The
+    wallet's spending limits hold; who cannot be paid today is paid another day.
+
+    \b
+    duxnet escrow pay-royalties
+    duxnet escrow pay-royalties --yes --max-amount 1 --json
+    """
+    from common.errors import BadParams
+    from common.units import Florins
+    from dux_cli.royalties import named_payments, pay_each
+
+    payments = named_payments(session)
+    total = Florins(sum(payment.amount_florins for payment in payments))
+    check_spend(total, yes=yes, max_amount=max_amount)
+    if payments and not yes and (session.out.as_json or session.out.quiet):
+        raise BadParams(detail="nobody can be asked here: add --yes and --max-amount FLOP")
+    if payments and not yes:
+        click.confirm(f"Pay {flop(total)} to {counted(len(payments), 'developer')}?", abort=True, err=True)
+    pay_each(session, payments)
+
+
+ACTS = (judge, confirm, pay_part, take_part, vote, evidence, restore, royalties, pay_royalties)

@@ -134,6 +134,7 @@ def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) ->
         "its fee rate is not the usual one": _is_usual(offer.fee_rate_florins_per_kb),
         "its stage is none": _is_stage(offer),
         "its royalty is none": _is_royalty(offer.royalty),
+        "it names arbiters that the network's parameters do not": _are_known(offer.arbiters, profile.arbiters),
         "it weighs other names than it lists": _is_weighed(offer.weights, offer.arbiters),
         "above 5,000 FLOP a draw needs a nonce of each party": (
             bool(offer.draw_commitment) == is_committed(offer) and len(offer.draw_commitment) in (0, HASH_BYTES)
@@ -172,6 +173,11 @@ def _is_stage(offer: Offer) -> bool:
         return named and stage.number == 0 and not offer.result_lock and not stage.bonded
     later = 0 < stage.begins_blocks < offer.deliver_blocks if stage.number else stage.begins_blocks == 0
     return later and stage.number < stage.count and (named or (stage.series == b"" and not stage.bonded))
+
+
+def _are_known(arbiters: tuple[Did, ...], known: tuple[Did, ...]) -> bool:
+    """A buyer that chose the panel's candidates freely would choose its own; a network that names none leaves it so."""
+    return not known or set(arbiters) <= set(known)
 
 
 def _is_royalty(royalty: Royalty) -> bool:

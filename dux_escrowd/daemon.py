@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.contracts import escrow, peer_escrow
 from common.contracts.escrow_restore import RESTORE
-from common.contracts.escrow_royalties import ROYALTIES
+from common.contracts.escrow_royalties import ROYALTIES, ROYALTY_PAID, ROYALTY_PAY
 from common.daemon import DuxOSDaemon
 from common.parts import Parts
 from dux_escrowd import orders
@@ -69,7 +69,10 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         parts.background("follower", follower.run)
         channels = Channels(desk)
         channels.serve(parts)
-        parts.table.serve(ROYALTIES, RoyaltyMethods(desk, channels.ledger).royalties)
+        royalties = RoyaltyMethods(desk, channels.ledger)
+        parts.table.serve(ROYALTIES, royalties.royalties)
+        parts.table.serve(ROYALTY_PAY, royalties.pay)
+        parts.table.serve(ROYALTY_PAID, royalties.paid)
         parts.background("restorer", Restorer(desk, keeping.take_back, channels.restoring.look).run)
 
 

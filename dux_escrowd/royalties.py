@@ -2,7 +2,10 @@
 
 Promise: it follows from the terms and from what the chain shows of each deal, so that nothing has to be written down
 and nothing can be forgotten; only spends that are final count. Royalties below dust stay with the provider and are
-owed; the owner pays them by hand, and this book does not know of that. Source: settled.md 29.
+owed until a payment names them. A payment is fixed here, with its amount and its name, before the owner's wallet is
+asked; until it is noted as paid it is the only one for that developer, so that however often it is tried, the wallet
+pays it once. It moves no coins, and payments that the owner makes without a name from here it does not know.
+Source: settled.md 29.
 """
 
 from __future__ import annotations
@@ -14,12 +17,21 @@ from msgspec import Struct
 from common.chain.address import script_to_address
 from common.chain.channel import ChannelTerms
 from common.chain.contract import Contract
-from common.chain.fees import is_dust
+from common.chain.fees import DUST_FLORINS, is_dust
 from common.chain.params import family_named
 from common.chain.templates import royalty_of
-from common.contracts.escrow_royalties import RoyaltyAccount, RoyaltyBook
+from common.contracts.escrow_royalties import (
+    NoSuchRoyaltyPayment,
+    NothingOwed,
+    PayRoyalty,
+    RoyaltyAccount,
+    RoyaltyBook,
+    RoyaltyPaid,
+    RoyaltyPayment,
+)
 from common.rpc.method import Empty
 from common.rpc.table import Ctx
+from common.store import Row
 from common.units import BPS, Florins, tax_of
 from dux_escrowd.channel.ledger import Ledger
 from dux_escrowd.channel.model import Payee, PayeeState, SpendKind
@@ -56,25 +68,64 @@ def _share(script: bytes, due: int) -> Share:
 
 
 class RoyaltyMethods:
-    """Answers `escrow.royalties`."""
+    """Answers `escrow.royalties`, `escrow.royalty_pay`, `escrow.royalty_paid`."""
 
     def __init__(self, desk: Desk, ledger: Ledger) -> None:
         self._desk, self._ledger = desk, ledger
+        self._store = desk.book.store
+
+    async def pay(self, params: PayRoyalty, _ctx: Ctx) -> RoyaltyPayment:
+        """The payment that waits, or a new one of all that is owed."""
+        sql = "SELECT * FROM royalty_payments WHERE address = ? AND txid = ''"
+        waiting = self._store.row(sql, params.address)
+        if waiting is not None:
+            return _payment(waiting)
+        owed = next((int(one.owed_florins) for one in self._book() if one.address == params.address), 0)
+        if is_dust(owed):
+            raise NothingOwed(owed_florins=owed, address=params.address, least_florins=DUST_FLORINS)
+        row = self._store.row("SELECT count(*) AS n FROM royalty_payments WHERE address = ?", params.address)
+        name = f"royalty/{params.address}/{int(row['n']) if row else 0}"
+        with self._store.transaction() as tx:
+            sql = "INSERT INTO royalty_payments (payment_id, address, amount) VALUES (?, ?, ?)"
+            tx.execute(sql, name, params.address, owed)
+        return RoyaltyPayment(payment_id=name, address=params.address, amount_florins=Florins(owed))
+
+    async def paid(self, params: RoyaltyPaid, _ctx: Ctx) -> RoyaltyPayment:
+        """The wallet said so; the first transaction named stays."""
+        with self._store.transaction() as tx:
+            sql = "UPDATE royalty_payments SET txid = ? WHERE payment_id = ? AND txid = ''"
+            tx.execute(sql, params.txid, params.payment_id)
+        row = self._store.row("SELECT * FROM royalty_payments WHERE payment_id = ?", params.payment_id)
+        if row is None:
+            raise NoSuchRoyaltyPayment(payment_id=params.payment_id)
+        return _payment(row)
 
     async def royalties(self, _params: Empty, _ctx: Ctx) -> RoyaltyBook:
         """All of them, by address."""
+        return RoyaltyBook(accounts=self._book())
+
+    def _book(self) -> tuple[RoyaltyAccount, ...]:
         family = family_named(self._desk.profile.chain)
         sums: dict[bytes, tuple[int, int, int]] = {}
         for share in (*_channels(self._ledger), *_lots(self._desk)):
             deals, paid, owed = sums.get(share.script, (0, 0, 0))
             sums[share.script] = (deals + 1, paid + share.paid_florins, owed + share.owed_florins)
         named = {script_to_address(script, family) or script.hex(): total for script, total in sums.items()}
-        return RoyaltyBook(
-            accounts=tuple(
-                RoyaltyAccount(address=name, deals=deals, paid_florins=Florins(paid), owed_florins=Florins(owed))
-                for name, (deals, paid, owed) in sorted(named.items())
+        rows = self._store.rows("SELECT address, sum(amount) AS sent FROM royalty_payments GROUP BY address")
+        sent = {str(row["address"]): int(row["sent"]) for row in rows}
+        return tuple(
+            RoyaltyAccount(
+                address=name, deals=deals, paid_florins=Florins(paid),
+                owed_florins=Florins(max(0, owed - sent.get(name, 0))), sent_florins=Florins(sent.get(name, 0)),
             )
-        )
+            for name, (deals, paid, owed) in sorted(named.items())
+        )  # fmt: skip
+
+
+def _payment(row: Row) -> RoyaltyPayment:
+    return RoyaltyPayment(
+        payment_id=row["payment_id"], address=row["address"], amount_florins=Florins(row["amount"]), txid=row["txid"]
+    )
 
 
 def _channels(ledger: Ledger) -> Iterable[Share]:

@@ -85,4 +85,11 @@ MIGRATIONS = (
     CREATE INDEX channel_calls_with_response ON channel_calls (chid, j) WHERE response NOT NULL;
     CREATE INDEX channel_calls_unanswered ON channel_calls (chid, at_ms) WHERE answer = x'';
     """,
+    """
+    ALTER TABLE channels ADD COLUMN copied INTEGER NOT NULL DEFAULT 0;
+    UPDATE channels SET copied = 1000 * CAST(strftime('%s', 'now') AS INTEGER);
+    CREATE TABLE royalty_payments (
+        payment_id TEXT PRIMARY KEY, address TEXT NOT NULL, amount INTEGER NOT NULL,
+        txid TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+    """,
 )

@@ -34,7 +34,7 @@ from common.contracts.channel_restore import CHANNEL_RESTORE
 from common.contracts.escrow_base import ContractId, ContractRef, NotYours
 from common.contracts.escrow_cases import CASE_FILE, CASES, EVIDENCE
 from common.contracts.escrow_restore import RESTORE
-from common.contracts.escrow_royalties import ROYALTIES
+from common.contracts.escrow_royalties import ROYALTIES, ROYALTY_PAID, ROYALTY_PAY
 from common.contracts.escrow_views import AuditLine, ContractView, FundMovement, HeightsView, Settlement, Status
 from common.errors import CallerMistake, NotNow, PeerMisbehaved
 from common.receipts import Outcome
@@ -629,6 +629,8 @@ __all__ = [  # those of its parts
     "EVIDENCE",
     "RESTORE",
     "ROYALTIES",
+    "ROYALTY_PAID",
+    "ROYALTY_PAY",
     "ContractId",
     "ContractRef",
     "NotYours",

@@ -17,6 +17,7 @@ from dux_escrowd.channel.greeting import Greeting
 from dux_escrowd.channel.hands import WalletHands
 from dux_escrowd.channel.ledger import Ledger
 from dux_escrowd.channel.methods import ChannelMethods
+from dux_escrowd.channel.newest import Newest
 from dux_escrowd.channel.offers import Offers
 from dux_escrowd.channel.opening import Opening
 from dux_escrowd.channel.restoring import Restoring
@@ -42,6 +43,7 @@ class Channels:
         self.safe = Safekeeping(self.counter)
         self.hands = self.counter.hands = WalletHands(self.counter, self.greeting, self.safe)
         self.restoring = Restoring(self.counter, self.safe)
+        self.newest = Newest(self.counter, self.safe, self.restoring)
         self.opening = Opening(self.counter)
         self.buying = Buying(self.counter, self.greeting, self.opening)
         offers = Offers(self.counter)
@@ -62,6 +64,7 @@ class Channels:
 
     def serve(self, parts: Parts[EscrowSettings]) -> None:
         """Methods, peer methods and loops of the daemon."""
+        self.newest.doubt()
         self.methods.serve(parts.table)
         parts.serve_peer(peer.OPEN, self.methods.take_open)
         parts.serve_peer(peer.HELLO, self.methods.take_hello)
@@ -81,14 +84,25 @@ class Channels:
 
     async def start(self) -> None:
         """Sessions are over after every start and what was ordered is done again; then late calls are swept."""
-        at = await self.counter.height()
-        for chid in self.ledger.shelf.listed("any", open_only=True, limit=10_000):
-            taken = await self.ledger.take(chid, Started(at=at, nonce=self.counter.random.bytes(32)))
-            await self.counter.carry(chid, taken.effects)
-            await self.hands.again(chid)
+        names = self.ledger.shelf.listed("any", open_only=True, limit=10_000)
+        doubted = [chid for chid in names if chid in self.ledger.unsure]
+        for chid in names:
+            if chid not in doubted:
+                await self._started(chid)
+        if doubted:
+            await self.newest.settle(doubted)
+            for chid in doubted:
+                await self._started(chid)
+            await self.follower.look_now()
         while True:
             await asyncio.sleep(SWEEP_S)
             try:
                 await self.buying.sweep(self.desk.clock.unix_ms())
             except DuxError as error:
                 self.desk.log.info("sweep waits", reason=error.message)
+
+    async def _started(self, chid: str) -> None:
+        nonce = self.counter.random.bytes(32)
+        taken = await self.ledger.take(chid, Started(at=await self.counter.height(), nonce=nonce))
+        await self.counter.carry(chid, taken.effects)
+        await self.hands.again(chid)

@@ -126,6 +126,6 @@ def payee_again(part: Payee, terms: ChannelTerms, *, rerun: bool) -> Payee:
     """The payee's state: suspended until its coin is seen where the best voucher was signed for it."""
     return replace(
         part, state=PayeeState.SUSPENDED, rules=rules_of(terms, rerun=rerun), before=None, coin=None,
-        cums=part.cums[-1:], session=b"", mirrored_florins=part.held_florins, closing=None, acted_at=None, steps=0,
-        spend=None,
+        cums=part.cums[-1:], session=b"", mirrored_florins=part.held_florins, copied_florins=part.owed_florins,
+        closing=None, acted_at=None, steps=0, spend=None,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from common.channel_messages import Outcome
-from dux_escrowd.channel.model import Call, Coin, Receipt, Spend
+from dux_escrowd.channel.model import Call, Coin, Payee, Receipt, Spend
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="fact", tag=True):
@@ -197,9 +197,16 @@ class HandlerDone(Fact, frozen=True, kw_only=True):
 
 
 class Mirrored(Fact, frozen=True, kw_only=True):
-    """A copy of the best voucher lies elsewhere."""
+    """A copy of the best voucher lies elsewhere, and with it what calls had cost by then (S)."""
 
     cum_florins: int
+    owed_florins: int = 0
+
+
+class CopyCame(Fact, frozen=True, kw_only=True):
+    """A copy that was made after everything that stands here: this disk is an old one. `copy`: its coin not seen."""
+
+    copy: Payee
 
 
 class FinalCame(Fact, frozen=True, kw_only=True):

@@ -90,6 +90,8 @@ class ChannelFollower:
             await hook(height)
 
     async def _channel(self, book: Book, height: int) -> None:
+        if book.chid in self._ledger.unsure:
+            return
         try:
             found = await self._counter.desk.flopd.call(chain.CHAIN_COINS, chain.ScriptAsked(script=book.output_script))
         except NotFound:

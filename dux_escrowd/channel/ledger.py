@@ -13,10 +13,11 @@ from typing import Any
 
 import msgspec
 
+from common.contracts.channel_errors import ChannelBusy
 from common.errors import NotFound
 from common.store import Store, Tx
 from dux_escrowd.channel import payee, payer
-from dux_escrowd.channel.facts import Fact
+from dux_escrowd.channel.facts import CopyCame, Fact
 from dux_escrowd.channel.model import Channel, Payee, Payer
 from dux_escrowd.channel.orders import Order, Tell
 from dux_escrowd.channel.shelf import Book, ChannelShelf
@@ -54,6 +55,7 @@ class Ledger:
         self._states: dict[str, Channel] = {}
         self._books: dict[str, Book] = {}
         self._asked: list[_Asked] = []
+        self.unsure: set[str] = set()  # channels of which others may keep newer books than this disk
         self.decisions = self.commits = 0
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -108,7 +110,11 @@ class Ledger:
 
         Raises:
             WrongPhase, Refused: it does not fit; nothing changed. NotFound: no such channel.
+            ChannelBusy: nothing is decided on books of which newer ones may lie elsewhere.
         """
+        if chid in self.unsure and not isinstance(fact, CopyCame):
+            reason = "this node has started and asks its watchers for newer books"
+            raise ChannelBusy(chid=chid, state=self.state(chid).state.value, reason=reason)
         waiter: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
         if not self._asked:
             asyncio.get_running_loop().call_soon(self._flush)

@@ -210,6 +210,7 @@ class Payee(msgspec.Struct, frozen=True, kw_only=True):
     receipt: Receipt = Receipt()
     word: Word = Word()
     mirrored_florins: int = 0  # W when the last copy was placed
+    copied_florins: int = 0  # S in that copy
     used_at: int = 0
     closing: Closing | None = None
     acted_at: int | None = None

@@ -67,6 +67,11 @@ ROWS: tuple[Row, ...] = (
         (S.OFFERED, *PAST), f.HelloCame, orders=r.hello_back,
         source="a payer learns what it is owed also after the end",
     ),
+    row(
+        (S.OFFERED, *LIVE), f.CopyCame,
+        to=p.covered_again, options=(S.OPEN_SEEN, S.SUSPENDED), change=p.take_copy,
+        source="§8 each x FLOP the head voucher goes to the blobs and the watcher: after a start it is asked for",
+    ),
     # --- calls: repeats first, for a late one must find its answer even after the end ---
     row(
         OPENED, f.VoucherCame, p.known_call, p.is_running, p.raises_limit,

@@ -33,12 +33,14 @@ def ask_if_short(_before: Payee, after: Payee, _fact: f.Fact) -> Orders:
 
 
 def execute(_before: Payee, after: Payee, fact: f.VoucherCame) -> Orders:
-    """Run it; where the step x is crossed, a copy of the best voucher is placed first."""
+    """Run it; where the step x is crossed, by W or by work that was paid ahead, a copy is placed first."""
     return (*_mirror(after), o.Execute(j=fact.j))
 
 
 def _mirror(payee: Payee) -> Orders:
-    if payee.held_florins - payee.mirrored_florins < payee.rules.mirror_florins:
+    paid = payee.held_florins - payee.mirrored_florins
+    worked = payee.owed_florins - payee.copied_florins
+    if max(paid, worked) < payee.rules.mirror_florins:
         return ()
     return (o.Mirror(cum_florins=payee.held_florins),)
 

@@ -314,7 +314,14 @@ def meter(payee: Payee, fact: f.ChunkWanted) -> Payee:
 
 def mirror(payee: Payee, fact: f.Mirrored) -> Payee:
     """So much would survive the loss of this machine."""
-    return replace(payee, mirrored_florins=fact.cum_florins)
+    owed = max(payee.copied_florins, fact.owed_florins)
+    return replace(payee, mirrored_florins=fact.cum_florins, copied_florins=owed)
+
+
+def take_copy(payee: Payee, fact: f.CopyCame) -> Payee:
+    """The books of the copy in place of older ones; what was signed for another coin than is seen waits for its own."""
+    same = payee.coin is not None and payee.coin.outpoint == fact.copy.outpoint
+    return replace(fact.copy, coin=payee.coin if same else None)
 
 
 def close_now(payee: Payee, fact: f.Fact) -> Payee:

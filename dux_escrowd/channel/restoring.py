@@ -26,6 +26,7 @@ from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, PURSE_RESTORE, Re
 from common.errors import BadParams, DuxError
 from common.rpc.method import Empty
 from common.rpc.table import Ctx
+from common.store import Tx
 from common.units import BlockHeight, Did
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import payee
@@ -41,7 +42,7 @@ from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.follower import FACTS_PER_LOOK_MAX, next_fact
 from dux_escrowd.channel.model import Payee, Payer, the_call
 from dux_escrowd.channel.safekeeping import Safekeeping
-from dux_escrowd.channel.shelf import ROLLED, Book
+from dux_escrowd.channel.shelf import ROLLED, Book, ChannelShelf
 from dux_escrowd.copies import GAP
 
 AT_ONCE = 32  # numbers looked through together; their tags fit one question
@@ -107,10 +108,10 @@ class Restoring:
         """The latest copy of each number of which anybody gives one that opens."""
         named = await asyncio.gather(*(self._pointed(tag) for tag in tags))
         asked = dict.fromkeys([*(did for dids in named for did in dids), *active])
-        answers = await asyncio.gather(*(self._ask(did, tuple(tags)) for did in asked if did != self._desk.me))
+        answers = await asyncio.gather(*(self.ask(did, tuple(tags)) for did in asked if did != self._desk.me))
         newest: dict[int, ChannelCopy] = {}
-        for tag, sealed in (item for answer in answers for item in answer):
-            copy = self._opened(sealed, key, tag)
+        for tag, sealed in (item for answer in answers for item in answer or ()):
+            copy = self.opened(sealed, key, tag)
             at = tags.get(tag)
             if copy is None or at is None or copy.key_index != at:
                 continue
@@ -118,7 +119,8 @@ class Restoring:
                 newest[at] = copy
         return newest
 
-    def _opened(self, sealed: bytes, key: bytes, tag: bytes) -> ChannelCopy | None:
+    def opened(self, sealed: bytes, key: bytes, tag: bytes) -> ChannelCopy | None:
+        """The copy, or None when it is none of this node."""
         try:
             return opened_channel(sealed, key, tag)
         except BadParams as error:
@@ -133,13 +135,14 @@ class Restoring:
         mine = [record.payload for record in records if record.did == self._desk.me]
         return [did for body in mine for did in from_canonical(body, CopyPointer, max_bytes=POINTER_BYTES_MAX).holders]
 
-    async def _ask(self, did: Did, tags: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
+    async def ask(self, did: Did, tags: tuple[bytes, ...]) -> list[tuple[bytes, bytes]] | None:
+        """Tags and sealed copies that a node gives; None when it does not answer."""
         found, left = list[tuple[bytes, bytes]](), tags[:TAGS_AT_ONCE]
-        for _ in range(ANSWERS_MAX):
+        for turn in range(ANSWERS_MAX):
             try:
                 answer = await self._desk.peers.call(did, COPIES_GET, CopiesAsked(left), deadline_s=ASK_DEADLINE_S)
             except DuxError:
-                break
+                return found if turn else None
             found += [(item.tag, item.sealed) for item in answer.copies]
             got = {item.tag for item in answer.copies}
             left = tuple(tag for tag in left if tag not in got)
@@ -166,6 +169,7 @@ class Restoring:
         """It was funded in an earlier life, or never: nothing is ordered, the coin will be seen or not."""
         with self._ledger.store.transaction() as tx:
             self._ledger.open(tx, book, payer_again(part, book.terms))
+            self._ledger.note(tx, book.chid, copied=book.copied)
         await self._ledger.take(book.chid, f.OpenOk(at=await self._counter.height(), same=True))
 
     async def _as_payee(self, book: Book, part: Payee, copy: ChannelCopy) -> None:
@@ -174,11 +178,8 @@ class Restoring:
         state = await self._with_coin(book, payee_again(part, book.terms, rerun=rerun))
         with self._ledger.store.transaction() as tx:
             self._ledger.open(tx, book, state)
-            for item in copy.calls:
-                shelf.put_call(tx, book.chid, the_call(part.calls, item.j), item.voucher)
-            if state.cums:  # signed for the coin that is there
-                j = max((item.j for item in copy.calls), default=0)
-                shelf.put_voucher(tx, book.chid, state.outpoint, state.held_florins, j, copy.head)
+            self._ledger.note(tx, book.chid, copied=book.copied)
+            bodies_back(shelf, tx, state, copy)
         at = await self._counter.height()
         taken = await self._ledger.take(book.chid, f.Started(at=at, nonce=self._counter.random.bytes(32)))
         await self._counter.carry(book.chid, taken.effects)
@@ -221,4 +222,14 @@ class Restoring:
             reason="",
             opening=ROLLED if payer else b"",  # the wallet is not to fund it again
             final=b"",
+            copied=copy.version,
         )
+
+
+def bodies_back(shelf: ChannelShelf, tx: Tx, state: Payee, copy: ChannelCopy) -> None:
+    """The vouchers of a payee's copy: of its calls, and the best one, where it is signed for the coin that is there."""
+    for item in copy.calls:
+        shelf.put_call(tx, state.chid, the_call(state.calls, item.j), item.voucher)
+    if state.cums:
+        j = max((item.j for item in copy.calls), default=0)
+        shelf.put_voucher(tx, state.chid, state.outpoint, state.held_florins, j, copy.head)

@@ -130,7 +130,7 @@ class Safekeeping:
         copy = self._copy(book)
         sealed = b"" if over else sealed_channel(copy, key, tag, self._desk.random.bytes(NONCE_BYTES))
         put = KeepCopy(tag=tag, version=copy.version, until=book.terms.exp + KEPT_AFTER_BLOCKS, sealed=sealed)
-        keepers = await self._keepers(book, tag)
+        keepers = await self.keepers(book, tag)
         kept = await asyncio.gather(*(self._put(did, put) for did in keepers))
         holders = tuple(did for did, is_kept in zip(keepers, kept, strict=True) if is_kept)[:HOLDERS_MAX]
         if self._counter.tip is not None:
@@ -144,8 +144,13 @@ class Safekeeping:
         return self._ledger.state(chid).state.value in ENDED
 
     def _copy(self, book: Book) -> ChannelCopy:
-        """As the channel stands now; later copies have later versions, also after a restore."""
-        self._version = max(self._version + 1, int(self._desk.clock.unix_ms()))
+        """As the channel stands now; later copies have later versions, also after a restore.
+
+        The version stands in the books before the copy leaves: a copy with a later one is of later books.
+        """
+        self._version = max(self._version + 1, book.copied + 1, int(self._desk.clock.unix_ms()))
+        with self._ledger.store.transaction() as tx:
+            self._ledger.note(tx, book.chid, copied=self._version)
         bare = ChannelCopy(
             version=self._version, terms=canonical(book.terms), key_index=book.key_index,
             created_height=book.created_height,
@@ -159,7 +164,8 @@ class Safekeeping:
         head = shelf.voucher(book.chid, state.outpoint, state.held_florins) or b""
         return structs.replace(bare, payee=part, calls=calls, head=head)
 
-    async def _keepers(self, book: Book, tag: bytes) -> list[Did]:
+    async def keepers(self, book: Book, tag: bytes) -> list[Did]:
+        """Who is to keep a channel's copy: the other side, the watchers, and those that the tag chooses."""
         named = [Did(book.other), *self._desk.settings.channel_watchers]
         found = [did for did in await self.active() if did not in named]
         chosen = sorted(found, key=lambda did: hashlib.sha256(tag + did.encode()).digest())[:CHOSEN]

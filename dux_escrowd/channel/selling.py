@@ -158,11 +158,11 @@ class Selling:
 
     async def _mirrored(self, after: Channel, book: Book) -> bool:
         """Whether a copy of the best voucher lies elsewhere now."""
-        held = after.held_florins if isinstance(after, Payee) else 0
+        held, owed = (after.held_florins, after.owed_florins) if isinstance(after, Payee) else (0, 0)
         if not await self._counter.mirror(book, held):
             return False
         at, _ = await self._counter.at()
-        await self._ledger.take(book.chid, f.Mirrored(at=at, cum_florins=held))
+        await self._ledger.take(book.chid, f.Mirrored(at=at, cum_florins=held, owed_florins=owed))
         return True
 
     async def _stored(self, said: c.Admission, book: Book, voucher: Voucher) -> c.Admission:

@@ -33,6 +33,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     opening: bytes
     final: bytes
+    copied: int = 0  # the version of its latest copy
 
 
 class CallRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,6 +275,7 @@ def _book(row: Row) -> Book:
         reason=row["reason"],
         opening=row["opening"],
         final=row["final"],
+        copied=row["copied"],
     )
 
 

@@ -21,6 +21,7 @@ from common.contracts import (
     escrow,
     escrow_cases,
     escrow_restore,
+    escrow_royalties,
     p2p,
     p2p_mail,
     registry,
@@ -132,6 +133,7 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     ("cases", escrow_cases.CASES),
     ("escrow restore", escrow_restore.RESTORE),
     ("escrow royalties", escrow.ROYALTIES),
+    ("escrow pay-royalties --yes --max-amount 1", escrow.ROYALTIES),
     (f"escrow confirm {ID}", escrow.CONFIRM),
     ("fund", escrow.FUND_STATUS),
     ("nodes list --active", registry.NODE_LIST),
@@ -174,6 +176,59 @@ def test_json_is_the_contracts_answer_and_text_has_lines(run: Any, words: str, m
     quiet = run(*words.split(), "--quiet")
     assert quiet.code == 0
     assert "\t" not in quiet.out
+
+
+def test_a_stage_bought_by_itself_says_which_it_is(run: Any, node: FakeNode) -> None:
+    """To its buyer; a lot's own word stays, another contract has none, and without taskd it waits all the same."""
+    case = escrow_cases.CASES.example[1].cases[0]
+    of = msgspec.structs.replace
+    items = (
+        of(case, contract_id="aa" * 32, role="buyer"),
+        of(case, contract_id="aa" * 32, role="arbiter"),
+        of(case, contract_id="bb" * 32, role="buyer", stage=1, stages=2),
+        of(case, contract_id="cc" * 32, role="buyer"),
+    )
+    bought = of(task.LIST.example[1].tasks[0], contract_id="aa" * 32, stages_id="stages-1", stage=3)
+    lot = of(bought, contract_id="bb" * 32, stage=2)
+    purchase = task.STAGES_SHOW.example[1]
+    node.answers = {
+        "escrow.cases": escrow_cases.Cases(cases=items, height=150),
+        "task.list": task.TaskList(tasks=(bought, lot)),
+    }
+    told = run("cases", "--json").json["cases"]
+    count = len(purchase.stages)
+    assert [(one["stage"], one["stages"]) for one in told[:4]] == [(3, count), (0, 1), (1, 2), (0, 1)]
+    assert f"stage 3 of {count}: " in run("cases").out
+    node.answers["task.list"] = TooBusy(limit=1)
+    told = run("cases", "--json")
+    assert "cannot be told now" in told.err
+    assert [one["stage"] for one in told.json["cases"][:4]] == [0, 0, 1, 0]
+
+
+def test_royalties_are_paid_under_the_names_that_escrowd_gives(run: Any, node: FakeNode) -> None:
+    """The wallet is asked under the payment's name; over its limit: told, exit code 1, nothing noted as paid."""
+    words = ("escrow", "pay-royalties", "--yes", "--max-amount", "0.02")
+    payment = msgspec.structs.replace(escrow.ROYALTY_PAY.example[1], payment_id="royalty/told/0")
+    node.answers = {"escrow.royalty_pay": payment}
+    assert run(*words).code == 0
+    sent, noted = node.asked("wallet.send"), node.asked("escrow.royalty_paid")
+    assert (sent.request_id, sent.address, sent.amount_florins) == (
+        payment.payment_id, payment.address, payment.amount_florins,
+    )  # fmt: skip
+    assert (noted.payment_id, noted.txid) == (payment.payment_id, wallet.WALLET_SEND.example[1].txid)
+    node.seen.clear()
+    assert run("escrow", "pay-royalties", "--yes", "--max-amount", "0.0189").code != 0
+    assert run("escrow", "pay-royalties", "--json").code != 0  # nobody can be asked
+    assert "wallet.send" not in [name for name, _ in node.seen]
+    node.answers["escrow.royalty_pay"] = msgspec.structs.replace(payment, payment_id="royalty/told/1")
+    node.answers |= {"wallet.send": InsufficientFunds(need_florins=2, have_florins=1)}
+    told = run(*words)
+    assert (told.code, "is not paid now" in told.err) == (1, True)
+    assert "escrow.royalty_paid" not in [name for name, _ in node.seen]
+    node.answers = {
+        "escrow.royalty_pay": escrow_royalties.NothingOwed(owed_florins=1, address="F", least_florins=1_000_000)
+    }
+    assert "nobody is owed" in run(*words).err
 
 
 def test_a_nodes_standing_comes_with_what_was_seen_of_it(run: Any) -> None:

@@ -73,7 +73,7 @@ async def test_a_silent_seller_and_a_watcher(net: Net) -> None:
         await live(buyer, watched)
         await live(buyer, alone)
         await call(buyer, seller, await offer(seller))
-        seller.off = True
+        seller.off = carl.off = True  # carl, too: asked to, it would give the unused channel back before EXP
         exp = (await view(buyer, watched)).exp
         await net.mine_to(exp - 18)
         books = carl.daemon.parts.table.store

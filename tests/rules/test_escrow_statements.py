@@ -220,6 +220,15 @@ def test_an_offer_that_differs_from_what_this_node_knows_is_refused(changes: dic
     assert words in (deal.offer_problem(offer(**changes), ALICE, BOB, PROFILE) or "")
 
 
+def test_a_seller_takes_candidates_from_the_list_that_both_hold_and_no_others() -> None:
+    """A buyer cannot seat its own names; any part of the list will do; where the network has none, anybody's."""
+    named = msgspec.structs.replace(PROFILE, arbiters=DIDS)
+    assert deal.offer_problem(offer(), ALICE, BOB, named) is None
+    fewer = msgspec.structs.replace(PROFILE, arbiters=DIDS[1:])
+    assert set(offer().arbiters) - set(fewer.arbiters)
+    assert "names arbiters" in (deal.offer_problem(offer(), ALICE, BOB, fewer) or "")
+
+
 def test_both_sides_build_the_same_contract_and_an_arbiter_sees_through_another() -> None:
     """Terms follow from offer and quote, the contract from terms and acceptances; what does not follow is refused."""
     terms = deal.terms_of(offer(), quote(), ALICE)

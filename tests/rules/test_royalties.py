@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from msgspec import structs
 
+from common.clock import ManualClock
+from common.contracts.escrow_royalties import NoSuchRoyaltyPayment, NothingOwed, PayRoyalty, RoyaltyPaid
+from common.rpc.method import Empty
+from common.store import Store
 from common.units import FLOP
+from dux_escrowd import royalties
 from dux_escrowd.channel.model import Coin, Payee, PayeeState, Spend, SpendKind
 from dux_escrowd.model import Exit, State
 from dux_escrowd.model import Spend as LotSpend
-from dux_escrowd.royalties import of_channel, of_lot
+from dux_escrowd.royalties import RoyaltyMethods, Share, of_channel, of_lot
+from dux_escrowd.schema import MIGRATIONS
 from tests.chain.contract_kit import make_contract
 from tests.chain.test_channel import VALUE, WITH_ROYALTY, terms
 from tests.chain.test_lots import with_royalty
@@ -64,3 +73,59 @@ def test_a_lot_pays_or_owes(gross: int, paid: int, owed: int) -> None:
     assert of_lot(contract, lot(State.RELEASE_SEEN, spend=spend)) is None
     assert of_lot(contract, lot(State.CLOSED, spend=structs.replace(spend, exit=Exit.REFUND, gross_florins=0))) is None
     assert of_lot(make_contract().contract, settled) is None
+
+
+# --- paying what is owed ----------------------------------------------------------------------------------------------
+
+ANNA, BERT = b"\xa9\x14" + b"a" * 20 + b"\x87", b"\xa9\x14" + b"b" * 20 + b"\x87"
+
+
+@pytest.fixture
+def book(monkeypatch: pytest.MonkeyPatch) -> RoyaltyMethods:
+    shares = [Share(ANNA, 0, 600_000), Share(ANNA, 5_000_000, 0), Share(ANNA, 0, 400_000), Share(BERT, 0, 999_999)]
+    monkeypatch.setattr(royalties, "_channels", lambda _ledger: shares)
+    monkeypatch.setattr(royalties, "_lots", lambda _desk: ())
+    store = Store.open(None, list(MIGRATIONS), ManualClock())
+    desk: Any = SimpleNamespace(profile=SimpleNamespace(chain="embedded"), book=SimpleNamespace(store=store))
+    made = RoyaltyMethods(desk, SimpleNamespace())  # type: ignore[arg-type]
+    made.shares = shares  # type: ignore[attr-defined]
+    return made
+
+
+async def sums(book: RoyaltyMethods) -> list[tuple[int, int, int]]:
+    told = await book.royalties(Empty(), None)  # type: ignore[arg-type]
+    return sorted((int(one.paid_florins), int(one.owed_florins), int(one.sent_florins)) for one in told.accounts)
+
+
+async def test_what_has_come_together_is_paid_once(book: RoyaltyMethods) -> None:
+    """A payment keeps its name and its amount until it is noted; what comes to be owed meanwhile is the next one's."""
+    ctx: Any = None
+    told = await book.royalties(Empty(), ctx)
+    anna = next(one.address for one in told.accounts if one.owed_florins == 1_000_000)
+    first = await book.pay(PayRoyalty(address=anna), ctx)
+    assert (int(first.amount_florins), first.txid) == (1_000_000, "")
+    book.shares.append(Share(ANNA, 0, 1_200_000))  # type: ignore[attr-defined]
+    assert await book.pay(PayRoyalty(address=anna), ctx) == first
+    assert await sums(book) == [(0, 999_999, 0), (5_000_000, 1_200_000, 1_000_000)]
+    paid = await book.paid(RoyaltyPaid(payment_id=first.payment_id, txid="ab" * 32), ctx)
+    assert await book.paid(RoyaltyPaid(payment_id=first.payment_id, txid="cd" * 32), ctx) == paid
+    assert paid.txid == "ab" * 32
+    second = await book.pay(PayRoyalty(address=anna), ctx)
+    assert (int(second.amount_florins), second.payment_id != first.payment_id) == (1_200_000, True)
+    await book.paid(RoyaltyPaid(payment_id=second.payment_id, txid="ef" * 32), ctx)
+    assert await sums(book) == [(0, 999_999, 0), (5_000_000, 0, 2_200_000)]
+    with pytest.raises(NothingOwed, match="0 florins"):
+        await book.pay(PayRoyalty(address=anna), ctx)
+
+
+async def test_dust_and_strangers_are_not_paid(book: RoyaltyMethods) -> None:
+    """One florin less than an output; somebody who is owed nothing; a payment that was never named."""
+    ctx: Any = None
+    told = await book.royalties(Empty(), ctx)
+    bert = next(one.address for one in told.accounts if one.owed_florins == 999_999)
+    for address in (bert, "2N9hLwkSqr1cPQAPxbrGVUjxyjD11G2e1he"):
+        with pytest.raises(NothingOwed):
+            await book.pay(PayRoyalty(address=address), ctx)
+    with pytest.raises(NoSuchRoyaltyPayment):
+        await book.paid(RoyaltyPaid(payment_id="royalty/x/0", txid="ab" * 32), ctx)
+    assert await sums(book) == [(0, 999_999, 0), (5_000_000, 1_000_000, 0)]

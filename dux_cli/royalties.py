@@ -1,0 +1,69 @@
+"""Pays what is owed to developers: escrowd names each payment, the owner's wallet pays it, escrowd notes it.
+
+Promise: a payment's name is the wallet's request_id, so that whatever breaks in between, the next try pays nothing
+twice. A payment that the wallet refuses (its limits, no coins) waits, and the others go on. Source: settled.md 29.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.contracts.escrow_royalties import (
+    ROYALTIES,
+    ROYALTY_PAID,
+    ROYALTY_PAY,
+    NothingOwed,
+    PayRoyalty,
+    RoyaltyBook,
+    RoyaltyPaid,
+    RoyaltyPayment,
+)
+from common.contracts.wallet import WALLET_SEND, Send
+from common.errors import DuxError
+from common.rpc.method import Empty
+from dux_cli.command import EXIT_FAILED
+from dux_cli.output import each, flop, note
+
+if TYPE_CHECKING:
+    from dux_cli.command import Session
+
+
+def named_payments(session: Session) -> list[RoyaltyPayment]:
+    """A payment for each developer to whom enough is owed, and those that were named before and not paid."""
+    found = list[RoyaltyPayment]()
+    for account in session.ask(ROYALTIES, Empty()).accounts:
+        try:
+            found.append(session.ask(ROYALTY_PAY, PayRoyalty(address=account.address)))
+        except NothingOwed:
+            continue
+    return found
+
+
+def pay_each(session: Session, payments: list[RoyaltyPayment]) -> None:
+    """One after the other; what the wallet does not pay now is told."""
+    done, failed = list[RoyaltyPayment](), list[str]()
+    for payment in payments:
+        wish = Send(
+            request_id=payment.payment_id, address=payment.address, amount_florins=payment.amount_florins,
+            label="royalty",
+        )  # fmt: skip
+        try:
+            txid = session.ask(WALLET_SEND, wish).txid
+        except DuxError as error:
+            failed.append(f"{payment.address} is not paid now: {error.message}")
+            continue
+        done.append(session.ask(ROYALTY_PAID, RoyaltyPaid(payment_id=payment.payment_id, txid=txid)))
+    rows = each(done, lambda one: (one.address, flop(one.amount_florins), one.txid))
+    told = session.ask(ROYALTIES, Empty())
+    session.out.table(told, ("developer", "paid", "transaction"), rows, empty=_nothing(told, failed))
+    for line in failed:
+        note(line)
+    if failed:
+        raise SystemExit(EXIT_FAILED)
+
+
+def _nothing(told: RoyaltyBook, failed: list[str]) -> str:
+    if failed:
+        return "nobody was paid"
+    owed = sum(int(one.owed_florins) for one in told.accounts)
+    return f"nobody is owed 0.01 FLOP or more ({flop(owed)} in all)"

@@ -1,4 +1,4 @@
-"""`duxnet identity attest|claims|challenge|disclose|verify`: prove one property of this node without the rest."""
+"""`duxnet identity attest|issuers|claims|challenge|disclose|verify`: prove one property without the rest."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ def claims(session: Session) -> None:
     found = session.ask(CLAIMS_LIST, Empty())
     rows = [(one.issuer, ", ".join(one.names), one.expires) for one in found.attestations]
     session.out.table(found, ("by", "can be shown", "until"), rows, empty="none: `duxnet identity attest PEER`")
+
+
+@click.command(cls=DuxCommand)
+@click.argument("did")
+@pass_session
+def issuers(session: Session, did: str) -> None:
+    """Who vouches for the node DID, as the network knows it; for what, only that node can show."""
+    from common.contracts.registry_claims import CLAIMS_ISSUERS, IssuersOf
+
+    found = session.ask(CLAIMS_ISSUERS, IssuersOf(node_id=did))
+    rows = [(one.issuer, one.issued, one.expires) for one in found.issuers]
+    session.out.table(found, ("by", "since", "until"), rows, empty="nobody, as far as the network tells")
 
 
 @click.command(cls=DuxCommand)

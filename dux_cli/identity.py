@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from common.errors import BadParams, NeighbourDown
-from dux_cli.claims import attest, challenge, claims, disclose, verify
+from dux_cli.claims import attest, challenge, claims, disclose, issuers, verify
 from dux_cli.command import DuxGroup, Session, pass_session
 
 if TYPE_CHECKING:
@@ -267,5 +267,5 @@ def tell(session: Session, own: OwnIdentity) -> None:
     session.out.record(own, [("DID", own.did), ("key", key), ("standing", own.standing)], name=own.did)
 
 
-for _command in (attest, claims, challenge, disclose, verify):
+for _command in (attest, claims, issuers, challenge, disclose, verify):
     identity.add_command(_command)

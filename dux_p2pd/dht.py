@@ -175,7 +175,7 @@ class Dht:
 
     async def on_find(self, params: FindNode, peer: Peer) -> Contacts:
         """DHT_FIND."""
-        return Contacts(contacts=self._contacts(params.key, peer.did))
+        return Contacts(contacts=self._contacts(params.key, peer))
 
     async def on_get_at(self, params: FindValue, peer: Peer) -> Values:
         """DHT_GET_AT.
@@ -191,7 +191,7 @@ class Dht:
                 records.append(row.envelope)
         if not self._may_draw(peer, RECORDS_BYTES_MAX - room):
             raise RateLimited(who=peer.did, what="DHT records", wait_s=1.0)
-        return Values(records=tuple(records), contacts=self._contacts(params.key, peer.did))
+        return Values(records=tuple(records), contacts=self._contacts(params.key, peer))
 
     def _may_draw(self, peer: Peer, size_bytes: int) -> bool:
         """Whether this peer may be given so many bytes of records now; they are charged to it."""
@@ -204,10 +204,26 @@ class Dht:
             self._drawn.popitem(last=False)
         return bucket.take(size_bytes, now_s)
 
-    def _contacts(self, key: bytes, asker: Did) -> tuple[Contact, ...]:
+    def _contacts(self, key: bytes, asker: Peer) -> tuple[Contact, ...]:
         """The nearest that are not silent: who asks is not sent to the dead."""
-        near = [node for node in self.table.nearest(key, K + 1) if node.did != asker and not self.calls.is_last(node)]
-        return tuple(Contact(did=node.did, host=node.ip, port=node.port) for node in near[:CONTACTS_MAX])
+        near = [
+            node for node in self.table.nearest(key, K + 1) if node.did != asker.did and not self.calls.is_last(node)
+        ]
+        return tuple(self._named_to(asker, node) for node in near[:CONTACTS_MAX])
+
+    def _named_to(self, asker: Peer, node: DuxNode) -> Contact:
+        """By the family of addresses that the asker uses with us, where the node's own record has one of it.
+
+        A contact has room for one address, and who asks over IPv4 may have no IPv6.
+        """
+        host, port = node.address
+        is_six = ":" in asker.address[0]
+        if (":" in host) != is_six and not is_relayed(asker.address):
+            known = self._directory.get(node.did)
+            texts = known.record.endpoints if known and known.record else ()
+            told = (address for text in texts if (address := contact_at(text)) is not None)
+            host, port = next((one for one in told if (":" in one[0]) == is_six), (host, port))
+        return Contact(did=node.did, host=host, port=port)
 
     async def on_store(self, params: Store, peer: Peer) -> Stored:
         """DHT_STORE.

@@ -7,6 +7,7 @@ answer is None, never an error. Source: network.md §4, transport_identity.md §
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from functools import lru_cache
 
 from structlog.typing import FilteringBoundLogger
@@ -49,6 +50,7 @@ class DhtCalls:
         self._table, self._peers, self._directory, self._log = table, peers, directory, log
         self.kept: OrderedDict[Did, int] = OrderedDict()  # records kept for this node, by keeper
         self.manners = Manners(soft_s=self._soft_s, is_last=self.is_last, clock=clock)
+        self.put_manners = replace(self.manners, is_at_hand=lambda node: peers.is_connected(node.did))
 
     def _soft_s(self, node: DuxNode) -> float:
         return self._peers.patience.soft_s(node.did)

@@ -1,6 +1,7 @@
 """Giving records to those who should hold them: at a put, again from time to time, to newcomers, and before leaving.
 
-Promise: a record is offered to the k nodes nearest to each of its keys; the nearest holder goes first when records are
+Promise: a record is offered to the k nodes nearest to each of its keys (`placing.py`), and a put ends when half as many
+keep it: the others are offered it while the caller goes on; the nearest holder goes first when records are
 offered again, so that the others need not; a node that comes near is handed what it should hold by the three nearest
 holders, not by all; a node that is stopped in order hands on what only fewer would hold after it. Every burst is
 bounded.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
@@ -22,13 +24,13 @@ from common.identity.log import encode_log
 from common.units import Did
 from dux_p2pd.dht_calls import DhtCalls
 from dux_p2pd.directory import Directory
-from dux_p2pd.lookup import PATH_WIDTH, lookup
+from dux_p2pd.placing import Placing
 from dux_p2pd.record_table import RecordRow
 from dux_p2pd.routing import DuxNode, DuxTable, K
 from dux_p2pd.shelf import RecordShelf
 from dux_p2pd.tasks import Tasks
 
-PATHS = 3
+PLACED_BEHIND_MAX = 16  # records that are still being offered after their put has ended; more puts wait for their end
 HAND_OVER_MAX = 256  # records looked at for newcomers, and when leaving
 HANDERS = 3  # holders that hand a record to a newcomer
 NEWCOMERS_WAIT_S = 3.0  # newcomers are seen to together
@@ -72,23 +74,48 @@ class Offers:
     ) -> None:
         self._table, self._shelf, self._calls, self._directory, self._tasks = table, shelf, calls, directory, tasks
         self._clock, self._log = clock, log
+        self._behind: set[asyncio.Task[None]] = set()
         self._newcomers: dict[bytes, DuxNode] = {}
         self._left_ms: OrderedDict[bytes, int] = OrderedDict()  # by node: when it went out of the table
         table.on_gone = self._gone
 
     async def put(self, parcel: Parcel) -> int:
-        """Offer a record to the k nearest nodes; how many keep it."""
-        manners = self._calls.manners
-        start = self._table.nearest(parcel.key)
-        outcome = await lookup(parcel.key, start, self._calls.find, paths=PATHS, width=PATH_WIDTH, manners=manners)
-        return await self.offer(parcel, outcome.nodes)
+        """Offer a record to the k nearest nodes; how many keep it once enough of them do. The rest follow."""
+        placing = self._placing(parcel)
+        if placing is None:
+            return 0
+        task = self._tasks.spawn(placing.run(), "put") if len(self._behind) < PLACED_BEHIND_MAX else None
+        if task is None:
+            return await placing.run()
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+        task.add_done_callback(lambda _: placing.enough.set())
+        await placing.enough.wait()
+        return placing.kept
+
+    async def place(self, parcel: Parcel) -> int:
+        """The same to its end; how many keep it."""
+        placing = self._placing(parcel)
+        return 0 if placing is None else await placing.run()
+
+    def _placing(self, parcel: Parcel) -> Placing | None:
+        params, calls = self._params(parcel), self._calls
+        if params is None:
+            return None
+        start, give = self._table.nearest(parcel.key), partial(calls.store, params=params)
+        return Placing(parcel.key, start, calls.find, give, calls.put_manners)
+
+    def _params(self, parcel: Parcel) -> Store | None:
+        known = self._directory.get(parcel.signer)
+        if known is None:
+            return None
+        return Store(record=parcel.data, log=encode_log(known.log), salt=parcel.salt, stamp=parcel.stamp)
 
     async def offer(self, parcel: Parcel, nodes: list[DuxNode]) -> int:
         """Offer a record to these nodes, at most k; how many keep it."""
-        known = self._directory.get(parcel.signer)
-        if known is None:
+        params = self._params(parcel)
+        if params is None:
             return 0
-        params = Store(record=parcel.data, log=encode_log(known.log), salt=parcel.salt, stamp=parcel.stamp)
         async with asyncio.TaskGroup() as group:
             kept = [group.create_task(self._calls.store(node, params)) for node in nodes[:K]]
         return sum(one.result() for one in kept)
@@ -101,7 +128,7 @@ class Offers:
         for row in rows:
             turn_ms = 0 if row.mine else TURN_MS * self._table.nearer_than_us(row.key)
             if now_ms - row.offered_ms >= period_ms + turn_ms:
-                await self.put(Parcel.of_row(row))
+                await self.place(Parcel.of_row(row))
                 self._shelf.table.offered([row], self._clock.unix_ms())
 
     # newcomers

@@ -57,11 +57,16 @@ Enough = Callable[[Lookup], bool]
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How a lookup treats nodes: how long it waits before it goes on beside one, and whom it asks only if it must."""
+    """How a lookup treats nodes: how long it waits before it goes on beside one, and whom it asks only if it must.
+
+    Of a path's nearest those that are at hand are asked first. Only for puts: a reader who asks those first that are
+    connected to it lets them choose who answers.
+    """
 
     soft_s: Callable[[DuxNode], float]
     is_last: Callable[[DuxNode], bool]
     clock: Clock
+    is_at_hand: Callable[[DuxNode], bool] = lambda _node: False
 
 
 @dataclass(slots=True)
@@ -137,8 +142,12 @@ class _Search:
         known = sorted(self._known[path].values(), key=self._place.distance_to)
         unfit = self._failed | self._late()
         fit = [node for node in known if node.id not in unfit and not self._is_last(node)]
-        found = self._spread(fit[: self._width], room) or self._spread(self._also_near(fit), room)
+        found = self._spread(self._at_hand_first(fit[: self._width]), room)
+        found = found or self._spread(self._at_hand_first(self._also_near(fit)), room)
         return found if found or len(self._answered) >= self._waited_for else self._spread(known, room)
+
+    def _at_hand_first(self, nodes: list[DuxNode]) -> list[DuxNode]:
+        return sorted(nodes, key=lambda node: not self._manners.is_at_hand(node))
 
     def _also_near(self, fit: list[DuxNode]) -> list[DuxNode]:
         """Of a path's nodes beyond its width those that stand among the k nearest that any path knows."""

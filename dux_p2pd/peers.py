@@ -28,8 +28,9 @@ from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did, UnixMs
 from dux_p2pd.circuits import is_relay_address, is_relayed, relay_address
 from dux_p2pd.directory import Directory, Known
+from dux_p2pd.gate import net_of
 from dux_p2pd.patience import Patience
-from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, may_listen_at, papers_fault, pause_s
+from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, inbound_of_net_max, may_listen_at, papers_fault, pause_s
 from dux_p2pd.scores import BAN_S, Scores
 from dux_p2pd.session import Address, Session, Transport
 from dux_p2pd.tasks import Tasks
@@ -101,6 +102,7 @@ class PeerBook:
         self._log.info("peer connected", did=did, address=session.peer.address[0], dialled=session.peer.dialled)
         for told in self.on_up:
             told(session)
+        self._thin_net(did)
         self._make_room(did)
 
     def _leaves(self, did: Did) -> None:
@@ -117,6 +119,23 @@ class PeerBook:
         for told in self.on_down if session.had_no_room else (*self.on_down, *self.on_lost):
             told(did)
 
+    def _thin_net(self, newest: Did) -> None:
+        """Of those that dialled us from one net only so many stay: who owns a net cannot be all that a node sees."""
+        come = self._transport.session_with(newest)
+        if come is None or come.peer.dialled:
+            return
+        net = net_of(come.peer.address[0])
+        same = [did for did in self._since if did != newest and self._came_from(did) == net]
+        for did in self._least_wanted(same, len(same) + 1 - inbound_of_net_max(self._sessions_max)):
+            chosen = self._transport.session_with(did)
+            if chosen is not None:
+                chosen.retire("too many from one network", no_room=True)
+
+    def _came_from(self, did: Did) -> str:
+        """The net of a session that the other end has dialled."""
+        session = self._transport.session_with(did)
+        return "" if session is None or session.peer.dialled else net_of(session.peer.address[0])
+
     def _make_room(self, newest: Did) -> None:
         """Let go of the one not used for longest: first of the strangers that dialled us, who come at no cost."""
         if len(self._since) <= self._sessions_max:
@@ -130,6 +149,7 @@ class PeerBook:
 
     def _least_wanted(self, dids: list[Did], count: int) -> list[Did]:
         """So many of these: the first uninvited ones, and when there are too few of them, the first others."""
+        count = max(0, count)
         uninvited = list(islice(filter(self._is_uninvited, dids), count))
         others = (did for did in dids if did not in uninvited)
         return uninvited + list(islice(others, count - len(uninvited)))

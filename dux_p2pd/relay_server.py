@@ -2,7 +2,8 @@
 
 Promise: a circuit leads only to a node that asked for it by `relay.reserve` and is connected now; what passes is
 counted against the caller, the node reached and this relay before it is passed on; a piece of 16 KiB is all that is
-ever held of a direction; whatever ends a circuit is told to both ends. What the bytes mean is not known here.
+ever held of a direction; an end that closes its half is told to the other one after all it has sent, and what that one
+says last goes back; whatever ends a circuit is told to both ends. What the bytes mean is not known here.
 
 Source: network.md §3, mechanisms.md §2.4 (duty).
 """
@@ -25,6 +26,7 @@ from dux_p2pd.peers import PeerBook
 from dux_p2pd.session import Headers, Incoming, Peer, Session, Stream
 
 GOODBYE_S = 2.0  # an end that does not read is not waited for longer
+CLOSED = "the other end closed it"
 TO = "to"
 
 
@@ -86,12 +88,14 @@ class RelayServer:
             self.ledger.close(caller, target, self._clock.monotonic() - begun)
 
     async def _splice(self, circuit: Circuit, limit_s: float) -> None:
-        """Both directions, until the first of them ends."""
+        """Both directions; after one of them has ended in order the other has a moment to end, too."""
         there = asyncio.ensure_future(self._pump(circuit, circuit.near, circuit.far))
         back = asyncio.ensure_future(self._pump(circuit, circuit.far, circuit.near))
         try:
             done, _ = await asyncio.wait((there, back), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             reason = done.pop().result() if done else f"a circuit lasts {limit_s:.0f} s, dial again"
+            if reason == CLOSED:
+                await asyncio.wait((there, back), timeout=GOODBYE_S)
         except asyncio.CancelledError:
             circuit.far.reset()
             raise
@@ -112,7 +116,8 @@ class RelayServer:
                 await sink.write(piece(data))
         except DuxError:
             return "the other end is gone"
-        return "the other end closed it"
+        await self._goodbye(sink, CLOSED)
+        return CLOSED
 
     async def _goodbye(self, stream: Stream, reason: str) -> None:
         try:

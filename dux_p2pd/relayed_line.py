@@ -1,7 +1,8 @@
 """One end of a circuit: the same TLS and HELLO as on a socket, on a stream that a relay carries.
 
 Promise: the relay sees ciphertext and sizes only; a bit that it flips, drops, repeats or puts elsewhere ends the line
-with one log line, as on a socket. At most 256 KiB wait for the relay before writers wait.
+with one log line, as on a socket; what an end says last before it closes in order reaches the other one. At most
+256 KiB wait for the relay before writers wait.
 
 Source: network.md §2 and §3, transport_identity.md §1.2.
 """
@@ -21,6 +22,8 @@ from dux_p2pd.tls_contexts import TlsContexts
 from dux_p2pd.wire_errors import HandshakeFailed, PeerUnreachable
 from dux_p2pd.wire_limits import HANDSHAKE_S, LINGER_S, WRITE_HIGH_BYTES
 from dux_p2pd.wire_session import WireSession
+
+ENDED = "the circuit was closed"
 
 
 class RelayedLine:
@@ -70,7 +73,7 @@ class RelayedLine:
 
     async def run(self) -> None:
         """Carry bytes until either end or the relay ends it."""
-        reason = "the circuit was closed"
+        reason = ENDED
         writing = asyncio.ensure_future(self._write())
         reading = asyncio.ensure_future(self._read())
         try:
@@ -80,6 +83,9 @@ class RelayedLine:
             for task in (reading, writing):
                 if task.done() and (error := task.exception()) is not None:
                     raise error
+            # one direction has ended in order; reset now, the stream would take along what the relay still holds
+            self.close()
+            await asyncio.wait((reading, writing), timeout=LINGER_S)
         except DuxError as error:
             reason = error.message
         except TimeoutError:
@@ -99,10 +105,16 @@ class RelayedLine:
             except ValueError as error:
                 raise HandshakeFailed(reason=f"the relay broke the framing: {error}") from error
             self.carried_bytes += len(inside)
-            if inside:
+            if inside and not self._closing:  # as on a socket, what comes after our end is not looked at
                 self._after(self._engine.receive(inside))
             if self._pieces.ended:
-                return
+                self._hung_up()
+        self._hung_up()
+
+    def _hung_up(self) -> None:
+        """The other end says no more: neither do we."""
+        self._lost(self._told() or ENDED)
+        self.close()
 
     async def _write(self) -> None:
         while not (self._closing and not self._out):

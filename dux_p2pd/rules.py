@@ -30,6 +30,7 @@ PAUSE_MAX_S = 60.0
 
 
 SESSION_LIFE_MS = 86_400_000  # a connection is made anew after a day at the latest
+INBOUND_NET_PART, INBOUND_NET_MIN = 8, 8  # of the sessions: an eighth for those that one net has dialled, at least 8
 OLD_KEY_GRACE_MS = 3_600_000  # a transport key that the record names no more is borne so much longer
 
 
@@ -127,6 +128,11 @@ def pause_s(failures: int, spread: float) -> float:
     """How long to leave an address alone after so many failures: doubling to a minute, spread by 0-1 of half of it."""
     base = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2.0 ** min(failures, 16))
     return base * (0.5 + 0.5 * spread)
+
+
+def inbound_of_net_max(sessions_max: int) -> int:
+    """How many sessions that nodes of one /24 or /48 have dialled are kept, of so many in all."""
+    return max(INBOUND_NET_MIN, sessions_max // INBOUND_NET_PART)
 
 
 def told_host(address: str, *, private_too: bool) -> str | None:

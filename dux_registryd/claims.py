@@ -6,7 +6,7 @@ to whom, and what is not hidden: `common/identity/disclosure.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from common.clock import Clock
 from common.codec import canonical, from_canonical
@@ -40,7 +40,7 @@ from common.rpc.method import Empty
 from common.rpc.table import Ctx
 from common.units import BPS, Did, Hash32, UnixMs
 from dux_registryd.bonds import Bonds
-from dux_registryd.effects import Outside
+from dux_registryd.effects import ROOT_BYTES_MAX, Outside
 from dux_registryd.fault_rules import DAY_MS
 from dux_registryd.sanction_rules import may_serve
 from dux_registryd.scores import Scores
@@ -48,7 +48,7 @@ from dux_registryd.store import Book
 from dux_registryd.views import iso_time
 
 LIFE_DAYS = 30
-ROOT_BYTES_MAX, SHOWN_BYTES_MAX = 256, 1_024
+SHOWN_BYTES_MAX = 1_024
 CLAIM_BYTES_MAX = 256
 PERCENT_STEPS = (50, 70, 80, 90, 95)
 TIER_STEPS, STANDING_STEPS = (1, 2, 3), (1, 2, 4, 6, 9)
@@ -73,6 +73,7 @@ class ClaimDesk:
         self._bonds = bonds
         self._clock = clock
         self._random = random
+        self.on_issued: Callable[[ClaimRoot], None] = lambda _root: None  # set at assembly
 
     def properties(self, did: Did) -> list[tuple[str, str]]:
         """What is known here of a node, as predicates: at most sixteen, so of every figure the highest step or two."""
@@ -101,6 +102,7 @@ class ClaimDesk:
             expires_ms=UnixMs(now_ms + LIFE_DAYS * DAY_MS),
         )
         envelope = await self._outside.signed(Purpose.CLAIM_ROOT, root)
+        self.on_issued(root)
         return ClaimsIssued(root=canonical(envelope), claims=tuple(canonical(claim) for claim in claims))
 
     # for callers

@@ -41,6 +41,7 @@ from common.parts import Parts
 from common.receipts import Attested
 from common.standing import Kind
 from dux_registryd.assembly_machines import measure_machines
+from dux_registryd.attestations import Attestations
 from dux_registryd.audit_methods import AuditMethods
 from dux_registryd.audits import Audits
 from dux_registryd.benchmarker import Benchmarker
@@ -111,7 +112,9 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         )
         receipts = ReceiptMethods(book, outside, intake, scores, statements)
         self.bonds = _bonds(parts, book, outside, scores, statements)
-        _claims(parts, ClaimDesk(book, outside, scores, self.bonds, clock=parts.clock, random=parts.random))
+        _claims(
+            parts, book, outside, ClaimDesk(book, outside, scores, self.bonds, clock=parts.clock, random=parts.random)
+        )
         finder = Finder(book, outside, intake, scores, clock=parts.clock, settings=parts.settings)
         _serve_nodes(parts, nodes, finder)
         _serve_receipts(parts, receipts)
@@ -207,12 +210,17 @@ def _bonds(
     return bonds
 
 
-def _claims(parts: Parts[RegistrydSettings], desk: ClaimDesk) -> None:
-    """Properties that others attest, shown one by one."""
+def _claims(parts: Parts[RegistrydSettings], book: Book, outside: Outside, desk: ClaimDesk) -> None:
+    """Properties that others attest, shown one by one; and who attests whom."""
     parts.table.serve(registry_claims.CLAIMS_ATTEST, desk.attest)
     parts.table.serve(registry_claims.CLAIMS_LIST, desk.listed)
     parts.table.serve(registry_claims.CLAIMS_DISCLOSE, desk.disclose)
     parts.table.serve(registry_claims.CLAIMS_VERIFY, desk.verify)
+    again_s = parts.settings.announce_s
+    attestations = Attestations(book, outside, clock=parts.clock, log=parts.log, again_s=again_s)
+    desk.on_issued = attestations.issued
+    parts.table.serve(registry_claims.CLAIMS_ISSUERS, attestations.issuers)
+    parts.background("attestations", attestations.run)
     parts.serve_peer(CLAIMS_ISSUE, desk.issue)
 
 

@@ -17,6 +17,7 @@ from common.community_fund import tax_scripts_of
 from common.contracts import p2p
 from common.contracts.p2p_errors import NotStored
 from common.contracts.peer_registry import (
+    ATTESTATION_NS,
     CAPABILITY_NS,
     REGISTERED_NS,
     TOPIC_NODE,
@@ -29,7 +30,9 @@ from common.contracts.wallet_bonds import WALLET_BONDS
 from common.contracts.wallet_chain import CHAIN_BEACON, CHAIN_BLOCK_HASH, CHAIN_TIP, CHAIN_TX, HeightAsked, TxAsked
 from common.contracts.wallet_errors import WalletLocked
 from common.errors import NotFound, NotNow, Unavailable
+from common.identity.disclosure import ClaimRoot
 from common.identity.purposes import Purpose
+from common.identity.signed import Signed
 from common.network import NetworkProfile
 from common.receipts import ATTESTED_BYTES_MAX, Attested
 from common.rpc.client import Client
@@ -44,7 +47,8 @@ HASHES_KEPT = 2_000  # block hashes remembered, so that heartbeats of one minute
 BEACONS_KEPT = 1_000
 
 TELL_NODE, TELL_RECEIPT, TELL_NOTE = "tell-node", "tell-receipt", "tell-note"
-PUT_NODE, PUT_CAPABILITY = "put-node", "put-capability"
+PUT_NODE, PUT_CAPABILITY, PUT_ATTESTATION = "put-node", "put-capability", "put-attestation"
+ROOT_BYTES_MAX = 256
 
 
 class NobodyThere(NotNow):
@@ -100,6 +104,18 @@ class Outside(Attestor):
         """A node's signed description from the DHT."""
         records = await self.peers.get_records(REGISTERED_NS, did)
         return next((record.payload for record in records if record.did == did and record.payload), None)
+
+    async def attested_of(self, did: Did) -> list[Attested]:
+        """What stands in the DHT as others' attestations of a node, each signed by who put it; not verified."""
+        records = await self.peers.get_records(ATTESTATION_NS, did)
+        found = [
+            (one, from_canonical(one.payload, Signed, max_bytes=ATTESTED_BYTES_MAX)) for one in records if one.payload
+        ]
+        return [
+            Attested(body=root.body, did=one.did, key_seq=one.key_seq, signature=root.sigs[0])
+            for one, root in found
+            if root.sigs
+        ]
 
     async def was_signed(self, purpose: Purpose, envelope: Attested, at_ms: int) -> bool:
         """Whether an envelope was signed with its DID's key of that time, whatever became of the name since."""
@@ -221,6 +237,12 @@ class Outside(Attestor):
     async def _put(self, kind: str, told: Told) -> None:
         if kind == PUT_NODE:
             await self.peers.put_record(REGISTERED_NS, told.name, _envelope(told), ttl_s=RECORD_TTL_S)
+            return
+        if kind == PUT_ATTESTATION:
+            root = from_canonical(told.signed, ClaimRoot, max_bytes=ROOT_BYTES_MAX)
+            given = await self.signed(Purpose.CLAIM_ROOT, root)  # with the key that also signs the record
+            record = Signed(body=given.body, sigs=(given.signature,))
+            await self.peers.put_record(ATTESTATION_NS, told.name, record, ttl_s=RECORD_TTL_S)
             return
         payload = canonical(CapabilityPointer(at_ms=told.at_ms)) if told.at_ms else b""
         put = p2p.DhtPut(ns=CAPABILITY_NS.name, name=told.name, payload=payload, ttl_s=RECORD_TTL_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.store import Store
+from dux_registryd.store_issued import ISSUED_MIGRATION, IssuedShelf
 from dux_registryd.store_nodes import NodeShelf
 from dux_registryd.store_presence import PresenceShelf
 from dux_registryd.store_receipts import Claim, ReceiptShelf, by_seller
@@ -71,10 +72,11 @@ MIGRATIONS = [
         expires_ms INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE panels (audit BLOB PRIMARY KEY, members TEXT NOT NULL) WITHOUT ROWID;
     """,
+    ISSUED_MIGRATION,
 ]
 
 
-class Book(NodeShelf, ReceiptShelf, PresenceShelf, StandingShelf):
+class Book(NodeShelf, ReceiptShelf, PresenceShelf, StandingShelf, IssuedShelf):
     """What this registry holds."""
 
     def __init__(self, store: Store) -> None:

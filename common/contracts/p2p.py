@@ -179,7 +179,7 @@ class DhtPut(Wire, frozen=True):
 
 
 class DhtStored(Wire, frozen=True):
-    """How many nodes hold it now, and its place among our records."""
+    """How many nodes hold it by now (a put ends with ten and goes on to twenty), and its place among our records."""
 
     stored_at: int
     seq_ms: UnixMs

@@ -151,5 +151,5 @@ GOVERNANCE_NS = Namespace(
         pattern=r"(proposal|vote|profile)/[0-9a-f]{40}", says="`proposal/`, `vote/` or `profile/` and 40 hex digits",
         example="proposal/" + "ab" * 20,
     ),
-    summary="Proposals, votes and network profiles by their hash; who counts is judged by the reader.",
+    summary="Proposals, votes and network profiles by their hash; judged by the reader. Put by nobody yet.",
 )  # fmt: skip

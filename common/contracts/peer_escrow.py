@@ -333,5 +333,5 @@ COPY_NS = Namespace(
 ESCROW_NS = Namespace(
     name="escrow", owner="escrowd", payload=EscrowPointer, per_name_max=16, salted=2,
     names=Names(pattern="[0-9a-f]{64}", says="a contract's id in hex", example="ab" * 32),
-    summary="Who holds a copy of a contract, under its id: parties, arbiters.",
+    summary="Who holds a copy of a contract, under its id. Put by nobody yet: `escrow-copy` leads to the copies.",
 )  # fmt: skip

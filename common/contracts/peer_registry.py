@@ -219,5 +219,5 @@ ATTESTATION_NS = Namespace(
 )  # fmt: skip
 PRESENCE_NS = Namespace(
     name="presence", owner="registryd", payload=PresencePointer, names=OWN_DID, per_name_max=1,
-    summary="For which slots a node can show sightings of itself, under its DID.",
+    summary="For which slots a node can show sightings of itself, under its DID. Put by nobody yet: the node is asked.",
 )  # fmt: skip

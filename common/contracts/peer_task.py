@@ -63,5 +63,5 @@ class TaskPointer(Canon, frozen=True):
 TASK_NS = Namespace(
     name="task", owner="taskd", payload=TaskPointer, per_name_max=4,
     names=Names(pattern="[0-9a-f]{64}", says="a job's hash in hex", example="ab" * 32),
-    summary="An open job and who gives it, under the job's hash.",
+    summary="An open job and who gives it, under the job's hash. Put by nobody yet: jobs go to a chosen worker.",
 )  # fmt: skip

@@ -14,7 +14,7 @@ from msgspec import Meta
 from common.codec import Wire
 from common.contracts.base import events_method
 from common.contracts.registry_audit import AUDIT_LIST, AUDIT_REQUEST, AUDIT_SHOW, AUDIT_VERDICT
-from common.contracts.registry_claims import CLAIMS_ATTEST, CLAIMS_DISCLOSE, CLAIMS_LIST, CLAIMS_VERIFY
+from common.contracts.registry_claims import CLAIMS_ATTEST, CLAIMS_DISCLOSE, CLAIMS_ISSUERS, CLAIMS_LIST, CLAIMS_VERIFY
 from common.contracts.registry_machine import MACHINE_BUSY, MACHINE_SHOW
 from common.contracts.registry_seen import EVIDENCE_SEEN
 from common.contracts.registry_service import SERVICE_HAD, SERVICE_LIST
@@ -631,6 +631,7 @@ __all__ = [  # of the files beside this one
     "AUDIT_VERDICT",
     "CLAIMS_ATTEST",
     "CLAIMS_DISCLOSE",
+    "CLAIMS_ISSUERS",
     "CLAIMS_LIST",
     "CLAIMS_VERIFY",
     "EVIDENCE_SEEN",

@@ -82,6 +82,27 @@ class ClaimVerdict(Wire, frozen=True):
     expires: str
 
 
+class IssuersOf(Wire, frozen=True):
+    """Whom to look up: a DID."""
+
+    node_id: str
+
+
+class IssuerSeen(Wire, frozen=True):
+    """A node that vouches for another one: by which root, since when, until when. For what, the subject shows."""
+
+    issuer: Did
+    root: Hash32
+    issued: str
+    expires: str
+
+
+class IssuerList(Wire, frozen=True):
+    """Each issuer's newest attestation of a node."""
+
+    issuers: tuple[IssuerSeen, ...]
+
+
 _HELD = ClaimsHeld(
     root=Hash32(b"\x01" * 32),
     issuer=_OTHER,
@@ -135,5 +156,16 @@ CLAIMS_VERIFY = Method(
             issued=_HELD.issued,
             expires=_HELD.expires,
         ),
+    ),
+)
+CLAIMS_ISSUERS = Method(
+    name="claims.issuers",
+    params=IssuersOf,
+    result=IssuerList,
+    summary="Who vouches for a node, as the DHT has it: each issuer's newest attestation, its signature verified.",
+    callers=callers_of("registryd"),
+    example=(
+        IssuersOf(node_id=_DID),
+        IssuerList(issuers=(IssuerSeen(issuer=_OTHER, root=_HELD.root, issued=_HELD.issued, expires=_HELD.expires),)),
     ),
 )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from common.codec import canonical
-from common.contracts import registry
+from common.codec import canonical, from_canonical
+from common.contracts import registry, registry_claims
+from common.contracts.peer_registry import ATTESTATION_NS
 from common.contracts.registry import AskOpinion
 from common.contracts.registry_claims import (
     AttestMe,
@@ -23,6 +25,7 @@ from common.contracts.registry_claims import (
 )
 from common.identity.disclosure import ClaimRoot
 from common.identity.purposes import Purpose
+from common.identity.signed import Signed
 from common.receipts import attested, body_of
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
@@ -39,12 +42,12 @@ QUIET: dict[str, Any] = QUICK | {"benchmark": False, "probe_s": 60.0}
 
 
 @contextlib.asynccontextmanager
-async def three(net: FakeNet, folder: Path) -> AsyncIterator[dict[int, LocalClient]]:
+async def three(net: FakeNet, folder: Path, **settings: Any) -> AsyncIterator[dict[int, LocalClient]]:
     """Three registered nodes, each heard of by the others."""
     async with contextlib.AsyncExitStack() as stack:
         made = {}
         for number in (1, 2, 3):
-            kind = running(net.node(number), RegistryDaemon, folder, **QUIET)
+            kind = running(net.node(number), RegistryDaemon, folder, **QUIET | settings)
             made[number] = await stack.enter_async_context(kind)
             await made[number].call(registry.NODE_REGISTER, register())
         for client in made.values():
@@ -92,6 +95,73 @@ async def test_a_property_is_shown_without_the_rest(tmp_path: Path) -> None:
         net.clock.advance(31 * 86_400)
         assert "expired" in (await verdict(made[3], shown)).reason
         assert (await made[1].call(registry.CLAIMS_LIST, Empty())).attestations == ()
+
+
+async def test_who_vouches_for_a_node_is_found_by_its_name_and_for_what_is_not(tmp_path: Path) -> None:
+    """Two issuers stand in the DHT with their roots; a forged one, another node's and one that has ended do not count.
+
+    Planted bugs noticed: no look at the signature; none at the subject; a root put at every asking.
+    """
+    net = FakeNet()
+    async with three(net, tmp_path) as made:
+        asked = registry_claims.IssuersOf(node_id=did_number(1))
+
+        async def issuers() -> list[tuple[str, bytes]]:
+            found = await made[3].call(registry.CLAIMS_ISSUERS, asked)
+            return [(one.issuer, one.root) for one in found.issuers]
+
+        assert await issuers() == []
+        held = [
+            await made[1].call(registry.CLAIMS_ATTEST, AttestMe(request_id=f"a{n}", peer=did_number(n))) for n in (2, 3)
+        ]
+        await until(lambda: _are(issuers, [(one.issuer, one.root) for one in held]))
+        stored = net.dht[ATTESTATION_NS.name, did_number(1)]
+        before = dict(stored)
+        assert b"tier" not in before[did_number(2)].payload
+        net.clock.advance(60)
+        again = await made[1].call(registry.CLAIMS_ATTEST, AttestMe(request_id="b", peer=did_number(2)))
+        assert again.root != held[0].root
+        await asyncio.sleep(0.2)
+        assert stored == before  # once an hour
+        other = from_canonical(stored[did_number(3)].payload, Signed, max_bytes=1_000)
+        forged = msgspec.structs.replace(other, sigs=(bytes(64),))
+        stored[did_number(2)] = msgspec.structs.replace(stored[did_number(2)], payload=canonical(forged))
+        assert await issuers() == [(did_number(3), held[1].root)]
+        about = msgspec.structs.replace(from_canonical(other.body, ClaimRoot, max_bytes=1_000), subject=did_number(2))
+        signed = attest(3, Purpose.CLAIM_ROOT, about)
+        moved = canonical(Signed(body=signed.body, sigs=(signed.signature,)))
+        stored[did_number(3)] = msgspec.structs.replace(stored[did_number(3)], payload=moved)
+        assert await issuers() == []
+        stored.update(before)
+        assert len(await issuers()) == 2
+        net.clock.advance(31 * 86_400)
+        assert await issuers() == []
+
+
+async def _are(found: Callable[[], Awaitable[list[tuple[str, bytes]]]], wanted: list[tuple[str, bytes]]) -> bool:
+    return await found() == sorted(wanted)
+
+
+async def test_what_was_issued_is_put_again_while_it_holds(tmp_path: Path) -> None:
+    """The newest root after an hour; nothing any more once it has ended.
+
+    Planted bugs noticed: what was put is never put again; what has ended is.
+    """
+    net = FakeNet()
+    async with three(net, tmp_path, announce_s=0.1) as made:
+        place = ATTESTATION_NS.name, did_number(1)
+        first = await made[1].call(registry.CLAIMS_ATTEST, AttestMe(request_id="a", peer=did_number(2)))
+        await until(lambda: net.dht.get(place))
+        net.clock.advance(60)
+        newest = await made[1].call(registry.CLAIMS_ATTEST, AttestMe(request_id="b", peer=did_number(2)))
+        await asyncio.sleep(0.5)
+        assert first.root in net.dht[place][did_number(2)].payload
+        net.clock.advance(3_601)
+        await until(lambda: newest.root in net.dht[place][did_number(2)].payload)
+        net.clock.advance(31 * 86_400)
+        net.dht.clear()
+        await asyncio.sleep(0.5)
+        assert place not in net.dht
 
 
 async def test_an_issuer_that_gives_something_else_is_not_believed(

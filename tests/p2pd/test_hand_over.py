@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+
+from msgspec.structs import replace
 
 from common.codec import from_canonical
-from common.contracts.peer_p2p import LOG_NS, LogChunk, chunk_name
+from common.contracts.peer_p2p import LOG_NS, FindNode, LogChunk, chunk_name
 from common.identity.log import encode_log
+from dux_p2pd.circuits import relay_address
 from dux_p2pd.dht_offers import Parcel
 from dux_p2pd.log_chunks import chunks_of
 from dux_p2pd.records import Offered, record_key
 from dux_p2pd.routing import K
-from tests.p2pd.dht_kit import KEY, DhtNode, dht_net, pointer
+from dux_p2pd.session import Peer
+from tests.p2pd.dht_kit import KEY, DhtNode, dht_net, did_number, pointer
 from tests.p2pd.virtual_net import HOUR_S, skip, until
 from tests.p2pd.wire_kit import virtually
 
@@ -157,3 +162,28 @@ async def test_an_offer_of_what_is_held_is_kept_and_noted_once_a_minute() -> Non
         await asyncio.sleep(61)
         assert await giver.offer(Parcel.of_row(row), nodes[1].overlay.dht.table.nearest(KEY)) == 3
         assert offered_ms() > first
+
+
+@virtually
+async def test_who_asks_over_ipv6_is_told_ipv6_addresses_where_a_node_has_both() -> None:
+    """And over IPv4 IPv4 ones; who has only one is named by that; who comes through a relay by what is held.
+
+    Planted bug noticed: the address of the routing table named to everybody.
+    """
+    async with dht_net(3) as (nodes, _):
+        dht, both, one = nodes[0].overlay.dht, nodes[1], nodes[2]
+        known = nodes[0].knows(both)
+        record = replace(known.record, endpoints=("[2001:db8::7]:99", *known.record.endpoints))
+        nodes[0].overlay.directory._remember(dataclasses.replace(known, record=record))
+
+        async def told(address: tuple[str, int]) -> dict[str, str]:
+            peer = Peer(
+                did=did_number(77), transport_key=b"", node_record=b"", features=(), address=address, dialled=False,
+                version=1, known=True, clock_skew_ms=0,
+            )  # fmt: skip
+            found = await dht.on_find(FindNode(key=KEY), peer)
+            return {contact.did: contact.host for contact in found.contacts}
+
+        assert await told(("2001:db8::9", 5)) == {both.did: "2001:db8::7", one.did: one.host}
+        assert await told(("127.5.5.1", 5)) == {both.did: both.host, one.did: one.host}
+        assert await told(relay_address(one.did)) == {both.did: both.host, one.did: one.host}

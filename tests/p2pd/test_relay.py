@@ -99,6 +99,39 @@ async def test_a_big_message_passes_with_flow_control() -> None:
         assert await session.request("x.echo", body, deadline_s=20) == body
 
 
+@pytest.mark.parametrize("closes", ["caller", "hidden"])
+async def test_what_an_end_says_last_reaches_the_other_one(closes: str) -> None:
+    """An end that says much and closes at once: all of it arrives, and the circuit ends in order, not by a reset.
+
+    Planted bugs noticed: the stream reset when the last byte was handed over takes along what the relay still holds; a
+    relay that ends both directions with the first one.
+    """
+    async with hidden_network() as (relay, caller, hidden):
+        sessions = await session_of(caller, hidden), hidden.daemon.net.peers.session_with(caller.did)
+        near, far = sessions if closes == "caller" else sessions[::-1]
+        assert near is not None
+        assert far is not None
+        heard, resets = bytearray(), counted_resets(relay, caller, hidden)
+        far.feed = heard.extend  # type: ignore[attr-defined]
+        for _ in range(20):
+            near._line.send(bytes(16_000))  # type: ignore[attr-defined]
+        near._line.close()  # type: ignore[attr-defined]
+        await wait_until(far.closed.done, "the circuit ended")
+        assert len(heard) == 20 * 16_000
+        await wait_until(lambda: not relay.daemon.surroundings.relay.ledger._circuits, "the relay let it go")
+        assert not resets
+
+
+def counted_resets(*nodes: Node) -> list[str]:
+    """Filled with what makes one of these nodes reset a stream from now on."""
+    found: list[str] = []
+    for node in nodes:
+        for session in node.daemon.net.peers.sessions():
+            mux = session.mux  # type: ignore[attr-defined]
+            mux._drop = lambda *told, of=node.index, drop=mux._drop: (found.append(f"{of}: {told}"), drop(*told))
+    return found
+
+
 @pytest.mark.parametrize("damage", ["flip", "drop", "repeat", "splice"])
 async def test_a_relay_that_meddles_is_noticed(damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it does to a piece after the handshake, the session ends; no changed byte reaches a handler."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
-from tests.p2pd.dht_kit import dht_net
+from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
+from dux_p2pd.rules import INBOUND_NET_MIN, inbound_of_net_max
+from tests.p2pd.dht_kit import DhtNode, dht_net
+from tests.p2pd.virtual_net import until
 from tests.p2pd.wire_kit import virtually
 
 
@@ -49,3 +53,44 @@ async def test_who_was_let_go_for_want_of_room_stays_known_and_does_not_dial_aga
         assert all(len(node.overlay.peers.sessions()) <= 12 for node in nodes)
         assert [len(node.overlay.dht.table.contacts()) for node in nodes] >= known
         assert min(known) > 12  # more are known than there is room for
+
+
+def dialled_us(node: DhtNode, net: str) -> int:
+    """Sessions that nodes of this net have dialled."""
+    found = [session.peer for session in node.overlay.peers.sessions()]
+    return sum(not peer.dialled and peer.address[0].startswith(net) for peer in found)
+
+
+@virtually
+async def test_one_network_that_dials_us_gets_an_eighth_of_the_room_and_pushes_out_only_its_own() -> None:
+    """Fourteen nodes of one /24 come to a node that knows three others: eight stay, and the three are not touched.
+
+    Planted bugs noticed: without the limit all fourteen stay; where the limit takes from everybody, an honest one goes.
+    """
+    net = MemoryNetwork(CalmWeather(delay_s=0.01))
+    async with AsyncExitStack() as stack:
+
+        async def born(number: int, host: str, *boot: DhtNode) -> DhtNode:
+            node = DhtNode(net, number, host, peers_max=24)
+            node.bootstrap = tuple(one.address for one in boot)
+            await node.wake()
+            stack.push_async_callback(node.sleep)
+            return node
+
+        we = await born(1, "127.1.1.1")
+        honest = [await born(number, f"127.1.{number}.1", we) for number in (2, 3, 4)]
+        await until(lambda: dialled_us(we, "127.1.") == len(honest))
+        ended = [session.closed for session in we.overlay.peers.sessions()]
+        most = 0
+        for number in range(14):
+            await born(20 + number, f"127.77.0.{1 + number}", we)
+            await asyncio.sleep(1)
+            most = max(most, dialled_us(we, "127.77.0."))
+        assert most == INBOUND_NET_MIN == dialled_us(we, "127.77.0.")
+        assert not any(one.done() for one in ended)
+
+
+def test_of_many_sessions_one_network_may_dial_an_eighth() -> None:
+    """256: 32, which is what one relay may carry to a node; a small node: eight."""
+    assert inbound_of_net_max(256) == 32
+    assert inbound_of_net_max(16) == 8

@@ -174,6 +174,24 @@ def _counted_against_a_fork(lot: Lot, fact: f.Fact) -> bool:
     return g.answer_over(lot, fact)
 
 
+def _silence_is_a_verdict(rows: Rows) -> Rows:
+    """As it was: an arbiter that has heard of no delivery soon after deliver_by votes that nothing was delivered."""
+
+    def holds(lot: Lot, fact: f.Clock) -> bool:
+        soon = fact.at > lot.deal.heights.deliver_by + lot.deal.start_blocks
+        return g.vote_is_plain(lot, fact) or (g.vote_open(lot, fact) and lot.delivered_at is None and soon)
+
+    def change(lot: Lot, fact: f.Clock) -> Lot:
+        plain = c.consider(lot, fact)
+        voted = plain.vote_florins is not None
+        return plain if voted else c.vote(lot, f.VoteDecided(at=fact.at, gross_florins=0))
+
+    def how(row: Row) -> Row:
+        return changed(row, guards=(holds,), change=change)
+
+    return altered(rows, lambda row: g.vote_is_plain in row.guards, how)
+
+
 def _near_timeout(lot: Lot, fact: f.Fact) -> bool:
     return fact.at >= lot.deal.heights.timeout - 1
 
@@ -298,6 +316,8 @@ MUTATIONS: tuple[Mutation, ...] = (
           left=(0, 0, 2, 2)),
     _hunt("a seller delivers after the time", forgets(f.DeliveryMade, g.before_deliver_by), PLAIN, HONEST, left=ONE),
     _hunt("K is shown before k have signed", _gift, SWAP, "buyer silent", silent=1, left=ONE),
+    _hunt("an arbiter takes a late DELIVERED for none", _silence_is_a_verdict, OVER_LIMIT, "both honest, half the work",
+          silent=1, left=ACCIDENTS),
     _hunt("a release after the votes takes the award away", instead(f.Clock, g.verdict_ready, _taken_away),
           parties="buyer lies, half the work", silent=1, left=LIES),
     _hunt("votes are not opened while one is missing", dropped(f.Clock, g.reveal_due), parties=NO_BUYER, silent=1,

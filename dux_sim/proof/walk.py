@@ -22,6 +22,7 @@ from dux_sim.proof.search import Search, Walked, Way
 from dux_sim.proof.states import Allowance, Moment, Reducer, freeze, key_of, thaw
 from dux_sim.proof.world import World
 
+STEPS_MAX = 400_000  # remembered from case to case, some hundred megabytes
 SLACK_BLOCKS = 4  # after T + 1 + d: a reorganisation and a censored block at the very end
 
 
@@ -38,7 +39,7 @@ class Walk:
         self, name: str, setting: Setting, left: Allowance, *, table: Index = TABLE, eager: bool = False
     ) -> None:
         self.setting = setting
-        self.minds = Minds(table)
+        self.minds = minds_for(table)
         self.told = WalkedEscrow(name)
         self._left = left
         self._eager = eager
@@ -108,6 +109,21 @@ class Walk:
             free = spend.height + self.setting.deal.depth_blocks - 1 - self.setting.deal.heights.timeout
             self.told.latest_free_blocks_after_T = max(free, self.told.latest_free_blocks_after_T or -(10**6))
         laws.at_the_end(world)
+
+
+_REMEMBERED: list[Minds] = []
+
+
+def minds_for(table: Index) -> Minds:
+    """What the walks before this one have worked out with the same table, while it is not too much.
+
+    A step depends on the node and the fact alone, and a node holds its deal: cases differ in who stands beside whom.
+    """
+    if table is not TABLE:
+        return Minds(table)
+    if not _REMEMBERED or _REMEMBERED[0].steps > STEPS_MAX:
+        _REMEMBERED[:] = [Minds(table)]
+    return _REMEMBERED[0]
 
 
 def paid_from(left: Allowance, move: Move) -> Allowance:

@@ -53,15 +53,18 @@ class Walk:
         self, states_max: int, *, first_only: bool = False, story: Callable[[World], None] | None = None
     ) -> WalkedEscrow:
         """Walk until the end of the case, or until so many moments were seen; `story`: what happens before."""
+        self._search.run(self.start(story), "agreed and funded", states_max, first_only=first_only)
+        self._search.tell(self.told, self._exits)
+        return self.told
+
+    def start(self, story: Callable[[World], None] | None = None) -> Moment:
+        """The moment that the walk begins with."""
         world = World.agreed(self.setting, self.minds)
         world.judged = True
         if story is not None:
             story(world)
         self._reduce.forget(world)
-        start = freeze(world, frozenset(), self._left)
-        self._search.run(start, "agreed and funded", states_max, first_only=first_only)
-        self._search.tell(self.told, self._exits)
-        return self.told
+        return freeze(world, frozenset(), self._left)
 
     def moves(self, number: int) -> list[str]:
         """The moves that led to this moment."""

@@ -95,12 +95,17 @@ def step(index: Index, lot: Lot, fact: Fact) -> tuple[Lot, tuple[Order, ...]]:
     Raises:
         WrongPhase: no row names this pair for these eyes. Refused: no row's guards hold.
     """
+    found = fitting(index, lot, fact)
+    if found is not None:
+        return found.take(lot, fact)
     rows = [line for line in index.get((lot.state, type(fact)), ()) if line.who is None or lot.role in line.who]
     name = type(fact).__name__
     if not rows:
         raise WrongPhase(fact=name, state=lot.state.value, contract_id=lot.contract_id)
-    for line in rows:
-        if line.holds(lot, fact):
-            return line.take(lot, fact)
     failed = [" and ".join(guard.__name__ for guard in line.guards if not guard(lot, fact)) for line in rows]
     raise Refused(fact=name, state=lot.state.value, guards="; or ".join(failed))
+
+
+def fitting(index: Index, lot: Lot, fact: Fact) -> Row | None:
+    """The row that is taken: the first that holds."""
+    return next((line for line in index.get((lot.state, type(fact)), ()) if line.holds(lot, fact)), None)

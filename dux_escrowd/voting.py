@@ -45,16 +45,16 @@ def answer_window_over(lot: Lot, at: int) -> bool:
 def automatic_vote(lot: Lot, at: int) -> int | None:
     """The vote that needs no judgement of the result, in florins of gross; None: somebody has to look at the result.
 
-    A delivery made at the last moment has `start_blocks` to be heard of. A release of a part is no verdict, or a buyer
-    would set its own price in the dispute; no vote is below it.
+    That nothing was heard tells nothing before the time to answer is over, even where the answer is here already: a
+    DELIVERED may be on its way still. A release of a part is no verdict, or a buyer would set its own price in the
+    dispute; no vote is below it.
     """
-    heights = lot.deal.heights
     least = (lot.release_gross_florins or 0) if lot.release_stands else 0
     if least >= lot.deal.price_florins or lot.deal.seller in lot.faulty:
         return least
     if lot.delivered_at is None:
-        return least if not lot.started or at > heights.deliver_by + lot.deal.start_blocks else None
-    if not lot.key_known and at > heights.answer_by:
+        return least if answer_window_over(lot, at) else None
+    if not lot.key_known and at > lot.deal.heights.answer_by:
         return least
     return None
 

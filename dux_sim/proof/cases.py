@@ -2,6 +2,7 @@
 
 A part is honest (and may die or crash by accident), silent from the beginning, or lying; arbiters who lie are bought.
 A case without an honest party protects nobody and is left out. Panels are counted, not named: arbiters are alike.
+A case all of whose histories another case has, too, is left out of the long form (`inclusion`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from common.chain.contract import Policy
 from dux_sim.proof.cast import NAMES, PRICE, PROOF, B, S, Setting, deal_for
@@ -19,7 +21,8 @@ LIE: Allowance = (0, 1, 1, 1)  # no accidents
 TWO_WHIMS: Allowance = (0, 0, 2, 2)
 PARTS: Allowance = (1, 1, 2, 3)
 TWO: Allowance = (2, 2, 1, 2)
-STATES_MAX = 400_000  # per case; what is cut off is told
+STATES_MAX = 100_000  # per case; what is cut off is told
+DEEP_STATES_MAX = 400_000  # where two accidents anywhere are walked to the end
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -97,14 +100,40 @@ def quick_cases() -> list[Case]:
 
 
 def full_cases() -> list[Case]:
-    """Everything; deepest first, so that two processes end together."""
+    """Everything, deepest first, so that two processes end together; what another case has in it is left out."""
     deep = [
-        case_of(script, parties, left=TWO)
+        case_of(script, parties, left=TWO, states_max=DEEP_STATES_MAX if parties == "both honest" else STATES_MAX)
         for script in (SCRIPTS[0], SCRIPTS[3])
         for parties in ("both honest", "buyer lies", "seller lies, bad work")
     ]
     eager = [case_of(SCRIPTS[0], parties, bought=1, eager=True) for parties in ("buyer lies", "seller lies, good work")]
-    return [*deep, *eager, *_larger_panels(), *_halves(), *_every_panel()]
+    return [*deep, *eager, *(case for case in broad_cases() if inclusion(case) is None)]
+
+
+def broad_cases() -> list[Case]:
+    """Every part with every panel, before any is left out."""
+    return [*_larger_panels(), *_halves(), *_every_panel()]
+
+
+def inclusion(case: Case) -> Setting | None:
+    """The world of another case that has every history of this one, judged by the same laws; None: there is none.
+
+    Who is silent takes no fact and has no move, and who lies takes no fact either and may leave every move that its
+    keys allow: for the transitions, a silent buyer is one that lies, a silent arbiter one that is bought. What may
+    still differ: the bought move together, so the first that is bought takes no move of others away, the second does;
+    who is bought answers pings, which only standby reads; and which laws are asked: none of a buyer that is not honest,
+    and of the bought only whether they are k. So it goes for a buyer always, for one arbiter where none is bought and
+    nobody pings. `tests/sim/test_proof_cases.py` walks both side by side.
+    """
+    setting = case.setting
+    bought = setting.liars & set(setting.panel)
+    quiet = sorted(setting.silent & set(setting.panel))
+    if B in setting.silent:
+        return replace(setting, liars=setting.liars | {B}, silent=setting.silent - {B})
+    reads_pings = setting.deal.lock and setting.deal.policy is Policy.STANDBY
+    if quiet and not bought and not reads_pings:
+        return replace(setting, liars=setting.liars | {quiet[0]}, silent=setting.silent - {quiet[0]})
+    return None
 
 
 def _every_panel() -> Iterator[Case]:
@@ -119,7 +148,7 @@ def _halves() -> Iterator[Case]:
     """Partial awards, at the edges of the quorum."""
     for script in SCRIPTS:
         for parties in HALVES:
-            for bought, silent in ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2)):
+            for bought, silent in ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1)):
                 yield case_of(script, parties, bought=bought, silent=silent)
         for parties in ("both honest", "both honest, half the work", "buyer lies", "seller lies, half the work"):
             yield case_of(script, parties, left=PARTS, parts=True)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from common.contracts.escrow import Refused, WrongPhase
 from dux_escrowd.facts import Clock, Fact
 from dux_escrowd.model import Coin, Lot, Spend, State
 from dux_escrowd.observe import OnChain, next_fact
 from dux_escrowd.orders import OpenStray, Order
-from dux_escrowd.table import Index, step
+from dux_escrowd.table import Index, fitting
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -35,7 +34,7 @@ Outcome = tuple[Node, tuple[Order, ...], tuple[Taken, ...]]
 
 
 class Minds:
-    """The table, with every step remembered."""
+    """The table, with every step remembered: of a node, wherever and among whomever it stands."""
 
     def __init__(self, table: Index) -> None:
         self.table = table
@@ -43,6 +42,11 @@ class Minds:
         self._learnt: dict[tuple[int, Fact], Outcome | None] = {}
         self._heard: dict[tuple[int, Fact], Outcome] = {}
         self._looked: dict[tuple[int, Coin | None, Spend | None, int], Outcome] = {}
+
+    @property
+    def steps(self) -> int:
+        """How many are remembered."""
+        return len(self._learnt) + len(self._heard) + len(self._looked)
 
     def node(self, node: Node) -> Node:
         """The one object that stands for all equal nodes."""
@@ -89,10 +93,8 @@ class Minds:
         return self.node(replace(node, strays=(*node.strays, stray)))
 
     def _take(self, lot: Lot, fact: Fact) -> tuple[Lot, tuple[Order, ...]] | None:
-        try:
-            return step(self.table, lot, fact)
-        except (WrongPhase, Refused):
-            return None
+        row = fitting(self.table, lot, fact)
+        return row.take(lot, fact) if row is not None else None
 
     def hear(self, node: Node, fact: Fact) -> Outcome:
         """A statement arrives: taken now or when its phase comes."""

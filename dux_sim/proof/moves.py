@@ -54,20 +54,29 @@ def next_block(world: World, *, spend: int = 0, censor: bool = False, crash: str
         world.restart()
 
 
-def time_moves(world: World) -> Iterator[Move]:
-    """The mail of this block, or the next block."""
-    if has_mail(world):
+def time_moves(world: World, *, accidents: bool) -> Iterator[Move]:
+    """The mail of this block, or the next block; what an accident makes of it, where there may be one."""
+    mailed = has_mail(world)
+    if not mailed:
+        yield Move("a block", FREE, next_block)
+        if world.spend is not None and world.spend.height is None:
+            for at, rival in enumerate(world.rivals, start=1):
+                yield Move(f"a block with {rival.txid}", FREE, partial(next_block, spend=at))
+    else:
         yield Move("mail arrives", FREE, deliver_round)
-        for name in dict.fromkeys(m.to for m in world.mail if not m.held and world.honest(m.to)):
-            if not world.asleep:
-                yield Move(f"mail arrives, {name} crashes", ACCIDENT, partial(deliver_round, crash=name), whom=name)
-        yield Move("the next block comes before the mail", ACCIDENT, next_block)
-        return
-    yield Move("a block", FREE, next_block)
+    if accidents:
+        yield from _troubled_mail(world) if mailed else _troubled_block(world)
+
+
+def _troubled_mail(world: World) -> Iterator[Move]:
+    for name in dict.fromkeys(m.to for m in world.mail if not m.held and world.honest(m.to)):
+        if not world.asleep:
+            yield Move(f"mail arrives, {name} crashes", ACCIDENT, partial(deliver_round, crash=name), whom=name)
+    yield Move("the next block comes before the mail", ACCIDENT, next_block)
+
+
+def _troubled_block(world: World) -> Iterator[Move]:
     waits = world.spend is not None and world.spend.height is None
-    if waits:
-        for at, rival in enumerate(world.rivals, start=1):
-            yield Move(f"a block with {rival.txid}", FREE, partial(next_block, spend=at))
     if waits or (world.coin is not None and world.coin.height is None):
         yield Move("a block that leaves it out", ACCIDENT, partial(next_block, censor=True))
     for name in world.nodes:
@@ -183,12 +192,17 @@ def _all_look(world: World) -> None:
 # --- choices of honest owners -------------------------------------------------------------------------------------
 
 
-def choices(world: World) -> Iterator[Move]:
+def choices(world: World, *, whims: bool) -> Iterator[Move]:
     """When the seller delivers; and owners who dispute or cancel without need."""
     if world.wallet_down and not world.asleep:
         yield Move("the seller's wallet is back", FREE, World.wallet_returns)
     if world.nodes[S].lot.delivered_at is None and _would_take(world, S, f.DeliveryMade(at=world.height)):
         yield Move("the seller delivers", FREE, _deliver)
+    if whims:
+        yield from _whims(world)
+
+
+def _whims(world: World) -> Iterator[Move]:
     for name, offer in ((B, f.PartWanted), (S, f.PartTaken)):
         if world.setting.parts and _would_take(world, name, offer(at=world.height, gross_florins=PART)):
             yield Move(f"the {name}'s owner settles for a part", WHIM, partial(_settle_for_part, who=name))
@@ -223,14 +237,12 @@ def all_moves(world: World, left: tuple[int, int, int, int], *, eager: bool) -> 
 
     `eager`: lies are told also while mail of the block is on its way, not only between.
     """
-    for move in time_moves(world):
-        if move.cost == FREE or left[move.cost]:
-            yield move
+    yield from time_moves(world, accidents=bool(left[ACCIDENT]))
     if left[ACCIDENT]:
         yield from accidents(world)
     quiet = not has_mail(world)
     if quiet:
-        yield from (move for move in choices(world) if move.cost == FREE or left[move.cost])
+        yield from choices(world, whims=bool(left[WHIM]))
     for who in (B, S):
         if who in world.setting.liars:
             yield from takes(world, who)

@@ -23,6 +23,7 @@ from dux_escrowd.table import Row, indexed
 from dux_escrowd.voting import verdict
 from dux_sim.proof.cases import ONE, SCRIPTS, Case, Script, case_of
 from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.hasty import for_a_fork, from_hearing, silence_tells, soon_after_delivery, window
 from dux_sim.proof.plant import Plant, Rows, altered, dropped, forgets, instead, orders_less, without
 from dux_sim.proof.search import Found
 from dux_sim.proof.states import Allowance
@@ -158,22 +159,6 @@ def claimed(world: World) -> None:
 # --- more ---------------------------------------------------------------------------------------------------------
 
 
-def _counted_from_hearing(lot: Lot, fact: f.Fact) -> bool:
-    """The fast award as it was: counted from when the dispute was heard, be it before the funding."""
-    heights = lot.deal.heights
-    if not lot.started and lot.delivered_at is None and lot.disputed_at is not None:
-        return lot.answered or fact.at > min(heights.answer_by, lot.disputed_at + lot.deal.start_blocks)
-    return lot.answered or fact.at > heights.answer_by
-
-
-def _counted_against_a_fork(lot: Lot, fact: f.Fact) -> bool:
-    """The fast award also for an opener that has told the panel one thing and the other party another."""
-    if not lot.started and lot.delivered_at is None and lot.disputed_at is not None:
-        since = max(lot.disputed_at, lot.funded_at or 0)
-        return lot.answered or fact.at > min(lot.deal.heights.answer_by, since + lot.deal.start_blocks)
-    return g.answer_over(lot, fact)
-
-
 def _near_timeout(lot: Lot, fact: f.Fact) -> bool:
     return fact.at >= lot.deal.heights.timeout - 1
 
@@ -264,9 +249,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("f: arbiters vote before the other side could answer", forgets(f.Clock, g.answer_over), left=LIES),
     _hunt("an arbiter does not tell the other party of a dispute", orders_less(f.DisputeSaid, PassOn), left=LIES),
     _hunt("the fast award counts from hearing, be it before the funding",
-          instead(f.Clock, g.answer_over, _counted_from_hearing), left=LIES),
+          window(from_hearing), left=LIES),
     _hunt("the fast award serves an opener with two tongues",
-          instead(f.Clock, g.answer_over, _counted_against_a_fork), left=LIES),
+          window(for_a_fork), left=LIES),
     _hunt("a dispute leaves a block to answer", instead(f.Clock, g.answer_over, _soon), left=ONE),
     _hunt("a seller does not ask the arbiters in time", dropped(f.Clock, g.dispute_due), parties=NO_BUYER, left=QUIET),
     _hunt("nobody refunds at T", dropped(f.Clock, g.timeout_reached), parties="seller silent", silent=2, left=QUIET),
@@ -298,6 +283,8 @@ MUTATIONS: tuple[Mutation, ...] = (
           left=(0, 0, 2, 2)),
     _hunt("a seller delivers after the time", forgets(f.DeliveryMade, g.before_deliver_by), PLAIN, HONEST, left=ONE),
     _hunt("K is shown before k have signed", _gift, SWAP, "buyer silent", silent=1, left=ONE),
+    _hunt("an arbiter takes a late DELIVERED for none", silence_tells(soon_after_delivery), OVER_LIMIT,
+          "both honest, half the work", silent=1, left=ACCIDENTS),
     _hunt("a release after the votes takes the award away", instead(f.Clock, g.verdict_ready, _taken_away),
           parties="buyer lies, half the work", silent=1, left=LIES),
     _hunt("votes are not opened while one is missing", dropped(f.Clock, g.reveal_due), parties=NO_BUYER, silent=1,

@@ -25,7 +25,7 @@ from dux_escrowd.series_rules import bond_fact, bond_over, turn_of
 from dux_escrowd.table import Index, indexed
 from dux_sim.proof import laws
 from dux_sim.proof.cast import PRICE, PROOF, PROOF_DELIVER_BLOCKS, START, B, S, Setting, deal_for
-from dux_sim.proof.kinds import FREE, LIE, Move
+from dux_sim.proof.kinds import LIE, WHIM, Move
 from dux_sim.proof.lies import lies, takes
 from dux_sim.proof.minds import Minds
 from dux_sim.proof.moves import choices, deliver_round, has_mail, next_block
@@ -140,7 +140,7 @@ class SeriesWalk:
         world, left = worlds[number], moment.left
         quiet = not any(has_mail(one) for one in worlds)
         if quiet:
-            yield from (move for move in choices(world) if move.cost == FREE or left[move.cost])
+            yield from choices(world, whims=bool(left[WHIM]))
         for who in (B, S):
             if who in world.setting.liars:
                 yield from takes(world, who)

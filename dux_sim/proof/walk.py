@@ -22,6 +22,7 @@ from dux_sim.proof.search import Search, Walked, Way
 from dux_sim.proof.states import Allowance, Moment, Reducer, freeze, key_of, thaw
 from dux_sim.proof.world import World
 
+STEPS_MAX = 400_000  # remembered from case to case, some hundred megabytes
 SLACK_BLOCKS = 4  # after T + 1 + d: a reorganisation and a censored block at the very end
 
 
@@ -38,7 +39,7 @@ class Walk:
         self, name: str, setting: Setting, left: Allowance, *, table: Index = TABLE, eager: bool = False
     ) -> None:
         self.setting = setting
-        self.minds = Minds(table)
+        self.minds = minds_for(table)
         self.told = WalkedEscrow(name)
         self._left = left
         self._eager = eager
@@ -52,15 +53,18 @@ class Walk:
         self, states_max: int, *, first_only: bool = False, story: Callable[[World], None] | None = None
     ) -> WalkedEscrow:
         """Walk until the end of the case, or until so many moments were seen; `story`: what happens before."""
+        self._search.run(self.start(story), "agreed and funded", states_max, first_only=first_only)
+        self._search.tell(self.told, self._exits)
+        return self.told
+
+    def start(self, story: Callable[[World], None] | None = None) -> Moment:
+        """The moment that the walk begins with."""
         world = World.agreed(self.setting, self.minds)
         world.judged = True
         if story is not None:
             story(world)
         self._reduce.forget(world)
-        start = freeze(world, frozenset(), self._left)
-        self._search.run(start, "agreed and funded", states_max, first_only=first_only)
-        self._search.tell(self.told, self._exits)
-        return self.told
+        return freeze(world, frozenset(), self._left)
 
     def moves(self, number: int) -> list[str]:
         """The moves that led to this moment."""
@@ -108,6 +112,21 @@ class Walk:
             free = spend.height + self.setting.deal.depth_blocks - 1 - self.setting.deal.heights.timeout
             self.told.latest_free_blocks_after_T = max(free, self.told.latest_free_blocks_after_T or -(10**6))
         laws.at_the_end(world)
+
+
+_REMEMBERED: list[Minds] = []
+
+
+def minds_for(table: Index) -> Minds:
+    """What the walks before this one have worked out with the same table, while it is not too much.
+
+    A step depends on the node and the fact alone, and a node holds its deal: cases differ in who stands beside whom.
+    """
+    if table is not TABLE:
+        return Minds(table)
+    if not _REMEMBERED or _REMEMBERED[0].steps > STEPS_MAX:
+        _REMEMBERED[:] = [Minds(table)]
+    return _REMEMBERED[0]
 
 
 def paid_from(left: Allowance, move: Move) -> Allowance:

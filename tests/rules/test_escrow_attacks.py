@@ -41,7 +41,24 @@ def test_a_release_of_a_part_is_no_verdict() -> None:
     whole, _orders = decide(arbiter(), release(PRICE))
     assert whole.vote_florins == PRICE
     nothing, _orders = decide(arbiter(delivered_at=None, started=False), release(FLOP // 5))
-    assert nothing.vote_florins == FLOP // 5
+    over = DEAL.heights.answer_by + 1
+    assert (nothing.vote_florins, automatic_vote(nothing, over)) == (None, FLOP // 5)
+
+
+def test_silence_tells_an_arbiter_nothing_while_a_statement_may_be_on_its_way() -> None:
+    """Both have answered, and no DELIVERED is here: the case waits for it until the time to answer is over."""
+    unheard = arbiter(delivered_at=None, release_gross_florins=None)
+    waiting, orders = decide(unheard, f.Clock(at=DEAL.heights.answer_by))
+    assert (waiting.vote_florins, orders) == (None, ())
+    said = f.DeliverySaid(at=DEAL.heights.answer_by, by=S, claimed_at=DEAL.heights.deliver_by)
+    heard, _orders = decide(waiting, said)
+    assert (heard.vote_florins, heard.case_open) == (None, True)
+    silent, _orders = decide(waiting, f.Clock(at=DEAL.heights.answer_by + 1))
+    assert silent.vote_florins == 0
+    fast = arbiter(delivered_at=None, started=False)
+    last = 112 + DEAL.start_blocks
+    votes = [decide(fast, f.Clock(at=at))[0].vote_florins for at in (last, last + 1)]
+    assert votes == [None, 0]
 
 
 def test_a_buyer_that_contradicts_itself_binds_nobody_to_what_cannot_be_paid() -> None:

@@ -132,12 +132,12 @@ class PeerBook:
     def _thin_net(self, newest: Did) -> None:
         """Of those that dialled us from one net only so many stay: who owns a net cannot be all that a node sees."""
         net = self._came_from.get(newest)
+        most = inbound_of_net_max(self._sessions_max)
         of_net = {did for did, one in self._came_from.items() if one == net and did != newest} if net else set()
-        excess = len(of_net) + 1 - inbound_of_net_max(self._sessions_max)
-        if excess <= 0:
-            return  # those on their way out are among them: nearly everybody ends here
+        if len(of_net) < most:
+            return  # nearly everybody ends here, those on their way out counted
         same = [did for did in self._since if did in of_net and self.is_connected(did)]
-        for did in self._least_wanted(lambda: iter(same), max(0, len(same) + 1 - inbound_of_net_max(self._sessions_max))):
+        for did in self._least_wanted(lambda: iter(same), max(0, len(same) + 1 - most)):
             chosen = self._transport.session_with(did)
             if chosen is not None:
                 self._ending.add(did)
@@ -257,7 +257,7 @@ class PeerBook:
 
     def is_resting(self, did: Did, hint: Address | None = None) -> bool:
         """Whether dialling this node (at an address that others gave) failed so recently that it is left alone."""
-        rest = self._rest.get((did, hint))
+        rest = self._rest.get((did, hint)) if self._rest else None
         return rest is not None and rest.until_s > self._clock.monotonic()
 
     def blame(self, did: Did, points: float, why: str) -> None:

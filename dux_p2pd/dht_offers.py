@@ -145,10 +145,14 @@ class Offers:
         newcomers, self._newcomers = self._newcomers, {}
         now_ms = self._clock.unix_ms()
         since_ms = {node_id: self._lacks_since_ms(node_id, now_ms) for node_id in newcomers}
-        for row in self._shelf.table.all(now_ms, HAND_OVER_MAX, since_ms=min(since_ms.values())):
-            if self._table.nearer_than_us(row.key, HANDERS) < HANDERS:
-                near = self._table.nearest(row.key, K)
-                lacking = [node for node in near if row.seq_ms >= since_ms.get(node.id, now_ms + 1)]
+        places = self._shelf.table.places(now_ms, HAND_OVER_MAX, since_ms=min(since_ms.values()))
+        for place in places:  # nearly all of them are others' to hand over: their records are not read
+            if self._table.nearer_than_us(place.key, HANDERS) >= HANDERS:
+                continue
+            near = self._table.nearest(place.key, K)
+            lacking = [node for node in near if place.seq_ms >= since_ms.get(node.id, now_ms + 1)]
+            row = self._shelf.table.held(place) if lacking else None
+            if row is not None:
                 await self.offer(Parcel.of_row(row), lacking)
 
     def _gone(self, node: DuxNode) -> None:

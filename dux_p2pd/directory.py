@@ -74,15 +74,18 @@ class Directory:
 
     def get(self, did: Did) -> Known | None:
         """What is known of this DID, ourselves included."""
+        known = self._cache.get(did)
+        if known is not None:
+            self._cache.move_to_end(did)
+            return known
         if did == self._keeper.did:
             return self._self()
-        if did not in self._cache:
-            row = self._table.get(did)
-            if row is None:
-                return None
-            self._remember(self._from_row(row))
-        self._cache.move_to_end(did)
-        return self._cache[did]
+        row = self._table.get(did)
+        if row is None:
+            return None
+        known = self._from_row(row)
+        self._remember(known)
+        return known
 
     def _self(self) -> Known:
         now_ms, log = self._keeper.now_ms(), self._keeper.log

@@ -1,6 +1,7 @@
 """The meshes of all topics: the neighbours in them, back-offs, and the heartbeat that keeps them.
 
-It does what `mesh_rules` decides. While nothing changes and nothing is said, it sleeps.
+It does what `mesh_rules` decides. While nothing changes and nothing is said, it sleeps; a heartbeat looks over the
+meshes that may want other members, and over all of them now and then, because scores fade.
 
 Source: network.md §5.
 """
@@ -73,7 +74,8 @@ class Meshes:
         self._crowded: set[str] = set()  # topics whose mesh has refused somebody for want of room
         self._shed_s: dict[str, float] = {}
         self._stirred, self._soon = asyncio.Event(), False
-        self._changed, self._looked_s = True, 0.0
+        self._due, self._looked_s = set(topics), 0.0  # topics to be looked over at the next heartbeat
+        self._lacking = set(topics)  # topics whose mesh wanted more members when it was looked over last
         self._opportune_s = clock.monotonic() + OPPORTUNE_S
         self.on_member: list[Callable[[Did], None]] = []  # told of who came into a mesh
 
@@ -148,16 +150,20 @@ class Meshes:
         for topic, members in self._mesh.items():
             if did in members:
                 self._flows[did].graft(topic)
-        self.change(soon=True)
+                self._due.add(topic)  # who dialled whom may be another now
+        self._due |= self._lacking
+        self._stir_if_due(soon=True)
 
     def left(self, did: Did) -> None:
         """It is gone."""
         self._carried.pop(did, None)
         self._nets.pop(did, None)
         self._blanks.pop(did, None)
-        for members in self._mesh.values():
-            members.pop(did, None)
-        self.change(soon=True)
+        for topic, members in self._mesh.items():
+            if did in members:
+                del members[did]
+                self._due.add(topic)
+        self._stir_if_due(soon=True)
 
     def carries(self, did: Did, topics: tuple[str, ...]) -> None:
         """It carries these topics, and no others."""
@@ -165,7 +171,9 @@ class Meshes:
         for topic, members in self._mesh.items():
             if did in members and topic not in self._carried[did]:
                 del members[did]
-        self.change()
+                self._due.add(topic)
+        self._due |= self._lacking
+        self._stir_if_due()
 
     def on_graft(self, did: Did, topic: str) -> None:
         """It has us in its mesh and wants to be in ours."""
@@ -183,10 +191,10 @@ class Meshes:
             self._part(topic, did, flow, FULL_BACKOFF_S if is_full else BACKOFF_S)
             if is_full:
                 self._crowded.add(topic)
-                self.change()
+                self._look_over(topic)
             return
         self._take_in(topic, did)
-        self.change()
+        self._look_over(topic)
 
     def _take_in(self, topic: str, did: Did) -> None:
         self._mesh[topic][did] = None
@@ -200,7 +208,7 @@ class Meshes:
             return
         members.pop(did, None)
         self._back_off(topic, did, min(max(backoff_s, FULL_BACKOFF_S), BACKOFF_S_MAX))
-        self.change()
+        self._look_over(topic)
 
     def _part(self, topic: str, did: Did, flow: Outflow, wait_s: int = BACKOFF_S) -> None:
         self._back_off(topic, did, wait_s)
@@ -222,10 +230,19 @@ class Meshes:
         self._soon = self._soon or soon
         self._stirred.set()
 
-    def change(self, *, soon: bool = False) -> None:
-        """A mesh may want other members: somebody came, left, or fell in esteem."""
-        self._changed = True
-        self.stir(soon=soon)
+    def change(self) -> None:
+        """Every mesh may want other members: somebody fell in esteem."""
+        self._due.update(self._mesh)
+        self.stir()
+
+    def _look_over(self, topic: str) -> None:
+        self._due.add(topic)
+        self.stir()
+
+    def _stir_if_due(self, *, soon: bool = False) -> None:
+        """Most of those who come and go concern no mesh: then there is no heartbeat for them."""
+        if self._due:
+            self.stir(soon=soon)
 
     async def run(self, beat: Callable[[], bool]) -> None:
         """Keep the meshes, and call `beat` at each heartbeat, for ever; sleep while there is nothing to do."""
@@ -240,18 +257,17 @@ class Meshes:
                 self.stir(soon=short == "now")
 
     def _keep_all(self) -> str:
-        """All meshes, when something has changed or scores may have; what is lacking, as `_keep` says it."""
+        """The meshes in which something has changed, or all when scores may have; what is lacking, as `_keep` says."""
         now = self._clock.monotonic()
-        if not self._changed and now < self._looked_s + LOOK_S:
-            return ""
-        self._changed, self._looked_s = False, now
         is_opportune = now >= self._opportune_s
         if is_opportune:
             self._opportune_s = now + OPPORTUNE_S
-        short = [self._keep(topic, is_opportune=is_opportune) for topic in self._mesh]
-        found = "now" if "now" in short else "later" if "later" in short else ""
-        self._changed = bool(found)
-        return found
+        due, self._due = self._due, set()
+        if is_opportune or now >= self._looked_s + LOOK_S:
+            due, self._looked_s = set(self._mesh), now
+        short = {topic: self._keep(topic, is_opportune=is_opportune) for topic in self._mesh if topic in due}
+        self._due.update(topic for topic, lack in short.items() if lack)
+        return "now" if "now" in short.values() else "later" if self._due else ""
 
     def _keep(self, topic: str, *, is_opportune: bool) -> str:
         """One topic's mesh at a heartbeat; when it lacks members that there are: `now`, `later`, else nothing."""
@@ -263,6 +279,7 @@ class Meshes:
                 del members[did]
                 self._part(topic, did, self._flows[did])
             inside = [one for one in inside if one.did in members]
+        self._lacking.discard(topic)
         if not (is_opportune or wants_grafting(inside)):
             return ""  # most heartbeats of most meshes end here, whatever the number of neighbours
         has_enough = len(members) >= MESH_LOW and not is_opportune  # but too few of them were dialled by us
@@ -275,6 +292,8 @@ class Meshes:
         for did in chosen:
             self._take_in(topic, did)
             self._flows[did].graft(topic)
+        if wants_grafting(self._neighbours(topic, list(members))):
+            self._lacking.add(topic)
         if len(members) >= MESH_LOW or len(outside) == len(chosen):
             return ""
         return "now" if len(free) > len(chosen) else "later"

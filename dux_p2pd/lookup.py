@@ -14,10 +14,10 @@ a lookup's time, so the rounds are our own. Source: settled.md 16, transport_ide
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from common.clock import Clock
 from dux_p2pd.routing import ALPHA, DuxNode, K, Place
@@ -93,11 +93,12 @@ class _Search:
     ) -> None:
         self._place, self._ask, self._manners, self._enough = Place(key), ask, manners, enough
         self._width, self._waited_for = width, min(WAITED_FOR, width * paths // 2)
-        self._known: list[dict[bytes, DuxNode]] = [{} for _ in range(paths)]
+        self._known: list[dict[int, DuxNode]] = [{} for _ in range(paths)]  # of each path, by distance
+        self._order: list[list[DuxNode]] = [[] for _ in range(paths)]  # the same, nearest first; empty: to be sorted
         for index, node in enumerate(start):
-            self._known[index % paths][node.id] = node
+            self._known[index % paths][self._place.distance_to(node)] = node
         self._called: set[bytes] = set()
-        self._failed: set[bytes] = set()
+        self._failed: dict[bytes, int] = {}  # with their distance
         self._nets: Counter[str] = Counter()
         self._flying: list[_Call] = []
         self._answered: dict[bytes, DuxNode] = {}
@@ -139,9 +140,10 @@ class _Search:
         room = min(count, CALLED_MAX - len(self._called))
         if room <= 0:
             return []
-        known = sorted(self._known[path].values(), key=self._place.distance_to)
-        unfit = self._failed | self._late()
-        fit = [node for node in known if node.id not in unfit and not self._is_last(node)]
+        known, late = self._nearest_of(path), self._late()
+        unfit = self._failed.keys() | late if late else self._failed
+        fits = (node for node in known if node.id not in unfit and not self._is_last(node))
+        fit = list(islice(fits, max(K, self._width)))
         found = self._spread(self._at_hand_first(fit[: self._width]), room)
         found = found or self._spread(self._at_hand_first(self._also_near(fit)), room)
         return found if found or len(self._answered) >= self._waited_for else self._spread(known, room)
@@ -149,15 +151,22 @@ class _Search:
     def _at_hand_first(self, nodes: list[DuxNode]) -> list[DuxNode]:
         return sorted(nodes, key=lambda node: not self._manners.is_at_hand(node))
 
+    def _nearest_of(self, path: int) -> list[DuxNode]:
+        """What a path knows, nearest first: sorted anew only after an answer."""
+        if not self._order[path]:
+            known = self._known[path]
+            self._order[path] = [known[far] for far in sorted(known)]
+        return self._order[path]
+
     def _also_near(self, fit: list[DuxNode]) -> list[DuxNode]:
         """Of a path's nodes beyond its width those that stand among the k nearest that any path knows."""
         if self._width >= K or len(self._known) == 1:
             return []
-        others = {node.id: node for known in self._known for node in known.values() if node.id not in self._failed}
-        nearest = heapq.nsmallest(K, others.values(), key=self._place.distance_to)
-        farthest = self._place.distance_to(nearest[-1]) if len(nearest) == K else None
         beyond = fit[self._width : K]
-        return [node for node in beyond if farthest is None or self._place.distance_to(node) <= farthest]
+        if not beyond:
+            return []
+        nearest = sorted(set().union(*self._known).difference(self._failed.values()))[:K]
+        return [node for node in beyond if len(nearest) < K or self._place.distance_to(node) <= nearest[-1]]
 
     def _late(self) -> set[bytes]:
         now_s = self._manners.clock.monotonic()
@@ -169,11 +178,14 @@ class _Search:
     def _spread(self, nodes: list[DuxNode], room: int) -> list[DuxNode]:
         """Of these the uncalled ones, no more of one net than may be called."""
         found: list[DuxNode] = []
-        nets = self._nets.copy()
+        nets = dict(self._nets)
         for node in nodes:
-            if node.id not in self._called and nets[node.net] < PER_NET_CALLED and len(found) < room:
-                nets[node.net] += 1
+            called = nets.get(node.net, 0)
+            if node.id not in self._called and called < PER_NET_CALLED:
+                nets[node.net] = called + 1
                 found.append(node)
+                if len(found) == room:
+                    break
         return found
 
     def _may_leave(self) -> bool:
@@ -191,7 +203,7 @@ class _Search:
             self._flying.remove(call)
             found = call.task.result()
             if found is None:
-                self._failed.add(call.node.id)
+                self._failed[call.node.id] = self._place.distance_to(call.node)
                 continue
             self._take(call, found)
             if self._enough is not None and self._enough(self.outcome):
@@ -203,8 +215,10 @@ class _Search:
         self.outcome.records += [(record, call.node) for record in found.records]
         if found.records:
             self.outcome.holders.append((call.node, frozenset(found.records)))
+        known = self._known[call.path]
         for node in found.nodes[:K]:
-            self._known[call.path].setdefault(node.id, node)
+            known.setdefault(self._place.distance_to(node), node)
+        self._order[call.path] = []
 
 
 async def _guarded(ask: Ask, node: DuxNode, key: bytes) -> Found | None:

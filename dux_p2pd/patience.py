@@ -83,7 +83,7 @@ class Patience:
     def is_silent(self, did: Did) -> bool:
         """Whether its last call had no answer, a short while ago."""
         one = self._peers.get(did)
-        return one is not None and one.silent_until_s > self._clock.monotonic()
+        return one is not None and one.silences > 0 and one.silent_until_s > self._clock.monotonic()
 
     def soft_s(self, did: Did) -> float:
         """How long its answer usually takes at most; a lookup goes on to others then."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -78,6 +78,8 @@ class PeerBook:
         self._log = log
         self._sessions_max = sessions_max
         self._since: OrderedDict[Did, UnixMs] = OrderedDict()  # least recently used first
+        self._came_from: dict[Did, str] = {}  # of these, the nets of those that dialled us
+        self._ending: set[Did] = set()  # of these, the ones whose session takes nothing new any more
         self.patience = Patience(clock)
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
         self._is_searching = False  # for the record of a node that is named by an address without a way
@@ -96,6 +98,10 @@ class PeerBook:
         """The transport has a new session."""
         did = session.peer.did
         self._since[did] = self._clock.unix_ms()
+        self._ending.discard(did)
+        self._came_from.pop(did, None)
+        if not session.peer.dialled:
+            self._came_from[did] = net_of(session.peer.address[0])
         self._rest.pop((did, None), None)
         session.closed.add_done_callback(lambda _: self._gone(session))
         session.leaving.add_done_callback(lambda _: self._leaves(did))
@@ -106,6 +112,8 @@ class PeerBook:
         self._make_room(did)
 
     def _leaves(self, did: Did) -> None:
+        if did in self._since and not self.is_connected(did):
+            self._ending.add(did)
         for told in self.on_leaving:
             told(did)
 
@@ -114,6 +122,8 @@ class PeerBook:
         if self._transport.session_with(did) is not None:
             return
         self._since.pop(did, None)
+        self._ending.discard(did)
+        self._came_from.pop(did, None)
         self.patience.forget(did)
         self._log.info("peer disconnected", did=did, reason=session.closed.result())
         for told in self.on_down if session.had_no_room else (*self.on_down, *self.on_lost):
@@ -121,38 +131,40 @@ class PeerBook:
 
     def _thin_net(self, newest: Did) -> None:
         """Of those that dialled us from one net only so many stay: who owns a net cannot be all that a node sees."""
-        come = self._transport.session_with(newest)
-        if come is None or come.peer.dialled:
-            return
-        net = net_of(come.peer.address[0])
-        same = [did for did in self._since if did != newest and self._came_from(did) == net]
-        for did in self._least_wanted(same, len(same) + 1 - inbound_of_net_max(self._sessions_max)):
+        net = self._came_from.get(newest)
+        most = inbound_of_net_max(self._sessions_max)
+        of_net = {did for did, one in self._came_from.items() if one == net and did != newest} if net else set()
+        if len(of_net) < most:
+            return  # nearly everybody ends here, those on their way out counted
+        same = [did for did in self._since if did in of_net and self.is_connected(did)]
+        for did in self._least_wanted(lambda: iter(same), max(0, len(same) + 1 - most)):
             chosen = self._transport.session_with(did)
             if chosen is not None:
+                self._ending.add(did)
                 chosen.retire("too many from one network", no_room=True)
 
-    def _came_from(self, did: Did) -> str:
-        """The net of a session that the other end has dialled."""
-        session = self._transport.session_with(did)
-        return "" if session is None or session.peer.dialled else net_of(session.peer.address[0])
-
     def _make_room(self, newest: Did) -> None:
-        """Let go of the one not used for longest: first of the strangers that dialled us, who come at no cost."""
-        if len(self._since) <= self._sessions_max:
+        """Let go of the one not used for longest: first of the strangers that dialled us, who come at no cost.
+
+        A well-known node passes here at each session, with all places taken: nobody is counted, and few are looked at.
+        """
+        excess = len(self._since) - len(self._ending) - self._sessions_max  # those that end anyway are no others
+        if excess <= 0:
             return
-        others = [did for did in self._since if did != newest and self.is_connected(did)]  # not those that end anyway
-        excess = max(0, len(others) + 1 - self._sessions_max)
-        for did in self._least_wanted(others, excess):
+        for did in self._least_wanted(lambda: self._others_than(newest), excess):
             chosen = self._transport.session_with(did)
             if chosen is not None:
+                self._ending.add(did)
                 chosen.retire("making room for another peer", no_room=True)
 
-    def _least_wanted(self, dids: list[Did], count: int) -> list[Did]:
+    def _least_wanted(self, others: Callable[[], Iterator[Did]], count: int) -> list[Did]:
         """So many of these: the first uninvited ones, and when there are too few of them, the first others."""
-        count = max(0, count)
-        uninvited = list(islice(filter(self._is_uninvited, dids), count))
-        others = (did for did in dids if did not in uninvited)
-        return uninvited + list(islice(others, count - len(uninvited)))
+        uninvited = list(islice(filter(self._is_uninvited, others()), count))
+        rest = (did for did in others() if did not in uninvited)
+        return uninvited + list(islice(rest, count - len(uninvited)))
+
+    def _others_than(self, newest: Did) -> Iterator[Did]:
+        return (did for did in self._since if did != newest and self.is_connected(did))
 
     def _is_uninvited(self, did: Did) -> bool:
         session = self._transport.session_with(did)
@@ -245,7 +257,7 @@ class PeerBook:
 
     def is_resting(self, did: Did, hint: Address | None = None) -> bool:
         """Whether dialling this node (at an address that others gave) failed so recently that it is left alone."""
-        rest = self._rest.get((did, hint))
+        rest = self._rest.get((did, hint)) if self._rest else None
         return rest is not None and rest.until_s > self._clock.monotonic()
 
     def blame(self, did: Did, points: float, why: str) -> None:

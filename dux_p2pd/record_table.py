@@ -6,6 +6,7 @@ Whether a record may be kept, and which one goes for it, is decided in `rules.py
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from common.store import Store
 from common.units import Did, UnixMs
@@ -47,6 +48,17 @@ class RecordRow:
     envelope: bytes
 
 
+class RecordPlace(NamedTuple):
+    """Which record it is, and how new."""
+
+    did: Did
+    ns: str
+    name: str
+    salt: int
+    key: bytes
+    seq_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What is held that one record's quotas are about."""
@@ -77,15 +89,28 @@ class RecordTable:
         """Unexpired records not offered since by anybody, the longest waiting first."""
         return self._read("offered_ms < ? AND expires_ms > ? ORDER BY offered_ms LIMIT ?", before_ms, now_ms, count)
 
-    def all(self, now_ms: int, count: int, *, since_ms: int = 0) -> list[RecordRow]:
-        """Unexpired records that were signed since then, newest first."""
-        return self._read("expires_ms > ? AND seq_ms >= ? ORDER BY seq_ms DESC, did LIMIT ?", now_ms, since_ms, count)
+    def all(self, now_ms: int, count: int) -> list[RecordRow]:
+        """Unexpired records, newest first."""
+        return self._read("expires_ms > ? ORDER BY seq_ms DESC, did LIMIT ?", now_ms, count)
+
+    def places(self, now_ms: int, count: int, *, since_ms: int) -> list[RecordPlace]:
+        """Where the unexpired records are that were signed since then, newest first."""
+        sql = (
+            "SELECT did, ns, name, salt, key, seq_ms FROM records WHERE envelope IS NOT NULL AND expires_ms > ? "
+            "AND seq_ms >= ? ORDER BY seq_ms DESC, did LIMIT ?"
+        )
+        return [RecordPlace(*row) for row in self._store.rows(sql, now_ms, since_ms, count)]
+
+    def held(self, place: RecordPlace) -> RecordRow | None:
+        """The record there, unless it is gone or another by now."""
+        where = "did = ? AND ns = ? AND name = ? AND salt = ? AND seq_ms = ?"
+        return next(iter(self._read(where, place.did, place.ns, place.name, place.salt, place.seq_ms)), None)
 
     def others(self, count: int) -> list[RecordRow]:
         """Records of others, the longest not offered first."""
         return self._read("mine = 0 ORDER BY offered_ms, did LIMIT ?", count)
 
-    def _read(self, where: str, *values: bytes | int) -> list[RecordRow]:
+    def _read(self, where: str, *values: bytes | int | str) -> list[RecordRow]:
         rows = self._store.rows(
             f"SELECT {_COLUMNS} FROM records WHERE envelope IS NOT NULL AND {where}",  # noqa: S608
             *values,

@@ -84,7 +84,7 @@ class DuxBucket(KBucket):  # type: ignore[misc]
 
     def is_old(self, node: DuxNode) -> bool:
         """Whether this node is known for a week."""
-        return node.first_ms is not None and self.clock.unix_ms() - node.first_ms >= OLD_MS
+        return node.first_ms is not None and node.first_ms <= self.clock.unix_ms() - OLD_MS
 
     def has_place_for(self, node: DuxNode) -> bool:
         """Whether it is here already, or there is a place that one known for so long may take."""
@@ -92,8 +92,10 @@ class DuxBucket(KBucket):  # type: ignore[misc]
             return True
         if len(self) >= self.ksize:
             return False
+        if self.is_old(node) or len(self) < max(1, int(self.ksize * YOUNG_PART)):
+            return True
         young = sum(1 for one in self.nodes.values() if not self.is_old(one))
-        return self.is_old(node) or young < max(1, int(self.ksize * YOUNG_PART))
+        return young < max(1, int(self.ksize * YOUNG_PART))
 
     def add_node(self, node: DuxNode) -> bool:
         """Take it in, or have it wait for a place; whether it was taken in."""

@@ -89,6 +89,7 @@ class NodeTable:
         self._store = store
         row = store.row("SELECT count(*) AS held FROM nodes")
         self._rows = int(row["held"]) if row else 0  # counted once, then kept up
+        self._at_fault = {str(row["did"]) for row in store.rows("SELECT did FROM proofs")}  # few, and asked for often
 
     def get(self, did: str) -> NodeRow | None:
         """What is kept of this DID."""
@@ -111,25 +112,35 @@ class NodeTable:
                     "DELETE FROM nodes WHERE did IN (SELECT did FROM nodes ORDER BY learned_ms DESC LIMIT -1 OFFSET ?)",
                     keep_max,
                 )
-            _put_proof(tx, node.did, proof)
+            self._write_proof(tx, node.did, proof)
+        self._note_proof(node.did, proof)
         self._rows = min(self._rows + fresh, keep_max)
 
     def proof(self, did: str) -> bytes:
         """The proof of a fault of this DID; empty when there is none."""
+        if did not in self._at_fault:
+            return b""
         row = self._store.row("SELECT proof FROM proofs WHERE did = ?", did)
         return bytes(row["proof"]) if row else b""
 
     def put_proof(self, did: str, proof: bytes) -> None:
         """Keep a proof; an empty one: there is no fault any more."""
         with self._store.transaction() as tx:
-            _put_proof(tx, did, proof)
+            self._write_proof(tx, did, proof)
+        self._note_proof(did, proof)
 
+    def _write_proof(self, tx: Tx, did: str, proof: bytes) -> None:
+        if proof:
+            tx.execute("INSERT OR REPLACE INTO proofs VALUES (?, ?)", did, proof)
+        elif did in self._at_fault:
+            tx.execute("DELETE FROM proofs WHERE did = ?", did)
 
-def _put_proof(tx: Tx, did: str, proof: bytes) -> None:
-    if proof:
-        tx.execute("INSERT OR REPLACE INTO proofs VALUES (?, ?)", did, proof)
-    else:
-        tx.execute("DELETE FROM proofs WHERE did = ?", did)
+    def _note_proof(self, did: str, proof: bytes) -> None:
+        """Once it is committed."""
+        if proof:
+            self._at_fault.add(did)
+        else:
+            self._at_fault.discard(did)
 
 
 def _node(row: Row) -> NodeRow:

@@ -34,6 +34,7 @@ class PlaceTable:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._held = {str(row["did"]) for row in store.rows("SELECT did FROM places")}  # asked for at every meeting
 
     def all(self) -> list[Place]:
         """Every row, by DID."""
@@ -44,8 +45,7 @@ class PlaceTable:
 
     def count(self) -> int:
         """Rows held."""
-        row = self._store.row("SELECT count(*) AS held FROM places")
-        return int(row["held"]) if row else 0
+        return len(self._held)
 
     def met(self, did: Did, address: str, now_ms: int) -> None:
         """We have reached it ourselves."""
@@ -55,6 +55,7 @@ class PlaceTable:
                 "address = excluded.address, met = met + 1, failed = 0, met_ms = excluded.met_ms",
                 *(did, address, now_ms, now_ms),
             )
+        self._held.add(did)
 
     def seen(self, did: Did, address: str, now_ms: int) -> None:
         """It came to us and says that it listens there."""
@@ -65,6 +66,7 @@ class PlaceTable:
                 "met_ms = excluded.met_ms",
                 *(did, address, now_ms, now_ms),
             )
+        self._held.add(did)
 
     def failed(self, did: Did) -> None:
         """It did not answer there."""
@@ -76,3 +78,4 @@ class PlaceTable:
         with self._store.transaction() as tx:
             for did in dids:
                 tx.execute("DELETE FROM places WHERE did = ?", did)
+        self._held.difference_update(dids)

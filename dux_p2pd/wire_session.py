@@ -66,7 +66,7 @@ class WireSession:
         self.peer, self.mux, self.did = peer, mux, peer.did
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self.leaving: asyncio.Future[None] = self._loop.create_future()
-        self.had_no_room = False
+        self.had_no_room = self._is_leaving = False
         self._line, self._services = line, services
         self._streams: dict[int, WireStream] = {}
         self._serving = Serving(self, services, limits, self._let_go)
@@ -165,13 +165,14 @@ class WireSession:
         self._loop.call_later(DRAIN_S, self.end, reason)
 
     def _leave(self) -> None:
-        if not self.leaving.done():
+        if not self._is_leaving:
+            self._is_leaving = True
             self.leaving.set_result(None)
 
     @property
     def is_leaving(self) -> bool:
         """Whether nothing new may begin on it."""
-        return self.leaving.done()
+        return self._is_leaving
 
     def is_suspect(self) -> bool:
         """Whether the peer has not answered a ping for some seconds."""

@@ -94,14 +94,17 @@ class ToldNetwork(MemoryNetwork):
         for line in [line for line in self.lines if line.is_over]:
             del self.lines[line]
 
-    def links_changed(self) -> None:
-        """Links were cut or are whole again: tell everybody whom it concerns."""
-        for line in list(self.lines):
+    def links_changed(self, host: str | None = None) -> None:
+        """Links were cut or are whole again, all or those of a host: tell everybody whom it concerns."""
+        concerned = [line for line in self.lines if host is None or host in line.route]
+        for line in concerned:
             session = line.doorway.session if line.doorway is not None else None
             if session is not None and not session.closed.done():
                 self.look(line, session, cast("ToldPulse", session._liveness))  # noqa: SLF001
-        self.resume()
-        self.clear()
+        for line in concerned:
+            line.pump()
+        if host is None:
+            self.clear()
 
 
 class OverlayTransport(MemoryTransport):

@@ -85,7 +85,8 @@ class People:
             return any(one.did == kept.by.node.did and kept.word.encode() in one.payload for one in found)
 
         key = record_key(TAG_NS.name, kept.name)
-        await self._wish("lookup", act, (who,), may=lambda since_s: self._is_held(who, key, since_s))
+        by = kept.by.node.did
+        await self._wish("lookup", act, (who,), may=lambda since_s: self._is_held(who, key, since_s, by=by))
 
     async def probe(self) -> None:
         """Somebody calls somebody."""
@@ -103,6 +104,7 @@ class People:
         """Somebody needs a worker: who offers the capability is found, asked, and one of them takes the job."""
         who, what = self._pick(self.there()), self.capabilities[self.random.below(len(self.capabilities))]
         workers = [one for one in self.world.members if not one.lies and what in one.house.capabilities]
+        place = CAPABILITY_NS.name, what
         refused: list[Did] = []  # one that has said no is not asked again
 
         async def act() -> bool:
@@ -112,8 +114,8 @@ class People:
 
         def may(since_s: float) -> bool:
             here = [one for one in workers if one is not who and one.was_there(since_s)]
-            key = record_key(CAPABILITY_NS.name, what)
-            return self._is_held(who, key, since_s) and any(self.world.were_together(who, one, since_s) for one in here)
+            near, key = (one for one in here if self.world.were_together(who, one, since_s)), record_key(*place)
+            return any(self._is_held(who, key, since_s, by=one.node.did) for one in near)
 
         await self._wish("job offer", act, (who,), may=may)
 
@@ -199,11 +201,12 @@ class People:
             self.world.were_together(parties[0], one, since_s) for one in parties[1:]
         )
 
-    def _is_held(self, who: Member, key: bytes, since_s: float) -> bool:
-        """Whether somebody honest whom `who` could reach all the time holds a record there."""
+    def _is_held(self, who: Member, key: bytes, since_s: float, *, by: Did) -> bool:
+        """Whether somebody honest whom `who` could reach all the time holds the record of this signer there."""
+        sql = "SELECT 1 FROM records WHERE key = ? AND did = ? AND envelope IS NOT NULL"
         for one in self.world.members:
             if one is who or one.lies or not one.was_there(since_s) or not self.world.were_together(who, one, since_s):
                 continue
-            if one.node.disk("p2pd").rows("SELECT 1 FROM records WHERE key = ? AND envelope IS NOT NULL", key):
+            if one.node.disk("p2pd").rows(sql, key, by):
                 return True
         return False

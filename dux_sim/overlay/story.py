@@ -140,7 +140,9 @@ class OverlayStory:
         turn, self._turn = self._turn, self._turn + 1
         if turn % CHURN_TURNS == NEW_TURN:
             self.history.fault("joined", f"n{len(self.world.members)}")
-            self._add(len(self.world.members)).node.start("p2pd")
+            newcomer = self._add(len(self.world.members))
+            newcomer.node.start("p2pd")
+            await self._advertise_soon(newcomer)
             return
         there = [one for one in self.world.members if one.is_up and one.left_s is None]
         member = there[self._random.below(len(there))]
@@ -151,6 +153,9 @@ class OverlayStory:
             self.world.let_go(member)
             return
         self.world.bring_back(member)
+        await self._advertise_soon(member)
+
+    async def _advertise_soon(self, member: Member) -> None:
         await asyncio.sleep(ADVERTISE_AFTER_S)
         if member.is_up:
             await self.people.advertise(member)

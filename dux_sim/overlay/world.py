@@ -108,7 +108,7 @@ class OverlayWorld(World):
         """Its power fails: nobody hears a word."""
         self.history.fault("power lost", member.name)
         self.weather.dark[member.node.host] = None
-        self.net.links_changed()
+        self.net.links_changed(member.node.host)
         self._leave(member)
 
     def _leave(self, member: Member) -> None:
@@ -122,7 +122,7 @@ class OverlayWorld(World):
             return
         self.history.faults["came back"] += 1
         if self.weather.dark.pop(member.node.host, self) is not self:
-            self.net.links_changed()
+            self.net.links_changed(member.node.host)
         member.absences.append((member.left_s, self.loop.time()))
         member.left_s = None
         member.node.start(P2PD)

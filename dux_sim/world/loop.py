@@ -112,8 +112,11 @@ def _run_if_alive(turn: Any) -> None:
     """What a handle of asyncio does, for the living; an error that nobody takes is told to the loop."""
     context = turn._context  # noqa: SLF001
     life = context.get(LIFE)
-    if life is not None and not life.may_run():
-        return
+    if life is not None:
+        if life.dies_after is None and life.alive:
+            life.turns += 1  # what `may_run` does, at nearly every turn
+        elif not life.may_run():
+            return
     try:
         context.run(turn._callback, *turn._args)  # noqa: SLF001
     except (SystemExit, KeyboardInterrupt):

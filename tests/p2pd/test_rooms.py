@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
+from typing import Any, cast
 
+import structlog
+
+from common.randomness import SeededRandomness
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
+from dux_p2pd.peers import PeerBook
 from dux_p2pd.rules import INBOUND_NET_MIN, inbound_of_net_max
 from tests.p2pd.dht_kit import DhtNode, dht_net
-from tests.p2pd.virtual_net import until
+from tests.p2pd.virtual_net import LoopClock, until
 from tests.p2pd.wire_kit import virtually
 
 
@@ -94,3 +100,40 @@ def test_of_many_sessions_one_network_may_dial_an_eighth() -> None:
     """256: 32, which is what one relay may carry to a node; a small node: eight."""
     assert inbound_of_net_max(256) == 32
     assert inbound_of_net_max(16) == 8
+
+
+class SlowToLeave:
+    """A session that has been told to end and drains for a while; the transport that keeps it."""
+
+    def __init__(self, did: str, kept: dict[str, SlowToLeave]) -> None:
+        loop = asyncio.get_running_loop()
+        self.peer: Any = SimpleNamespace(did=did, address=(f"127.{did[4:]}.0.1", 1), dialled=False)
+        self.closed: asyncio.Future[str] = loop.create_future()
+        self.leaving: asyncio.Future[None] = loop.create_future()
+        self.had_no_room, self._kept = True, kept
+        kept[did] = self
+
+    def retire(self, _reason: str, *, no_room: bool) -> None:
+        """It takes nothing new from now on."""
+        assert no_room
+        self.leaving.set_result(None)
+        del self._kept[self.peer.did]
+
+
+@virtually
+async def test_each_newcomer_pushes_out_one_however_many_are_on_their_way_out() -> None:
+    """Planted bug noticed: where those that end anyway count as taking room, half of the others go, too."""
+    kept: dict[str, SlowToLeave] = {}
+    transport: Any = SimpleNamespace(session_with=kept.get)
+    directory: Any = SimpleNamespace(on_change=[], is_known=lambda _did: False)
+    shared: Any = {"clock": LoopClock(), "random": SeededRandomness(1), "log": structlog.get_logger()}
+    book = PeerBook(transport, directory, cast("Any", None), cast("Any", None), sessions_max=10, **shared)
+    for number in range(40):
+        session = SlowToLeave(f"did:{number}", kept)
+        book.on_session(cast("Any", session))
+        if number % 2:
+            await asyncio.sleep(0)  # every other one comes before the last one's leaving was told
+        assert len(book.sessions()) == min(number + 1, 10)
+        assert book.is_connected(session.peer.did)
+    await asyncio.sleep(0)
+    assert book.count() == 40  # none of them has gone yet

@@ -44,7 +44,7 @@ def shelf(known: set[Did]) -> RecordShelf:
     clock = ManualClock(NOW_MS)
     directory: Any = SimpleNamespace(is_known=known.__contains__)
     table = RecordTable(Store.open(None, MIGRATIONS, clock))
-    names = {CAPABILITY_NS.name: CAPABILITY_NS}
+    names: dict[str, Any] = {CAPABILITY_NS.name: CAPABILITY_NS}
     made = RecordShelf(table, directory, names, clock=clock, bytes_max=1 << 30, stamp_bits=0)
     for number in range(CAPABILITY_NS.per_name_max):
         one = record(number)

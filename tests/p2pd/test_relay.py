@@ -103,8 +103,7 @@ async def test_a_big_message_passes_with_flow_control() -> None:
 async def test_what_an_end_says_last_reaches_the_other_one(closes: str) -> None:
     """An end that says much and closes at once: all of it arrives, and the circuit ends in order, not by a reset.
 
-    Planted bugs noticed: the stream reset when the last byte was handed over takes along what the relay still holds; a
-    relay that ends both directions with the first one.
+    Planted bug noticed: the stream reset when the last byte was handed over takes along what the relay still holds.
     """
     async with hidden_network() as (relay, caller, hidden):
         sessions = await session_of(caller, hidden), hidden.daemon.net.peers.session_with(caller.did)

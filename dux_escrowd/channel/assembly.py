@@ -93,6 +93,7 @@ class Channels:
             await self.newest.settle(doubted)
             for chid in doubted:
                 await self._started(chid)
+                self.safe.want(chid)  # none left while the books were in doubt
             await self.follower.look_now()
         while True:
             await asyncio.sleep(SWEEP_S)

@@ -114,7 +114,10 @@ class Safekeeping:
             tx.execute("DELETE FROM kept_copies WHERE until < ?", tip)
 
     async def place(self, chid: str) -> bool:
-        """The present copy, to every keeper; whether one has it. What cannot be done now is done at a renewal."""
+        """The present copy, to every keeper; whether one has it. What cannot be done now is done at a renewal.
+
+        Of books that a newer copy may know better none leaves: it would take that copy's place at its keepers.
+        """
         if not self._desk.settings.copies:
             return False
         try:
@@ -125,6 +128,8 @@ class Safekeeping:
 
     async def _place(self, book: Book) -> bool:
         key = await self.key()
+        if book.chid in self._ledger.unsure:
+            return False
         tag = channel_tag(key, book.key_index)
         over = self._is_over(book.chid)
         copy = self._copy(book)

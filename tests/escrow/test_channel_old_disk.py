@@ -20,8 +20,19 @@ def database(node: Node) -> Path:
 
 def kept(node: Node, to: Path) -> None:
     """A copy of its books, as a backup makes it."""
-    with closing(sqlite3.connect(database(node))) as source, closing(sqlite3.connect(to)) as target:
+    copied(database(node), to)
+
+
+def copied(books: Path, to: Path) -> None:
+    """By SQLite itself: a killed daemon's connection, still open in this process, has a hand in the file."""
+    with closing(sqlite3.connect(books)) as source, closing(sqlite3.connect(to)) as target:
         source.backup(target)
+
+
+def newest_kept(node: Node) -> int:
+    """The version of the copy that it keeps for another."""
+    with closing(sqlite3.connect(database(node))) as books:
+        return int(books.execute("SELECT coalesce(max(version), 0) FROM kept_copies").fetchone()[0])
 
 
 def starts_from(node: Node, disk: Path) -> None:
@@ -29,10 +40,7 @@ def starts_from(node: Node, disk: Path) -> None:
     plain = node._made
 
     def made() -> EscrowDaemon:
-        path = database(node)
-        for other in path.parent.glob(f"{path.name}-*"):
-            other.unlink()
-        path.write_bytes(disk.read_bytes())
+        copied(disk, database(node))
         node._made = plain  # type: ignore[method-assign]
         return plain()
 
@@ -56,6 +64,7 @@ async def test_a_seller_with_an_old_disk_asks_its_watcher_before_it_counts(net: 
         for _ in range(3):
             await call(buyer, seller, made)
         held = (await view(seller, chid)).held_florins
+        last = newest_kept(carl)
         buyer.off = True  # it would say that nothing was worked since
         starts_from(seller, tmp_path / "old")
         await lives_again(seller)
@@ -66,5 +75,6 @@ async def test_a_seller_with_an_old_disk_asks_its_watcher_before_it_counts(net: 
 
         await until(newer, "all that the last copy knew counts")
         assert (await view(seller, chid)).held_florins == held
+        await until(lambda: newest_kept(carl) > last, "a copy of this life is kept: not one of the old disk's books")
         await lives_again(seller)  # its own disk is the newest now
         await until(newer, "and still counts")

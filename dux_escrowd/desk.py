@@ -25,7 +25,7 @@ from common.randomness import Randomness
 from common.receipts import Attested
 from common.rpc.client import Client
 from common.rpc.method import CP, CR, Empty, PeerMethod
-from common.units import Did
+from common.units import BlockHeight, Did
 from dux_escrowd.book import Book
 from dux_escrowd.settings import EscrowSettings
 from dux_escrowd.store import Agreed
@@ -67,6 +67,20 @@ class Desk:
         """Whether the tip is young enough to decide on K or a refund (no limit on test profiles)."""
         limit_s = heights_profile(self.profile.heights).tip_age_max_s
         return limit_s is None or self.clock.unix_ms() // 1000 - tip.time_s <= limit_s
+
+    async def read_again(self, name: str, script: bytes, from_height: int) -> None:
+        """Return when the wallet has read a script's blocks: no coin then looks gone that it only has not seen yet.
+
+        `name`: of the contract or channel that came back.
+
+        Raises:
+            NotSynced: not yet; what came back waits for the next look.
+        """
+        watch = chain.WatchScripts(
+            request_id=f"{name}/read again/{self.random.bytes(8).hex()}", scripts=[script],
+            from_height=BlockHeight(from_height),
+        )  # fmt: skip
+        await self.flopd.call(chain.CHAIN_WATCH, watch)
 
     async def call(self, did: Did, method: PeerMethod[CP, CR], params: CP) -> CR:
         """The other node's answer.

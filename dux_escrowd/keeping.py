@@ -16,7 +16,6 @@ import msgspec
 
 from common.chain.contract import Contract
 from common.codec import canonical, from_canonical
-from common.contracts import wallet_chain as chain
 from common.contracts.escrow_restore import Restored
 from common.contracts.peer_escrow import (
     COPY_GET,
@@ -37,7 +36,7 @@ from common.identity.tagged import tagged_hash
 from common.rpc.method import RECORD_TTL_S_MAX, Empty
 from common.rpc.table import Ctx
 from common.store import Tx
-from common.units import BlockHeight, Did
+from common.units import Did
 from dux_escrowd import agreement as deal
 from dux_escrowd.copies import GAP, NONCE_BYTES, POINTER_AGAIN_MS, Copy, Document, opened, sealed, tag_of
 from dux_escrowd.desk import Desk
@@ -231,7 +230,7 @@ class Keeping:
         )  # fmt: skip
         await self._desk.flopd.call(CONTRACT_RESTORE, wish)
         if copy.row.script is not None:
-            await self._read_again(copy.row.contract_id, copy.row.script, contract)
+            await self._desk.read_again(copy.row.contract_id, copy.row.script, contract.heights.start)
         height = await self._desk.height()
         with self._book.store.transaction() as tx:
             self._shelf.restore(tx, copy.row)
@@ -245,14 +244,6 @@ class Keeping:
             await caught_up(self._desk, lots[0])
         except DuxError as error:  # asked again before this node says anything
             self._desk.log.info("nobody tells what was said", contract_id=copy.row.contract_id, reason=error.message)
-
-    async def _read_again(self, contract_id: str, script: bytes, contract: Contract) -> None:
-        """The wallet reads the script before the book hears of the chain: no coin looks gone that is not yet seen."""
-        watch = chain.WatchScripts(
-            request_id=f"{contract_id}/read again/{self._desk.random.bytes(8).hex()}", scripts=[script],
-            from_height=BlockHeight(contract.heights.start),
-        )  # fmt: skip
-        await self._desk.flopd.call(chain.CHAIN_WATCH, watch)
 
 
 def _remember(desk: Desk, tx: Tx, lot: Lot, heard: Heard) -> None:

@@ -27,7 +27,7 @@ from common.errors import BadParams, DuxError
 from common.rpc.method import Empty
 from common.rpc.table import Ctx
 from common.store import Tx
-from common.units import BlockHeight, Did
+from common.units import Did
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import payee
 from dux_escrowd.channel.copies import (
@@ -155,11 +155,7 @@ class Restoring:
     async def _bring_back(self, name: str, copy: ChannelCopy) -> None:
         """The wallet first, then the chain, then the book and its tables."""
         book = await self._adopted(name, copy)
-        watch = chain.WatchScripts(
-            request_id=f"{name}/read again/{self._counter.random.bytes(8).hex()}", scripts=[book.output_script],
-            from_height=BlockHeight(copy.created_height),
-        )  # fmt: skip
-        await self._desk.flopd.call(chain.CHAIN_WATCH, watch)
+        await self._desk.read_again(name, book.output_script, copy.created_height)
         if copy.payee is not None:
             await self._as_payee(book, copy.payee, copy)
         elif copy.payer is not None:

@@ -2,7 +2,7 @@
 
 Promise: it says nothing but network and port; who is there is proved by the dial and nothing else. What is heard is a
 hint for a dial at the address that the datagram came from; a flood of them is cut at ten a second and at the bounds of
-hints. It is never answered, so it reflects nothing.
+hints. It is never answered, so it reflects nothing. A network that comes up later is told, and heard, from then on.
 
 Source: network.md §3.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -26,6 +27,7 @@ MAGIC = b"DuxB\x01\x00"
 EVERY_S = 30.0
 FIRST_S = (0.5, 2.0, 5.0)  # a node that has just come is quicker
 HEARD_BURST, HEARD_PER_S = 20, 10.0
+INTERFACES_MAX = 32  # of one machine that are spoken to; one with many containers has hundreds
 
 
 def beacon(network: str, port: int) -> bytes:
@@ -85,12 +87,15 @@ class LanBeacon(asyncio.DatagramProtocol):
             await asyncio.sleep(pauses.pop(0) if pauses else EVERY_S)
 
     def tell(self) -> None:
-        """One datagram per family; a network that is down is tried again next time."""
+        """One datagram by IPv4, and one by IPv6 into each network; one that is down is tried again next time."""
         data = beacon(self._network, self._port)
         for transport in self._sockets:
-            is_v6 = transport.get_extra_info("socket").family == socket.AF_INET6
-            with suppress(OSError):
-                transport.sendto(data, (GROUP, PORT) if is_v6 else ("255.255.255.255", PORT))
+            sock: socket.socket = transport.get_extra_info("socket")
+            if sock.family == socket.AF_INET6:
+                for interface in _joined(sock):
+                    transport.sendto(data, (GROUP, PORT, 0, interface))
+            else:
+                transport.sendto(data, ("255.255.255.255", PORT))
 
     # -- asyncio.DatagramProtocol
 
@@ -127,8 +132,20 @@ def _socket6() -> socket.socket:
     made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)  # our own is no news
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, socket.inet_pton(socket.AF_INET6, GROUP) + bytes(4))
     return _bound(made, "::")
+
+
+def _joined(sock: socket.socket) -> list[int]:
+    """The interfaces that there are now, by number, their group joined where it was not yet.
+
+    A link that is not up yet cannot be joined, and one that went and came is a new one: hence at every telling.
+    """
+    interfaces = [number for number, _name in socket.if_nameindex()[:INTERFACES_MAX]]
+    for number in interfaces:
+        membership = socket.inet_pton(socket.AF_INET6, GROUP) + number.to_bytes(4, sys.byteorder)
+        with suppress(OSError):  # joined already, or not up
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
+    return interfaces
 
 
 def _bound(made: socket.socket, host: str) -> socket.socket:

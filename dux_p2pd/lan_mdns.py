@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 KIND = "_duxnet._tcp.local."
 ASK_MS = 3000
+LOOK_S = 5.0  # whether this machine's addresses are still those that are told
 ASKED_AT_ONCE = 16
 ADDRESSES_MAX = 4  # of one node
 
@@ -59,22 +60,24 @@ class LanMdns:
         self._asked: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Tell and ask until cancelled; without a network, quietly again later."""
+        """Tell and ask until cancelled; without a network, quietly again later; with other addresses, anew."""
         while True:
             try:
-                await self._open()
-                await asyncio.Event().wait()
+                own = self._addresses()
+                if own:
+                    await self._open(own)
+                while self._addresses() == own:  # noqa: ASYNC110 - the kernel is looked at; nobody tells
+                    await asyncio.sleep(LOOK_S)
             except OSError as error:
                 self._log.info("no mDNS", reason=str(error))
                 await asyncio.sleep(60.0)
             finally:
                 await self.close()
 
-    async def _open(self) -> None:
+    async def _open(self, own: list[str]) -> None:
         from zeroconf import InterfaceChoice, IPVersion
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
-        own = self._addresses()
         v4 = [text for text in own if ":" not in text]
         self._zeroconf = AsyncZeroconf(interfaces=v4 or InterfaceChoice.Default, ip_version=IPVersion.V4Only)
         self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, KIND, handlers=[self._noticed])

@@ -240,17 +240,26 @@ async def test_a_home_whose_router_maps_a_port_is_called_directly(tmp_path: Path
 
 
 @pytest.mark.parametrize(("way", "family"), [("lan_beacon", 4), ("lan_beacon", 6), ("lan_mdns", 4)])
-async def test_two_hosts_of_a_lan_find_each_other(tmp_path: Path, way: str, family: int) -> None:
-    """No bootstrap list, nothing remembered: one broadcast or mDNS is enough, and the dial proves who is there."""
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_two_hosts_of_a_lan_find_each_other(tmp_path: Path, way: str, family: int, when: str) -> None:
+    """No bootstrap list, nothing remembered: one broadcast or mDNS is enough, and the dial proves who is there.
+
+    The cable is plugged in before the daemons start, or after: then both have already told and asked nobody.
+    """
+    names = ("h1", "h2")
     with lab(tmp_path) as where:
-        for name in ("h1", "h2"):
+        for name in names:
             where.space(name)
+        hosts = [where.host(name, int(name[1]), network_of(), **{way: True}) for name in names]
+        if when == "after":
+            await asyncio.gather(*(host.start() for host in hosts))
+        for name in names:
             where.plug(name, *([f"10.77.0.{name[1]}/24"] if family == 4 else []))  # IPv6: what the link gives itself
             if family == 4:
                 where.run_in(name, "ip", "route", "add", "default", "via", "10.77.0.254")
         where.start_switch()
-        hosts = [where.host(f"h{number}", number, network_of(), **{way: True}) for number in (1, 2)]
-        await asyncio.gather(*(host.start() for host in hosts))
+        if when == "before":
+            await asyncio.gather(*(host.start() for host in hosts))
         await taken(f"two hosts of a LAN found each other ({way}, IPv{family})", lambda: see(hosts, 1), 20)
         assert hosts[1].did in {peer.did for peer in await hosts[0].peers()}
         assert "heard of on the LAN" in hosts[0].log() + hosts[1].log()

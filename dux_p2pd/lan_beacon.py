@@ -19,6 +19,7 @@ from contextlib import suppress
 from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
+from dux_p2pd.local_address import links
 from dux_p2pd.meters import TokenBucket
 
 PORT = 32577
@@ -140,7 +141,7 @@ def _joined(sock: socket.socket) -> list[int]:
 
     A link that is not up yet cannot be joined, and one that went and came is a new one: hence at every telling.
     """
-    interfaces = [number for number, _name in socket.if_nameindex()[:INTERFACES_MAX]]
+    interfaces = links()[:INTERFACES_MAX]
     for number in interfaces:
         membership = socket.inet_pton(socket.AF_INET6, GROUP) + number.to_bytes(4, sys.byteorder)
         with suppress(OSError):  # joined already, or not up

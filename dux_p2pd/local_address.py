@@ -10,6 +10,8 @@ from dux_p2pd.session import Address
 
 ROUTES = Path("/proc/self/net/route")
 GATEWAY_FLAG = 2
+ADDRESSES_V6 = Path("/proc/self/net/if_inet6")
+LINK_LOCAL = "20"
 DISCARD_PORT = 9
 IPV6 = 6
 ANYWHERE = (("192.0.2.1", DISCARD_PORT), ("2001:db8::1", DISCARD_PORT))  # for documentation: routed like any other
@@ -54,6 +56,18 @@ def gateway() -> str:
         if row[1] == "00000000" and int(row[3], 16) & GATEWAY_FLAG:
             return str(IPv4Address(bytes.fromhex(row[2])[::-1]))
     return ""
+
+
+def links() -> list[int]:
+    """The interfaces, by number, that have an IPv6 address of their own link. Linux only.
+
+    Read from the kernel's table and not asked by netlink, which p2pd's unit does not let it speak.
+    """
+    try:
+        rows = [line.split() for line in ADDRESSES_V6.read_text().splitlines()]
+    except OSError:
+        return []  # a machine without IPv6
+    return sorted({int(number, 16) for _address, number, _bits, scope, *_ in rows if scope == LINK_LOCAL})
 
 
 def is_private(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,12 +21,12 @@ from common.network import Bootstrap
 from common.randomness import SeededRandomness
 from common.rpc.method import Empty
 from common.units import Did
-from dux_p2pd import reach
+from dux_p2pd import local_address, reach
 from dux_p2pd.circuits import relay_address
 from dux_p2pd.endpoints import HOLDS_S, SEEN_MAX, Endpoints
 from dux_p2pd.exchange import TOLD_EVERY_S, Exchange
 from dux_p2pd.lan_beacon import HEARD_BURST, LanBeacon, beacon, host_of, read_beacon
-from dux_p2pd.local_address import towards
+from dux_p2pd.local_address import links, towards
 from dux_p2pd.reach import DialBack
 from tests.p2pd.overlay_kit import Node, network, profile, wait_until
 
@@ -274,3 +275,18 @@ async def test_ipv6_alone_is_enough() -> None:
             ]
         finally:
             await second.stop()
+
+
+def test_the_links_are_read_from_the_kernels_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interfaces with an address of their own link, once each; a machine without IPv6 has none."""
+    table = tmp_path / "if_inet6"
+    monkeypatch.setattr(local_address, "ADDRESSES_V6", table)
+    assert links() == []
+    table.write_text(
+        "fe8000000000000000fc00fffe000001 0b 40 20 80     wlan0\n"
+        "fd000000000000000000000000000002 04 40 00 82     eth0\n"
+        "fe8000000000000000fc00fffe000002 04 40 20 80     eth0\n"
+        "00000000000000000000000000000001 01 80 10 80       lo\n"
+        "fe8000000000000000fc00fffe000003 04 40 20 80     eth0\n"
+    )
+    assert links() == [4, 11]

@@ -401,7 +401,7 @@ class GossipNet:
         for identity, _, other in late:
             if other is not None and other in self._flows:
                 self._flows[other].want(identity)
-        owing = [self._flows[did].pay() for did in list(self._owing)]
+        owing = [self._flows[did].pay(now) for did in list(self._owing)]
         return bool(told) or bool(len(self._wants)) or any(owing)
 
 

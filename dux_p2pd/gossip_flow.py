@@ -25,6 +25,7 @@ from dux_p2pd.gossip_limits import (
     FRAME_LIGHT_BYTES,
     GAP_S,
     IDS_PER_FRAME,
+    KEPT_S,
     OFFERED_MAX,
     OFFERS_PER_BEAT,
     OWED_MAX,
@@ -57,7 +58,7 @@ class Outflow:
         self._grafts: dict[str, None] = {}
         self._prunes: dict[str, int] = {}
         self._owed: OrderedDict[bytes, str] = OrderedDict()
-        self._offered: OrderedDict[bytes, None] = OrderedDict()
+        self._offered: OrderedDict[bytes, float] = OrderedDict()  # id -> when
         self.is_greeted = False  # it was offered what was kept when it came
         self._wake = asyncio.Event()
         self._session: Session | None = None
@@ -92,13 +93,16 @@ class Outflow:
         while len(self._owed) > OWED_MAX:
             self._owed.popitem(last=False)
 
-    def pay(self) -> bool:
-        """A heartbeat: offer what a heartbeat may carry; whether more is owed."""
+    def pay(self, now_s: float) -> bool:
+        """A heartbeat: offer what a heartbeat may carry; whether more is owed.
+
+        An offer is remembered for as long as the message itself is kept: whoever asks later could be given nothing.
+        """
         for _ in range(min(len(self._owed), OFFERS_PER_BEAT)):
             identity, topic = self._owed.popitem(last=False)
             self._offers.setdefault(topic, []).append(identity)
-            self._offered[identity] = None
-        while len(self._offered) > OFFERED_MAX:
+            self._offered[identity] = now_s
+        while len(self._offered) > OFFERED_MAX or next(iter(self._offered.values()), now_s) < now_s - KEPT_S:
             self._offered.popitem(last=False)
         if self._offers:
             self._wake.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from pathlib import Path
 
@@ -189,7 +190,7 @@ async def test_only_what_was_offered_may_be_asked_for_and_each_once(tmp_path: Pa
         for _ in range(6):
             await say(stream, wants=[identity, *(bytes([n]) * 32 for n in range(200))])
         assert given == []
-        flow._offered[identity] = None
+        flow._offered[identity] = math.inf
         await say(stream, wants=[identity, identity])
         assert given.count(identity) <= 1
         for _ in range(6):
@@ -210,7 +211,7 @@ async def test_lies_in_offers_cost_the_liar_and_not_the_message(tmp_path: Path) 
         stream = await liar.flow_to(target)
         await say(stream, offers=[identity])
         honest.gossip._keep(identity, TOPIC.name, envelope)
-        honest.gossip._flows[target.did]._offered[identity] = None
+        honest.gossip._flows[target.did]._offered[identity] = math.inf
         await say(await honest.flow_to(target), offers=[identity])
         await all_heard([target], b"real", 10)
         for start in range(10):

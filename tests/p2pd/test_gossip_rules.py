@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.units import Did
+from dux_p2pd import gossip_flow
 from dux_p2pd import gossip_limits as limits
+from dux_p2pd.gossip_flow import Outflow
 from dux_p2pd.gossip_intake import BEFORE_THE_SIGNATURE, THE_SIGNATURE, Fault, Intake, Rates
 from dux_p2pd.gossip_memory import Keepsakes, Seen, Wants
 from dux_p2pd.gossip_score import Conduct, Conducts
@@ -23,6 +26,9 @@ from dux_p2pd.mesh_rules import (
     wants_grafting,
     wants_pruning,
 )
+
+if TYPE_CHECKING:
+    from dux_p2pd.peers import PeerBook
 
 NETS = ("10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24")
 
@@ -207,6 +213,26 @@ def test_the_checks_stand_in_the_order_of_the_design() -> None:
     checks: Any = ((Fault.SEEN, check("a", False)), (Fault.AGE, check("b", True)), (Fault.STAMP, check("c", True)))
     assert Intake._first(None, checks, None) is Fault.AGE  # type: ignore[arg-type]
     assert asked == ["a", "b"]
+
+
+async def test_an_offer_is_remembered_no_longer_than_its_message_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By time in a quiet network, by count in a busy one: what a neighbour costs does not grow with its age."""
+    flow = Outflow(Did("did:1"), cast("PeerBook", None), (), structlog.get_logger(), {})
+    flow.owe("t", [bytes([number]) for number in range(3)])
+    flow.pay(0.0)
+    flow.owe("t", [b"late"])
+    flow.pay(limits.KEPT_S)
+    assert flow.may_ask(bytes([0]))
+    flow.owe("t", [b"later"])
+    flow.pay(limits.KEPT_S + 1)
+    assert not flow.may_ask(bytes([1]))
+    assert not flow.may_ask(bytes([2]))
+    assert flow.may_ask(b"late")
+    monkeypatch.setattr(gossip_flow, "OFFERED_MAX", 2)
+    flow.owe("t", [b"1", b"2"])
+    flow.pay(limits.KEPT_S + 2)
+    assert not flow.may_ask(b"later")
+    assert flow.may_ask(b"2")
 
 
 def test_who_offers_twice_is_remembered_once() -> None:

@@ -24,7 +24,7 @@ FOLLOW_EVERY_S = 0.25
 @click.command(cls=DuxCommand)
 @pass_session
 def status(session: Session) -> None:
-    """How each daemon fares, and where the chain and the network are. Exit code 1 when one does not answer.
+    """How each daemon fares, where chain and network are, and what waits for you. Exit code 1 when one does not answer.
 
     \b
     duxnet status
@@ -43,6 +43,11 @@ def status(session: Session) -> None:
     session.out.table(told, ("daemon", "state", "up", "process", "what is wrong"), rows)
     for name, value in around.items():
         session.out.step(f"{name}: {value}")
+    if "cases" in around:
+        session.out.step(
+            f"{around['cases']} of your contracts wait for you, the first until block {around['case_due']}: "
+            "`duxnet cases`"
+        )
     if told["silent"]:
         raise SystemExit(EXIT_FAILED)
 
@@ -81,7 +86,19 @@ async def surroundings(session: Session) -> dict[str, Any]:
         around |= {"chain": chain.family, "height": chain.height, "synced": chain.synced}
     except DuxError as error:
         around["chain_error"] = error.message
-    return around
+    return around | await _waiting(session)
+
+
+async def _waiting(session: Session) -> dict[str, Any]:
+    """What waits for this node's person: how much, and until which block the first of it; nothing when nothing does."""
+    from common.contracts.escrow_cases import CASES
+    from common.rpc.method import Empty
+
+    try:
+        found = await session.call(CASES, Empty(), deadline_s=ASK_WITHIN_S)
+    except DuxError as error:
+        return {"cases_error": error.message}
+    return {"cases": len(found.cases), "case_due": found.cases[0].due} if found.cases else {}
 
 
 def row_of(daemon: str, info: DaemonInfo | None) -> tuple[str, ...]:

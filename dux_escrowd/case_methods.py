@@ -131,7 +131,7 @@ class CaseMethods:
 
 
 class Reminders:
-    """Tells once that something that waits for a person is nearly due."""
+    """Tells once, as an event and in the journal, that something that waits for a person is nearly due."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -151,3 +151,7 @@ class Reminders:
                 commands=item.commands,
             )  # fmt: skip
             self._desk.book.tell(tx, due)
+            self._desk.log.warning(
+                "a contract waits for you", contract_id=row.contract_id, what=item.what, until_block=item.due,
+                otherwise=item.otherwise, look="duxnet cases",
+            )  # fmt: skip

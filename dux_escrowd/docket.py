@@ -80,7 +80,7 @@ def _arbiter(lot: Lot) -> list[Item]:
         f"duxnet escrow vote {name} 0 --reason WHY",
         f"duxnet escrow vote {name} {price} --reason WHY",
     )
-    missed = "this node is not paid, and its name suffers"
+    missed = "the others decide without this node, and it is not paid"
     return [Item("look at the evidence and vote", heights.commit_by, missed, vote)]
 
 

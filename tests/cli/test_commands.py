@@ -29,6 +29,7 @@ from common.contracts import (
     task,
     wallet,
 )
+from common.contracts.escrow_cases import CASES
 from common.contracts.registry_witness import PresenceView
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import NeighbourDown, NotFound, TooBusy
@@ -353,6 +354,17 @@ def test_a_silent_daemon_is_named_with_the_way_to_look(tmp_path: Path, capsys: p
         run_main(duxnet, ["status", "--json", "--node", str(folder.path)])
     assert ended.value.code == 1
     assert len(json.loads(capsys.readouterr().out)["silent"]) == 7
+
+
+def test_status_tells_what_waits_for_the_person(run: Any, node: FakeNode) -> None:
+    """How many contracts and until when, with the command that shows them; a line less when nothing waits."""
+    told = run("status", "--json")
+    assert (told.json["cases"], told.json["case_due"]) == (1, CASES.example[1].cases[0].due)
+    assert "wait for you, the first until block" in run("status").err
+    node.answers["escrow.cases"] = msgspec.structs.replace(CASES.example[1], cases=())
+    assert "wait for you" not in run("status").err
+    node.answers["escrow.cases"] = NeighbourDown(daemon="escrowd", detail="off")
+    assert "off" in run("status", "--json").json["cases_error"]
 
 
 def test_no_node_says_how_to_make_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from common.chain.contract import cid, lot_script, lot_value
 from common.codec import canonical, from_canonical
@@ -15,6 +18,7 @@ from common.units import Did
 from dux_escrowd import agreement as deal
 from dux_escrowd import facts as f
 from dux_escrowd.case_file import CaseFile, audited, case_bytes
+from dux_escrowd.case_methods import Reminders
 from dux_escrowd.docket import Item, is_near, items
 from dux_escrowd.model import Coin, Exit, Lot, Role, Spend, State
 from dux_escrowd.orders import Word
@@ -75,6 +79,21 @@ def test_a_reminder_is_near_in_the_last_blocks() -> None:
     """`start_blocks` before the height, not earlier."""
     item = Item("x", 100, "y", ())
     assert [is_near(item, tip, 6) for tip in (93, 94, 100)] == [False, True, True]
+
+
+def test_a_reminder_is_told_and_logged_once() -> None:
+    """Whoever reads events, and whoever reads the journal, hears of it; not again at every block."""
+    one, told = lot(State.REVEALED), list[Any]()
+    book = SimpleNamespace(shelf=SimpleNamespace(lot=lambda _: one), tell=lambda _tx, due: told.append(due))
+    desk: Any = SimpleNamespace(book=book, profile=SimpleNamespace(heights="main"), log=structlog.get_logger())
+    row: Any = SimpleNamespace(contract_id=one.contract_id)
+    tx: Any = None
+    reminders = Reminders(desk)
+    with capture_logs() as lines:
+        for tip in (H.dispute_by - 2, H.dispute_by - 1, H.dispute_by):
+            reminders.look(tx, row, tip)
+    assert [due.due for due in told] == [H.dispute_by - 1]
+    assert [(line["log_level"], line["until_block"]) for line in lines] == [("warning", H.dispute_by - 1)]
 
 
 # --- the audit --------------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ COUNTED, COUNTED_QUICK = 10_000, 100
 SECONDS, SECONDS_QUICK = 10.0, 2.0
 PRICE = FLOP // 1000
 OPEN_WITH = 20 * FLOP
-MADE_GOAL, RATIO_GOAL, P50_GOAL_MS, CALLS_GOAL = 3_000, 6, 25, 150
+MADE_GOAL, RATIO_GOAL, P50_GOAL_MS, CALLS_GOAL, TRANSACTIONS_GOAL = 3_000, 6, 25, 150, 2
 PEER = "python-bitcoinlib's keys and signature hashes, same vouchers"
 PARTS = {
     "sandbox": (),
@@ -88,7 +88,7 @@ class CallNotPaid(Unavailable):
 
 async def measure_channel(run: Run) -> list[Finding]:
     """Vouchers, then calls."""
-    return [_vouchers(run), *await _calls(run)]
+    return [*_vouchers(run), *await _calls(run)]
 
 
 # --- vouchers -----------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def _peer_made_and_judged(desk: Desk, key: CECKey, number: int) -> bool:
     return bool(key.verify(again, coin_sig)) and bool(key.verify(whole, signature))
 
 
-def _vouchers(run: Run) -> Finding:
+def _vouchers(run: Run) -> list[Finding]:
     count = VOUCHERS_QUICK if run.quick else VOUCHERS
     run.tell(f"{count} vouchers made and verified, in turns with python-bitcoinlib's keys")
     desk, key = _desk(), CECKey()
@@ -162,16 +162,13 @@ def _vouchers(run: Run) -> Finding:
     for _ in range(run.rounds(ROUNDS)):
         ours.append(count / _spent_s(lambda: all(_made_and_judged(desk, number) for number in range(count))))
         theirs.append(fewer / _spent_s(lambda: all(_peer_made_and_judged(desk, key, at) for at in range(fewer))))
-    met = Samples(tuple(ours)).median >= MADE_GOAL
-    return Finding(
-        name="vouchers made and verified",
-        unit="vouchers/s",
-        ours=Samples(tuple(ours)),
-        goal=Goal("ratio", ">=", RATIO_GOAL),
-        peer=PEER,
-        theirs=Samples(tuple(theirs)),
-        note=f"one core, both signatures made and both checked; {MADE_GOAL}/s {'reached' if met else 'not reached'}",
-    )
+    made, note = Samples(tuple(ours)), "one core, both signatures made and both checked"
+    return [
+        Finding(name="vouchers made and verified", unit="vouchers/s", ours=made, goal=Goal("value", ">=", MADE_GOAL),
+                note=note),
+        Finding(name="vouchers beside another library", unit="vouchers/s", ours=made,
+                goal=Goal("ratio", ">=", RATIO_GOAL), peer=PEER, theirs=Samples(tuple(theirs)), note=note),
+    ]  # fmt: skip
 
 
 def _spent_s(work: object) -> float:
@@ -230,7 +227,7 @@ async def _calls(run: Run) -> list[Finding]:
         await _reach(market, wanted)
         calls, channels, transactions = await _settled(stage, before)
         run.tell(f"{calls} calls over {channels} channels, {transactions} transactions since height {before}")
-    return _call_findings(taken, rates, shares, f"{calls} calls over {channels} channel", transactions)
+    return _call_findings(taken, rates, shares, calls, f"{calls} calls over {channels} channel", transactions)
 
 
 async def _reach(market: Market, wanted: int) -> None:
@@ -264,8 +261,9 @@ async def _settled(stage: Scene, since: int) -> tuple[int, int, int]:
 
 
 def _call_findings(
-    taken: list[float], rates: list[float], shares: Mapping[str, float], over: str, transactions: int
+    taken: list[float], rates: list[float], shares: Mapping[str, float], calls: int, over: str, transactions: int
 ) -> list[Finding]:
+    few = Goal("value", "<=", TRANSACTIONS_GOAL) if calls >= COUNTED else None  # fewer calls show nothing
     whole = "two nodes of seven processes on one machine: TLS, both vouchers' signatures, every decision synced"
     return [
         Finding(name="paid call p50", unit="ms", ours=one(sorted(taken)[len(taken) // 2] * 1000),
@@ -273,7 +271,7 @@ def _call_findings(
         Finding(name="paid calls, 32 in flight", unit="calls/s", ours=Samples(tuple(rates)),
                 goal=Goal("value", ">=", CALLS_GOAL), note=whole),
         Finding(name="chain transactions for these calls", unit="transactions", ours=one(float(transactions)),
-                goal=Goal("value", "<=", 2), note=f"{over}: all in blocks from before its opening to its close"),
+                goal=few, note=f"{over}: all in blocks from before its opening to its close"),
         *(Finding(name=f"paid call: {part}", unit="% of its time", ours=one(share * 100))
           for part, share in shares.items()),
     ]  # fmt: skip

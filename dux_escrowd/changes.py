@@ -14,6 +14,8 @@ from dux_escrowd.facts import (
     Equivocation,
     EvidenceArrived,
     Fact,
+    LateCoin,
+    LateWanted,
     PanelSeated,
     Pushed,
     Ready,
@@ -51,6 +53,25 @@ def fund(lot: Lot, fact: Any) -> Lot:
         started=lot.started or (lot.role is Role.SELLER and lot.deal.stage == 0 and not lot.deal.bond),
         release_outpoint=released,
     )
+
+
+def ask_late(lot: Lot, fact: Any) -> Lot:
+    """The buyer asks that this late coin counts.
+
+    It stays asked when another is asked for: a buyer that asks twice must not undo for arbiters what a seller answers.
+    """
+    outpoint = fact.coin.outpoint if isinstance(fact, LateWanted) else fact.outpoint
+    return lot if outpoint in lot.late_asked else replace(lot, late_asked=(*lot.late_asked, outpoint))
+
+
+def agree_late(lot: Lot, fact: Any) -> Lot:
+    """Both have signed LATE_OK."""
+    return replace(lot, late_agreed=fact.coin.outpoint if isinstance(fact, LateCoin) else fact.outpoint)
+
+
+def give_back(lot: Lot, _fact: Fact) -> Lot:
+    """The coin goes back, K with it: no late coin can ever count any more."""
+    return replace(lot, cancelled=True)
 
 
 def lose_coin(lot: Lot, _fact: Fact) -> Lot:

@@ -40,6 +40,12 @@ class OutputGone(Fact, frozen=True, kw_only=True):
     outpoint: str
 
 
+class LateCoin(Fact, frozen=True, kw_only=True):
+    """A coin that came too late lies d deep and unspent, and the buyer has asked whether it may count (LATE_OK)."""
+
+    coin: Coin
+
+
 class CoinDeep(Fact, frozen=True, kw_only=True):
     """The lot's coin lies d deep."""
 
@@ -101,6 +107,13 @@ class Abandoned(Fact, frozen=True, kw_only=True):
 class BondStands(Fact, frozen=True, kw_only=True):
     """The bond lot beside this one is funded and deep; `outpoint` empty: it is not, or no more."""
 
+    outpoint: str
+
+
+class LateOkSaid(Fact, frozen=True, kw_only=True):
+    """A party signed LATE_OK: the buyer's is the question, the seller's the answer; with both this late coin counts."""
+
+    by: str
     outpoint: str
 
 
@@ -225,6 +238,12 @@ class PartTaken(Fact, frozen=True, kw_only=True):
     gross_florins: int
 
 
+class LateWanted(Fact, frozen=True, kw_only=True):
+    """Buyer: let this late coin be the lot's after all, if the seller agrees."""
+
+    coin: Coin
+
+
 class DisputeWanted(Fact, frozen=True, kw_only=True):
     """Buyer or seller: ask the arbiters now."""
 
@@ -255,6 +274,7 @@ AnyFact = (
     Clock
     | OutputSeen
     | OutputGone
+    | LateCoin
     | CoinDeep
     | SpendSeen
     | SpendDeep
@@ -266,6 +286,7 @@ AnyFact = (
     | StageOpened
     | Abandoned
     | BondStands
+    | LateOkSaid
     | DeliverySaid
     | ArbitersStandBy
     | ArbitersSilent
@@ -285,6 +306,7 @@ AnyFact = (
     | ResultBad
     | PartWanted
     | PartTaken
+    | LateWanted
     | DisputeWanted
     | CancelWanted
     | EvidenceArrived

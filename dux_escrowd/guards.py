@@ -19,12 +19,13 @@ from dux_escrowd.facts import (
     CoinDeep,
     DisputeSaid,
     Fact,
+    LateCoin,
     OutputSeen,
     ReleaseSaid,
     VoteCommitted,
     VoteRevealed,
 )
-from dux_escrowd.model import Lot, Role
+from dux_escrowd.model import Coin, Deal, Lot, Role
 from dux_escrowd.voting import (
     answer_window_over,
     automatic_vote,
@@ -92,8 +93,8 @@ def panel_fits(lot: Lot, fact: Any) -> bool:
 
 
 def first_enough(lot: Lot, fact: OutputSeen) -> bool:
-    """The output holds A + a, for the lot itself, and is not already late."""
-    in_time = fact.coin.height is None or fact.coin.height <= lot.deal.heights.fund_by
+    """The output holds A + a, for the lot itself, and is not already late, or both have signed LATE_OK for it."""
+    in_time = fact.coin.height is None or fact.coin.height <= lot.deal.heights.fund_by or _counts_late(lot, fact.coin)
     return lot.number == 0 and in_time and fact.coin.value_florins >= lot.deal.lot_florins
 
 
@@ -111,14 +112,71 @@ def this_coin(lot: Lot, fact: Any) -> bool:
 
 
 def funded_in_time(lot: Lot, fact: CoinDeep) -> bool:
-    """Confirmed by fund_by, enough, and the lot's own coin."""
+    """Confirmed by fund_by (or LATE_OK), enough, and the lot's own coin."""
     height = fact.coin.height
-    return (
-        lot.number == 0
-        and height is not None
-        and height <= lot.deal.heights.fund_by
-        and fact.coin.value_florins >= lot.deal.lot_florins
-    )
+    if lot.number or height is None or fact.coin.value_florins < lot.deal.lot_florins:
+        return False
+    return height <= lot.deal.heights.fund_by or _counts_late(lot, fact.coin)
+
+
+def _counts_late(lot: Lot, coin: Coin) -> bool:
+    return bool(lot.late_agreed) and lot.late_agreed == coin.outpoint
+
+
+def counts_late(lot: Lot, fact: Any) -> bool:
+    """Both have signed LATE_OK for this coin."""
+    return _counts_late(lot, fact.coin)
+
+
+def late_until(deal: Deal) -> int:
+    """The last tip at which a late coin may still become the lot's: START's blocks and half of the job's are left.
+
+    No height of the contract moves for it, so every window behind delivery is as long as it was agreed.
+    """
+    heights = deal.heights
+    half = (heights.deliver_by - heights.fund_by + 1) // 2
+    return heights.deliver_by - max(deal.start_blocks, half)
+
+
+def late_fits(lot: Lot, fact: Fact) -> bool:
+    """All windows still fit a coin that came late."""
+    return fact.at <= late_until(lot.deal)
+
+
+def late_over(lot: Lot, fact: Fact) -> bool:
+    """No late coin can become the lot's any more."""
+    return not late_fits(lot, fact)
+
+
+def may_count_late(lot: Lot, fact: Any) -> bool:
+    """A coin of A + a, for a lot that all were READY for, that stands alone (no series, no bond) and on no other coin.
+
+    Without every READY an arbiter might rebuild another script, and nobody could be asked.
+    """
+    named = {lot.deal.buyer, lot.deal.seller, *lot.panel}
+    alone = lot.number == 0 and lot.deal.stage == 0 and not lot.deal.bond and set(lot.ready) == named
+    return alone and fact.coin.value_florins >= lot.deal.lot_florins and lot.outpoint in (None, fact.coin.outpoint)
+
+
+def asked_late(lot: Lot, fact: Any) -> bool:
+    """The buyer has asked for exactly this coin."""
+    outpoint = fact.coin.outpoint if isinstance(fact, LateCoin) else fact.outpoint
+    return outpoint in lot.late_asked
+
+
+def not_cancelled(lot: Lot, _fact: Fact) -> bool:
+    """No cancel was asked for or given: with it goes K, and work would be for nothing."""
+    return not lot.cancelled
+
+
+def not_adopted(lot: Lot, _fact: Fact) -> bool:
+    """This node has not said that a late coin counts."""
+    return not lot.late_agreed
+
+
+def is_lot(lot: Lot, _fact: Fact) -> bool:
+    """The lot itself, not a stray beside it."""
+    return lot.number == 0
 
 
 # --- work, key, payment -----------------------------------------------------------------------------------------------
@@ -283,6 +341,11 @@ def not_released(lot: Lot, _fact: Fact) -> bool:
 def nothing_delivered(lot: Lot, _fact: Fact) -> bool:
     """K may still be shown without giving a result away."""
     return lot.delivered_at is None or not lot.deal.lock
+
+
+def never_delivered(lot: Lot, _fact: Fact) -> bool:
+    """No result exists that K would open."""
+    return lot.delivered_at is None
 
 
 def never_pushed(lot: Lot, _fact: Fact) -> bool:

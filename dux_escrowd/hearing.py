@@ -29,6 +29,7 @@ from dux_escrowd.words import (
     SaidAward,
     SaidCancel,
     SaidDelivered,
+    SaidLateOk,
     SaidReady,
     SaidRelease,
     SaidVoteCommit,
@@ -90,6 +91,10 @@ def _ready(heard: Heard, ear: Ear, said: SaidReady) -> f.Fact:
 
 def _start(heard: Heard, ear: Ear, _said: Any) -> f.Fact:
     return f.StartSaid(at=ear.at, by=heard.statement.signer)
+
+
+def _late_ok(heard: Heard, ear: Ear, said: SaidLateOk) -> f.Fact:
+    return f.LateOkSaid(at=ear.at, by=heard.statement.signer, outpoint=said.outpoint)
 
 
 def _delivered(heard: Heard, ear: Ear, _said: SaidDelivered) -> f.Fact:
@@ -174,6 +179,7 @@ def fits_both(ear: Ear, key: AwardKey, signer: str, said: SaidAward) -> bool:
 _MEANING: dict[Word, Callable[[Heard, Ear, Any], f.Fact]] = {
     Word.READY: _ready,
     Word.START: _start,
+    Word.LATE_OK: _late_ok,
     Word.DELIVERED: _delivered,
     Word.RELEASE: _release,
     Word.CANCEL_ASK: _cancel_ask,
@@ -189,7 +195,7 @@ _MEANING: dict[Word, Callable[[Heard, Ear, Any], f.Fact]] = {
 def hearers(word: Word, lot: Lot) -> tuple[str, ...]:
     """Whom a statement of this node concerns: the other party; the arbiters too where they are needed or asked."""
     parties = (lot.deal.buyer, lot.deal.seller)
-    everybody = word in (Word.READY, Word.DISPUTE, Word.ANSWER) or lot.role is Role.ARBITER
+    everybody = word in (Word.READY, Word.LATE_OK, Word.DISPUTE, Word.ANSWER) or lot.role is Role.ARBITER
     named = (*parties, *lot.panel) if everybody or lot.disputed_by is not None else parties
     return tuple(did for did in named if did != lot.me)
 

@@ -161,6 +161,9 @@ class Lot(msgspec.Struct, frozen=True, kw_only=True):
 
     coin: Coin | None = None
     funded_at: int | None = None  # tip when the coin was deep enough
+    late_asked: tuple[str, ...] = ()  # outpoints of late coins that the buyer has asked to let count
+    late_agreed: str = ""  # outpoint of the late coin that both have signed LATE_OK for: it is the lot's
+    cancelled: bool = False  # a cancel was given, with K (buyer: asked for): no LATE_OK any more
 
     started: bool = False
     delivered_at: int | None = None  # tip when the delivery was made or heard of

@@ -26,6 +26,7 @@ from dux_escrowd.words import (
     SaidAnswer,
     SaidCancelAsk,
     SaidDispute,
+    SaidLateOk,
     SaidStart,
     SaidVoteCommit,
     SaidVoteReveal,
@@ -48,10 +49,10 @@ class PeerHand:
         await self._voice.say(job.lot, order.word, self._said(job, order.word), job.effect_id)
 
     def _said(self, job: Job, word: Word) -> Said:
-        if word is Word.START:
-            return SaidStart()
-        if word is Word.CANCEL_ASK:
-            return SaidCancelAsk()
+        if word in (Word.START, Word.CANCEL_ASK):
+            return SaidStart() if word is Word.START else SaidCancelAsk()
+        if word is Word.LATE_OK:
+            return SaidLateOk(job.lot.late_agreed or job.lot.late_asked[-1])
         if word is Word.DELIVERED:
             delivery = self._desk.book.records.delivery(job.row.contract_id)
             if delivery is None:

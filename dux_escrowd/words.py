@@ -30,6 +30,12 @@ class SaidStart(Canon, frozen=True):
     """START."""
 
 
+class SaidLateOk(Canon, frozen=True):
+    """This late coin counts: by the buyer a question, by the seller the answer."""
+
+    outpoint: Outpoint
+
+
 class SaidDelivered(Canon, frozen=True):
     """Where the encrypted result lies, and what it is committed to."""
 
@@ -100,6 +106,7 @@ class SaidAward(Canon, frozen=True):
 Said = (
     SaidReady
     | SaidStart
+    | SaidLateOk
     | SaidDelivered
     | SaidRelease
     | SaidCancelAsk
@@ -113,6 +120,7 @@ Said = (
 BODY_OF: dict[Word, type[Said]] = {
     Word.READY: SaidReady,
     Word.START: SaidStart,
+    Word.LATE_OK: SaidLateOk,
     Word.DELIVERED: SaidDelivered,
     Word.RELEASE: SaidRelease,
     Word.CANCEL_ASK: SaidCancelAsk,

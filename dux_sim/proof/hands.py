@@ -30,7 +30,7 @@ from dux_escrowd.orders import (
 )
 from dux_escrowd.rules import still_wanted
 from dux_sim.proof import laws
-from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.cast import PRICE, B, Funding, S
 from dux_sim.proof.search import require
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def perform(world: World, name: str, order: Order) -> None:
 
 
 def _fund(world: World, _name: str, _order: Order) -> None:
-    if world.coin is None:
+    if world.coin is None and world.setting.funding is not Funding.LATE:
         world.fund()
 
 
@@ -123,6 +123,12 @@ def _say_start(world: World, name: str) -> None:
     world.send(name, f.StartSaid(at=0, by=name), B, *_panel_once_disputed(world, name))
 
 
+def _say_late_ok(world: World, name: str) -> None:
+    lot = world.nodes[name].lot
+    outpoint = lot.late_agreed or lot.late_asked[-1]
+    world.send(name, f.LateOkSaid(at=0, by=name, outpoint=outpoint), *_others(world, name))
+
+
 def _say_delivered(world: World, name: str) -> None:
     fact = f.DeliverySaid(at=0, by=name, claimed_at=max(world.height, world.deal.heights.deliver_by))
     world.send(name, fact, B, *_panel_once_disputed(world, name))
@@ -161,12 +167,15 @@ def _others(world: World, name: str) -> tuple[str, ...]:
 
 
 def _hand_on(world: World, name: str) -> None:
-    """Before its dispute or answer a party hands the arbiters what both have said: START, delivery, releases.
+    """Before its dispute or answer a party hands the arbiters what both have said: LATE_OK, START, delivery, releases.
 
     A party holds a delivery only when it was claimed in time; how long before deliver_by, nobody asks.
     """
     lot = world.nodes[name].lot
     panel = world.setting.panel
+    if lot.late_agreed:
+        for who in (B, S):
+            world.send(name, f.LateOkSaid(at=0, by=who, outpoint=lot.late_agreed), *panel)
     if lot.started or world.nodes[S].lot.started:
         world.send(name, f.StartSaid(at=0, by=S), *panel)
     if lot.delivered_at is not None:
@@ -200,6 +209,7 @@ def _nothing(_world: World, _name: str, _order: Order) -> None:
 
 _WORDS: dict[Word, Callable[[World, str], None]] = {
     Word.START: _say_start,
+    Word.LATE_OK: _say_late_ok,
     Word.DELIVERED: _say_delivered,
     Word.CANCEL_ASK: _say_cancel_ask,
     Word.DISPUTE: _say_dispute,

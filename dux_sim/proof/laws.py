@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.chain.contract import Policy
+from dux_escrowd.facts import LateCoin
 from dux_escrowd.model import AwardKey, Role, State
 from dux_escrowd.orders import Settle
 from dux_escrowd.voting import answer_window_over, winner_of
@@ -40,6 +41,17 @@ def vote_after_answer(world: World, name: str) -> None:
     both = {(name, B), (name, S)} <= world.heard_disputes
     over = answer_window_over(world.nodes[name].lot, world.height)
     world.law(name in world.heard_answer or both or over, "law f: a vote before the answer")
+
+
+def late_is_fair(world: World, fact: LateCoin) -> None:
+    """An honest seller lets a late coin count only for the price, in time for every window, and while K is its own."""
+    deal, at = world.deal, fact.at
+    time_left = deal.heights.deliver_by - at
+    fits = time_left >= deal.start_blocks and 2 * time_left >= deal.heights.deliver_by - deal.heights.fund_by
+    world.law(fits, "LATE_OK: a window does not fit any more")
+    world.law(not world.cancels, "LATE_OK: K went away with a cancel")
+    there = world.coin is not None and fact.coin.outpoint == world.coin.outpoint
+    world.law(there and fact.coin.value_florins >= deal.lot_florins, "LATE_OK: it is for the coin that is there")
 
 
 def one_verdict(world: World, name: str, key: AwardKey) -> None:

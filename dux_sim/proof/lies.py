@@ -7,7 +7,7 @@ from functools import partial
 
 from dux_escrowd import facts as f
 from dux_escrowd.model import AwardKey, Exit, Spend, State
-from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.cast import PRICE, B, Funding, S
 from dux_sim.proof.kinds import FREE, LIE, Move
 from dux_sim.proof.world import World, award_spend
 
@@ -65,8 +65,21 @@ def _fork(world: World, who: str) -> None:
     world.send(who, f.DisputeSaid(at=0, by=who), *world.setting.panel)
 
 
+def _late_words(world: World, who: str) -> Iterator[Move]:
+    """LATE_OK, to each audience that matters; and the buyer's wish to cancel beside it."""
+    in_time = world.setting.funding is Funding.IN_TIME or world.height <= world.deal.heights.fund_by
+    if world.coin is None or in_time:  # what is said before waits until then
+        return
+    for audience, to in _audiences(world, who).items():
+        fact = f.LateOkSaid(at=0, by=who, outpoint=world.coin.outpoint)
+        yield _said(who, "LATE_OK", fact, audience, to)
+    if who == B:
+        yield _said(B, "CANCEL-ASK", f.CancelAsked(at=0, by=B), "the seller", (S,))
+
+
 def _of_buyer(world: World) -> Iterator[Move]:
     yield from _argues(world, B)
+    yield from _late_words(world, B)
     coin = world.coin
     if coin is None:
         return
@@ -90,6 +103,7 @@ def _of_buyer(world: World) -> Iterator[Move]:
 
 def _of_seller(world: World) -> Iterator[Move]:
     yield from _argues(world, S)
+    yield from _late_words(world, S)
     yield _said(S, "START", f.StartSaid(at=0, by=S), "the buyer", (B,))
     limit = world.deal.heights.deliver_by
     for audience, to in _audiences(world, S).items():

@@ -26,7 +26,8 @@ class Node(msgspec.Struct, frozen=True):
     def lot_of(self, order: Order) -> Lot:
         """The lot that an order is for: the stray it names, or the lot itself."""
         outpoint = getattr(order, "outpoint", None)
-        return next((stray for stray in self.strays if stray.outpoint == outpoint), self.lot)
+        named = (stray for stray in self.strays if outpoint is not None and stray.outpoint == outpoint)
+        return next(named, self.lot)
 
 
 Taken = tuple[int, Fact]  # the number of the lot, and what it took

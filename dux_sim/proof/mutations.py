@@ -21,8 +21,8 @@ from dux_escrowd.orders import Order, PassOn, ShowCase, ShowKey, SignAward
 from dux_escrowd.rules import ROWS
 from dux_escrowd.table import Row, indexed
 from dux_escrowd.voting import verdict
-from dux_sim.proof.cases import ONE, SCRIPTS, Case, Script, case_of
-from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.cases import ONE, SCRIPTS, Case, Script, case_of, late_case
+from dux_sim.proof.cast import PRICE, B, Funding, S
 from dux_sim.proof.hasty import for_a_fork, from_hearing, silence_tells, soon_after_delivery, window
 from dux_sim.proof.plant import Plant, Rows, altered, dropped, forgets, instead, orders_less, without
 from dux_sim.proof.search import Found
@@ -218,6 +218,15 @@ def _no_refund_from(*states: State) -> Plant:
     return plant
 
 
+def _only_parties(rows: Rows) -> Rows:
+    """What both said of a late coin counts between them alone."""
+
+    def how(row: Row) -> Row:
+        return changed(row, who=(Role.BUYER,))
+
+    return altered(rows, lambda row: row.fact is f.LateOkSaid and g.by_seller in row.guards, how)
+
+
 def _never_again(rows: Rows) -> Rows:
     return altered(rows, lambda row: g.push_due in row.guards, lambda _row: None)
 
@@ -225,7 +234,11 @@ def _never_again(rows: Rows) -> Rows:
 def _hunt(
     name: str, plant: Plant, script: Script = STANDBY, parties: str = "buyer lies", *,
     left: Allowance = ONE, bought: int = 0, silent: int = 0, story: Callable[[World], None] | None = None,
+    funding: Funding = Funding.IN_TIME,
 ) -> Mutation:  # fmt: skip
+    if funding is not Funding.IN_TIME:
+        case = replace(late_case(script, parties, funding, left=left), states_max=SEARCH_STATES_MAX)
+        return Mutation(name=name, plant=plant, case=case, story=story)
     case = case_of(script, parties, bought=bought, silent=silent, left=left, states_max=SEARCH_STATES_MAX)
     return Mutation(name=name, plant=plant, case=case, story=story)
 
@@ -262,6 +275,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("no refund of a late coin", _no_refund_from(State.STRAY), parties=HONEST, left=ACCIDENTS),
     _hunt("a late coin is left where it is", dropped(f.CoinDeep, g.this_coin, to=State.STRAY), parties=HONEST,
           left=ACCIDENTS),
+    _hunt("a late coin counts when a window does not fit any more", forgets(f.LateCoin, g.late_fits), left=QUIET,
+          funding=Funding.LATE),
+    _hunt("a late coin counts after its cancel", forgets(f.LateCoin, g.not_cancelled), left=LIES,
+          funding=Funding.SEEN),
+    _hunt("arbiters are not bound by LATE_OK", _only_parties, left=QUIET, funding=Funding.LATE),
     _hunt("a coin that is gone stays in the books", _keeps_the_coin, parties=HONEST, left=ACCIDENTS),
     _hunt("a closed lot stays closed when its spend goes", dropped(f.SpendGone, g.that_spend), parties=HONEST,
           left=ACCIDENTS),

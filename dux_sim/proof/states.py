@@ -29,11 +29,12 @@ from dux_escrowd.facts import (
     VoteCommitted,
     VoteRevealed,
 )
-from dux_escrowd.model import Ballot, Deal, Lot, Role
+from dux_escrowd.model import Ballot, Deal, Lot, Role, State
 from dux_sim.proof.cast import START, B, S, Setting
 from dux_sim.proof.minds import Minds, Node
 from dux_sim.proof.world import Message, World
 
+LOTLESS = (State.AGREED, State.FUNDED_SEEN, State.STRAY, State.VOID)  # where LATE_OK may still ask who was READY
 Allowance = tuple[int, int, int, int]  # accidents, lies, whims that are left, and how many of them all together
 
 
@@ -114,7 +115,7 @@ def forgotten(lot: Lot, height: int) -> Lot:
     due = lot.ordered_at is not None and height + 1 - lot.ordered_at >= deal.rebroadcast_blocks
     return replace(
         lot,
-        ready=(),
+        ready=lot.ready if lot.state in LOTLESS else (),
         ballots=_by_name(lot),
         funded_at=START if settled and lot.funded_at is not None else lot.funded_at,
         disputed_at=START if settled and lot.disputed_at is not None else lot.disputed_at,
@@ -198,7 +199,7 @@ class Reducer:
         key = (id(node), *names)
         if key not in self._renamed:
             lot = replace(exchanged(node.lot, names), panel=node.lot.panel)
-            lot = replace(lot, ballots=_by_name(lot))
+            lot = replace(lot, ballots=_by_name(lot), ready=tuple(sorted(lot.ready)))
             self._renamed[key] = self._minds.node(
                 Node(lot, exchanged(node.waiting, names), exchanged(node.strays, names))
             )

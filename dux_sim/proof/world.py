@@ -16,7 +16,7 @@ from dux_escrowd.model import AwardKey, Coin, Deal, Exit, Lot, Spend
 from dux_escrowd.orders import Order, Settle
 from dux_escrowd.rules import TABLE
 from dux_sim.proof import hands, laws
-from dux_sim.proof.cast import START, B, S, Setting, deal_for, role_of
+from dux_sim.proof.cast import START, B, Funding, S, Setting, deal_for, role_of
 from dux_sim.proof.minds import Minds, Node, Outcome
 from dux_sim.proof.search import LawBroken, require
 
@@ -85,7 +85,7 @@ class World:
         for name in names:
             for by in names:
                 world.learn(name, f.Ready(at=world.height, by=by, same=True))
-        if world.coin is None:
+        if world.coin is None and setting.funding is not Funding.LATE:
             world.fund()
         return world
 
@@ -152,6 +152,9 @@ class World:
 
     def _follow(self, name: str, outcome: Outcome) -> None:
         self.nodes[name], orders, taken = outcome
+        for _number, fact in taken:
+            if isinstance(fact, f.LateCoin):
+                laws.late_is_fair(self, fact)
         if self.log is not None:
             self.log += [(name, number, fact) for number, fact in taken]
         self.ordered += [(name, order) for order in orders]
@@ -266,6 +269,8 @@ class World:
         """Blocks; what is due arrives, everybody looks at the chain."""
         for _ in range(blocks):
             self.height += 1
+            if not self.coins_made and self.height > self.deal.heights.fund_by:
+                self.fund()  # the late payment
             self.wallet_missed |= S in self.wallet_down and self.height > self.deal.heights.vote_by
             self._confirm(censor=censor)
             for message in [m for m in self.mail if self.height - m.since > self.setting.delay_blocks]:
@@ -275,7 +280,9 @@ class World:
             self.taskds()
 
     def _confirm(self, *, censor: bool) -> None:
-        if self.coin is not None and self.coin.height is None and not (censor and self.spend is None):
+        waits_late = self.setting.funding is not Funding.IN_TIME and self.height <= self.deal.heights.fund_by
+        left_out = waits_late or (censor and self.spend is None)
+        if self.coin is not None and self.coin.height is None and not left_out:
             self.coin = replace(self.coin, height=self.height)
         waits = self.spend is not None and self.spend.height is None
         over = self.height - self.spend_since >= self.setting.censored_blocks

@@ -24,7 +24,7 @@ from dux_escrowd.facts import (
     VoteDecided,
     VoteRevealed,
 )
-from dux_escrowd.model import AwardSigned, Ballot, Lot, Role
+from dux_escrowd.model import AwardKey, AwardSigned, Ballot, Lot, Role
 from dux_escrowd.voting import automatic_vote, case_is_ready, is_gross, must_reveal, verdict, winning
 
 
@@ -67,6 +67,16 @@ def ask_late(lot: Lot, fact: Any) -> Lot:
 def agree_late(lot: Lot, fact: Any) -> Lot:
     """Both have signed LATE_OK."""
     return replace(lot, late_agreed=fact.coin.outpoint if isinstance(fact, LateCoin) else fact.outpoint)
+
+
+def ask_back(lot: Lot, _fact: Fact) -> Lot:
+    """The buyer would have the stray back."""
+    return replace(lot, asked_back=True)
+
+
+def award_stray(lot: Lot, _fact: Fact) -> Lot:
+    """Arbiter: sign that all of the stray goes back."""
+    return _with_award(lot, AwardSigned(lot.me, AwardKey(lot.outpoint or "", 0, ())))
 
 
 def give_back(lot: Lot, _fact: Fact) -> Lot:

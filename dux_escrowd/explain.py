@@ -18,7 +18,7 @@ NEXT: dict[State, str] = {
     State.VOID: "Nothing is locked. A coin that still comes counts with LATE_OK, or the buyer takes it from {timeout}.",
     State.FUNDED_SEEN: "The coin has to lie {depth} blocks deep before anybody works.",
     State.FUNDED: "The seller has to deliver by height {deliver_by}; after that the buyer asks the arbiters by itself.",
-    State.STRAY: "This coin came too late: it counts with LATE_OK, or goes back by a cancel, or from height {timeout}.",
+    State.STRAY: "This coin came too late: it counts with LATE_OK, or goes back by a cancel, or from {timeout}.",
     State.DELIVERED: "The key comes when {needed} arbiters stand by; at height {dispute_by} the seller asks them.",
     State.REVEALED: "The buyer has to judge; at height {dispute_by} the seller asks the arbiters by itself.",
     State.RELEASE_SENT: "The seller has to broadcast the payment; silence ends with a dispute or at height {timeout}.",

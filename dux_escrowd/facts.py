@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dux_escrowd.model import AwardKey, Coin, Exit, Spend
+from dux_escrowd.model import AwardKey, Coin, Exit, Spend, Standing
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="fact", tag=True):
@@ -44,6 +44,12 @@ class LateCoin(Fact, frozen=True, kw_only=True):
     """A coin that came too late lies d deep and unspent, and the buyer has asked whether it may count (LATE_OK)."""
 
     coin: Coin
+
+
+class StrayAsked(Fact, frozen=True, kw_only=True):
+    """A stray that the buyer has asked for lies deep beside a lot that stands so."""
+
+    beside: Standing
 
 
 class CoinDeep(Fact, frozen=True, kw_only=True):
@@ -151,9 +157,10 @@ class ReleaseSaid(Fact, frozen=True, kw_only=True):
 
 
 class CancelAsked(Fact, frozen=True, kw_only=True):
-    """The buyer would rather end."""
+    """The buyer would rather end, or (with `outpoint`) have a stray back."""
 
     by: str
+    outpoint: str = ""
 
 
 class CancelSaid(Fact, frozen=True, kw_only=True):
@@ -275,6 +282,7 @@ AnyFact = (
     | OutputSeen
     | OutputGone
     | LateCoin
+    | StrayAsked
     | CoinDeep
     | SpendSeen
     | SpendDeep

@@ -14,6 +14,7 @@ from dux_escrowd.facts import (
     AnswerSaid,
     ArbitersStandBy,
     AwardSaid,
+    CancelAsked,
     CancelSaid,
     Clock,
     CoinDeep,
@@ -22,10 +23,11 @@ from dux_escrowd.facts import (
     LateCoin,
     OutputSeen,
     ReleaseSaid,
+    StrayAsked,
     VoteCommitted,
     VoteRevealed,
 )
-from dux_escrowd.model import Coin, Deal, Lot, Role
+from dux_escrowd.model import Coin, Deal, Lot, Role, State
 from dux_escrowd.voting import (
     answer_window_over,
     automatic_vote,
@@ -172,6 +174,62 @@ def not_cancelled(lot: Lot, _fact: Fact) -> bool:
 def not_adopted(lot: Lot, _fact: Fact) -> bool:
     """This node has not said that a late coin counts."""
     return not lot.late_agreed
+
+
+def is_stray(lot: Lot, _fact: Fact) -> bool:
+    """A stray beside the lot."""
+    return lot.number > 0
+
+
+def this_stray(lot: Lot, fact: CancelAsked) -> bool:
+    """It is asked for by its outpoint."""
+    return lot.number > 0 and fact.outpoint == lot.outpoint
+
+
+def ask_back_due(lot: Lot, fact: Fact) -> bool:
+    """No stray can become the lot's any more by LATE_OK, and this one was not asked for."""
+    return lot.number > 0 and not lot.asked_back and late_over(lot, fact)
+
+
+def asked_for(lot: Lot, _fact: Fact) -> bool:
+    """The buyer has asked for this stray."""
+    return lot.number > 0 and lot.asked_back
+
+
+def of_lot(lot: Lot, fact: CancelAsked) -> bool:
+    """The lot itself is meant, not a coin beside it."""
+    return fact.outpoint in ("", lot.outpoint)
+
+
+def key_is_free(lot: Lot, fact: StrayAsked) -> bool:
+    """Showing K for this stray loses nothing.
+
+    All outputs of a script share its hash h, so K for a stray opens the result that the lot's coin is to pay for. It is
+    free when the lot is paid, when nothing was delivered and nothing can be any more, or where the script has no lock;
+    there the stray only must not become the lot's coin later. Orders that were given and not yet done count for
+    nothing: an order to show K may come too late and be dropped.
+    """
+    beside = fact.beside
+    if beside.state is State.VOID:
+        return late_over(lot, fact) and not beside.adopted and not beside.delivered
+    if beside.state is State.CLOSED:
+        return beside.paid or not (beside.delivered and lot.deal.lock)
+    return not lot.deal.lock and beside.funded
+
+
+def counts_never(lot: Lot, fact: StrayAsked) -> bool:
+    """This output can never be the lot's coin, whatever was said and not heard here: too little, or the lot has one.
+
+    A late coin of A + a beside a lot without one is left alone: both may have let it count, and this node not know.
+    """
+    if lot.deal.bond or lot.coin is None:
+        return False
+    return lot.coin.value_florins < lot.deal.lot_florins or fact.beside.funded or fact.beside.state is State.CLOSED
+
+
+def gives_all_back(_lot: Lot, fact: AwardSaid) -> bool:
+    """A «stray» award: nothing for the seller, nothing for arbiters, who had nothing to judge."""
+    return not fact.key.gross_florins and not fact.key.revealed and not fact.key.bond
 
 
 def is_lot(lot: Lot, _fact: Fact) -> bool:
@@ -375,6 +433,11 @@ def own_award(lot: Lot, _fact: Fact) -> bool:
     """This node is the one to complete the award."""
     key = winning(lot)
     return key is not None and winner_of(key) is lot.role
+
+
+def before_timeout(lot: Lot, fact: Clock) -> bool:
+    """The buyer alone cannot take it yet."""
+    return fact.at < lot.deal.heights.timeout
 
 
 def timeout_reached(lot: Lot, fact: Clock) -> bool:

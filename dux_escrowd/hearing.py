@@ -28,6 +28,7 @@ from dux_escrowd.voting import commitment_of, winner_of
 from dux_escrowd.words import (
     SaidAward,
     SaidCancel,
+    SaidCancelAsk,
     SaidDelivered,
     SaidLateOk,
     SaidReady,
@@ -112,8 +113,8 @@ def _release(heard: Heard, ear: Ear, said: SaidRelease) -> f.Fact:
     )
 
 
-def _cancel_ask(heard: Heard, ear: Ear, _said: Any) -> f.Fact:
-    return f.CancelAsked(at=ear.at, by=heard.statement.signer)
+def _cancel_ask(heard: Heard, ear: Ear, said: SaidCancelAsk) -> f.Fact:
+    return f.CancelAsked(at=ear.at, by=heard.statement.signer, outpoint=said.outpoint)
 
 
 def _cancel(heard: Heard, ear: Ear, said: SaidCancel) -> f.Fact:
@@ -193,9 +194,14 @@ _MEANING: dict[Word, Callable[[Heard, Ear, Any], f.Fact]] = {
 
 
 def hearers(word: Word, lot: Lot) -> tuple[str, ...]:
-    """Whom a statement of this node concerns: the other party; the arbiters too where they are needed or asked."""
+    """Whom a statement of this node concerns: the other party; the arbiters too where they are needed or asked.
+
+    Of strays everybody hears: the arbiters are asked for their award of it at the same time as the seller.
+    """
     parties = (lot.deal.buyer, lot.deal.seller)
-    everybody = word in (Word.READY, Word.LATE_OK, Word.DISPUTE, Word.ANSWER) or lot.role is Role.ARBITER
+    everybody = (
+        lot.number > 0 or word in (Word.READY, Word.LATE_OK, Word.DISPUTE, Word.ANSWER) or lot.role is Role.ARBITER
+    )
     named = (*parties, *lot.panel) if everybody or lot.disputed_by is not None else parties
     return tuple(did for did in named if did != lot.me)
 

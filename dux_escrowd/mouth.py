@@ -49,8 +49,10 @@ class PeerHand:
         await self._voice.say(job.lot, order.word, self._said(job, order.word), job.effect_id)
 
     def _said(self, job: Job, word: Word) -> Said:
-        if word in (Word.START, Word.CANCEL_ASK):
-            return SaidStart() if word is Word.START else SaidCancelAsk()
+        if word is Word.START:
+            return SaidStart()
+        if word is Word.CANCEL_ASK:
+            return SaidCancelAsk((job.lot.outpoint or "") if job.lot.number else "")
         if word is Word.LATE_OK:
             return SaidLateOk(job.lot.late_agreed or job.lot.late_asked[-1])
         if word is Word.DELIVERED:
@@ -58,6 +60,9 @@ class PeerHand:
             if delivery is None:
                 raise NotFound(what="delivery of contract", name=job.row.contract_id)
             return delivery
+        return self._argued(job, word)
+
+    def _argued(self, job: Job, word: Word) -> Said:
         if word is Word.DISPUTE:
             return SaidDispute(job.row.reason or automatic_reason(job.lot))
         if word is Word.ANSWER:

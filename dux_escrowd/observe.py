@@ -12,6 +12,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from msgspec import Struct
 
+from dux_escrowd.beside import strays_asked
 from dux_escrowd.facts import CoinDeep, Fact, LateCoin, OutputGone, OutputSeen, SpendDeep, SpendGone, SpendSeen
 from dux_escrowd.guards import first_enough
 from dux_escrowd.model import SEEN, Coin, Lot, Role, Spend, State
@@ -47,6 +48,7 @@ def _facts(lots: Sequence[Lot], outputs: Sequence[OnChain], tip: int) -> Iterato
             yield from ((lot.number, fact) for fact in _of_lot(lot, by_outpoint.get(lot.coin.outpoint), tip))
     yield from ((0, OutputSeen(at=tip, coin=coin)) for coin in _funding_among_strays(lots, outputs, tip))
     yield from ((0, fact) for fact in _late_funding(lots, outputs, tip))
+    yield from strays_asked(lots, tip)
     held = {lot.coin.outpoint for lot in lots if lot.coin is not None}
     for output in _worth_following([item for item in outputs if item.coin.outpoint not in held], lots):
         yield 0, OutputSeen(at=tip, coin=output.coin)

@@ -82,6 +82,8 @@ BEFORE = Goal("state before", WITH_COIN, _fallen_back)
 K_SIGNED = Goal("k signatures?", (State.ANSWERED, State.AWARD_SIGNED), _after_award)
 VERDICT = Goal("verdict?", (State.ANSWERED, State.AWARD_SIGNED), _after_vote)
 
+STRAY_SIGNED = Goal("k signatures for a stray?", (State.STRAY, State.AWARD_SIGNED), _after_award)
+
 ROWS: tuple[Row, ...] = (
     # --- agreement ---
     row(State.DRAFT, f.TermsSigned, to=State.DRAWING, source="§8 DRAFT Terms"),
@@ -274,7 +276,7 @@ ROWS: tuple[Row, ...] = (
     ),
     # --- cancel ---
     row(State.FUNDED, f.CancelWanted, who=B, orders=r.say(Word.CANCEL_ASK), source="§3 CANCEL"),
-    row(State.FUNDED, f.CancelAsked, g.by_buyer, who=S, orders=r.tell(News.CANCEL_ASKED), source="§3 CANCEL"),
+    row(State.FUNDED, f.CancelAsked, g.by_buyer, g.of_lot, who=S, orders=r.tell(News.CANCEL_ASKED), source="§3 CANCEL"),
     row(
         (State.FUNDED, *ARGUED), f.CancelWanted, g.nothing_delivered, g.by_vote_by, who=S,
         change=c.give_back, orders=r.sign_cancel, source="§3 CANCEL before DELIVERED",
@@ -289,12 +291,38 @@ ROWS: tuple[Row, ...] = (
         change=c.give_back, orders=r.say(Word.CANCEL_ASK), source="§6 STRAY, CANCEL on request",
     ),
     row(
-        State.STRAY, f.CancelAsked, g.is_lot, g.by_buyer, g.not_adopted, g.not_cancelled, g.never_delivered, who=S,
+        State.STRAY, f.CancelAsked,
+        g.is_lot, g.by_buyer, g.of_lot, g.not_adopted, g.not_cancelled, g.never_delivered, who=S,
         change=c.give_back, orders=r.cancel_late, source="§6 STRAY, CANCEL on request",
     ),
     row(
         State.STRAY, f.CancelWanted, g.is_lot, g.not_adopted, g.not_cancelled, g.never_delivered, who=S,
         change=c.give_back, orders=r.cancel_late, source="§6 STRAY, CANCEL",
+    ),
+    # --- strays beside the lot: asked for by the buyer, given by the seller or the arbiters, else taken at T ---
+    row(
+        State.STRAY, f.Clock, g.ask_back_due, g.before_timeout, who=B,
+        change=c.ask_back, orders=r.say(Word.CANCEL_ASK), source="§6 STRAY, CANCEL on request",
+    ),
+    row(
+        State.STRAY, f.CancelAsked, g.by_buyer, g.this_stray, who=(S, A),
+        change=c.ask_back, source="§6 STRAY, asked for",
+    ),
+    row(
+        State.STRAY, f.StrayAsked, g.asked_for, g.key_is_free, who=S,
+        to=State.CANCEL_SIGNED, orders=r.cancel_late, source="§6 STRAY, CANCEL: K has nothing left to sell",
+    ),
+    row(
+        State.STRAY, f.StrayAsked, g.asked_for, g.counts_never, g.late_over, g.by_vote_by, who=A,
+        to=State.AWARD_SIGNED, change=c.award_stray, orders=r.award_stray, source="§6 «stray» award by chain evidence",
+    ),
+    row(
+        State.STRAY, f.AwardSaid, g.is_stray, g.by_panel, g.signatures_fit, g.award_for_coin, g.gives_all_back,
+        who=PARTIES, to=STRAY_SIGNED, change=c.take_award, orders=r.award_arrived, source="§6 «stray» award",
+    ),
+    row(
+        (State.STRAY, State.AWARD_SIGNED), f.AwardSaid, g.is_stray, g.by_panel, who=A,
+        source="§6 «stray» award, another arbiter's",
     ),
     # --- dispute ---
     row(

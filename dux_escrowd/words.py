@@ -55,7 +55,9 @@ class SaidRelease(Canon, frozen=True):
 
 
 class SaidCancelAsk(Canon, frozen=True):
-    """The buyer would rather end."""
+    """The buyer would rather end; with an outpoint: it would have that stray back."""
+
+    outpoint: Annotated[str, Meta(pattern=r"^([0-9a-f]{64}:\d{1,5})?$")] = ""
 
 
 class SaidCancel(Canon, frozen=True):

@@ -96,6 +96,20 @@ def late_case(script: Script, who: str, funding: Funding, *, left: Allowance = O
     return replace(case, name=f"{case.name}; funded {funding.value}", setting=setting)
 
 
+def stray_case(script: Script, who: str, florins: int, *, left: Allowance = ONE, silent: int = 0) -> Case:
+    """A case in which the buyer's wallet pays a second time, after fund_by."""
+    case = case_of(script, who, silent=silent, left=left)
+    what = "a second payment" if florins == case.setting.deal.lot_florins else "a small stray"
+    return replace(case, name=f"{case.name}; {what}", setting=replace(case.setting, stray_florins=florins))
+
+
+def stray_cases() -> list[Case]:
+    """A stray beside a live lot, with everybody's part in it."""
+    again = int(deal_for(profile=PROOF).lot_florins)
+    found = [stray_case(SCRIPTS[0], who, again, left=LIE) for who in ("both honest", "buyer lies", "seller silent")]
+    return [*found, stray_case(SCRIPTS[3], "both honest", again - 1, left=LIE)]
+
+
 def late_cases() -> list[Case]:
     """Late funding: each way it may come, and everybody's part in it."""
     found = [late_case(SCRIPTS[0], "both honest", way) for way in LATE]
@@ -110,6 +124,13 @@ def every_late_case() -> list[Case]:
     return [*bought, *(case for case in found if inclusion(case) is None)]
 
 
+def every_stray_case() -> list[Case]:
+    """Every script and part, with what is too little and with what is enough."""
+    again = int(deal_for(profile=PROOF).lot_florins)
+    found = [stray_case(script, who, much) for script in SCRIPTS for who in PARTIES for much in (again, again - 1)]
+    return [case for case in found if inclusion(case) is None]
+
+
 def quick_cases() -> list[Case]:
     """The short form: every script, every part, the panels at which something changes."""
     found = [case_of(SCRIPTS[0], parties) for parties in PARTIES]
@@ -122,7 +143,7 @@ def quick_cases() -> list[Case]:
     found += [case_of(SCRIPTS[0], "both honest", left=TWO_WHIMS, parts=True)]
     for script in SCRIPTS[1:]:
         found += [case_of(script, parties) for parties in ("both honest", "seller lies, bad work", "buyer silent")]
-    return [*found, *late_cases()]
+    return [*found, *late_cases(), *stray_cases()]
 
 
 def full_cases() -> list[Case]:
@@ -133,7 +154,13 @@ def full_cases() -> list[Case]:
         for parties in ("both honest", "buyer lies", "seller lies, bad work")
     ]
     eager = [case_of(SCRIPTS[0], parties, bought=1, eager=True) for parties in ("buyer lies", "seller lies, good work")]
-    return [*deep, *eager, *every_late_case(), *(case for case in broad_cases() if inclusion(case) is None)]
+    return [
+        *deep,
+        *eager,
+        *every_late_case(),
+        *every_stray_case(),
+        *(case for case in broad_cases() if inclusion(case) is None),
+    ]
 
 
 def broad_cases() -> list[Case]:

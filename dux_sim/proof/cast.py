@@ -60,6 +60,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     silent: frozenset[str] = frozenset()
     parts: bool = False  # the owners may settle for a part
     funding: Funding = Funding.IN_TIME
+    stray_florins: int = 0  # a second payment right after fund_by; 0: none
     delay_blocks: int = 2  # a message between nodes that live is late by at most this
     censored_blocks: int = 10  # a spend waits for at most this
 

@@ -54,8 +54,7 @@ def _release(world: World, _name: str, order: SignRelease) -> None:
 
 
 def _cancel(world: World, name: str, order: SignCancel) -> None:
-    delivered = world.nodes[name].lot.delivered_at is not None
-    world.law(not (world.deal.lock and delivered), "K goes away with a cancel after the result")
+    laws.cancel_is_free(world, name, order.outpoint)
     world.cancels |= {order.outpoint}
     world.keys_shown = True
     world.send(S, f.CancelSaid(at=0, by=S, outpoint=order.outpoint, valid=True), B)
@@ -93,6 +92,9 @@ def _stands_by(world: World, arbiter: str) -> bool:
 
 def _settle(world: World, name: str, order: Settle) -> None:
     """A spend is handed to the chain: it must be one that the keys allow; a coin that is gone the wallet refuses."""
+    if world.is_beside(order.outpoint):
+        _settle_beside(world, name, order)
+        return
     if world.coin is None or (order.outpoint != world.coin.outpoint and world.was_there(order.outpoint)):
         return
     if order.exit is Exit.RELEASE:
@@ -111,6 +113,20 @@ def _settle(world: World, name: str, order: Settle) -> None:
     else:
         world.law(world.height >= world.deal.heights.timeout, "a refund before T")
         world.offer(Spend(Exit.REFUND, "refund", 0, None))
+    world.pushed(name, order)
+
+
+def _settle_beside(world: World, name: str, order: Settle) -> None:
+    """A stray's way back: there is nobody to pay with it."""
+    if order.exit is Exit.CANCEL:
+        require(order.outpoint in world.cancels, "a cancel that the seller has not signed")
+    elif order.exit is Exit.AWARD:
+        signed = world.awards.get(order.award, frozenset()) if order.award is not None else frozenset()
+        require(len(signed) >= world.deal.arbiters_needed, "an award with fewer than k signatures")
+    else:
+        world.law(order.exit is Exit.REFUND, "a stray pays for nothing")
+        world.law(world.height >= world.deal.heights.timeout, "a refund before T")
+    world.spend_beside(Spend(order.exit, f"stray-{order.exit}", 0, None))
     world.pushed(name, order)
 
 
@@ -139,7 +155,12 @@ def _panel_once_disputed(world: World, name: str) -> tuple[str, ...]:
 
 
 def _say_cancel_ask(world: World, name: str) -> None:
-    world.send(name, f.CancelAsked(at=0, by=name), S)
+    node = world.nodes[name]
+    if node.lot.cancelled:
+        world.send(name, f.CancelAsked(at=0, by=name), S)
+    for stray in node.strays:
+        if stray.asked_back and stray.outpoint:
+            world.send(name, f.CancelAsked(at=0, by=name, outpoint=stray.outpoint), *_others(world, name))
 
 
 def _say_dispute(world: World, name: str) -> None:

@@ -60,7 +60,10 @@ def freeze(world: World, told: frozenset[str], left: Allowance) -> Moment:
         height=world.height,
         nodes=tuple(world.nodes.values()),
         mail=tuple(mail),
-        chain=(world.coin, world.spend, tuple(sorted(world.rivals, key=_txid)), world.coins_made, world.reorged),
+        chain=(
+            world.coin, world.spend, world.beside, tuple(sorted(world.rivals, key=_txid)), world.coins_made,
+            world.reorged,
+        ),
         keys=(world.keys_shown, world.shared_key_by_standby, world.releases, world.cancels, _sorted(world.awards)),
         people=(
             world.gone, world.forked, world.asleep, world.verdict_given, world.liars_stand_by, world.wallet_missed,
@@ -93,7 +96,7 @@ def thaw(moment: Moment, setting: Setting, minds: Minds) -> World:
     world = World(setting=setting, minds=minds, height=moment.height, judged=True)
     world.nodes = dict(zip((B, S, *setting.panel), moment.nodes, strict=True))
     world.mail = list(moment.mail)
-    world.coin, world.spend, rivals, world.coins_made, world.reorged = moment.chain
+    world.coin, world.spend, world.beside, rivals, world.coins_made, world.reorged = moment.chain
     world.rivals = list(rivals)
     world.keys_shown, world.shared_key_by_standby, world.releases, world.cancels, awards = moment.keys
     world.awards = dict(awards)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from dux_escrowd import facts as f
 from dux_escrowd.model import AwardKey, Coin, Deal, Exit, Lot, Spend
+from dux_escrowd.observe import OnChain
 from dux_escrowd.orders import Order, Settle
 from dux_escrowd.rules import TABLE
 from dux_sim.proof import hands, laws
@@ -21,6 +22,7 @@ from dux_sim.proof.minds import Minds, Node, Outcome
 from dux_sim.proof.search import LawBroken, require
 
 MAIL_MAX = 2_000
+BESIDE = "f" * 64 + ":1"
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -46,6 +48,7 @@ class World:
     coin: Coin | None = None
     spend: Spend | None = None
     spend_since: int = 0
+    beside: OnChain | None = None  # a stray, and how it was spent
     rivals: list[Spend] = field(default_factory=list)
     coins_made: int = 0
     gone: frozenset[str] = frozenset()  # died on the way
@@ -148,7 +151,20 @@ class World:
     def look(self, name: str) -> None:
         """What is on the chain becomes facts, then the clock."""
         if self.honest(name) and name != self.asleep:
-            self._follow(name, self.minds.look(self.nodes[name], self.coin, self.spend, self.height))
+            self._follow(name, self.minds.look(self.nodes[name], self._outputs(), self.height))
+
+    def _outputs(self) -> tuple[OnChain, ...]:
+        main = (OnChain(self.coin, self.spend),) if self.coin is not None else ()
+        return main if self.beside is None else (*main, self.beside)
+
+    def is_beside(self, outpoint: str) -> bool:
+        """It is the stray's."""
+        return self.beside is not None and self.beside.coin.outpoint == outpoint
+
+    def spend_beside(self, spend: Spend) -> None:
+        """The first spend of the stray stands."""
+        if self.beside is not None and self.beside.spend is None:
+            self.beside = replace(self.beside, spend=spend)
 
     def _follow(self, name: str, outcome: Outcome) -> None:
         self.nodes[name], orders, taken = outcome
@@ -228,6 +244,7 @@ class World:
         """An arbiter's key signs an award."""
         if self.honest(name):
             laws.one_verdict(self, name, key)
+            laws.stray_award_is_safe(self, key)
         if name in self.awards.get(key, ()):
             return
         self.awards = self.awards | {key: self.awards.get(key, frozenset()) | {name}}
@@ -280,6 +297,10 @@ class World:
             self.taskds()
 
     def _confirm(self, *, censor: bool) -> None:
+        if self.beside is not None and self.beside.spend is not None and self.beside.spend.height is None:
+            self.beside = replace(self.beside, spend=replace(self.beside.spend, height=self.height))
+        if self.setting.stray_florins and self.beside is None and self.height > self.deal.heights.fund_by:
+            self.beside = OnChain(Coin(BESIDE, self.setting.stray_florins, self.height), None)
         waits_late = self.setting.funding is not Funding.IN_TIME and self.height <= self.deal.heights.fund_by
         left_out = waits_late or (censor and self.spend is None)
         if self.coin is not None and self.coin.height is None and not left_out:

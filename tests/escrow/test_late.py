@@ -13,10 +13,11 @@ from common.receipts import Outcome
 from common.units import FLOP
 from dux_escrowd.book import Book
 from dux_escrowd.case_file import CaseFile, audited
-from dux_escrowd.model import State
+from dux_escrowd.model import Exit, Lot, State
 from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, request_id, until
 
 POOR = ("seller", "buyer", "anna", "bert", "carl")  # the buyer's own wallet has nothing to pay with
+NAMES = ("buyer", "seller", "anna", "bert", "carl")
 LOT_FLORINS = 10 * FLOP + 3 * FLOP // 10
 
 
@@ -84,23 +85,49 @@ async def audit_of(node: Node, contract_id: str) -> tuple[str, str]:
     return found.state, found.outcome
 
 
-async def test_a_late_payment_that_nobody_asks_for_stays_the_buyers(net: Net) -> None:
-    """Without LATE_OK nobody works for it; from height T on the buyer's node takes it back alone."""
+async def test_a_late_payment_that_nobody_asks_for_goes_back_before_t(net: Net) -> None:
+    """Once it can count no more, the buyer's node asks for it and the seller's signs its cancel: K opens nothing."""
     async with market(net, *POOR) as nodes:
         seller, buyer, *_arbiters = nodes
         contract_id = await paid_late(net, nodes)
         heights = (await buyer.show(contract_id)).heights
         assert heights is not None
         await net.mine_to(heights.deliver_by)
-        with pytest.raises(escrow.Refused, match="late_fits"):
+        with pytest.raises((escrow.Refused, NoLateCoin)):
             await buyer.call(LATE_OK, LateOk(request_id=request_id(), contract_id=contract_id))
-        await net.mine_to(heights.timeout - 1)
+        await net.mine_until(lambda: strays(buyer, contract_id)[0].state is State.CLOSED, "back at the buyer")
+        back = strays(buyer, contract_id)[0].spend
+        assert back is not None
+        assert back.exit is Exit.CANCEL
+        assert net.height < heights.timeout
         assert not await seller.told(Funded)
 
-        def back() -> bool:
-            assert buyer.daemon is not None
-            assert buyer.daemon.parts.table.store is not None
-            lots = Book(buyer.daemon.parts.table.store).shelf.lots(contract_id)
-            return len(lots) > 1 and lots[1].state is State.CLOSED
 
-        await net.mine_until(back, "the stray is back at the buyer", blocks=10)
+async def test_a_second_payment_beside_a_live_lot_comes_back_by_the_arbiters(net: Net) -> None:
+    """The seller's node keeps K to itself until it is paid; arbiters sign the stray back by chain evidence alone."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters, deliver_blocks=24)
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await pay(net, buyer, contract_id)
+        heights = (await buyer.show(contract_id)).heights
+        assert heights is not None
+        await net.mine_to(heights.deliver_by - 10)
+        await net.mine_until(lambda: strays(buyer, contract_id)[0].state is State.CLOSED, "back at the buyer")
+        back = strays(buyer, contract_id)[0].spend
+        assert back is not None
+        assert (back.exit, back.gross_florins) == (Exit.AWARD, 0)
+        assert strays(seller, contract_id)[0].pushed is None
+        await deliver(seller, contract_id)
+        await buyer.event(KeyRevealed)
+        await judge(buyer, contract_id, good=True)
+        await net.mine_until(lambda: seller.told(Closed), "paid all the same")
+        assert net.height < heights.timeout
+        assert (await audit_of(seller, contract_id))[0] == "CLOSED"
+        assert (await audit_of(arbiters[0], contract_id))[0] == "CLOSED"
+
+
+def strays(node: Node, contract_id: str) -> list[Lot]:
+    """What stands beside the lot in this node's book."""
+    assert node.daemon is not None
+    assert node.daemon.parts.table.store is not None
+    return Book(node.daemon.parts.table.store).shelf.lots(contract_id)[1:]

@@ -12,6 +12,7 @@ from common.contracts.escrow import Refused, WrongPhase
 from common.contracts.escrow_views import STATUS_OF, Status, status_of
 from common.receipts import Outcome
 from dux_escrowd import facts as f
+from dux_escrowd.beside import standing_of
 from dux_escrowd.explain import NEXT, explain
 from dux_escrowd.guards import late_until
 from dux_escrowd.model import SEEN, WITH_COIN, AwardKey, Ballot, Coin, Exit, Lot, Role, Spend, State
@@ -45,6 +46,7 @@ def sample(kind: type[f.Fact]) -> f.Fact:
         "at": 110, "by": B, "coin": COIN, "outpoint": POINT, "spend": Spend(Exit.REFUND, "t", 0, None), "txid": "t",
         "panel": ARBITERS, "same": True, "claimed_at": 110, "answers": 3, "asked_at": 110, "gross_florins": PRICE,
         "valid": True, "commitment": b"c", "fits": True, "key": KEY, "exit": Exit.REFUND,
+        "beside": standing_of(Lot(contract_id="c" * 64, me=B, role=Role.BUYER, deal=DEAL)),
     }  # fmt: skip
     if kind is f.EvidenceArrived:
         known["key"] = True

@@ -57,6 +57,17 @@ def pay_part(session: Session, contract_id: str, amount: Florins) -> None:
     _next(session, session.ask(PAY_PART, wish), "offered")
 
 
+@click.command("late-ok", cls=DuxCommand)
+@click.argument("contract_id")
+@pass_session
+def late_ok(session: Session, contract_id: str) -> None:
+    """Buyer: let a coin that came too late count after all; the seller agrees by itself while all windows fit."""
+    from common.contracts.escrow_late import LATE_OK, LateOk
+
+    wish = LateOk(request_id=new_request_id("late"), contract_id=contract_id)
+    _next(session, session.ask(LATE_OK, wish), "asked")
+
+
 @click.command("take-part", cls=DuxCommand)
 @click.argument("contract_id")
 @click.argument("amount", type=FLOP_AMOUNT)
@@ -296,4 +307,4 @@ def pay_royalties(session: Session, *, yes: bool, max_amount: Florins | None) ->
     pay_each(session, payments)
 
 
-ACTS = (judge, confirm, pay_part, take_part, vote, evidence, restore, royalties, pay_royalties)
+ACTS = (judge, confirm, pay_part, take_part, late_ok, vote, evidence, restore, royalties, pay_royalties)

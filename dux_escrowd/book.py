@@ -17,6 +17,7 @@ from common.contracts.escrow import Refused, WrongPhase
 from common.errors import CorruptStore
 from common.store import Store, Tx
 from common.units import Did
+from dux_escrowd.beside import ABOUT_ONE_COIN, addressed
 from dux_escrowd.facts import AnyFact, Clock, Fact
 from dux_escrowd.hearing import Ear, fact_of
 from dux_escrowd.model import Coin, Lot, State
@@ -99,12 +100,14 @@ class Book:
 
     def _take_statement(self, tx: Tx, contract_id: str) -> bool:
         contract = self.records.contract(contract_id)
-        lot = self.shelf.lot(contract_id)
-        if contract is None or lot is None:
+        lots = self.shelf.lots(contract_id)
+        if contract is None or not lots:
             return False
         for heard, at in self.shelf.untaken(contract_id):
+            about = heard.said.outpoint if isinstance(heard.said, ABOUT_ONE_COIN) else ""
+            lot = addressed(lots, about)
             ear = Ear(contract, lot, at, self.records.bond(contract_id))
-            if self._fits(tx, contract_id, fact_of(heard, ear)):
+            if self._fits(tx, contract_id, fact_of(heard, ear), lot.number):
                 self.shelf.take_statement(tx, contract_id, heard)
                 return True
         return False
@@ -116,9 +119,9 @@ class Book:
                 return True
         return False
 
-    def _fits(self, tx: Tx, contract_id: str, fact: Fact) -> bool:
+    def _fits(self, tx: Tx, contract_id: str, fact: Fact, number: int = 0) -> bool:
         try:
-            self._take(tx, contract_id, 0, fact)
+            self._take(tx, contract_id, number, fact)
         except (WrongPhase, Refused):
             return False
         return True

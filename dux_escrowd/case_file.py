@@ -32,8 +32,8 @@ from dux_escrowd.statements import NO_PREV, Heard, opened_statement, statement_p
 CASE_FILE_BYTES_MAX = 8_388_608
 IsSigned = Callable[[Purpose, Attested], bool]
 HEARD = (
-    f.Ready, f.StartSaid, f.DeliverySaid, f.ReleaseSaid, f.CancelAsked, f.CancelSaid, f.DisputeSaid, f.AnswerSaid,
-    f.VoteCommitted, f.VoteRevealed, f.AwardSaid,
+    f.Ready, f.StartSaid, f.LateOkSaid, f.DeliverySaid, f.ReleaseSaid, f.CancelAsked, f.CancelSaid, f.DisputeSaid,
+    f.AnswerSaid, f.VoteCommitted, f.VoteRevealed, f.AwardSaid,
 )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from dux_escrowd.facts import (
     Equivocation,
     EvidenceArrived,
     Fact,
+    LateCoin,
+    LateWanted,
     PanelSeated,
     Pushed,
     Ready,
@@ -22,7 +24,7 @@ from dux_escrowd.facts import (
     VoteDecided,
     VoteRevealed,
 )
-from dux_escrowd.model import AwardSigned, Ballot, Lot, Role
+from dux_escrowd.model import AwardKey, AwardSigned, Ballot, Lot, Role
 from dux_escrowd.voting import automatic_vote, case_is_ready, is_gross, must_reveal, verdict, winning
 
 
@@ -51,6 +53,35 @@ def fund(lot: Lot, fact: Any) -> Lot:
         started=lot.started or (lot.role is Role.SELLER and lot.deal.stage == 0 and not lot.deal.bond),
         release_outpoint=released,
     )
+
+
+def ask_late(lot: Lot, fact: Any) -> Lot:
+    """The buyer asks that this late coin counts.
+
+    It stays asked when another is asked for: a buyer that asks twice must not undo for arbiters what a seller answers.
+    """
+    outpoint = fact.coin.outpoint if isinstance(fact, LateWanted) else fact.outpoint
+    return lot if outpoint in lot.late_asked else replace(lot, late_asked=(*lot.late_asked, outpoint))
+
+
+def agree_late(lot: Lot, fact: Any) -> Lot:
+    """Both have signed LATE_OK."""
+    return replace(lot, late_agreed=fact.coin.outpoint if isinstance(fact, LateCoin) else fact.outpoint)
+
+
+def ask_back(lot: Lot, _fact: Fact) -> Lot:
+    """The buyer would have the stray back."""
+    return replace(lot, asked_back=True)
+
+
+def award_stray(lot: Lot, _fact: Fact) -> Lot:
+    """Arbiter: sign that all of the stray goes back."""
+    return _with_award(lot, AwardSigned(lot.me, AwardKey(lot.outpoint or "", 0, ())))
+
+
+def give_back(lot: Lot, _fact: Fact) -> Lot:
+    """The coin goes back, K with it: no late coin can ever count any more."""
+    return replace(lot, cancelled=True)
 
 
 def lose_coin(lot: Lot, _fact: Fact) -> Lot:

@@ -17,6 +17,7 @@ from dux_escrowd.effects import Effects, WalletHand
 from dux_escrowd.follower import Follower
 from dux_escrowd.inbox import Inbox
 from dux_escrowd.keeping import KEEP, Keep, Keeping
+from dux_escrowd.late import LateMethods
 from dux_escrowd.methods import Methods
 from dux_escrowd.mouth import PeerHand
 from dux_escrowd.parley import ASK_SEAL, ASK_SEATS, ASK_TERMS, Parley
@@ -55,6 +56,7 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         parley, counterpart, inbox = Parley(desk), Counterpart(desk), Inbox(desk)
         Methods(desk).serve(parts.table)
         CaseMethods(desk).serve(parts.table)
+        LateMethods(desk).serve(parts.table)
         parts.serve_events(escrow.EVENTS, store)
         _listen(parts, parley, counterpart, inbox)
         effects = _effects(desk, Voice(desk, inbox), parley, counterpart)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dux_escrowd.model import AwardKey, Coin, Exit, Spend
+from dux_escrowd.model import AwardKey, Coin, Exit, Spend, Standing
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="fact", tag=True):
@@ -38,6 +38,18 @@ class OutputGone(Fact, frozen=True, kw_only=True):
     """The lot's coin is neither on the chain nor waiting for it any more."""
 
     outpoint: str
+
+
+class LateCoin(Fact, frozen=True, kw_only=True):
+    """A coin that came too late lies d deep and unspent, and the buyer has asked whether it may count (LATE_OK)."""
+
+    coin: Coin
+
+
+class StrayAsked(Fact, frozen=True, kw_only=True):
+    """A stray that the buyer has asked for lies deep beside a lot that stands so."""
+
+    beside: Standing
 
 
 class CoinDeep(Fact, frozen=True, kw_only=True):
@@ -104,6 +116,13 @@ class BondStands(Fact, frozen=True, kw_only=True):
     outpoint: str
 
 
+class LateOkSaid(Fact, frozen=True, kw_only=True):
+    """A party signed LATE_OK: the buyer's is the question, the seller's the answer; with both this late coin counts."""
+
+    by: str
+    outpoint: str
+
+
 class DeliverySaid(Fact, frozen=True, kw_only=True):
     """The encrypted result lies at its holders; `claimed_at` is the height that the seller wrote."""
 
@@ -138,9 +157,10 @@ class ReleaseSaid(Fact, frozen=True, kw_only=True):
 
 
 class CancelAsked(Fact, frozen=True, kw_only=True):
-    """The buyer would rather end."""
+    """The buyer would rather end, or (with `outpoint`) have a stray back."""
 
     by: str
+    outpoint: str = ""
 
 
 class CancelSaid(Fact, frozen=True, kw_only=True):
@@ -225,6 +245,12 @@ class PartTaken(Fact, frozen=True, kw_only=True):
     gross_florins: int
 
 
+class LateWanted(Fact, frozen=True, kw_only=True):
+    """Buyer: let this late coin be the lot's after all, if the seller agrees."""
+
+    coin: Coin
+
+
 class DisputeWanted(Fact, frozen=True, kw_only=True):
     """Buyer or seller: ask the arbiters now."""
 
@@ -255,6 +281,8 @@ AnyFact = (
     Clock
     | OutputSeen
     | OutputGone
+    | LateCoin
+    | StrayAsked
     | CoinDeep
     | SpendSeen
     | SpendDeep
@@ -266,6 +294,7 @@ AnyFact = (
     | StageOpened
     | Abandoned
     | BondStands
+    | LateOkSaid
     | DeliverySaid
     | ArbitersStandBy
     | ArbitersSilent
@@ -285,6 +314,7 @@ AnyFact = (
     | ResultBad
     | PartWanted
     | PartTaken
+    | LateWanted
     | DisputeWanted
     | CancelWanted
     | EvidenceArrived

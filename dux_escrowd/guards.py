@@ -14,17 +14,20 @@ from dux_escrowd.facts import (
     AnswerSaid,
     ArbitersStandBy,
     AwardSaid,
+    CancelAsked,
     CancelSaid,
     Clock,
     CoinDeep,
     DisputeSaid,
     Fact,
+    LateCoin,
     OutputSeen,
     ReleaseSaid,
+    StrayAsked,
     VoteCommitted,
     VoteRevealed,
 )
-from dux_escrowd.model import Lot, Role
+from dux_escrowd.model import Coin, Deal, Lot, Role, State
 from dux_escrowd.voting import (
     answer_window_over,
     automatic_vote,
@@ -92,8 +95,8 @@ def panel_fits(lot: Lot, fact: Any) -> bool:
 
 
 def first_enough(lot: Lot, fact: OutputSeen) -> bool:
-    """The output holds A + a, for the lot itself, and is not already late."""
-    in_time = fact.coin.height is None or fact.coin.height <= lot.deal.heights.fund_by
+    """The output holds A + a, for the lot itself, and is not already late, or both have signed LATE_OK for it."""
+    in_time = fact.coin.height is None or fact.coin.height <= lot.deal.heights.fund_by or _counts_late(lot, fact.coin)
     return lot.number == 0 and in_time and fact.coin.value_florins >= lot.deal.lot_florins
 
 
@@ -111,14 +114,127 @@ def this_coin(lot: Lot, fact: Any) -> bool:
 
 
 def funded_in_time(lot: Lot, fact: CoinDeep) -> bool:
-    """Confirmed by fund_by, enough, and the lot's own coin."""
+    """Confirmed by fund_by (or LATE_OK), enough, and the lot's own coin."""
     height = fact.coin.height
-    return (
-        lot.number == 0
-        and height is not None
-        and height <= lot.deal.heights.fund_by
-        and fact.coin.value_florins >= lot.deal.lot_florins
-    )
+    if lot.number or height is None or fact.coin.value_florins < lot.deal.lot_florins:
+        return False
+    return height <= lot.deal.heights.fund_by or _counts_late(lot, fact.coin)
+
+
+def _counts_late(lot: Lot, coin: Coin) -> bool:
+    return bool(lot.late_agreed) and lot.late_agreed == coin.outpoint
+
+
+def counts_late(lot: Lot, fact: Any) -> bool:
+    """Both have signed LATE_OK for this coin."""
+    return _counts_late(lot, fact.coin)
+
+
+def late_until(deal: Deal) -> int:
+    """The last tip at which a late coin may still become the lot's: START's blocks and half of the job's are left.
+
+    No height of the contract moves for it, so every window behind delivery is as long as it was agreed.
+    """
+    heights = deal.heights
+    half = (heights.deliver_by - heights.fund_by + 1) // 2
+    return heights.deliver_by - max(deal.start_blocks, half)
+
+
+def late_fits(lot: Lot, fact: Fact) -> bool:
+    """All windows still fit a coin that came late."""
+    return fact.at <= late_until(lot.deal)
+
+
+def late_over(lot: Lot, fact: Fact) -> bool:
+    """No late coin can become the lot's any more."""
+    return not late_fits(lot, fact)
+
+
+def may_count_late(lot: Lot, fact: Any) -> bool:
+    """A coin of A + a, for a lot that all were READY for, that stands alone (no series, no bond) and on no other coin.
+
+    Without every READY an arbiter might rebuild another script, and nobody could be asked.
+    """
+    named = {lot.deal.buyer, lot.deal.seller, *lot.panel}
+    alone = lot.number == 0 and lot.deal.stage == 0 and not lot.deal.bond and set(lot.ready) == named
+    return alone and fact.coin.value_florins >= lot.deal.lot_florins and lot.outpoint in (None, fact.coin.outpoint)
+
+
+def asked_late(lot: Lot, fact: Any) -> bool:
+    """The buyer has asked for exactly this coin."""
+    outpoint = fact.coin.outpoint if isinstance(fact, LateCoin) else fact.outpoint
+    return outpoint in lot.late_asked
+
+
+def not_cancelled(lot: Lot, _fact: Fact) -> bool:
+    """No cancel was asked for or given: with it goes K, and work would be for nothing."""
+    return not lot.cancelled
+
+
+def not_adopted(lot: Lot, _fact: Fact) -> bool:
+    """This node has not said that a late coin counts."""
+    return not lot.late_agreed
+
+
+def is_stray(lot: Lot, _fact: Fact) -> bool:
+    """A stray beside the lot."""
+    return lot.number > 0
+
+
+def this_stray(lot: Lot, fact: CancelAsked) -> bool:
+    """It is asked for by its outpoint."""
+    return lot.number > 0 and fact.outpoint == lot.outpoint
+
+
+def ask_back_due(lot: Lot, fact: Fact) -> bool:
+    """No stray can become the lot's any more by LATE_OK, and this one was not asked for."""
+    return lot.number > 0 and not lot.asked_back and late_over(lot, fact)
+
+
+def asked_for(lot: Lot, _fact: Fact) -> bool:
+    """The buyer has asked for this stray."""
+    return lot.number > 0 and lot.asked_back
+
+
+def of_lot(lot: Lot, fact: CancelAsked) -> bool:
+    """The lot itself is meant, not a coin beside it."""
+    return fact.outpoint in ("", lot.outpoint)
+
+
+def key_is_free(lot: Lot, fact: StrayAsked) -> bool:
+    """Showing K for this stray loses nothing.
+
+    All outputs of a script share its hash h, so K for a stray opens the result that the lot's coin is to pay for. It is
+    free when the lot is paid, when nothing was delivered and nothing can be any more, or where the script has no lock;
+    there the stray only must not become the lot's coin later. Orders that were given and not yet done count for
+    nothing: an order to show K may come too late and be dropped.
+    """
+    beside = fact.beside
+    if beside.state is State.VOID:
+        return late_over(lot, fact) and not beside.adopted and not beside.delivered
+    if beside.state is State.CLOSED:
+        return beside.paid or not (beside.delivered and lot.deal.lock)
+    return not lot.deal.lock and beside.funded
+
+
+def counts_never(lot: Lot, fact: StrayAsked) -> bool:
+    """This output can never be the lot's coin, whatever was said and not heard here: too little, or the lot has one.
+
+    A late coin of A + a beside a lot without one is left alone: both may have let it count, and this node not know.
+    """
+    if lot.deal.bond or lot.coin is None:
+        return False
+    return lot.coin.value_florins < lot.deal.lot_florins or fact.beside.funded or fact.beside.state is State.CLOSED
+
+
+def gives_all_back(_lot: Lot, fact: AwardSaid) -> bool:
+    """A «stray» award: nothing for the seller, nothing for arbiters, who had nothing to judge."""
+    return not fact.key.gross_florins and not fact.key.revealed and not fact.key.bond
+
+
+def is_lot(lot: Lot, _fact: Fact) -> bool:
+    """The lot itself, not a stray beside it."""
+    return lot.number == 0
 
 
 # --- work, key, payment -----------------------------------------------------------------------------------------------
@@ -285,6 +401,11 @@ def nothing_delivered(lot: Lot, _fact: Fact) -> bool:
     return lot.delivered_at is None or not lot.deal.lock
 
 
+def never_delivered(lot: Lot, _fact: Fact) -> bool:
+    """No result exists that K would open."""
+    return lot.delivered_at is None
+
+
 def never_pushed(lot: Lot, _fact: Fact) -> bool:
     """This node's own spend has not reached the chain."""
     return lot.pushed is None
@@ -312,6 +433,11 @@ def own_award(lot: Lot, _fact: Fact) -> bool:
     """This node is the one to complete the award."""
     key = winning(lot)
     return key is not None and winner_of(key) is lot.role
+
+
+def before_timeout(lot: Lot, fact: Clock) -> bool:
+    """The buyer alone cannot take it yet."""
+    return fact.at < lot.deal.heights.timeout
 
 
 def timeout_reached(lot: Lot, fact: Clock) -> bool:

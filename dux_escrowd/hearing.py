@@ -28,7 +28,9 @@ from dux_escrowd.voting import commitment_of, winner_of
 from dux_escrowd.words import (
     SaidAward,
     SaidCancel,
+    SaidCancelAsk,
     SaidDelivered,
+    SaidLateOk,
     SaidReady,
     SaidRelease,
     SaidVoteCommit,
@@ -92,6 +94,10 @@ def _start(heard: Heard, ear: Ear, _said: Any) -> f.Fact:
     return f.StartSaid(at=ear.at, by=heard.statement.signer)
 
 
+def _late_ok(heard: Heard, ear: Ear, said: SaidLateOk) -> f.Fact:
+    return f.LateOkSaid(at=ear.at, by=heard.statement.signer, outpoint=said.outpoint)
+
+
 def _delivered(heard: Heard, ear: Ear, _said: SaidDelivered) -> f.Fact:
     return f.DeliverySaid(at=ear.at, by=heard.statement.signer, claimed_at=heard.statement.height)
 
@@ -107,8 +113,8 @@ def _release(heard: Heard, ear: Ear, said: SaidRelease) -> f.Fact:
     )
 
 
-def _cancel_ask(heard: Heard, ear: Ear, _said: Any) -> f.Fact:
-    return f.CancelAsked(at=ear.at, by=heard.statement.signer)
+def _cancel_ask(heard: Heard, ear: Ear, said: SaidCancelAsk) -> f.Fact:
+    return f.CancelAsked(at=ear.at, by=heard.statement.signer, outpoint=said.outpoint)
 
 
 def _cancel(heard: Heard, ear: Ear, said: SaidCancel) -> f.Fact:
@@ -174,6 +180,7 @@ def fits_both(ear: Ear, key: AwardKey, signer: str, said: SaidAward) -> bool:
 _MEANING: dict[Word, Callable[[Heard, Ear, Any], f.Fact]] = {
     Word.READY: _ready,
     Word.START: _start,
+    Word.LATE_OK: _late_ok,
     Word.DELIVERED: _delivered,
     Word.RELEASE: _release,
     Word.CANCEL_ASK: _cancel_ask,
@@ -187,9 +194,14 @@ _MEANING: dict[Word, Callable[[Heard, Ear, Any], f.Fact]] = {
 
 
 def hearers(word: Word, lot: Lot) -> tuple[str, ...]:
-    """Whom a statement of this node concerns: the other party; the arbiters too where they are needed or asked."""
+    """Whom a statement of this node concerns: the other party; the arbiters too where they are needed or asked.
+
+    Of strays everybody hears: the arbiters are asked for their award of it at the same time as the seller.
+    """
     parties = (lot.deal.buyer, lot.deal.seller)
-    everybody = word in (Word.READY, Word.DISPUTE, Word.ANSWER) or lot.role is Role.ARBITER
+    everybody = (
+        lot.number > 0 or word in (Word.READY, Word.LATE_OK, Word.DISPUTE, Word.ANSWER) or lot.role is Role.ARBITER
+    )
     named = (*parties, *lot.panel) if everybody or lot.disputed_by is not None else parties
     return tuple(did for did in named if did != lot.me)
 

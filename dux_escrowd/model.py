@@ -121,6 +121,16 @@ class Spend(msgspec.Struct, frozen=True):
     height: int | None
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What matters of a lot for the strays beside it."""
+
+    state: State
+    funded: bool  # its coin came in time, or both let it count, and lies deep
+    adopted: bool  # both have signed LATE_OK
+    delivered: bool
+    paid: bool  # its spend pays something for the work
+
+
 class Ballot(msgspec.Struct, frozen=True):
     """What one arbiter has said: its commitment, and its vote once revealed."""
 
@@ -161,6 +171,10 @@ class Lot(msgspec.Struct, frozen=True, kw_only=True):
 
     coin: Coin | None = None
     funded_at: int | None = None  # tip when the coin was deep enough
+    late_asked: tuple[str, ...] = ()  # outpoints of late coins that the buyer has asked to let count
+    late_agreed: str = ""  # outpoint of the late coin that both have signed LATE_OK for: it is the lot's
+    asked_back: bool = False  # of a stray: the buyer has asked for it
+    cancelled: bool = False  # a cancel was given, with K (buyer: asked for): no LATE_OK any more
 
     started: bool = False
     delivered_at: int | None = None  # tip when the delivery was made or heard of

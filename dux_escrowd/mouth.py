@@ -26,6 +26,7 @@ from dux_escrowd.words import (
     SaidAnswer,
     SaidCancelAsk,
     SaidDispute,
+    SaidLateOk,
     SaidStart,
     SaidVoteCommit,
     SaidVoteReveal,
@@ -51,12 +52,17 @@ class PeerHand:
         if word is Word.START:
             return SaidStart()
         if word is Word.CANCEL_ASK:
-            return SaidCancelAsk()
+            return SaidCancelAsk((job.lot.outpoint or "") if job.lot.number else "")
+        if word is Word.LATE_OK:
+            return SaidLateOk(job.lot.late_agreed or job.lot.late_asked[-1])
         if word is Word.DELIVERED:
             delivery = self._desk.book.records.delivery(job.row.contract_id)
             if delivery is None:
                 raise NotFound(what="delivery of contract", name=job.row.contract_id)
             return delivery
+        return self._argued(job, word)
+
+    def _argued(self, job: Job, word: Word) -> Said:
         if word is Word.DISPUTE:
             return SaidDispute(job.row.reason or automatic_reason(job.lot))
         if word is Word.ANSWER:

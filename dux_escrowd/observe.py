@@ -12,9 +12,10 @@ from collections.abc import Container, Iterator, Sequence
 
 from msgspec import Struct
 
-from dux_escrowd.facts import CoinDeep, Fact, OutputGone, OutputSeen, SpendDeep, SpendGone, SpendSeen
+from dux_escrowd.beside import strays_asked
+from dux_escrowd.facts import CoinDeep, Fact, LateCoin, OutputGone, OutputSeen, SpendDeep, SpendGone, SpendSeen
 from dux_escrowd.guards import first_enough
-from dux_escrowd.model import SEEN, Coin, Lot, Spend, State
+from dux_escrowd.model import SEEN, Coin, Lot, Role, Spend, State
 
 STRAYS_MAX = 16  # outputs of less than A + a beside the lot that are followed
 
@@ -46,6 +47,8 @@ def _facts(lots: Sequence[Lot], outputs: Sequence[OnChain], tip: int) -> Iterato
         elif lot.coin is not None:
             yield from ((lot.number, fact) for fact in _of_lot(lot, by_outpoint.get(lot.coin.outpoint), tip))
     yield from ((0, OutputSeen(at=tip, coin=coin)) for coin in _funding_among_strays(lots, outputs, tip))
+    yield from ((0, fact) for fact in _late_funding(lots, outputs, tip))
+    yield from strays_asked(lots, tip)
     held = {lot.coin.outpoint for lot in lots if lot.coin is not None}
     for output in _worth_following([item for item in outputs if item.coin.outpoint not in held], lots):
         yield 0, OutputSeen(at=tip, coin=output.coin)
@@ -63,6 +66,23 @@ def _funding_among_strays(lots: Sequence[Lot], outputs: Sequence[OnChain], tip: 
         unspent = output.spend is None and output.coin.outpoint in beside
         if unspent and first_enough(lots[0], OutputSeen(at=tip, coin=output.coin)):
             yield output.coin
+
+
+def _late_funding(lots: Sequence[Lot], outputs: Sequence[OnChain], tip: int) -> Iterator[Fact]:
+    """A late coin that the buyer has asked for (LATE_OK): the seller may answer; with both it is the lot's."""
+    lot = lots[0]
+    if lot.state not in (State.STRAY, State.VOID):
+        return
+    beside = {other.outpoint for other in lots if other.state in (State.FUNDED_SEEN, State.STRAY)}
+    for output in outputs:
+        coin = output.coin
+        is_asked = coin.outpoint in lot.late_asked and coin.outpoint in beside and output.spend is None
+        if not is_asked or not _is_deep(coin.height, tip, lot):
+            continue
+        if coin.outpoint == lot.late_agreed:
+            yield OutputSeen(at=tip, coin=coin) if lot.state is State.VOID else CoinDeep(at=tip, coin=coin)
+        elif lot.role is Role.SELLER:
+            yield LateCoin(at=tip, coin=coin)
 
 
 def _worth_following(others: list[OnChain], lots: Sequence[Lot]) -> list[OnChain]:

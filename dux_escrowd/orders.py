@@ -21,6 +21,7 @@ class Word(StrEnum):
 
     READY = "ready"
     START = "start"
+    LATE_OK = "late-ok"
     DELIVERED = "delivered"
     RELEASE = "release"
     CANCEL_ASK = "cancel-ask"

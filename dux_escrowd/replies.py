@@ -74,11 +74,9 @@ def stage_opened(_before: Lot, _after: Lot, _fact: Fact) -> Orders:
     return (Say(word=Word.START), Tell(news=News.FUNDED))
 
 
-def late(_before: Lot, after: Lot, _fact: Fact) -> Orders:
-    """A late coin of the lot itself: nothing was worked for it, so the seller offers to cancel."""
-    if after.role is Role.SELLER and after.number == 0 and after.coin is not None and after.delivered_at is None:
-        return (SignCancel(outpoint=after.coin.outpoint, not_after=after.deal.heights.timeout),)
-    return ()
+def cancel_late(_before: Lot, after: Lot, _fact: Fact) -> Orders:
+    """A late coin of the lot itself goes back: nothing was worked for it, so K is worth nothing."""
+    return (SignCancel(outpoint=after.outpoint or "", not_after=after.deal.heights.timeout),)
 
 
 def open_stray(_before: Lot, _after: Lot, fact: OutputSeen) -> Orders:
@@ -166,6 +164,12 @@ def settle_again(_before: Lot, after: Lot, _fact: Fact) -> Orders:
 def sign_cancel(_before: Lot, after: Lot, _fact: Fact) -> Orders:
     """The seller gives everything back."""
     return (SignCancel(outpoint=after.outpoint or "", not_after=after.deal.heights.vote_by),)
+
+
+def award_stray(_before: Lot, after: Lot, _fact: Fact) -> Orders:
+    """Arbiter: the signatures of a «stray» award, as any award not inside the last margin: T is near then."""
+    key = AwardKey(after.outpoint or "", 0, ())
+    return (SignAward(key=key, not_after=after.deal.heights.vote_by),)
 
 
 def say(word: Word) -> Any:

@@ -82,6 +82,8 @@ BEFORE = Goal("state before", WITH_COIN, _fallen_back)
 K_SIGNED = Goal("k signatures?", (State.ANSWERED, State.AWARD_SIGNED), _after_award)
 VERDICT = Goal("verdict?", (State.ANSWERED, State.AWARD_SIGNED), _after_vote)
 
+STRAY_SIGNED = Goal("k signatures for a stray?", (State.STRAY, State.AWARD_SIGNED), _after_award)
+
 ROWS: tuple[Row, ...] = (
     # --- agreement ---
     row(State.DRAFT, f.TermsSigned, to=State.DRAWING, source="§8 DRAFT Terms"),
@@ -103,6 +105,10 @@ ROWS: tuple[Row, ...] = (
     ),
     row((*WITH_COIN, *SEEN, State.CLOSED), f.OutputSeen, g.this_coin, change=c.take_coin, source="§6 height moved"),
     row(
+        State.VOID, f.OutputSeen, g.counts_late,
+        to=State.FUNDED_SEEN, change=c.take_coin, source="§6 LATE_OK: the late coin is the lot's",
+    ),
+    row(
         (State.AGREED, State.VOID, *WITH_COIN, *SEEN, State.CLOSED), f.OutputSeen,
         orders=r.open_stray, source="§6 STRAY",
     ),
@@ -112,7 +118,28 @@ ROWS: tuple[Row, ...] = (
     ),
     row(
         State.FUNDED_SEEN, f.CoinDeep, g.this_coin,
-        to=State.STRAY, change=c.take_coin, orders=r.late, source="§8 FUNDED_SEEN Depth late/under",
+        to=State.STRAY, change=c.take_coin, source="§8 FUNDED_SEEN Depth late/under",
+    ),
+    # --- late funding: both may let it count ---
+    row(
+        (State.STRAY, State.VOID), f.LateWanted, g.may_count_late, g.late_fits, g.not_cancelled, who=B,
+        change=c.ask_late, orders=r.say(Word.LATE_OK), source="§6 LATE_OK asked",
+    ),
+    row(
+        (State.STRAY, State.VOID), f.LateOkSaid, g.is_lot, g.by_buyer, who=(S, A),
+        change=c.ask_late, source="§6 LATE_OK asked",
+    ),
+    row(
+        (State.STRAY, State.VOID), f.LateCoin, g.may_count_late, g.asked_late, g.late_fits, g.not_cancelled, who=S,
+        change=c.agree_late, orders=r.say(Word.LATE_OK), source="§6 LATE_OK by rule: all windows still fit",
+    ),
+    row(
+        (State.STRAY, State.VOID), f.LateOkSaid, g.is_lot, g.by_seller, g.asked_late, who=(B, A),
+        change=c.agree_late, source="§6 LATE_OK by both",
+    ),
+    row(
+        State.STRAY, f.CoinDeep, g.this_coin, g.counts_late,
+        to=RESUMED, change=c.fund, orders=r.funded, source="§6 LATE_OK: the late coin is the lot's",
     ),
     row(
         WITH_COIN, f.OutputGone, g.this_coin,
@@ -249,15 +276,53 @@ ROWS: tuple[Row, ...] = (
     ),
     # --- cancel ---
     row(State.FUNDED, f.CancelWanted, who=B, orders=r.say(Word.CANCEL_ASK), source="§3 CANCEL"),
-    row(State.FUNDED, f.CancelAsked, g.by_buyer, who=S, orders=r.tell(News.CANCEL_ASKED), source="§3 CANCEL"),
+    row(State.FUNDED, f.CancelAsked, g.by_buyer, g.of_lot, who=S, orders=r.tell(News.CANCEL_ASKED), source="§3 CANCEL"),
     row(
         (State.FUNDED, *ARGUED), f.CancelWanted, g.nothing_delivered, g.by_vote_by, who=S,
-        orders=r.sign_cancel, source="§3 CANCEL before DELIVERED",
+        change=c.give_back, orders=r.sign_cancel, source="§3 CANCEL before DELIVERED",
     ),
     row(
         (State.FUNDED, *ARGUED, State.STRAY), f.CancelSaid,
         g.by_seller, g.signatures_fit, g.this_coin, g.not_released, who=B,
         to=State.CANCEL_SIGNED, change=c.order_now, orders=r.settle(Exit.CANCEL), source="§8 Cancel",
+    ),
+    row(
+        State.STRAY, f.CancelWanted, g.is_lot, g.not_adopted, who=B,
+        change=c.give_back, orders=r.say(Word.CANCEL_ASK), source="§6 STRAY, CANCEL on request",
+    ),
+    row(
+        State.STRAY, f.CancelAsked,
+        g.is_lot, g.by_buyer, g.of_lot, g.not_adopted, g.not_cancelled, g.never_delivered, who=S,
+        change=c.give_back, orders=r.cancel_late, source="§6 STRAY, CANCEL on request",
+    ),
+    row(
+        State.STRAY, f.CancelWanted, g.is_lot, g.not_adopted, g.not_cancelled, g.never_delivered, who=S,
+        change=c.give_back, orders=r.cancel_late, source="§6 STRAY, CANCEL",
+    ),
+    # --- strays beside the lot: asked for by the buyer, given by the seller or the arbiters, else taken at T ---
+    row(
+        State.STRAY, f.Clock, g.ask_back_due, g.before_timeout, who=B,
+        change=c.ask_back, orders=r.say(Word.CANCEL_ASK), source="§6 STRAY, CANCEL on request",
+    ),
+    row(
+        State.STRAY, f.CancelAsked, g.by_buyer, g.this_stray, who=(S, A),
+        change=c.ask_back, source="§6 STRAY, asked for",
+    ),
+    row(
+        State.STRAY, f.StrayAsked, g.asked_for, g.key_is_free, who=S,
+        to=State.CANCEL_SIGNED, orders=r.cancel_late, source="§6 STRAY, CANCEL: K has nothing left to sell",
+    ),
+    row(
+        State.STRAY, f.StrayAsked, g.asked_for, g.counts_never, g.late_over, g.by_vote_by, who=A,
+        to=State.AWARD_SIGNED, change=c.award_stray, orders=r.award_stray, source="§6 «stray» award by chain evidence",
+    ),
+    row(
+        State.STRAY, f.AwardSaid, g.is_stray, g.by_panel, g.signatures_fit, g.award_for_coin, g.gives_all_back,
+        who=PARTIES, to=STRAY_SIGNED, change=c.take_award, orders=r.award_arrived, source="§6 «stray» award",
+    ),
+    row(
+        (State.STRAY, State.AWARD_SIGNED), f.AwardSaid, g.is_stray, g.by_panel, who=A,
+        source="§6 «stray» award, another arbiter's",
     ),
     # --- dispute ---
     row(
@@ -334,6 +399,10 @@ ROWS: tuple[Row, ...] = (
     row(
         (*OPEN, State.STRAY), f.Clock, g.timeout_reached, who=B,
         to=State.REFUND_SENT, change=c.order_now, orders=r.settle(Exit.REFUND), source="§8 any funded Clock T; STRAY",
+    ),
+    row(
+        State.STRAY, f.Clock, g.is_lot, g.late_over, g.not_adopted, g.not_cancelled, g.never_delivered, who=S,
+        change=c.give_back, orders=r.cancel_late, source="§8 STRAY, CANCEL offer: it can count no more",
     ),
     row(
         State.RELEASE_SIGNED, f.Clock, g.locked, g.past_vote_by, g.never_pushed,

@@ -30,6 +30,12 @@ class SaidStart(Canon, frozen=True):
     """START."""
 
 
+class SaidLateOk(Canon, frozen=True):
+    """This late coin counts: by the buyer a question, by the seller the answer."""
+
+    outpoint: Outpoint
+
+
 class SaidDelivered(Canon, frozen=True):
     """Where the encrypted result lies, and what it is committed to."""
 
@@ -49,7 +55,9 @@ class SaidRelease(Canon, frozen=True):
 
 
 class SaidCancelAsk(Canon, frozen=True):
-    """The buyer would rather end."""
+    """The buyer would rather end; with an outpoint: it would have that stray back."""
+
+    outpoint: Annotated[str, Meta(pattern=r"^([0-9a-f]{64}:\d{1,5})?$")] = ""
 
 
 class SaidCancel(Canon, frozen=True):
@@ -100,6 +108,7 @@ class SaidAward(Canon, frozen=True):
 Said = (
     SaidReady
     | SaidStart
+    | SaidLateOk
     | SaidDelivered
     | SaidRelease
     | SaidCancelAsk
@@ -113,6 +122,7 @@ Said = (
 BODY_OF: dict[Word, type[Said]] = {
     Word.READY: SaidReady,
     Word.START: SaidStart,
+    Word.LATE_OK: SaidLateOk,
     Word.DELIVERED: SaidDelivered,
     Word.RELEASE: SaidRelease,
     Word.CANCEL_ASK: SaidCancelAsk,

@@ -19,6 +19,7 @@ from common.units import Florins
 from common.work import ComparatorKind, JobKind, JobSpec, Limits, job_hash
 from dux_taskd.model import Assignment, Consider, GiveBack, GiveQuote, HandOver, JobState, Order
 
+NOT_FUNDED = "it was not funded in time"
 ATTEMPTS_MAX = 3  # of a run that broke through no fault of the job
 OPEN = frozenset((JobState.OFFERED, JobState.QUOTED, JobState.WORKING, JobState.PAUSED))
 OVER = frozenset((JobState.REFUSED, JobState.GIVEN_BACK, JobState.CLOSED))
@@ -101,7 +102,9 @@ def on_decided(a: Assignment, fault: str) -> Turn:
 
 
 def on_funded(a: Assignment) -> Turn:
-    """Funded (again): work, unless it is done already."""
+    """Funded (again, or late by LATE_OK): work, unless it is done already."""
+    if a.state is JobState.CLOSED and a.reason == NOT_FUNDED:
+        return Turn(replace(a, state=JobState.SEALED if a.ciphertext_blob else JobState.WORKING, reason=""), ())
     if a.state not in (JobState.QUOTED, JobState.PAUSED):
         return Turn(a, ())
     return Turn(replace(a, state=JobState.WORKING), ())
@@ -157,5 +160,5 @@ def on_spend(a: Assignment, settlement: Settlement | None, *, closed: bool) -> T
 
 
 def on_voided(a: Assignment) -> Turn:
-    """Never funded: over."""
-    return Turn(replace(a, state=JobState.CLOSED, reason="it was not funded in time"), ())
+    """Not funded: over, unless the payment comes late and both let it count."""
+    return Turn(replace(a, state=JobState.CLOSED, reason=NOT_FUNDED), ())

@@ -115,7 +115,9 @@ def _check(contract: Contract, value_florins: int, template: Template, rung: int
     gross, price = int(gross_of(template)), int(contract.price_florins)
     if isinstance(template, Release | Award) and is_bond(contract):
         raise BadTemplate(reason="a bond lot goes back, or into an award together with the lot that it stands for")
-    if isinstance(template, Release | Award) and value_florins < int(lot_value(contract)):
+    is_stray_award = isinstance(template, Award) and not gross and not template.revealed  # all back, of any output
+    too_little = value_florins < int(lot_value(contract)) and not is_stray_award
+    if isinstance(template, Release | Award) and too_little:
         raise BadTemplate(reason=f"the output holds {value_florins} florins, the lot is {int(lot_value(contract))}")
     if not 0 <= gross <= price or 0 < gross < GROSS_MIN_FLORINS:
         raise BadTemplate(reason=f"gross {gross} must be 0, or from {GROSS_MIN_FLORINS} to the price {price}")

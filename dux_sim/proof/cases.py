@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from common.chain.contract import Policy
-from dux_sim.proof.cast import NAMES, PRICE, PROOF, B, S, Setting, deal_for
+from dux_sim.proof.cast import NAMES, PRICE, PROOF, B, Funding, S, Setting, deal_for
 from dux_sim.proof.states import Allowance
 
 ONE: Allowance = (1, 1, 1, 1)  # one accident, lie or whim anywhere
@@ -22,6 +22,8 @@ TWO_WHIMS: Allowance = (0, 0, 2, 2)
 PARTS: Allowance = (1, 1, 2, 3)
 TWO: Allowance = (2, 2, 1, 2)
 STATES_MAX = 100_000  # per case; what is cut off is told
+LATE_DELIVER_BLOCKS = 6  # a late coin has START's blocks before it, and half of these
+LATE = (Funding.SEEN, Funding.LATE)
 DEEP_STATES_MAX = 400_000  # where two accidents anywhere are walked to the end
 
 
@@ -84,6 +86,51 @@ def case_of(
     return Case(name=f"{name}; allowance {left[3]}", setting=setting, left=left, states_max=states_max, eager=eager)
 
 
+def late_case(script: Script, who: str, funding: Funding, *, left: Allowance = ONE, bought: int = 0) -> Case:
+    """A case in which the payment comes too late, with time enough to let it count."""
+    case = case_of(script, who, bought=bought, left=left)
+    deal = deal_for(
+        lock=script.lock, policy=script.policy, profile=PROOF, swap_limit=script.swap_limit, deliver=LATE_DELIVER_BLOCKS
+    )
+    setting = replace(case.setting, deal=deal, funding=funding)
+    return replace(case, name=f"{case.name}; funded {funding.value}", setting=setting)
+
+
+def stray_case(script: Script, who: str, florins: int, *, left: Allowance = ONE, silent: int = 0) -> Case:
+    """A case in which the buyer's wallet pays a second time, after fund_by."""
+    case = case_of(script, who, silent=silent, left=left)
+    what = "a second payment" if florins == case.setting.deal.lot_florins else "a small stray"
+    return replace(case, name=f"{case.name}; {what}", setting=replace(case.setting, stray_florins=florins))
+
+
+def stray_cases() -> list[Case]:
+    """A stray beside a live lot, with everybody's part in it."""
+    again = int(deal_for(profile=PROOF).lot_florins)
+    found = [stray_case(SCRIPTS[0], who, again, left=LIE) for who in ("both honest", "buyer lies", "seller silent")]
+    return [*found, stray_case(SCRIPTS[3], "both honest", again - 1, left=LIE)]
+
+
+def late_cases() -> list[Case]:
+    """Late funding: each way it may come, and everybody's part in it."""
+    found = [late_case(SCRIPTS[0], "both honest", way) for way in LATE]
+    found += [late_case(SCRIPTS[0], who, Funding.LATE, left=LIE) for who in ("buyer lies", "seller lies, good work")]
+    return found
+
+
+def every_late_case() -> list[Case]:
+    """The same with accidents beside the lies, for every script and part, and with a bought arbiter."""
+    found = [late_case(script, who, way) for script in SCRIPTS for who in PARTIES for way in LATE]
+    bought = [late_case(SCRIPTS[0], who, Funding.LATE, bought=1) for who in ("both honest", "buyer lies")]
+    return [*bought, *(case for case in found if inclusion(case) is None)]
+
+
+def every_stray_case() -> list[Case]:
+    """Every script and part, with what is too little and with what is enough."""
+    again = int(deal_for(profile=PROOF).lot_florins)
+    found = [stray_case(script, who, much) for script in SCRIPTS for who in PARTIES for much in (again, again - 1)]
+    return [case for case in found if inclusion(case) is None]
+
+
 def quick_cases() -> list[Case]:
     """The short form: every script, every part, the panels at which something changes."""
     found = [case_of(SCRIPTS[0], parties) for parties in PARTIES]
@@ -96,7 +143,7 @@ def quick_cases() -> list[Case]:
     found += [case_of(SCRIPTS[0], "both honest", left=TWO_WHIMS, parts=True)]
     for script in SCRIPTS[1:]:
         found += [case_of(script, parties) for parties in ("both honest", "seller lies, bad work", "buyer silent")]
-    return found
+    return [*found, *late_cases(), *stray_cases()]
 
 
 def full_cases() -> list[Case]:
@@ -107,7 +154,13 @@ def full_cases() -> list[Case]:
         for parties in ("both honest", "buyer lies", "seller lies, bad work")
     ]
     eager = [case_of(SCRIPTS[0], parties, bought=1, eager=True) for parties in ("buyer lies", "seller lies, good work")]
-    return [*deep, *eager, *(case for case in broad_cases() if inclusion(case) is None)]
+    return [
+        *deep,
+        *eager,
+        *every_late_case(),
+        *every_stray_case(),
+        *(case for case in broad_cases() if inclusion(case) is None),
+    ]
 
 
 def broad_cases() -> list[Case]:

@@ -6,6 +6,8 @@ passes one below, at and one above the edge of each. `DEMO` is what the random h
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
 from common.chain.contract import Policy
@@ -40,6 +42,14 @@ PROOF = HeightProfile(
 PROOF_DELIVER_BLOCKS = 3
 
 
+class Funding(StrEnum):
+    """When the buyer's payment is on the chain."""
+
+    IN_TIME = "in time"
+    SEEN = "seen in time, confirmed late"
+    LATE = "late"
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What stays the same through a history: the deal, the panel, who lies, who is silent from the beginning."""
 
@@ -49,6 +59,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     liars: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
     parts: bool = False  # the owners may settle for a part
+    funding: Funding = Funding.IN_TIME
+    stray_florins: int = 0  # a second payment right after fund_by; 0: none
     delay_blocks: int = 2  # a message between nodes that live is late by at most this
     censored_blocks: int = 10  # a spend waits for at most this
 
@@ -65,9 +77,10 @@ def deal_for(
     profile: HeightProfile = DEMO,
     seats: int = 3,
     swap_limit: int = PRICE,
+    deliver: int | None = None,
 ) -> Deal:
     """A contract of 10 FLOP on a profile's heights."""
-    deliver = PROOF_DELIVER_BLOCKS if profile is PROOF else 12
+    deliver = deliver or (PROOF_DELIVER_BLOCKS if profile is PROOF else 12)
     return Deal(
         buyer=B, seller=S, price_florins=PRICE, lot_florins=PRICE + seats * PAY, arbiters_needed=(seats + 1) // 2,
         seats=seats, lock=lock, policy=policy, swap_limit_florins=swap_limit, depth_blocks=profile.depth_blocks,

@@ -30,7 +30,7 @@ from dux_escrowd.orders import (
 )
 from dux_escrowd.rules import still_wanted
 from dux_sim.proof import laws
-from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.cast import PRICE, B, Funding, S
 from dux_sim.proof.search import require
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def perform(world: World, name: str, order: Order) -> None:
 
 
 def _fund(world: World, _name: str, _order: Order) -> None:
-    if world.coin is None:
+    if world.coin is None and world.setting.funding is not Funding.LATE:
         world.fund()
 
 
@@ -54,8 +54,7 @@ def _release(world: World, _name: str, order: SignRelease) -> None:
 
 
 def _cancel(world: World, name: str, order: SignCancel) -> None:
-    delivered = world.nodes[name].lot.delivered_at is not None
-    world.law(not (world.deal.lock and delivered), "K goes away with a cancel after the result")
+    laws.cancel_is_free(world, name, order.outpoint)
     world.cancels |= {order.outpoint}
     world.keys_shown = True
     world.send(S, f.CancelSaid(at=0, by=S, outpoint=order.outpoint, valid=True), B)
@@ -93,6 +92,9 @@ def _stands_by(world: World, arbiter: str) -> bool:
 
 def _settle(world: World, name: str, order: Settle) -> None:
     """A spend is handed to the chain: it must be one that the keys allow; a coin that is gone the wallet refuses."""
+    if world.is_beside(order.outpoint):
+        _settle_beside(world, name, order)
+        return
     if world.coin is None or (order.outpoint != world.coin.outpoint and world.was_there(order.outpoint)):
         return
     if order.exit is Exit.RELEASE:
@@ -114,6 +116,20 @@ def _settle(world: World, name: str, order: Settle) -> None:
     world.pushed(name, order)
 
 
+def _settle_beside(world: World, name: str, order: Settle) -> None:
+    """A stray's way back: there is nobody to pay with it."""
+    if order.exit is Exit.CANCEL:
+        require(order.outpoint in world.cancels, "a cancel that the seller has not signed")
+    elif order.exit is Exit.AWARD:
+        signed = world.awards.get(order.award, frozenset()) if order.award is not None else frozenset()
+        require(len(signed) >= world.deal.arbiters_needed, "an award with fewer than k signatures")
+    else:
+        world.law(order.exit is Exit.REFUND, "a stray pays for nothing")
+        world.law(world.height >= world.deal.heights.timeout, "a refund before T")
+    world.spend_beside(Spend(order.exit, f"stray-{order.exit}", 0, None))
+    world.pushed(name, order)
+
+
 def _say(world: World, name: str, order: Say) -> None:
     """What an honest node says reaches those it concerns."""
     _WORDS[order.word](world, name)
@@ -121,6 +137,12 @@ def _say(world: World, name: str, order: Say) -> None:
 
 def _say_start(world: World, name: str) -> None:
     world.send(name, f.StartSaid(at=0, by=name), B, *_panel_once_disputed(world, name))
+
+
+def _say_late_ok(world: World, name: str) -> None:
+    lot = world.nodes[name].lot
+    outpoint = lot.late_agreed or lot.late_asked[-1]
+    world.send(name, f.LateOkSaid(at=0, by=name, outpoint=outpoint), *_others(world, name))
 
 
 def _say_delivered(world: World, name: str) -> None:
@@ -133,7 +155,12 @@ def _panel_once_disputed(world: World, name: str) -> tuple[str, ...]:
 
 
 def _say_cancel_ask(world: World, name: str) -> None:
-    world.send(name, f.CancelAsked(at=0, by=name), S)
+    node = world.nodes[name]
+    if node.lot.cancelled:
+        world.send(name, f.CancelAsked(at=0, by=name), S)
+    for stray in node.strays:
+        if stray.asked_back and stray.outpoint:
+            world.send(name, f.CancelAsked(at=0, by=name, outpoint=stray.outpoint), *_others(world, name))
 
 
 def _say_dispute(world: World, name: str) -> None:
@@ -161,12 +188,15 @@ def _others(world: World, name: str) -> tuple[str, ...]:
 
 
 def _hand_on(world: World, name: str) -> None:
-    """Before its dispute or answer a party hands the arbiters what both have said: START, delivery, releases.
+    """Before its dispute or answer a party hands the arbiters what both have said: LATE_OK, START, delivery, releases.
 
     A party holds a delivery only when it was claimed in time; how long before deliver_by, nobody asks.
     """
     lot = world.nodes[name].lot
     panel = world.setting.panel
+    if lot.late_agreed:
+        for who in (B, S):
+            world.send(name, f.LateOkSaid(at=0, by=who, outpoint=lot.late_agreed), *panel)
     if lot.started or world.nodes[S].lot.started:
         world.send(name, f.StartSaid(at=0, by=S), *panel)
     if lot.delivered_at is not None:
@@ -200,6 +230,7 @@ def _nothing(_world: World, _name: str, _order: Order) -> None:
 
 _WORDS: dict[Word, Callable[[World, str], None]] = {
     Word.START: _say_start,
+    Word.LATE_OK: _say_late_ok,
     Word.DELIVERED: _say_delivered,
     Word.CANCEL_ASK: _say_cancel_ask,
     Word.DISPUTE: _say_dispute,

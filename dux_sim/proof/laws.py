@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.chain.contract import Policy
+from dux_escrowd.facts import LateCoin
 from dux_escrowd.model import AwardKey, Role, State
 from dux_escrowd.orders import Settle
 from dux_escrowd.voting import answer_window_over, winner_of
@@ -40,6 +41,36 @@ def vote_after_answer(world: World, name: str) -> None:
     both = {(name, B), (name, S)} <= world.heard_disputes
     over = answer_window_over(world.nodes[name].lot, world.height)
     world.law(name in world.heard_answer or both or over, "law f: a vote before the answer")
+
+
+def cancel_is_free(world: World, name: str, outpoint: str) -> None:
+    """K goes with a cancel, and opens the result whichever output of the script it is for."""
+    if not world.deal.lock:
+        return
+    delivered = world.nodes[name].lot.delivered_at is not None
+    if not world.is_beside(outpoint):
+        world.law(not delivered, "K goes away with a cancel after the result")
+        return
+    sold = world.spend is not None and _is_buried(world)
+    spent = sold and (paid(world) or not delivered)
+    world.law(spent or (world.coin is None and not delivered), "K goes away with a stray beside a live lot")
+
+
+def stray_award_is_safe(world: World, key: AwardKey) -> None:
+    """An award that pays nobody is for no coin that work is done for."""
+    there = world.coin is not None and key.outpoint == world.coin.outpoint
+    world.law(key.revealed or not there, "a «stray» award of the lot's own coin")
+
+
+def late_is_fair(world: World, fact: LateCoin) -> None:
+    """An honest seller lets a late coin count only for the price, in time for every window, and while K is its own."""
+    deal, at = world.deal, fact.at
+    time_left = deal.heights.deliver_by - at
+    fits = time_left >= deal.start_blocks and 2 * time_left >= deal.heights.deliver_by - deal.heights.fund_by
+    world.law(fits, "LATE_OK: a window does not fit any more")
+    world.law(not world.cancels, "LATE_OK: K went away with a cancel")
+    there = world.coin is not None and fact.coin.outpoint == world.coin.outpoint
+    world.law(there and fact.coin.value_florins >= deal.lot_florins, "LATE_OK: it is for the coin that is there")
 
 
 def one_verdict(world: World, name: str, key: AwardKey) -> None:
@@ -83,6 +114,11 @@ def _is_deep(world: World) -> bool:
     return height is not None and world.height - height > world.deal.depth_blocks + 1
 
 
+def _is_buried(world: World) -> bool:
+    height = world.spend.height if world.spend is not None else None
+    return height is not None and world.height - height + 1 >= world.deal.depth_blocks
+
+
 def _books_agree(world: World) -> None:
     """Laws 3 and 5: one spend of the coin, and every honest book says so."""
     for name, node in world.nodes.items():
@@ -111,7 +147,8 @@ def _buyer_bound(world: World) -> None:
 
 def _seller_bound(world: World) -> None:
     lot = world.nodes[S].lot
-    if not world.honest(S) or world.is_bought() or world.reorged or world.wallet_missed or world.cancels:
+    cancelled = {outpoint for outpoint in world.cancels if not world.is_beside(outpoint)}
+    if not world.honest(S) or world.is_bought() or world.reorged or world.wallet_missed or cancelled:
         return
     worth = world.setting.worth_florins
     earned = lot.delivered_at is not None and worth > 0 and world.coin is not None

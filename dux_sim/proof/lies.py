@@ -7,7 +7,7 @@ from functools import partial
 
 from dux_escrowd import facts as f
 from dux_escrowd.model import AwardKey, Exit, Spend, State
-from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.cast import PRICE, B, Funding, S
 from dux_sim.proof.kinds import FREE, LIE, Move
 from dux_sim.proof.world import World, award_spend
 
@@ -65,8 +65,33 @@ def _fork(world: World, who: str) -> None:
     world.send(who, f.DisputeSaid(at=0, by=who), *world.setting.panel)
 
 
+def _late_words(world: World, who: str) -> Iterator[Move]:
+    """LATE_OK, to each audience that matters; and the buyer's wish to cancel beside it."""
+    in_time = world.setting.funding is Funding.IN_TIME or world.height <= world.deal.heights.fund_by
+    if world.coin is None or in_time:  # what is said before waits until then
+        return
+    for audience, to in _audiences(world, who).items():
+        fact = f.LateOkSaid(at=0, by=who, outpoint=world.coin.outpoint)
+        yield _said(who, "LATE_OK", fact, audience, to)
+    if who == B:
+        yield _said(B, "CANCEL-ASK", f.CancelAsked(at=0, by=B), "the seller", (S,))
+
+
+def _stray_words(world: World) -> Iterator[Move]:
+    """The buyer asks to have a stray back, or the lot's own coin as if it were one."""
+    coins = {"the stray": world.beside.coin} if world.beside is not None else {}
+    if coins or world.setting.funding is not Funding.IN_TIME:
+        coins |= {"the lot's coin as a stray": world.coin} if world.coin is not None else {}
+    audiences = _audiences(world, B) if world.beside is not None else {"the panel": world.setting.panel}
+    for what, coin in coins.items():
+        for audience, to in audiences.items():
+            yield _said(B, f"CANCEL-ASK of {what}", f.CancelAsked(at=0, by=B, outpoint=coin.outpoint), audience, to)
+
+
 def _of_buyer(world: World) -> Iterator[Move]:
     yield from _argues(world, B)
+    yield from _stray_words(world)
+    yield from _late_words(world, B)
     coin = world.coin
     if coin is None:
         return
@@ -90,6 +115,7 @@ def _of_buyer(world: World) -> Iterator[Move]:
 
 def _of_seller(world: World) -> Iterator[Move]:
     yield from _argues(world, S)
+    yield from _late_words(world, S)
     yield _said(S, "START", f.StartSaid(at=0, by=S), "the buyer", (B,))
     limit = world.deal.heights.deliver_by
     for audience, to in _audiences(world, S).items():
@@ -100,8 +126,10 @@ def _of_seller(world: World) -> Iterator[Move]:
     yield _said(S, "evidence", f.EvidenceArrived(at=0, key=True), "the panel", world.setting.panel)
     if world.deal.lock:
         yield Move("the lying seller shows K", LIE, _show_key, once=True)
-    if world.coin is not None:
-        yield Move("the lying seller cancels", LIE, _cancel, once=True)
+    for coin in (world.coin, world.beside.coin if world.beside is not None else None):
+        if coin is not None:
+            which = "" if coin is world.coin else " the stray"
+            yield Move(f"the lying seller cancels{which}", LIE, partial(_cancel, outpoint=coin.outpoint), once=True)
     yield Move(
         "the seller's contradiction is proven",
         LIE,
@@ -126,10 +154,9 @@ def _show_key(world: World) -> None:
     world.send(S, f.KeyShown(at=0, by=S), B)
 
 
-def _cancel(world: World) -> None:
-    if world.coin is not None:
-        world.cancels |= {world.coin.outpoint}
-        world.send(S, f.CancelSaid(at=0, by=S, outpoint=world.coin.outpoint, valid=True), B)
+def _cancel(world: World, outpoint: str) -> None:
+    world.cancels |= {outpoint}
+    world.send(S, f.CancelSaid(at=0, by=S, outpoint=outpoint, valid=True), B)
 
 
 def takes(world: World, who: str) -> Iterator[Move]:
@@ -179,6 +206,9 @@ def _of_arbiters(world: World, bought: tuple[str, ...]) -> Iterator[Move]:
                     partial(_sign, names=bought, key=key),
                     once=True,
                 )
+    if world.beside is not None:
+        key = AwardKey(world.beside.coin.outpoint, 0, ())
+        yield Move("the bought give the stray back", LIE, partial(_sign, names=bought, key=key), once=True)
     if not any(world.nodes[name].lot.state is State.ANSWERED for name in others):
         return
     yield Move("the bought commit", LIE, partial(_commit, names=bought, to=others), once=True)

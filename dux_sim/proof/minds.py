@@ -6,11 +6,14 @@ makes millions of states affordable. Equal nodes are one object.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec.structs import replace
 
-from dux_escrowd.facts import Clock, Fact
-from dux_escrowd.model import Coin, Lot, Spend, State
+from dux_escrowd.beside import addressed
+from dux_escrowd.facts import AwardSaid, CancelAsked, CancelSaid, Clock, Fact
+from dux_escrowd.model import Coin, Lot, State
 from dux_escrowd.observe import OnChain, next_fact
 from dux_escrowd.orders import OpenStray, Order
 from dux_escrowd.table import Index, fitting
@@ -25,8 +28,12 @@ class Node(msgspec.Struct, frozen=True):
 
     def lot_of(self, order: Order) -> Lot:
         """The lot that an order is for: the stray it names, or the lot itself."""
-        outpoint = getattr(order, "outpoint", None)
-        return next((stray for stray in self.strays if stray.outpoint == outpoint), self.lot)
+        return addressed([self.lot, *self.strays], _outpoint_of(order))
+
+
+def _outpoint_of(said: Any) -> str:
+    """The coin that an order or a fact names; "" for none."""
+    return str(getattr(getattr(said, "key", said), "outpoint", ""))
 
 
 Taken = tuple[int, Fact]  # the number of the lot, and what it took
@@ -41,7 +48,7 @@ class Minds:
         self._nodes: dict[Node, Node] = {}
         self._learnt: dict[tuple[int, Fact], Outcome | None] = {}
         self._heard: dict[tuple[int, Fact], Outcome] = {}
-        self._looked: dict[tuple[int, Coin | None, Spend | None, int], Outcome] = {}
+        self._looked: dict[tuple[int, tuple[OnChain, ...], int], Outcome] = {}
 
     @property
     def steps(self) -> int:
@@ -100,20 +107,25 @@ class Minds:
         """A statement arrives: taken now or when its phase comes."""
         key = (id(node), fact)
         if key not in self._heard:
-            taken = self.learn(node, fact)
+            number = self._number_of(node, fact)
+            taken = self.learn_stray(node, number, fact) if number else self.learn(node, fact)
             waits = (*node.waiting, fact) if fact not in node.waiting else node.waiting
             self._heard[key] = taken or (self.node(replace(node, waiting=waits)), (), ())
         return self._heard[key]
 
-    def look(self, node: Node, coin: Coin | None, spend: Spend | None, height: int) -> Outcome:
+    @staticmethod
+    def _number_of(node: Node, fact: Fact) -> int:
+        words = isinstance(fact, CancelAsked | CancelSaid | AwardSaid)
+        return addressed([node.lot, *node.strays], _outpoint_of(fact)).number if words else 0
+
+    def look(self, node: Node, outputs: tuple[OnChain, ...], height: int) -> Outcome:
         """What is on the chain becomes facts, then the clock; orders are done after all of them, as by the outbox."""
-        key = (id(node), coin, spend, height)
+        key = (id(node), outputs, height)
         if key not in self._looked:
-            self._looked[key] = self._look(node, coin, spend, height)
+            self._looked[key] = self._look(node, outputs, height)
         return self._looked[key]
 
-    def _look(self, node: Node, coin: Coin | None, spend: Spend | None, height: int) -> Outcome:
-        outputs = [OnChain(coin, spend)] if coin is not None else []
+    def _look(self, node: Node, outputs: tuple[OnChain, ...], height: int) -> Outcome:
         passed: set[tuple[int, Fact]] = set()
         so_far: Outcome = (node, (), ())
         while (found := next_fact([so_far[0].lot, *so_far[0].strays], outputs, height, passed)) is not None:
@@ -121,6 +133,16 @@ class Minds:
             so_far = self._then(so_far, *found)
         for number in range(len(so_far[0].strays) + 1):
             so_far = self._then(so_far, number, Clock(at=height))
+        return self._of_strays(so_far)
+
+    def _of_strays(self, so_far: Outcome) -> Outcome:
+        """Words about strays that had waited until their coin was there, and deep."""
+        for fact in so_far[0].waiting:
+            node, number = so_far[0], self._number_of(so_far[0], fact)
+            taken = self.learn_stray(node, number, fact) if number else None
+            if taken is not None:
+                rest = tuple(one for one in taken[0].waiting if one != fact)
+                so_far = self.node(replace(taken[0], waiting=rest)), so_far[1] + taken[1], so_far[2] + taken[2]
         return so_far
 
     def _then(self, so_far: Outcome, number: int, fact: Fact) -> Outcome:

@@ -13,7 +13,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from dux_escrowd import facts as f
-from dux_sim.proof.cast import PART, B, S
+from dux_sim.proof.cast import PART, B, Funding, S
 from dux_sim.proof.kinds import ACCIDENT, FREE, LIE, WHIM, Move
 from dux_sim.proof.lies import lies, takes
 from dux_sim.proof.world import Message, World
@@ -198,15 +198,42 @@ def choices(world: World, *, whims: bool) -> Iterator[Move]:
         yield Move("the seller's wallet is back", FREE, World.wallet_returns)
     if world.nodes[S].lot.delivered_at is None and _would_take(world, S, f.DeliveryMade(at=world.height)):
         yield Move("the seller delivers", FREE, _deliver)
+    yield from late_question(world)
     if whims:
         yield from _whims(world)
+
+
+def late_question(world: World) -> Iterator[Move]:
+    """The buyer's owner asks whether the late coin may count; a liar may ask at any time, and to any end."""
+    in_time = world.setting.funding is Funding.IN_TIME or world.height <= world.deal.heights.fund_by
+    if world.coin is None or in_time:  # what is said before waits until then
+        return
+    if B in world.setting.liars:
+        yield Move("the lying buyer asks LATE_OK", FREE, _lying_question, once=True)
+    if world.coin.outpoint in world.nodes[B].lot.late_asked:
+        return
+    if _would_take(world, B, f.LateWanted(at=world.height, coin=world.coin)):
+        yield Move("the buyer asks LATE_OK", FREE, _ask_late)
+
+
+def _lying_question(world: World) -> None:
+    if world.coin is not None:
+        world.send(B, f.LateOkSaid(at=0, by=B, outpoint=world.coin.outpoint), S, *world.setting.panel)
+
+
+def _ask_late(world: World) -> None:
+    if world.coin is not None:
+        world.learn(B, f.LateWanted(at=world.height, coin=world.coin))
 
 
 def _whims(world: World) -> Iterator[Move]:
     for name, offer in ((B, f.PartWanted), (S, f.PartTaken)):
         if world.setting.parts and _would_take(world, name, offer(at=world.height, gross_florins=PART)):
             yield Move(f"the {name}'s owner settles for a part", WHIM, partial(_settle_for_part, who=name))
-    for name, kind in ((B, f.DisputeWanted), (S, f.DisputeWanted), (S, f.CancelWanted)):
+    wishes = [(B, f.DisputeWanted), (S, f.DisputeWanted), (S, f.CancelWanted)]
+    if world.setting.funding is not Funding.IN_TIME:
+        wishes.append((B, f.CancelWanted))
+    for name, kind in wishes:
         if _would_take(world, name, kind(at=world.height)):
             wanted = partial(_want, who=name, kind=kind)
             yield Move(f"the {name}'s owner wants: {kind.__name__}", WHIM, wanted)

@@ -17,12 +17,12 @@ from dux_escrowd import facts as f
 from dux_escrowd import guards as g
 from dux_escrowd import replies as r
 from dux_escrowd.model import AwardKey, AwardSigned, Exit, Lot, Role, State
-from dux_escrowd.orders import Order, PassOn, ShowCase, ShowKey, SignAward
+from dux_escrowd.orders import Order, PassOn, Settle, ShowCase, ShowKey, SignAward
 from dux_escrowd.rules import ROWS
 from dux_escrowd.table import Row, indexed
 from dux_escrowd.voting import verdict
-from dux_sim.proof.cases import ONE, SCRIPTS, Case, Script, case_of
-from dux_sim.proof.cast import PRICE, B, S
+from dux_sim.proof.cases import ONE, SCRIPTS, Case, Script, case_of, late_case, stray_case
+from dux_sim.proof.cast import PAY, PRICE, B, Funding, S
 from dux_sim.proof.hasty import for_a_fork, from_hearing, silence_tells, soon_after_delivery, window
 from dux_sim.proof.plant import Plant, Rows, altered, dropped, forgets, instead, orders_less, without
 from dux_sim.proof.search import Found
@@ -218,6 +218,28 @@ def _no_refund_from(*states: State) -> Plant:
     return plant
 
 
+def _one_is_enough(rows: Rows) -> Rows:
+    """The buyer hands a «stray» award in with the first signature."""
+
+    def orders(_before: Lot, after: Lot, fact: f.Fact) -> tuple[Order, ...]:
+        assert isinstance(fact, f.AwardSaid)  # noqa: S101 - rows of no other fact are changed
+        return (Settle(exit=Exit.AWARD, outpoint=after.outpoint or "", not_after=None, award=fact.key),)
+
+    def how(row: Row) -> Row:
+        return changed(row, to=State.AWARD_SIGNED, orders=orders, who=(Role.BUYER,))
+
+    return altered(rows, lambda row: g.gives_all_back in row.guards, how)
+
+
+def _only_parties(rows: Rows) -> Rows:
+    """What both said of a late coin counts between them alone."""
+
+    def how(row: Row) -> Row:
+        return changed(row, who=(Role.BUYER,))
+
+    return altered(rows, lambda row: row.fact is f.LateOkSaid and g.by_seller in row.guards, how)
+
+
 def _never_again(rows: Rows) -> Rows:
     return altered(rows, lambda row: g.push_due in row.guards, lambda _row: None)
 
@@ -225,11 +247,19 @@ def _never_again(rows: Rows) -> Rows:
 def _hunt(
     name: str, plant: Plant, script: Script = STANDBY, parties: str = "buyer lies", *,
     left: Allowance = ONE, bought: int = 0, silent: int = 0, story: Callable[[World], None] | None = None,
+    funding: Funding = Funding.IN_TIME, stray: int = 0,
 ) -> Mutation:  # fmt: skip
+    if stray:
+        case = replace(stray_case(script, parties, stray, left=left, silent=silent), states_max=SEARCH_STATES_MAX)
+        return Mutation(name=name, plant=plant, case=case, story=story)
+    if funding is not Funding.IN_TIME:
+        case = replace(late_case(script, parties, funding, left=left), states_max=SEARCH_STATES_MAX)
+        return Mutation(name=name, plant=plant, case=case, story=story)
     case = case_of(script, parties, bought=bought, silent=silent, left=left, states_max=SEARCH_STATES_MAX)
     return Mutation(name=name, plant=plant, case=case, story=story)
 
 
+LOT_FLORINS = PRICE + 3 * PAY
 QUIET: Allowance = (0, 0, 0, 0)
 LIES: Allowance = (0, 1, 0, 1)
 LIE_TWICE: Allowance = (0, 2, 0, 2)
@@ -262,6 +292,19 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("no refund of a late coin", _no_refund_from(State.STRAY), parties=HONEST, left=ACCIDENTS),
     _hunt("a late coin is left where it is", dropped(f.CoinDeep, g.this_coin, to=State.STRAY), parties=HONEST,
           left=ACCIDENTS),
+    _hunt("a late coin counts when a window does not fit any more", forgets(f.LateCoin, g.late_fits), left=QUIET,
+          funding=Funding.LATE),
+    _hunt("a late coin counts after its cancel", forgets(f.LateCoin, g.not_cancelled), left=LIES,
+          funding=Funding.SEEN),
+    _hunt("a stray's cancel shows K beside a live lot", forgets(f.StrayAsked, g.key_is_free), parties=HONEST,
+          left=QUIET, stray=LOT_FLORINS),
+    _hunt("arbiters give a late coin back that both let count", forgets(f.StrayAsked, g.counts_never), left=LIES,
+          funding=Funding.LATE),
+    _hunt("a stray that nobody may take at T", _no_refund_from(State.STRAY), parties="seller silent", silent=2,
+          left=QUIET, stray=LOT_FLORINS - 1),
+    _hunt("a «stray» award is taken with fewer than k signatures", _one_is_enough, parties=HONEST, left=QUIET,
+          silent=2, stray=LOT_FLORINS),
+    _hunt("arbiters are not bound by LATE_OK", _only_parties, left=QUIET, funding=Funding.LATE),
     _hunt("a coin that is gone stays in the books", _keeps_the_coin, parties=HONEST, left=ACCIDENTS),
     _hunt("a closed lot stays closed when its spend goes", dropped(f.SpendGone, g.that_spend), parties=HONEST,
           left=ACCIDENTS),

@@ -29,11 +29,12 @@ from dux_escrowd.facts import (
     VoteCommitted,
     VoteRevealed,
 )
-from dux_escrowd.model import Ballot, Deal, Lot, Role
+from dux_escrowd.model import Ballot, Deal, Lot, Role, State
 from dux_sim.proof.cast import START, B, S, Setting
 from dux_sim.proof.minds import Minds, Node
 from dux_sim.proof.world import Message, World
 
+LOTLESS = (State.AGREED, State.FUNDED_SEEN, State.STRAY, State.VOID)  # where LATE_OK may still ask who was READY
 Allowance = tuple[int, int, int, int]  # accidents, lies, whims that are left, and how many of them all together
 
 
@@ -59,7 +60,10 @@ def freeze(world: World, told: frozenset[str], left: Allowance) -> Moment:
         height=world.height,
         nodes=tuple(world.nodes.values()),
         mail=tuple(mail),
-        chain=(world.coin, world.spend, tuple(sorted(world.rivals, key=_txid)), world.coins_made, world.reorged),
+        chain=(
+            world.coin, world.spend, world.beside, tuple(sorted(world.rivals, key=_txid)), world.coins_made,
+            world.reorged,
+        ),
         keys=(world.keys_shown, world.shared_key_by_standby, world.releases, world.cancels, _sorted(world.awards)),
         people=(
             world.gone, world.forked, world.asleep, world.verdict_given, world.liars_stand_by, world.wallet_missed,
@@ -92,7 +96,7 @@ def thaw(moment: Moment, setting: Setting, minds: Minds) -> World:
     world = World(setting=setting, minds=minds, height=moment.height, judged=True)
     world.nodes = dict(zip((B, S, *setting.panel), moment.nodes, strict=True))
     world.mail = list(moment.mail)
-    world.coin, world.spend, rivals, world.coins_made, world.reorged = moment.chain
+    world.coin, world.spend, world.beside, rivals, world.coins_made, world.reorged = moment.chain
     world.rivals = list(rivals)
     world.keys_shown, world.shared_key_by_standby, world.releases, world.cancels, awards = moment.keys
     world.awards = dict(awards)
@@ -114,7 +118,7 @@ def forgotten(lot: Lot, height: int) -> Lot:
     due = lot.ordered_at is not None and height + 1 - lot.ordered_at >= deal.rebroadcast_blocks
     return replace(
         lot,
-        ready=(),
+        ready=lot.ready if lot.state in LOTLESS else (),
         ballots=_by_name(lot),
         funded_at=START if settled and lot.funded_at is not None else lot.funded_at,
         disputed_at=START if settled and lot.disputed_at is not None else lot.disputed_at,
@@ -198,7 +202,7 @@ class Reducer:
         key = (id(node), *names)
         if key not in self._renamed:
             lot = replace(exchanged(node.lot, names), panel=node.lot.panel)
-            lot = replace(lot, ballots=_by_name(lot))
+            lot = replace(lot, ballots=_by_name(lot), ready=tuple(sorted(lot.ready)))
             self._renamed[key] = self._minds.node(
                 Node(lot, exchanged(node.waiting, names), exchanged(node.strays, names))
             )

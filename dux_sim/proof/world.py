@@ -13,14 +13,16 @@ from msgspec.structs import replace
 
 from dux_escrowd import facts as f
 from dux_escrowd.model import AwardKey, Coin, Deal, Exit, Lot, Spend
+from dux_escrowd.observe import OnChain
 from dux_escrowd.orders import Order, Settle
 from dux_escrowd.rules import TABLE
 from dux_sim.proof import hands, laws
-from dux_sim.proof.cast import START, B, S, Setting, deal_for, role_of
+from dux_sim.proof.cast import START, B, Funding, S, Setting, deal_for, role_of
 from dux_sim.proof.minds import Minds, Node, Outcome
 from dux_sim.proof.search import LawBroken, require
 
 MAIL_MAX = 2_000
+BESIDE = "f" * 64 + ":1"
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -46,6 +48,7 @@ class World:
     coin: Coin | None = None
     spend: Spend | None = None
     spend_since: int = 0
+    beside: OnChain | None = None  # a stray, and how it was spent
     rivals: list[Spend] = field(default_factory=list)
     coins_made: int = 0
     gone: frozenset[str] = frozenset()  # died on the way
@@ -85,7 +88,7 @@ class World:
         for name in names:
             for by in names:
                 world.learn(name, f.Ready(at=world.height, by=by, same=True))
-        if world.coin is None:
+        if world.coin is None and setting.funding is not Funding.LATE:
             world.fund()
         return world
 
@@ -148,10 +151,26 @@ class World:
     def look(self, name: str) -> None:
         """What is on the chain becomes facts, then the clock."""
         if self.honest(name) and name != self.asleep:
-            self._follow(name, self.minds.look(self.nodes[name], self.coin, self.spend, self.height))
+            self._follow(name, self.minds.look(self.nodes[name], self._outputs(), self.height))
+
+    def _outputs(self) -> tuple[OnChain, ...]:
+        main = (OnChain(self.coin, self.spend),) if self.coin is not None else ()
+        return main if self.beside is None else (*main, self.beside)
+
+    def is_beside(self, outpoint: str) -> bool:
+        """It is the stray's."""
+        return self.beside is not None and self.beside.coin.outpoint == outpoint
+
+    def spend_beside(self, spend: Spend) -> None:
+        """The first spend of the stray stands."""
+        if self.beside is not None and self.beside.spend is None:
+            self.beside = replace(self.beside, spend=spend)
 
     def _follow(self, name: str, outcome: Outcome) -> None:
         self.nodes[name], orders, taken = outcome
+        for _number, fact in taken:
+            if isinstance(fact, f.LateCoin):
+                laws.late_is_fair(self, fact)
         if self.log is not None:
             self.log += [(name, number, fact) for number, fact in taken]
         self.ordered += [(name, order) for order in orders]
@@ -225,6 +244,7 @@ class World:
         """An arbiter's key signs an award."""
         if self.honest(name):
             laws.one_verdict(self, name, key)
+            laws.stray_award_is_safe(self, key)
         if name in self.awards.get(key, ()):
             return
         self.awards = self.awards | {key: self.awards.get(key, frozenset()) | {name}}
@@ -266,6 +286,8 @@ class World:
         """Blocks; what is due arrives, everybody looks at the chain."""
         for _ in range(blocks):
             self.height += 1
+            if not self.coins_made and self.height > self.deal.heights.fund_by:
+                self.fund()  # the late payment
             self.wallet_missed |= S in self.wallet_down and self.height > self.deal.heights.vote_by
             self._confirm(censor=censor)
             for message in [m for m in self.mail if self.height - m.since > self.setting.delay_blocks]:
@@ -275,7 +297,13 @@ class World:
             self.taskds()
 
     def _confirm(self, *, censor: bool) -> None:
-        if self.coin is not None and self.coin.height is None and not (censor and self.spend is None):
+        if self.beside is not None and self.beside.spend is not None and self.beside.spend.height is None:
+            self.beside = replace(self.beside, spend=replace(self.beside.spend, height=self.height))
+        if self.setting.stray_florins and self.beside is None and self.height > self.deal.heights.fund_by:
+            self.beside = OnChain(Coin(BESIDE, self.setting.stray_florins, self.height), None)
+        waits_late = self.setting.funding is not Funding.IN_TIME and self.height <= self.deal.heights.fund_by
+        left_out = waits_late or (censor and self.spend is None)
+        if self.coin is not None and self.coin.height is None and not left_out:
             self.coin = replace(self.coin, height=self.height)
         waits = self.spend is not None and self.spend.height is None
         over = self.height - self.spend_since >= self.setting.censored_blocks

@@ -163,13 +163,13 @@ def test_impossible_ways_out_are_not_built(template: Template) -> None:
 
 
 def test_an_underpaid_lot_is_never_released_but_goes_back() -> None:
-    """A stray output under A + a: no release and no award is built from it; cancel and refund are."""
+    """A stray output under A + a: no release, and no award but of everything back; cancel and refund are built."""
     contract = make_contract().contract
     value = int(lot_value(contract)) - 1
-    for template in (Release(Florins(10 * FLOP)), Award(Florins(0), Side.BUYER, ())):
+    for template in (Release(Florins(10 * FLOP)), Award(Florins(0), Side.BUYER, (0,))):
         with pytest.raises(BadTemplate):
             build(contract, OUTPOINT, value, template)
-    for back in (Cancel(), Refund()):
+    for back in (Cancel(), Refund(), Award(Florins(0), Side.BUYER, ())):
         outputs = build(contract, OUTPOINT, value, back).outputs
         assert [int(output.value_florins) for output in outputs] == [value - FEE_FLOOR_FLORINS]
 

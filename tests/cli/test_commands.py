@@ -129,6 +129,7 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     (f"escrow judge {ID} --bad --reason wrong", escrow.JUDGE),
     (f"escrow pay-part {ID} 4", escrow.PAY_PART),
     (f"escrow take-part {ID} 4", escrow.TAKE_PART),
+    (f"escrow late-ok {ID}", escrow.LATE_OK),
     (f"escrow vote {ID} 0 --reason wrong", escrow.VOTE),
     (f"escrow evidence {ID}", escrow_cases.EVIDENCE),
     ("cases", escrow_cases.CASES),

@@ -12,7 +12,9 @@ from common.contracts.escrow import Refused, WrongPhase
 from common.contracts.escrow_views import STATUS_OF, Status, status_of
 from common.receipts import Outcome
 from dux_escrowd import facts as f
+from dux_escrowd.beside import standing_of
 from dux_escrowd.explain import NEXT, explain
+from dux_escrowd.guards import late_until
 from dux_escrowd.model import SEEN, WITH_COIN, AwardKey, Ballot, Coin, Exit, Lot, Role, Spend, State
 from dux_escrowd.observe import OnChain, next_fact
 from dux_escrowd.orders import Fund, OpenStray, PublishFault, Settle, SignAward, SignCancel, SignRelease, Tell
@@ -44,6 +46,7 @@ def sample(kind: type[f.Fact]) -> f.Fact:
         "at": 110, "by": B, "coin": COIN, "outpoint": POINT, "spend": Spend(Exit.REFUND, "t", 0, None), "txid": "t",
         "panel": ARBITERS, "same": True, "claimed_at": 110, "answers": 3, "asked_at": 110, "gross_florins": PRICE,
         "valid": True, "commitment": b"c", "fits": True, "key": KEY, "exit": Exit.REFUND,
+        "beside": standing_of(Lot(contract_id="c" * 64, me=B, role=Role.BUYER, deal=DEAL)),
     }  # fmt: skip
     if kind is f.EvidenceArrived:
         known["key"] = True
@@ -86,15 +89,32 @@ def test_a_guard_that_fails_is_named() -> None:
         decide(lot(role=Role.SELLER), f.DeliveryMade(at=H.deliver_by + 1))
 
 
+def orders_of(before: Lot, fact: f.Fact) -> tuple[Any, ...]:
+    """What is ordered; nothing where the fact is refused."""
+    try:
+        return decide(before, fact)[1]
+    except (Refused, WrongPhase):
+        return ()
+
+
 # --- strays -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_late_coin_of_the_lot_is_a_stray_that_the_seller_offers_to_cancel() -> None:
-    """Confirmed after fund_by: no work for it; the seller signs its cancel, the buyer waits or takes it at T."""
+    """Confirmed after fund_by: no work for it; the seller signs its cancel once it cannot count, or on request."""
     late = Coin(POINT, ENOUGH, H.fund_by + 1)
-    for role, expected in ((Role.SELLER, [SignCancel]), (Role.BUYER, [])):
+    for role in (Role.SELLER, Role.BUYER):
         after, orders = decide(lot(State.FUNDED_SEEN, role), f.CoinDeep(at=H.fund_by + 3, coin=late))
-        assert (after.state, [type(order) for order in orders]) == (State.STRAY, expected)
+        assert (after.state, orders) == (State.STRAY, ())
+    seller = lot(State.STRAY, Role.SELLER)
+    until = late_until(DEAL)
+    assert decide(seller, f.Clock(at=until)) == (seller, ())
+    for fact in (f.Clock(at=until + 1), f.CancelAsked(at=until, by=B), f.CancelWanted(at=until)):
+        after, orders = decide(seller, fact)
+        assert (after.cancelled, orders) == (True, (SignCancel(outpoint=POINT, not_after=H.timeout),))
+        worked = replace(seller, delivered_at=H.fund_by)  # before a reorganisation: K would open the result
+        assert not any(isinstance(order, SignCancel) for order in orders_of(worked, fact))
+        assert not any(isinstance(order, SignCancel) for order in orders_of(after, fact)), "once"
     stray = lot(State.STRAY)
     said = f.CancelSaid(at=H.fund_by + 4, by=S, outpoint=POINT, valid=True)
     after, orders = decide(stray, said)

@@ -150,7 +150,11 @@ def test_ends_and_their_undoing() -> None:
     assert rules_seller.on_spend(closed, None, closed=False).assignment == sealed
     given = rules_seller.on_spend(at(JobState.GIVEN_BACK), settlement, closed=True).assignment
     assert rules_seller.on_spend(given, None, closed=False).assignment.state is JobState.GIVEN_BACK
-    assert rules_seller.on_voided(at(JobState.QUOTED)).assignment.state is JobState.CLOSED
+    voided = rules_seller.on_voided(at(JobState.QUOTED)).assignment
+    assert voided.state is JobState.CLOSED
+    assert rules_seller.on_funded(voided).assignment.state is JobState.WORKING, "a late payment that counts"
+    assert rules_seller.on_funded(rules_seller.on_voided(sealed).assignment).assignment == sealed
+    assert rules_seller.on_funded(closed).assignment == closed
 
 
 CASE = Case(

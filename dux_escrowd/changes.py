@@ -123,6 +123,11 @@ def note_bond(lot: Lot, fact: Any) -> Lot:
     return replace(lot, bond=fact.outpoint)
 
 
+def note_silence(lot: Lot, _fact: Fact) -> Lot:
+    """Fewer than k arbiters are there."""
+    return replace(lot, unattended=True)
+
+
 def ping(lot: Lot, fact: Fact) -> Lot:
     """The arbiters were asked now."""
     return replace(lot, pinged_at=fact.at)

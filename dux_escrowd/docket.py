@@ -66,7 +66,8 @@ def _seller(lot: Lot) -> list[Item]:
         found.append(Item(f"the buyer offers {part} FLOP", heights.vote_by, "the arbiters decide", take))
     if lot.state is State.FUNDED and lot.started:
         back = (f"duxnet escrow cancel {name}",)
-        found.append(Item("deliver, or give it back", heights.deliver_by, "the buyer asks the arbiters", back))
+        what = "few arbiters answer: stop, or deliver" if lot.unattended else "deliver, or give it back"
+        found.append(Item(what, heights.deliver_by, "the buyer asks the arbiters", back))
     return found
 
 

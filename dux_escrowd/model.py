@@ -177,6 +177,7 @@ class Lot(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: bool = False  # a cancel was given, with K (buyer: asked for): no LATE_OK any more
 
     started: bool = False
+    unattended: bool = False  # seller: fewer than k arbiters gave a sign of life at START
     delivered_at: int | None = None  # tip when the delivery was made or heard of
     pinged_at: int | None = None  # tip when the arbiters were last asked whether they are there
     confirmed: bool = False  # other workers found the same output hash

@@ -142,13 +142,11 @@ class PeerHand:
 
 
 def ping_fact(lot: Lot, answers: int, asked_at: int, at: int) -> Fact | None:
-    """What so many answers mean: enough of them for the seller, too few of them for the buyer."""
+    """What so many answers mean: enough of them for the seller, too few of them for either party."""
     enough = answers >= lot.deal.arbiters_needed
     if lot.role is Role.SELLER and enough:
         return ArbitersStandBy(at=at, answers=answers, asked_at=asked_at)
-    if lot.role is Role.BUYER and not enough:
-        return ArbitersSilent(at=at)
-    return None
+    return None if enough or lot.role is Role.ARBITER else ArbitersSilent(at=at)
 
 
 def automatic_reason(lot: Lot) -> str:

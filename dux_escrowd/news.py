@@ -35,6 +35,7 @@ class Reporter:
             News.DELIVERED: self._delivered,
             News.KEY_REVEALED: self._key_revealed,
             News.CANCEL_ASKED: lambda row, _lot: v.CancelAsked(contract_id=row.contract_id),
+            News.ARBITERS_SILENT: lambda row, _lot: v.ArbitersSilent(contract_id=row.contract_id),
             News.PART_OFFERED: lambda row, lot: v.PartOffered(
                 contract_id=row.contract_id, gross_florins=Florins(lot.part_florins or 0)
             ),

@@ -127,6 +127,7 @@ class News(StrEnum):
     DELIVERED = "Delivered"
     KEY_REVEALED = "KeyRevealed"
     CANCEL_ASKED = "CancelAsked"
+    ARBITERS_SILENT = "ArbitersSilent"
     PART_OFFERED = "PartOffered"
     DISPUTED = "Disputed"
     CASE_OPENED = "CaseOpened"

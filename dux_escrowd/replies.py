@@ -65,13 +65,19 @@ def funded(before: Lot, after: Lot, _fact: Fact) -> Orders:
     if after.role is Role.SELLER and not after.started:
         return ()  # a later stage waits for its turn, and nobody works for a bond
     if after.role is Role.SELLER and not before.started:
-        return (Say(word=Word.START), Tell(news=News.FUNDED))
+        return _begun(after)
     return (Tell(news=News.FUNDED),)
 
 
-def stage_opened(_before: Lot, _after: Lot, _fact: Fact) -> Orders:
+def stage_opened(_before: Lot, after: Lot, _fact: Fact) -> Orders:
     """The turn of a later stage has come: START, and the readers are told to work."""
-    return (Say(word=Word.START), Tell(news=News.FUNDED))
+    return _begun(after)
+
+
+def _begun(lot: Lot) -> Orders:
+    """START, and where K is shown while arbiters stand by: whether they are there, before much work is in it."""
+    begun: Orders = (Say(word=Word.START), Tell(news=News.FUNDED))
+    return (*begun, PingArbiters()) if _standby(lot) else begun
 
 
 def cancel_late(_before: Lot, after: Lot, _fact: Fact) -> Orders:

@@ -152,6 +152,10 @@ ROWS: tuple[Row, ...] = (
         change=c.start, orders=r.stage_opened, source="§1 staged payment: a lot begins when the one before is paid",
     ),
     row(
+        State.FUNDED, f.ArbitersSilent, g.has_begun, who=S,
+        change=c.note_silence, orders=r.tell(News.ARBITERS_SILENT), source="§9 STANDBY at START: the seller may stop",
+    ),
+    row(
         (State.FUNDED, *ARGUED), f.Abandoned, g.not_begun, g.by_vote_by, who=S,
         change=c.abandon, orders=r.sign_cancel, source="§1 staged payment: what nobody works for goes back",
     ),

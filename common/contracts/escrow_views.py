@@ -211,6 +211,12 @@ class CancelAsked(Wire, frozen=True):
     contract_id: str
 
 
+class ArbitersSilent(Wire, frozen=True):
+    """Seller: at START fewer than k arbiters gave a sign of life; escrow.cancel gives all back, silence goes on."""
+
+    contract_id: str
+
+
 class PartOffered(Wire, frozen=True):
     """Seller: the buyer would end with this part of the price; escrow.take_part takes it, silence goes on."""
 
@@ -309,6 +315,7 @@ EscrowEvent = (
     | Delivered
     | KeyRevealed
     | CancelAsked
+    | ArbitersSilent
     | PartOffered
     | Disputed
     | CaseOpened

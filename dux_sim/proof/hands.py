@@ -82,6 +82,8 @@ def _ping(world: World, name: str, _order: PingArbiters) -> None:
     stand = [a for a in world.setting.panel if _stands_by(world, a)]
     if name == S and len(stand) >= world.deal.arbiters_needed:
         world.learn(S, f.ArbitersStandBy(at=world.height, answers=len(stand), asked_at=world.height))
+    if name == S and len(stand) < world.deal.arbiters_needed:
+        world.learn(S, f.ArbitersSilent(at=world.height))
     if name == B and len(stand) < world.deal.arbiters_needed:
         world.learn(B, f.ArbitersSilent(at=world.height))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from common.chain.contract import Policy
 from dux_escrowd.facts import LateCoin
 from dux_escrowd.model import AwardKey, Role, State
-from dux_escrowd.orders import Settle
+from dux_escrowd.orders import Order, PingArbiters, Say, Settle, Word
 from dux_escrowd.voting import answer_window_over, winner_of
 from dux_sim.proof.cast import PART, PRICE, B, S
 
@@ -60,6 +60,13 @@ def stray_award_is_safe(world: World, key: AwardKey) -> None:
     """An award that pays nobody is for no coin that work is done for."""
     there = world.coin is not None and key.outpoint == world.coin.outpoint
     world.law(key.revealed or not there, "a «stray» award of the lot's own coin")
+
+
+def start_is_attended(world: World, orders: tuple[Order, ...]) -> None:
+    """Who will show K while arbiters stand by asks at START whether they do."""
+    standby = world.deal.lock and world.deal.policy is Policy.STANDBY
+    begins = Say(word=Word.START) in orders
+    world.law(not (standby and begins) or PingArbiters() in orders, "START without a look at who stands by")
 
 
 def late_is_fair(world: World, fact: LateCoin) -> None:

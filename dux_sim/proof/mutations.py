@@ -17,7 +17,7 @@ from dux_escrowd import facts as f
 from dux_escrowd import guards as g
 from dux_escrowd import replies as r
 from dux_escrowd.model import AwardKey, AwardSigned, Exit, Lot, Role, State
-from dux_escrowd.orders import Order, PassOn, Settle, ShowCase, ShowKey, SignAward
+from dux_escrowd.orders import Order, PassOn, PingArbiters, Settle, ShowCase, ShowKey, SignAward
 from dux_escrowd.rules import ROWS
 from dux_escrowd.table import Row, indexed
 from dux_escrowd.voting import verdict
@@ -304,6 +304,8 @@ MUTATIONS: tuple[Mutation, ...] = (
           left=QUIET, stray=LOT_FLORINS - 1),
     _hunt("a «stray» award is taken with fewer than k signatures", _one_is_enough, parties=HONEST, left=QUIET,
           silent=2, stray=LOT_FLORINS),
+    _hunt("a seller begins without asking who stands by", orders_less(f.CoinDeep, PingArbiters), parties=HONEST,
+          left=QUIET),
     _hunt("arbiters are not bound by LATE_OK", _only_parties, left=QUIET, funding=Funding.LATE),
     _hunt("a coin that is gone stays in the books", _keeps_the_coin, parties=HONEST, left=ACCIDENTS),
     _hunt("a closed lot stays closed when its spend goes", dropped(f.SpendGone, g.that_spend), parties=HONEST,

@@ -168,6 +168,7 @@ class World:
 
     def _follow(self, name: str, outcome: Outcome) -> None:
         self.nodes[name], orders, taken = outcome
+        laws.start_is_attended(self, orders)
         for _number, fact in taken:
             if isinstance(fact, f.LateCoin):
                 laws.late_is_fair(self, fact)

@@ -8,7 +8,9 @@ import pytest
 from common.contracts import escrow
 from common.contracts.escrow_cases import CASE_FILE
 from common.contracts.escrow_late import LATE_OK, LateOk, NoLateCoin
-from common.contracts.escrow_views import Closed, Funded, KeyRevealed, Voided
+from common.contracts.escrow_views import ArbitersSilent, Closed, Funded, KeyRevealed, Voided
+from common.identity.purposes import Purpose
+from common.identity.tagged import tagged_hash
 from common.receipts import Outcome
 from common.units import FLOP
 from dux_escrowd.book import Book
@@ -124,6 +126,27 @@ async def test_a_second_payment_beside_a_live_lot_comes_back_by_the_arbiters(net
         assert net.height < heights.timeout
         assert (await audit_of(seller, contract_id))[0] == "CLOSED"
         assert (await audit_of(arbiters[0], contract_id))[0] == "CLOSED"
+
+
+async def test_a_seller_without_arbiters_at_start_stops_and_both_sign_anew(net: Net) -> None:
+    """Two of three vanish before START: the seller is told and gives all back; the next contract has others."""
+    async with market(net, *NAMES, "dora", "emil") as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters[:3])
+        await until(in_state(seller, contract_id, "AGREED", "FUNDED_SEEN"), "agreed")
+        await until(in_state(buyer, contract_id, "AGREED", "FUNDED_SEEN"), "the last word has arrived")
+        arbiters[0].off = arbiters[1].off = True
+        await net.mine_until(lambda: seller.told(ArbitersSilent), "the seller is told", blocks=10)
+        stop = escrow.Cancel(request_id=request_id(), contract_id=contract_id)
+        await seller.call(escrow.CANCEL, stop)
+        await net.mine_until(lambda: buyer.told(Closed), "everything is back")
+        assert (await buyer.event(Closed)).settlement.gross_florins == 0
+        again = await propose(buyer, seller, arbiters[2:], job=b"\x94job", job_hash=job_hash_of(b"\x94job"))
+        await net.mine_until(in_state(seller, again, "FUNDED"), "signed anew, with arbiters who are there", blocks=15)
+
+
+def job_hash_of(job: bytes) -> bytes:
+    """As the contract names it."""
+    return bytes(tagged_hash(Purpose.JOB, job))
 
 
 def strays(node: Node, contract_id: str) -> list[Lot]:

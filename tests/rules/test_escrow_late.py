@@ -9,15 +9,17 @@ from msgspec.structs import replace
 
 from common.contracts.escrow import Refused, WrongPhase
 from dux_escrowd import facts as f
+from dux_escrowd.docket import items
 from dux_escrowd.guards import late_until
 from dux_escrowd.hearing import hearers
 from dux_escrowd.late import late_coin
 from dux_escrowd.model import Coin, Lot, Role, State
+from dux_escrowd.mouth import ping_fact
 from dux_escrowd.observe import OnChain, next_fact
-from dux_escrowd.orders import Fund, Say, SignCancel, Tell, Word
+from dux_escrowd.orders import Fund, News, PingArbiters, Say, SignCancel, Tell, Word
 from dux_escrowd.rules import decide
 from dux_sim.proof.cast import ARBITERS, B, S
-from tests.rules.test_escrow_table import DEAL, ENOUGH, OTHER, POINT, H, lot
+from tests.rules.test_escrow_table import COIN, DEAL, ENOUGH, OTHER, POINT, H, lot
 
 LATE = Coin(POINT, ENOUGH, H.fund_by + 1)
 AT = H.fund_by + 2  # d deep
@@ -156,6 +158,26 @@ def test_which_coin_is_asked_for() -> None:
     assert late_coin([lot(State.FUNDED), *beside]) is None
     assert late_coin([late_lot(State.VOID, Role.BUYER), beside[0]]) is None
     assert late_coin([]) is None
+
+
+def test_the_seller_asks_at_start_who_is_there_and_may_stop() -> None:
+    """Where K is shown to standby arbiters they are asked at START; too few of them is told, and a cancel is open."""
+    seen = lot(State.FUNDED_SEEN, Role.SELLER)
+    begun, orders = decide(seen, f.CoinDeep(at=107, coin=COIN))
+    assert orders[-1] == PingArbiters()
+    assert decide(begun, f.ArbitersStandBy(at=108, answers=2, asked_at=108)) == (begun, ())
+    silent, orders = decide(begun, f.ArbitersSilent(at=108))
+    assert (silent.state, silent.unattended, orders) == (State.FUNDED, True, (Tell(news=News.ARBITERS_SILENT),))
+    assert "stop" in items(silent)[0].what
+    assert type(decide(silent, f.CancelWanted(at=109))[1][0]) is SignCancel
+    plain = replace(seen, deal=replace(DEAL, lock=False))
+    assert PingArbiters() not in decide(plain, f.CoinDeep(at=107, coin=COIN))[1], "without a lock nobody waits for them"
+    for state in (State.DELIVERED, State.DISPUTED):
+        with pytest.raises((Refused, WrongPhase)):
+            decide(lot(state, Role.SELLER, delivered_at=108), f.ArbitersSilent(at=109))
+    answers = ((Role.SELLER, 1), (Role.BUYER, 1), (Role.ARBITER, 1), (Role.BUYER, 2))
+    told = [ping_fact(lot(role=role), count, 108, 109) for role, count in answers]
+    assert told == [f.ArbitersSilent(at=109), f.ArbitersSilent(at=109), None, None]
 
 
 def test_a_funding_of_its_own_is_ordered_once() -> None:

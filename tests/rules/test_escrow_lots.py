@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from common.contracts.escrow import Refused
 from dux_escrowd import facts as f
 from dux_escrowd.model import AwardKey, Ballot, Exit, Lot, Role, Spend, State
-from dux_escrowd.orders import News, Say, Settle, ShowKey, SignAward, SignCancel, SignRelease, Tell, Word
+from dux_escrowd.orders import News, PingArbiters, Say, Settle, ShowKey, SignAward, SignCancel, SignRelease, Tell, Word
 from dux_escrowd.rules import decide
 from dux_escrowd.voting import answer_window_over, bond_for, may_cosign, verdict
 from dux_sim.proof.cast import ARBITERS, PRICE, B, S
@@ -152,7 +152,7 @@ def test_a_later_stage_begins_when_the_one_before_is_paid() -> None:
     assert (waiting.state, waiting.started, orders) == (State.FUNDED, False, ())
     opened, orders = decide(waiting, f.StageOpened(at=H.fund_by + 1))
     assert opened.started
-    assert orders == (Say(word=Word.START), Tell(news=News.FUNDED))
+    assert orders == (Say(word=Word.START), Tell(news=News.FUNDED), PingArbiters())
     with pytest.raises(Refused):
         decide(opened, f.StageOpened(at=H.fund_by + 2))
     first, orders = funded(DEAL, Role.SELLER)

@@ -159,6 +159,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
             lease_s=parts.settings.lease_s,
             log=parts.log,
         )
+        parts.stack.push_async_callback(selling.stop)
         parts.table.serve(contract.CALL, lambda params, _ctx: buying.call(params))
         parts.serve_peer(peer_channel.QUOTE, selling.quote)
         parts.serve_peer(peer_channel.CALL, selling.call)

@@ -1,24 +1,27 @@
 """The seller's side of calls over channels: offers, and runs between `channel.admit` and `channel.finish`.
 
-Promise: nothing runs that was not admitted; what was admitted runs once, and a repetition gets the stored answer. The
-service is looked up at most every ten seconds, its package is kept while it is called.
+Promise: nothing runs that was not admitted; what was admitted runs once and is finished, whoever has stopped waiting,
+and a repetition gets the stored answer. What an earlier life of this daemon left running has failed. The service is
+looked up at most every ten seconds, its package is kept while it is called.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from typing import Any, TypeAlias
 
 from msgspec import structs
 from structlog.typing import FilteringBoundLogger
 
 from common.channel_messages import VOUCHER_BYTES_MAX, Outcome, Pricing, Voucher
 from common.clock import Clock
-from common.codec import from_canonical
+from common.codec import canonical, from_canonical
 from common.contracts import channel as c
 from common.contracts import peer_channel as peer
 from common.contracts.store import SERVICE_SHOW, ServiceName, ServiceView
 from common.contracts.task import NotForSale
-from common.errors import DuxError, NotFound
+from common.errors import DuxError, NotFound, Unavailable
 from common.identity.signed import decode_signed
 from common.peers import Peers
 from common.rpc.client import Client
@@ -31,6 +34,7 @@ from dux_taskd.lease import LeaseOver, Watchdog
 from dux_taskd.lease_rules import Rate
 from dux_taskd.materials import PACKAGE_BYTES_MAX
 from dux_taskd.paid_rules import LEASE_OVER, OVER_CHANNEL, call_hash, output_hash, what_of
+from dux_taskd.paid_work import Work, Works, within
 from dux_taskd.sandbox.model import Ended, Run
 from dux_taskd.sandbox.model import Outcome as RunOutcome
 from dux_taskd.store import TaskStore
@@ -38,7 +42,14 @@ from dux_taskd.store import TaskStore
 LOOK_UP_AGAIN_S = 10.0
 SERVICES_KEPT = 64
 DETAIL_CHARS = 300
+WAIT_S = 25.0  # a caller is told «running» then, before its own deadline
+FINISH_TRIES, FINISH_PAUSE_S = 20, 0.5
+WORKER = "taskd"  # there is one of a node: what it does not hold, no process works at
+RUNNING, BUSY = "running", "busy"
+NOTHING = Florins(0)
 GRACE_S = 5.0  # a lease may be overdrawn so long, or for one period where that is shorter
+
+Said: TypeAlias = peer.PaidAnswer | Work[Any]  # the answer, or the work that will bring it
 
 
 class PaidSelling:
@@ -55,11 +66,13 @@ class PaidSelling:
         executor: Executor,
         clock: Clock,
         lease_s: int = 0,
+        wait_s: float = WAIT_S,
         log: FilteringBoundLogger,
     ) -> None:
         self._escrowd, self._stored, self._registryd, self._peers = escrowd, stored, registryd, peers
         self._store, self._executor, self._clock, self._log = store, executor, clock, log
-        self._lease_s, self._watchdog = lease_s, Watchdog(escrowd, clock)
+        self._lease_s, self._watchdog, self._wait_s = lease_s, Watchdog(escrowd, clock), wait_s
+        self._works: Works[Said] = Works()
         self._services: dict[str, tuple[float, ServiceView, bytes]] = {}
         self._looking = asyncio.Lock()
 
@@ -71,25 +84,53 @@ class PaidSelling:
         return peer.QuoteSaid(offer=(await self._escrowd.call(c.MAKE_OFFER, wish)).offer)
 
     async def call(self, params: peer.PaidCall, sender: Did) -> peer.PaidAnswer:
-        """One call: admitted, run, answered."""
+        """One call: admitted, run, answered; or the word that it still runs."""
+        until = asyncio.get_running_loop().time() + self._wait_s
+        asked = hashlib.sha256(canonical(params)).digest()
+        work = self._works.get(asked)
+        if work is None:
+            voucher = _voucher_of(params.voucher)
+            work = self._works.begin(
+                asked, (voucher.chid.hex(), voucher.j), lambda own: self._whole(own, params, voucher.oid, sender)
+            )
+        if work is None:
+            return _refused(BUSY)
+        said = await within(work, until)
+        while isinstance(said, Work):  # the call runs already, begun by an earlier voucher of it
+            said = await within(said, until)
+        return said or _refused(RUNNING)
+
+    async def _whole(self, own: Work[Said], params: peer.PaidCall, oid: str, sender: Did) -> Said:
         service, package = await self._service(params.service_id)
-        oid = _oid_of(params.voucher)
-        asked = call_hash(params.service_id, params.args, params.data, oid)
         wish = c.Admit(
-            voucher=params.voucher, req=asked, what=what_of(service.id),
+            voucher=params.voucher, req=call_hash(params.service_id, params.args, params.data, oid),
+            what=what_of(service.id), worker=WORKER,
             developer=await developer_address(self._registryd, service), royalty_bps=service.royalty_bps,
         )  # fmt: skip
         admission = await self._escrowd.call(c.ADMIT, wish)
+        if admission.reason == RUNNING:
+            others = self._works.others(own)
+            if others or admission.worker != WORKER:
+                return next((work for work in others if work.admitted), _refused(RUNNING))
+            await self._left_over(admission.call)
+            admission = await self._escrowd.call(c.ADMIT, wish)
         if admission.verdict == "stored":
             return _said(admission.answer, admission.response or b"", "")
         if admission.verdict == "refused":
-            return _refused(admission)
+            return _refused(admission.reason, admission.missing_florins)
+        own.admitted = True
         if admission.payer != sender:
             self._log.warning("a voucher came from another node than its payer", payer=admission.payer, sender=sender)
-        return await self._run(admission, service, package, params)
+        return await self._run(own, admission, service, package, params)
+
+    async def _left_over(self, call: c.CallRef) -> None:
+        """An earlier life of this daemon was at work at it: the payer gets its credit back (§5, at most once)."""
+        self._log.warning("a call was left running and has failed", chid=call.chid, j=call.j)
+        done = c.Finish(call=call, outcome=Outcome.FAILED, resp=output_hash(Outcome.FAILED, b""), response=b"")
+        await self._escrowd.call(c.FINISH, done)
 
     async def _run(
-        self, admission: c.Admission, service: ServiceView, package: bytes, params: peer.PaidCall
+        self, own: Work[Said], admission: c.Admission, service: ServiceView, package: bytes, params: peer.PaidCall
     ) -> peer.PaidAnswer:
         run = Run(package=package, entry=service.entry, args=params.args, input=params.data,
                   limits=limits_of(service.limits), owner=str(admission.payer))  # fmt: skip
@@ -103,10 +144,27 @@ class PaidSelling:
             charged = Florins(int(error.fields["covered_florins"] or 0))
         except DuxError as error:
             detail = error.message
+        except asyncio.CancelledError:  # only `stop` does that, and then waits for the end to be stored
+            detail = "the seller's node stopped"
+        except Exception:  # noqa: BLE001 - our own bug or the machine's fault: the payer does not pay for it
+            self._log.exception("a paid run broke", service=service.id)
+        own.ending = True
         hashed = output_hash(outcome, data)
         done = c.Finish(call=admission.call, outcome=outcome, resp=hashed, response=data, charged_florins=charged)
-        answer = (await self._escrowd.call(c.FINISH, done)).answer
-        return structs.replace(_said(answer, data, detail), reason=reason)
+        return structs.replace(_said(await self._finish(done), data, detail), reason=reason)
+
+    async def _finish(self, done: c.Finish) -> bytes:
+        """The signed answer; an escrowd that is starting anew is waited for, because the work is done."""
+        for _ in range(FINISH_TRIES):
+            try:
+                return (await self._escrowd.call(c.FINISH, done)).answer
+            except Unavailable:
+                await asyncio.sleep(FINISH_PAUSE_S)
+        return (await self._escrowd.call(c.FINISH, done)).answer
+
+    async def stop(self) -> None:
+        """What is at work is finished as failed."""
+        await self._works.stop()
 
     async def _work(self, admission: c.Admission, service: ServiceView, run: Run) -> tuple[RunOutcome, Florins | None]:
         """The run, and what its time costs where that is metered."""
@@ -146,10 +204,9 @@ class PaidSelling:
         return service, package
 
 
-def _oid_of(voucher: bytes) -> str:
-    """The oid that a voucher names; escrowd checks everything else of it."""
-    body = decode_signed(voucher, max_bytes=VOUCHER_BYTES_MAX).body
-    return from_canonical(body, Voucher, max_bytes=VOUCHER_BYTES_MAX).oid
+def _voucher_of(data: bytes) -> Voucher:
+    """A voucher as it says of itself; escrowd checks it."""
+    return from_canonical(decode_signed(data, max_bytes=VOUCHER_BYTES_MAX).body, Voucher, max_bytes=VOUCHER_BYTES_MAX)
 
 
 def _outcome(ended: RunOutcome) -> tuple[Outcome, bytes, str]:
@@ -161,10 +218,8 @@ def _outcome(ended: RunOutcome) -> tuple[Outcome, bytes, str]:
 
 
 def _said(answer: bytes, data: bytes, detail: str) -> peer.PaidAnswer:
-    return peer.PaidAnswer(answer=answer, data=data, detail=detail, reason="", missing_florins=Florins(0))
+    return peer.PaidAnswer(answer=answer, data=data, detail=detail, reason="", missing_florins=NOTHING)
 
 
-def _refused(admission: c.Admission) -> peer.PaidAnswer:
-    return peer.PaidAnswer(
-        answer=b"", data=b"", detail="", reason=admission.reason, missing_florins=admission.missing_florins
-    )
+def _refused(reason: str, missing: Florins = NOTHING) -> peer.PaidAnswer:
+    return peer.PaidAnswer(answer=b"", data=b"", detail="", reason=reason, missing_florins=missing)

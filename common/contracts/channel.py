@@ -36,6 +36,7 @@ Oid = Annotated[str, Meta(min_length=16, max_length=128)]
 VoucherBytes = Annotated[bytes, Meta(max_length=VOUCHER_BYTES_MAX + ENVELOPE_BYTES)]
 AnswerBytes = Annotated[bytes, Meta(max_length=ANSWER_BYTES_MAX + ENVELOPE_BYTES)]
 OfferBytes = Annotated[bytes, Meta(max_length=OFFER_BYTES_MAX + 2 * ENVELOPE_BYTES)]
+Worker = Annotated[str, Meta(max_length=64)]  # the program that is at work at a call, as it names itself
 WORKERS = ("taskd", *PEOPLE)
 
 
@@ -64,6 +65,7 @@ class Admit(Wire, frozen=True, kw_only=True):
     what: str  # what is asked for: the offer must be for it
     developer: str = ""  # address of who gets a royalty of such calls: the channel's terms must pay it
     royalty_bps: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    worker: Worker = ""
 
 
 class CallRef(Wire, frozen=True, kw_only=True):
@@ -77,7 +79,8 @@ class Admission(Wire, frozen=True, kw_only=True):
     """What becomes of a call. `stored`: it was answered before; `answer` and `response` are what was said then.
 
     `refused` with its reason (need_funds, offer_expired, resync, closing, depth, busy, conflict, running, gone):
-    nothing is charged, and held (W), owed (S) and missing say how the channel stands.
+    nothing is charged, and held (W), owed (S) and missing say how the channel stands. `running`: `worker` is at work
+    at it, or was when it died.
     """
 
     verdict: Literal["admitted", "refused", "stored"]
@@ -92,6 +95,7 @@ class Admission(Wire, frozen=True, kw_only=True):
     missing_florins: Florins = field(default_factory=Florins)
     answer: AnswerBytes = b""
     response: bytes | None = None  # None: acknowledged or too large, so only its hash is known here
+    worker: Worker = ""
 
 
 class Finish(Wire, frozen=True, kw_only=True):

@@ -44,6 +44,7 @@ class Selling:
         self._ledger = counter.ledger
         self._offers = offers
         self._fuel: dict[tuple[str, int], asyncio.Event] = {}
+        self._workers: dict[tuple[str, int], str] = {}  # of calls at work; a start of this daemon ends them all
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
@@ -59,9 +60,15 @@ class Selling:
 
         def write(tx: Tx, before: Payee, after: Payee) -> None:
             self._keep_voucher(tx, before, after, voucher, params.voucher)
+            if call_of(before.calls, voucher.j) is None and call_of(after.calls, voucher.j) is not None:
+                self._workers[(book.chid, voucher.j)] = params.worker  # also when the program gets no answer any more
 
         taken = await self._ledger.take(book.chid, fact, write, _runs_at_once)
-        return await self._admission(taken, book, voucher, fact)
+        if isinstance(taken.effects[-1], o.Execute):
+            self._workers[(book.chid, voucher.j)] = params.worker
+        said = await self._admission(taken, book, voucher, fact)
+        running = said.reason == o.Reason.RUNNING
+        return structs.replace(said, worker=self._workers.get((book.chid, voucher.j), "")) if running else said
 
     def _opened(self, data: bytes) -> tuple[Voucher, Book, Payee]:
         """The voucher under its channel's payer key, its coin part for the coin that is there."""
@@ -213,6 +220,7 @@ class Selling:
                 self._ledger.shelf.end_call(tx, book.chid, ended, answer, response)
 
         await self._ledger.take(book.chid, fact, write)
+        self._workers.pop((book.chid, j), None)
         self._wake(book.chid, j)
         return answer
 

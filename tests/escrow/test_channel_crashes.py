@@ -14,6 +14,8 @@ from common.units import FLOP
 from dux_escrowd.channel.ledger import Ledger
 from tests.escrow.channel_kit import PRICE, admit, finish, new_oid, offer, open_channel, pay, resp_of, view
 from tests.escrow.kit import Net, Node, market, until
+from tests.escrow.test_paid_calls import parts
+from tests.escrow.test_paid_long_calls import SOON_S, Gate, bought, closes, settled
 
 WRITES = 3  # of one call, on either side: the payer's two and a hello's, the payee's two and a hello's
 
@@ -85,3 +87,20 @@ async def test_a_death_at_every_write_of_either_side_conserves_everything(
         assert mine.owed_florins == theirs.owed_florins == (outcomes[Outcome.OK] + 1) * PRICE
         assert theirs.held_florins <= mine.held_florins == FLOP // 5
         assert outcomes[Outcome.FAILED] >= 1, "no death fell between start and end of a call"
+
+
+async def test_a_killed_taskd_leaves_no_call_running(net: Net) -> None:
+    """Killed between admission and finish, with escrowd alive: its next life fails the call; nothing runs again."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        chid = await open_channel(net, buyer, seller)
+        _, dies, _, there = parts(buyer, seller, wait_s=SOON_S)
+        Gate(there)
+        paid, asked = await bought(buyer, seller, dies)
+        assert (await dies.call(asked, buyer.did)).reason == "running"
+        _, lives, _, anew = parts(buyer, seller)
+        done = await settled(buyer, paid, await lives.call(asked, buyer.did))
+        assert (done.outcome, done.charged_florins, anew.runs) == (Outcome.FAILED, 0, [])
+        mine, theirs = await view(buyer, chid), await view(seller, chid)
+        assert mine.owed_florins == theirs.owed_florins == 0
+        await closes(net, buyer, seller, chid)
+        await dies.stop()  # only that its task does not outlive the test: the call is answered

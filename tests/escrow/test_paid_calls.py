@@ -94,7 +94,7 @@ class Serving:
         return ("svc",)
 
 
-def parts(buyer: Node, seller: Node, lease_s: int = 0) -> tuple[PaidBuying, PaidSelling, Wire, Wire]:
+def parts(buyer: Node, seller: Node, lease_s: int = 0, **changes: Any) -> tuple[PaidBuying, PaidSelling, Wire, Wire]:
     shown = msgspec.structs.replace(
         SERVICE_SHOW.example[1].service, id="svc", kind="wasm", withdrawn=False, provider=seller.did,
         price_florins=Florins(PRICE), package="ab" * 32,
@@ -103,7 +103,7 @@ def parts(buyer: Node, seller: Node, lease_s: int = 0) -> tuple[PaidBuying, Paid
     there = Wire(seller, msgspec.structs.replace(shown, own=True))
     ours, theirs = Client(here), Client(there)
     selling = PaidSelling(escrowd=theirs, stored=theirs, registryd=theirs, peers=there, store=Serving(), executor=there,
-                          clock=SystemClock(), lease_s=lease_s, log=LOG)  # fmt: skip
+                          clock=SystemClock(), lease_s=lease_s, log=LOG, **changes)  # fmt: skip
     here.other = selling
     return PaidBuying(escrowd=ours, stored=ours, registryd=ours, peers=here), selling, here, there
 

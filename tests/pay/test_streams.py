@@ -76,7 +76,7 @@ class Buyer:
         return whole, int((await self.purse.settled(came)).charged_florins)
 
 
-async def served(app: web.Application) -> tuple[web.AppRunner, str]:
+async def listening(app: web.Application) -> tuple[web.AppRunner, str]:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -87,7 +87,7 @@ async def served(app: web.Application) -> tuple[web.AppRunner, str]:
 async def bought(world: World):
     """Opens a call with this query; gives its buyer."""
     shop = Shop(world)
-    runner, url = await served(shop.app)
+    runner, url = await listening(shop.app)
     async with aiohttp.ClientSession() as session:
 
         async def open_call(query: str) -> tuple[Buyer, Shop]:
@@ -106,7 +106,7 @@ async def test_parts_leave_as_they_are_covered_and_a_reader_may_come_back(world:
         assert (stream.status, stream.headers[STREAM], RESPONSE in stream.headers) == (200, "0", False)
         had = await stream.content.readexactly(12)
     assert (had, world.escrow.owed) == (b"part0 part1 ", 20_000_000)  # the third is not covered: it did not leave
-    following = asyncio.ensure_future(_read(buyer.ask(len(had))))
+    following = asyncio.ensure_future(read(buyer.ask(len(had))))
     assert await buyer.fuel(40_000_000) == (503, "running")
     rest = await following
     assert (had + rest)[:24] == b"part0 part1 part2 part3 "
@@ -115,7 +115,7 @@ async def test_parts_leave_as_they_are_covered_and_a_reader_may_come_back(world:
     assert await buyer.settle(whole[:5]) == (whole, 40_000_000)
 
 
-async def _read(asking) -> bytes:
+async def read(asking) -> bytes:
     async with asking as stream:
         return await stream.read()
 
@@ -128,7 +128,7 @@ async def _read(asking) -> bytes:
 async def test_an_answer_that_is_not_fed_ends_and_is_charged_so_far(world: World, bought) -> None:
     """No fuel in the handler's time: no part more, a signed end, 0.2 charged."""
     buyer, shop = await bought("parts=9&wait=0")
-    had = await _read(buyer.ask(0))
+    had = await read(buyer.ask(0))
     assert had == b"part0 part1 "
     assert (await buyer.settle(had), shop.runs, world.escrow.owed) == ((had, 20_000_000), 1, 20_000_000)
 
@@ -136,7 +136,7 @@ async def test_an_answer_that_is_not_fed_ends_and_is_charged_so_far(world: World
 async def test_a_handler_that_fails_is_paid_for_what_it_delivered(bought) -> None:
     """After the first part a failure ends the answer; before it the call failed and costs nothing."""
     buyer, _ = await bought("parts=1&wait=0&fail=1")
-    had = await _read(buyer.ask(0))
+    had = await read(buyer.ask(0))
     assert await buyer.settle(had) == (b"part0 ", 10_000_000)
 
 
@@ -152,7 +152,7 @@ async def test_a_part_that_cannot_be_kept_is_not_metered(monkeypatch: pytest.Mon
     """The answer's limit is looked at before its price."""
     monkeypatch.setattr("dux_pay.streams.BODY_BYTES_MAX", 8)
     buyer, _ = await bought("parts=2&wait=0")
-    assert await buyer.settle(await _read(buyer.ask(0))) == (b"part0 ", 10_000_000)
+    assert await buyer.settle(await read(buyer.ask(0))) == (b"part0 ", 10_000_000)
     assert world.escrow.owed == 10_000_000
 
 

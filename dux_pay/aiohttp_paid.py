@@ -5,29 +5,33 @@
     sell(app)
 
 `sell` connects the application with the node of DUXNET_NODE. In the handler `request[PAYMENT]` says who pays, takes
-what an `upto` call costs (`charge`), and meters (`meter`). Source: channel_protocol.md §7.
+what an `upto` call costs (`charge`), meters (`meter`), and delivers in parts (`send`). Source: channel_protocol.md §7.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 
 from aiohttp import web
 from multidict import CIMultiDict
 
+from dux_pay.answers import TYPE_DEFAULT
 from dux_pay.calls import Asked, BodyTooLarge, Payment, Reply
 from dux_pay.headers import SIGNATURE
 from dux_pay.node import Node
 from dux_pay.price import Price, price_of
-from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, Seller
+from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, CHARGED_BELOW, Seller
+from dux_pay.streams import STREAM, Parts, rest_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 SELLER: web.AppKey[Seller] = web.AppKey("dux_seller", Seller)
 PAYMENT: web.RequestKey[Payment] = web.RequestKey("dux_payment", Payment)
-FAILED = 500
+OK, FAILED = 200, 500
 
 
 def sell(app: web.Application, node: Path | str | None = None, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
@@ -73,12 +77,45 @@ async def serve(request: web.Request, handler: Handler, price: Price, what: str)
     """Let a paid request through to its handler, and answer the others."""
     seller = request.config_dict[SELLER]
     bounded = request.clone(client_max_size=seller.body_bytes_max)
-    entered = await seller.enter(asked_of(bounded), what, price)
+    asked = asked_of(bounded)
+    entered = await seller.enter(asked, what, price)
     if isinstance(entered, Reply):
-        return response_of(entered)
+        if asked.had is not None and entered.at_work is not None:
+            return await _streamed(request, entered.at_work, asked.had)
+        return response_of(entered, asked.had)
     bounded[PAYMENT] = entered
-    status, headers, body = await _run(handler, bounded)
-    return response_of(await seller.leave(entered, status, headers, body))
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(_work(seller, handler, bounded, entered))
+        if asked.had is not None and await entered.parts.begun():
+            return await _streamed(request, entered.parts, asked.had)
+    return response_of(working.result(), asked.had)
+
+
+async def _work(seller: Seller, handler: Handler, request: web.Request, payment: Payment) -> Reply:
+    """Run the handler and put its answer into the books, whoever still listens.
+
+    What was sent in parts was covered and delivered: a handler that fails or is not fed any more ends the answer there.
+    """
+    try:
+        status, headers, body = await _run(handler, request)
+        sent = bytes(payment.parts.data)
+        if sent and status >= CHARGED_BELOW:
+            status, headers, body = OK, (), b""
+        return await seller.leave(payment, status, headers, sent + body)
+    finally:
+        await payment.parts.end()
+
+
+async def _streamed(request: web.Request, parts: Parts, had: int) -> web.StreamResponse:
+    """The parts as they are covered. A caller that goes away may come back for the rest."""
+    headers = {STREAM: str(had), "Cache-Control": "no-store, no-transform", "Content-Type": TYPE_DEFAULT}
+    stream = web.StreamResponse(headers=headers)
+    with suppress(ConnectionError):
+        await stream.prepare(request)
+        async for part in parts.read(had):
+            await stream.write(part)
+        await stream.write_eof()
+    return stream
 
 
 async def _run(handler: Handler, request: web.Request) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
@@ -114,9 +151,11 @@ def asked_of(request: web.Request) -> Asked:
         url=f"{request.scheme}://{request.host}{path}",
         payment=request.headers.get(SIGNATURE),
         read_body=read_body,
+        stream=request.headers.get(STREAM),
     )
 
 
-def response_of(reply: Reply) -> web.Response:
-    """The answer to send."""
-    return web.Response(status=reply.status, headers=CIMultiDict(reply.headers), body=reply.body)
+def response_of(reply: Reply, had: int | None = None) -> web.Response:
+    """The answer to send, without what its caller has."""
+    headers, body = rest_of(reply.headers, reply.body, had)
+    return web.Response(status=reply.status, headers=CIMultiDict(headers), body=body)

@@ -9,9 +9,11 @@ from common.contracts.channel import CHUNK, CallRef, Chunk
 from common.errors import CallerMistake, DuxError, NotNow, PeerMisbehaved
 from common.rpc.client import Client
 from common.units import Florins, parse_flop
+from dux_pay.answers import BODY_BYTES_MAX as ANSWER_BYTES_MAX
 from dux_pay.answers import Headers
 from dux_pay.price import Price
 from dux_pay.statuses import Reason
+from dux_pay.streams import Parts, had_of
 
 
 class BodyTooLarge(CallerMistake):
@@ -67,15 +69,22 @@ class Asked:
     url: str
     payment: str | None  # the text of PAYMENT-SIGNATURE
     read_body: Callable[[int], Awaitable[bytes]]  # at most so many bytes, else BodyTooLarge
+    stream: str | None = None  # the text of PAYMENT-STREAM, of servers that can send in parts
+
+    @property
+    def had(self) -> int | None:
+        """How many bytes of the answer the caller has; None: it wants the answer in one piece."""
+        return had_of(self.stream)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back over the wire."""
+    """What goes back over the wire. `at_work`: the call is being run, and this is what may be read of it."""
 
     status: int
     headers: Headers
     body: bytes
+    at_work: Parts | None = None
 
 
 @dataclass(kw_only=True)
@@ -93,6 +102,7 @@ class Payment:
     charged_florins: Florins | None = None
     metered_florins: int = 0
     done: bool = field(default=False)
+    parts: Parts = field(default_factory=Parts)
 
     def charge(self, flop: str) -> None:
         """The call costs so much, of at most its price: for `upto`.
@@ -117,3 +127,14 @@ class Payment:
             raise NotCovered(florins=int(wanted))
         self.metered_florins = int(wanted)
         self.charged_florins = wanted
+
+    async def send(self, part: bytes, flop: str, *, wait_s: float = 20.0) -> None:
+        """Deliver a part of the answer for so much: it leaves once it is covered, and belongs to the answer.
+
+        Raises:
+            NotCovered: as `meter`. BodyTooLarge: the answer would be too large to be kept; the part costs nothing.
+        """
+        if not self.parts.has_room(part):
+            raise BodyTooLarge(limit_bytes=ANSWER_BYTES_MAX)
+        await self.meter(flop, wait_s=wait_s)
+        await self.parts.put(part)

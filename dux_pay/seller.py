@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -24,6 +26,7 @@ from common.contracts.channel import (
     RESPONSE_BYTES_MAX,
     Admission,
     Admit,
+    CallRef,
     Finish,
 )
 from common.contracts.wallet_jws import WALLET_SIGN_RECEIPT, ReceiptToSign
@@ -49,6 +52,7 @@ from dux_pay.headers import (
 from dux_pay.offering import Offering
 from dux_pay.price import Price
 from dux_pay.statuses import RETRY_AFTER_S, Facts, Reason, body_of, status_of
+from dux_pay.streams import Parts
 
 BODY_BYTES_MAX = 1024 * 1024
 BODY_S_MAX = 30.0
@@ -79,6 +83,7 @@ class Seller:
         self.body_bytes_max = body_bytes_max
         self.body_s_max = body_s_max
         self._log: FilteringBoundLogger = structlog.get_logger("seller")
+        self._at_work: WeakValueDictionary[CallRef, Parts] = WeakValueDictionary()
         self._offering = Offering(escrowd, flopd, clock, body_bytes_max)
 
     async def enter(self, asked: Asked, what: str, price: Price) -> Payment | Reply:
@@ -127,8 +132,10 @@ class Seller:
             facts = Facts(
                 held_florins=said.held_florins, owed_florins=said.owed_florins, missing_florins=said.missing_florins
             )
-            return await self._refusal(Reason(said.reason), asked, what, price, facts=facts)
-        return Payment(
+            refusal = await self._refusal(Reason(said.reason), asked, what, price, facts=facts)
+            running = said.reason == Reason.RUNNING
+            return replace(refusal, at_work=self._at_work.get(said.call)) if running else refusal
+        payment = Payment(
             call=said.call,
             oid=said.oid,
             payer=said.payer,
@@ -138,6 +145,8 @@ class Seller:
             url=asked.url,
             _escrowd=self._escrowd,
         )
+        self._at_work[said.call] = payment.parts
+        return payment
 
     async def leave(self, payment: Payment, status: int, headers: Headers, body: bytes) -> Reply:
         """The handler's answer, once it is in the books: with what was charged."""

@@ -82,10 +82,10 @@ async def sold(net: Net, seller: Node) -> AsyncIterator[tuple[str, Upstream]]:
 
 
 @asynccontextmanager
-async def purse_of(net: Net, buyer: Node, seller: Node, file: Path) -> AsyncIterator[Purse]:
-    limits = Limits(
-        per_call_florins=Florins(FLOP // 100), per_day_florins=Florins(FLOP), open_florins=Florins(5 * FLOP)
-    )
+async def purse_of(
+    net: Net, buyer: Node, seller: Node, file: Path, per_call: int = FLOP // 100
+) -> AsyncIterator[Purse]:
+    limits = Limits(per_call_florins=Florins(per_call), per_day_florins=Florins(FLOP), open_florins=Florins(5 * FLOP))
     ledger = Ledger(file, SystemClock(), limits)
     yield Purse(
         escrowd=program(buyer), coin_keys=WalletKey(seller), network=net.profile(), ledger=ledger,

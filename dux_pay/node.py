@@ -13,10 +13,12 @@ from common.clock import SystemClock
 from common.errors import CallerMistake
 from common.network import NetworkProfile, load_profile
 from common.node_ports import rpc_port
+from common.randomness import SystemRandomness
 from common.rpc.client import HttpClient
 from common.settings import DaemonSettings, load_settings
 from dux_pay.answers import Shelf
 from dux_pay.seller import Seller
+from dux_pay.workers import Worker
 
 NODE_VARIABLE = "DUXNET_NODE"
 CALLER = "module"
@@ -78,6 +80,7 @@ class Node:
             network=self.network,
             clock=SystemClock(),
             shelf=Shelf(self.folder / "answers"),
+            worker=Worker(self.folder / "workers", SystemRandomness()),
             body_bytes_max=body_bytes_max,
             body_s_max=body_s_max,
         )

@@ -53,11 +53,13 @@ from dux_pay.offering import Offering
 from dux_pay.price import Price
 from dux_pay.statuses import RETRY_AFTER_S, Facts, Reason, body_of, status_of
 from dux_pay.streams import Parts
+from dux_pay.workers import Worker
 
 BODY_BYTES_MAX = 1024 * 1024
 BODY_S_MAX = 30.0
 FINISH_TRIES, FINISH_PAUSE_S = 20, 0.5
 URL_CHARS_MAX = 1_024
+FAILED, LEFT_OVER = 500, b"the handler did not come to its end; nothing was charged"
 CHARGED_BELOW = 400  # a handler's answer from here on is an error, which costs nothing
 
 
@@ -72,6 +74,7 @@ class Seller:
         network: NetworkProfile,
         clock: Clock,
         shelf: Shelf,
+        worker: Worker | None = None,
         body_bytes_max: int = BODY_BYTES_MAX,
         body_s_max: float = BODY_S_MAX,
     ) -> None:
@@ -80,6 +83,7 @@ class Seller:
         self._network = network
         self._clock = clock
         self._shelf = shelf
+        self._worker = worker
         self.body_bytes_max = body_bytes_max
         self.body_s_max = body_s_max
         self._log: FilteringBoundLogger = structlog.get_logger("seller")
@@ -116,7 +120,19 @@ class Seller:
         )
         if req != voucher.req:
             raise OtherPayload(oid=voucher.oid)
-        return await self._escrowd.call(ADMIT, Admit(voucher=envelope, req=req, what=what)), body
+        wish = Admit(voucher=envelope, req=req, what=what, worker=self._worker.name if self._worker else "")
+        said = await self._escrowd.call(ADMIT, wish)
+        if said.reason == Reason.RUNNING and self._worker and self._worker.is_dead(said.worker):
+            await self._left_over(said.call)
+            said = await self._escrowd.call(ADMIT, wish)
+        return said, body
+
+    async def _left_over(self, call: CallRef) -> None:
+        """The program that was at work at it has died: the payer gets its credit back (§5, at most once)."""
+        self._log.warning("a call was left running and has failed", chid=call.chid, j=call.j)
+        answered = Answered(status=FAILED, headers=typed(()), body=LEFT_OVER, at_s=self._now_s())
+        done = Finish(call=call, outcome=Outcome.FAILED, resp=answered.resp, response=packed(answered))
+        await self._finish(done)
 
     async def _body(self, asked: Asked) -> bytes:
         try:

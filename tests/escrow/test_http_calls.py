@@ -23,13 +23,14 @@ from dux_flopd.daemon import FlopDaemon
 from dux_pay.answers import Shelf
 from dux_pay.buying import Wanted
 from dux_pay.fetching import Fetched, Fetcher, Fetching
-from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE
+from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE, decode_payload, open_shown_voucher
 from dux_pay.ledger import Ledger, Limits
 from dux_pay.price import prices_of
 from dux_pay.proxy import Proxy, upstream_of
 from dux_pay.purse import Purse
 from dux_pay.reaper import Reaper
 from dux_pay.seller import Seller
+from dux_pay.workers import Worker
 from tests.escrow.channel_kit import view
 from tests.escrow.kit import Net, Node, give, request_id
 from tests.pay.test_exchange import Upstream, served
@@ -68,12 +69,12 @@ def program(node: Node, daemon: str = "escrowd") -> LocalClient:
 
 
 @asynccontextmanager
-async def sold(net: Net, seller: Node) -> AsyncIterator[tuple[str, Upstream]]:
+async def sold(net: Net, seller: Node, worker: Worker | None = None) -> AsyncIterator[tuple[str, Upstream]]:
     """An endpoint behind the paying proxy."""
     upstream = Upstream()
     goods = Seller(
         escrowd=program(seller), flopd=program(seller, "flopd"), network=net.profile(), clock=SystemClock(),
-        shelf=Shelf(net.folder / "shelf"),
+        shelf=Shelf(net.folder / "shelf"), worker=worker,
     )  # fmt: skip
     async with served(upstream.app) as behind:
         proxy = Proxy(goods, upstream_of(behind), prices_of("0.003", "fixed", {}, ()), reaper=Reaper(), upstream_s=5)
@@ -103,7 +104,7 @@ async def test_http_calls_are_paid_over_a_real_channel(net: Net, tmp_path: Path)
     """The first call opens the channel, the others reuse it; repeats, many at once: each is charged once."""
     async with (
         market(net) as (buyer, seller),
-        sold(net, seller) as (url, upstream),
+        sold(net, seller, Worker(tmp_path / "workers", SystemRandomness())) as (url, upstream),
         purse_of(net, buyer, seller, tmp_path / "paid.sqlite") as purse,
     ):
         first = asyncio.ensure_future(buy(purse, f"{url}/v1/x?q=1"))
@@ -126,6 +127,9 @@ async def test_http_calls_are_paid_over_a_real_channel(net: Net, tmp_path: Path)
 
         assert (await buy(purse, f"{url}/v1/missing")).status == 404
         await refused_when_wrong(purse, url)
+        seen = len(upstream.seen)
+        await left_running(purse, url, seller, Worker(tmp_path / "workers", SystemRandomness()))
+        assert len(upstream.seen) == seen
 
         (channel,) = (await buyer.call(c.LIST, c.ListChannels())).channels
         assert int(channel.owed_florins) == 17 * PRICE
@@ -160,3 +164,23 @@ async def refused_when_wrong(purse: Purse, url: str) -> None:
             async with session.post(f"{url}{path}", data=body, headers={SIGNATURE: text}) as refused:
                 assert refused.status == status, await refused.text()
     assert (await buy(purse, f"{url}/v1/y", b"one", oid=paid.oid)).status == 200
+
+
+async def left_running(purse: Purse, url: str, seller: Node, other: Worker) -> None:
+    """While another program of the seller lives, what it was given is its own; once it has died the call has failed."""
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/v1/left", data=b"one") as unpaid:
+            required = unpaid.headers[REQUIRED]
+        paid = await purse.pay(
+            Wanted(
+                required=required, method="POST", url=f"{url}/v1/left", body_sha256=hashlib.sha256(b"one").hexdigest()
+            )
+        )
+        envelope, voucher = open_shown_voucher(decode_payload(paid.header))
+        wish = c.Admit(voucher=envelope, req=voucher.req, what="", worker=other.name)
+        assert (await program(seller).call(c.ADMIT, wish)).verdict == "admitted"
+        async with session.post(f"{url}/v1/left", data=b"one", headers={SIGNATURE: paid.header}) as waits:
+            assert waits.status == 503, await waits.text()
+        other.close()
+    failed = await buy(purse, f"{url}/v1/left", b"one", oid=paid.oid)
+    assert (failed.status, int(failed.ended.charged_florins)) == (500, 0)

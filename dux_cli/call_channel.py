@@ -66,7 +66,7 @@ async def over_channel(session: Session, wish: Wish, data: bytes, open_florins: 
             done = await session.call(CALL, asked, deadline_s=120.0)
             break
         except NotNow as error:
-            if error.key not in ("channel-busy", "call-not-taken", "remote-not-now"):
+            if error.key not in ("channel-busy", "call-not-taken", "call-running", "remote-not-now"):
                 raise
             if error.message != told:
                 session.out.step(f"  {error.message}")

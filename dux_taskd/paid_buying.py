@@ -1,13 +1,15 @@
 """The buyer's side of calls over channels: offer, voucher, call, answer, and what to do when it is not admitted.
 
 Promise: the same call_id is the same call, paid once; nothing is paid above the stated limit. What the seller
-refuses for now is tried again a few times; what it refuses for good is given up by a hello, so that it is not paid.
+refuses for now is tried again a few times; what it refuses for good is given up by a hello, so that it is not paid. A
+run is waited for as long as the service says that one may last, in pieces that a caller's deadline bears.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 
 from common.channel_messages import Offer, Outcome, Pricing
 from common.codec import from_canonical
@@ -16,7 +18,7 @@ from common.contracts import peer_channel as peer
 from common.contracts import task as contract
 from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.store import SERVICE_SHOW, ServiceName, ServiceView
-from common.contracts.task import CallNotTaken, CallRefused, NotForSale, PriceAbove
+from common.contracts.task import CallNotTaken, CallRefused, CallRunning, NotForSale, PriceAbove
 from common.errors import NotFound, NotNow, Unavailable
 from common.peers import Peers
 from common.receipts import attested
@@ -28,9 +30,32 @@ from dux_taskd.paid_rules import LEASE_OVER, call_hash, not_for_channel, output_
 ATTEMPTS_MAX = 8
 PAUSE_S = 0.25
 CALL_WITHIN_S = 30.0
+RUNNING_S = 80.0  # within the deadline of `task.call`, one last ask included; whoever wants repeats it
+AFTER_WALL_S = 30.0  # a run may have waited for its turn
 FOR_GOOD = ("offer_expired", "closing", "depth", "conflict", "gone")
+RUNNING, BUSY = "running", "busy"
 OFFERS_KEPT = 256
 SERVICE_CHECKED = 256
+
+
+@dataclass
+class Patience:
+    """How often one call was tried in vain, and until when a run is waited for."""
+
+    until: float
+    attempt: int = 0
+    asked: int = 0
+
+    async def failed(self) -> None:
+        """One try less, after a pause."""
+        self.attempt += 1
+        await asyncio.sleep(PAUSE_S * self.attempt)
+
+    async def runs(self) -> bool:
+        """Whether to ask again, after a pause: that it runs is no failed try."""
+        self.asked += 1
+        await asyncio.sleep(PAUSE_S * min(self.asked, ATTEMPTS_MAX))
+        return asyncio.get_running_loop().time() < self.until
 
 
 class PaidBuying:
@@ -47,16 +72,22 @@ class PaidBuying:
         service = await self._service(params)
         oid = oid_of(params.call_id)
         asked = call_hash(service.id, params.args, params.data, oid)
-        for attempt in range(ATTEMPTS_MAX):
+        patience = Patience(asyncio.get_running_loop().time() + min(RUNNING_S, service.limits.wall_s + AFTER_WALL_S))
+        while patience.attempt < ATTEMPTS_MAX:
             paid = await self._pay(params, service, oid, asked)
             try:
                 answer = await self._ask(service, paid, params)
             except (NotNow, Unavailable):
-                await asyncio.sleep(PAUSE_S * (attempt + 1))
+                await patience.failed()
                 continue
             if answer.answer:
                 return await self._settled(paid, answer)
-            await self._refused(service, paid, answer, attempt)
+            if answer.reason == RUNNING:
+                if not await patience.runs():
+                    raise CallRunning(service_id=service.id, call_id=params.call_id)
+                continue
+            await self._refused(service, paid, answer, patience.attempt)
+            patience.attempt += 1
         raise CallNotTaken(service_id=service.id, attempts=ATTEMPTS_MAX, call_id=params.call_id)
 
     async def _service(self, params: contract.CallPaid) -> ServiceView:
@@ -138,7 +169,7 @@ class PaidBuying:
                 raise CallRefused(service_id=service.id, reason=answer.reason, missing=int(answer.missing_florins))
             return
         await self._report(paid, answer.reason, drop=False)
-        await asyncio.sleep(PAUSE_S * (attempt + 1) if answer.reason in ("running", "busy") else 0)
+        await asyncio.sleep(PAUSE_S * (attempt + 1) if answer.reason == BUSY else 0)
 
     async def _report(self, paid: c.Paid, reason: str, *, drop: bool) -> None:
         await self._escrowd.call(c.REFUSED, c.ReportRefusal(call=paid.call, reason=reason, drop=drop))

@@ -80,6 +80,13 @@ class BadJob(CallerMistake):
     key = "bad-job"
 
 
+class CallRunning(NotNow):
+    """Service {service_id} is at work at the call; repeat it with call_id {call_id} to go on waiting, paid once."""
+
+    code = 7012
+    key = "call-running"
+
+
 class CallNotTaken(NotNow):
     """Service {service_id} did not take the call in {attempts} tries; repeat it with call_id {call_id}, paid once."""
 
@@ -468,7 +475,7 @@ CALL: Method[CallPaid, CalledPaid] = Method(
             said=("over channel c4c4c4c4",),
         ),
     ),
-    raises=(NotForSale, PriceAbove, CallNotTaken, CallRefused),
+    raises=(NotForSale, PriceAbove, CallNotTaken, CallRunning, CallRefused),
     deadline_max_s=120.0,
 )
 EVENTS = events_method("task", callers_of("taskd"))

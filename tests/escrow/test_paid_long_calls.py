@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from common.channel_messages import Outcome
 from common.contracts import channel as c
 from common.contracts import peer_channel as peer
+from common.contracts.task import CallRunning
 from common.units import Florins
-from dux_taskd.paid_buying import oid_of
+from dux_taskd.paid_buying import ATTEMPTS_MAX, oid_of
 from dux_taskd.paid_rules import call_hash, output_hash, what_of
 from dux_taskd.paid_selling import PaidSelling
 from dux_taskd.sandbox.model import Outcome as RunOutcome
 from tests.escrow.channel_kit import is_in, open_channel, view
 from tests.escrow.kit import Net, Node, market, until
-from tests.escrow.test_paid_calls import PRICE, Wire, parts
+from tests.escrow.test_paid_calls import PRICE, Wire, parts, wish
 
 SOON_S = 0.2  # what a caller waits, where the run lasts until the test lets it end
 
@@ -140,3 +143,29 @@ async def test_more_calls_than_may_be_at_work_are_told_so(net: Net, monkeypatch:
         selling._wait_s = 60.0
         assert (await selling.call(first, buyer.did)).data == b"ONE"
         assert (await selling.call(second, buyer.did)).data == b"TWO"
+
+
+async def test_a_buyer_waits_for_a_run_that_is_longer_than_every_deadline(net: Net, monkeypatch: Any) -> None:
+    """That it runs is no failed try, however often it is heard; a caller that has waited enough goes on later."""
+    monkeypatch.setattr("dux_taskd.paid_buying.PAUSE_S", 0.001)
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        await open_channel(net, buyer, seller)
+        buying, selling, _, there = parts(buyer, seller, wait_s=0.01)
+        gate, heard, plain = Gate(there), [], selling.call
+
+        async def listened(params: peer.PaidCall, sender: Any) -> peer.PaidAnswer:
+            said = await plain(params, sender)
+            heard.append(said.reason)
+            return said
+
+        monkeypatch.setattr(selling, "call", listened)
+        waiting = asyncio.ensure_future(buying.call(wish(1)))
+        await until(lambda: heard.count("running") > 2 * ATTEMPTS_MAX, "asked again and again")
+        monkeypatch.setattr("dux_taskd.paid_buying.RUNNING_S", 0.0)
+        with pytest.raises(CallRunning):
+            await buying.call(wish(1))
+        gate.opened.set()
+        assert (await waiting).output == b"DUCK"
+        monkeypatch.undo()
+        assert (await buying.call(wish(1))).output == b"DUCK"
+        assert there.runs == [b"duck"]

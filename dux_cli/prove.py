@@ -65,8 +65,8 @@ def _answer(session: Session, proof: Summary, more: list[tuple[str, str]]) -> No
     import msgspec
 
     answer = msgspec.to_builtins(proof) | {"holds": proof.holds}
-    lines = [*_lines(proof), *more, ("seconds", str(proof.seconds))]
-    session.out.record(answer, lines, name="holds" if proof.holds else "does not hold")
+    lines = [*_lines(proof), *more, ("seconds", str(proof.seconds)), ("verdict", proof.verdict)]
+    session.out.record(answer, lines, name=proof.verdict)
     if not proof.holds:
         sys.exit(EXIT_FAILED)
 

@@ -174,6 +174,11 @@ def _released(lot: Lot, gross_florins: int, outpoint: str | None, at: int) -> Lo
     )
 
 
+def take_cancel(lot: Lot, fact: Fact) -> Lot:
+    """A cancel is held: this node's own spend from now on, from the first rung."""
+    return replace(lot, ordered_at=fact.at, pushed=None, rung=0)
+
+
 def see_release(lot: Lot, fact: ReleaseSaid) -> Lot:
     """Arbiter: the buyer's release is evidence, the larger one if there are two."""
     gross = max(fact.gross_florins, lot.release_gross_florins or 0)

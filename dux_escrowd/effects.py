@@ -191,8 +191,9 @@ class WalletHand:
             return Release(release.gross_florins), [held], None, rung
         if order.exit is Exit.CANCEL:
             cancel = self._last(job, Word.CANCEL, SaidCancel, order.outpoint)
-            held = wallet.KeySignature(pubkey=job.contract.seller.key, signature=cancel.signatures[0])
-            return Cancel(), [held], cancel.preimage or None, 0
+            rung = min(order.rung, len(cancel.signatures) - 1)
+            held = wallet.KeySignature(pubkey=job.contract.seller.key, signature=cancel.signatures[rung])
+            return Cancel(), [held], cancel.preimage or None, rung
         if order.exit is Exit.AWARD and order.award is not None:
             said = self._awards(job, order.award)
             rung = min([order.rung, *(len(one.signatures) - 1 for one in said.values())])

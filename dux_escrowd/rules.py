@@ -288,7 +288,7 @@ ROWS: tuple[Row, ...] = (
     row(
         (State.FUNDED, *ARGUED, State.STRAY), f.CancelSaid,
         g.by_seller, g.signatures_fit, g.this_coin, g.not_released, who=B,
-        to=State.CANCEL_SIGNED, change=c.order_now, orders=r.settle(Exit.CANCEL), source="§8 Cancel",
+        to=State.CANCEL_SIGNED, change=c.take_cancel, orders=r.settle(Exit.CANCEL), source="§8 Cancel",
     ),
     row(
         State.STRAY, f.CancelWanted, g.is_lot, g.not_adopted, who=B,
@@ -415,6 +415,10 @@ ROWS: tuple[Row, ...] = (
     row(
         (State.RELEASE_SIGNED, State.RELEASE_SEEN), f.Clock, g.release_stands, g.climb_due, who=S,
         change=c.climb, orders=r.settle(Exit.RELEASE), source="§3 fee ladder",
+    ),
+    row(
+        (State.CANCEL_SIGNED, State.CANCEL_SEEN), f.Clock, g.climb_due, who=B,
+        change=c.climb, orders=r.settle(Exit.CANCEL), source="§3 fee ladder: the seller signed every rung",
     ),
     row(
         (State.AWARD_SIGNED, State.AWARD_SEEN), f.Clock, g.own_award, g.climb_due, who=PARTIES,

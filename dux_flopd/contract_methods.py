@@ -153,7 +153,7 @@ class ContractMethods:
         coin = self._lot_coin(contract, params.outpoint)
         self._check_signable(row, contract, params.template, coin)
         if not 1 <= params.rungs <= rungs_of(contract, params.outpoint, coin.value, params.template):
-            raise BadParams(detail="rungs: the fee of the highest would be more than 5 % of the gross")
+            raise BadParams(detail="rungs: the fee of the highest would be more than 5 % of what it pays out")
         built = [build(contract, params.outpoint, coin.value, params.template, rung) for rung in range(params.rungs)]
         signatures = [self._keys.sign_contract(row.key_index, lot_digest(contract, tx)) for tx in built]
         answer = ContractSignatures(pubkey=self._keys.contract_public(row.key_index), signatures=signatures)

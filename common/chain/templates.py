@@ -94,8 +94,12 @@ def base_fee(contract: Contract, outpoint: Outpoint, value_florins: int, templat
 
 
 def rungs_of(contract: Contract, outpoint: Outpoint, value_florins: int, template: Template) -> int:
-    """How many rungs co-signatures are given for: the highest costs at most 5 % of g, and there is always one."""
-    return rungs_for(base_fee(contract, outpoint, value_florins, template), gross_of(template))
+    """How many rungs co-signatures are given for: the highest costs at most 5 % of g, and there is always one.
+
+    A cancel has no g: all of it goes back to who bears the fee, so it is 5 % of that.
+    """
+    worth = value_florins if isinstance(template, Cancel) else gross_of(template)
+    return rungs_for(base_fee(contract, outpoint, value_florins, template), worth)
 
 
 def royalty_of(contract: Contract, gross_florins: int) -> Florins:

@@ -58,6 +58,13 @@ class Summary(msgspec.Struct, kw_only=True):
         refuted = [one for chain in self.chains for one in chain.differences] + self.differences
         return not self.violations and self.mutations_found == self.mutations_planted and not refuted
 
+    @property
+    def verdict(self) -> str:
+        """`holds` for people, who are to see how much of it was not walked to its end."""
+        cut = len(self.cut_off)
+        unseen = f", {cut} case{'s' * (cut > 1)} cut off" if cut else ""
+        return ("holds" if self.holds else "does not hold") + unseen
+
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What a proof is made of; the functions are named ones, for they are handed to processes."""

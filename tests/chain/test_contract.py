@@ -143,6 +143,20 @@ def test_the_fee_ladder() -> None:
     ]
 
 
+def test_a_cancel_climbs_by_what_goes_back() -> None:
+    """It has no gross: the rungs are those whose fee is at most 5 % of the coin, of a small stray fewer, always one."""
+    contract = make_contract().contract
+    base = value = int(lot_value(contract))
+    base -= int(build(contract, OUTPOINT, value, Cancel()).paid_florins)
+    edges = [base * step * 20 for step in FEE_LADDER]
+    coins = [FLOP // 20, edges[1] - 1, edges[1], edges[2] - 1, edges[2], value]
+    assert [rungs_of(contract, OUTPOINT, coin, Cancel()) for coin in coins] == [1, 1, 2, 2, 3, 3]
+    for coin in coins[1:]:
+        for rung in range(rungs_of(contract, OUTPOINT, coin, Cancel())):
+            fee = coin - int(build(contract, OUTPOINT, coin, Cancel(), rung).paid_florins)
+            assert (fee, fee * 20 <= coin) == (base * FEE_LADDER[rung], True)
+
+
 @pytest.mark.parametrize(
     "template",
     [

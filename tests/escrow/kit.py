@@ -120,6 +120,14 @@ class Net:
     async def mine(self, count: int = 1) -> None:
         """Blocks, and every wallet that runs has read them."""
         self.bench.mine(count)
+        await self._read()
+
+    async def mine_empty(self) -> None:
+        """A block whose miner leaves out all that waits, and every wallet that runs has read it."""
+        self.bench.craft()
+        await self._read()
+
+    async def _read(self) -> None:
         self.height = self.bench.height
         for node in self.nodes.values():
             await node.wallet.synced()

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from common.chain.fees import FEE_LADDER
+from common.chain.tx import parse
 from common.contracts import escrow
 from common.contracts.escrow_views import CaseOpened, Closed, Delivered, Disputed, Funded, KeyRevealed
 from common.receipts import Outcome
 from common.units import FLOP, Florins
-from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, request_id, until
+from tests.escrow.kit import (
+    IDLE_WAIT_S,
+    Net,
+    Node,
+    deliver,
+    holds_soon,
+    in_state,
+    judge,
+    market,
+    propose,
+    request_id,
+    until,
+)
 
 NAMES = ("buyer", "seller", "anna", "bert", "carl")
+BLOCKS_LEFT_OUT_MAX = 12  # a rung is two, and a busy machine's daemons may hear of one late
 
 
 async def vote(arbiter: Node, contract_id: str, gross: int) -> None:
@@ -146,3 +161,37 @@ async def test_a_seller_that_gives_up_pays_everything_back_at_once(net: Net) -> 
         await net.mine_until(lambda: buyer.told(Closed), "cancelled")
         assert (await buyer.event(Closed)).settlement.outcome is Outcome.CANCELLED
         assert (await seller.show(contract_id)).status == "CANCELLED"
+
+
+async def test_a_cancel_that_no_miner_takes_climbs_the_fee_ladder(net: Net) -> None:
+    """The seller has signed every rung: the buyer's node replaces its repayment by one with four times the fee."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await until(in_state(buyer, contract_id, "FUNDED"), "funded at the buyer, too")
+        await seller.call(escrow.CANCEL, escrow.Cancel(request_id=request_id(), contract_id=contract_id))
+        await until(lambda: bool(waits(net)), "the repayment waits at the node")
+        (first,) = waits(net)
+        base = await fee_of(buyer, contract_id, first)
+        for _ in range(BLOCKS_LEFT_OUT_MAX):
+            if first not in waits(net):
+                break
+            await net.mine_empty()
+            await holds_soon(net.is_idle, IDLE_WAIT_S)
+        assert len(waits(net)) == 1
+        await net.mine_until(lambda: buyer.told(Closed), "cancelled")
+        settlement = (await buyer.event(Closed)).settlement
+        assert (settlement.outcome, settlement.txid != first) == (Outcome.CANCELLED, True)
+        assert settlement.fee_florins in [base * step for step in FEE_LADDER[1:]]
+
+
+def waits(net: Net) -> list[str]:
+    """The ids of what waits at the node."""
+    found: list[str] = net.bench.rpc("getrawmempool")
+    return found
+
+
+async def fee_of(node: Node, contract_id: str, txid: str) -> int:
+    """What a spend of the lot that waits leaves to the miner."""
+    raw = node.net.bench.rpc("getrawtransaction", txid)
+    return int((await node.show(contract_id)).locked_florins) - int(parse(bytes.fromhex(raw)).paid_florins)

@@ -32,6 +32,7 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 SUITE = (
     "test_bumps",
     "test_chain",
+    "test_channels",
     "test_contracts",
     "test_crashes",
     "test_fund",
@@ -43,8 +44,8 @@ SUITE = (
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The chain suite runs over every source; what is not about the chain, or is about a node's RPC, over one."""
     if "bench" in metafunc.fixturenames:
-        about_rpc = metafunc.definition.get_closest_marker("node_rpc") is not None
-        in_suite = metafunc.module.__name__.rpartition(".")[2] in SUITE and not about_rpc
+        is_core = any(metafunc.definition.get_closest_marker(name) for name in ("node_rpc", "one_source"))
+        in_suite = metafunc.module.__name__.rpartition(".")[2] in SUITE and not is_core
         metafunc.parametrize("bench", ["core", "spv"] if in_suite else ["core"], indirect=True)
 
 

@@ -141,6 +141,7 @@ async def test_refund_alone_and_not_before(tmp_path: Path, bench: CoinBench) -> 
         assert (await payer.balance()).total_florins > 19 * FLOP
 
 
+@pytest.mark.one_source
 async def test_the_last_state_may_open_the_next_channel(tmp_path: Path, bench: CoinBench) -> None:
     """One transaction closes and opens: the rest pays the next channel's script; state 0 gives all back."""
     async with pair(tmp_path, bench) as (payer, payee):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from common.chain.bond_award import LotCoin, revealed_in
 from common.chain.contract import (
     CONTRACT_VERSION,
     Arbiter,
@@ -18,6 +19,7 @@ from common.chain.contract import (
     Party,
     Policy,
     arbiter_pay_for,
+    lot_output_script,
     lot_value,
     result_hash_of,
     seated,
@@ -41,9 +43,12 @@ from common.contracts.wallet import (
     CONTRACT_RESULT_LOCK,
     CONTRACT_REVEAL,
     CONTRACT_SETTLE,
+    CONTRACT_SETTLE_BOTH,
     CONTRACT_SIGN,
+    CONTRACT_SIGN_BOTH,
     WALLET_BALANCE,
 )
+from common.contracts.wallet_bond_lot import SettleBoth, SignBoth
 from common.contracts.wallet_chain import TxAsked, WatchScripts
 from common.contracts.wallet_contract import (
     AdoptContract,
@@ -64,6 +69,7 @@ from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed, OverL
 from common.network import NetworkProfile
 from common.rpc.method import Empty
 from common.units import FLOP, BlockHeight, Florins
+from tests.flopd.bond_kit import BOND_ROLES, bond_of, bonded
 from tests.flopd.coin_node import CoinBench, high_s
 from tests.flopd.test_payments import funded
 from tests.flopd.wallets import WalletNode, network_of
@@ -279,6 +285,57 @@ async def test_award_by_two_of_three(tmp_path: Path, bench: CoinBench, gross: in
         pay = int(d.contract.arbiter_pay_florins)
         assert [await d.total(wallet) for wallet in d.arbiters] == [pay, 0, pay]
         assert await d.total(d.seller) == gross - gross * 5 // 100
+
+
+async def bond_beside(d: Deal) -> tuple[Contract, str, Outpoint]:
+    """The seller's bond lot, adopted by all five and paid by the seller: the contract, its name, its coin."""
+    nonces = [hashlib.sha256(nonce + b"bond").digest() for nonce in d.nonces]
+    wishes = [NewContractKey(request_id="bond", purpose=BOND_ROLES[at], nonce=nonces[at]) for at in range(5)]
+    keys = [await wallet.call(CONTRACT_NEW_KEY, wish) for wallet, wish in zip(d.wallets, wishes, strict=True)]
+    by_key = {arbiter.key: arbiter for arbiter in d.contract.arbiters}
+    bond = bond_of(d.contract, [by_key[key.pubkey] for key in d.keys[2:]], keys, nonces)
+    for wallet, role, key in zip(d.wallets, BOND_ROLES, keys, strict=True):
+        wish = AdoptContract(request_id="adopt-bond", contract=canonical(bond), role=role, key_index=key.index)
+        adopted = await wallet.call(CONTRACT_ADOPT, wish)
+    paid = await d.seller.call(CONTRACT_FUND, FundContract(request_id="fund-bond", cid=adopted.cid))
+    await d.seller.in_node(paid.txid)
+    await d.mine(bond.depth_blocks)
+    return bond, adopted.cid, Outpoint(paid.txid, paid.vout)
+
+
+async def test_an_award_takes_lot_and_bond_in_one_transaction(tmp_path: Path, bench: CoinBench) -> None:
+    """The chain itself takes two inputs of 2-of-3 and the buyer each: all back to it, p from the bond, or neither."""
+    async with deal(tmp_path, bench) as d:
+        await funded(d.seller, 2 * FLOP)
+        d.contract = bonded(d.contract)
+        await d.fund()
+        bond, bond_cid, point = await bond_beside(d)
+        coins = (
+            LotCoin(d.contract, d.point, int(lot_value(d.contract))),
+            LotCoin(bond, point, int(lot_value(bond))),
+        )
+        wish = SignBoth("both", d.cid, d.point, bond_cid, point, (0, 2))
+        signed = [await wallet.call(CONTRACT_SIGN_BOTH, wish) for wallet in (d.arbiters[0], d.arbiters[2])]
+        of_lot = [KeySignature(pubkey=one.pubkey, signature=one.signature) for one in signed]
+        of_bond = [KeySignature(pubkey=one.bond_pubkey, signature=one.bond_signature) for one in signed]
+        half = SettleBoth("half", d.cid, d.point, bond_cid, point, (0, 2), [*of_lot, of_bond[0]])
+        with pytest.raises(MissingSignature):
+            await d.buyer.call(CONTRACT_SETTLE_BOTH, half)
+        full = structs.replace(half, request_id="full", signatures=[*of_lot, *of_bond])
+        settled = await d.buyer.call(CONTRACT_SETTLE_BOTH, full)
+        await d.buyer.in_node(settled.txid)
+        await d.mine()
+        pay, fee = int(d.contract.arbiter_pay_florins), int(settled.fee_florins)
+        assert bench.outputs_in_tip(settled.txid) == [
+            (bond.buyer.payout_script, coins[1].value_florins - 2 * pay - fee),
+            (d.contract.buyer.payout_script, coins[0].value_florins),
+            *((d.contract.arbiters[seat].payout_script, pay) for seat in (0, 2)),
+        ]
+        assert revealed_in(*coins, settled.raw) == (0, 2)
+        for script, spent in ((d.script, d.point), (lot_output_script(bond), point)):
+            coin = (await d.seller.coins(script)).coins[0]
+            assert (coin.outpoint, coin.spend and coin.spend.txid) == (spent, settled.txid)
+        assert [await d.total(wallet) for wallet in d.arbiters] == [pay, 0, pay]
 
 
 async def test_an_arbiter_signs_one_award_only(tmp_path: Path, bench: CoinBench) -> None:

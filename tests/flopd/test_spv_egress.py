@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from common.chain.address import address_to_script
+from common.chain.coin_network import coin_network
 from common.contracts.wallet import CHAIN_STATUS, WALLET_SEND
 from common.rpc.method import Empty
 from common.units import FLOP
-from dux_flopd.spv_book import AddressBook
+from dux_flopd.spv_book import AddressBook, net_of
 from tests.flopd.coin_node import CoinBench, embedded
+from tests.flopd.test_spv_peers import Honest, Town, holds, own
 from tests.flopd.test_tools import to_bank
 from tests.flopd.wallets import WalletNode
 from tests.p2pd.overlay_kit import Node, profile
@@ -60,6 +63,38 @@ async def test_every_connection_of_the_light_wallet_goes_through_p2pd_and_waits_
 
 def _problem(wallet: WalletNode, word: str) -> bool:
     return hasattr(wallet.daemon, "parts") and any(word in one() for one in wallet.daemon.parts.problems)
+
+
+@pytest.mark.timeout(120)
+async def test_four_coin_nodes_in_different_address_blocks_are_asked_through_p2pd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as main wants, apart, each over a connection of its own: a coin, a payment, and one of them that goes."""
+    town = Town(tmp_path, monkeypatch)
+    async with town.of(*[Honest] * coin_network("flopcoin-main").peers_wanted) as peers:
+        assert len({net_of(address) for address in peers}) == len(peers) == 4
+        wallet = town.wallet(tmp_path / "w", peers)
+        p2pd = beside(wallet, *peers)
+        wallet.changes |= {"peers": tuple(peers)}
+        await p2pd.start()
+        try:
+            async with wallet.running():
+                await wallet.until(lambda: asked(wallet, peers), "all four can be asked")
+                assert p2pd.daemon.egress._open["flopd"] == len(peers)
+                town.bench.pay((own(wallet), 3 * FLOP))
+                town.bench.mine()
+                await wallet.until(lambda: holds(wallet, 3 * FLOP))
+                await wallet.in_node((await wallet.call(WALLET_SEND, to_bank(wallet, "a", FLOP))).txid)
+                await town.servers[0].stop()
+                await wallet.until(lambda: asked(wallet, peers[1:]), "three are left")
+                await wallet.until(lambda: p2pd.daemon.egress._open["flopd"] == len(peers) - 1, "its way out is shut")
+        finally:
+            await p2pd.stop()
+
+
+async def asked(wallet: WalletNode, addresses: list[str]) -> bool:
+    """Whether these, and no others, are the coin nodes that the wallet can ask."""
+    return sorted(peer.address for peer in (await wallet.call(CHAIN_STATUS, Empty())).peers) == sorted(addresses)
 
 
 @pytest.mark.timeout(120)

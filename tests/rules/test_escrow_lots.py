@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from common.contracts.escrow import Refused
 from dux_escrowd import facts as f
-from dux_escrowd.model import AwardKey, Ballot, Exit, Lot, Role, Spend, State
+from dux_escrowd.model import SEEN, AwardKey, Ballot, Exit, Lot, Role, Spend, State
 from dux_escrowd.orders import News, PingArbiters, Say, Settle, ShowKey, SignAward, SignCancel, SignRelease, Tell, Word
 from dux_escrowd.rules import decide
 from dux_escrowd.voting import answer_window_over, bond_for, may_cosign, verdict
@@ -255,15 +255,17 @@ def test_a_seller_that_is_paid_nothing_pays_from_its_bond() -> None:
         (State.RELEASE_SEEN, Role.SELLER, Exit.RELEASE, {"release_outpoint": POINT, "release_gross_florins": PRICE}),
         (State.RELEASE_SIGNED, Role.SELLER, Exit.RELEASE, {"release_outpoint": POINT, "release_gross_florins": PRICE}),
         (State.REFUND_SEEN, Role.BUYER, Exit.REFUND, {}),
+        (State.CANCEL_SIGNED, Role.BUYER, Exit.CANCEL, {}),
+        (State.CANCEL_SEEN, Role.BUYER, Exit.CANCEL, {}),
     ],
 )
 def test_an_unconfirmed_spend_climbs_the_ladder(state: State, role: Role, exit_: Exit, changes: dict[str, Any]) -> None:
     """After `rung_blocks` without a block the next rung is ordered, twice at most; what is in a block stays."""
-    spend = Spend(exit_, "t", PRICE, None) if state in (State.RELEASE_SEEN, State.REFUND_SEEN) else None
+    spend = Spend(exit_, "t", PRICE, None) if state in SEEN else None
     pushed = lot(state, role, deal=LADDER, pushed=exit_, ordered_at=120, spend=spend, **changes)
     assert decide(pushed, f.Clock(at=121)) == (pushed, ())
     second, orders = decide(pushed, f.Clock(at=122))
-    assert (second.rung, orders[0].rung) == (1, 1)
+    assert (second.rung, orders[0].rung, orders[0].exit) == (1, 1, exit_)
     third, orders = decide(second, f.Clock(at=124))
     assert (third.rung, orders[0].rung) == (2, 2)
     assert decide(third, f.Clock(at=126)) == (third, ())
@@ -271,6 +273,17 @@ def test_an_unconfirmed_spend_climbs_the_ladder(state: State, role: Role, exit_:
     assert decide(mined, f.Clock(at=125)) == (mined, ())
     never = replace(pushed, deal=DEAL)
     assert decide(never, f.Clock(at=125)) == (never, ())
+
+
+def test_a_cancel_begins_at_the_first_rung() -> None:
+    """Whatever this node's last spend had climbed to before a reorganisation took it; nothing climbs unpushed."""
+    before = lot(State.ANSWERED, Role.BUYER, deal=LADDER, rung=2, pushed=Exit.AWARD, ordered_at=110)
+    held, orders = decide(before, f.CancelSaid(at=120, by=S, outpoint=POINT, valid=True))
+    assert (held.state, orders) == (State.CANCEL_SIGNED, (Settle(exit=Exit.CANCEL, outpoint=POINT, not_after=None),))
+    assert decide(held, f.Clock(at=122))[1] == ()
+    pushed, _orders = decide(held, f.Pushed(at=122, exit=Exit.CANCEL))
+    climbed, orders = decide(pushed, f.Clock(at=122))
+    assert (climbed.rung, orders) == (1, (Settle(exit=Exit.CANCEL, outpoint=POINT, not_after=None, rung=1),))
 
 
 def test_an_award_climbs_too() -> None:

@@ -2,9 +2,12 @@
 
 import pytest
 
+from dux_cli.command import run_main
+from dux_cli.main import duxnet
+from dux_sim.proof import report
 from dux_sim.proof.cases import SCRIPTS, case_of, full_cases
 from dux_sim.proof.mutations import MUTATIONS, hunt
-from dux_sim.proof.report import walk_case
+from dux_sim.proof.report import Proof, walk_case
 from dux_sim.proof.spread import spread
 from dux_sim.proof.walk import Walk
 from tests.sim.proof_kit import told_by_short_form
@@ -54,3 +57,33 @@ def test_without_the_fault_the_same_walk_is_quiet(mutation: object) -> None:
 def test_the_long_form_names_each_case_once() -> None:
     names = [case.name + str(case.eager) for case in full_cases()]
     assert len(set(names)) == len(names) >= 270
+
+
+@pytest.mark.parametrize(
+    ("cut_off", "differences", "verdict"),
+    [
+        ([], [], "holds"),
+        (["a"], [], "holds, 1 case cut off"),
+        (["a", "b"], [], "holds, 2 cases cut off"),
+        (["a", "b"], ["one"], "does not hold, 2 cases cut off"),
+    ],
+)
+def test_what_was_cut_off_stands_beside_the_verdict(
+    cut_off: list[str],
+    differences: list[str],
+    verdict: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The last line for a person; whether it holds, and the exit code, are not changed by it."""
+    proof = Proof(
+        cases=2, violations=[], exits={}, mutations_planted=0, mutations_found=0, quick=True, states=0, transitions=0,
+        ends=0, cut_off=cut_off, variants=[], mutations=[], chains=[], histories_audited=0, differences=differences,
+    )  # fmt: skip
+    monkeypatch.setattr(report, "prove", lambda **_said: proof)
+    try:
+        code = run_main(duxnet, ["prove", "escrow", "--quick"])
+    except SystemExit as end:
+        code = end.code
+    assert capsys.readouterr().out.splitlines()[-1].split(None, 1) == ["verdict", verdict]
+    assert code == (1 if differences else 0)

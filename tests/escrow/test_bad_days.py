@@ -169,10 +169,11 @@ async def test_a_cancel_that_no_miner_takes_climbs_the_fee_ladder(net: Net) -> N
         contract_id = await propose(buyer, seller, arbiters)
         await net.mine_until(lambda: seller.told(Funded), "funded")
         await until(in_state(buyer, contract_id, "FUNDED"), "funded at the buyer, too")
+        locked = int((await buyer.show(contract_id)).locked_florins)
         await seller.call(escrow.CANCEL, escrow.Cancel(request_id=request_id(), contract_id=contract_id))
         await until(lambda: bool(waits(net)), "the repayment waits at the node")
         (first,) = waits(net)
-        base = await fee_of(buyer, contract_id, first)
+        base = locked - paid_by(net, first)
         for _ in range(BLOCKS_LEFT_OUT_MAX):
             if first not in waits(net):
                 break
@@ -191,7 +192,6 @@ def waits(net: Net) -> list[str]:
     return found
 
 
-async def fee_of(node: Node, contract_id: str, txid: str) -> int:
-    """What a spend of the lot that waits leaves to the miner."""
-    raw = node.net.bench.rpc("getrawtransaction", txid)
-    return int((await node.show(contract_id)).locked_florins) - int(parse(bytes.fromhex(raw)).paid_florins)
+def paid_by(net: Net, txid: str) -> int:
+    """What the outputs of a transaction that waits hold."""
+    return int(parse(bytes.fromhex(net.bench.rpc("getrawtransaction", txid))).paid_florins)

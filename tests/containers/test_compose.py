@@ -26,6 +26,7 @@ from common.rpc.method import Empty
 from common.units import FLOP
 from dux_cli.compose_files import CHAIN
 from dux_cli.demo import accounts, job
+from dux_cli.demo.pace import WaitedTooLong
 from dux_cli.demo.stage import Stage, in_step
 from dux_cli.pictures import make_test_picture
 from tests.containers.container_stage import ContainerNode, staged
@@ -101,7 +102,10 @@ async def every_coin_has_an_owner(stage: Stage) -> None:
         found[:] = [await accounts.audit(stage)]
         return found[0].conserved
 
-    await stage.pace.until("every coin to have an owner", conserved, within_s=60)
+    try:
+        await stage.pace.until("every coin to have an owner", conserved, within_s=120)
+    except WaitedTooLong:
+        pytest.fail(f"coins and books do not agree: {found}")
     tell(f"  audit at height {found[0].height}: {found[0].unspent_florins} florins, each with an owner")
 
 

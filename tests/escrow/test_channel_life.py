@@ -83,6 +83,7 @@ async def test_a_silent_seller_and_a_watcher(net: Net) -> None:
         await until(lambda: is_in(buyer, watched, "CLOSE_SEEN", "CLOSED"), "the watcher's close is seen")
         await net.mine_to((await view(buyer, alone)).exp)
         await until(lambda: is_in(buyer, alone, "REFUND_SENT", "REFUND_SEEN"), "the refund is sent")
+        await until(lambda: bool(net.bench.rpc("getrawmempool")), "the refund waits at the node")
         await net.mine(2)
         await until(lambda: is_in(buyer, alone, "CLOSED"), "everything is back")
 

@@ -249,8 +249,8 @@ def _one_per_net(passed: list[Did], held: Evidence, beacon: bytes, refusals: dic
     taken: set[str] = set()
     for did in sorted(passed, key=lambda one: ticket(one, beacon)):
         net = held.net(did)
-        if net and net in taken:
-            refusals[did] = f"another node of {net} has the seat"
+        if net in taken:
+            refusals[did] = f"another node of {net or 'unknown whereabouts'} has the seat"
             continue
         taken.add(net)
         kept.append(did)

@@ -4,7 +4,8 @@ Every candidate gets a ticket from beacon, duty, subject and its own name; the l
 twice the weight wins twice as often (exponential races). Views of the network that differ in a few candidates draw
 nearly the same names, because tickets do not depend on who else stands. Integers only: every machine draws alike.
 
-At most one of a network neighbourhood (IPv4 /24, IPv6 /48) is chosen, and none of the subject's own.
+At most one of a network neighbourhood (IPv4 /24, IPv6 /48) is chosen, and none of the subject's own. All whose address
+nobody knows are one neighbourhood together: else whoever told none could fill every seat.
 
 Source: mechanisms.md §2.4.
 """
@@ -30,7 +31,7 @@ class Candidate:
 
     did: Did
     weight: int  # ω in florins; the base weight is added
-    net: str  # its neighbourhood; empty: not known, so nobody's neighbour
+    net: str  # its neighbourhood; empty: not known, as of all others of whom it is not
 
 
 def net_of(address: str) -> str:
@@ -56,7 +57,7 @@ def draw(
         if apart and net in taken:
             continue
         chosen.append(did)
-        taken |= {net} - {""}
+        taken.add(net)
     return tuple(chosen)
 
 

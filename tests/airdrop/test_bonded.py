@@ -188,7 +188,7 @@ def test_a_young_network_asks_for_less_age() -> None:
 
 
 def test_one_seat_per_net_and_a_part_per_asn() -> None:
-    """Of one /24 the lowest ticket has the seat, of one ASN a twentieth; unknown networks are nobody's neighbours."""
+    """Of one /24 the lowest ticket has the seat, of one ASN a twentieth; all of unknown networks share one seat."""
     same = seen(seen(people(), 0, net="10.9.9.0/24"), 1, net="10.9.9.0/24")
     winner = min((0, 1), key=lambda n: ticket(did_of(n), BEACON))
     found = census(same)
@@ -198,7 +198,8 @@ def test_one_seat_per_net_and_a_part_per_asn() -> None:
     off = msgspec.structs.replace(RULE, one_per_net=False)
     assert len(census(same, bonded=off).members) == NODES
     blank = seen(seen(people(), 0, net=""), 1, net="")
-    assert len(census(blank).members) == NODES
+    assert len(census(blank).members) == NODES - 1
+    assert "unknown whereabouts" in reason(census(blank), 1 - winner)
     asns = {f"10.0.{n}.0/24": 65_000 for n in range(4)}
     found = census(people(), asns=asns)
     assert len(found.members) == NODES - 3, "one of the four has the seat of their ASN"

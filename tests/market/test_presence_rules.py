@@ -75,12 +75,13 @@ def test_twice_the_weight_is_drawn_twice_as_often() -> None:
 
 
 def test_neighbours_do_not_vouch_together() -> None:
-    """One of a /24 or /48, none of the subject's own; those of unknown place are nobody's neighbours."""
+    """One of a /24 or /48, none of the subject's own; who tells no address shares one seat with all who tell none."""
     same = [Candidate(Did(f"did:dux:{number}"), 0, "10.0.0.0/24") for number in range(5)]
     assert len(draw(BEACON, "probe", SELLER, same, 7, apart=True)) == 1
     assert draw(BEACON, "probe", SELLER, same, 7, apart=True, own_net="10.0.0.0/24") == ()
     assert len(draw(BEACON, "probe", SELLER, same, 7, apart=False, own_net="10.0.0.0/24")) == 5
-    assert len(draw(BEACON, "probe", SELLER, [changed_net(one) for one in same], 7, apart=True)) == 5
+    assert len(draw(BEACON, "probe", SELLER, [changed_net(one) for one in same], 7, apart=True)) == 1
+    assert len(draw(BEACON, "probe", SELLER, [changed_net(one) for one in same], 7, apart=False)) == 5
     assert (net_of("10.1.2.3"), net_of("2001:db8:1:2::3")) == ("10.1.2.0/24", "2001:db8:1::/48")
     assert net_of("") == net_of("a name") == ""
 

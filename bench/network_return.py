@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from statistics import median
 
 from bench.measure import Run
-from bench.rows import Finding, Goal, Samples
+from bench.rows import Finding, Goal, one
 from bench.swarm import Swarm
 
 SIZES = (3, 3, 6)  # the first of each process is on everybody's bootstrap list
@@ -27,8 +28,8 @@ async def measure_return(run: Run) -> list[Finding]:
         taken = [await _back(swarm, number) for number in others[: 2 if run.quick else TRIES]]
     return [
         Finding(
-            name="node back, every bootstrap dead", unit="s", ours=Samples(tuple(taken)), goal=Goal("value", "<=", 10),
-            note=f"the longest took {max(taken):.1f} s",
+            name="node back, every bootstrap dead", unit="s", ours=one(max(taken)), goal=Goal("value", "<=", 10),
+            note=f"the longest of {len(taken)}: always, says the goal; the usual one took {median(taken):.1f} s",
         )
     ]  # fmt: skip
 

@@ -20,7 +20,7 @@ from dux_cli.demo.coin_chain import CoinChain, to_florins
 from dux_cli.demo.stage import Stage
 
 EMBEDDED_SUBSIDY_FLOP = 10_000  # per block, from the first block of the embedded chain on
-READ_AGAIN_MAX = 5  # a chain that mines faster than it can be read is not in step with its sum: the audit says so
+READ_ON_MAX = 20  # a chain that mines faster than its newest blocks can be read is not in step with its sum
 LITECOIN_SUBSIDY_FLOP, LITECOIN_HALVING = 50, 150  # blocks, on its regtest
 
 
@@ -37,7 +37,8 @@ class Output:
 class Ledger:
     """The whole chain, read block by block. Outputs are named `txid:n`."""
 
-    height: int = 0
+    height: int = -1
+    tip: str = ""  # the hash of the block at that height
     created_florins: int = 0
     outputs: dict[str, Output] = field(default_factory=dict)
     spent: set[str] = field(default_factory=set)
@@ -102,26 +103,32 @@ async def audit(stage: Stage) -> Audit:
 
 
 async def read_with_sum(chain: CoinChain) -> tuple[Ledger, int]:
-    """The chain and its node's own sum at the same height, florins; read again when a block came in between."""
-    for _ in range(READ_AGAIN_MAX):
-        ledger = await read_chain(chain)
-        height, total_florins = await chain.total()
+    """The chain and its node's own sum at the same height, florins; blocks that come in between are read on."""
+    ledger = await read_chain(chain)
+    height, total_florins = await chain.total()
+    for _ in range(READ_ON_MAX):
         if height == ledger.height:
             break
+        ledger = await read_chain(chain, ledger)
+        height, total_florins = await chain.total()
     return ledger, total_florins
 
 
-async def read_chain(chain: CoinChain) -> Ledger:
-    """Every block from the genesis to the tip."""
-    ledger = Ledger(height=await chain.height())
-    for height in range(ledger.height + 1):
-        block = await chain.call("getblock", await chain.call("getblockhash", height), 2)
+async def read_chain(chain: CoinChain, ledger: Ledger | None = None) -> Ledger:
+    """Every block from the genesis to the tip; what is read already only once, while its last block is still there."""
+    tip_height = await chain.height()
+    if ledger is None or tip_height < ledger.height or await chain.call("getblockhash", ledger.height) != ledger.tip:
+        ledger = Ledger()
+    for height in range(ledger.height + 1, tip_height + 1):
+        name = await chain.call("getblockhash", height)
+        block = await chain.call("getblock", name, 2)
         genesis_coin = 1 if height == 0 else 0  # a genesis block's own coin can never be spent
         for tx in block["tx"][genesis_coin:]:
             ledger.add(tx)
             if height == 0:  # the embedded chain's premine stands in its genesis block
                 ledger.created_florins += sum(to_florins(output["value"]) for output in tx["vout"])
         ledger.created_florins += subsidy_florins(chain.program, height, block) if height else 0
+        ledger.height, ledger.tip = height, name
     return ledger
 
 

@@ -29,7 +29,7 @@ from common.contracts.base import (
     Verdict,
     Verdicts,
 )
-from common.errors import DuxError, Unavailable, UnknownMethod
+from common.errors import DuxError, UnknownMethod
 from common.event_feed import EventFeed
 from common.network import NetworkProfile
 from common.outbox import OutboxWorker, Perform, Refused
@@ -37,6 +37,7 @@ from common.peers import Peers
 from common.randomness import Randomness
 from common.rpc.client import Client
 from common.rpc.method import CP, CR, Method, PeerMethod, Topic
+from common.rpc.patience import patiently
 from common.rpc.table import Ctx, MethodTable
 from common.settings import DaemonSettings
 from common.store import Store
@@ -105,12 +106,8 @@ class Parts(Generic[S]):
         return did
 
     async def _ask_did(self) -> Did:
-        for _ in range(int(OWN_DID_WAIT_S / OWN_DID_PAUSE_S)):
-            try:
-                return (await self.peers.info()).did
-            except Unavailable:
-                await asyncio.sleep(OWN_DID_PAUSE_S)
-        return (await self.peers.info()).did
+        tries = int(OWN_DID_WAIT_S / OWN_DID_PAUSE_S)
+        return (await patiently(self.peers.info, tries=tries, pause_s=OWN_DID_PAUSE_S)).did
 
     def store(self, migrations: Sequence[str]) -> Store:
         """Open this daemon's store: `once` methods keep their answers in it, and it is closed last."""

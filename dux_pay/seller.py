@@ -30,9 +30,10 @@ from common.contracts.channel import (
     Finish,
 )
 from common.contracts.wallet_jws import WALLET_SIGN_RECEIPT, ReceiptToSign
-from common.errors import DuxError, Unavailable
+from common.errors import DuxError
 from common.network import NetworkProfile
 from common.rpc.client import Client
+from common.rpc.patience import patiently
 from common.units import Florins
 from dux_pay.answers import Answered, Headers, Shelf, kept_of, packed, typed, unpacked
 from dux_pay.calls import Asked, BodyTooSlow, OtherPayload, Payment, Reply, reason_of
@@ -183,12 +184,8 @@ class Seller:
 
     async def _finish(self, finish: Finish) -> bytes:
         """The signed answer; a node that is starting anew is waited for, because the work is done and paid."""
-        for _ in range(FINISH_TRIES):
-            try:
-                return (await self._escrowd.call(FINISH, finish)).answer
-            except Unavailable:
-                await asyncio.sleep(FINISH_PAUSE_S)
-        return (await self._escrowd.call(FINISH, finish)).answer
+        ended = await patiently(lambda: self._escrowd.call(FINISH, finish), tries=FINISH_TRIES, pause_s=FINISH_PAUSE_S)
+        return ended.answer
 
     async def _reply(self, answered: Answered, answer: bytes, url: str) -> Reply:
         settled = await self._settlement(answer, url, answered.at_s)

@@ -21,10 +21,11 @@ from common.contracts import channel as c
 from common.contracts import peer_channel as peer
 from common.contracts.store import SERVICE_SHOW, ServiceName, ServiceView
 from common.contracts.task import NotForSale
-from common.errors import DuxError, NotFound, Unavailable
+from common.errors import DuxError, NotFound
 from common.identity.signed import decode_signed
 from common.peers import Peers
 from common.rpc.client import Client
+from common.rpc.patience import patiently
 from common.units import Did, Florins
 from common.work import JobKind
 from dux_taskd.considering import limits_of
@@ -155,12 +156,8 @@ class PaidSelling:
 
     async def _finish(self, done: c.Finish) -> bytes:
         """The signed answer; an escrowd that is starting anew is waited for, because the work is done."""
-        for _ in range(FINISH_TRIES):
-            try:
-                return (await self._escrowd.call(c.FINISH, done)).answer
-            except Unavailable:
-                await asyncio.sleep(FINISH_PAUSE_S)
-        return (await self._escrowd.call(c.FINISH, done)).answer
+        ended = await patiently(lambda: self._escrowd.call(c.FINISH, done), tries=FINISH_TRIES, pause_s=FINISH_PAUSE_S)
+        return ended.answer
 
     async def stop(self) -> None:
         """What is at work is finished as failed."""

@@ -46,10 +46,10 @@ class Patience:
     attempt: int = 0
     asked: int = 0
 
-    async def failed(self) -> None:
-        """One try less, after a pause."""
+    async def failed(self, *, pause_s: float = PAUSE_S) -> None:
+        """One try less, after a pause that grows."""
         self.attempt += 1
-        await asyncio.sleep(PAUSE_S * self.attempt)
+        await asyncio.sleep(pause_s * self.attempt)
 
     async def runs(self) -> bool:
         """Whether to ask again, after a pause: that it runs is no failed try."""
@@ -86,8 +86,7 @@ class PaidBuying:
                 if not await patience.runs():
                     raise CallRunning(service_id=service.id, call_id=params.call_id)
                 continue
-            await self._refused(service, paid, answer, patience.attempt)
-            patience.attempt += 1
+            await self._refused(service, paid, answer, patience)
         raise CallNotTaken(service_id=service.id, attempts=ATTEMPTS_MAX, call_id=params.call_id)
 
     async def _service(self, params: contract.CallPaid) -> ServiceView:
@@ -160,16 +159,16 @@ class PaidBuying:
             said=paid.said,
         )
 
-    async def _refused(self, service: ServiceView, paid: c.Paid, answer: peer.PaidAnswer, attempt: int) -> None:
-        """Wait, say hello, or give up."""
+    async def _refused(self, service: ServiceView, paid: c.Paid, answer: peer.PaidAnswer, patience: Patience) -> None:
+        """One try less: after a wait, a hello or a new offer; or give up."""
         if answer.reason in FOR_GOOD:
             self._forget(service)
             await self._report(paid, answer.reason, drop=True)
-            if answer.reason != "offer_expired" or attempt:
+            if answer.reason != "offer_expired" or patience.attempt:
                 raise CallRefused(service_id=service.id, reason=answer.reason, missing=int(answer.missing_florins))
-            return
-        await self._report(paid, answer.reason, drop=False)
-        await asyncio.sleep(PAUSE_S * (attempt + 1) if answer.reason == BUSY else 0)
+        else:
+            await self._report(paid, answer.reason, drop=False)
+        await patience.failed(pause_s=PAUSE_S if answer.reason == BUSY else 0)
 
     async def _report(self, paid: c.Paid, reason: str, *, drop: bool) -> None:
         await self._escrowd.call(c.REFUSED, c.ReportRefusal(call=paid.call, reason=reason, drop=drop))

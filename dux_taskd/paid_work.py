@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class Work(Generic[T]):
     """One task. `admitted`: its name was proven; `ending`: it stores how it ended, and is let do so."""
 
     name: Name
-    task: asyncio.Task[T]
+    task: asyncio.Task[T] = field(init=False)
     admitted: bool = False
     ending: bool = False
 
@@ -42,13 +42,8 @@ class Works(Generic[T]):
         """A new task, or None when there are as many as there may be."""
         if len(self._works) >= WORKS_MAX:
             return None
-        begun: asyncio.Future[Work[T]] = asyncio.get_running_loop().create_future()
-
-        async def whole() -> T:
-            return await run(await begun)
-
-        work = Work(name, asyncio.ensure_future(whole()))
-        begun.set_result(work)
+        work: Work[T] = Work(name)
+        work.task = asyncio.ensure_future(run(work))
         self._works[asked] = work
         work.task.add_done_callback(lambda task: self._ended(asked, task))
         return work

@@ -1,4 +1,4 @@
-"""Strays beside a lot: whose record a word about a coin is for, and what a stray is told of the lot it stands beside.
+"""Strays beside a lot: which coin a word is about, whose record it is for, what a stray is told of the lot beside it.
 
 Pure, and decides nothing: whether a stray may go back before T say the guards `key_is_free` and `counts_never`, of the
 standing that is told here. Source: escrow_protocol.md §6.
@@ -7,12 +7,19 @@ standing that is told here. Source: escrow_protocol.md §6.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from dux_escrowd.facts import Fact, StrayAsked
-from dux_escrowd.model import Lot, Role, Standing, State
+from dux_escrowd.model import Coin, Lot, Role, Standing, State
 from dux_escrowd.words import SaidAward, SaidCancel, SaidCancelAsk
 
 ABOUT_ONE_COIN = (SaidCancelAsk, SaidCancel, SaidAward)  # LATE_OK and RELEASE name a coin, too, but are for the lot
+
+
+def outpoint_of(fact: Any) -> str:
+    """The coin that a fact carries or names."""
+    coin: Coin | None = getattr(fact, "coin", None)
+    return coin.outpoint if coin is not None else str(fact.outpoint)
 
 
 def addressed(lots: Sequence[Lot], outpoint: str) -> Lot:

@@ -9,13 +9,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from dux_escrowd.beside import outpoint_of
 from dux_escrowd.facts import (
     AwardSaid,
     Equivocation,
     EvidenceArrived,
     Fact,
-    LateCoin,
-    LateWanted,
     PanelSeated,
     Pushed,
     Ready,
@@ -60,13 +59,13 @@ def ask_late(lot: Lot, fact: Any) -> Lot:
 
     It stays asked when another is asked for: a buyer that asks twice must not undo for arbiters what a seller answers.
     """
-    outpoint = fact.coin.outpoint if isinstance(fact, LateWanted) else fact.outpoint
+    outpoint = outpoint_of(fact)
     return lot if outpoint in lot.late_asked else replace(lot, late_asked=(*lot.late_asked, outpoint))
 
 
 def agree_late(lot: Lot, fact: Any) -> Lot:
     """Both have signed LATE_OK."""
-    return replace(lot, late_agreed=fact.coin.outpoint if isinstance(fact, LateCoin) else fact.outpoint)
+    return replace(lot, late_agreed=outpoint_of(fact))
 
 
 def ask_back(lot: Lot, _fact: Fact) -> Lot:

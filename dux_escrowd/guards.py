@@ -10,6 +10,7 @@ from typing import Any
 
 from common.chain.contract import Policy
 from common.chain.fees import FEE_LADDER
+from dux_escrowd.beside import outpoint_of
 from dux_escrowd.facts import (
     AnswerSaid,
     ArbitersStandBy,
@@ -20,7 +21,6 @@ from dux_escrowd.facts import (
     CoinDeep,
     DisputeSaid,
     Fact,
-    LateCoin,
     OutputSeen,
     ReleaseSaid,
     StrayAsked,
@@ -109,8 +109,7 @@ def precedes(lot: Lot, fact: OutputSeen) -> bool:
 
 def this_coin(lot: Lot, fact: Any) -> bool:
     """It is about the coin that this lot rests on."""
-    outpoint = fact.coin.outpoint if isinstance(fact, OutputSeen | CoinDeep) else fact.outpoint
-    return bool(outpoint == lot.outpoint)
+    return outpoint_of(fact) == lot.outpoint
 
 
 def funded_in_time(lot: Lot, fact: CoinDeep) -> bool:
@@ -162,8 +161,7 @@ def may_count_late(lot: Lot, fact: Any) -> bool:
 
 def asked_late(lot: Lot, fact: Any) -> bool:
     """The buyer has asked for exactly this coin."""
-    outpoint = fact.coin.outpoint if isinstance(fact, LateCoin) else fact.outpoint
-    return outpoint in lot.late_asked
+    return outpoint_of(fact) in lot.late_asked
 
 
 def not_cancelled(lot: Lot, _fact: Fact) -> bool:

@@ -172,12 +172,6 @@ def sign_cancel(_before: Lot, after: Lot, _fact: Fact) -> Orders:
     return (SignCancel(outpoint=after.outpoint or "", not_after=after.deal.heights.vote_by),)
 
 
-def award_stray(_before: Lot, after: Lot, _fact: Fact) -> Orders:
-    """Arbiter: the signatures of a «stray» award, as any award not inside the last margin: T is near then."""
-    key = AwardKey(after.outpoint or "", 0, ())
-    return (SignAward(key=key, not_after=after.deal.heights.vote_by),)
-
-
 def say(word: Word) -> Any:
     """Orders that only say."""
 

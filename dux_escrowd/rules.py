@@ -318,7 +318,7 @@ ROWS: tuple[Row, ...] = (
     ),
     row(
         State.STRAY, f.StrayAsked, g.asked_for, g.counts_never, g.late_over, g.by_vote_by, who=A,
-        to=State.AWARD_SIGNED, change=c.award_stray, orders=r.award_stray, source="§6 «stray» award by chain evidence",
+        to=State.AWARD_SIGNED, change=c.award_stray, orders=r.awarded, source="§6 «stray» award by chain evidence",
     ),
     row(
         State.STRAY, f.AwardSaid, g.is_stray, g.by_panel, g.signatures_fit, g.award_for_coin, g.gives_all_back,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dux_escrowd import facts as f
 from dux_escrowd.model import Exit, Spend
+from dux_escrowd.mouth import ping_fact
 from dux_escrowd.orders import (
     Adopt,
     Fund,
@@ -80,12 +81,9 @@ def _show_case(world: World, name: str, _order: ShowCase) -> None:
 
 def _ping(world: World, name: str, _order: PingArbiters) -> None:
     stand = [a for a in world.setting.panel if _stands_by(world, a)]
-    if name == S and len(stand) >= world.deal.arbiters_needed:
-        world.learn(S, f.ArbitersStandBy(at=world.height, answers=len(stand), asked_at=world.height))
-    if name == S and len(stand) < world.deal.arbiters_needed:
-        world.learn(S, f.ArbitersSilent(at=world.height))
-    if name == B and len(stand) < world.deal.arbiters_needed:
-        world.learn(B, f.ArbitersSilent(at=world.height))
+    fact = ping_fact(world.nodes[name].lot, len(stand), world.height, world.height)
+    if fact is not None:
+        world.learn(name, fact)
 
 
 def _stands_by(world: World, arbiter: str) -> bool:

@@ -67,8 +67,7 @@ def _fork(world: World, who: str) -> None:
 
 def _late_words(world: World, who: str) -> Iterator[Move]:
     """LATE_OK, to each audience that matters; and the buyer's wish to cancel beside it."""
-    in_time = world.setting.funding is Funding.IN_TIME or world.height <= world.deal.heights.fund_by
-    if world.coin is None or in_time:  # what is said before waits until then
+    if world.coin is None or not world.is_late():
         return
     for audience, to in _audiences(world, who).items():
         fact = f.LateOkSaid(at=0, by=who, outpoint=world.coin.outpoint)

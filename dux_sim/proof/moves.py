@@ -205,8 +205,7 @@ def choices(world: World, *, whims: bool) -> Iterator[Move]:
 
 def late_question(world: World) -> Iterator[Move]:
     """The buyer's owner asks whether the late coin may count; a liar may ask at any time, and to any end."""
-    in_time = world.setting.funding is Funding.IN_TIME or world.height <= world.deal.heights.fund_by
-    if world.coin is None or in_time:  # what is said before waits until then
+    if world.coin is None or not world.is_late():
         return
     if B in world.setting.liars:
         yield Move("the lying buyer asks LATE_OK", FREE, _lying_question, once=True)

@@ -250,13 +250,12 @@ def _hunt(
     funding: Funding = Funding.IN_TIME, stray: int = 0,
 ) -> Mutation:  # fmt: skip
     if stray:
-        case = replace(stray_case(script, parties, stray, left=left, silent=silent), states_max=SEARCH_STATES_MAX)
-        return Mutation(name=name, plant=plant, case=case, story=story)
-    if funding is not Funding.IN_TIME:
-        case = replace(late_case(script, parties, funding, left=left), states_max=SEARCH_STATES_MAX)
-        return Mutation(name=name, plant=plant, case=case, story=story)
-    case = case_of(script, parties, bought=bought, silent=silent, left=left, states_max=SEARCH_STATES_MAX)
-    return Mutation(name=name, plant=plant, case=case, story=story)
+        case = stray_case(script, parties, stray, left=left, silent=silent)
+    elif funding is not Funding.IN_TIME:
+        case = late_case(script, parties, funding, left=left, bought=bought)
+    else:
+        case = case_of(script, parties, bought=bought, silent=silent, left=left)
+    return Mutation(name=name, plant=plant, case=replace(case, states_max=SEARCH_STATES_MAX), story=story)
 
 
 LOT_FLORINS = PRICE + 3 * PAY

@@ -157,6 +157,10 @@ class World:
         main = (OnChain(self.coin, self.spend),) if self.coin is not None else ()
         return main if self.beside is None else (*main, self.beside)
 
+    def is_late(self) -> bool:
+        """The funding is late, and it is time to say so: LATE_OK said before waits until then."""
+        return self.setting.funding is not Funding.IN_TIME and self.height > self.deal.heights.fund_by
+
     def is_beside(self, outpoint: str) -> bool:
         """It is the stray's."""
         return self.beside is not None and self.beside.coin.outpoint == outpoint
@@ -302,7 +306,7 @@ class World:
             self.beside = replace(self.beside, spend=replace(self.beside.spend, height=self.height))
         if self.setting.stray_florins and self.beside is None and self.height > self.deal.heights.fund_by:
             self.beside = OnChain(Coin(BESIDE, self.setting.stray_florins, self.height), None)
-        waits_late = self.setting.funding is not Funding.IN_TIME and self.height <= self.deal.heights.fund_by
+        waits_late = self.setting.funding is not Funding.IN_TIME and not self.is_late()
         left_out = waits_late or (censor and self.spend is None)
         if self.coin is not None and self.coin.height is None and not left_out:
             self.coin = replace(self.coin, height=self.height)

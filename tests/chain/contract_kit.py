@@ -119,27 +119,34 @@ def with_stage(kit: Kit, number: int = 0, count: int = 1, begins: int = 0) -> Ki
 
 
 def bond_beside(kit: Kit) -> Kit:
-    """The seller's bond lot beside a lot: roles swapped, fresh keys, T two margins later."""
+    """The seller's bond lot beside a lot, with fresh keys."""
     lot, names = kit.contract, [f"{name}-bond" for name in kit.arbiter_names]
     dids = {f"{name}-bond": f"did:dux:{name}" for name in kit.arbiter_names}
     seats = [Arbiter(dids[name], public_key(name), pay_to_key(public_key(name + "-pay"))) for name in names]
-    margin = 2 * (lot.heights.timeout - lot.heights.vote_by)
+    giver = msgspec.structs.replace(party("seller-bond"), did=lot.seller.did)
+    taker = msgspec.structs.replace(party("buyer-bond"), did=lot.buyer.did)
+    contract = bond_of(lot, giver, taker, seats)
+    by_did = {did: name for name, did in dids.items()}
+    return Kit(contract, [by_did[seat.did] for seat in contract.arbiters], None)
+
+
+def bond_of(lot: Contract, giver: Party, taker: Party, seats: list[Arbiter]) -> Contract:
+    """The bond of a lot's seller, the `giver`: roles swapped, T two margins later."""
+    margins = 2 * (lot.heights.timeout - lot.heights.vote_by)
     table = heights_profile(lot.heights_profile)
     job = lot.heights.deliver_by - lot.heights.fund_by
-    contract = changed(
+    return changed(
         lot,
-        buyer=msgspec.structs.replace(party("seller-bond"), did=lot.seller.did),
-        seller=msgspec.structs.replace(party("buyer-bond"), did=lot.buyer.did),
+        buyer=giver,
+        seller=taker,
         price_florins=bond_value(int(lot.price_florins), len(lot.arbiters)),
         arbiter_pay_florins=Florins(0),
         arbiters=seated(seats),
         result_hash=b"",
         depth_blocks=depth_for(table, FLOP),
-        heights=plan(table, lot.heights.start, job + margin, FLOP),
-        stage=Stage(series=lot.stage.series, number=0, count=lot.stage.count, begins=0, kind=LotKind.BOND),
+        heights=plan(table, lot.heights.start, job + margins, FLOP),
+        stage=msgspec.structs.replace(lot.stage, number=0, begins=0, kind=LotKind.BOND),
     )
-    by_did = {did: name for name, did in dids.items()}
-    return Kit(contract, [by_did[seat.did] for seat in contract.arbiters], None)
 
 
 def with_royalty(kit: Kit, bps: int) -> Kit:

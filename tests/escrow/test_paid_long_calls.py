@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -37,6 +39,15 @@ class Gate:
         there.run = run  # type: ignore[method-assign]
 
 
+@asynccontextmanager
+async def shop(net: Net) -> AsyncIterator[tuple[Node, Node, str, PaidSelling, Wire]]:
+    """Buyer and seller with an open channel, and the seller's side of it: it lets nobody wait for long."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        chid = await open_channel(net, buyer, seller)
+        _, selling, _, there = parts(buyer, seller, wait_s=SOON_S)
+        yield buyer, seller, chid, selling, there
+
+
 async def bought(
     buyer: Node, seller: Node, selling: PaidSelling, data: bytes = b"duck"
 ) -> tuple[c.Paid, peer.PaidCall]:
@@ -64,9 +75,7 @@ async def closes(net: Net, buyer: Node, seller: Node, chid: str) -> None:
 
 async def test_a_run_longer_than_its_callers_deadline_ends_and_is_paid(net: Net) -> None:
     """Callers are cut or told that it runs; it runs once, whoever asks again gets it, and the channel closes."""
-    async with market(net, "buyer", "seller") as (buyer, seller):
-        chid = await open_channel(net, buyer, seller)
-        _, selling, _, there = parts(buyer, seller, wait_s=SOON_S)
+    async with shop(net) as (buyer, seller, chid, selling, there):
         gate = Gate(there)
         paid, asked = await bought(buyer, seller, selling)
         cut = asyncio.ensure_future(selling.call(asked, buyer.did))
@@ -92,9 +101,7 @@ async def test_a_run_longer_than_its_callers_deadline_ends_and_is_paid(net: Net)
 
 async def test_a_seller_that_stops_says_that_its_runs_failed(net: Net) -> None:
     """What was at work at the stop costs nothing, and a new process of the seller says so to the repeat."""
-    async with market(net, "buyer", "seller") as (buyer, seller):
-        chid = await open_channel(net, buyer, seller)
-        _, selling, _, there = parts(buyer, seller, wait_s=SOON_S)
+    async with shop(net) as (buyer, seller, chid, selling, there):
         gate = Gate(there)
         paid, asked = await bought(buyer, seller, selling)
         assert (await selling.call(asked, buyer.did)).reason == "running"
@@ -109,9 +116,7 @@ async def test_a_seller_that_stops_says_that_its_runs_failed(net: Net) -> None:
 
 async def test_a_call_that_another_program_holds_is_not_failed(net: Net) -> None:
     """A call that this daemon does not hold, but another program of the seller does, stays that one's."""
-    async with market(net, "buyer", "seller") as (buyer, seller):
-        chid = await open_channel(net, buyer, seller)
-        _, selling, _, there = parts(buyer, seller, wait_s=SOON_S)
+    async with shop(net) as (buyer, seller, chid, selling, there):
         paid, asked = await bought(buyer, seller, selling)
         req = call_hash("svc", (), asked.data, oid_of("duck"))
         admission = await seller.call(
@@ -129,9 +134,7 @@ async def test_a_call_that_another_program_holds_is_not_failed(net: Net) -> None
 async def test_more_calls_than_may_be_at_work_are_told_so(net: Net, monkeypatch: Any) -> None:
     """Beyond the bound nothing is admitted, so nothing is charged."""
     monkeypatch.setattr("dux_taskd.paid_work.WORKS_MAX", 1)
-    async with market(net, "buyer", "seller") as (buyer, seller):
-        chid = await open_channel(net, buyer, seller)
-        _, selling, _, there = parts(buyer, seller, wait_s=SOON_S)
+    async with shop(net) as (buyer, seller, chid, selling, there):
         gate = Gate(there)
         _, first = await bought(buyer, seller, selling, b"one")
         _, second = await bought(buyer, seller, selling, b"two")

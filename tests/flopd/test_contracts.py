@@ -69,7 +69,7 @@ from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed, OverL
 from common.network import NetworkProfile
 from common.rpc.method import Empty
 from common.units import FLOP, BlockHeight, Florins
-from tests.flopd.bond_kit import BOND_ROLES, bond_of, bonded
+from tests.flopd.bond_kit import BOND_ROLES, bonded, wallets_bond
 from tests.flopd.coin_node import CoinBench, high_s
 from tests.flopd.test_payments import funded
 from tests.flopd.wallets import WalletNode, network_of
@@ -293,7 +293,7 @@ async def bond_beside(d: Deal) -> tuple[Contract, str, Outpoint]:
     wishes = [NewContractKey(request_id="bond", purpose=BOND_ROLES[at], nonce=nonces[at]) for at in range(5)]
     keys = [await wallet.call(CONTRACT_NEW_KEY, wish) for wallet, wish in zip(d.wallets, wishes, strict=True)]
     by_key = {arbiter.key: arbiter for arbiter in d.contract.arbiters}
-    bond = bond_of(d.contract, [by_key[key.pubkey] for key in d.keys[2:]], keys, nonces)
+    bond = wallets_bond(d.contract, [by_key[key.pubkey] for key in d.keys[2:]], keys, nonces)
     for wallet, role, key in zip(d.wallets, BOND_ROLES, keys, strict=True):
         wish = AdoptContract(request_id="adopt-bond", contract=canonical(bond), role=role, key_index=key.index)
         adopted = await wallet.call(CONTRACT_ADOPT, wish)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.contracts.escrow import SHOW, ContractRef
-from common.contracts.escrow_views import ContractView
+from common.contracts.escrow_views import ContractView, Status
 from common.contracts.task import STATUS, TaskRef, TaskView
 from common.errors import DuxError
 from common.rpc.method import DAEMONS
@@ -107,6 +107,7 @@ async def killed_in_turn(stage: Stage, teller: Teller, offers: job.Offers, pictu
             await stage.pace.step()
         kills += [await kill_and_restart(stage, task, daemon) for daemon in DAEMONS[2:]]
         kills.append(await kill_and_restart(stage, task))
+        await begun(stage, task)  # else the blocks of the next second could pass its last height for START
     teller.say(f"killed and restarted: {', '.join(kills)}")
     view = await wait_settled(stage, task)
     day = await ended(stage, "kill-9-of-every-daemon", view, "released", gross=view.price_florins, kills=tuple(kills))
@@ -121,6 +122,17 @@ async def kill_and_restart(stage: Stage, task: str, *daemons: str) -> str:
     await seller.start(*daemons)
     await seller.wait_ready(*daemons)
     return f"{daemons[0] if daemons else 'all'}@{state}"
+
+
+async def begun(stage: Stage, task: str) -> None:
+    """Return when the buyer has heard the seller's START for its task."""
+    contract = ContractRef(contract_id=await contract_of(stage, task))
+
+    async def heard() -> bool:
+        view = await stage.node("buyer").call(SHOW, contract)
+        return view.status not in (Status.CREATED, Status.FUNDED)
+
+    await stage.pace.until(f"contract {contract.contract_id[:12]} to be begun", heard)
 
 
 FULL: tuple[Play, ...] = (no_start, wrong_result, never_releases, killed_in_turn, refund_after_timeout)

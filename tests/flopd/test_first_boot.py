@@ -139,6 +139,7 @@ def test_a_failing_seal_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monke
     tool.write_text('#!/bin/sh\nfor last; do :; done\necho half >"$last"; echo "no key" >&2; exit 1\n')
     tool.chmod(0o755)
     monkeypatch.setattr(machine_seal, "TOOL", str(tool))
+    monkeypatch.chdir(tmp_path)  # the tool's last word is «-» when it opens: a file here
     assert not machine_seal.seal_to_machine(b"secret", tmp_path / "sealed")
     assert not (tmp_path / "sealed").exists()
     with pytest.raises(OSError, match="no key"):

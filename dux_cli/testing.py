@@ -62,6 +62,10 @@ TOOLS = {
     "ip": "the boot of the systemd units",
 }
 ALL_VARIABLE = "DUX_TEST_ALL"  # read by tests/conftest.py: a missing tool fails a test instead of skipping it
+SECOND_TRY = (
+    "--reruns",
+    "1",
+)  # docs/decisions/second-try.md says why; tests/conftest.py tells the first failure
 SLOW_MARKS = "not constellation and not coin_node and not sandbox and not nspawn and not containers and not histories"
 
 
@@ -156,11 +160,10 @@ def run_pytest(arguments: Sequence[str], environment: dict[str, str], *, aside: 
 def run_beside(aside: Aside, environment: dict[str, str]) -> Iterator[Callable[[], tuple[int, str]]]:
     """Run these tests in a process of their own meanwhile; yields how to wait for (exit code, output)."""
     polite = ["nice", "-n", "19"] if aside.only_computes and shutil.which("nice") else []
-    pytest = [sys.executable, "-m", "pytest", "-q", "-m", aside.marks, "-p", "no:cacheprovider", *aside.folders]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-m", aside.marks, "-p", "no:cacheprovider"]
+    words = [*polite, *pytest, *second_try(environment), *aside.folders]
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            [*polite, *pytest], cwd=CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(words, cwd=CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
         def finished() -> tuple[int, str]:
             code = process.wait()
@@ -174,6 +177,11 @@ def run_beside(aside: Aside, environment: dict[str, str]) -> Iterator[Callable[[
             process.wait()
 
 
+def second_try(environment: dict[str, str]) -> tuple[str, ...]:
+    """Pytest's words for «try once more what failed», in a run that judges all; a person sees a failure at once."""
+    return SECOND_TRY if ALL_VARIABLE in environment else ()
+
+
 def run_whole_suite(environment: dict[str, str], *, fast: bool, aside: bool) -> tuple[int, str]:
     """(exit code, the summary line) of all tests; the words of those that ran beside stand before it."""
     if fast:
@@ -181,10 +189,11 @@ def run_whole_suite(environment: dict[str, str], *, fast: bool, aside: bool) -> 
     rest = " and ".join(f"not ({one.marks})" for one in ASIDES)
     with ExitStack() as stack:
         others = {one.name: stack.enter_context(run_beside(one, environment)) for one in ASIDES}
-        code, summary = run_pytest(["-q", "--cov", "--cov-report=", "-m", rest], environment, aside=aside)
+        words = ["-q", "--cov", "--cov-report=", "-m", rest, *second_try(environment)]
+        code, summary = run_pytest(words, environment, aside=aside)
         for name, finished in others.items():
-            other, words = finished()
-            click.echo(f"{name}, beside the rest:\n{words}", err=aside)
+            other, told = finished()
+            click.echo(f"{name}, beside the rest:\n{told}", err=aside)
             code = code or other
     return code, summary
 
@@ -207,7 +216,12 @@ def development_packages_are_here() -> bool:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--all", "everything", is_flag=True, help="A missing program fails its tests instead of skipping them.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="A missing program fails its tests; a failed test gets a second try, told aloud.",
+)
 @click.option("--fast", is_flag=True, help="Only what takes seconds: no types, no processes, no coin node, no sandbox.")
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object; all else goes to stderr.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)

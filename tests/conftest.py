@@ -15,6 +15,7 @@ from tests.containers.engine import engine_missing
 from tests.systemd import machine
 
 NOTHING_MISSING = ""
+SHOWN_CHARS = 6_000
 
 crowded = [HealthCheck.too_slow]  # a verdict on the machine's load, not on the test
 settings.register_profile("person", suppress_health_check=crowded)
@@ -55,6 +56,33 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
         if not any(name in reason.lower() for name in OPTIONAL):
             report.outcome, report.longrepr = "failed", f"{item.nodeid} may not be skipped here: {reason}"
+
+
+SECOND_TRIES_MAX = 3  # one test in a thousand met bad luck; more is a fault
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run in which many tests needed a second try has failed."""
+    if exitstatus == 0 and len(second_tries(session.config)) > SECOND_TRIES_MAX:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show, whole, how the tests failed that passed at their second try."""
+    for report in second_tries(config):
+        terminalreporter.section(f"first try of {report.nodeid} ({report.when})")
+        terminalreporter.line(report.longreprtext)
+        for name, content in report.sections:
+            terminalreporter.line(f"{name}: {content[-SHOWN_CHARS:]}")
+    if len(second_tries(config)) > SECOND_TRIES_MAX:
+        terminalreporter.line(f"more than {SECOND_TRIES_MAX} tests needed a second try: that is a fault, not bad luck")
+
+
+def second_tries(config: pytest.Config) -> list[pytest.TestReport]:
+    """The failures after which pytest-rerunfailures tried once more (`duxnet test --all`)."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return [] if reporter is None else list(reporter.stats.get("rerun", ()))
 
 
 REQUIREMENTS = {

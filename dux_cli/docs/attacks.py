@@ -46,9 +46,16 @@ def _in_file(path: Path, root: Path) -> Iterator[Attack]:
                     yield Attack(layer, words["tries"], words["meets"], f"{path.relative_to(root)}::{node.name}")
 
 
-def attacks_page(attacks: list[Attack]) -> str:
-    """All of them by layer, from the outside in."""
-    layers = list(dict.fromkeys(["TCP", "TLS", "certificate", "introduction", *(one.layer for one in attacks)]))
+def layers_in(tests: Path) -> list[str]:
+    """The layers as the registry of attacks orders them: from the outside in."""
+    for node in ast.parse((tests / "attacks" / "registry.py").read_text()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "LAYERS":
+            return list(ast.literal_eval(node.value))
+    raise LookupError("tests/attacks/registry.py holds no LAYERS")
+
+
+def attacks_page(attacks: list[Attack], layers: list[str]) -> str:
+    """All of them by layer."""
     parts = [PREFACE]
     for layer in layers:
         rows = [(one.tries, one.meets, f"`{one.test}`") for one in attacks if one.layer == layer]

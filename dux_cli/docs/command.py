@@ -38,7 +38,9 @@ def pages() -> dict[str, str]:
     found["docs/api/network.md"] = network.network_page()
     found["docs/api/errors.md"] = tables.errors_page(documented_errors())
     found["docs/constellation.svg"] = pictures.constellation_svg(CALL_GRAPH, GUARDS)
-    found["docs/attacks.md"] = attacks.attacks_page(attacks.attacks_in(CHECKOUT / "tests", CHECKOUT))
+    found["docs/attacks.md"] = attacks.attacks_page(
+        attacks.attacks_in(CHECKOUT / "tests", CHECKOUT), attacks.layers_in(CHECKOUT / "tests")
+    )
     found["docs/escrow-states.md"] = escrow_page()
     found["docs/cli.md"] = cli_page()
     for daemon in DAEMONS:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-LAYERS = (
+LAYERS = (  # from the outside in; the page and `duxnet attacks` keep this order
     "TCP",
     "TLS",
     "certificate",
@@ -18,11 +18,22 @@ LAYERS = (
     "framing",
     "flow control",
     "stream",
+    "decoding",
     "call",
     "identity",
     "overlay",
-    "decoding",
+    "reachability",
+    "relay",
+    "DHT",
+    "gossip",
+    "mailbox",
+    "blobs",
+    "egress",
+    "presence",
+    "registry",
+    "escrow",
     "payment",
+    "coin network",
 )
 MET: dict[str, list[str]] = {}  # test id -> what it measured
 

@@ -17,6 +17,7 @@ from dux_escrowd.book import Book
 from dux_escrowd.orders import Word
 from dux_escrowd.statements import Statement, next_statement, opened_statement
 from dux_escrowd.words import Said, SaidAward, SaidCancelAsk, SaidDispute, SaidReady, SaidRelease
+from tests.attacks.registry import attack
 from tests.escrow.kit import Net, Node, deliver, holds_soon, in_state, judge, market, propose, until
 from tests.escrow.test_bad_days import vote
 
@@ -72,6 +73,7 @@ async def mined_until(net: Net, predicate: Callable[[], Any], what: str, blocks:
     raise AssertionError(f"not within {blocks} blocks: {what}")
 
 
+@attack("escrow", tries="junk signatures beside the buyer's release", meets="the seller is paid by the buyer's")
 async def test_junk_beside_a_release_does_not_keep_the_seller_from_its_pay(net: Net) -> None:
     """RELEASE with junk signatures by somebody else of the contract: the seller's spend is made from the buyer's."""
     async with market(net, *NAMES) as (buyer, seller, *arbiters):
@@ -89,6 +91,11 @@ async def test_junk_beside_a_release_does_not_keep_the_seller_from_its_pay(net: 
         assert (settlement.outcome, settlement.gross_florins) == (Outcome.RELEASED, PRICE)
 
 
+@attack(
+    "escrow",
+    tries="a buyer tells seller and arbiters two stories, and signs an award itself",
+    meets="heard, judged and paid",
+)
 async def test_a_buyers_lies_do_not_keep_the_seller_from_its_award(net: Net) -> None:
     """A chain forked between seller and arbiters, and an AWARD signed by the buyer: the dispute is heard and paid."""
     async with market(net, *NAMES) as (buyer, seller, *arbiters):
@@ -133,6 +140,11 @@ async def test_a_buyers_lies_do_not_keep_the_seller_from_its_award(net: Net) -> 
         assert (settlement.outcome, settlement.gross_florins) == (Outcome.AWARDED, PRICE)
 
 
+@attack(
+    "escrow",
+    tries="a buyer tells of a dispute to the arbiters only",
+    meets="they hand it on; the seller answers in time",
+)
 async def test_a_dispute_told_to_the_panel_alone_reaches_the_seller(net: Net) -> None:
     """A buyer that says DISPUTE to the arbiters only: they hand it on, and the seller answers with what it has done."""
     async with market(net, *NAMES) as (buyer, seller, *arbiters):

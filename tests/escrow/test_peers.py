@@ -25,6 +25,7 @@ from dux_escrowd.book import Book
 from dux_escrowd.orders import Word
 from dux_escrowd.statements import next_statement
 from dux_escrowd.words import SaidCancelAsk
+from tests.attacks.registry import attack
 from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, request_id, until
 
 NAMES = ("buyer", "seller", "anna", "bert", "carl")
@@ -38,6 +39,7 @@ async def peer_call(to: Node, sender: Did, method: PeerMethod[CP, CR], params: C
     return from_canonical(answer.result, method.result, max_bytes=1_000_000)
 
 
+@attack("escrow", tries="a stranger asks for the copy of a contract", meets="learns nothing")
 async def test_a_copy_goes_to_those_named_and_to_nobody_else(net: Net) -> None:
     """contract_get serves the whole agreement to a party that lost its own; a stranger learns nothing."""
     async with market(net, *NAMES) as (buyer, seller, *arbiters):
@@ -113,6 +115,7 @@ async def test_a_panel_that_never_sits_voids_the_contract(net: Net) -> None:
         assert (await buyer.show(contract_id)).outpoint is None
 
 
+@attack("escrow", tries="a seller contradicts itself in signed statements", meets="proof of fault, kept and spread")
 async def test_two_statements_with_one_number_are_proof_and_are_spread(net: Net) -> None:
     """A seller that contradicts itself: the buyer keeps both, tells, publishes; arbiters that hear it know it too."""
     async with market(net, *NAMES) as (buyer, seller, *arbiters):
@@ -187,6 +190,11 @@ def _wish(seller: Node, arbiters: list[Node]) -> escrow.Propose:
     )  # fmt: skip
 
 
+@attack(
+    "escrow",
+    tries="one buyer, or many fresh names, fill a seller's books with offers",
+    meets="a limit for each and for all",
+)
 async def test_unfunded_offers_have_a_limit_for_each_buyer_and_for_all(net: Net) -> None:
     """One buyer, or many fresh identities, cannot fill a seller's books: the next offer waits until room is made."""
     async with market(net, *NAMES) as (buyer, seller, *arbiters):

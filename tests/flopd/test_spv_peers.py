@@ -26,6 +26,7 @@ from dux_sim.chain.node import Node
 from dux_sim.chain.p2p import P2pServer
 from dux_sim.chain.profile import ChainProfile, Premine, genesis_hash
 from dux_sim.chain.rpc import RpcTable
+from tests.attacks.registry import attack
 from tests.flopd.coin_node import BANK_SCRIPT, CoinBench
 from tests.flopd.wallets import WalletNode
 
@@ -186,6 +187,11 @@ async def holds(wallet: WalletNode, florins: int) -> bool:
     return (await wallet.balance()).spendable_florins == florins
 
 
+@attack(
+    "coin network",
+    tries="a coin node leaves a payment out of its answers",
+    meets="found by the other; the liar is out for a day, the owner is told",
+)
 async def test_a_payment_that_one_peer_leaves_out_is_found_by_the_other(town: Town, tmp_path: Path) -> None:
     """Two are asked: the coin is there, the one that hid it is gone for a day, and the owner is told."""
     async with town.of(Honest, Omits) as peers:
@@ -208,6 +214,7 @@ async def _count(wallet: WalletNode, wanted: int) -> bool:
     return len((await wallet.call(CHAIN_STATUS, Empty())).peers) == wanted
 
 
+@attack("coin network", tries="forged proofs, headers without work", meets="only their sender is gone")
 @pytest.mark.parametrize("kind", [Forges, Workless])
 async def test_a_peer_that_lies_is_left_and_the_others_are_believed(
     kind: type[p2p.Remote], town: Town, tmp_path: Path
@@ -225,6 +232,7 @@ async def test_a_peer_that_lies_is_left_and_the_others_are_believed(
             await wallet.until(lambda: banned(wallet, peers[1]))
 
 
+@attack("coin network", tries="one coin node refuses an own payment", meets="no verdict; two are")
 async def test_one_peer_cannot_end_a_payment_and_two_can(town: Town, tmp_path: Path) -> None:
     """A single refusal is no verdict; two are."""
     async with town.of(Honest, Refuses, Honest) as peers:
@@ -253,6 +261,7 @@ async def _sent(wallet: WalletNode, town: Town) -> Sent:
     return await wallet.call(WALLET_SEND, Send(request_id="s", address=to, amount_florins=Florins(FLOP)))
 
 
+@attack("coin network", tries="announces a coin that nobody else knows", meets="never counts, not even as pending")
 async def test_an_invented_payment_is_not_shown(town: Town, tmp_path: Path) -> None:
     """One peer of two announces a coin that no other knows: it never counts, not even as pending."""
     async with town.of(Honest, Invents) as peers:
@@ -316,6 +325,11 @@ async def test_whole_blocks_need_no_filter_and_hide_nothing(town: Town, tmp_path
             assert all(remote._filter is None for remote in town.servers[0]._peers)
 
 
+@attack(
+    "coin network",
+    tries="all but one coin node hide the newest blocks together",
+    meets="one honest peer's branch has more work",
+)
 async def test_a_longer_branch_at_one_peer_is_enough(town: Town, tmp_path: Path) -> None:
     """Whoever hides blocks together loses against one honest peer: its branch has more work."""
     town.node.mine(b"\x51", 3)

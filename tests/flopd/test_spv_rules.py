@@ -16,6 +16,7 @@ from dux_flopd.spv_book import AddressBook, is_public, net_of, split_address
 from dux_flopd.spv_pool import GONE_MAX, KEPT_S, POOL_MAX, Pool, is_coinbase
 from dux_flopd.spv_rules import Unprovable, block_named, by_txid, check_whole_work, header_bytes, proven, whole
 from dux_flopd.spv_signals import PeerSeen, Seen, Signal, signals_of
+from tests.attacks.registry import attack
 from tests.flopd.spv_kit import EMBEDDED, a_node
 
 NODE = a_node("rules", 4)
@@ -52,6 +53,11 @@ def test_bytes_that_are_no_transaction_are_a_fault() -> None:
         by_txid([b"\x01\x02"])
 
 
+@attack(
+    "coin network",
+    tries="a 64-byte transaction that is two hashes side by side (CVE-2017-12842)",
+    meets="never proven by parts: the whole block is asked for",
+)
 def test_a_matched_transaction_of_64_bytes_is_never_proven_by_parts() -> None:
     """CVE-2017-12842, the other direction: it may be two hashes side by side, so the whole block is asked for."""
     raw = serialize(Tx((TxInput(Outpoint("00" * 31 + "01", 1), b"abcd", 0),), (TxOutput(Florins(0), b""),)))
@@ -80,6 +86,7 @@ def test_a_whole_block_is_bound_by_its_header() -> None:
         check_whole_work(EMBEDDED, 4, BLOCK.raw[:100])
 
 
+@attack("coin network", tries="a block lengthened by its own end (CVE-2012-2459)", meets="refused")
 def test_a_block_lengthened_by_its_own_end_is_refused() -> None:
     """CVE-2012-2459 on a whole block: the same root, and a transaction twice."""
     raws = [serialize(a_tx(number, number)) for number in range(3)]
@@ -257,6 +264,11 @@ def test_failures_wait_longer_each_time_and_liars_a_day() -> None:
     assert (book.next([], 100.0 + 86_400), book.bans(100.0 + 86_400)) == ("a:1", [])
 
 
+@attack(
+    "coin network",
+    tries="tells of addresses without end, and of private ones",
+    meets="a thousand; none of a house's own network",
+)
 def test_the_book_has_an_end_and_no_private_addresses() -> None:
     """A thousand told addresses; none of a house's own network is taken from a stranger."""
     book = AddressBook([], apart=False, draw=SeededRandomness(1).below)

@@ -28,6 +28,7 @@ from common.identity.purposes import Purpose
 from common.identity.signed import open_signed, sign
 from common.randomness import SeededRandomness
 from common.units import Did, UnixMs
+from tests.attacks.registry import attack
 
 SUBJECT, OTHER = Did("did:dux:" + "a" * 52), Did("did:dux:" + "b" * 52)
 NOW_MS = 1_790_000_000_000
@@ -51,6 +52,7 @@ def test_a_predicate_is_proved_without_the_figure() -> None:
     assert disclose(CLAIMS, "") is None
 
 
+@attack("identity", tries="changes a disclosed property, its name, place or path", meets="the root is missed")
 @given(st.sampled_from(PROPERTIES), st.integers(0, LEAVES - 1), st.text(max_size=8), st.integers(0, 3))
 def test_no_other_value_name_place_or_path_verifies(wanted: tuple[str, str], index: int, text: str, depth: int) -> None:
     """Whatever is changed in a presentation, the root is missed."""
@@ -79,6 +81,11 @@ def test_it_is_bound_to_its_subject_and_its_time() -> None:
         check_disclosure(blank, ROOT, subject=SUBJECT, now_ms=NOW_MS)
 
 
+@attack(
+    "identity",
+    tries="shows a property of another, overheard",
+    meets="refused: signed by its subject for one verifier's nonce",
+)
 def test_a_presentation_overheard_is_of_no_use_to_another_verifier_or_node() -> None:
     """It is signed by the subject over the verifier's nonce; another nonce or another root is refused."""
     key, nonce = SigningKey(b"s" * 32), b"n" * 32

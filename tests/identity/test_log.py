@@ -14,6 +14,7 @@ from common.identity.log import decode_log, encode_log, merge, read_log, was_val
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
 from common.identity.work import has_work, solve
+from tests.attacks.registry import attack
 from tests.identity.log_kit import (
     END,
     HOUR_MS,
@@ -39,6 +40,11 @@ def test_a_log_survives_its_bytes_and_names_its_did() -> None:
     assert node_id_of(held.did) != event_id(ICP)
 
 
+@attack(
+    "identity",
+    tries="a thief continues a log in every way that the keys it stole allow",
+    meets="refused by the table",
+)
 @pytest.mark.parametrize(
     ("signed", "error"),
     [
@@ -169,6 +175,11 @@ def test_a_signature_by_a_superseded_key_counts_for_what_was_seen_before_the_for
     assert not was_valid_when_seen(other, kept, 0, at_ms=START_MS, seen_ms=START_MS)
 
 
+@attack(
+    "identity",
+    tries="a thief fills a log to its last place",
+    meets="the owner's recovery cuts it at an early event",
+)
 def test_a_log_has_at_most_256_events_and_a_recovery_truncates_a_full_one() -> None:
     """A thief who fills the log to its last place keeps nothing: the owner names an early event."""
     events, before = [ICP], ICP

@@ -46,6 +46,7 @@ from dux_registryd.daemon import RegistryDaemon
 from dux_registryd.duty import served_since
 from dux_registryd.model import Presence
 from dux_registryd.reputation_rules import duty_tier, score_of
+from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, attest, did_number, network, running, until
 from tests.market.makers import NETWORK, NOW_MS, changed
 from tests.market.test_registryd import QUICK, gossip, register
@@ -276,6 +277,11 @@ async def _drawn(client: LocalClient, audit_id: str) -> bool:
     return view is not None and bool(view.panel)
 
 
+@attack(
+    "registry",
+    tries="an auditor tells some that a node passed and others that it failed",
+    meets="a proven fault where the two words meet",
+)
 async def test_two_verdicts_of_one_auditor_prove_a_fault(tmp_path: Path) -> None:
     """Whoever tells some that it passed and others that it failed is found out where the two words meet."""
     net = FakeNet()
@@ -299,6 +305,7 @@ async def test_two_verdicts_of_one_auditor_prove_a_fault(tmp_path: Path) -> None
         assert await gossip(net.node(1), TOPIC_STANDING.name, canonical(note)) == "ignore"
 
 
+@attack("registry", tries="serves itself, or is praised by strangers", meets="counts nothing")
 async def test_services_count_by_the_word_of_who_was_served(tmp_path: Path) -> None:
     """Once per served node and day, known to others; nobody serves itself, and a stranger's word counts nothing."""
     net = FakeNet()

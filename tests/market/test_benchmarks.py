@@ -38,6 +38,7 @@ from dux_registryd.bench_work import (
 from dux_registryd.benchmark_rules import NO_FIGURES, cores_seen, figures_of, sizes_of, verified_parts, walk_limit_s
 from dux_registryd.daemon import RegistryDaemon
 from dux_registryd.machine import Machine
+from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, attest, did_number, network, running, until
 from tests.market.makers import NETWORK, NOW_MS, changed, node
 from tests.market.test_registryd import QUICK, gossip, register
@@ -82,6 +83,11 @@ def test_a_walk_needs_what_is_held() -> None:
     assert len(stream(SEED, 100)) == 100
 
 
+@attack(
+    "registry",
+    tries="declares memory that it does not hold and makes each block when asked",
+    meets="too slow: making costs far more than reading",
+)
 def test_a_walk_of_who_holds_nothing_is_too_slow() -> None:
     """Making a block costs far more than reading it: the limit lies between."""
     steps, block_s, rtt_s = 65_536, 160e-6, 0.05
@@ -111,6 +117,7 @@ def result(prober: int = 2, **changes: Any) -> BenchmarkResult:
     return made
 
 
+@attack("registry", tries="one lying challenger of three", meets="moves nothing: the median counts")
 def test_figures_are_medians_of_each_challengers_newest() -> None:
     """One liar of three moves nothing; an older word of the same challenger does not count; failures are told."""
     assert figures_of([]) == NO_FIGURES
@@ -204,6 +211,11 @@ async def test_nodes_measure_each_other_and_lists_tell_verified_from_declared(tm
         assert (await machine(made[3], 1)).verified == ()
 
 
+@attack(
+    "registry",
+    tries="answers a benchmark with a made-up chain, or too late",
+    meets="signed as wrong by its challengers",
+)
 async def test_a_machine_that_holds_nothing_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A walk that takes as long as making the blocks anew, and a chain that is made up, are signed as wrong."""
     net = FakeNet()
@@ -255,6 +267,11 @@ def _number(made: BenchmarkResult) -> int:
     return next(number for number in range(1, 9) if did_number(number) == made.prober)
 
 
+@attack(
+    "registry",
+    tries="challenges without end, by strangers, beyond what may be asked",
+    meets="refused by the measured node",
+)
 async def test_limits_of_the_measured_side(tmp_path: Path) -> None:
     """More than the network allows, a second time, a stranger, a walk without a fill, a full disk: all refused."""
 

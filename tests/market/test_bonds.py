@@ -32,6 +32,7 @@ from dux_registryd.bond_rules import (
 )
 from dux_registryd.bonds import DEEP_BLOCKS
 from dux_registryd.daemon import RegistryDaemon
+from tests.attacks.registry import attack
 from tests.chain.contract_kit import public_key, sign_digest
 from tests.market.fakes import FakeNet, attest, did_number, running, until
 from tests.market.makers import NETWORK, NOW_MS, changed, did
@@ -90,6 +91,7 @@ def test_the_chain_shows_it_or_it_is_none(statement: BondTold, outputs: list[TxO
     assert (found is None) if fault is None else fault in str(found)
 
 
+@attack("registry", tries="one bond claimed for two names", meets="counts for neither")
 def test_what_two_nodes_claim_is_neither_s() -> None:
     """One output with proofs for two names counts for nobody, in any order; told again by one node it counts once."""
     mine, other = Locked("x:0", A, 500, 7), Locked("y:0", A, 600, 5)
@@ -172,6 +174,7 @@ async def test_a_bond_of_another_branch_counts_no_more(tmp_path: Path) -> None:
         await until(lambda: _is(made[2], 150 * FLOP))
 
 
+@attack("registry", tries="registers another's bond", meets="refused with its reason")
 async def test_somebody_else_s_bond_is_refused_with_its_reason(tmp_path: Path) -> None:
     """A proof that names another node, and one signed over to two names."""
     net = FakeNet()

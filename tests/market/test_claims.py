@@ -33,6 +33,7 @@ from dux_registryd.claims import ClaimDesk, WrongAttestation
 from dux_registryd.daemon import RegistryDaemon
 from dux_registryd.opinion_rules import Told, difference
 from dux_registryd.receipt_methods import ReceiptMethods
+from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, attest, did_number, running, until
 from tests.market.makers import changed
 from tests.market.test_registryd import QUICK, TAX, TXID, paid, register, submit, taken_back
@@ -164,6 +165,7 @@ async def test_what_was_issued_is_put_again_while_it_holds(tmp_path: Path) -> No
         assert place not in net.dht
 
 
+@attack("registry", tries="an issuer gives leaves of another root, or another node's attestation", meets="refused")
 async def test_an_issuer_that_gives_something_else_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +207,7 @@ async def test_a_score_is_asked_for_with_its_evidence_and_counted_again(tmp_path
         assert told.own_standing_milli == told.standing_milli > 0
 
 
+@attack("registry", tries="tells a score that its evidence does not give", meets="told apart from one that does")
 async def test_a_boast_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A score that does not follow from what was shown is told apart from one that does."""
     net = FakeNet()

@@ -23,6 +23,7 @@ from common.rpc.client import LocalClient
 from common.units import UnixMs
 from common.witness import SIGHTING_BYTES_MAX, Sighting, SlotEvidence
 from dux_registryd.daemon import RegistryDaemon
+from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, attest, did_number, network, running, until
 from tests.market.makers import NETWORK
 from tests.market.test_registryd import gossip, register
@@ -62,6 +63,11 @@ async def ups(client: LocalClient, number: int) -> dict[int, int]:
     return {view.slot: view.seen for view in (await shown(client, number)).slots if view.up}
 
 
+@attack(
+    "presence",
+    tries="a node that nobody sees says of itself that it is up",
+    meets="its slots are not up: uptime is what others saw",
+)
 async def test_nodes_see_each_other_and_a_silent_one_is_not_up(tmp_path: Path) -> None:
     """In a slot every node is seen by the others; cut off, it says what it likes and its slot is not up."""
     net = FakeNet()
@@ -136,6 +142,11 @@ async def _probing(client: LocalClient, number: int) -> float | None:
     return (await shown(client, number)).probing
 
 
+@attack(
+    "presence",
+    tries="sightings by who was not drawn, of another slot, in another's name, forged",
+    meets="no slot is up by them, nobody passes them on",
+)
 async def test_false_sightings_count_for_nothing(tmp_path: Path) -> None:
     """Not drawn, another's name, another slot, a wrong draw, a forged signature: none makes a slot up or spreads."""
     net = FakeNet()

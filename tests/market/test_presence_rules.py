@@ -27,6 +27,7 @@ from dux_registryd.presence_rules import (
     uptime_bps,
 )
 from dux_registryd.topology_rules import between, median, region_of
+from tests.attacks.registry import attack
 from tests.market.fakes import network
 from tests.market.makers import BUYER, NETWORK, SELLER, STRANGER, changed
 
@@ -74,6 +75,11 @@ def test_twice_the_weight_is_drawn_twice_as_often() -> None:
     assert 900 < wins < 1_100
 
 
+@attack(
+    "presence",
+    tries="many identities of one network vouch for each other",
+    meets="one seat a /24 or /48, none of the subject's own",
+)
 def test_neighbours_do_not_vouch_together() -> None:
     """One of a /24 or /48, none of the subject's own; who tells no address shares one seat with all who tell none."""
     same = [Candidate(Did(f"did:dux:{number}"), 0, "10.0.0.0/24") for number in range(5)]

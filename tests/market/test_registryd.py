@@ -47,6 +47,7 @@ from dux_registryd.daemon import RegistryDaemon, paid_at
 from dux_registryd.machine import Machine
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.upkeep import Announcer
+from tests.attacks.registry import attack
 from tests.market.fakes import LOG, FakeNet, FakeNode, attest, did_number, running, until
 from tests.market.makers import heartbeat, lost, node, receipt
 
@@ -160,6 +161,7 @@ async def test_an_unknown_node_is_found_in_the_dht(tmp_path: Path) -> None:
             await two.call(registry.NODE_SHOW, NodeName(node_id=did_number(3)))
 
 
+@attack("registry", tries="registers another's name, or a foreign coin's address", meets="refused, with what to do")
 async def test_nobody_registers_another(tmp_path: Path) -> None:
     """Another's name, a 0x address and a foreign coin's address are refused, each saying what to do."""
     net = FakeNet()
@@ -323,6 +325,7 @@ async def _beating(client: LocalClient) -> bool:
     return bool((await client.call(registry.NODE_SELF, Empty())).last_heartbeat)
 
 
+@attack("registry", tries="nodes and claims without end", meets="bounded; what is known is still served")
 async def test_a_full_registry_takes_nobody_new(tmp_path: Path) -> None:
     """Above its bounds unknown nodes and new claims are ignored, and what is known is still served."""
     net = FakeNet()
@@ -338,6 +341,7 @@ async def test_a_full_registry_takes_nobody_new(tmp_path: Path) -> None:
         assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 5)) == "accept"
 
 
+@attack("registry", tries="a receipt whose payment gives the fund less than its part", meets="counts nothing")
 @pytest.mark.parametrize("tax", [0, TAX - 1])
 async def test_a_payment_that_skips_the_fund_counts_nothing(tmp_path: Path, tax: int) -> None:
     """A transaction without the fund's exact part settles no receipt."""
@@ -349,6 +353,7 @@ async def test_a_payment_that_skips_the_fund_counts_nothing(tmp_path: Path, tax:
         assert await score(one, 1) == 0.5
 
 
+@attack("registry", tries="one payment named by two contracts", meets="counts once")
 async def test_one_payment_is_not_counted_for_two_contracts(tmp_path: Path) -> None:
     """A second contract that names a settled contract's transaction is refused."""
     net = FakeNet()
@@ -360,6 +365,11 @@ async def test_one_payment_is_not_counted_for_two_contracts(tmp_path: Path) -> N
         assert await score(one, 3) == 0.5
 
 
+@attack(
+    "registry",
+    tries="a buyer's receipt alone, to lower a seller",
+    meets="counts nothing without the seller's or two arbiters'",
+)
 async def test_a_buyer_alone_cannot_slander_but_two_arbiters_can_testify(tmp_path: Path) -> None:
     """A job taken back lowers the seller only with the seller's own or two arbiters' receipts."""
     net = FakeNet()
@@ -400,6 +410,11 @@ def _checked_at(node_: FakeNode, height: int) -> bool:
     return row is not None and row["height"] == height
 
 
+@attack(
+    "registry",
+    tries="receipts of strangers, forged, for another purpose or network",
+    meets="refused with the reason",
+)
 @pytest.mark.parametrize(
     ("make", "word"),
     [
@@ -424,6 +439,11 @@ def plain(seller: int) -> SettledReceipt:
     return receipt(buyer=did_number(5), seller=did_number(seller), signer=did_number(seller))
 
 
+@attack(
+    "registry",
+    tries="forged and mixed-up descriptions, receipts, heartbeats by gossip",
+    meets="rejected, none is kept",
+)
 async def test_gossip_that_lies_is_rejected(tmp_path: Path) -> None:
     """Forged or mixed-up descriptions and receipts are rejected; heartbeats of nobody are ignored; none is kept."""
     net = FakeNet()

@@ -35,6 +35,7 @@ from dux_registryd.fault_rules import DAY_MS, NO_PENALTY, Contradiction, contrad
 from dux_registryd.model import Presence, State
 from dux_registryd.reputation_rules import score_of, weigh
 from dux_registryd.sanction_rules import by_rules, in_force, may_be_listed, may_serve, worst
+from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, attest, did_number, running, until
 from tests.market.makers import NETWORK, NOW_MS, TAX_BPS, heartbeat, node, receipt
 from tests.market.test_registryd import QUICK, gossip, register
@@ -55,6 +56,11 @@ def proof(number: int, **changes: Any) -> Note:
     return Note(Kind.FAULT, canonical(FaultProof("heartbeat", canonical(one), canonical(other))))
 
 
+@attack(
+    "registry",
+    tries="signs two words at one place: heartbeats, descriptions, receipts",
+    meets="a fault that proves itself",
+)
 def test_two_words_at_one_place_are_a_fault() -> None:
     """Heartbeats and descriptions of one moment, money told twice of one payment; a receipt's height may move."""
     one, other = beats(3)
@@ -99,6 +105,7 @@ def test_two_figures_or_two_verdicts_of_one_hand_are_a_fault() -> None:
     assert isinstance(contradiction("verdict", yes, elsewhere), str)
 
 
+@attack("registry", tries="accuses with what is no fault: the same twice, two signers, junk", meets="proves nothing")
 def test_what_proves_nothing() -> None:
     """The same twice, two moments, two signers, an unknown claim, another kind of thing, junk."""
     one, other = beats(3)
@@ -237,6 +244,7 @@ async def _kinds(client: LocalClient, wanted: list[str]) -> bool:
     return [event.kind for event in page.events if event.kind in ("NodeSanctioned", "NodeFreed")] == wanted
 
 
+@attack("registry", tries="forged proofs of faults, by gossip", meets="refused; true ones reach everybody")
 async def test_a_proven_fault_reaches_everybody_and_three_end_a_name(tmp_path: Path) -> None:
     """Handed in at one node, verified at the other, kept, told, asked for by who was away; forged ones are refused."""
     net = FakeNet()

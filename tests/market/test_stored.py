@@ -41,6 +41,7 @@ from common.rpc.method import Empty
 from common.units import Florins, Hash32, UnixMs
 from dux_registryd.daemon import RegistryDaemon
 from dux_stored.daemon import StoreDaemon
+from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, FakeNode, attest, did_number, running, until
 from tests.market.makers import rating, receipt, service
 
@@ -222,6 +223,7 @@ async def _none(client: LocalClient) -> bool:
     return not await found(client, "", ask_network=False)
 
 
+@attack("registry", tries="offers under another's id or name by gossip", meets="rejected, not kept")
 async def test_gossip_that_lies_is_rejected(tmp_path: Path) -> None:
     """Another's id, another's name, another purpose: rejected and not kept."""
     net = FakeNet()
@@ -240,6 +242,7 @@ async def test_gossip_that_lies_is_rejected(tmp_path: Path) -> None:
         assert await found(client) == ["upscale"]
 
 
+@attack("registry", tries="one provider publishes without end", meets="its share and no more; others still come in")
 async def test_one_provider_cannot_fill_the_index(tmp_path: Path) -> None:
     """Above its share a provider's further services are ignored; another's are still taken."""
     net = FakeNet()
@@ -288,6 +291,7 @@ async def _called(client: LocalClient, service_id: str) -> Any:
     return detail if detail.service.total_calls == 1 else None
 
 
+@attack("registry", tries="a seller rates itself, with its own or its buyer's receipt", meets="refused")
 async def test_the_seller_cannot_rate_itself(tmp_path: Path) -> None:
     """Neither with the buyer's receipt nor with its own, nor by gossip in the buyer's name."""
     net = FakeNet()

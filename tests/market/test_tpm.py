@@ -23,6 +23,7 @@ from common.tpm import BadQuote, check_quote
 from dux_registryd.attesting import quoted_nonce
 from dux_registryd.daemon import RegistryDaemon
 from dux_registryd.tpm_device import NoTpm, Quoted, TpmDevice
+from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, did_number, network, running, until
 from tests.market.test_benchmarks import RULES, SOON, _knows
 from tests.market.test_registryd import register
@@ -56,6 +57,11 @@ def test_a_quote_is_read_as_the_library_writes_it() -> None:
     assert found.pcr_digest.hex().startswith("5341e6b2")
 
 
+@attack(
+    "registry",
+    tries="a TPM quote with a field changed, cut off, or with something behind it",
+    meets="proves nothing",
+)
 @pytest.mark.parametrize(
     ("part", "at", "value"),
     [
@@ -138,6 +144,11 @@ class _Replay(TpmDevice):
         return await self._device.quote(bytes(reversed(nonce)))
 
 
+@attack(
+    "registry",
+    tries="two nodes show one TPM; one replays a quote",
+    meets="one of them is attested, the other is not",
+)
 @swtpm
 async def test_a_quote_is_vouched_for_and_a_key_serves_one_node(tmp_path: Path, tpm: str) -> None:
     """Of two nodes on one TPM one is attested; a node that replays is not; lists can ask for attested ones."""
@@ -175,6 +186,11 @@ def all_measured(net: FakeNet) -> bool:
     return sum(one.measured for one in looking) >= 4
 
 
+@attack(
+    "registry",
+    tries="shows a quote over another nonce",
+    meets="the machine is measured, its TPM is not vouched for",
+)
 @swtpm
 async def test_a_replayed_quote_attests_nothing(tmp_path: Path, tpm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quote over another nonce is shown: the rest of the machine is measured, its TPM is not vouched for."""

@@ -21,6 +21,7 @@ from common.units import BlockHeight
 from dux_p2pd.blob_gather import chunk_headers
 from dux_p2pd.blob_store import BlobStore
 from dux_p2pd.store import MIGRATIONS, BlobTable
+from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, network
 
 DATA = bytes(index % 251 for index in range(3 * CHUNK_BYTES + 1000))
@@ -66,6 +67,11 @@ async def test_a_blob_travels_and_comes_out_as_it_went_in() -> None:
         assert (await get(two, "nonsense"))[0] == 400
 
 
+@attack(
+    "blobs",
+    tries="the local HTTP door without a token, or from a page in a browser",
+    meets="401, 403; nothing goes in or out",
+)
 async def test_the_door_wants_a_token_and_no_browser() -> None:
     """Without a token, or from a page in a browser, nothing goes in or out."""
     async with network(1) as (node,), aiohttp.ClientSession() as session:
@@ -77,6 +83,11 @@ async def test_the_door_wants_a_token_and_no_browser() -> None:
             assert response.status == 403
 
 
+@attack(
+    "blobs",
+    tries="gives chunks that are not the blob's",
+    meets="not written, the liar is blamed; the blob comes from another",
+)
 async def test_a_corrupt_chunk_is_refused_and_the_blob_comes_from_another() -> None:
     """The liar's chunks are not written and it is blamed; with an honest provider beside it the blob comes."""
     async with network(3) as (honest, liar, reader):
@@ -137,6 +148,11 @@ async def test_holders_keep_a_blob_and_sign_for_it() -> None:
             assert stat.keep_until_ms is not None
 
 
+@attack(
+    "blobs",
+    tries="has a blob kept that is larger than it said",
+    meets="refused at the stated size and at the real one",
+)
 async def test_a_holder_refuses_what_is_larger_than_it_offers() -> None:
     """The limit holds against the stated size and against the real one."""
     async with network(2, hold_bytes_max=CHUNK_BYTES) as (owner, holder):
@@ -149,6 +165,7 @@ async def test_a_holder_refuses_what_is_larger_than_it_offers() -> None:
             await holder.as_caller("taskd").call(p2p.BLOB_FETCH, small)
 
 
+@attack("blobs", tries="missing headers and absurd counts on a stream of chunks", meets="an error, no stream")
 async def test_nonsense_on_a_stream_of_chunks_is_refused() -> None:
     """Missing headers and absurd counts end in an error, not in a stream."""
     async with network(2) as (one, two):
@@ -215,6 +232,7 @@ async def test_every_size_comes_back_whole(tmp_path: Path, size: int) -> None:
     assert b"".join(store.read(blob)) == data
 
 
+@attack("blobs", tries="a manifest of another blob or size", meets="refused; nothing is begun with it")
 def test_a_manifest_of_another_blob_or_size_is_refused(tmp_path: Path) -> None:
     """Nothing is begun with it."""
     store, _ = store_of(tmp_path)

@@ -18,6 +18,7 @@ from common.units import BlockHeight
 from dux_p2pd.blob_gather import TAKE_OVER_S, next_run
 from dux_p2pd.blob_store import all_chunks
 from dux_p2pd.session import Incoming, Session
+from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, network, wait_until
 from tests.p2pd.test_blobs import get, put
 from tests.p2pd.test_processes import processes
@@ -66,6 +67,7 @@ async def test_all_holders_give_a_part() -> None:
         assert await get(reader, blob) == (200, DATA)
 
 
+@attack("blobs", tries="a holder promises chunks and stalls", meets="taken over by another after two seconds")
 async def test_a_holder_that_stalls_holds_nobody_up() -> None:
     """Its chunks are taken over by the other after two seconds; the fetch does not wait for its end."""
     async with network(3) as (slow, good, reader):
@@ -106,6 +108,11 @@ async def test_after_a_restart_only_what_is_missing_is_fetched() -> None:
         assert await get(reader, blob) == (200, DATA)
 
 
+@attack(
+    "blobs",
+    tries="one of several holders answers with another blob's manifest",
+    meets="blamed; another's is taken and the blob comes",
+)
 async def test_a_manifest_of_another_blob_costs_its_giver_and_not_the_blob() -> None:
     """Who answers with a manifest that does not hash to the id is blamed; the other's is taken."""
     async with network(3) as (liar, honest, reader):

@@ -16,6 +16,7 @@ from python_socks import ProxyError
 
 from dux_p2pd.egress import Egress, may_reach
 from dux_p2pd.socks import parse_target
+from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import network
 
 TOKEN = "0123456789abcdef" * 4
@@ -79,6 +80,11 @@ async def test_a_listed_name_is_looked_up(tmp_path: Path) -> None:
         assert await through(made, "localhost", port) == b"HELLO"
 
 
+@attack(
+    "egress",
+    tries="a daemon dials what is not on its list, uses another's token, or has no list",
+    meets="refused; the target hears nothing",
+)
 @pytest.mark.parametrize(
     ("host", "user", "password"),
     [
@@ -99,6 +105,7 @@ async def test_nothing_else_gets_out(tmp_path: Path, host: str, user: str, passw
         assert made.refused == 1
 
 
+@attack("egress", tries="another port of a listed host", meets="refused: the list names both")
 async def test_another_port_of_a_listed_host_is_refused(tmp_path: Path) -> None:
     """The list names host and port together."""
     async with echo() as port, echo() as other, egress(tmp_path, f"127.0.0.1:{port}") as made:
@@ -117,6 +124,11 @@ async def raw(made: Egress, *messages: bytes) -> bytes:
     return heard
 
 
+@attack(
+    "egress",
+    tries="a list open to coin nodes, used towards the house's own network, names, other ports",
+    meets="refused",
+)
 def test_a_star_lets_out_to_public_addresses_at_its_port_and_to_nothing_else() -> None:
     """Coin nodes that nobody could list beforehand; never a name, a house's own network, or another port."""
     listed = frozenset({parse_target("*:32552"), parse_target("coin.example:1")})
@@ -126,6 +138,7 @@ def test_a_star_lets_out_to_public_addresses_at_its_port_and_to_nothing_else() -
     assert not may_reach(frozenset(), parse_target("8.8.8.8:32552"))
 
 
+@attack("egress", tries="malformed and unoffered SOCKS requests", meets="the protocol's own refusal, then hung up")
 @pytest.mark.parametrize(
     ("messages", "answer"),
     [
@@ -160,6 +173,11 @@ async def test_a_listed_target_that_is_down_says_so(tmp_path: Path) -> None:
             assert heard[4:6] == b"\x05\x05"
 
 
+@attack(
+    "egress",
+    tries="one daemon takes connections without end, and says nothing on them",
+    meets="half of them at most; idle ones are closed",
+)
 async def test_one_daemon_cannot_take_all_connections_and_idle_ones_end(tmp_path: Path) -> None:
     """Half of the connections at most; one without a byte for the idle time is closed and makes room again."""
     async with echo() as port, egress(tmp_path, f"127.0.0.1:{port}", connections_max=2, idle_s=0.3) as made:

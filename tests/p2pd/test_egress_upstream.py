@@ -26,6 +26,7 @@ from dux_p2pd.daemon import outward_of
 from dux_p2pd.egress import Egress
 from dux_p2pd.outward import Passwords, Straight, Through, way_out
 from dux_p2pd.socks import parse_target
+from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import network
 from tests.p2pd.test_egress import TOKEN, echo, through
 from tests.ports import free_ports
@@ -83,6 +84,11 @@ async def egress_through(
         await made.stop()
 
 
+@attack(
+    "egress",
+    tries="reads from this machine's resolver whom a daemon visits through Tor",
+    meets="it is never asked: names travel to the upstream",
+)
 async def test_names_travel_to_the_upstream_and_are_looked_up_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +138,7 @@ async def test_daemons_are_kept_apart_by_user_and_password(tmp_path: Path) -> No
         assert TOKEN not in str(pairs)
 
 
+@attack("egress", tries="the upstream proxy is taken away", meets="not one connection goes around it")
 async def test_when_the_upstream_is_gone_nothing_goes_straight(tmp_path: Path) -> None:
     """The listed target is up and reachable, and still not one connection reaches it.
 

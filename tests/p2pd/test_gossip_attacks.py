@@ -22,6 +22,7 @@ from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
 from dux_p2pd.records import message_id, split_gossip
 from dux_p2pd.rules import stamped_gossip
 from dux_p2pd.session import Stream
+from tests.attacks.registry import attack, met
 from tests.p2pd.gossip_kit import TOPIC, GossipNode, all_heard, gossip_net, said
 from tests.p2pd.virtual_net import until
 from tests.p2pd.wire_kit import virtually
@@ -37,6 +38,11 @@ def forged(envelope: bytes) -> bytes:
     return canonical(Signed(body=split_gossip(envelope)[0].body, sigs=(bytes(64),)))
 
 
+@attack(
+    "gossip",
+    tries="a garbage signature on an honest body, sent before the honest copy",
+    meets="refused and blamed; the honest copy behind it is delivered",
+)
 @virtually
 async def test_a_garbage_signature_that_comes_first_suppresses_nothing(tmp_path: Path) -> None:
     """The liar's copy is refused and counts against it; the honest copy that follows is delivered.
@@ -54,6 +60,11 @@ async def test_a_garbage_signature_that_comes_first_suppresses_nothing(tmp_path:
         assert target.owner.payloads() == [b"news"]
 
 
+@attack(
+    "gossip",
+    tries="a message again, at once and after its id was forgotten, and one of the future",
+    meets="delivered once; old and early ones go nowhere",
+)
 @virtually
 async def test_a_replay_is_never_new_again(tmp_path: Path) -> None:
     """Neither at once, nor when its id has been forgotten: then it is too old. Early and late ones go nowhere."""
@@ -73,6 +84,11 @@ async def test_a_replay_is_never_new_again(tmp_path: Path) -> None:
         assert target.overlay.scores.of(liar.did) == 0, "an old copy is no lie"
 
 
+@attack(
+    "gossip",
+    tries="a message that its owner rejects, and one of no topic",
+    meets="it stops here, and who brought it is blamed",
+)
 @virtually
 async def test_what_its_owner_rejects_goes_no_further_and_counts_against_who_brought_it(tmp_path: Path) -> None:
     """Also a message of no topic, which nobody here can judge."""
@@ -85,6 +101,11 @@ async def test_what_its_owner_rejects_goes_no_further_and_counts_against_who_bro
         assert two.overlay.scores.of(one.did) > 0
 
 
+@attack(
+    "gossip",
+    tries="invalid messages again and again, over new streams",
+    meets="graylisted at twenty a minute, then banned for half an hour",
+)
 @virtually
 async def test_twenty_invalid_messages_are_the_graylist_and_going_on_is_a_ban(tmp_path: Path) -> None:
     """Graylisted: nothing of it is read. Going on over new streams ends in a ban, and the ban ends by itself."""
@@ -114,6 +135,11 @@ async def test_twenty_invalid_messages_are_the_graylist_and_going_on_is_a_ban(tm
         await liar.dial(target)
 
 
+@attack(
+    "gossip",
+    tries="1,500 messages at once from one neighbour",
+    meets="200 verifications a second; other neighbours' messages come through meanwhile",
+)
 @virtually
 async def test_a_flood_by_one_neighbour_costs_a_bounded_number_of_verifications(tmp_path: Path) -> None:
     """The neighbour's 200 verifications a second hold, and other neighbours' messages come through meanwhile."""
@@ -128,8 +154,14 @@ async def test_a_flood_by_one_neighbour_costs_a_bounded_number_of_verifications(
         assert counted["verification_rate"] > 0
         assert len(target.owner.heard) <= 200 + 200 * 2
         assert b"honest" in target.owner.payloads()
+        met(f"{len(target.owner.heard) - 1} of 1,500 delivered in half a second, and the honest one behind them")
 
 
+@attack(
+    "gossip",
+    tries="one signer floods through eight neighbours",
+    meets="cut at the signer's own rate, whoever carries it",
+)
 @virtually
 async def test_one_signer_cannot_flood_through_many_neighbours(tmp_path: Path) -> None:
     """Its messages are within each neighbour's rate and above its own: what is too much is not passed on."""
@@ -143,8 +175,14 @@ async def test_one_signer_cannot_flood_through_many_neighbours(tmp_path: Path) -
         await asyncio.sleep(2)
         assert target.gossip.counted["signer_rate"] > 0
         assert len(target.owner.heard) <= TOPIC.signer_per_s * 13
+        met(f"{len(target.owner.heard)} of 1,200 delivered, {target.gossip.counted['signer_rate']} refused by its rate")
 
 
+@attack(
+    "gossip",
+    tries="strangers' messages without the work that they owe",
+    meets="refused before the signer's log is asked for",
+)
 @virtually
 async def test_strangers_without_work_are_not_even_looked_up(tmp_path: Path) -> None:
     """Their message is refused before its signer's log is asked for; with the work it is delivered."""
@@ -175,6 +213,11 @@ async def test_strangers_without_work_are_not_even_looked_up(tmp_path: Path) -> 
             await node.stop()
 
 
+@attack(
+    "gossip",
+    tries="asks for thousands of messages that were never offered to it",
+    meets="gets each offered one once, loses its place in the mesh",
+)
 @virtually
 async def test_only_what_was_offered_may_be_asked_for_and_each_once(tmp_path: Path) -> None:
     """A flood of wishes gets each offered message once and nothing else, and costs the asker its standing."""
@@ -202,6 +245,11 @@ async def test_only_what_was_offered_may_be_asked_for_and_each_once(tmp_path: Pa
         assert other.did in one.mesh()
 
 
+@attack(
+    "gossip",
+    tries="offers what it does not give",
+    meets="found out; the message is asked of another, the list of wishes stays short",
+)
 @virtually
 async def test_lies_in_offers_cost_the_liar_and_not_the_message(tmp_path: Path) -> None:
     """Who offers what it does not give is found out; the message is then asked of who offered it too."""
@@ -223,6 +271,7 @@ async def test_lies_in_offers_cost_the_liar_and_not_the_message(tmp_path: Path) 
         assert len(target.gossip._wants) <= 40
 
 
+@attack("gossip", tries="7,200 ids in offers at once", meets="500 a second are read after a burst of 1,000")
 @virtually
 async def test_too_many_ids_are_not_read(tmp_path: Path) -> None:
     """500 a second and a burst of 1,000; what is above is dropped and counts as a breach."""
@@ -232,8 +281,14 @@ async def test_too_many_ids_are_not_read(tmp_path: Path) -> None:
             await stream.write(framed(said(offers=[bytes([start, n % 256, n // 256, 7]) * 8 for n in range(900)])))
         await asyncio.sleep(0.5)
         assert len(target.gossip._wants) <= 1000 + 500
+        met(f"{len(target.gossip._wants)} of 7,200 ids read")
 
 
+@attack(
+    "gossip",
+    tries="40 identities dial one node, graft it and pass nothing on",
+    meets="it keeps neighbours that it dialled itself, and hears every message",
+)
 @virtually
 async def test_sybils_do_not_take_over_a_mesh(tmp_path: Path) -> None:
     """Forty nodes dial the victim, graft it and pass nothing on: it keeps neighbours it dialled, and hears all."""
@@ -255,11 +310,13 @@ async def test_sybils_do_not_take_over_a_mesh(tmp_path: Path) -> None:
                 await honest[number % 5].publish(b"%d" % number)
             await asyncio.sleep(5)
             assert sorted(victim.owner.payloads()) == sorted(b"%d" % number for number in range(10))
+            met(f"a mesh of {len(members)}, {sum(node.did in members for node in honest)} of them honest; all heard")
         finally:
             for sybil in sybils:
                 await sybil.stop()
 
 
+@attack("gossip", tries="grafts again and again after a prune", meets="stays out for a minute, and its score falls")
 @virtually
 async def test_a_graft_within_the_back_off_is_refused_and_counts(tmp_path: Path) -> None:
     """Who was pruned stays out for a minute, and pays for trying."""
@@ -274,6 +331,11 @@ async def test_a_graft_within_the_back_off_is_refused_and_counts(tmp_path: Path)
         assert BACKOFF_S == 60
 
 
+@attack(
+    "gossip",
+    tries="frames too long, cut off, not canonical",
+    meets="the stream ends and it counts; the next stream works",
+)
 @virtually
 async def test_frames_that_are_none_end_the_stream_and_count(tmp_path: Path) -> None:
     """Too long, not canonical, cut off: no exception, no growth, and the next stream works."""
@@ -294,6 +356,11 @@ async def test_frames_that_are_none_end_the_stream_and_count(tmp_path: Path) -> 
         assert target.owner.payloads() == [b"well"]
 
 
+@attack(
+    "gossip",
+    tries="bytes that are no message, a DID that is none, a payload over its topic's limit",
+    meets="invalid by form, nothing is verified",
+)
 @virtually
 async def test_a_message_that_is_too_long_or_nonsense_is_invalid(tmp_path: Path) -> None:
     """Bytes that are no message, a DID that is none, a payload above the topic's limit."""
@@ -304,6 +371,11 @@ async def test_a_message_that_is_too_long_or_nonsense_is_invalid(tmp_path: Path)
         assert target.owner.heard == []
 
 
+@attack(
+    "gossip",
+    tries="signs in another's name, or with a key of another time",
+    meets="refused: the signer's key of that moment and no other",
+)
 @virtually
 async def test_a_signature_by_another_key_or_of_another_time_does_not_hold(tmp_path: Path) -> None:
     """The signer's key of that moment, and no other, signs."""

@@ -31,6 +31,7 @@ from dux_p2pd.keeper import RECORD_LIFE_MS, Keeper
 from dux_p2pd.key_source import BranchKeys, load_branch
 from dux_p2pd.store import MIGRATIONS, NodeTable, OwnTable
 from dux_p2pd.transport_keys import TransportKeys
+from tests.attacks.registry import attack
 
 MADE_MS = 1_790_000_000_000
 HOUR_MS = 3_600_000
@@ -206,6 +207,7 @@ def test_papers_prove_a_did_or_nothing(clock: ManualClock) -> None:
         one.directory.judge(two.keeper.did, two.log, b"")
 
 
+@attack("identity", tries="a record in the victim's name, signed by the thief", meets="what is held does not change")
 def test_a_record_by_a_key_of_another_is_refused(clock: ManualClock) -> None:
     """A record in the victim's name, signed by the thief, changes nothing of what is held."""
     one, victim = World(1, clock), World(2, clock)
@@ -222,6 +224,11 @@ def replace_record(record: NodeRecord, **changes: object) -> bytes:
     return canonical(sign(SigningKey(b"thief".ljust(32)), Purpose.NODE_RECORD, changed))
 
 
+@attack(
+    "identity",
+    tries="replays yesterday's record with yesterday's transport key",
+    meets="what is held does not change",
+)
 def test_an_older_record_never_replaces_a_newer_one(clock: ManualClock) -> None:
     """Replaying yesterday's record, with yesterday's transport key, changes nothing."""
     one, two = World(1, clock), World(2, clock)

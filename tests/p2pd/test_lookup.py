@@ -7,6 +7,7 @@ from common.identity.did import did_of
 from common.randomness import SeededRandomness
 from dux_p2pd.lookup import CALLED_MAX, PATH_WIDTH, Found, Manners, lookup, one_per_net
 from dux_p2pd.routing import OLD_MS, PER_NET_IN_BUCKET, PER_NET_IN_TABLE, DuxBucket, DuxNode, DuxTable, K, Place
+from tests.attacks.registry import attack
 
 RANDOM = SeededRandomness(7)
 PLAIN = Manners(soft_s=lambda _node: 1.0, is_last=lambda _node: False, clock=SystemClock())
@@ -57,6 +58,7 @@ async def test_disjoint_paths_share_no_node() -> None:
     assert {one.id for one in outcome.nodes} == {one.id for one in crowd.near(key)}
 
 
+@attack("DHT", tries="names thousands of nodes, to keep a lookup going", meets="the number of calls is bounded")
 async def test_a_liar_who_names_thousands_of_nodes_cannot_keep_a_lookup_going() -> None:
     """The number of calls is bounded, whatever the answers say."""
     made = iter(range(1000, 10**6))
@@ -75,6 +77,7 @@ async def test_a_lookup_without_anybody_ends_at_once() -> None:
     assert (await lookup(bytes(32), [], Crowd(0).ask, manners=PLAIN)).nodes == []
 
 
+@attack("DHT", tries="one /24 full of nodes", meets="2 places in a bucket, 10 in the table, 1 in a result")
 def test_one_net_fills_neither_a_bucket_nor_the_table_nor_a_result() -> None:
     """2 per bucket, 10 per table, 1 per result, for one /24; other nets are not touched by that."""
     table = DuxTable(ME, ManualClock())

@@ -45,6 +45,7 @@ from dux_p2pd.mail_rules import (
     letter_fault,
     retry_ms,
 )
+from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, network, wait_until
 
 SEED, OTHER = b"m" * 32, b"o" * 32
@@ -107,6 +108,7 @@ def test_a_letter_opens_as_it_was_written_and_its_length_says_little(payload: by
     assert unseal(sealed, SEED, TWO)[1] == letter
 
 
+@attack("mailbox", tries="opens a letter with another key or name, changed or cut", meets="it does not open")
 def test_nothing_but_the_right_key_and_recipient_opens_it() -> None:
     """Another key, another DID, a flipped bit, a cut end."""
     sealed = seal(LETTER, KEY, PUBLIC)
@@ -123,6 +125,11 @@ def test_nothing_but_the_right_key_and_recipient_opens_it() -> None:
         seal(LETTER, KEY, bytes(32))
 
 
+@attack(
+    "mailbox",
+    tries="seals a received letter on to a third node; hides bytes in the padding",
+    meets="refused by whoever opens it",
+)
 def test_a_letter_sealed_on_to_somebody_else_is_refused_and_odd_padding_too() -> None:
     """Who opens a letter cannot seal it on as written to a third; what is behind the letter must be zeros."""
     signed = sign(KEY, Purpose.MAIL, LETTER)
@@ -280,6 +287,11 @@ async def test_letters_wait_for_who_is_off_and_survive_its_keepers_and_sender() 
         assert len(await inbox(two)) == 1
 
 
+@attack(
+    "mailbox",
+    tries="a keeper withholds a letter, or gives something else",
+    meets="the others give it; the liar's is refused and not asked for again",
+)
 async def test_one_keeper_that_withholds_changes_nothing() -> None:
     """The others give the letter; what a liar gives instead is refused and not asked for again."""
     async with network(4) as (one, liar, honest, two):
@@ -298,6 +310,11 @@ async def test_one_keeper_that_withholds_changes_nothing() -> None:
         assert parcel_id(two.did, junk.sealed) in two.daemon.mailbox._refused
 
 
+@attack(
+    "mailbox",
+    tries="collects another's letters, acknowledges in another's name",
+    meets="gets its own only; nothing is thrown away",
+)
 async def test_nobody_reads_or_signs_for_another_s_mailbox() -> None:
     """Collecting gives one's own letters only; an acknowledgement by another key throws nothing away."""
     async with network(4) as (one, keeper, thief, two):
@@ -319,6 +336,11 @@ async def test_nobody_reads_or_signs_for_another_s_mailbox() -> None:
         assert one.daemon.mailbox._table.undelivered() == 1
 
 
+@attack(
+    "mailbox",
+    tries="letters signed by another, written to another, too old, sealed to a foreign key",
+    meets="nothing comes in",
+)
 async def test_what_is_not_its_sender_s_or_not_for_this_node_is_refused() -> None:
     """Signed by another, written to another, too old, sealed to a key that is not ours: nothing comes in."""
     async with network(3) as (one, liar, two):
@@ -338,6 +360,7 @@ async def test_what_is_not_its_sender_s_or_not_for_this_node_is_refused() -> Non
         assert len(await inbox(two)) == 1
 
 
+@attack("mailbox", tries="the same parcel again, and the same letter sealed anew", meets="delivered once")
 async def test_a_letter_comes_once_however_often_it_is_given() -> None:
     """The same parcel again, the same letter sealed anew, and both after it was dropped."""
     async with network(3) as (one, liar, two):
@@ -353,6 +376,11 @@ async def test_a_letter_comes_once_however_often_it_is_given() -> None:
         assert await inbox(two) == []
 
 
+@attack(
+    "mailbox",
+    tries="letters without end to one recipient",
+    meets="four places a sender; odd sizes are refused first",
+)
 async def test_a_flood_fills_four_places_and_no_more() -> None:
     """A sender gets four letters per recipient kept here; odd sizes are refused before anything else."""
     async with network(3) as (one, keeper, two):
@@ -365,6 +393,7 @@ async def test_a_flood_fills_four_places_and_no_more() -> None:
             await one.daemon.net.peers.call(keeper.did, MAIL_STORE, odd)
 
 
+@attack("mailbox", tries="a stranger's letter without its stamp", meets="not kept")
 async def test_a_stranger_s_letter_needs_work_and_gets_it() -> None:
     """Without the stamp it is not kept; mail.send makes one."""
     async with network(3, known_after_s=3600, stamp_bits=6) as (one, keeper, two):

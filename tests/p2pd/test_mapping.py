@@ -20,6 +20,7 @@ from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.mapping import Mapped, MappingFailed, PortMapping
 from dux_p2pd.natpmp import NatPmp
 from dux_p2pd.upnp import Upnp, is_of
+from tests.attacks.registry import attack
 
 OUTSIDE = "203.0.113.7"
 PORT = 32570
@@ -225,6 +226,11 @@ async def test_upnp_maps_and_gives_back() -> None:
             await asker.map(PORT, 3600)
 
 
+@attack(
+    "reachability",
+    tries="a device of the LAN answers as a router and points to a third machine",
+    meets="nothing is fetched there",
+)
 async def test_a_router_that_points_elsewhere_is_not_fetched() -> None:
     """Nobody on the LAN makes this node call a third party."""
     async with upnp_router() as (router, asker):
@@ -234,6 +240,7 @@ async def test_a_router_that_points_elsewhere_is_not_fetched() -> None:
         assert router.calls == []
 
 
+@attack("reachability", tries="descriptions at public addresses, names, other machines", meets="no router")
 @pytest.mark.parametrize(
     ("place", "sender", "may"),
     [

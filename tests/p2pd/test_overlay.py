@@ -36,6 +36,7 @@ from dux_p2pd.overlay import shared_arguments
 from dux_p2pd.records import RecordBody, record_key, sign_record, split_record, stamped_record
 from dux_p2pd.settings import P2pdSettings
 from dux_p2pd.wire_limits import CALL_BURST_UNITS, CALL_UNITS_PER_S
+from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import WAIT_S, Node, all_connected, network, tagged, wait_until
 
 NOBODY = Did("did:dux:" + "a" * 52)
@@ -118,6 +119,11 @@ async def test_a_peer_call_reaches_the_owner_with_the_sender_s_proved_did() -> N
         assert [c.sender for c in one.owner.calls] == [one.did]
 
 
+@attack(
+    "call",
+    tries="calls a local method, a foreign caller's or an unknown one over the network",
+    meets="refused at the called node, and before it at one's own",
+)
 async def test_peer_calls_that_may_not_be_are_refused() -> None:
     """The caller's node refuses foreign callers and unknown methods, the called one local methods."""
     async with network(2) as (one, two):
@@ -204,6 +210,11 @@ async def test_only_the_owner_puts_into_its_namespace() -> None:
             await node.as_caller("stored").call(p2p.DHT_PUT, msgspec.structs.replace(put, ttl_s=10**6))
 
 
+@attack(
+    "DHT",
+    tries="a record in the victim's name, signed by another key",
+    meets="who should store it refuses and blames; who reads it ignores it",
+)
 async def test_a_forged_record_is_refused_by_who_should_store_it_and_by_who_reads_it() -> None:
     """Signed by a foreign key in the victim's name: a storer refuses and blames, a reader ignores the liar's answer."""
     async with network(3) as (victim, liar, reader):
@@ -224,6 +235,7 @@ async def test_a_forged_record_is_refused_by_who_should_store_it_and_by_who_read
         assert found.records == []
 
 
+@attack("DHT", tries="replays a signer's older record over its newer one", meets="nothing changes")
 async def test_an_old_record_never_comes_back() -> None:
     """Replaying a signer's older record over its newer one changes nothing."""
     async with network(2) as (one, two):

@@ -19,6 +19,7 @@ from dux_p2pd.patience import (
     Patience,
 )
 from dux_p2pd.routing import ALPHA, DuxNode, K, Place
+from tests.attacks.registry import attack
 from tests.p2pd.dht_kit import KEY, did_number
 from tests.p2pd.virtual_net import LoopClock
 from tests.p2pd.wire_kit import virtually
@@ -72,6 +73,7 @@ def test_a_silent_peer_is_left_alone_for_a_growing_while_until_it_answers() -> N
     assert not patience.is_silent(DID)
 
 
+@attack("DHT", tries="thousands of made-up names to be remembered", meets="they push each other out, not up")
 def test_the_memory_of_peers_is_bounded() -> None:
     """Thousands of made-up names push each other out, not up."""
     patience = Patience(ManualClock())
@@ -103,6 +105,11 @@ def manners(soft_s: float = 0.1) -> Manners:
     return Manners(soft_s=lambda _node: soft_s, is_last=lambda _node: False, clock=LoopClock())
 
 
+@attack(
+    "DHT",
+    tries="ten of the twenty nearest hang for four seconds each",
+    meets="found in the time of a few short waits",
+)
 @virtually
 async def test_a_lookup_goes_on_beside_the_late_and_ends_without_them() -> None:
     """Ten of the twenty nearest hang for 4 s each: found all the same, in the time of a few short waits.

@@ -11,6 +11,7 @@ from common.randomness import SeededRandomness
 from dux_p2pd.lookup import Found, Manners
 from dux_p2pd.placing import ENOUGH, Placing
 from dux_p2pd.routing import DuxNode, K, Place
+from tests.attacks.registry import attack
 
 KEY = SeededRandomness(3).bytes(32)
 PLAIN = Manners(soft_s=lambda _node: 1.0, is_last=lambda _node: False, clock=SystemClock())
@@ -72,6 +73,11 @@ async def test_a_put_is_over_when_half_of_the_nearest_keep_it_and_goes_on_to_all
     assert crowd.nearest() <= crowd.holders
 
 
+@attack(
+    "DHT",
+    tries="everybody names twenty nodes that do not exist around a put",
+    meets="the nearest that answer hold the record",
+)
 async def test_made_up_neighbours_keep_no_record_from_those_who_are_there() -> None:
     """Everybody names twenty nodes that do not exist, nearer than any: the nearest that answer have it all the same."""
     crowd = Crowd(90)

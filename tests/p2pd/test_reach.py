@@ -28,6 +28,7 @@ from dux_p2pd.exchange import TOLD_EVERY_S, Exchange
 from dux_p2pd.lan_beacon import HEARD_BURST, LanBeacon, beacon, host_of, read_beacon
 from dux_p2pd.local_address import links, towards
 from dux_p2pd.reach import DialBack
+from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, network, profile, wait_until
 
 X, Y, Z = Did("did:dux:x"), Did("did:dux:y"), Did("did:dux:z")
@@ -54,6 +55,11 @@ def test_what_others_reached_is_told_and_what_they_did_not_is_told_no_longer() -
     assert ends.verdict(OWN) == "unknown"
 
 
+@attack(
+    "reachability",
+    tries="one peer lies about where this node is reached",
+    meets="two networks must agree before anything is told",
+)
 def test_one_liar_moves_nothing_on_main() -> None:
     """Two networks must agree before an address is given up or one is told that only peers have seen."""
     ends, told = told_by(needed=2)
@@ -87,6 +93,7 @@ def test_the_operators_word_is_told_whatever_others_find() -> None:
     assert set(told) == {("name.example:99",)}
 
 
+@attack("reachability", tries="sees us at another address each time", meets="bounded; nothing fills")
 def test_addresses_that_peers_invent_are_bounded() -> None:
     """A peer that sees us somewhere else each time fills nothing."""
     ends, _ = told_by(needed=2)
@@ -123,6 +130,11 @@ def asker(host: str, did: Did = X, port: int = 5000) -> Any:
     return SimpleNamespace(did=did, address=(host, port), transport_key=b"key")
 
 
+@attack(
+    "reachability",
+    tries="asks for dial-backs to others, or without end",
+    meets="only the asker's own address, a few times a minute",
+)
 async def test_dialling_back_is_no_weapon() -> None:
     """Only the asker's own address, a few times a minute per network and in all; nobody behind a relay."""
     prober, clock = Prober(), ManualClock()
@@ -173,6 +185,11 @@ async def test_only_nodes_that_were_dialled_are_told_and_seldom() -> None:
     assert len((await made.on_exchange(NodesAsk(count=3), asker("10.9.0.1", Did("d1")))).contacts) == 3
 
 
+@attack(
+    "reachability",
+    tries="tells a far node of private addresses, to make it dial its own LAN",
+    meets="neither told on nor believed",
+)
 async def test_on_main_private_addresses_are_neither_told_nor_believed() -> None:
     """A peer far away cannot make us dial our own LAN."""
     made, _, hints = exchange_of([up("a", "10.0.0.1"), up("b", "9.9.9.9")], public_only=True)
@@ -204,6 +221,7 @@ async def test_exchange_brings_a_node_that_knows_one_to_the_others() -> None:
         assert await third.daemon.net.peers.call(first.did, PEERS_EXCHANGE, NodesAsk(count=1))
 
 
+@attack("reachability", tries="old and forged announcements of nodes", meets="they go nowhere; honest ones go one step")
 async def test_news_of_a_node_goes_on_to_neighbours_of_who_is_on_duty_and_no_further() -> None:
     """Three nodes, the fourth's record told to one: all have it; old news and a forged record go nowhere."""
     async with network(4) as nodes:
@@ -228,6 +246,7 @@ async def test_news_of_a_node_goes_on_to_neighbours_of_who_is_on_duty_and_no_fur
         assert duty.daemon.net.directory.get(teller.did).record == before.record
 
 
+@attack("reachability", tries="datagrams of another network, longer ones, nonsense on the LAN", meets="no beacon")
 def test_a_beacon_is_sixteen_bytes_of_one_network() -> None:
     """Another network's, a longer one, nonsense: nothing."""
     data = beacon("net", 32570)
@@ -238,6 +257,7 @@ def test_a_beacon_is_sixteen_bytes_of_one_network() -> None:
         assert read_beacon(wrong, "net") is None
 
 
+@attack("reachability", tries="a flood of beacons on the LAN", meets="the rest of a second is ignored")
 async def test_a_flood_of_beacons_is_cut() -> None:
     """The rest of a second is ignored."""
     found: list[str] = []

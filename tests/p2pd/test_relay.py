@@ -27,6 +27,7 @@ from dux_p2pd.circuits import (
 )
 from dux_p2pd.relay_server import RelayServer
 from dux_p2pd.session import Session
+from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, profile, wait_until
 
 NOWHERE = "127.9.9.9:9"  # what the hidden node tells of itself: nobody listens there
@@ -143,6 +144,11 @@ def counted_resets(*nodes: Node) -> list[str]:
     return found
 
 
+@attack(
+    "relay",
+    tries="a relay flips, drops, repeats or swaps pieces of what it carries",
+    meets="the session ends; no changed byte reaches a handler",
+)
 @pytest.mark.parametrize("damage", ["flip", "drop", "repeat", "splice"])
 async def test_a_relay_that_meddles_is_noticed(damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it does to a piece after the handshake, the session ends; no changed byte reaches a handler."""
@@ -179,6 +185,11 @@ def meddler(damage: str) -> Callable[[bytes], bytes]:
     return meddle
 
 
+@attack(
+    "relay",
+    tries="a relay connects the caller to itself or to somebody else, or says that nobody is there",
+    meets="refused by the key, and told as such",
+)
 async def test_a_relay_that_leads_elsewhere_gets_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """It connects the caller to itself, to another node, or says that the node is not there: refused, and said so."""
     async with hidden_network() as (relay, caller, hidden):
@@ -211,6 +222,7 @@ async def test_a_quota_ends_the_circuit_and_says_so() -> None:
         assert relay.daemon.surroundings.relay.ledger.duty.bytes <= 40_000
 
 
+@attack("relay", tries="opens a circuit to a node that has no reservation with it", meets="refused")
 async def test_a_circuit_from_somebody_who_is_no_relay_of_ours_is_refused() -> None:
     """A peer cannot make a node take connections that it has not asked for."""
     async with hidden_network() as (relay, _, hidden):
@@ -245,6 +257,11 @@ async def resolves(caller: Node, hidden: Node) -> bool:
 # what is carried for whom
 
 
+@attack(
+    "relay",
+    tries="reservations without end, from one network and from many",
+    meets="bounded per network and in all, gone after the hour",
+)
 def test_reservations_are_bounded_per_network_and_expire() -> None:
     """In all, per net, until the hour is over; a renewal is no second one."""
     ledger = RelayLedger(RelayLimits(reservations=3, reservations_per_net=2))
@@ -259,6 +276,11 @@ def test_reservations_are_bounded_per_network_and_expire() -> None:
     assert ledger.reserve(Did("d"), "n3", 3601.5) is None
 
 
+@attack(
+    "relay",
+    tries="circuits and bytes without end through one relay",
+    meets="bounded per caller, per node reached and in all; refusals are counted",
+)
 def test_circuits_and_bytes_are_bounded_and_counted() -> None:
     """Per caller, per node reached, in all; quota comes back with time; what was refused is counted."""
     ledger = RelayLedger(RelayLimits(circuits=3, circuits_per_did=2, did_bytes_per_hour=3600, bytes_per_hour=9000))
@@ -279,6 +301,11 @@ def test_circuits_and_bytes_are_bounded_and_counted() -> None:
     assert (ledger.duty.circuits, ledger.duty.bytes, ledger.duty.seconds, ledger.duty.refused) == (4, 7210, 5.0, 3)
 
 
+@attack(
+    "relay",
+    tries="framing cut anywhere, and lengths that no relay sends",
+    meets="any cut gives the same; nonsense ends the circuit",
+)
 def test_the_relays_framing_survives_any_cut_and_refuses_nonsense() -> None:
     """Fed byte by byte; an end with a reason; a length that no relay sends."""
     parts, out = Pieces(), b""
@@ -292,6 +319,11 @@ def test_the_relays_framing_survives_any_cut_and_refuses_nonsense() -> None:
         Pieces().take(b"\xff\xff")
 
 
+@attack(
+    "relay",
+    tries="many names through one relay, to look like many networks",
+    meets="all of them are one /48, that of the relay",
+)
 def test_whoever_comes_through_a_relay_counts_for_that_relay_alone() -> None:
     """One /48 per relay, never a real one; no socket is mistaken for it."""
     one, other = relay_address(A), relay_address(B)

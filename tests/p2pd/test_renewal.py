@@ -220,6 +220,7 @@ async def test_two_rotations_of_one_key_are_told_to_all_with_their_proof_until_t
         assert all(other.directory.proof_of(one.did) is None for other in others)
 
 
+@attack("identity", tries="two recoveries of one name", meets="frozen for everybody: no business, no connection")
 @virtually
 async def test_two_recoveries_freeze_the_name_for_everybody() -> None:
     """Whoever saw which first: no new business anywhere, and no connection."""
@@ -236,6 +237,11 @@ async def test_two_recoveries_freeze_the_name_for_everybody() -> None:
         assert not three.is_connected(one)
 
 
+@attack(
+    "identity",
+    tries="news of names without end, and events that do not continue a log",
+    meets="no memory, no change",
+)
 @virtually
 async def test_news_of_a_name_unknown_here_is_not_kept_and_bad_news_changes_nothing() -> None:
     """A flood of names costs no memory; events that do not continue the log are asked for and then refused."""

@@ -14,6 +14,7 @@ from common.randomness import SeededRandomness
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.rules import INBOUND_NET_MIN, inbound_of_net_max
+from tests.attacks.registry import attack
 from tests.p2pd.dht_kit import DhtNode, dht_net
 from tests.p2pd.virtual_net import LoopClock, until
 from tests.p2pd.wire_kit import virtually
@@ -67,6 +68,11 @@ def dialled_us(node: DhtNode, net: str) -> int:
     return sum(not peer.dialled and peer.address[0].startswith(net) for peer in found)
 
 
+@attack(
+    "reachability",
+    tries="fourteen nodes of one /24 take a small node's places",
+    meets="an eighth of the room; the neighbours it had are not touched",
+)
 @virtually
 async def test_one_network_that_dials_us_gets_an_eighth_of_the_room_and_pushes_out_only_its_own() -> None:
     """Fourteen nodes of one /24 come to a node that knows three others: eight stay, and the three are not touched.

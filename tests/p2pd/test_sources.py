@@ -19,6 +19,7 @@ from dux_p2pd.settings import listen_hosts
 from dux_p2pd.sources import BOOTSTRAP, HINTS_MAX, HINTS_PER_NET_MAX, REMEMBERED, Sources
 from dux_p2pd.store import MIGRATIONS
 from dux_p2pd.store_places import Place, PlaceTable
+from tests.attacks.registry import attack
 
 ME = Did("did:dux:me")
 
@@ -32,6 +33,11 @@ def chosen(sources: Sources, count: int) -> list[str]:
     return [source.address[0] for source in sources.choose(due, count, SeededRandomness(1))]
 
 
+@attack(
+    "reachability",
+    tries="a swarm of hints to nowhere, to keep a node out of the network",
+    meets="of each kind one in turn: the honest are reached",
+)
 def test_neither_a_dead_list_nor_a_swarm_of_hints_keeps_a_node_out() -> None:
     """Of each kind one in turn, the best remembered first."""
     sources = Sources("", ME)
@@ -61,6 +67,11 @@ def first_two(sources: Sources, seed: int) -> list[str]:
     return [source.address[0] for source in sources.choose(list(sources), 2, SeededRandomness(seed))]
 
 
+@attack(
+    "reachability",
+    tries="hints without end, names, many of one network",
+    meets="bounded per network and in all, dropped when they lead nowhere",
+)
 def test_hints_are_bounded_and_dropped_when_they_lead_nowhere() -> None:
     """Per net, in all, no names, nobody twice; the list and the remembered stay whatever is hinted."""
     sources = Sources("", ME)
@@ -121,6 +132,11 @@ def test_what_is_kept_is_bounded_aged_and_not_of_one_net(monkeypatch: pytest.Mon
     assert PLACES_MAX == 256
 
 
+@attack(
+    "reachability",
+    tries="dials in, and a record that names another host, to be remembered there",
+    meets="no memory",
+)
 def test_who_dialled_us_is_noted_only_where_its_own_record_says() -> None:
     """At the address it came from; a record that names another host is not a memory."""
     clock = ManualClock()

@@ -10,6 +10,7 @@ from dux_p2pd.frames import FIN, SYN, Kind, encode
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
 from dux_p2pd.wire_errors import PeerUnreachable, SessionClosed
 from dux_p2pd.wire_limits import ANSWER_S, DEAD_AFTER_S
+from tests.attacks.registry import attack
 from tests.p2pd.dht_kit import dht_net
 from tests.p2pd.overlay_kit import network
 from tests.p2pd.wire_kit import TestPapers, memory_node, tls_node, until, virtually
@@ -191,6 +192,11 @@ async def test_the_version_and_features_that_both_speak_are_told():
         assert b.sessions[0].peer.features == frozenset({"x"})
 
 
+@attack(
+    "framing",
+    tries="breaks the framing again and again, over new connections",
+    meets="the third time in ten minutes its DID is banned",
+)
 async def test_framing_that_is_broken_three_times_is_a_ban():
     """What no honest program does is blamed, counted for /metrics, and shuts the DID out."""
     async with network(2) as (hostile, target):

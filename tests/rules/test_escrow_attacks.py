@@ -13,6 +13,7 @@ from dux_escrowd.orders import PassOn
 from dux_escrowd.rules import decide
 from dux_escrowd.voting import answer_window_over, automatic_vote, may_cosign
 from dux_sim.proof.cast import ARBITERS, PRICE, B, S, deal_for
+from tests.attacks.registry import attack
 
 POINT = "aa" * 32 + ":0"
 DEAL = deal_for()
@@ -34,6 +35,11 @@ def release(gross_florins: int) -> f.ReleaseSaid:
     return f.ReleaseSaid(at=113, by=B, outpoint=POINT, gross_florins=gross_florins, valid=True)
 
 
+@attack(
+    "escrow",
+    tries="a buyer releases a part in a dispute, to set its own price",
+    meets="a part is the least of a vote; the whole price decides",
+)
 def test_a_release_of_a_part_is_no_verdict() -> None:
     """A buyer cannot set its own price in a dispute: a part is the least of a vote, the whole price decides."""
     part, _orders = decide(arbiter(), release(FLOP // 5))
@@ -45,6 +51,11 @@ def test_a_release_of_a_part_is_no_verdict() -> None:
     assert (nothing.vote_florins, automatic_vote(nothing, over)) == (None, FLOP // 5)
 
 
+@attack(
+    "escrow",
+    tries="holds its word back, so that a statement comes late",
+    meets="the case waits until the time to answer is over",
+)
 def test_silence_tells_an_arbiter_nothing_while_a_statement_may_be_on_its_way() -> None:
     """Both have answered, and no DELIVERED is here: the case waits for it until the time to answer is over."""
     unheard = arbiter(delivered_at=None, release_gross_florins=None)
@@ -61,6 +72,11 @@ def test_silence_tells_an_arbiter_nothing_while_a_statement_may_be_on_its_way() 
     assert votes == [None, 0]
 
 
+@attack(
+    "escrow",
+    tries="signs forked releases of what cannot be paid",
+    meets="binds nobody; a legal one counts against it",
+)
 def test_a_buyer_that_contradicts_itself_binds_nobody_to_what_cannot_be_paid() -> None:
     """Illegal gross or another coin in a forked release leave the case to judgement; a legal one counts against it."""
     for gross, point in ((10**18, POINT), (1, POINT), (PRICE, "bb" * 32 + ":0"), (PRICE, None)):
@@ -74,6 +90,11 @@ def test_a_buyer_that_contradicts_itself_binds_nobody_to_what_cannot_be_paid() -
     assert automatic_vote(decide(arbiter(), legal)[0], 113) == PRICE
 
 
+@attack(
+    "escrow",
+    tries="an arbiter sends its award before votes are open, or twice",
+    meets="learns nothing of a vote, gets no signature",
+)
 def test_no_arbiter_signs_with_another_before_its_own_vote_is_open() -> None:
     """An award that comes before the reveal learns nothing of a vote and gets no signature; nor does a doubled name."""
     ballot = Ballot("anna", b"", None)
@@ -86,6 +107,7 @@ def test_no_arbiter_signs_with_another_before_its_own_vote_is_open() -> None:
     assert AwardSigned("anna", KEY) in signed.awards
 
 
+@attack("escrow", tries="dust on the contract's script before its funding", meets="the funding is seen first")
 def test_dust_never_hides_the_funding() -> None:
     """Any number of small outputs before the funding on the chain: it is seen first, and they are forgotten at last."""
     lot = Lot(contract_id="c" * 64, me=B, role=Role.BUYER, deal=DEAL, state=State.AGREED, panel=ARBITERS)
@@ -98,6 +120,7 @@ def test_dust_never_hides_the_funding() -> None:
     assert next_fact([lot, *strays], [*dust, OnChain(COIN, None)], 105) == found
 
 
+@attack("escrow", tries="asks the panel alone for the fast award", meets="the other party is told")
 def test_an_arbiter_tells_the_other_party_of_a_dispute() -> None:
     """A lying buyer that asks the panel alone cannot have the fast award behind the seller's back."""
     lot = arbiter(state=State.FUNDED, funded_at=106, delivered_at=None, started=False, answered=False, disputed_by=None)
@@ -108,6 +131,11 @@ def test_an_arbiter_tells_the_other_party_of_a_dispute() -> None:
     assert not concerns(disputed, "bert", B)
 
 
+@attack(
+    "escrow",
+    tries="disputes before the coin is deep, or with two tongues",
+    meets="blocks for START are left; no fast award for a liar",
+)
 def test_the_fast_award_counts_from_the_funding_and_not_for_two_tongues() -> None:
     """A dispute heard before the coin was deep leaves blocks for START; a forked opener has no fast award."""
     lot = arbiter(funded_at=106, delivered_at=None, started=False, answered=False, disputed_by=B, disputed_at=100)

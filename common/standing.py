@@ -74,7 +74,7 @@ class BenchmarkResult(Canon, frozen=True):
     up_kbps: Count  # from the node to the challenger, thousand bits per second
     down_kbps: Count
     rtt_ms: Count
-    failed: Annotated[str, Meta(max_length=64)]  # parts that gave a wrong answer, separated by commas
+    failed: Annotated[str, Meta(max_length=64)]  # parts answered wrongly, or with `-slow` too late, separated by commas
     at_ms: UnixMs
 
 

@@ -55,6 +55,7 @@ def machine_lines(view: MachineView) -> list[tuple[str, str]]:
         ("node", view.node_id),
         *((part, f"{text}: {'verified' if part in view.verified else 'NOT verified'}") for part, text in parts),
         ("answered wrongly", ", ".join(view.failed)),
+        ("too slow to verify", ", ".join(view.slow)),
         *(("measured by", f"{one.prober} at {one.at}") for one in view.results),
         *_quotes(view),
         ("", f"{counted(len(view.results), 'signed result')} held here; --json prints them"),

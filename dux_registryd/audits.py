@@ -32,6 +32,7 @@ from dux_registryd.audit_rules import (
     verdict_fault,
     weight_of,
 )
+from dux_registryd.benchmark_rules import wrong_parts
 from dux_registryd.challengers import Challengers
 from dux_registryd.effects import Outside
 from dux_registryd.intake import Taken
@@ -196,7 +197,8 @@ class Audits:
         """The rules ask by themselves when a machine answered a measurement wrongly and no audit of it is open."""
         still = (AuditState.WAITING, AuditState.OPEN)
         if not any(audit.state in still for audit in self.known(result.target)):
-            reason = f"it answered a measurement wrongly: {result.failed}"
+            wrong = ", ".join(wrong_parts(result.failed.split(",")))
+            reason = f"it answered a measurement wrongly: {wrong}"
             await self.ask(result.target, reason, f"benchmark {result.period} by {result.prober}", b"")
 
 

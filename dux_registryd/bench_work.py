@@ -1,7 +1,8 @@
 """The work of a measurement: done by the measured node, checked by the measuring one in a small part of the time.
 
-- Hashing: PBKDF2-HMAC-SHA-256 as an iterated chain with marks at even distances. Whoever checks does a few stretches
-  between two marks again; a wrong mark among n is missed with probability (1 - 1/n)^samples.
+- Hashing: PBKDF2-HMAC-SHA-512 as an iterated chain with marks at even distances. Whoever checks does a few stretches
+  between two marks again; a wrong mark among n is missed with probability (1 - 1/n)^samples. SHA-512, because hardly
+  a processor has instructions for it: those for SHA-256 would make equal cores differ severalfold.
 - Holding: blocks of 64 KiB, each the SHAKE-128 of seed and number. A walk reads 64 bytes at a place that the last step
   gives, so it cannot be prepared; who does not hold a block has to make it anew at every step, which takes a hundred
   times as long. Whoever checks walks a few stretches, making the blocks that they touch.
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 
 BLOCK_BYTES = 65_536
 READ_BYTES = 64
+MARK_BYTES = 32
 MIB = 1 << 20
 
 
@@ -42,7 +44,7 @@ def _start(seed: bytes, lane: int) -> bytes:
 
 
 def _stretch(value: bytes, seed: bytes, number: int, iterations: int) -> bytes:
-    return hashlib.pbkdf2_hmac("sha256", value, seed + number.to_bytes(4), iterations)
+    return hashlib.pbkdf2_hmac("sha512", value, seed + number.to_bytes(4), iterations, dklen=MARK_BYTES)
 
 
 def block(seed: bytes, number: int) -> bytes:

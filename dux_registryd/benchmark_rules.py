@@ -3,8 +3,12 @@
 A figure is the lower median of the newest measurement of each challenger that is not too old: one liar among three
 changes nothing, one among two can only lower it. What was never measured, or was answered wrongly, stays declared.
 
-Limits, as told in the documents too: only a part of memory and disk is asked for, at most the network's bounds; a
-rented machine measures like an own one; and what is verified is what was there when it was asked for.
+An answer that is right and late accuses nobody: a small board, a long line or a busy hour look the same from outside.
+It leaves the part unverified and is told as slow; only a wrong answer starts an audit.
+
+Limits, as told in the documents too: one core as fast as the challenger's may pass for about ten slow ones; only a
+part of memory and disk is asked for, at most the network's bounds; a rented machine measures like an own one; and what
+is verified is what was there when it was asked for.
 """
 
 from __future__ import annotations
@@ -21,8 +25,12 @@ from common.units import BPS
 BENCHMARK = "benchmark"  # the duty
 CORES_SHARE_BPS = 6_000  # of a declared core's speed: hardware threads share one
 MB_PER_GB = 1_024
+LANE_SHARE = 8  # how many times slower than the challenger's a core may be: a small board's is four, threads halve it
 WALK_SHARE = 16  # a held block is read so many times faster than made, at least
-WALK_GRACE_S = 0.25  # and two round trips
+GRACE_S = 0.25  # of every limit, and two round trips
+RTT_S_MAX = 0.5  # credited; the measured node makes its own pings slow if it likes
+WIRE_SHARE = 0.75  # of the time of an answer, at most, is taken off as the line's
+SLOW = "-slow"  # ends the name of a part that was answered rightly and too late
 PARTS = ("cpu", "memory", "storage", "bandwidth")
 
 
@@ -62,9 +70,36 @@ def sizes_of(info: NodeInfo, rules: BenchmarkParameters) -> Sizes:
     )
 
 
+def lanes_limit_s(iterations: int, hash_s: float, rtt_s: float) -> float:
+    """How long chains may take side by side, one or many: each on its own core; `hash_s`: one of the challenger's.
+
+    Without it a node that answers slowly when one lane is asked for would have any number of cores verified.
+    """
+    return _grace_s(rtt_s) + iterations * hash_s * LANE_SHARE
+
+
 def walk_limit_s(steps: int, block_s: float, rtt_s: float) -> float:
     """How long a walk may take of who holds what it says; `block_s`: what making one block takes the challenger."""
-    return WALK_GRACE_S + 2 * rtt_s + steps * block_s / WALK_SHARE
+    return _grace_s(rtt_s) + steps * block_s / WALK_SHARE
+
+
+def _grace_s(rtt_s: float) -> float:
+    return GRACE_S + 2 * min(rtt_s, RTT_S_MAX)
+
+
+def worked_s(taken_s: float, rtt_s: float) -> float:
+    """An answer's time less the line's part of it, which slow pings do not make all of it."""
+    return max(taken_s - min(rtt_s, RTT_S_MAX, taken_s * WIRE_SHARE), 1e-3)
+
+
+def wrong_parts(failed: Iterable[str]) -> tuple[str, ...]:
+    """Of what failed, what was answered wrongly: it accuses."""
+    return tuple(part for part in failed if part and not part.endswith(SLOW))
+
+
+def slow_parts(failed: Iterable[str]) -> tuple[str, ...]:
+    """Of what failed, the parts answered rightly and too late: unverified, and nothing against the node."""
+    return tuple(part.removesuffix(SLOW) for part in failed if part.endswith(SLOW))
 
 
 def figures_of(results: Iterable[BenchmarkResult]) -> Figures:

@@ -1,7 +1,8 @@
 """Measures the machines that this node was drawn to measure, and signs what it found.
 
 In each period this node looks at a moment nobody can foretell; a node that is busy is asked again later in the period,
-a few times. Whoever cannot be reached or refuses gets no result: its figures age. A wrong answer is signed as wrong.
+a few times. Whoever cannot be reached or refuses gets no result: its figures age. A wrong answer is signed as wrong and
+told to whoever listens for failures; a late one is signed as slow, which leaves the part unverified and accuses nobody.
 """
 
 from __future__ import annotations
@@ -37,7 +38,15 @@ from common.rpc.method import CP, CR, PeerMethod
 from common.standing import BenchmarkResult, Kind
 from common.units import Did
 from dux_registryd.bench_work import chain_is_right, stream, walk_is_right
-from dux_registryd.benchmark_rules import BENCHMARK, sizes_of, walk_limit_s
+from dux_registryd.benchmark_rules import (
+    BENCHMARK,
+    SLOW,
+    lanes_limit_s,
+    sizes_of,
+    walk_limit_s,
+    worked_s,
+    wrong_parts,
+)
 from dux_registryd.challengers import Challengers
 from dux_registryd.effects import Outside
 from dux_registryd.presence_rules import SETTLED_BLOCKS
@@ -196,7 +205,7 @@ class Benchmarker:
         taken = await self._statements.say(Kind.BENCHMARK, result)
         self._log.info("node measured", did=info.did, failed=result.failed, word=taken.word, reason=taken.reason)
         self.measured += 1
-        if result.failed:
+        if wrong_parts(found.failed):
             for told in self.on_failure:
                 await told(result)
         return result
@@ -228,9 +237,9 @@ class Benchmarker:
         up_s = sum([await self._pull(found, CHUNK_BYTES) for _ in range(chunks)])
         down_s = sum([await self._push(found) for _ in range(chunks)])
         if "up" not in found.failed:
-            found.up_kbps = _kbps(chunks, up_s - chunks * found.rtt_s)
+            found.up_kbps = _kbps(chunks, up_s, found.rtt_s)
         if "down" not in found.failed:
-            found.down_kbps = _kbps(chunks, down_s - chunks * found.rtt_s)
+            found.down_kbps = _kbps(chunks, down_s, found.rtt_s)
 
     async def _pull(self, found: Measured, size: int) -> float:
         seed = self._random.bytes(32)
@@ -247,18 +256,22 @@ class Benchmarker:
         return taken_s
 
     async def _hashes(self, found: Measured, lanes: int) -> int:
-        """Thousand hashes per second of so many chains at once; 0 when one of those looked at is wrong."""
+        """Thousand hashes per second of so many chains at once; 0 when one looked at is wrong, or all too slow."""
         seed, iterations = self._random.bytes(32), self._rules.iterations
         ask = HashAsk(period=found.period, seed=seed, lanes=lanes, iterations=iterations, marks=MARKS)
         answer, taken_s = await self._ask(found, BENCHMARK_HASH, ask)
         looked_at = self._random.sample(list(range(lanes)), min(lanes, LANES_LOOKED_AT))
         marks = self._random.sample(list(range(MARKS)), LOOKED_AT)
+        began = self._clock.monotonic()
         right = len(answer.lanes) == lanes and all(len(lane) == MARKS for lane in answer.lanes)
         for lane in looked_at if right else ():
             right = right and await asyncio.to_thread(chain_is_right, seed, lane, iterations, answer.lanes[lane], marks)
         if not right:
             return _fail(found, "cpu")
-        return int(lanes * iterations / max(taken_s - found.rtt_s, 1e-3) / 1_000)
+        hash_s = (self._clock.monotonic() - began) * MARKS / (len(looked_at) * LOOKED_AT * iterations)
+        if taken_s > lanes_limit_s(iterations, hash_s, found.rtt_s):
+            return _fail(found, "cpu" + SLOW)
+        return int(lanes * iterations / worked_s(taken_s, found.rtt_s) / 1_000)
 
     async def _holding(self, found: Measured, size_mb: int, *, on_disk: bool) -> int:
         """The size that it was seen to hold; 0 when it has no room now, or the walk was wrong or too slow."""
@@ -280,13 +293,14 @@ class Benchmarker:
             walk_is_right, seed, size_mb, nonce, steps, answer.marks, looked_at
         )
         block_s = (self._clock.monotonic() - began) / (LOOKED_AT * (steps // WALK_MARKS))
-        if not right or taken_s > walk_limit_s(steps, block_s, found.rtt_s):
-            return _fail(found, "storage" if on_disk else "memory")
-        return size_mb
+        part = "storage" if on_disk else "memory"
+        if not right:
+            return _fail(found, part)
+        return _fail(found, part + SLOW) if taken_s > walk_limit_s(steps, block_s, found.rtt_s) else size_mb
 
 
-def _kbps(chunks: int, taken_s: float) -> int:
-    return int(chunks * CHUNK_BYTES * 8 / max(taken_s, 1e-3) / 1_000)
+def _kbps(chunks: int, taken_s: float, rtt_s: float) -> int:
+    return int(CHUNK_BYTES * 8 / worked_s(taken_s / chunks, rtt_s) / 1_000)
 
 
 def _fail(found: Measured, part: str) -> int:

@@ -10,7 +10,7 @@ from common.rpc.table import Ctx
 from common.standing import STATEMENT_BYTES_MAX, BenchmarkResult, QuoteSeen
 from common.units import Did
 from dux_registryd.bench_prover import BenchProver
-from dux_registryd.benchmark_rules import cores_seen, sizes_of
+from dux_registryd.benchmark_rules import cores_seen, sizes_of, slow_parts, wrong_parts
 from dux_registryd.machines import Machines
 from dux_registryd.store import Book
 from dux_registryd.store_standing import Kept
@@ -47,7 +47,8 @@ class MachineMethods:
             disk_asked_mb=sizes.disk_mb,
             up_kbps=figures.up_kbps,
             down_kbps=figures.down_kbps,
-            failed=figures.failed,
+            failed=wrong_parts(figures.failed),
+            slow=slow_parts(figures.failed),
             results=tuple(_measured_by(kept) for kept in self._machines.results(did)),
             quotes=tuple(_quote_view(kept) for kept in self._machines.quotes(did)),
         )

@@ -23,7 +23,7 @@ class MeasuredBy(Wire, frozen=True):
 
     prober: Did
     at: str
-    failed: str  # parts that were answered wrongly
+    failed: str  # parts that were answered wrongly; those that end in `-slow` rightly and too late to tell
     signed: bytes  # `Attested` bytes of a `BenchmarkResult`
 
 
@@ -61,7 +61,8 @@ class MachineView(Wire, frozen=True):
     disk_asked_mb: int
     up_kbps: int
     down_kbps: int
-    failed: tuple[str, ...]
+    failed: tuple[str, ...]  # answered wrongly
+    slow: tuple[str, ...]  # answered rightly and too late to verify anything; held against nobody
     results: tuple[MeasuredBy, ...]
     quotes: tuple[QuoteView, ...]
 
@@ -96,6 +97,7 @@ MACHINE_SHOW = Method(
             up_kbps=94_000,
             down_kbps=91_000,
             failed=("storage",),
+            slow=(),
             results=(MeasuredBy(prober=_OTHER, at="2026-11-20T12:30:00Z", failed="storage", signed=b"\x94"),),
             quotes=(),
         ),

@@ -128,7 +128,7 @@ class Book:
 
     def _order(self, tx: Tx, lot: Lot, order: Order, effect_id: str) -> None:
         if isinstance(order, Tell):
-            self._report(tx, lot, order)
+            self.report(tx, lot, order)
         elif isinstance(order, OpenStray):
             self._open_stray(tx, lot, order)
         elif isinstance(order, ShowCase):
@@ -142,7 +142,8 @@ class Book:
         errand = Errand(lot.contract_id, lot.number, cast("AnyOrder", order), to)
         tx.outbox(effect_id, type(order).__name__, errand, lane=lane)
 
-    def _report(self, tx: Tx, lot: Lot, order: Tell) -> None:
+    def report(self, tx: Tx, lot: Lot, order: Tell) -> None:
+        """Tell this node's readers what a lot's news is now."""
         row = self.shelf.contract(lot.contract_id)
         event = self._reporter.event(order.news, row, lot) if row else None
         if event is not None:

@@ -10,6 +10,7 @@ from common.parts import Parts
 from dux_escrowd import orders
 from dux_escrowd.book import Book
 from dux_escrowd.case_methods import CaseMethods
+from dux_escrowd.catching_up import CatchingUp
 from dux_escrowd.channel.assembly import Channels
 from dux_escrowd.counterpart import ASK_OFFER, ASK_QUOTE, Counterpart
 from dux_escrowd.desk import Desk
@@ -59,7 +60,7 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         LateMethods(desk).serve(parts.table)
         parts.serve_events(escrow.EVENTS, store)
         _listen(parts, parley, counterpart, inbox)
-        effects = _effects(desk, Voice(desk, inbox), parley, counterpart)
+        effects = _effects(parts, desk, Voice(desk, inbox), parley, counterpart)
         keeping = Keeping(desk)
         effects.sends(KEEP, Keep, keeping.send)
         parts.table.serve(RESTORE, keeping.restore)
@@ -67,7 +68,7 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         parts.serve_peer(peer_escrow.COPY_GET, keeping.give)
         parts.outbox(store, effects.perform, effects.refused)
         follower = Follower(desk, parley, keeping)
-        keeping.when_back.append(follower.look_now)
+        keeping.when_back += [CatchingUp(desk, inbox).look, follower.look_now]
         parts.background("follower", follower.run)
         channels = Channels(desk)
         channels.serve(parts)
@@ -95,10 +96,13 @@ def _listen(parts: Parts[EscrowSettings], parley: Parley, counterpart: Counterpa
     parts.serve_topic(peer_escrow.FAULT, inbox.fault)
 
 
-def _effects(desk: Desk, voice: Voice, parley: Parley, counterpart: Counterpart) -> Effects:
+def _effects(
+    parts: Parts[EscrowSettings], desk: Desk, voice: Voice, parley: Parley, counterpart: Counterpart
+) -> Effects:
     """Who carries which order."""
     effects, wallet = Effects(desk), WalletHand(desk, voice)
     peers = PeerHand(desk, voice, wallet)
+    parts.serve_peer(peer_escrow.CASE_GET, peers.case_get)
     effects.carries(orders.Adopt, wallet.adopt)
     effects.carries(orders.Fund, wallet.fund)
     effects.carries(orders.SignRelease, wallet.sign_release)

@@ -107,7 +107,7 @@ class WalletHand:
     async def sign_cancel(self, job: Job, order: SignCancel) -> None:
         """Coin signatures with K, then CANCEL."""
         signatures = await self._sign(job, order.outpoint, Cancel())
-        preimage = await self.preimage(job) if job.contract.result_hash else b""
+        preimage = await self.preimage(job.row) if job.contract.result_hash else b""
         await self._voice.say(job.lot, Word.CANCEL, SaidCancel(order.outpoint, signatures, preimage), job.effect_id)
 
     async def sign_award(self, job: Job, order: SignAward) -> None:
@@ -153,11 +153,11 @@ class WalletHand:
         )
         return tuple((await self._desk.flopd.call(wallet.CONTRACT_SIGN, ask)).signatures)
 
-    async def preimage(self, job: Job) -> bytes:
+    async def preimage(self, row: Agreed) -> bytes:
         """K: the seller's from its wallet, an arbiter's from the evidence."""
-        if job.row.preimage is not None:
-            return job.row.preimage
-        return (await self._desk.flopd.call(wallet.CONTRACT_REVEAL, wallet.RevealKey(cid=job.cid))).preimage
+        if row.preimage is not None:
+            return row.preimage
+        return (await self._desk.flopd.call(wallet.CONTRACT_REVEAL, wallet.RevealKey(cid=row.cid or ""))).preimage
 
     async def settle(self, job: Job, order: Settle) -> None:
         """This node's way out: assembled and judged by the wallet, then on its way."""

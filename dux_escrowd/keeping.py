@@ -1,8 +1,9 @@
 """Has copies of own contracts kept, keeps those of others, and takes own ones back after a restore.
 
-Promise: a copy goes out after every step, to everybody named in the contract; what is taken back is replayed before it
-counts, and this node says nothing in a contract that came back before somebody told it what it had said after the copy
-(two statements with one number would be its own fault). With nobody left to ask, the refund at T needs no word.
+Promise: a copy goes out at the follower's next look after a step (20 seconds at most), to everybody named in the
+contract; what is taken back is replayed before it counts, and this node says nothing in a contract that came back
+before somebody told it what it had said after the copy (two statements with one number would be its own fault). With
+nobody left to ask, the refund at T needs no word. What others said meanwhile is asked for in catching_up.py.
 
 Source: escrow_protocol.md §7, §10.
 """
@@ -73,7 +74,7 @@ class Keeping:
         self._pointed_ms: dict[str, int] = {}
         self._key = b""
         self._busy = asyncio.Lock()
-        self.when_back: list[Callable[[], Awaitable[None]]] = []  # after contracts were taken back
+        self.when_back: list[Callable[[], Awaitable[None]]] = []  # after contracts were found to be this node's
 
     # --- own copies go out --------------------------------------------------------------------------------------------
 
@@ -194,7 +195,7 @@ class Keeping:
                     restored.append(copy.row.contract_id)
                 except DuxError as error:
                     problems.append(f"{copy.row.contract_id}: {error.message}")
-        if restored:
+        if restored or known:
             for hook in self.when_back:
                 await hook()
         return Restored(restored=tuple(restored), known=tuple(known), problems=tuple(problems))

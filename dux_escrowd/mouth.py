@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 
+from common.chain.contract import Contract
 from common.codec import from_canonical
 from common.contracts.escrow import Refused, WrongPhase
-from common.contracts.peer_escrow import CASE, FAULT, KEY, STANDBY, CaseCall, FaultProof, KeyCall, StandbyCall
+from common.contracts.peer_escrow import CASE, FAULT, KEY, STANDBY, CaseCall, CaseGet, FaultProof, KeyCall, StandbyCall
 from common.errors import DuxError, NotFound
 from common.units import Did, Florins
 from dux_escrowd.desk import Desk
@@ -19,6 +20,7 @@ from dux_escrowd.facts import ArbitersSilent, ArbitersStandBy, Fact
 from dux_escrowd.model import Lot, Role
 from dux_escrowd.orders import PassOn, PingArbiters, PublishFault, Say, ShowCase, ShowKey, Word
 from dux_escrowd.records import VOTE, VoteNote
+from dux_escrowd.store import Agreed
 from dux_escrowd.voice import Voice
 from dux_escrowd.voting import commitment_of
 from dux_escrowd.words import (
@@ -86,26 +88,37 @@ class PeerHand:
 
     async def show_key(self, job: Job, _order: ShowKey) -> None:
         """K, to the buyer."""
-        call = KeyCall(bytes.fromhex(job.row.contract_id), await self._wallet.preimage(job))
+        call = KeyCall(bytes.fromhex(job.row.contract_id), await self._wallet.preimage(job.row))
         await self._desk.call(job.row.buyer, KEY, call)
 
     async def show_case(self, job: Job, _order: ShowCase) -> None:
-        """Job, r, own evidence, and K where this node has it and has delivered under it, to one arbiter."""
-        shows_key = job.lot.role is Role.BUYER or job.lot.delivered_at is not None
-        held = await self._key_held(job) if shows_key and job.contract.result_hash else b""
-        call = CaseCall(
-            contract_id=bytes.fromhex(job.row.contract_id),
-            job=self._desk.book.records.job(job.row.contract_id),
-            salt=job.row.salt or b"",
-            preimage=held,
-            evidence=(job.row.evidence,) if job.row.evidence else (),
-        )
-        await self._desk.call(Did(job.errand.to), CASE, call)
+        """Evidence, to one arbiter."""
+        await self._desk.call(Did(job.errand.to), CASE, await self._evidence(job.row, job.lot, job.contract))
 
-    async def _key_held(self, job: Job) -> bytes:
-        if job.lot.role is Role.SELLER:
-            return await self._wallet.preimage(job)
-        return job.row.preimage or b""
+    async def case_get(self, ask: CaseGet, sender: Did) -> CaseCall:
+        """The same, to an arbiter of an open dispute that asks for it."""
+        contract_id = ask.contract_id.hex()
+        row, lot = self._desk.book.shelf.contract(contract_id), self._desk.book.shelf.lot(contract_id)
+        contract = self._desk.book.records.contract(contract_id)
+        if row is None or lot is None or contract is None or sender not in lot.panel:
+            raise NotFound(what="contract", name="of yours")
+        if row.role is Role.ARBITER or lot.disputed_by is None:
+            raise NotFound(what="evidence of contract", name=contract_id)
+        return await self._evidence(row, lot, contract)
+
+    async def _evidence(self, row: Agreed, lot: Lot, contract: Contract) -> CaseCall:
+        """Job, r, own evidence, and K where this node has it and has delivered under it."""
+        shows_key = bool(contract.result_hash) and (lot.role is Role.BUYER or lot.delivered_at is not None)
+        return CaseCall(
+            contract_id=bytes.fromhex(row.contract_id),
+            job=self._desk.book.records.job(row.contract_id),
+            salt=row.salt or b"",
+            preimage=await self._key_held(row) if shows_key else b"",
+            evidence=(row.evidence,) if row.evidence else (),
+        )
+
+    async def _key_held(self, row: Agreed) -> bytes:
+        return await self._wallet.preimage(row) if row.role is Role.SELLER else row.preimage or b""
 
     async def ping(self, job: Job, _order: PingArbiters) -> None:
         """Ask every arbiter at once; what that means is for the table."""

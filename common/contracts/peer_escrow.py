@@ -187,6 +187,12 @@ class CaseCall(Canon, frozen=True):
     evidence: Evidence
 
 
+class CaseGet(Canon, frozen=True):
+    """Show me the evidence again."""
+
+    contract_id: Bytes32
+
+
 class StandbyCall(Canon, frozen=True):
     """Are you there, for this contract?"""
 
@@ -284,6 +290,11 @@ KEY = PeerMethod(
 CASE = PeerMethod(
     name="escrow.case", owner="escrowd", params=CaseCall, result=Ack, callers=_BY, cost=8,
     summary="An arbiter is shown the evidence.",
+)  # fmt: skip
+CASE_GET = PeerMethod(
+    name="escrow.case_get", repeated="read",
+    owner="escrowd", params=CaseGet, result=CaseCall, callers=_BY, cost=8, params_bytes_max=256,
+    summary="The evidence of a party once more, for an arbiter that came back from its phrase.",
 )  # fmt: skip
 STANDBY = PeerMethod(
     name="escrow.standby", repeated="read",

@@ -44,6 +44,7 @@ from dux_escrowd.daemon import EscrowDaemon
 from dux_escrowd.follower import Follower
 from dux_escrowd.model import Lot
 from dux_escrowd.settings import EscrowSettings
+from dux_escrowd.store import Shelf
 from tests.flopd.coin_node import CoinBench
 from tests.flopd.wallets import WalletNode, network_of
 from tests.ports import free_base
@@ -401,11 +402,15 @@ class Node:
 
     def lot(self, contract_id: str) -> Lot:
         """The lot as it is stored."""
-        assert self.daemon is not None
-        assert self.daemon.parts.table.store is not None
-        lot = Book(self.daemon.parts.table.store).shelf.lot(contract_id)
+        lot = self.shelf().lot(contract_id)
         assert lot is not None
         return lot
+
+    def shelf(self) -> Shelf:
+        """All that its escrowd holds."""
+        assert self.daemon is not None
+        assert self.daemon.parts.table.store is not None
+        return Book(self.daemon.parts.table.store).shelf
 
 
 def request_id() -> str:

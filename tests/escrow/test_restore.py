@@ -6,13 +6,17 @@ import pytest
 
 from common.contracts import escrow
 from common.contracts.escrow_restore import RESTORE
-from common.contracts.escrow_views import Funded, KeyRevealed
+from common.contracts.escrow_views import CaseOpened, Funded, KeyRevealed
+from common.contracts.p2p_errors import PeerAnswered
+from common.contracts.peer_escrow import CASE_GET, CaseGet
+from common.contracts.wallet_restore import CONTRACT_BLOB_KEY
 from common.errors import BadParams
 from common.receipts import Outcome
 from common.rpc.method import Empty
-from common.units import FLOP
+from common.units import FLOP, Florins
 from dux_escrowd.copies import opened, tag_of
-from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, until
+from dux_escrowd.records import CASE, VOTE
+from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, request_id, until
 
 NAMES = ("buyer", "seller", "anna", "bert", "carl")
 
@@ -67,6 +71,91 @@ async def test_a_seller_with_its_phrase_alone_is_paid(net: Net) -> None:
             assert not net.spread, "no proof of fault"
             page = await again.call(escrow.AUDIT, escrow.AuditRead())
             assert page.replayed
+
+
+@pytest.mark.parametrize("copied", ["the contract", "the evidence", "the vote"])
+async def test_an_arbiter_with_its_phrase_alone_votes_and_signs(net: Net, copied: str) -> None:
+    """One arbiter is dead and one has lost its disk: the case comes back, its vote counts once, and it is mined.
+
+    Evidence that its last copy has not is asked for again. What it had committed to is revealed by the new disk: a
+    second vote under one number would be proof of fault.
+    """
+    async with market(net, *NAMES) as (buyer, seller, anna, bert, carl):
+        contract_id = await propose(buyer, seller, [anna, bert, carl])
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await deliver(seller, contract_id)
+        await buyer.event(KeyRevealed)
+        carl.off = True
+        await judge(buyer, contract_id, good=False, reason="wrong")
+        await anna.event(CaseOpened)
+        if copied == "the evidence":
+            await net.mine(1)
+            await until(lambda: is_copied(anna, bert, contract_id, CASE), "the evidence is in the copy")
+        if copied == "the vote":
+            await vote(anna, contract_id)
+            await until(lambda: is_committed(anna, bert, contract_id), "the other one heard what it committed to")
+            await net.mine(1)  # a copy goes out at the follower's next look
+            await until(lambda: is_copied(anna, bert, contract_id, VOTE), "the vote's salt is in the copy")
+        again = await back(net, anna)
+        async with again.running():
+            found = await again.call(RESTORE, Empty())
+            assert ((*found.restored, *found.known), found.problems) == ((contract_id,), ())
+            assert (await again.show(contract_id)).role == "arbiter"
+            for arbiter in (bert,) if copied == "the vote" else (bert, again):
+                await arbiter.event(CaseOpened)
+                await vote(arbiter, contract_id)
+            await net.mine_until(in_state(again, contract_id, "CLOSED"), "awarded")
+            settlement = (await again.show(contract_id)).settlement
+            assert settlement is not None
+            assert (settlement.outcome, settlement.gross_florins) == (Outcome.AWARDED, 4 * FLOP)
+            assert not net.spread, "no proof of fault"
+
+
+async def vote(arbiter: Node, contract_id: str) -> None:
+    """Less than half for the seller."""
+    wish = escrow.Vote(request_id=request_id(), contract_id=contract_id, gross_florins=Florins(4 * FLOP), reason="half")
+    await arbiter.call(escrow.VOTE, wish)
+
+
+async def is_committed(arbiter: Node, seen_by: Node, contract_id: str) -> bool:
+    """Another arbiter holds this one's commitment."""
+    return arbiter.did in [ballot.arbiter for ballot in seen_by.lot(contract_id).ballots]
+
+
+async def test_evidence_is_shown_again_to_arbiters_of_an_open_dispute_alone(net: Net) -> None:
+    """Before the dispute nobody is shown anything, and afterwards no party and no stranger."""
+    async with market(net, *NAMES, "stranger") as (buyer, seller, anna, bert, carl, stranger):
+        contract_id = await propose(buyer, seller, [anna, bert, carl])
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await deliver(seller, contract_id)
+        await buyer.event(KeyRevealed)
+        assert not await is_shown(buyer, anna, contract_id)
+        await judge(buyer, contract_id, good=False, reason="wrong")
+        await anna.event(CaseOpened)
+        askers = [anna, seller, stranger]
+        assert [await is_shown(buyer, asker, contract_id) for asker in askers] == [True, False, False]
+        assert not await is_shown(bert, carl, contract_id)
+
+
+async def is_shown(asked: Node, asker: Node, contract_id: str) -> bool:
+    """Whether a node hands the evidence to another one that asks."""
+    assert asker.daemon is not None
+    try:
+        await asker.daemon.desk.call(asked.did, CASE_GET, CaseGet(bytes.fromhex(contract_id)))
+    except PeerAnswered as error:
+        return error.fields["peer_key"] != "not-found"
+    return True
+
+
+async def is_copied(arbiter: Node, kept_by: Node, contract_id: str, kind: str) -> bool:
+    """The copy that another one keeps has this document of its owner's."""
+    row = arbiter.shelf().contract(contract_id)
+    assert row is not None
+    assert row.key_index is not None
+    number = row.key_index
+    key = (await arbiter.wallet.call(CONTRACT_BLOB_KEY, Empty())).key
+    held = kept_by.shelf().copy(tag_of(key, number))
+    return held is not None and kind in [one.kind for one in opened(held[1], key, tag_of(key, number)).documents]
 
 
 def test_a_copy_opens_for_its_owner_alone() -> None:

@@ -18,6 +18,7 @@ class EscrowSettings(DaemonSettings, frozen=True, kw_only=True):
     channel_mirror_florins: Florins = Florins(FLOP)  # so much may be paid before watchers get a newer close
     channel_limit_florins: Florins = Florins(1_000 * FLOP)  # a channel that holds so much is closed
     channel_on_crash: Literal["credit", "rerun"] = "credit"  # rerun only if every handler bears to run twice
+    channel_silent_s: int = 120  # a call at work of which no program says anything for so long has failed
     channel_watchers: tuple[Did, ...] = ()  # nodes that publish this node's closes when it is away
     watch_for_others: int = 256  # closes of other nodes kept here
     copies: bool = True  # have encrypted copies of own contracts and channels kept by others

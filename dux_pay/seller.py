@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 from dataclasses import replace
 from typing import Any
-from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -50,10 +49,10 @@ from dux_pay.headers import (
     open_shown_voucher,
     show_answer,
 )
+from dux_pay.holding import Holding
 from dux_pay.offering import Offering
 from dux_pay.price import Price
 from dux_pay.statuses import RETRY_AFTER_S, Facts, Reason, body_of, status_of
-from dux_pay.streams import Parts
 from dux_pay.workers import Worker
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -88,7 +87,7 @@ class Seller:
         self.body_bytes_max = body_bytes_max
         self.body_s_max = body_s_max
         self._log: FilteringBoundLogger = structlog.get_logger("seller")
-        self._at_work: WeakValueDictionary[CallRef, Parts] = WeakValueDictionary()
+        self._holding = Holding(escrowd)
         self._offering = Offering(escrowd, flopd, clock, body_bytes_max)
 
     async def enter(self, asked: Asked, what: str, price: Price) -> Payment | Reply:
@@ -151,7 +150,7 @@ class Seller:
             )
             refusal = await self._refusal(Reason(said.reason), asked, what, price, facts=facts)
             running = said.reason == Reason.RUNNING
-            return replace(refusal, at_work=self._at_work.get(said.call)) if running else refusal
+            return replace(refusal, at_work=self._holding.of(said.call)) if running else refusal
         payment = Payment(
             call=said.call,
             oid=said.oid,
@@ -162,7 +161,7 @@ class Seller:
             url=asked.url,
             _escrowd=self._escrowd,
         )
-        self._at_work[said.call] = payment.parts
+        self._holding.begins(said.call, payment.parts)
         return payment
 
     async def leave(self, payment: Payment, status: int, headers: Headers, body: bytes) -> Reply:

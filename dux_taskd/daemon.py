@@ -160,6 +160,7 @@ class TaskDaemon(DuxOSDaemon[TaskSettings]):
             log=parts.log,
         )
         parts.stack.push_async_callback(selling.stop)
+        parts.background("paid calls", selling.say)
         parts.table.serve(contract.CALL, lambda params, _ctx: buying.call(params))
         parts.serve_peer(peer_channel.QUOTE, selling.quote)
         parts.serve_peer(peer_channel.CALL, selling.call)

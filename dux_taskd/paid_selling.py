@@ -159,6 +159,17 @@ class PaidSelling:
         ended = await patiently(lambda: self._escrowd.call(c.FINISH, done), tries=FINISH_TRIES, pause_s=FINISH_PAUSE_S)
         return ended.answer
 
+    async def say(self) -> None:
+        """Tell escrowd which calls are at work here, as long as they are; what is not told of has failed."""
+        while True:
+            await asyncio.sleep(c.SAY_EVERY_S)
+            calls = tuple(c.CallRef(chid=chid, j=j) for chid, j in self._works.admitted())
+            try:
+                if calls:
+                    await self._escrowd.call(c.STILL_AT_WORK, c.AtWork(calls=calls))
+            except DuxError as error:  # it starts anew: said again before its patience is over
+                self._log.info("escrowd is not told of calls at work", reason=error.message)
+
     async def stop(self) -> None:
         """What is at work is finished as failed."""
         await self._works.stop()

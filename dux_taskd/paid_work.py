@@ -57,6 +57,10 @@ class Works(Generic[T]):
         """Tasks under the same name."""
         return [work for work in self._works.values() if work.name == own.name and work is not own]
 
+    def admitted(self) -> list[Name]:
+        """Calls that are at work here, each once."""
+        return sorted({work.name for work in self._works.values() if work.admitted})
+
     async def stop(self) -> None:
         """Cancel, and wait a moment for ends to be stored."""
         works = list(self._works.values())

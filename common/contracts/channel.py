@@ -1,7 +1,8 @@
 """What escrowd answers about pay-per-call channels: the narrow port by which work is paid, and what people ask.
 
 Seller's side, per call: `channel.admit` with the voucher as it came and the hash of the request as it was really
-received, then the work, then `channel.finish`; between them `channel.chunk` where the price is a meter. Buyer's side:
+received, then the work, then `channel.finish`; between them `channel.chunk` where the price is a meter, and now and
+then `channel.at_work`: of a call that nobody speaks of any more the payer gets its money back. Buyer's side:
 `channel.pay` gives the voucher to send with the request, `channel.settled` takes the answer. taskd uses this port for
 calls between nodes; a program of the operator's own (`module`) uses it to sell or buy over HTTP. Opening and hellos go
 between the two escrowds by themselves.
@@ -29,6 +30,8 @@ from common.units import FLOP, Did, Florins
 
 RESPONSE_BYTES_MAX = 1_048_576  # kept for repeats; a larger one is named by its hash and kept by who made it
 ENVELOPE_BYTES = 160
+CALLS_SAID_MAX = 256  # calls that one message says to be at work
+SAY_EVERY_S = 15.0  # an eighth of escrowd's patience: a program that is slow to say so is not taken for dead
 
 Chid = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -112,6 +115,12 @@ class Finished(Wire, frozen=True, kw_only=True):
     """The answer, signed and stored."""
 
     answer: AnswerBytes
+
+
+class AtWork(Wire, frozen=True, kw_only=True):
+    """Calls that a program is at work at now: said again before escrowd's `channel_silent_s` is over."""
+
+    calls: Annotated[tuple[CallRef, ...], Meta(max_length=CALLS_SAID_MAX)]
 
 
 class Chunk(Wire, frozen=True, kw_only=True):
@@ -366,6 +375,14 @@ FINISH: Method[Finish, Finished] = Method(
     summary="Seller: store how an admitted call ended, and get the signed answer.",
     callers=WORKERS,
     example=(Finish(call=_CALL, outcome=Outcome.OK, resp=b"s" * 32, response=b"{}"), Finished(answer=b"\x92")),
+)
+STILL_AT_WORK: Method[AtWork, Done] = Method(
+    name="channel.at_work",
+    params=AtWork,
+    result=Done,
+    summary="Seller: these calls are still at work; one of which nobody says so for too long has failed.",
+    callers=WORKERS,
+    example=(AtWork(calls=(_CALL,)), Done()),
 )
 CHUNK: Method[Chunk, ChunkVerdict] = Method(
     name="channel.chunk",

@@ -29,6 +29,7 @@ from common.contracts.channel import REFUSED as CHANNEL_REFUSED
 from common.contracts.channel import RULES as CHANNEL_RULES
 from common.contracts.channel import SETTLED as CHANNEL_SETTLED
 from common.contracts.channel import SHOW as CHANNEL_SHOW
+from common.contracts.channel import STILL_AT_WORK as CHANNEL_AT_WORK
 from common.contracts.channel import TOP_UP as CHANNEL_TOP_UP
 from common.contracts.channel_restore import CHANNEL_RESTORE
 from common.contracts.escrow_base import ContractId, ContractRef, NotYours
@@ -605,6 +606,7 @@ FUND_STATUS: Method[FundStatusParams, FundStatus] = Method(
 )
 CHANNEL_METHODS = (  # served by this daemon, declared in a file of their own
     CHANNEL_ADMIT,
+    CHANNEL_AT_WORK,
     CHANNEL_CHUNK,
     CHANNEL_CLOSE,
     CHANNEL_FINISH,

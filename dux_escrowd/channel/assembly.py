@@ -79,6 +79,7 @@ class Channels:
         parts.background("channel hellos", self.greeting.run)
         parts.background("channel copies", self.safe.run)
         parts.background("channel start", self.start)
+        parts.background("channel calls", self.selling.leftover.run)
         parts.gauges["channel_decisions"] = lambda: float(self.ledger.decisions)
         parts.gauges["channel_commits"] = lambda: float(self.ledger.commits)
 

@@ -263,13 +263,21 @@ class Buying:
         await self._counter.carry(chid, taken.effects)
 
     async def sweep(self, now_ms: int) -> None:
-        """Give up calls whose callers never came back."""
+        """Give up calls whose callers never came back; where the end waits for a call, ask what has become of it."""
         for chid in self._ledger.shelf.listed("payer", open_only=True, limit=500):
             state = self._ledger.payer(chid)
             old = set(self._ledger.shelf.waiting(chid, now_ms - GIVEN_UP_MS))
             late = [call.j for call in state.in_flight if call.j in old and call.state is CallState.SENT_MAYBE]
             if late and state.state in (PayerState.OPEN, PayerState.RESYNC, PayerState.DRAINING):
                 await self.drop(chid, late[0])
+            elif state.session and _waits_to_end(state):
+                await self._greeting.begin(chid)
+
+
+def _waits_to_end(state: Payer) -> bool:
+    """A call that nobody wants any more, or that the close waits for, is still at work at the payee."""
+    waiting = state.in_flight
+    return bool(waiting) and (state.closing or any(call.state is CallState.DROPPING for call in waiting))
 
 
 def _ended(call: Call, answer: Answer) -> Call:

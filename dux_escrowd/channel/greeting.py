@@ -19,6 +19,7 @@ from common.channel_messages import (
     Answer,
     Hello,
     HelloBack,
+    Outcome,
     ShownCall,
     Voucher,
     open_message,
@@ -35,7 +36,7 @@ from common.units import Did, Florins
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import orders as o
 from dux_escrowd.channel.counter import Counter
-from dux_escrowd.channel.model import CallState, Payer, PayerState, call_of
+from dux_escrowd.channel.model import ENDED, Call, CallState, Payer, PayerState, call_of
 from dux_escrowd.channel.shelf import Book
 from dux_escrowd.channel.signing import ack_of, outpoint_of
 
@@ -169,7 +170,7 @@ class Greeting:
                 tx,
                 before,
                 after,
-                [(voucher, item.answer) for (_, voucher), item in zip(shown, back.calls, strict=True)],
+                [(plain, voucher, item.answer) for (plain, voucher), item in zip(shown, back.calls, strict=True)],
             )
 
         taken = await self._ledger.take(chid, fact, write)
@@ -195,19 +196,19 @@ class Greeting:
         charged = int(answer.charged_florins)
         return structs.replace(plain, outcome=answer.outcome, resp=answer.resp, charged_florins=charged), voucher
 
-    def _keep(self, tx: Tx, before: Payer, after: Payer, shown: list[tuple[Voucher, bytes]]) -> None:
+    def _keep(self, tx: Tx, before: Payer, after: Payer, shown: list[tuple[f.Shown, Voucher, bytes]]) -> None:
         """Rows of calls that were forgotten here or have ended meanwhile; vouchers that go out again change bodies."""
         shelf = self._ledger.shelf
-        for voucher, answer in shown:
+        for plain, voucher, answer in shown:
             known = shelf.call(after.chid, voucher.j)
-            call = call_of(after.calls, voucher.j)
+            call = call_of(after.calls, voucher.j) or _in_receipt(before, after, plain)
             if known is None and call is not None:
                 shelf.put_call(tx, after.chid, call, canonical(voucher))
             if answer and call is not None and (known is None or not known.answer):
                 shelf.end_call(tx, after.chid, call, answer, None)
         for call in before.in_flight:
             ended = call_of(after.calls, call.j)
-            if ended is None and all(voucher.j != call.j for voucher, _ in shown):  # in the receipt already
+            if ended is None and all(plain.j != call.j for plain, _, _ in shown):  # in the receipt already
                 ended = structs.replace(call, state=CallState.REFUSED, price_florins=0)
             if ended is not None and ended.state is CallState.REFUSED:
                 shelf.end_call(tx, after.chid, ended, b"", None)
@@ -233,6 +234,15 @@ class Greeting:
         if self._ledger.payer(chid).session:
             self._live.setdefault(chid, asyncio.Event()).set()
         self.on_back(chid, effects)
+
+
+def _in_receipt(before: Payer, after: Payer, shown: f.Shown) -> Call | None:
+    """A call that waited, has ended as shown, and is in the receipt already, so that the state holds it no more."""
+    waited = call_of(before.calls, shown.j)
+    if waited is None or shown.outcome is None or waited.req != shown.req or shown.j >= after.receipt.low:
+        return None
+    charged = min(shown.charged_florins, waited.price_max_florins) if shown.outcome is Outcome.OK else 0
+    return structs.replace(waited, state=ENDED[shown.outcome], price_florins=charged, resp=shown.resp or bytes(32))
 
 
 def wants_session(state: Payer) -> bool:

@@ -48,6 +48,7 @@ class ChannelMethods:
         table.serve(c.MAKE_OFFER, lambda params, _ctx: self._offers.offer(params))
         table.serve(c.ADMIT, lambda params, _ctx: self._selling.admit(params))
         table.serve(c.FINISH, lambda params, _ctx: self._selling.finish(params))
+        table.serve(c.STILL_AT_WORK, lambda params, _ctx: self._selling.at_work(params))
         table.serve(c.CHUNK, lambda params, _ctx: self._selling.chunk(params))
         table.serve(c.PAY, lambda params, _ctx: self._buying.pay(params))
         table.serve(c.FUEL, lambda params, _ctx: self._buying.fuel(params))

@@ -24,12 +24,14 @@ from common.contracts import channel as c
 from common.contracts.channel_errors import BadChannelMessage, CallUnknown, ChannelBusy
 from common.identity.purposes import Purpose
 from common.identity.signed import decode_signed
+from common.rpc.method import Done
 from common.store import Tx
 from common.units import Did, Florins
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import orders as o
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.ledger import Taken
+from dux_escrowd.channel.leftover import Leftover
 from dux_escrowd.channel.model import AT_WORK, OUTCOME_OF, Call, CallState, Channel, Payee, call_of
 from dux_escrowd.channel.offers import Offers
 from dux_escrowd.channel.shelf import Book, CallRow, ChannelShelf
@@ -44,7 +46,8 @@ class Selling:
         self._ledger = counter.ledger
         self._offers = offers
         self._fuel: dict[tuple[str, int], asyncio.Event] = {}
-        self._workers: dict[tuple[str, int], str] = {}  # of calls at work; a start of this daemon ends them all
+        desk = counter.desk
+        self.leftover = Leftover(counter, desk.clock, desk.settings.channel_silent_s, self._left)
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
@@ -56,19 +59,19 @@ class Selling:
         wanted = self._counter.royalty(params.developer, params.royalty_bps)
         if (book.terms.developer_script, book.terms.royalty_bps) != wanted:
             raise BadChannelMessage(chid=book.chid, reason="this channel does not pay the developer of what is called")
-        fact = await self._fact(voucher, book, state, params.what)
+        fact, call = await self._fact(voucher, book, state, params.what), c.CallRef(chid=book.chid, j=voucher.j)
 
         def write(tx: Tx, before: Payee, after: Payee) -> None:
             self._keep_voucher(tx, before, after, voucher, params.voucher)
             if call_of(before.calls, voucher.j) is None and call_of(after.calls, voucher.j) is not None:
-                self._workers[(book.chid, voucher.j)] = params.worker  # also when the program gets no answer any more
+                self.leftover.begins(call, params.worker)  # also when the program gets no answer any more
 
         taken = await self._ledger.take(book.chid, fact, write, _runs_at_once)
         if isinstance(taken.effects[-1], o.Execute):
-            self._workers[(book.chid, voucher.j)] = params.worker
+            self.leftover.begins(call, params.worker)
         said = await self._admission(taken, book, voucher, fact)
         running = said.reason == o.Reason.RUNNING
-        return structs.replace(said, worker=self._workers.get((book.chid, voucher.j), "")) if running else said
+        return structs.replace(said, worker=self.leftover.worker(call)) if running else said
 
     def _opened(self, data: bytes) -> tuple[Voucher, Book, Payee]:
         """The voucher under its channel's payer key, its coin part for the coin that is there."""
@@ -196,6 +199,15 @@ class Selling:
         answer = await self._end(book, params.call.j, params.outcome, params.resp, params.response, charged)
         return c.Finished(answer=answer)
 
+    async def at_work(self, params: c.AtWork) -> Done:
+        """A program says which calls it holds."""
+        self.leftover.heard(params.calls)
+        return Done()
+
+    async def _left(self, call: c.CallRef) -> None:
+        """Nobody is at work at it any more: the payer gets its credit back."""
+        await self._end(self._ledger.book(call.chid), call.j, Outcome.FAILED, NO_ROOT, None, 0)
+
     async def _finished_before(self, book: Book, j: int) -> c.Finished:
         row = self._ledger.shelf.call(book.chid, j)
         if row is None:
@@ -220,7 +232,7 @@ class Selling:
                 self._ledger.shelf.end_call(tx, book.chid, ended, answer, response)
 
         await self._ledger.take(book.chid, fact, write)
-        self._workers.pop((book.chid, j), None)
+        self.leftover.ends(c.CallRef(chid=book.chid, j=j))
         self._wake(book.chid, j)
         return answer
 
@@ -263,6 +275,7 @@ class Selling:
         deadline = asyncio.get_running_loop().time() + params.wait_s
         while True:
             at, _ = await self._counter.at()
+            self.leftover.heard((params.call,))
             fuel = self._fuel.setdefault((chid, j), asyncio.Event())
             fuel.clear()
             taken = await self._ledger.take(chid, f.ChunkWanted(at=at, j=j, price_florins=price))

@@ -75,7 +75,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def did(number: int) -> Did:
-    return Did("did:dux:" + LETTERS[number % 32] + LETTERS[number // 32 % 32] + "a" * 50)
+    return Did("did:dux:" + LETTERS[number % 32] + LETTERS[number // 32 % 32] + LETTERS[number // 1024] + "a" * 49)
 
 
 def member(number: int, *, p2sh: bool = False) -> Member:
@@ -203,6 +203,23 @@ def test_a_thousand_nodes_and_many_coins_fit_one_transaction() -> None:
     check_plan(kept, members, {did(1010): 7}, LARGE_FUND)
     assert len(kept.payout.outputs) == 1000
     assert len(kept.ledger_after) == 2, "one node waits, for the change takes its place"
+
+
+def test_more_nodes_than_outputs_are_paid_in_batches_those_who_waited_first() -> None:
+    """2,500 members over three payouts: nobody is paid twice before all were paid once, and all are owed alike."""
+    members = [member(n) for n in range(2_500)]
+    ledger: dict[Did, int] = {}
+    got: dict[Did, int] = {one.did: 0 for one in members}
+    for number in range(3):
+        held = sum(ledger.values())
+        coins = [coin(number, 3_000 * FLOP + held)]
+        made = payout_rules.plan(members, coins, ledger, f"airdrop {number}", LARGE_FUND)
+        check_plan(made, members, ledger, LARGE_FUND)
+        for line in made.lines:
+            got[line.member.did] += line.paid_florins
+        ledger = {owed.did: int(owed.florins) for owed in made.ledger_after}
+    assert all(got.values()), "three batches of 999 reach everybody"
+    assert len({got[one.did] + ledger.get(one.did, 0) for one in members}) == 1
 
 
 NOTHING = [

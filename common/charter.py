@@ -21,6 +21,7 @@ from common.identity.log import decode_log
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.units import Did
+from common.yaml_file import read_yaml
 
 SUFFIX = ".signed"
 SIGNATURES_MAX = 64
@@ -124,9 +125,10 @@ def read_signatures(path: Path) -> tuple[Signature, ...]:
     beside = signatures_file(path)
     if not beside.exists():
         return ()
+    plain = read_yaml(beside, max_bytes=SIGNATURES_MAX * 3 * LOG_BYTES_MAX) or []
     try:
-        return from_plain(yaml.safe_load(beside.read_text()) or [], tuple[Signature, ...])
-    except (OSError, yaml.YAMLError, BadParams) as error:
+        return from_plain(plain, tuple[Signature, ...])
+    except BadParams as error:
         raise BadSettings(path=str(beside), detail=str(error).replace("\n", " ")) from error
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import yaml
@@ -19,8 +18,11 @@ from common.errors import BadParams, BadSettings
 from common.parameters import FORM, AirdropParameters, ParameterSet, bounds_problem
 from common.quality import DAY_BLOCKS
 from common.units import BPS, FLOP, Did, Florins
+from common.yaml_file import read_yaml
 
 CHALLENGERS_MAX = 12  # their signed sightings fit one gossip message
+HASH_BYTES, PUBKEY_BYTES = 32, 33
+HOLD_S_MAX = 60.0  # of a benchmark's blocks
 CUSTODIANS_MAX = 15  # what fits a P2SH script of 520 bytes
 
 
@@ -203,11 +205,9 @@ def load_profile(path: Path) -> NetworkProfile:
     Raises:
         BadSettings: unreadable, unknown keys, or outside the constitution's bounds.
     """
+    plain = read_yaml(path)
     try:
-        plain: Any = yaml.safe_load(path.read_text())
         profile = from_plain(plain, NetworkProfile)
-    except (OSError, yaml.YAMLError) as error:
-        raise BadSettings(path=str(path), detail=str(error).replace("\n", " ")) from error
     except BadParams as error:
         raise BadSettings(path=str(path), detail=str(error.fields["detail"])) from error
     problem = first_problem(profile)
@@ -225,7 +225,7 @@ def save_profile(profile: NetworkProfile, path: Path) -> None:
 def first_problem(profile: NetworkProfile) -> str:
     """What no network may have, or an empty string. Bounds: mechanisms.md §3.1 (constitution)."""
     fund = profile.fund
-    if len(bytes.fromhex(profile.genesis)) != 32:  # noqa: PLR2004 - a hash
+    if not is_hex(profile.genesis, HASH_BYTES):
         return "genesis must be 64 hex digits"
     if profile.parameter_sets:
         return "later parameter sets stand in a file of their own"
@@ -241,7 +241,15 @@ def first_problem(profile: NetworkProfile) -> str:
     )
 
 
+def is_hex(text: str, size: int) -> bool:
+    """Whether a text is so many bytes in the one form of hex: small letters, no spaces."""
+    return len(text) == 2 * size and not text.strip("0123456789abcdef")
+
+
 def _fund_problem(fund: FundParameters) -> str:
+    quorums = (fund, *fund.collectors, *fund.before)
+    if not all(is_hex(one.pubkey, PUBKEY_BYTES) for quorum in quorums for one in quorum.custodians):
+        return f"fund: a custodian's pubkey is {PUBKEY_BYTES} bytes in hex"
     for name, quorum in (("fund", fund), *(("fund.collectors", one) for one in fund.collectors)):
         if len(quorum.custodians) > CUSTODIANS_MAX:
             return f"{name}: at most {CUSTODIANS_MAX} custodians fit one script"
@@ -281,7 +289,7 @@ def _benchmark_problem(rules: BenchmarkParameters) -> str:
     for name, (low, high) in bounds.items():
         if not low <= getattr(rules, name) <= high:
             return f"benchmark.{name} must be between {low} and {high}"
-    return ""
+    return "" if 0 <= rules.hold_s <= HOLD_S_MAX else f"benchmark.hold_s must be between 0 and {HOLD_S_MAX:g}"
 
 
 def _tiers_problem(tiers: tuple[TierRule, ...]) -> str:

@@ -16,11 +16,12 @@ from msgspec.structs import replace
 
 from common.charter import Signature, needed_of, signers_of
 from common.codec import Wire, from_plain, to_plain
-from common.errors import BadParams
+from common.errors import BadParams, BadSettings
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile, load_profile
 from common.parameters import SETS_MAX, ParameterSet, ParametersRefused, chain_problem, form_problem, set_bytes
 from common.units import Did
+from common.yaml_file import read_yaml
 
 SUFFIX = ".parameters"
 FILE_BYTES_MAX = 8 * 1024 * 1024
@@ -91,11 +92,9 @@ def read_sets(path: Path) -> tuple[SignedSet, ...]:
         ParametersRefused: it cannot be read, or is written in a form that this program does not know.
     """
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise ParametersRefused(path=str(path), version=0, reason="the file is too long")
-        found: Any = yaml.safe_load(path.read_text()) or []
-    except (OSError, yaml.YAMLError) as error:
-        raise ParametersRefused(path=str(path), version=0, reason=str(error).replace("\n", " ")) from error
+        found = read_yaml(path, max_bytes=FILE_BYTES_MAX) or []
+    except BadSettings as error:
+        raise ParametersRefused(path=str(path), version=0, reason=str(error.fields["detail"])) from error
     if not isinstance(found, list) or len(found) > SETS_MAX:
         raise ParametersRefused(path=str(path), version=0, reason="it holds no list of parameter sets")
     return tuple(_read(path, at + 2, plain) for at, plain in enumerate(found))

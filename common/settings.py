@@ -16,6 +16,7 @@ import yaml
 
 from common.codec import Wire, from_plain, to_plain
 from common.errors import BadParams, BadSettings
+from common.yaml_file import read_yaml
 
 S = TypeVar("S", bound="DaemonSettings")
 
@@ -72,10 +73,7 @@ def load_settings(folder: Path, daemon: str, kind: type[S], environment: Mapping
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text()) if path.exists() else {}
-    except (OSError, yaml.YAMLError) as error:
-        raise BadSettings(path=str(path), detail=str(error).replace("\n", " ")) from error
+    found = read_yaml(path) if path.exists() else None
     if found is None:
         return {}
     if not isinstance(found, dict):

@@ -62,16 +62,17 @@ def read_service(path: Path) -> ServiceFile:
     Raises:
         BadServiceFile: unreadable, unknown keys, wrong types.
     """
-    import yaml
+    from common.errors import BadSettings
+    from common.yaml_file import read_yaml
 
     file = path / "service.yaml" if path.is_dir() else path
     try:
-        plain: Mapping[str, Any] = yaml.safe_load(file.read_text())
+        plain: Mapping[str, Any] = read_yaml(file)
         if isinstance(plain, dict) and isinstance(plain.get("price"), int | float):
             plain = {**plain, "price": str(plain["price"])}
         return from_plain(plain, ServiceFile)
-    except (OSError, yaml.YAMLError) as error:
-        raise BadServiceFile(path=str(file), detail=str(error).replace("\n", " ")) from error
+    except BadSettings as error:
+        raise BadServiceFile(path=str(file), detail=str(error.fields["detail"])) from error
     except BadParams as error:
         raise BadServiceFile(path=str(file), detail=str(error.fields["detail"])) from error
 

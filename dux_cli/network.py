@@ -122,15 +122,15 @@ def read_founder(path: Path) -> Founder:
     Raises:
         BadParams: it is none.
     """
-    import yaml
-
     from common.charter import Founder
     from common.codec import from_plain
+    from common.errors import BadSettings
+    from common.yaml_file import read_yaml
 
     try:
-        return from_plain(yaml.safe_load(path.read_text()), Founder)
-    except (OSError, yaml.YAMLError) as error:
-        raise BadParams(detail=f"{path}: {error}") from error
+        return from_plain(read_yaml(path), Founder)
+    except BadSettings as error:
+        raise BadParams(detail=f"{path}: {error.fields['detail']}") from error
 
 
 @network.command()

@@ -21,7 +21,7 @@ from common.randomness import Randomness
 from dux_p2pd.rules import endpoint_of
 
 if TYPE_CHECKING:
-    from zeroconf import ServiceStateChange, Zeroconf
+    from zeroconf import ServiceInfo, ServiceStateChange, Zeroconf
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 KIND = "_duxnet._tcp.local."
@@ -34,6 +34,13 @@ ADDRESSES_MAX = 4  # of one node
 def network_tag(network: str) -> str:
     """What stands for the network; it is no secret."""
     return hashlib.sha256(network.encode()).hexdigest()[:16]
+
+
+def endpoints_in(info: ServiceInfo, tag: str) -> list[str]:
+    """Where an answer says that a node of our network is."""
+    if not info.port or info.properties.get(b"net") != tag.encode():
+        return []
+    return [endpoint_of((text, info.port)) for text in info.parsed_scoped_addresses()[:ADDRESSES_MAX]]
 
 
 class LanMdns:
@@ -107,12 +114,9 @@ class LanMdns:
         from zeroconf.asyncio import AsyncServiceInfo
 
         info = AsyncServiceInfo(KIND, name)
-        if not await info.async_request(zeroconf, ASK_MS) or not info.port:
-            return
-        if info.properties.get(b"net") != self._tag.encode():
-            return
-        for text in info.parsed_scoped_addresses()[:ADDRESSES_MAX]:
-            self._found(endpoint_of((text, info.port)))
+        if await info.async_request(zeroconf, ASK_MS):
+            for endpoint in endpoints_in(info, self._tag):
+                self._found(endpoint)
 
     async def close(self) -> None:
         """Say goodbye and fall silent."""

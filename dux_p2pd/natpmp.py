@@ -15,6 +15,7 @@ from dux_p2pd.mapping import Mapped, MappingFailed
 PORT = 5351
 TRIES_S = (0.25, 0.5, 1.0)  # RFC 6886 §3.1 doubles from 250 ms; nine tries are for who has nothing else
 ADDRESS, MAP_TCP, ANSWER = 0, 2, 128
+MAP_BYTES, ADDRESS_BYTES = 16, 12  # of the answers
 
 
 class NatPmp:
@@ -31,14 +32,10 @@ class NatPmp:
         Raises:
             MappingFailed: no answer, or a refusal.
         """
-        answer = await self._ask(struct.pack("!BBHHHI", 0, MAP_TCP, 0, port, port, lease_s), 16)
-        inner, outer, life_s = struct.unpack("!HHI", answer[8:16])
-        if inner != port:
-            raise MappingFailed(f"{self.name}: the answer is about another port")
-        if not lease_s:
-            return Mapped("", 0, 0)
-        host = IPv4Address((await self._ask(bytes((0, ADDRESS)), 12))[8:12])
-        return Mapped(str(host), outer, life_s)
+        answer = await self._ask(struct.pack("!BBHHHI", 0, MAP_TCP, 0, port, port, lease_s), MAP_BYTES)
+        outer, life_s = read_mapping(answer, port, lease_s)
+        host = read_address(await self._ask(bytes((0, ADDRESS)), ADDRESS_BYTES))
+        return Mapped(host, outer, life_s)
 
     async def unmap(self, port: int) -> None:
         """Give it back.
@@ -46,7 +43,7 @@ class NatPmp:
         Raises:
             MappingFailed: as `map`.
         """
-        await self._ask(struct.pack("!BBHHHI", 0, MAP_TCP, 0, port, 0, 0), 16)
+        await self._ask(struct.pack("!BBHHHI", 0, MAP_TCP, 0, port, 0, 0), MAP_BYTES)
 
     async def _ask(self, question: bytes, answer_bytes: int) -> bytes:
         loop = asyncio.get_running_loop()
@@ -59,7 +56,7 @@ class NatPmp:
                 transport.sendto(question)
                 try:
                     async with asyncio.timeout(wait_s):
-                        return _checked(await answers.next(question[1], answer_bytes), self.name)
+                        return granted(await answers.next(question[1], answer_bytes))
                 except TimeoutError:
                     continue
             raise MappingFailed(f"{self.name}: the gateway {self._gateway} does not answer")
@@ -84,12 +81,39 @@ class _Answers(asyncio.DatagramProtocol):
         """The next answer to this kind of question."""
         while True:
             data = await self._came.get()
-            if len(data) >= size and data[0] == 0 and data[1] == ANSWER + operation:
+            if is_answer(data, operation, size):
                 return data
 
 
-def _checked(answer: bytes, name: str) -> bytes:
+def is_answer(data: bytes, operation: int, size: int) -> bool:
+    """Whether a datagram answers this kind of question."""
+    return len(data) >= size and data[0] == 0 and data[1] == ANSWER + operation
+
+
+def granted(answer: bytes) -> bytes:
+    """The answer, when it is no refusal.
+
+    Raises:
+        MappingFailed: with the gateway's number.
+    """
     result = int.from_bytes(answer[2:4])
     if result:
-        raise MappingFailed(f"{name}: the gateway refuses (result {result})")
+        raise MappingFailed(f"{NatPmp.name}: the gateway refuses (result {result})")
     return answer
+
+
+def read_mapping(answer: bytes, port: int, lease_s: int) -> tuple[int, int]:
+    """The outside port and its life, seconds: no longer than asked for, whatever the gateway promises.
+
+    Raises:
+        MappingFailed: it is about another port.
+    """
+    inner, outer, life_s = struct.unpack("!HHI", answer[8:MAP_BYTES])
+    if inner != port:
+        raise MappingFailed(f"{NatPmp.name}: the answer is about another port")
+    return outer, min(life_s, lease_s)
+
+
+def read_address(answer: bytes) -> str:
+    """The gateway's outside address."""
+    return str(IPv4Address(answer[8:ADDRESS_BYTES]))

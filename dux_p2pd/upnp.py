@@ -1,7 +1,8 @@
 """UPnP-IGD: finds the router by SSDP and asks it for a port, through async-upnp-client.
 
-Promise: only an answer that points back to the machine that sent it, on a private address, is fetched: nobody on the
-LAN makes this node call a third party. The library is imported when it is first needed.
+Promise: only an answer that points back to the machine that sent it, on a private address, is fetched, and whatever
+that machine describes, nobody else is asked: nobody on the LAN makes this node call a third party, or hold more than a
+description may have. The library is imported when it is first needed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dux_p2pd.mapping import Mapped, MappingFailed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from async_upnp_client.client import UpnpAction, UpnpDevice
+    from async_upnp_client.client import UpnpAction, UpnpDevice, UpnpRequester
 
 SEARCH_S = 2
 CALL_S = 5
@@ -66,20 +67,21 @@ class Upnp:
 
     async def _call(self, name: str, words: dict[str, Any]) -> Mapping[str, Any]:
         from aiohttp import ClientError, ClientSession
-        from async_upnp_client.aiohttp import AiohttpSessionRequester
-        from async_upnp_client.client_factory import UpnpFactory
         from async_upnp_client.exceptions import UpnpError
 
+        from dux_p2pd.upnp_http import RouterRequester
+
+        told = "no router on this LAN offers it"
         try:
-            async with asyncio.timeout(SEARCH_S + 3 * CALL_S), ClientSession() as http:
-                factory = UpnpFactory(AiohttpSessionRequester(http, timeout=CALL_S), non_strict=True)
+            async with asyncio.timeout(SEARCH_S + 3 * CALL_S), ClientSession(auto_decompress=False) as http:
                 for place in await self._places():
-                    actions = _actions_of(await factory.async_create_device(place))
-                    if name in actions:
-                        return await actions[name].async_call(**words)
+                    try:
+                        return await ask_router(RouterRequester(http, place), place, name, words)
+                    except MappingFailed as error:
+                        told = str(error)
         except (UpnpError, ClientError, OSError, ValueError) as error:
-            raise MappingFailed(f"{self.name}: {str(error)[:200] or type(error).__name__}") from error
-        raise MappingFailed(f"{self.name}: no router on this LAN offers it")
+            told = str(error)[:200] or type(error).__name__
+        raise MappingFailed(f"{self.name}: {told}")
 
     async def _places(self) -> list[str]:
         """Where routers describe themselves."""
@@ -105,10 +107,30 @@ def is_of(place: str, sender: str) -> bool:
     """Whether a description is at the very machine that named it, and that machine is of the LAN."""
     try:
         parts = urlsplit(place)
-        ip = ip_address(sender)
+        ip, port = ip_address(sender), parts.port
     except ValueError:
         return False
-    return parts.scheme == "http" and parts.hostname == str(ip) and not ip.is_global
+    return parts.scheme == "http" and parts.hostname == str(ip) and port != 0 and not ip.is_global
+
+
+async def ask_router(requester: UpnpRequester, place: str, name: str, words: dict[str, Any]) -> Mapping[str, Any]:
+    """What one router answers; its descriptions are whatever the LAN sends, so that every error in them is a no.
+
+    Raises:
+        MappingFailed: it does not offer this, refuses it, or describes itself wrongly.
+    """
+    from async_upnp_client.client_factory import UpnpFactory
+
+    factory = UpnpFactory(requester, non_strict=True)
+    try:
+        actions = _actions_of(await factory.async_create_device(place))
+        if name in actions:
+            return await actions[name].async_call(**words)
+    except MappingFailed:
+        raise
+    except Exception as error:
+        raise MappingFailed(str(error)[:200] or type(error).__name__) from error
+    raise MappingFailed("no router on this LAN offers it")
 
 
 def _actions_of(device: UpnpDevice) -> dict[str, UpnpAction]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
-from common.channel_messages import Offer
-from common.codec import Wire
-from common.errors import NotNow, PeerMisbehaved
-from common.jws import OfferClaims
+from common.channel_messages import OFFER_BYTES_MAX, Offer
+from common.codec import Wire, from_canonical
+from common.errors import DuxError, NotNow, PeerMisbehaved
+from common.jws import OfferClaims, signer_of
+from common.receipts import attested
 from common.units import Did, Florins
-from dux_pay.headers import Accepts, Oid, network_name
+from dux_pay.headers import RECEIPTS, Accepts, Oid, PaymentRequired, network_name
 
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Url = Annotated[str, Meta(min_length=1, max_length=2_048)]
@@ -95,6 +98,22 @@ def path_of(url: str) -> tuple[str, str]:
         return "/", host.partition("?")[2]
     path, _, query = f"/{tail}".partition("?")
     return path, query
+
+
+def offered_in(required: PaymentRequired, entry: Accepts, url: str) -> tuple[Offer, bytes, str, Did]:
+    """The offer with its envelope, and the JWS beside it with its signer: what they say, unverified.
+
+    Raises:
+        BadOffer: one of them is missing or is none.
+    """
+    try:
+        envelope = base64.b64decode(entry.extra.offer, validate=True)
+        offer = from_canonical(attested(envelope).body, Offer, max_bytes=OFFER_BYTES_MAX)
+        jws = msgspec.convert(required.extensions[RECEIPTS]["info"]["offers"][0]["signature"], str)
+        payee = Did(signer_of(jws))
+    except (ValueError, KeyError, TypeError, IndexError, msgspec.MsgspecError, DuxError) as error:
+        raise BadOffer(url=url, reason=f"no signed offer in it ({error})") from error
+    return offer, envelope, jws, payee
 
 
 def offer_problem(offer: Offer, entry: Accepts, claims: OfferClaims, payee: Did, url: str) -> str:

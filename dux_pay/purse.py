@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hashlib
 
 import msgspec
 
-from common.channel_messages import OFFER_BYTES_MAX, Offer, Pricing, request_hash, response_hash
-from common.codec import from_canonical
+from common.channel_messages import Offer, Pricing, request_hash, response_hash
 from common.contracts.channel import (
     FUEL,
     PAY,
@@ -30,10 +28,9 @@ from common.contracts.channel import (
     Settle,
 )
 from common.errors import DuxError, NotNow
-from common.jws import OfferClaims, ReceiptClaims, opened, signer_of
+from common.jws import OfferClaims, ReceiptClaims, opened
 from common.network import NetworkProfile
 from common.randomness import Randomness, new_id
-from common.receipts import attested
 from common.rpc.client import Client
 from common.units import Did, Florins, format_flop
 from dux_pay.answers import kept_of
@@ -47,6 +44,7 @@ from dux_pay.buying import (
     OverOwnLimit,
     Wanted,
     offer_problem,
+    offered_in,
     path_of,
 )
 from dux_pay.coin_keys import CoinKeySource
@@ -222,14 +220,8 @@ class Purse:
 
     async def _offer(self, required: PaymentRequired, entry: Accepts, url: str) -> tuple[Offer, bytes, Did]:
         """The offer, which says what the entry says; its signer's coin key has signed the same for this resource."""
-        try:
-            envelope = base64.b64decode(entry.extra.offer, validate=True)
-            offer = from_canonical(attested(envelope).body, Offer, max_bytes=OFFER_BYTES_MAX)
-            jws = required.extensions[RECEIPTS]["info"]["offers"][0]["signature"]
-            payee = Did(signer_of(jws))
-            claims = opened(jws, OfferClaims, coin_key=await self._coin_keys.of(payee))
-        except (binascii.Error, KeyError, TypeError, IndexError) as error:
-            raise BadOffer(url=url, reason=f"no signed offer in it ({error})") from error
+        offer, envelope, jws, payee = offered_in(required, entry, url)
+        claims = opened(jws, OfferClaims, coin_key=await self._coin_keys.of(payee))
         problem = offer_problem(offer, entry, claims, payee, url)
         if problem:
             raise BadOffer(url=url, reason=problem)

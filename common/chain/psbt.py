@@ -110,8 +110,13 @@ def keys_of(item: PartialIn, spent: TxOutput) -> tuple[int, tuple[bytes, ...]]:
 
 
 def digest_of(partial: Partial, at: int, spent: TxOutput) -> bytes:
-    """What a signature of input `at` signs."""
-    return sighash(partial.tx, at, partial.inputs[at].redeem or spent.script)
+    """What a signature of input `at` signs.
+
+    Raises:
+        BadPartial: its coin is neither a key hash's nor a multi-signature's.
+    """
+    keys_of(partial.inputs[at], spent)
+    return sighash(partial.tx, at, spent.script if is_p2pkh(spent.script) else partial.inputs[at].redeem)
 
 
 def with_signature(partial: Partial, at: int, pubkey: bytes, signature: bytes) -> Partial:

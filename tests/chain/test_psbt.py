@@ -11,51 +11,24 @@ from msgspec.structs import replace
 
 from common.chain.address import pay_to_key, pay_to_script
 from common.chain.psbt import (
-    Partial,
     combine,
     digest_of,
     finish,
     from_text,
     keys_of,
-    new_partial,
     read_multisig,
     right_signatures,
     spent_outputs,
     to_text,
     with_signature,
 )
-from common.chain.script import multisig_script
 from common.chain.settle import MissingSignature
-from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, serialize, txid
+from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, serialize
 from common.chain.verify import verify_spend
 from common.contracts.wallet_errors import BadPartial
 from common.units import FLOP, Florins
 from tests.chain.contract_kit import public_key, sign_digest
-
-NAMES = ("anna", "bert", "cleo")
-REDEEM = multisig_script(2, tuple(public_key(name) for name in NAMES))
-PAYEE = pay_to_key(public_key("payee"))
-
-
-def made(*scripts: bytes) -> Tx:
-    """A transaction that made coins of 5 FLOP each."""
-    source = (TxInput(Outpoint("cd" * 32, 0), b"\x51"),)
-    return Tx(source, tuple(TxOutput(Florins(5 * FLOP), script) for script in scripts))
-
-
-def shared_and_own() -> Partial:
-    """Spends a shared coin and one of Anna's own."""
-    previous = made(pay_to_script(REDEEM), pay_to_key(public_key("anna")))
-    inputs = tuple(TxInput(Outpoint(txid(previous), vout)) for vout in range(2))
-    tx = Tx(inputs, (TxOutput(Florins(10 * FLOP - 2_000_000), PAYEE),))
-    return new_partial(tx, [serialize(previous)] * 2, [REDEEM, b""])
-
-
-def signed_by(partial: Partial, name: str, *places: int) -> Partial:
-    for at in places:
-        digest = digest_of(partial, at, spent_outputs(partial)[at])
-        partial = with_signature(partial, at, public_key(name), sign_digest(name, digest))
-    return partial
+from tests.chain.psbt_kit import NAMES, PAYEE, REDEEM, made, shared_and_own, signed_by
 
 
 def test_two_of_three_sign_apart_and_together_it_is_a_spend_that_the_network_takes() -> None:
@@ -103,6 +76,16 @@ def test_only_the_scripts_that_are_known_are_signed() -> None:
     unsorted = b"\x51" + b"".join(b"\x21" + k for k in sorted(map(public_key, NAMES), reverse=True)) + b"\x53\xae"
     for script in (b"", b"\x51", b"\x4c", REDEEM + b"\x75", b"\x54" + REDEEM[1:], unsorted, b"\x51\x01\x02\x51\xae"):
         assert read_multisig(script) is None
+
+
+def test_a_script_that_nobody_can_spend_is_refused_and_a_foreign_redeem_changes_no_digest() -> None:
+    """A cut-off script (found by fuzzing) is a named error; a key hash's coin is signed over its own script."""
+    partial = shared_and_own()
+    spent = spent_outputs(partial)
+    with pytest.raises(BadPartial, match="multi-signature"):
+        digest_of(partial, 1, replace(spent[1], script=b"\x4c"))
+    dressed = replace(partial, inputs=(partial.inputs[0], replace(partial.inputs[1], redeem=b"\x4c")))
+    assert digest_of(dressed, 1, spent[1]) == digest_of(partial, 1, spent[1])
 
 
 def test_what_other_programs_added_is_kept() -> None:

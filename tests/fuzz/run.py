@@ -9,7 +9,9 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["common", "dux_p2pd"], enable_loader_override=False):
+with atheris.instrument_imports(
+    include=["common", "dux_p2pd", "dux_pay", "async_upnp_client", "yaml"], enable_loader_override=False
+):
     from tests.fuzz.targets import TARGETS
 
 ORDER = sorted(TARGETS)  # as dux_cli.fuzz numbers them

@@ -53,6 +53,7 @@ from dux_p2pd.socks import SocksFault, parse_target, read_greeting, read_login, 
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.wire_errors import FramingBroken
 from dux_p2pd.wire_limits import KNOWN, STRANGER, WINDOW_BYTES
+from dux_pay.buying import BadOffer, offered_in
 from dux_pay.headers import (
     SCHEME,
     Malformed,
@@ -66,6 +67,8 @@ from dux_pay.headers import (
 )
 from dux_pay.headers import encode as encode_header
 from dux_pay.terms import Offered, required_of
+from tests.fuzz.targets_lan import LAN_TARGETS, lan_seeds
+from tests.fuzz.targets_papers import PAPER_TARGETS, paper_seeds
 from tests.p2pd.wire_kit import ALPN, MADE_MS, TestPapers, myself
 from tests.pay import payments
 
@@ -336,6 +339,8 @@ def payment_header(data: bytes) -> None:
         wanted = decode_required(text)
         assert all(entry.scheme == SCHEME for entry in wanted.accepts)
         assert decode_required(encode_header(wanted)) == wanted
+        with suppress(BadOffer):
+            offered_in(wanted, wanted.accepts[0], "https://api.example/x")
 
 
 def payment_jws(data: bytes) -> None:
@@ -356,6 +361,7 @@ TARGETS: dict[str, Target] = {
         payment_header, payment_jws,
     )
 }  # fmt: skip
+TARGETS |= LAN_TARGETS | PAPER_TARGETS
 
 
 JWS_KEY = coincurve.PrivateKey(b"\x07" * 32)
@@ -417,32 +423,41 @@ def seeds() -> dict[str, list[bytes]]:
         json_bytes({"jsonrpc": "2.0", "id": 1, "method": name, "params": method.example[0]})
         for name, method in TABLE.methods.items()
     ]
-    return {
-        "frames": [call, encode(Kind.PING, SYN, 0, 7), encode(Kind.CREDIT, 0, 1, 4096), encode(Kind.GO_AWAY, 0, 0, 0)],
-        "mux": [b"\xff\x00" + call * 2, b"\x00\x00" + call + encode(Kind.CREDIT, 8, 1, 0)],
-        "introduction": [_hello(wish=False), _hello(wish=True)],
-        "stream_head": [head, answer_ok()],
-        "certificate": [leaf_certificate(public_key(bytes(32)))],
-        "tls": [],  # a ClientHello is new each time: one is kept
-        "event_log": [encode_log(THEM.log)],
-        "log_news": [canonical(LogNews(THEM.did, 1, THEM.log.envelopes[:1], ()))],
-        "node_record": [THEM.record()],
-        "dht_record": [_record()],
-        "gossip": [_gossip()],
-        "peer_call": calls,
-        "blob": [canonical(manifest_of(bytes(1000)))],
-        "disclosure": [canonical(shown)],
-        "rpc_door": requests[:40],
-        "socks": [b"\x05\x01\x02\x01\x01a\x01b\x05\x01\x00\x03\x04name\x00\x50"],
-        "coin_message": [
-            bytes([6]) + wire.encode_tx(_tx()),
-            bytes([1]) + messages.encode_invs(messages.Inv.TX, [bytes(32)]),
-        ],
-        "coin_proof": [encode_merkle_block(_proof().header, _proof())],
-        "coin_frame": [messages.frame(b"\xfa\xbf\xb5\xda", "ping", bytes(8))[: messages.FRAME.size]],
-        "beacon": [lan_beacon.beacon("net", 32570)],
-        "circuit": [piece(b"hello") + piece(b"there") + last_piece("done")],
-        "payment_header": _payment_headers(),
-        "payment_jws": [_jws().encode()],
-        "endpoint": [b"127.0.0.1:80", b"[::1]:443", THEM.did.encode()],
-    }
+    return (
+        lan_seeds()
+        | paper_seeds()
+        | {
+            "frames": [
+                call,
+                encode(Kind.PING, SYN, 0, 7),
+                encode(Kind.CREDIT, 0, 1, 4096),
+                encode(Kind.GO_AWAY, 0, 0, 0),
+            ],
+            "mux": [b"\xff\x00" + call * 2, b"\x00\x00" + call + encode(Kind.CREDIT, 8, 1, 0)],
+            "introduction": [_hello(wish=False), _hello(wish=True)],
+            "stream_head": [head, answer_ok()],
+            "certificate": [leaf_certificate(public_key(bytes(32)))],
+            "tls": [],  # a ClientHello is new each time: one is kept
+            "event_log": [encode_log(THEM.log)],
+            "log_news": [canonical(LogNews(THEM.did, 1, THEM.log.envelopes[:1], ()))],
+            "node_record": [THEM.record()],
+            "dht_record": [_record()],
+            "gossip": [_gossip()],
+            "peer_call": calls,
+            "blob": [canonical(manifest_of(bytes(1000)))],
+            "disclosure": [canonical(shown)],
+            "rpc_door": requests[:40],
+            "socks": [b"\x05\x01\x02\x01\x01a\x01b\x05\x01\x00\x03\x04name\x00\x50"],
+            "coin_message": [
+                bytes([6]) + wire.encode_tx(_tx()),
+                bytes([1]) + messages.encode_invs(messages.Inv.TX, [bytes(32)]),
+            ],
+            "coin_proof": [encode_merkle_block(_proof().header, _proof())],
+            "coin_frame": [messages.frame(b"\xfa\xbf\xb5\xda", "ping", bytes(8))[: messages.FRAME.size]],
+            "beacon": [lan_beacon.beacon("net", 32570)],
+            "circuit": [piece(b"hello") + piece(b"there") + last_piece("done")],
+            "payment_header": _payment_headers(),
+            "payment_jws": [_jws().encode()],
+            "endpoint": [b"127.0.0.1:80", b"[::1]:443", THEM.did.encode()],
+        }
+    )

@@ -1,11 +1,13 @@
 """The kept corpus, the findings of the past, and a seeded walk around both, without the fuzzer itself."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from common.randomness import SeededRandomness
 from tests.attacks.registry import attack, met
+from tests.fuzz import targets_lan, targets_papers
 from tests.fuzz.targets import TARGETS, seeds
 
 HERE = Path(__file__).parent
@@ -51,6 +53,15 @@ def test_corpus_findings_and_neighbours(target):
     for _ in range(CHANGED_PER_TARGET):
         TARGETS[target](changed(examples[random.below(len(examples))], random))
     met(f"{target}: {len(examples)} kept, {CHANGED_PER_TARGET} neighbours")
+
+
+@pytest.mark.parametrize("target", ["nat_pmp", "upnp_router", "mdns", "tpm_quote", "gossip_frame", "network_file"])
+def test_honest_examples_are_taken(target, monkeypatch):
+    """Nothing is suppressed here: an example that were refused would test the refusal alone."""
+    monkeypatch.setattr(targets_lan, "suppress", lambda *_: nullcontext())
+    monkeypatch.setattr(targets_papers, "suppress", lambda *_: nullcontext())
+    for data in seeds()[target]:
+        TARGETS[target](data)
 
 
 def test_every_target_has_a_small_corpus():

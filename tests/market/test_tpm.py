@@ -25,26 +25,12 @@ from dux_registryd.daemon import RegistryDaemon
 from dux_registryd.tpm_device import NoTpm, Quoted, TpmDevice
 from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, did_number, network, running, until
+from tests.market.recorded_quote import ASKED, ATTEST, PUBLIC, SIGNATURE
 from tests.market.test_benchmarks import RULES, SOON, _knows
 from tests.market.test_registryd import register
 from tests.ports import free_ports
 
 NONCE = bytes(range(32))
-# One quote of a swtpm 0.7 over the nonce 00112233…, as tpm2-tools 5.4 wrote it.
-PUBLIC = bytes.fromhex(
-    "0023000b00050072000000100018000b000300100020e5a93e011893c6eabd881c70a5176a12e1a79a26846c717e5fb4a5b3d54ad12f0020"
-    "429b4a851608a61f679d6ca669da7a4b38bb0332022bab320a148407f2f27663"
-)
-ATTEST = bytes.fromhex(
-    "ff54434780180022000b2298e893fe3929ab1261c384434228a6ef6df8122e7961ade921ed743242be6f002000112233445566778899aabb"
-    "ccddeeff00112233445566778899aabbccddeeff0000000000000445cdb4461a2cf7191101a1f436531283d5c700000001000b03ff000000"
-    "205341e6b2646979a70e57653007a1f310169421ec9bdd9f1a5648f75ade005af1"
-)
-SIGNATURE = bytes.fromhex(
-    "0018000b0020d822efcdb85315a4c55d4d7f3bdbeb0543f98b1f2294a603af6b6167440d5972002011a6e157ccf777a20f463a31b69e96eb"
-    "050bce7add5ec9953d71fbbb305fb863"
-)
-ASKED = bytes.fromhex("00112233445566778899aabbccddeeff" * 2)
 swtpm = pytest.mark.skipif(
     not (shutil.which("swtpm") and shutil.which("tpm2_quote")), reason="no swtpm (apt-get install swtpm tpm2-tools)"
 )

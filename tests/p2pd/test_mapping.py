@@ -18,9 +18,11 @@ from common.units import Did
 from dux_p2pd import upnp
 from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.mapping import Mapped, MappingFailed, PortMapping
-from dux_p2pd.natpmp import NatPmp
+from dux_p2pd.natpmp import NatPmp, read_mapping
 from dux_p2pd.upnp import Upnp, is_of
+from dux_p2pd.upnp_http import BODY_BYTES_MAX
 from tests.attacks.registry import attack
+from tests.p2pd.upnp_pages import FAULT, SCPD, description, soap
 
 OUTSIDE = "203.0.113.7"
 PORT = 32570
@@ -96,18 +98,17 @@ class Router:
         self.refuses = False
         self.location = ""
         self.calls: list[str] = []
+        self.lies: dict[str, str] = {}  # what its description says instead
+        self.behind = b""  # what follows the description
+        self.forwards = ""
 
     async def describe(self, _request: web.Request) -> web.Response:
-        service = (
-            "<service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType>"
-            "<serviceId>urn:upnp-org:serviceId:WANIPConn1</serviceId><controlURL>/ctl</controlURL>"
-            "<eventSubURL>/evt</eventSubURL><SCPDURL>/scpd.xml</SCPDURL></service>"
-        )
-        inner = device("WANConnectionDevice:1", f"<serviceList>{service}</serviceList>")
-        outer = device("WANDevice:1", f"<deviceList>{inner}</deviceList>")
-        whole = device("InternetGatewayDevice:1", f"<deviceList>{outer}</deviceList>")
-        head = '<?xml version="1.0"?><root xmlns="urn:schemas-upnp-org:device-1-0">'
-        return web.Response(text=f"{head}<specVersion><major>1</major><minor>0</minor></specVersion>{whole}</root>")
+        if self.forwards:
+            raise web.HTTPFound(self.forwards)
+        text = description()
+        for true, lie in self.lies.items():
+            text = text.replace(true, lie)
+        return web.Response(body=text.encode() + self.behind)
 
     async def scpd(self, _request: web.Request) -> web.Response:
         return web.Response(text=SCPD)
@@ -126,54 +127,6 @@ class Router:
         answer = f"<NewExternalIPAddress>{OUTSIDE}</NewExternalIPAddress>" if name == "GetExternalIPAddress" else ""
         kind = "urn:schemas-upnp-org:service:WANIPConnection:1"
         return web.Response(text=soap(f'<u:{name}Response xmlns:u="{kind}">{answer}</u:{name}Response>'))
-
-
-def device(kind: str, rest: str) -> str:
-    name = f"<deviceType>urn:schemas-upnp-org:device:{kind}</deviceType><friendlyName>fake</friendlyName>"
-    return f"<device>{name}<manufacturer>x</manufacturer><modelName>x</modelName><UDN>uuid:{kind}</UDN>{rest}</device>"
-
-
-def soap(inner: str) -> str:
-    space = "http://schemas.xmlsoap.org/soap/"
-    head = f'<?xml version="1.0"?><s:Envelope xmlns:s="{space}envelope/" s:encodingStyle="{space}encoding/">'
-    return f"{head}<s:Body>{inner}</s:Body></s:Envelope>"
-
-
-FAULT = (
-    "<s:Fault><faultcode>s:Client</faultcode><faultstring>UPnPError</faultstring><detail>"
-    '<UPnPError xmlns="urn:schemas-upnp-org:control-1-0"><errorCode>718</errorCode>'
-    "<errorDescription>ConflictInMappingEntry</errorDescription></UPnPError></detail></s:Fault>"
-)
-KINDS = {"NewExternalPort": "ui2", "NewInternalPort": "ui2", "NewEnabled": "boolean", "NewLeaseDuration": "ui4"}
-ADD = (
-    "NewRemoteHost NewExternalPort NewProtocol NewInternalPort NewInternalClient NewEnabled "
-    "NewPortMappingDescription NewLeaseDuration"
-)
-
-
-def action(name: str, words: str, direction: str = "in") -> str:
-    rows = "".join(
-        f"<argument><name>{word}</name><direction>{direction}</direction>"
-        f"<relatedStateVariable>A{word}</relatedStateVariable></argument>"
-        for word in words.split()
-    )
-    return f"<action><name>{name}</name><argumentList>{rows}</argumentList></action>"
-
-
-SCPD = (
-    '<?xml version="1.0"?><scpd xmlns="urn:schemas-upnp-org:service-1-0"><specVersion><major>1</major>'
-    "<minor>0</minor></specVersion><actionList>"
-    + action("AddPortMapping", ADD)
-    + action("DeletePortMapping", "NewRemoteHost NewExternalPort NewProtocol")
-    + action("GetExternalIPAddress", "NewExternalIPAddress", "out")
-    + "</actionList><serviceStateTable>"
-    + "".join(
-        f'<stateVariable sendEvents="no"><name>A{word}</name><dataType>{KINDS.get(word, "string")}</dataType>'
-        "</stateVariable>"
-        for word in (*ADD.split(), "NewExternalIPAddress")
-    )
-    + "</serviceStateTable></scpd>"
-)
 
 
 class Ssdp(asyncio.DatagramProtocol):
@@ -248,6 +201,7 @@ async def test_a_router_that_points_elsewhere_is_not_fetched() -> None:
         ("http://192.168.1.2:5000/d.xml", "192.168.1.1", False),
         ("http://router.example/d.xml", "192.168.1.1", False),
         ("https://192.168.1.1/d.xml", "192.168.1.1", False),
+        ("http://192.168.1.1: urn:x/d.xml", "192.168.1.1", False),
         ("http://8.8.8.8/d.xml", "8.8.8.8", False),
         ("http://192.168.1.1@8.8.8.8/", "192.168.1.1", False),
         ("", "192.168.1.1", False),
@@ -256,6 +210,47 @@ async def test_a_router_that_points_elsewhere_is_not_fetched() -> None:
 def test_only_a_private_machine_that_names_itself_is_a_router(place: str, sender: str, may: bool) -> None:  # noqa: FBT001
     """As it says."""
     assert is_of(place, sender) is may
+
+
+@attack(
+    "reachability",
+    tries="a router whose description, actions or redirects lead to another machine",
+    meets="refused by name; the other machine is not asked",
+)
+@pytest.mark.parametrize("way", ["/ctl", "/scpd.xml", "redirect", "/ctl by name"])
+async def test_a_router_s_description_leads_to_nobody_else(way: str) -> None:
+    """Planted bug noticed: with the library's own requester the second machine is asked after a redirect."""
+    async with upnp_router() as (other, _), upnp_router() as (router, asker):
+        place = other.location.removesuffix("/d.xml")
+        if way == "redirect":
+            router.forwards = other.location
+        elif way == "/ctl by name":
+            router.lies = {"/ctl": place.replace("127.0.0.1", "127.0.0.1@localhost") + "/ctl"}
+        else:
+            router.lies = {way: place.replace("127.0.0.1", "localhost") + way}
+        with pytest.raises(MappingFailed, match=r"not itself|302|offers it"):
+            await asker.map(PORT, 3600)
+        assert (other.calls, router.calls, other.maps) == ([], [], {})
+
+
+@attack(
+    "reachability", tries="a router that describes itself without end, or in nonsense", meets="cut at 256 KiB, refused"
+)
+@pytest.mark.parametrize(("behind", "said"), [(b" " * (BODY_BYTES_MAX + 1), "longer"), (b"<", "UPnP: ")])
+async def test_a_router_cannot_fill_this_node(behind: bytes, said: str) -> None:
+    """Its description is held up to a limit, and what it says wrongly is a refusal like any other."""
+    async with upnp_router() as (router, asker):
+        router.behind = behind
+        with pytest.raises(MappingFailed, match=said):
+            await asker.map(PORT, 3600)
+
+
+def test_a_gateway_cannot_promise_more_than_was_asked_for() -> None:
+    """Else the mapping would be looked at again after 68 years."""
+    answer = struct.pack("!BBHIHHI", 0, 130, 0, 9, PORT, PORT, 2**32 - 1)
+    assert read_mapping(answer, PORT, 3600) == (PORT, 3600)
+    with pytest.raises(MappingFailed, match="another port"):
+        read_mapping(answer, PORT + 1, 3600)
 
 
 class Way:

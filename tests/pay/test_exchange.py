@@ -15,7 +15,7 @@ from dux_pay.aiohttp_paid import PAYMENT, SELLER, paid
 from dux_pay.buying import BadAnswer, BadOffer, Came, Wanted
 from dux_pay.calls import NotCovered
 from dux_pay.fetching import Fetcher, Fetching
-from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE, decode_required, decode_settlement, encode
+from dux_pay.headers import RECEIPTS, REQUIRED, RESPONSE, SIGNATURE, decode_required, decode_settlement, encode
 from dux_pay.ledger import Limits, OverCallLimit, OverDayLimit, UnknownCall
 from dux_pay.price import prices_of
 from dux_pay.proxy import NotLoopback, Proxy, upstream_of
@@ -306,6 +306,9 @@ async def test_a_lying_offer_is_not_paid(world: World) -> None:
         replace(honest, accepts=(replace(entry, network="bip122:" + "0" * 32),)),
         replace(honest, accepts=(replace(entry, extra=replace(entry.extra, offer_valid_to=9)),)),
         replace(honest, extensions={}),
+        replace(honest, extensions={RECEIPTS: {"info": {"offers": [{"signature": 5}]}}}),
+        replace(honest, accepts=(replace(entry, extra=replace(entry.extra, offer="ö" * 8)),)),
+        replace(honest, accepts=(replace(entry, extra=replace(entry.extra, offer="AAAA")),)),
     ]
     for lie in lies:
         asked = Wanted(required=encode(lie), method="GET", url=f"{url}/upto", body_sha256=sha256(b"").hexdigest())

@@ -36,14 +36,18 @@ AREAS: dict[str, Area] = {
     "job": Area("bench.job", "jobs without escrow, and the whole paid job with its parts"),
     "network": Area(
         "bench.network",
-        "the network's table: calls, memory, DHT, gossip, the way back",
-        parts=("calls", "memory", "dht", "gossip", "return"),
+        "the network's table: calls, memory, DHT, gossip, the way back; simulated and soaked when asked for",
+        parts=("calls", "memory", "dht", "gossip", "return", "sim", "soak"),
     ),
     "sim": Area("bench.sim", "simulated histories per second", cheap=True),
 }
 PARTS = [part for area in AREAS.values() for part in area.parts]
 
 
-def chosen(names: tuple[str, ...], *, quick: bool) -> list[str]:
-    """The areas to run: those named, else all, else (quick) the cheap ones; each once, in the order of the table."""
+def chosen(names: tuple[str, ...], *, quick: bool, only: tuple[str, ...] = ()) -> list[str]:
+    """The areas to run: those named, else those of the parts named, else all, else (quick) the cheap ones.
+
+    Each once, in the order of the table.
+    """
+    names = names or tuple(name for name, area in AREAS.items() if set(area.parts) & set(only))
     return [name for name, area in AREAS.items() if name in names or (not names and (area.cheap or not quick))]

@@ -21,7 +21,12 @@ from dux_cli.output import Output, note
 @click.argument("areas", nargs=-1, type=click.Choice(list(AREAS)))
 @click.option("--quick", is_flag=True, help="Fewer rounds; without AREAS, only what takes seconds.")
 @click.option("--peers", is_flag=True, help="Fetch peers from PyPI into the cache, and measure beside them (network).")
-@click.option("--only", multiple=True, type=click.Choice(PARTS), help="These parts of an area that has some.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(PARTS),
+    help="These parts of an area; sim and soak only so.",
+)
 @pass_session
 def bench(session: Session, *, areas: tuple[str, ...], quick: bool, peers: bool, only: tuple[str, ...]) -> None:
     """Measure DuxNet beside others, each figure next to its goal.
@@ -32,11 +37,12 @@ def bench(session: Session, *, areas: tuple[str, ...], quick: bool, peers: bool,
     duxnet bench --quick --json  a smoke run; the last line is a list of rows
     duxnet bench network --peers --json
     duxnet bench network --peers --only calls
+    duxnet bench --only sim      1,000 simulated nodes: a quarter of an hour; --only soak: half an hour
 
     Both sides of a comparison run in turns, so that a noisy machine hits both: trust ratios more than figures. The
     exit code says that everything could be measured, not that a goal is met. docs/bench.md tells what each row means.
     """
-    names = chosen(areas, quick=quick)
+    names = chosen(areas, quick=quick, only=only)
     note(f"{machine()}; measuring {', '.join(names)}")
     findings, broken = asyncio.run(measure_all(names, quick=quick, peers=peers, only=only))
     note(machine())

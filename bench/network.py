@@ -1,4 +1,4 @@
-"""The network beside others: small calls, many at once and bulk, memory, the DHT, gossip, and the way back."""
+"""The network beside others: small calls, many at once and bulk, memory, the DHT, gossip, the way back; at length."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from bench.measure import Run
 from bench.network_calls import measure_calls
 from bench.network_dht import measure_dht
 from bench.network_gossip import measure_gossip
+from bench.network_long import left_out, measure_sim, measure_soak
 from bench.network_memory import measure_memory
 from bench.network_return import measure_return
 from bench.rows import Finding
@@ -19,8 +20,15 @@ PARTS: Mapping[str, Callable[[Run], Awaitable[list[Finding]]]] = {
     "gossip": measure_gossip,
     "return": measure_return,
 }
+LONG: Mapping[str, Callable[[Run], Awaitable[list[Finding]]]] = {"sim": measure_sim, "soak": measure_soak}
 
 
 async def measure(run: Run) -> list[Finding]:
-    """Every row of the network's table, or those of the parts that were asked for."""
-    return [finding for name, part in PARTS.items() if run.wants(name) for finding in await part(run)]
+    """Every row of the network's table, or those of the parts that were asked for; long ones only when they were."""
+    found = [finding for name, part in PARTS.items() if run.wants(name) for finding in await part(run)]
+    for name, part in LONG.items():
+        if name in run.only:
+            found += await part(run)
+        elif not run.only:
+            found.append(left_out(name))
+    return found

@@ -15,6 +15,7 @@ from dux_cli.output import each, flop, short
 
 if TYPE_CHECKING:
     from common.chain.tx import Outpoint
+    from common.contracts.wallet import Send
     from common.contracts.wallet_chain import ChainStatus
 
 TXID_CHARS = 64
@@ -135,7 +136,7 @@ def address(session: Session, label: str, account: int) -> None:
 @click.option("--account", default=0, help="From which account.")
 @click.option("--yes", is_flag=True, help="Do not ask; only together with --max-amount.")
 @click.option("--max-amount", type=FLOP_AMOUNT, help="Refuse to pay more than this, fee not counted.")
-@click.option("--dry-run", is_flag=True, help="Say what would be paid, pay nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what it would cost and of which coins, pay nothing.")
 @click.option(
     "--request-id", default="", help="Repeat an earlier payment's id: it is paid once, the answer is the same."
 )
@@ -158,7 +159,7 @@ def send(
         coins=tuple(_outpoint(text) for text in chosen), account=account,
     )  # fmt: skip
     if dry_run:
-        session.out.record(wish, [("would pay", flop(amount)), ("to", to_address)], name=wish.request_id)
+        _preview(session, wish)
         return
     if not yes and (session.out.as_json or session.out.quiet):
         raise BadParams(detail="nobody can be asked here: add --yes and --max-amount FLOP")
@@ -170,6 +171,22 @@ def send(
         [("transaction", paid.txid), ("paid", flop(paid.amount_florins)), ("fee", flop(paid.fee_florins))],
         name=paid.txid,
     )
+
+
+def _preview(session: Session, wish: Send) -> None:
+    """What the payment would be, coin by coin."""
+    from common.contracts.wallet_preview import WALLET_PREVIEW, Preview
+
+    asked = Preview(wish.address, wish.amount_florins, wish.coins, wish.account)
+    told = session.ask(WALLET_PREVIEW, asked)
+    facts = [
+        ("would pay", flop(told.amount_florins)),
+        ("to", wish.address),
+        ("fee", f"{flop(told.fee_florins)} for at most {told.size_bytes} bytes"),
+        *[("from", f"{coin.outpoint} {flop(coin.value_florins)}") for coin in told.coins],
+        ("change", flop(told.change_florins) if told.change_florins else "none"),
+    ]
+    session.out.record(told, facts, name=str(int(told.fee_florins)))
 
 
 def _outpoint(text: str) -> Outpoint:

@@ -29,12 +29,13 @@ from common.contracts.wallet import (
     WalletStatus,
 )
 from common.contracts.wallet_errors import DustAmount
+from common.contracts.wallet_preview import WALLET_PREVIEW, CoinUsed, Preview, Previewed
 from common.keygen import BRANCH_RECEIVE
 from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
 from common.units import BlockHeight, Florins, UnixMs
 from dux_flopd.model import OwnCoin, OwnTx, PaymentKind, StoredPayment
-from dux_flopd.rules import CoinState, coin_state, payment_state
+from dux_flopd.rules import CoinState, coin_state, payment_state, size_of
 from dux_flopd.scanner import Scanner
 from dux_flopd.wallet import Wallet
 
@@ -54,6 +55,7 @@ class WalletMethods:
         table.serve(WALLET_BALANCE, self.balance)
         table.serve(WALLET_HISTORY, self.history)
         table.serve(WALLET_SEND, self.send)
+        table.serve(WALLET_PREVIEW, self.preview)
         table.serve(WALLET_UTXOS, self.utxos)
 
     async def status(self, _params: Empty, _ctx: Ctx) -> WalletStatus:
@@ -115,14 +117,12 @@ class WalletMethods:
 
     async def send(self, params: Send, ctx: Ctx) -> Sent:
         """Pay an address once: decided here, broadcast by the outbox."""
-        script = address_to_script(params.address, self._wallet.family)
-        if is_dust(params.amount_florins):
-            raise DustAmount(amount_florins=int(params.amount_florins), least_florins=DUST_FLORINS)
+        output = self._output(params)
         with self._wallet.store.store.transaction() as tx:
             self._wallet.check_account(tx, params.account)
             payment = self._wallet.pay(
                 tx,
-                TxOutput(params.amount_florins, script),
+                output,
                 kind=PaymentKind.SEND,
                 request_id=params.request_id,
                 caller=ctx.caller,
@@ -135,6 +135,27 @@ class WalletMethods:
             sent = Sent(txid=payment.txid, amount_florins=params.amount_florins, fee_florins=Florins(payment.fee))
             ctx.remember(tx, sent)
         return sent
+
+    def _output(self, asked: Send | Preview) -> TxOutput:
+        script = address_to_script(asked.address, self._wallet.family)
+        if is_dust(asked.amount_florins):
+            raise DustAmount(amount_florins=int(asked.amount_florins), least_florins=DUST_FLORINS)
+        return TxOutput(asked.amount_florins, script)
+
+    async def preview(self, params: Preview, _ctx: Ctx) -> Previewed:
+        """What `send` would decide now."""
+        wallet, outputs = self._wallet, (self._output(params),)
+        with wallet.store.store.transaction() as tx:
+            wallet.check_account(tx, params.account)
+        chosen = wallet.select(outputs, params.coins, params.account)
+        return Previewed(
+            amount_florins=params.amount_florins,
+            fee_florins=Florins(chosen.fee),
+            change_florins=Florins(chosen.change),
+            size_bytes=size_of(chosen, outputs),
+            fee_rate_florins_per_kb=wallet.settings.fee_rate_florins_per_kb,
+            coins=tuple(CoinUsed(owned.coin.outpoint, Florins(owned.coin.value)) for owned in chosen.coins),
+        )
 
     async def history(self, params: HistoryAsked, _ctx: Ctx) -> History:
         """Own transactions, those not yet seen first."""

@@ -79,9 +79,19 @@ def _order(owned: OwnCoin) -> tuple[int, str, int]:
     return owned.coin.value, owned.coin.outpoint.txid, owned.coin.outpoint.vout
 
 
-def _fee(inputs: int, outputs: tuple[TxOutput, ...], rate: int) -> int:
+def size_of(chosen: Selection, outputs: tuple[TxOutput, ...]) -> int:
+    """The most bytes that the payment of a selection can have."""
+    change = (TxOutput(Florins(chosen.change), CHANGE_SCRIPT),) if chosen.change else ()
+    return _size(len(chosen.coins), (*outputs, *change))
+
+
+def _size(inputs: int, outputs: tuple[TxOutput, ...]) -> int:
     size = TX_FRAME_BYTES + inputs * (INPUT_FRAME_BYTES + p2pkh_input_bytes())
-    return int(fee_for(size + sum(OUTPUT_FRAME_BYTES + len(output.script) for output in outputs), rate))
+    return size + sum(OUTPUT_FRAME_BYTES + len(output.script) for output in outputs)
+
+
+def _fee(inputs: int, outputs: tuple[TxOutput, ...], rate: int) -> int:
+    return int(fee_for(_size(inputs, outputs), rate))
 
 
 def _paid_by(coins: tuple[OwnCoin, ...], outputs: tuple[TxOutput, ...], need: int, rate: int) -> Selection | None:

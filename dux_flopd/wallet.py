@@ -149,7 +149,7 @@ class Wallet:
         amount = sum(int(output.value_florins) for output in outputs)
         if caller != OWNER:
             check_limits(self.settings, amount, self.store.spent_since(tx, caller, counterparty))
-        chosen = self._select(outputs, only, account)
+        chosen = self.select(outputs, only, account)
         signed = self.signed(tx, chosen, outputs, account)
         payment = NewPayment(
             txid=txid(signed),
@@ -171,7 +171,12 @@ class Wallet:
         self.store.add_payment(tx, payment)
         tx.audit("payment decided", _told(payment))
 
-    def _select(self, outputs: tuple[TxOutput, ...], only: Sequence[Outpoint], account: int) -> Selection:
+    def select(self, outputs: tuple[TxOutput, ...], only: Sequence[Outpoint], account: int) -> Selection:
+        """Which coins would pay these outputs now; nothing is bound.
+
+        Raises:
+            InsufficientFunds, CoinsPending, CoinNotFree: none would.
+        """
         rate, maturity = self.settings.fee_rate_florins_per_kb, self.family.maturity_blocks
         coins = [owned for owned in self.store.unspent() if owned.account == account]
         if only:

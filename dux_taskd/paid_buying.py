@@ -2,7 +2,8 @@
 
 Promise: the same call_id is the same call, paid once; nothing is paid above the stated limit. What the seller
 refuses for now is tried again a few times; what it refuses for good is given up by a hello, so that it is not paid. A
-run is waited for as long as the service says that one may last, in pieces that a caller's deadline bears.
+run is waited for as long as the service says that one may last, in pieces that a caller's deadline bears. Work that is
+paid by time is paid on period by period, each when the seller says that it has begun, so at most one lies ahead.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 
-from common.channel_messages import Offer, Outcome, Pricing
+from common.channel_messages import VOUCHER_BYTES_MAX, Offer, Outcome, Pricing, Voucher
 from common.codec import from_canonical
 from common.contracts import channel as c
 from common.contracts import peer_channel as peer
@@ -20,12 +21,13 @@ from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.store import SERVICE_SHOW, ServiceName, ServiceView
 from common.contracts.task import CallNotTaken, CallRefused, CallRunning, NotForSale, PriceAbove
 from common.errors import NotFound, NotNow, Unavailable
+from common.identity.signed import decode_signed
 from common.peers import Peers
 from common.receipts import attested
 from common.rpc.client import Client
-from common.units import Did
+from common.units import Did, Florins
 from dux_taskd.developers import developer_address
-from dux_taskd.paid_rules import LEASE_OVER, call_hash, not_for_channel, output_hash
+from dux_taskd.paid_rules import FUEL, LEASE_OVER, call_hash, fuelled, lease_over_hash, not_for_channel, output_hash
 
 ATTEMPTS_MAX = 8
 PAUSE_S = 0.25
@@ -43,6 +45,7 @@ class Patience:
     """How often one call was tried in vain, and until when a run is waited for."""
 
     until: float
+    by_time: bool = False  # the seller has to be heard in time to be paid on
     attempt: int = 0
     asked: int = 0
 
@@ -54,7 +57,11 @@ class Patience:
     async def runs(self) -> bool:
         """Whether to ask again, after a pause: that it runs is no failed try."""
         self.asked += 1
-        await asyncio.sleep(PAUSE_S * min(self.asked, ATTEMPTS_MAX))
+        await asyncio.sleep(PAUSE_S * (1 if self.by_time else min(self.asked, ATTEMPTS_MAX)))
+        return self.lasts()
+
+    def lasts(self) -> bool:
+        """Whether it is still waited for."""
         return asyncio.get_running_loop().time() < self.until
 
 
@@ -74,7 +81,8 @@ class PaidBuying:
         asked = call_hash(service.id, params.args, params.data, oid)
         patience = Patience(asyncio.get_running_loop().time() + min(RUNNING_S, service.limits.wall_s + AFTER_WALL_S))
         while patience.attempt < ATTEMPTS_MAX:
-            paid = await self._pay(params, service, oid, asked)
+            paid, step = await self._pay(params, service, oid, asked)
+            patience.by_time = step > 0
             try:
                 answer = await self._ask(service, paid, params)
             except (NotNow, Unavailable):
@@ -82,8 +90,9 @@ class PaidBuying:
                 continue
             if answer.answer:
                 return await self._settled(paid, answer)
-            if answer.reason == RUNNING:
-                if not await patience.runs():
+            if answer.reason in (RUNNING, FUEL):
+                more = answer.reason == FUEL and await self._fuel(paid, step, int(params.price_limit_florins))
+                if not (patience.lasts() if more else await patience.runs()):
                     raise CallRunning(service_id=service.id, call_id=params.call_id)
                 continue
             await self._refused(service, paid, answer, patience)
@@ -108,20 +117,35 @@ class PaidBuying:
         self._services[service.id] = service
         return service
 
-    async def _pay(self, params: contract.CallPaid, service: ServiceView, oid: str, asked: bytes) -> c.Paid:
+    async def _pay(self, params: contract.CallPaid, service: ServiceView, oid: str, asked: bytes) -> tuple[c.Paid, int]:
+        """A voucher for the call, and what a period costs where it is paid by time: the voucher is for the first."""
         offer = await self._offer(service)
-        metered = from_canonical(attested(offer).body, Offer, max_bytes=len(offer)).pricing is Pricing.METERED
+        said = from_canonical(attested(offer).body, Offer, max_bytes=len(offer))
+        step = min(said.price_florins, params.price_limit_florins) if said.pricing is Pricing.METERED else 0
         wish = c.Pay(
             payee=service.provider,
             offer=offer,
             oid=oid,
             req=asked,
-            price_max_florins=params.price_limit_florins if metered else service.price_florins,
+            price_max_florins=Florins(step or service.price_florins),
             open_florins=params.open_florins,
             developer=await developer_address(self._registryd, service),
             royalty_bps=service.royalty_bps,
         )
-        return await self._escrowd.call(c.PAY, wish, deadline_s=CALL_WITHIN_S)
+        return await self._escrowd.call(c.PAY, wish, deadline_s=CALL_WITHIN_S), step
+
+    async def _fuel(self, paid: c.Paid, step_florins: int, limit_florins: int) -> bool:
+        """Allow the call one period more, within the caller's limit; whether that was done."""
+        data = decode_signed(paid.voucher, max_bytes=VOUCHER_BYTES_MAX).body
+        voucher = from_canonical(data, Voucher, max_bytes=VOUCHER_BYTES_MAX)
+        most = fuelled(int(voucher.price_max_florins), step_florins, limit_florins)
+        if most is None:
+            return False
+        try:
+            await self._escrowd.call(c.FUEL, c.Fuel(call=paid.call, price_max_florins=Florins(most)))
+        except (NotNow, Unavailable):  # no session now, or the coin carries no more: asked again
+            return False
+        return True
 
     async def _offer(self, service: ServiceView) -> bytes:
         """The seller's signed offer, asked for once."""
@@ -147,7 +171,8 @@ class PaidBuying:
     async def _settled(self, paid: c.Paid, answer: peer.PaidAnswer) -> contract.CalledPaid:
         """The answer is checked and stored before anybody sees the output."""
         outcome = Outcome.OK if not answer.detail or answer.reason == LEASE_OVER else Outcome.FAILED
-        wish = c.Settle(call=paid.call, answer=answer.answer, resp=output_hash(outcome, answer.data))
+        hashed = lease_over_hash() if answer.reason == LEASE_OVER else output_hash(outcome, answer.data)
+        wish = c.Settle(call=paid.call, answer=answer.answer, resp=hashed)
         ended = await self._escrowd.call(c.SETTLED, wish)
         return contract.CalledPaid(
             outcome=ended.outcome,

@@ -19,6 +19,8 @@ from common.work import JobKind
 METHOD = "CALL"
 STATUS = {Outcome.OK: 200, Outcome.FAILED: 500, Outcome.REFUSED: 400}
 LEASE_OVER = "lease-over"  # in an answer: what was covered is charged, the work was ended
+LEASE_OVER_STATUS = 402
+FUEL = "fuel"  # the work runs on credit: pay on, or it is ended
 OVER_CHANNEL = (JobKind.WASM.value, JobKind.NATIVE.value)
 
 
@@ -41,10 +43,20 @@ def what_of(service_id: str) -> str:
     return f"service/{service_id}"
 
 
+def fuelled(now_florins: int, step_florins: int, limit_florins: int) -> int | None:
+    """What a metered call may cost after one more step; None: the buyer's limit is reached."""
+    return None if now_florins >= limit_florins else min(now_florins + step_florins, limit_florins)
+
+
 def call_hash(service_id: str, args: tuple[str, ...], data: bytes, oid: str) -> bytes:
     """The hash of a request."""
     body = canonical(CallBody(args=args, data_hash=hashlib.sha256(data).digest()))
     return request_hash(method=METHOD, path=what_of(service_id), body_hash=hashlib.sha256(body).digest(), oid=oid)
+
+
+def lease_over_hash() -> bytes:
+    """The hash of the response of a lease that ended for want of fuel: by it a repeat knows what the answer means."""
+    return response_hash(status=LEASE_OVER_STATUS, body_hash=hashlib.sha256(b"").digest())
 
 
 def output_hash(outcome: Outcome, data: bytes) -> bytes:

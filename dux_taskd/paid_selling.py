@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from msgspec import structs
 from structlog.typing import FilteringBoundLogger
 
-from common.channel_messages import VOUCHER_BYTES_MAX, Outcome, Pricing, Voucher
+from common.channel_messages import VOUCHER_BYTES_MAX, Answer, Outcome, Pricing, Voucher
 from common.clock import Clock
 from common.codec import canonical, from_canonical
 from common.contracts import channel as c
@@ -31,11 +31,11 @@ from common.work import JobKind
 from dux_taskd.considering import limits_of
 from dux_taskd.developers import developer_address
 from dux_taskd.executor import Executor
-from dux_taskd.lease import LeaseOver, Watchdog
+from dux_taskd.lease import Gauge, LeaseOver, Watchdog
 from dux_taskd.lease_rules import Rate
 from dux_taskd.materials import PACKAGE_BYTES_MAX
-from dux_taskd.paid_rules import LEASE_OVER, OVER_CHANNEL, call_hash, output_hash, what_of
-from dux_taskd.paid_work import Work, Works, within
+from dux_taskd.paid_rules import FUEL, LEASE_OVER, OVER_CHANNEL, call_hash, lease_over_hash, output_hash, what_of
+from dux_taskd.paid_work import Work, Works, fed, within
 from dux_taskd.sandbox.model import Ended, Run
 from dux_taskd.sandbox.model import Outcome as RunOutcome
 from dux_taskd.store import TaskStore
@@ -47,6 +47,7 @@ WAIT_S = 25.0  # a caller is told «running» then, before its own deadline
 FINISH_TRIES, FINISH_PAUSE_S = 20, 0.5
 WORKER = "taskd"  # there is one of a node: what it does not hold, no process works at
 RUNNING, BUSY = "running", "busy"
+FED_S = 0.5  # fuel that came with a request has reached the work by then, or nothing has come
 NOTHING = Florins(0)
 GRACE_S = 5.0  # a lease may be overdrawn so long, or for one period where that is shorter
 
@@ -68,11 +69,13 @@ class PaidSelling:
         clock: Clock,
         lease_s: int = 0,
         wait_s: float = WAIT_S,
+        grace_s: float = 0.0,
         log: FilteringBoundLogger,
     ) -> None:
         self._escrowd, self._stored, self._registryd, self._peers = escrowd, stored, registryd, peers
         self._store, self._executor, self._clock, self._log = store, executor, clock, log
         self._lease_s, self._watchdog, self._wait_s = lease_s, Watchdog(escrowd, clock), wait_s
+        self._grace_s = grace_s or min(GRACE_S, float(lease_s))
         self._works: Works[Said] = Works()
         self._services: dict[str, tuple[float, ServiceView, bytes]] = {}
         self._looking = asyncio.Lock()
@@ -98,8 +101,10 @@ class PaidSelling:
             return _refused(BUSY)
         said = await within(work, until)
         while isinstance(said, Work):  # the call runs already, begun by an earlier voucher of it
-            said = await within(said, until)
-        return said or _refused(RUNNING)
+            work = said
+            await fed(work, FED_S)
+            said = await within(work, until)
+        return said or _refused(FUEL if work.gauge.short.is_set() else RUNNING)
 
     async def _whole(self, own: Work[Said], params: peer.PaidCall, oid: str, sender: Did) -> Said:
         service, package = await self._service(params.service_id)
@@ -116,7 +121,7 @@ class PaidSelling:
             await self._left_over(admission.call)
             admission = await self._escrowd.call(c.ADMIT, wish)
         if admission.verdict == "stored":
-            return _said(admission.answer, admission.response or b"", "")
+            return _stored(admission)
         if admission.verdict == "refused":
             return _refused(admission.reason, admission.missing_florins)
         own.admitted = True
@@ -138,7 +143,7 @@ class PaidSelling:
         outcome, data, detail, reason = Outcome.FAILED, b"", "the run broke", ""
         charged: Florins | None = None
         try:
-            ended, charged = await self._work(admission, service, run)
+            ended, charged = await self._work(own.gauge, admission, service, run)
             outcome, data, detail = _outcome(ended)
         except LeaseOver as error:  # the time that was covered is charged; what it was for was not finished
             outcome, detail, reason = Outcome.OK, error.message, LEASE_OVER
@@ -150,7 +155,7 @@ class PaidSelling:
         except Exception:  # noqa: BLE001 - our own bug or the machine's fault: the payer does not pay for it
             self._log.exception("a paid run broke", service=service.id)
         own.ending = True
-        hashed = output_hash(outcome, data)
+        hashed = lease_over_hash() if reason == LEASE_OVER else output_hash(outcome, data)
         done = c.Finish(call=admission.call, outcome=outcome, resp=hashed, response=data, charged_florins=charged)
         return structs.replace(_said(await self._finish(done), data, detail), reason=reason)
 
@@ -174,7 +179,9 @@ class PaidSelling:
         """What is at work is finished as failed."""
         await self._works.stop()
 
-    async def _work(self, admission: c.Admission, service: ServiceView, run: Run) -> tuple[RunOutcome, Florins | None]:
+    async def _work(
+        self, gauge: Gauge, admission: c.Admission, service: ServiceView, run: Run
+    ) -> tuple[RunOutcome, Florins | None]:
         """The run, and what its time costs where that is metered."""
 
         async def work() -> RunOutcome:
@@ -182,9 +189,9 @@ class PaidSelling:
 
         if not self._lease_s:
             return await work(), None
-        grace_s = min(GRACE_S, float(self._lease_s))
-        rate = Rate(florins_per_period=service.price_florins, period_s=float(self._lease_s), grace_s=grace_s)
-        return await self._watchdog.run(admission.call, rate, work)
+        period_s = float(self._lease_s)
+        rate = Rate(florins_per_period=admission.price_florins, period_s=period_s, grace_s=self._grace_s)
+        return await self._watchdog.run(admission.call, rate, work, gauge)
 
     async def _service(self, service_id: str) -> tuple[ServiceView, bytes]:
         """An own service that is served, with its package."""
@@ -227,6 +234,16 @@ def _outcome(ended: RunOutcome) -> tuple[Outcome, bytes, str]:
 
 def _said(answer: bytes, data: bytes, detail: str) -> peer.PaidAnswer:
     return peer.PaidAnswer(answer=answer, data=data, detail=detail, reason="", missing_florins=NOTHING)
+
+
+def _stored(admission: c.Admission) -> peer.PaidAnswer:
+    """What was answered then; that a lease had ended is known by the hash in the answer."""
+    body = decode_signed(admission.answer, max_bytes=len(admission.answer)).body
+    answer = from_canonical(body, Answer, max_bytes=len(body))
+    if answer.resp != lease_over_hash():
+        return _said(admission.answer, admission.response or b"", "")
+    over = LeaseOver(j=answer.j, covered_florins=int(answer.charged_florins))
+    return structs.replace(_said(admission.answer, b"", over.message), reason=LEASE_OVER)
 
 
 def _refused(reason: str, missing: Florins = NOTHING) -> peer.PaidAnswer:

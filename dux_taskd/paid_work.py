@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from dux_taskd.lease import Gauge
 
 T = TypeVar("T")
 Name = tuple[str, int]  # a channel and a call's number, as whoever asks says them
@@ -20,12 +23,16 @@ STOP_S = 5.0
 
 @dataclass(eq=False)
 class Work(Generic[T]):
-    """One task. `admitted`: its name was proven; `ending`: it stores how it ended, and is let do so."""
+    """One task. `admitted`: its name was proven; `ending`: it stores how it ended, and is let do so.
+
+    `gauge`: whether it runs on credit, where it is paid by time.
+    """
 
     name: Name
     task: asyncio.Task[T] = field(init=False)
     admitted: bool = False
     ending: bool = False
+    gauge: Gauge = field(default_factory=Gauge)
 
 
 class Works(Generic[T]):
@@ -72,6 +79,18 @@ class Works(Generic[T]):
 
 
 async def within(work: Work[T], until: float) -> T | None:
-    """What came of it, or None when it is not done at that time of the loop's clock; it goes on."""
-    await asyncio.wait((work.task,), timeout=max(0.0, until - asyncio.get_running_loop().time()))
+    """What came of it; None: at that time of the loop's clock it is not done, or it runs short before. It goes on."""
+    short = asyncio.ensure_future(work.gauge.short.wait())
+    try:
+        left_s = max(0.0, until - asyncio.get_running_loop().time())
+        await asyncio.wait((work.task, short), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        short.cancel()
     return work.task.result() if work.task.done() else None
+
+
+async def fed(work: Work[Any], within_s: float) -> None:
+    """Wait a moment for fuel that has just come to reach the work."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await work.gauge.fed.wait()

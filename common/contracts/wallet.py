@@ -72,6 +72,7 @@ from common.contracts.wallet_errors import (
     WalletLocked,
 )
 from common.contracts.wallet_jws import WALLET_SIGN_OFFER, WALLET_SIGN_RECEIPT
+from common.contracts.wallet_preview import WALLET_PREVIEW
 from common.contracts.wallet_recovery import CONTRACT_FIND_KEY, WALLET_RECOVER, WALLET_RECOVERY
 from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, CONTRACT_RESTORE, PURSE_RESTORE
 from common.contracts.wallet_shared import (
@@ -399,6 +400,7 @@ __all__ = [
     "WALLET_PARTIAL_MAKE",
     "WALLET_PARTIAL_SHOW",
     "WALLET_PARTIAL_SIGN",
+    "WALLET_PREVIEW",
     "WALLET_RECOVER",
     "WALLET_RECOVERY",
     "WALLET_SEND",

@@ -312,7 +312,17 @@ def test_amounts_a_person_writes_arrive_as_florins(run: Any, node: FakeNode) -> 
 def test_nothing_is_paid_without_a_yes_and_a_limit(run: Any, node: FakeNode, options: list[str], code: int) -> None:
     """--yes without a limit, an amount above it, a dry run, and nobody to answer: no payment in any of them."""
     assert run("wallet", "send", wallet.EXAMPLE_ADDRESS, "10", *options).code == code
-    assert node.seen == []
+    assert [name for name, _ in node.seen] == (["wallet.preview"] if "--dry-run" in options else [])
+
+
+def test_a_dry_run_shows_fee_size_coins_and_change(run: Any, node: FakeNode) -> None:
+    """Of the payment that was asked for, its coins and its account."""
+    coin = f"{'ab' * 32}:0"
+    told = run("wallet", "send", wallet.EXAMPLE_ADDRESS, "10", "--dry-run", "--coin", coin, "--account", "2")
+    for shown in ("10 FLOP", "0.01 FLOP for at most 237 bytes", f"{coin} 12 FLOP", "1.99 FLOP"):
+        assert shown in told.out, told.out
+    asked = node.asked("wallet.preview")
+    assert (asked.amount_florins, len(asked.coins), asked.account) == (1_000_000_000, 1, 2)
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ async def test_time_is_charged_and_an_overdrawn_lease_ends(net: Net) -> None:
     """A second costs the price: work of one and a half costs two; beyond the buyer's limit it is ended and charged."""
     async with market(net, "buyer", "seller") as (buyer, seller):
         await open_channel(net, buyer, seller)
-        buying, _, _, there = parts(buyer, seller, lease_s=1)
+        buying, selling, _, there = parts(buyer, seller, lease_s=1, grace_s=60.0)
         plain = there.run
 
         async def slow(kind: Any, run: Any, progress: Any) -> RunOutcome:
@@ -152,10 +152,47 @@ async def test_time_is_charged_and_an_overdrawn_lease_ends(net: Net) -> None:
 
         there.run = slow
         done = await buying.call(wish(1, b"1.5", price_limit_florins=Florins(5 * PRICE)))
-        assert (done.outcome, done.charged_florins) == (Outcome.OK, 2 * PRICE)
+        assert done.outcome is Outcome.OK
+        assert done.charged_florins in (2 * PRICE, 3 * PRICE)  # a second and a half, on a busy machine two
+        selling._grace_s = 0.2
         ended = await buying.call(wish(2, b"30", price_limit_florins=Florins(2 * PRICE)))
         assert (ended.charged_florins, ended.output) == (2 * PRICE, b"")
         assert "overdrawn" in ended.detail
+
+
+async def test_a_lease_is_paid_period_by_period(net: Net) -> None:
+    """The limit is never signed at once: fuel comes as periods begin, at most one (or what a delay adds) lies ahead."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        await open_channel(net, buyer, seller)
+        buying, selling, here, there = parts(buyer, seller, lease_s=1, grace_s=60.0)
+        selling._lease_s, limits, plain = 0.2, list[int](), there.run  # type: ignore[assignment]
+        escrowd = Client(here)
+        buying._escrowd = Noting(escrowd, limits)  # type: ignore[assignment]
+
+        async def long(kind: Any, run: Any, progress: Any) -> RunOutcome:
+            await until(lambda: len(limits) >= 3, "fuel came three times")
+            return await plain(kind, run, progress)
+
+        there.run = long  # type: ignore[method-assign]
+        done = await buying.call(wish(1, price_limit_florins=Florins(1_000 * PRICE)))
+        assert (done.outcome, done.output) == (Outcome.OK, b"DUCK")
+        assert limits == [PRICE * number for number in range(2, 2 + len(limits))], "one period each"
+        assert limits[-1] - 2 * PRICE <= done.charged_florins <= limits[-1]
+        mine, theirs = await view(buyer, done.chid), await view(seller, done.chid)
+        assert mine.owed_florins == theirs.owed_florins == done.charged_florins
+
+
+class Noting:
+    """A neighbour, and up to which price fuel was asked of it."""
+
+    def __init__(self, client: Client, limits: list[int]) -> None:
+        self.client, self.limits = client, limits
+
+    async def call(self, method: Any, params: Any, **kept: Any) -> Any:
+        said = await self.client.call(method, params, **kept)
+        if method is c.FUEL:
+            self.limits.append(int(params.price_max_florins))
+        return said
 
 
 async def test_the_first_call_opens_the_channel(net: Net) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from common.chain.address import address_to_script, script_to_address
+from common.chain.tx import parse
 from common.contracts.wallet import (
     WALLET_HISTORY,
     WALLET_NEW_ADDRESS,
@@ -17,6 +18,7 @@ from common.contracts.wallet import (
     Send,
 )
 from common.contracts.wallet_errors import CoinsPending, DustAmount, InsufficientFunds
+from common.contracts.wallet_preview import WALLET_PREVIEW, Preview
 from common.errors import RequestIdReused
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
@@ -81,6 +83,38 @@ async def test_a_payment_arrives_and_the_books_balance(wallet: WalletNode) -> No
             ("send", "confirmed", -5 * FLOP - int(sent.fee_florins)),
             ("received", "confirmed", 7 * FLOP),
         ]
+
+
+@pytest.mark.parametrize("florins", [FLOP, 4 * FLOP, 5 * FLOP - 1_000_001])
+async def test_a_preview_is_what_the_payment_then_is(wallet: WalletNode, florins: int) -> None:
+    """One coin, two coins, and change too small to be made: fee, coins and change; asking binds nothing."""
+    async with wallet.running():
+        await funded(wallet, 2 * FLOP, 3 * FLOP)
+        address = bank_address(wallet.bench)
+        asked = Preview(address=address, amount_florins=Florins(florins))
+        told = await wallet.call(WALLET_PREVIEW, asked)
+        assert await wallet.call(WALLET_PREVIEW, asked) == told, "the first one bound nothing"
+        inputs = sum(coin.value_florins for coin in told.coins)
+        assert inputs == told.amount_florins + told.fee_florins + told.change_florins
+        coins = {coin.outpoint: coin for coin in (await wallet.call(WALLET_UTXOS, Empty())).coins}
+        assert all(coins[coin.outpoint].value_florins == coin.value_florins for coin in told.coins)
+        sent = await wallet.call(WALLET_SEND, Send(request_id="p", address=address, amount_florins=Florins(florins)))
+        assert sent.fee_florins == told.fee_florins
+        after = {coin.outpoint: coin.state for coin in (await wallet.call(WALLET_UTXOS, Empty())).coins}
+        assert {name for name, state in after.items() if state == "locked"} == {coin.outpoint for coin in told.coins}
+        await until_in_pool(wallet, sent.txid)
+        raw = bytes.fromhex(wallet.bench.rpc("getrawtransaction", sent.txid))
+        assert told.size_bytes - 6 * len(told.coins) - 4 <= len(raw) <= told.size_bytes
+        assert sorted(int(out.value_florins) for out in parse(raw).outputs) == sorted(
+            value for value in (florins, int(told.change_florins)) if value
+        )
+
+
+async def until_in_pool(wallet: WalletNode, txid: str) -> None:
+    async def is_there() -> bool:
+        return txid in wallet.bench.rpc("getrawmempool")
+
+    await wallet.until(is_there)
 
 
 async def test_the_same_request_pays_once(wallet: WalletNode) -> None:

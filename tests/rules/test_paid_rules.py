@@ -8,7 +8,7 @@ import pytest
 from common.channel_messages import Outcome
 from common.contracts.store import SERVICE_SHOW
 from common.units import FLOP
-from dux_taskd.paid_rules import PayBy, call_hash, not_for_channel, output_hash, pay_by
+from dux_taskd.paid_rules import PayBy, call_hash, fuelled, lease_over_hash, not_for_channel, output_hash, pay_by
 
 SERVICE = msgspec.structs.replace(SERVICE_SHOW.example[1].service, kind="wasm", withdrawn=False)
 
@@ -20,6 +20,12 @@ def test_a_request_is_bound_whole() -> None:
               ("s", ("a",), b"x", "p" * 16))  # fmt: skip
     assert all(call_hash(*other) != base for other in others)
     assert len({output_hash(outcome, b"x") for outcome in Outcome}) == 3
+
+
+def test_fuel_goes_up_by_periods_to_the_limit_and_no_further() -> None:
+    """A step at a time; the last one is what is left of the limit."""
+    assert [fuelled(now, 100, 250) for now in (100, 200, 250, 300)] == [200, 250, None, None]
+    assert lease_over_hash() not in {output_hash(outcome, b"") for outcome in Outcome}
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,9 @@ class BaseTransport(ABC):
         self.on_breach(did, reason)
 
     def _is_banned(self, did: Did) -> bool:
-        return self._did_bans.has(did, self.now()) or self.refuses(did)
+        is_banned = self._did_bans.has(did, self.now()) or self.refuses(did)
+        self.count.introductions_banned += is_banned
+        return is_banned
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._group.create_task(work)

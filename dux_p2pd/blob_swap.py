@@ -18,7 +18,7 @@ from common.blobs import StorageReceipt
 from common.clock import Clock
 from common.codec import canonical
 from common.contracts.p2p import BlobFetch, BlobHold, BlobStat, Held, HeldBy
-from common.contracts.p2p_errors import BlobMissing, BlobTooLarge
+from common.contracts.p2p_errors import BlobMissing, BlobsFull, BlobTooLarge
 from common.contracts.peer_p2p import (
     BLOB_KEEP,
     BLOB_MANIFEST,
@@ -33,6 +33,7 @@ from common.errors import BadParams, DuxError, NotFound
 from common.identity.purposes import Purpose
 from common.identity.signed import sign
 from common.units import Did
+from dux_p2pd.abuse import Abuse
 from dux_p2pd.blob_gather import Gathering, read_chunk_headers
 from dux_p2pd.blob_store import BlobStore
 from dux_p2pd.keeper import Keeper
@@ -203,6 +204,13 @@ class BlobSwap:
         Raises:
             BlobTooLarge, BlobsFull, BlobMissing, BadParams.
         """
+        try:
+            return await self._kept_for(params, peer)
+        except (BlobTooLarge, BlobsFull, BadParams):
+            self._peers.abuse.add(Abuse.BLOB_REFUSED)
+            raise
+
+    async def _kept_for(self, params: HoldBlob, peer: Peer) -> HoldAnswer:
         if params.size_bytes > self._settings.hold_bytes_max:
             raise BlobTooLarge(size_bytes=params.size_bytes, limit_bytes=self._settings.hold_bytes_max)
         if not 1 <= params.keep_s <= self._settings.hold_s_max:

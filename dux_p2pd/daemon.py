@@ -222,7 +222,8 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         parts.gauges["records"] = net.dht.shelf.table.count
         parts.gauges["blob_bytes"] = lambda: blobs.totals()[1]
         parts.gauges["egress_refused"] = lambda: egress.refused
-        parts.gauges.update(net.transport.count.gauges())
+        for counted in (net.transport.count, net.peers.abuse, net.gossip):
+            parts.gauges.update(counted.gauges())
 
     def _renewal(
         self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay, upkeep: Upkeep, resolver: Resolver

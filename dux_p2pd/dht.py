@@ -34,6 +34,7 @@ from common.contracts.peer_p2p import (
 from common.identity.errors import BadSignature
 from common.identity.log import encode_log
 from common.units import Did
+from dux_p2pd.abuse import Abuse
 from dux_p2pd.circuits import is_relayed
 from dux_p2pd.dht_calls import DhtCalls
 from dux_p2pd.dht_offers import Offers, Parcel
@@ -45,7 +46,7 @@ from dux_p2pd.peers import PeerBook
 from dux_p2pd.record_table import RecordRow
 from dux_p2pd.records import Offered, RecordBody, record_key
 from dux_p2pd.routing import DuxNode, DuxTable, K
-from dux_p2pd.rules import contact_at
+from dux_p2pd.rules import HONEST_REFUSALS, contact_at
 from dux_p2pd.scores import BLAME_BAD_RECORD
 from dux_p2pd.session import Address, Peer, Session
 from dux_p2pd.shelf import RecordShelf
@@ -190,6 +191,7 @@ class Dht:
                 room -= len(row.envelope)
                 records.append(row.envelope)
         if not self._may_draw(peer, RECORDS_BYTES_MAX - room):
+            self._peers.abuse.add(Abuse.READ_REFUSED)
             raise RateLimited(who=peer.did, what="DHT records", wait_s=1.0)
         return Values(records=tuple(records), contacts=self._contacts(params.key, peer))
 
@@ -246,6 +248,8 @@ class Dht:
             raise
         if refused is None:
             self._took(body, params.log)
+        elif refused not in HONEST_REFUSALS:
+            self._peers.abuse.add(Abuse.RECORD_REFUSED)
         return Stored(kept=refused is None, reason=refused or "")
 
     def _took(self, body: RecordBody, log: bytes) -> None:

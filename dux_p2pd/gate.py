@@ -11,6 +11,7 @@ Source: transport_identity.md §1.2 (1), §1.5.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -86,6 +87,15 @@ class Bans:
         return until is not None
 
 
+class Refusal(StrEnum):
+    """Why a connection is not let in."""
+
+    BANNED = "banned"
+    HALF_OPEN = "too many handshakes"
+    HALF_OPEN_NET = "too many handshakes of this net"
+    NET_RATE = "too many connections of this net"
+
+
 class Gate:
     """Judges each incoming connection by its address, before anything is spent on it."""
 
@@ -94,16 +104,16 @@ class Gate:
         self._buckets = _Buckets(NET_BURST, NET_PER_S)
         self._half_open: dict[str, int] = {}
 
-    def admit(self, net: str, now: float) -> str | None:
+    def admit(self, net: str, now: float) -> Refusal | None:
         """None lets it in, and then `leave` must be called once; otherwise the reason to refuse."""
         if self.bans.has(net, now):
-            return "banned"
+            return Refusal.BANNED
         if sum(self._half_open.values()) >= ALL_HALF_OPEN:
-            return "too many handshakes"
+            return Refusal.HALF_OPEN
         if self._half_open.get(net, 0) >= NET_HALF_OPEN:
-            return "too many handshakes of this net"
+            return Refusal.HALF_OPEN_NET
         if not self._buckets.take(net, 1, now):
-            return "too many connections of this net"
+            return Refusal.NET_RATE
         self._half_open[net] = self._half_open.get(net, 0) + 1
         return None
 

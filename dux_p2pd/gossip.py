@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -105,6 +106,14 @@ class GossipNet:
         peers.on_leaving.append(self._move)
         peers.on_down.append(self._left)
         tasks.spawn(self.mesh.run(self._beat), "gossip heartbeat")
+
+    def gauges(self) -> dict[str, Callable[[], float]]:
+        """How many copies were refused, for each reason, under its name in /metrics."""
+        names = [fault.name.lower() for fault in Fault] + ["reject"]
+        return {f"gossip_{name}": partial(self._copies, name) for name in names}
+
+    def _copies(self, name: str) -> float:
+        return float(self.counted[name])
 
     # neighbours
 

@@ -31,10 +31,13 @@ class Room:
     near_max: int
 
 
+NOT_NEAR = "others are nearer to its recipient"  # what an honest sender may be told, too
+
+
 def deposit_fault(size_bytes: int, room: Room) -> str | None:
     """Why a parcel is not kept, or None."""
     if room.nearer_nodes >= room.near_max:
-        return "others are nearer to its recipient"
+        return NOT_NEAR
     if room.of_sender >= PER_SENDER_MAX:
         return f"{PER_SENDER_MAX} letters of its sender wait here already"
     if room.of_recipient >= PER_RECIPIENT_MAX:

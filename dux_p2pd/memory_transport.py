@@ -167,7 +167,7 @@ class MemoryTransport(BaseTransport):
         net = net_of(self._listen_on[0])
         refusal = there.gate.admit(net, there.now())
         if refusal is not None:
-            there.count.gate_refused += 1
+            there.count.refused(refusal)
             raise HandshakeFailed(reason="the connection was closed")
         here_line, there_line = MemoryLine(self, address[0]), MemoryLine(there, self._listen_on[0])
         here_line.other, there_line.other = there_line, here_line

@@ -26,6 +26,7 @@ from common.errors import DeadlinePassed, DuxError, NotNow, PeerMisbehaved, Unav
 from common.randomness import Randomness
 from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did, UnixMs
+from dux_p2pd.abuse import Abuse, AbuseCounts
 from dux_p2pd.circuits import is_relay_address, is_relayed, relay_address
 from dux_p2pd.directory import Directory, Known
 from dux_p2pd.gate import net_of
@@ -81,6 +82,7 @@ class PeerBook:
         self._came_from: dict[Did, str] = {}  # of these, the nets of those that dialled us
         self._ending: set[Did] = set()  # of these, the ones whose session takes nothing new any more
         self.patience = Patience(clock)
+        self.abuse = AbuseCounts()
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
         self._is_searching = False  # for the record of a node that is named by an address without a way
         self.locate: Locate | None = None  # asks the DHT; set at assembly
@@ -263,7 +265,9 @@ class PeerBook:
     def blame(self, did: Did, points: float, why: str) -> None:
         """Count a fault; too many end in a ban."""
         self._log.info("peer blamed", did=did, points=points, reason=why)
+        self.abuse.blamed(points)
         if self._scores.blame(did, points):
+            self.abuse.add(Abuse.BANNED)
             self._log.warning("peer banned", did=did, reason=why, ban_s=BAN_S)
             self._transport.ban(did, BAN_S)
 

@@ -37,9 +37,10 @@ from common.identity.purposes import Purpose
 from common.identity.signed import Signed
 from common.identity.stamp import has_stamp, stamped_part
 from common.units import Did
+from dux_p2pd.abuse import Abuse
 from dux_p2pd.dht import Dht
 from dux_p2pd.directory import Directory
-from dux_p2pd.mail_rules import KEPT_MS, Room, deposit_fault
+from dux_p2pd.mail_rules import KEPT_MS, NOT_NEAR, Room, deposit_fault
 from dux_p2pd.mail_table import MailTable
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.routing import K
@@ -77,7 +78,7 @@ class Postbox:
         check_size(parcel.sealed)
         fault = self.stamp_fault(parcel, peer.did)
         if fault is not None:
-            return Deposited(kept=False, reason=fault, ack=b"")
+            return self._refused(fault)
         identity = parcel_id(parcel.recipient, parcel.sealed)
         held = self._table.parcel(identity)
         if held is not None:
@@ -85,11 +86,16 @@ class Postbox:
         data = canonical(parcel)
         fault = deposit_fault(len(data), self._room(parcel.recipient, peer.did))
         if fault is not None:
-            return Deposited(kept=False, reason=fault, ack=b"")
+            return self._refused(fault)
         self._table.keep(identity, parcel.recipient, peer.did, data, self._clock.unix_ms() + KEPT_MS)
         if self._peers.is_connected(parcel.recipient):
             self._tasks.spawn(self._notice(parcel.recipient, 1), "tell of a letter")
         return Deposited(kept=True, reason="", ack=b"")
+
+    def _refused(self, fault: str) -> Deposited:
+        if fault != NOT_NEAR:
+            self._peers.abuse.add(Abuse.LETTER_REFUSED)
+        return Deposited(kept=False, reason=fault, ack=b"")
 
     def stamp_fault(self, parcel: Parcel, sender: Did) -> str | None:
         """Why a parcel is not even looked at, or None."""

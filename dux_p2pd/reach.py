@@ -50,6 +50,7 @@ class DialBack:
         self._slots = asyncio.Semaphore(DIALS_AT_ONCE)
         self._all = TokenBucket(ALL_BURST, ALL_PER_S, clock.monotonic())
         self._nets: dict[str, TokenBucket] = {}
+        self.refused = 0
 
     async def on_check(self, params: ReachAsk, peer: Peer) -> ReachAnswer:
         """REACH_CHECK.
@@ -58,6 +59,7 @@ class DialBack:
             RelayRefused: too many, or the asker has no address of its own here.
         """
         if is_relayed(peer.address) or not self._may(net_of(peer.address[0])):
+            self.refused += 1
             raise RelayRefused(reason="it dials nobody back now; ask in a minute, over a connection of your own")
         known = self._directory.get(peer.did)
         keys = known.record.transport_keys if known is not None and known.record is not None else (peer.transport_key,)

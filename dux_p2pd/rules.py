@@ -68,6 +68,10 @@ class Shelf:
     has_stamp: bool  # the work that a stranger's record needs was done, or none is asked
 
 
+NOT_NEWER, NOT_NEAR = "it is not newer than what is known", "others are nearer to it"
+HONEST_REFUSALS = (NOT_NEWER, NOT_NEAR)  # what whoever hands records on may be told, too
+
+
 def record_fault(body: RecordBody, ns: Namespace[Canon] | None, now_ms: int) -> str | None:
     """Why a record is not to be believed by anybody, or None. The signature is checked elsewhere."""
     if ns is None:
@@ -82,9 +86,9 @@ def record_fault(body: RecordBody, ns: Namespace[Canon] | None, now_ms: int) -> 
 def keep_fault(body: RecordBody, ns: Namespace[Canon], shelf: Shelf, near_max: int) -> str | None:
     """Why a believable record is not kept here, or None. A known signer may push out a stranger's record."""
     if shelf.newest is not None and (body.key_seq, body.seq_ms) <= shelf.newest:
-        return "it is not newer than what is known"
+        return NOT_NEWER
     if shelf.nearer_nodes >= near_max:
-        return "others are nearer to it"
+        return NOT_NEAR
     if not shelf.signer_known and not shelf.has_stamp:
         return "a stranger's record needs a stamp"
     return _room_fault(ns, shelf) if shelf.newest is None else None

@@ -158,7 +158,9 @@ async def open_surroundings(
         clock=parts.clock, random=parts.random, log=parts.log,
     )  # fmt: skip
     net.router.answer(PEERS_EXCHANGE, exchange.on_exchange)
-    net.router.answer(REACH_CHECK, DialBack(net.transport, net.directory, clock=parts.clock).on_check)
+    dial_back = DialBack(net.transport, net.directory, clock=parts.clock)
+    net.router.answer(REACH_CHECK, dial_back.on_check)
+    parts.gauges["dial_backs_refused"] = lambda: dial_back.refused
     parts.background("exchange", exchange.run)
     if settings.reachability:
         _ask_for_dials(parts, net, endpoints, relays)

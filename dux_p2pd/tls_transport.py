@@ -260,7 +260,7 @@ class TlsLine(asyncio.BufferedProtocol):
         net = net_of(host)
         reason = self._owner.gate.admit(net, self._owner.now())
         if reason is not None:
-            self._owner.count.gate_refused += 1
+            self._owner.count.refused(reason)
             return False
         self._owner.count.accepted += 1
         self._net = net

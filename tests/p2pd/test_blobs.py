@@ -18,6 +18,7 @@ from common.identity.purposes import Purpose
 from common.identity.signed import Signed, open_signed
 from common.store import Store
 from common.units import BlockHeight
+from dux_p2pd.abuse import Abuse
 from dux_p2pd.blob_gather import chunk_headers
 from dux_p2pd.blob_store import BlobStore
 from dux_p2pd.store import MIGRATIONS, BlobTable
@@ -160,6 +161,7 @@ async def test_a_holder_refuses_what_is_larger_than_it_offers() -> None:
         hold = p2p.BlobHold(request_id="h", id=blob, holders=[holder.did], until_height=BlockHeight(9), keep_s=60)
         held = await owner.as_caller("escrowd").call(p2p.BLOB_HOLD, hold, deadline_s=60)
         assert (held.holders[0].receipt, "bytes" in held.holders[0].reason) == (None, True)
+        assert holder.daemon.net.peers.abuse.of(Abuse.BLOB_REFUSED) == 1
         small = p2p.BlobFetch(id=blob, providers=[owner.did], max_bytes=1000)
         with pytest.raises(BlobTooLarge):
             await holder.as_caller("taskd").call(p2p.BLOB_FETCH, small)

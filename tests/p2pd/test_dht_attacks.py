@@ -20,6 +20,7 @@ from common.identity.stamp import make_stamp
 from common.randomness import SeededRandomness
 from common.units import Did
 from dux_p2pd import dht as dht_module
+from dux_p2pd.abuse import Abuse
 from dux_p2pd.lookup import CALLED_MAX, PER_NET_CALLED, Found, Manners, lookup
 from dux_p2pd.records import RecordBody, record_key, sign_record, stamped_record
 from dux_p2pd.routing import DuxNode, Place
@@ -159,6 +160,7 @@ async def test_a_deleted_record_that_colluders_replay_stays_deleted() -> None:
         holder = next(node for node in good[1:] if node.overlay.dht.shelf.table.newest(good[0].did, "tag", NAME))
         answer = await bad[0].overlay.peers.call(holder.did, DHT_STORE, store, deadline_s=5)
         assert not answer.kept
+        assert holder.overlay.peers.abuse.of(Abuse.RECORD_REFUSED) == 0, "an old record is no abuse"
 
 
 @attack(
@@ -235,6 +237,7 @@ async def test_one_signer_fills_no_store_and_many_fill_no_place() -> None:
         assert sum(taken) == RECORDS_PER_DID_MAX
         crowd = [await kept(one, two, 100 + n, "t/crowded") for n in range(DIDS_PER_KEY_MAX + 6)]
         assert sum(crowd) == DIDS_PER_KEY_MAX
+        assert two.overlay.peers.abuse.of(Abuse.RECORD_REFUSED) == 12
         met(f"{sum(taken)} of 70 records of one DID kept, {sum(crowd)} of 70 DIDs under one name")
         assert await three.put(TRUE) == 2
 
@@ -295,6 +298,7 @@ async def test_records_drawn_are_charged_to_who_asks(monkeypatch: pytest.MonkeyP
         with pytest.raises(PeerAnswered) as told:
             await read_again_and_again(one, two)
         assert told.value.fields["peer_code"] == RateLimited.code
+        assert two.overlay.peers.abuse.of(Abuse.READ_REFUSED) == 1
         answer = await three.overlay.peers.call(two.did, DHT_GET_AT, FindValue(key=KEY), deadline_s=5)
         assert len(answer.records) == 1
         assert canonical(answer)

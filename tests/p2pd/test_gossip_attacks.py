@@ -16,6 +16,7 @@ from common.errors import DuxError
 from common.identity.keys import SigningKey
 from common.identity.signed import Signed
 from common.identity.stamp import make_stamp
+from dux_p2pd.abuse import Abuse
 from dux_p2pd.gossip_flow import framed
 from dux_p2pd.gossip_limits import BACKOFF_S, MESH_HIGH, MESH_OUTBOUND
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
@@ -382,7 +383,8 @@ async def test_a_signature_by_another_key_or_of_another_time_does_not_hold(tmp_p
     async with gossip_net(tmp_path, 3, dials=2) as (one, liar, target):
         stream = await liar.flow_to(target)
         await say(stream, one.message(b"x", signer=SigningKey(b"f" * 32)), one.message(b"y", signer=liar.signer))
-        assert target.gossip.counted["signature"] == 2
+        assert target.gossip.counted["signature"] == target.gossip.gauges()["gossip_signature"]() == 2
+        assert target.overlay.peers.abuse.of(Abuse.BLAMED_GOSSIP) == 2
         assert target.owner.heard == []
 
 

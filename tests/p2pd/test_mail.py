@@ -32,6 +32,7 @@ from common.identity.purposes import Purpose
 from common.identity.signed import sign
 from common.randomness import SeededRandomness
 from common.units import UnixMs
+from dux_p2pd.abuse import Abuse
 from dux_p2pd.mail_keys import KEY_KEPT_MS, KEY_LIFE_MS, MAILBOX_FILE, MailboxKeys
 from dux_p2pd.mail_rules import (
     COPIES_ENOUGH,
@@ -388,6 +389,7 @@ async def test_a_flood_fills_four_places_and_no_more() -> None:
         await two.stop()
         kept = [(await one.daemon.net.peers.call(keeper.did, MAIL_STORE, parcel)).kept for parcel in letters]
         assert kept == [True] * PER_SENDER_MAX + [False] * 3
+        assert keeper.daemon.net.peers.abuse.of(Abuse.LETTER_REFUSED) == 3
         odd = msgspec.structs.replace(letters[0], sealed=bytes(300))
         with pytest.raises(PeerAnswered):
             await one.daemon.net.peers.call(keeper.did, MAIL_STORE, odd)

@@ -154,6 +154,7 @@ async def test_dialling_back_is_no_weapon() -> None:
     clock.advance(60)
     assert (await back.on_check(ReachAsk(port=4000), asker("10.0.0.1"))).host == "10.0.0.1"
     assert len(prober.dialled) == reach.ALL_BURST + 1
+    assert back.refused == 3
 
 
 def exchange_of(sessions: list[Any], *, public_only: bool = False) -> tuple[Exchange, ManualClock, list[str]]:

@@ -427,6 +427,7 @@ async def test_the_gate_stands_before_tls():
         connections = [await asyncio.open_connection(*b.address, local_addr=(C, 0)) for _ in range(9)]
         await until(lambda: len(b.transport.lines) == 8)
         assert sum(b.transport.gate._half_open.values()) == 8
+        assert (b.transport.count.gate_half_open_net, b.transport.count.gate_refused) == (1, 1)
         assert (await a.dial(b)).peer.did == b.did
         for _, writer in connections:
             writer.close()

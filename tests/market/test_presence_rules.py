@@ -136,6 +136,11 @@ def test_most_words_decide_where_a_node_is() -> None:
     assert commonest(["", ""]) == commonest([]) == ""
 
 
+@attack(
+    "presence",
+    tries="many identities in private networks, or with IPv4 written inside IPv6",
+    meets="one seat where anybody is seen in a public network",
+)
 def test_private_networks_are_one_seat_where_anybody_is_public() -> None:
     """On the internet private addresses are anybody's choice; a network of one house has nothing else."""
     a, b, c, d, e = (Did(f"did:dux:{number}") for number in range(5))
@@ -150,6 +155,7 @@ def test_private_networks_are_one_seat_where_anybody_is_public() -> None:
     assert neighbourhoods(shared)[b] == PRIVATE
 
 
+@attack("presence", tries="hundreds of names made for a beacon", meets="they come after all that were known before")
 @given(st.integers(0, 300), st.integers(1, 12))
 def test_names_made_for_a_beacon_win_nothing(late: int, known: int) -> None:
     """However many come after the list was fixed, all of the draw's seats go to those before first, in their order."""

@@ -1,6 +1,7 @@
 """What nodes sign about each other: that one was seen, when, and how fast it answered.
 
 A sighting is canonical, signed by its witness under a purpose of its own, and travels inside an `Attested` envelope.
+A sighting also says in which network its witness saw the node.
 This module knows the shapes; who may say such a thing of whom is drawn and judged by registryd.
 
 Source: mechanisms.md §2.4 (presence); settled.md 31.
@@ -34,6 +35,7 @@ class Sighting(Canon, frozen=True):
     prober: DidText
     rtt_ms: Annotated[int, Meta(ge=0, le=RTT_MS_MAX)]
     at_ms: UnixMs
+    net: Annotated[str, Meta(max_length=43)]  # the /24 or /48 that the connection came from or went to; empty: a relay
 
 
 class SlotEvidence(Canon, frozen=True):

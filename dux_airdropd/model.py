@@ -57,7 +57,7 @@ class Seen(Canon, frozen=True):
     up_last: bool  # it was up in the last finished slot, or the one before
     standing_milli: Count
     fault_height: Annotated[int, Meta(ge=-1, lt=2**31)]  # of the last proven fault
-    net: Annotated[str, Meta(max_length=64)]  # the /24 or /48 that it is reached in; empty: not known
+    net: Annotated[str, Meta(max_length=64)]  # the /24 or /48 that others saw it in, or `private`; empty: not known
 
 
 class WitnessWord(Canon, frozen=True):

@@ -99,10 +99,12 @@ class Audits:
         beacon = await self._outside.beacon(drawn_at(request, self._rules))
         if beacon is None:
             return ()
+        await self._challengers.look_round()
         barred = {request.asker, *(self._book.panel(request.appeals) or ())}
         size = self._rules.panel
         drawn = self._challengers.drawn_for(
             f"{AUDIT}/{audit_id.hex()}",
+            drawn_at(request, self._rules),
             beacon,
             request.about,
             size + len(barred),

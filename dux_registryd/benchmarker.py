@@ -123,12 +123,19 @@ class Benchmarker:
 
     async def drawn(self, period: int, about: Did) -> tuple[Did, ...]:
         """Who is to measure a node in a period: of its tier or above."""
-        beacon = await self.beacon(period)
-        return self._challengers.drawn_for(BENCHMARK, beacon, about, self._rules.challengers) if beacon else ()
+        await self._challengers.look_round()
+        return await self._drawn(period, about)
+
+    async def _drawn(self, period: int, about: Did) -> tuple[Did, ...]:
+        height, beacon = self._drawn_at(period), await self.beacon(period)
+        return self._challengers.drawn_for(BENCHMARK, height, beacon, about, self._rules.challengers) if beacon else ()
 
     async def beacon(self, period: int) -> bytes | None:
         """What a period's measurements are drawn by."""
-        return await self._outside.beacon(max(0, period * self._rules.period_blocks - SETTLED_BLOCKS))
+        return await self._outside.beacon(self._drawn_at(period))
+
+    def _drawn_at(self, period: int) -> int:
+        return max(0, period * self._rules.period_blocks - SETTLED_BLOCKS)
 
     async def is_drawn(self, period: int, challenger: Did) -> bool:
         """Whether a node was drawn to measure this one, in the period that is now or has just ended."""
@@ -155,9 +162,10 @@ class Benchmarker:
         period = self.period_of(tip.height)
         if period != self._period:
             self._period, self._tries = period, {}
+        await self._challengers.look_round()
         for node in self._book.nodes():
             did = node.info.did
-            if did == own or self._tries.get(did, 0) >= TRIES or own not in await self.drawn(period, did):
+            if did == own or self._tries.get(did, 0) >= TRIES or own not in await self._drawn(period, did):
                 continue
             if self._book.statement_at(Kind.BENCHMARK, own, f"{period}/{did}") is not None:
                 self._tries[did] = TRIES

@@ -1,6 +1,7 @@
 """Who is to look at whom: draws by the chain's beacon over the nodes known here, remembered while they hold.
 
-Two nodes with nearly the same list of nodes draw nearly the same challengers; each judges by its own draw.
+Two nodes with nearly the same list of nodes draw nearly the same challengers; each judges by its own draw. What makes
+lists differ, and what comes of it, stands in docs/protocol/reputation.md §1a.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from common.clock import Clock
 from common.contracts.registry import NodeStatus
 from common.network import PresenceParameters
 from common.units import Did
-from dux_registryd.draw_rules import Candidate, draw, net_of
+from dux_registryd.draw_rules import UNSEEN, Candidate, draw
 from dux_registryd.effects import Outside
 from dux_registryd.model import RatedNode
-from dux_registryd.presence_rules import PROBE, beacon_height, slot_of
+from dux_registryd.networks import Networks
+from dux_registryd.presence_rules import PROBE, beacon_height, fixed_at, slot_of
 from dux_registryd.rules import status_of
 from dux_registryd.sanction_rules import may_serve
 from dux_registryd.scores import Scores
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book
 
+NEVER = 1 << 31  # above every height: nothing was witnessed of it
 DRAWS_KEPT = 50_000  # a network of 20,000 nodes over two slots
 
 
@@ -30,6 +33,7 @@ class Challengers:
         book: Book,
         outside: Outside,
         scores: Scores,
+        networks: Networks,
         *,
         rules: PresenceParameters,
         clock: Clock,
@@ -38,13 +42,19 @@ class Challengers:
         self._book = book
         self._outside = outside
         self._scores = scores
+        self._networks = networks
         self._rules = rules
         self._clock = clock
         self._settings = settings
-        self._made_for: tuple[int, int] = (-1, -1)  # slot and number of nodes that the candidates were listed for
+        self._made_for: tuple[int, int, int] = (-1, -1, -1)  # slot, nodes and networks that candidates were listed for
+        self._nets: dict[Did, str] = {}
         self._candidates: tuple[Candidate, ...] = ()
         self._tiers: dict[Did, int] = {}
         self._drawn: dict[tuple[int, Did], tuple[Did, ...]] = {}
+
+    async def look_round(self) -> None:
+        """See anew who is where; before a draw that is remembered or decides something."""
+        await self._networks.look_round()
 
     async def beacon(self, slot: int) -> bytes | None:
         """What a slot is drawn by; None while the chain does not tell."""
@@ -61,38 +71,48 @@ class Challengers:
         if (slot, target) not in self._drawn:
             if len(self._drawn) >= DRAWS_KEPT:
                 self._drawn.clear()
-            held, rules = self._book.node(target), self._rules
-            net = net_of(held.info.ip_address) if held else ""
+            rules = self._rules
             self._drawn[slot, target] = draw(
-                beacon, PROBE, target, candidates, rules.challengers, apart=rules.apart, own_net=net
+                beacon,
+                PROBE,
+                target,
+                candidates,
+                rules.challengers,
+                apart=rules.apart,
+                own_net=self._nets.get(target, UNSEEN),
+                fixed_at=fixed_at(beacon_height(slot, rules)),
             )
         return self._drawn[slot, target]
 
     def drawn_for(
-        self, duty: str, beacon: bytes, about: Did, count: int, *, least_tier: int = 0, enough: int = 0
+        self, duty: str, height: int, beacon: bytes, about: Did, count: int, *, least_tier: int = 0, enough: int = 0
     ) -> tuple[Did, ...]:
-        """Who is drawn for a duty about a node: of its tier or above, and of `least_tier` while there are enough."""
-        held = self._book.node(about)
-        own_net = net_of(held.info.ip_address) if held else ""
+        """Who is drawn by a height's beacon: of the node's tier or above, of `least_tier` while there are enough."""
         tip = self._outside.tip_seen
         self._listed(slot_of(tip.height, self._rules) if tip else self._made_for[0])
+        own_net, apart, known_at = self._nets.get(about, UNSEEN), self._rules.apart, fixed_at(height)
         own_tier = self._tiers.get(about, 1)
         chosen: tuple[Did, ...] = ()
         for tier in range(max(own_tier, least_tier), own_tier - 1, -1):
             able = [one for one in self._candidates if self._tiers[one.did] >= tier]
-            chosen = draw(beacon, duty, about, able, count, apart=self._rules.apart, own_net=own_net)
+            chosen = draw(beacon, duty, about, able, count, apart=apart, own_net=own_net, fixed_at=known_at)
             if len(chosen) >= (enough or count):
                 return chosen
         return chosen
 
     def _listed(self, slot: int) -> tuple[Candidate, ...]:
         """Who may be drawn now: registered, heard of within the hour, not suspended; listed anew as nodes come."""
-        wanted = (max(slot, self._made_for[0]), self._book.count_nodes())
+        wanted = (max(slot, self._made_for[0]), self._book.count_nodes(), self._networks.count_here)
         if wanted != self._made_for:
             self._made_for = wanted
             self._drawn.clear()
             eligible = self._eligible()
-            self._candidates = tuple(_candidate(rated) for rated in eligible)
+            self._nets, since = self._networks.at(wanted[0]), self._book.first_heights()
+            self._candidates = tuple(
+                Candidate(did, int(rated.score.weight_florins), self._nets.get(did, UNSEEN), since.get(did, NEVER))
+                for rated in eligible
+                for did in (rated.node.info.did,)
+            )
             self._tiers = {rated.node.info.did: max(1, rated.score.tier) for rated in eligible}
         return self._candidates
 
@@ -102,8 +122,3 @@ class Challengers:
             node for node in self._book.nodes() if status_of(node.heard_ms, now_ms, beat_s) is not NodeStatus.OFFLINE
         ]
         return [rated for rated in self._scores.rate_all(heard) if may_serve(rated.sanctions)]
-
-
-def _candidate(rated: RatedNode) -> Candidate:
-    info = rated.node.info
-    return Candidate(info.did, int(rated.score.weight_florins), net_of(info.ip_address))

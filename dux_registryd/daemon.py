@@ -55,6 +55,7 @@ from dux_registryd.finder import Finder
 from dux_registryd.intake import Intake
 from dux_registryd.machine import Machine
 from dux_registryd.machines import Machines
+from dux_registryd.networks import Networks
 from dux_registryd.node_methods import NodeMethods
 from dux_registryd.prober import Prober
 from dux_registryd.pulse import Pulse
@@ -117,12 +118,13 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         )
         finder = Finder(book, outside, intake, scores, clock=parts.clock, settings=parts.settings)
         _serve_nodes(parts, nodes, finder)
-        _serve_receipts(parts, receipts)
+        networks = Networks(book, outside)
+        _serve_receipts(parts, receipts, networks)
         _serve_peers(parts, intake, receipts)
         challengers = Challengers(
-            book, outside, scores, rules=parts.network.presence, clock=parts.clock, settings=parts.settings
+            book, outside, scores, networks, rules=parts.network.presence, clock=parts.clock, settings=parts.settings
         )
-        _witness(parts, book, outside, intake, scores, challengers)
+        _witness(parts, book, outside, intake, scores, challengers, networks)
         self.benchmarker = measure_machines(parts, book, outside, challengers, statements, machines, machine)
         self.duty = _audits(parts, book, outside, intake, scores, challengers, statements, self.benchmarker)
         _sanctions(parts, book, outside, scores, statements)
@@ -181,14 +183,14 @@ def _serve_nodes(parts: Parts[RegistrydSettings], nodes: NodeMethods, finder: Fi
     parts.table.serve(registry.REGISTRY_STATUS, nodes.status)
 
 
-def _serve_receipts(parts: Parts[RegistrydSettings], receipts: ReceiptMethods) -> None:
+def _serve_receipts(parts: Parts[RegistrydSettings], receipts: ReceiptMethods, networks: Networks) -> None:
     parts.table.serve(registry.REPUTATION_GET, receipts.reputation)
     parts.table.serve(registry.REPUTATION_OPINION, receipts.opinion)
     parts.table.serve(registry.REPUTATION_SUBMIT, receipts.submit)
     parts.table.serve(registry.RECEIPT_SHOW, receipts.show)
     parts.table.serve(registry.RECEIPTS_SINCE, receipts.since)
     parts.table.serve(registry.EVIDENCE_WINDOW, receipts.evidence)
-    seen = SeenMethods(receipts.book, receipts.scores, parts.network.presence, parts.clock)
+    seen = SeenMethods(receipts.book, receipts.scores, networks, parts.network.presence, parts.clock)
     parts.table.serve(EVIDENCE_SEEN, seen.seen)
 
 
@@ -274,6 +276,7 @@ def _witness(
     intake: Intake,
     scores: Scores,
     challengers: Challengers,
+    networks: Networks,
 ) -> None:
     """Presence as others see it, and the latencies that come with it."""
     rules, clock, settings = parts.network.presence, parts.clock, parts.settings
@@ -283,6 +286,7 @@ def _witness(
         outside,
         challengers,
         sightings,
+        networks,
         network=parts.network,
         clock=clock,
         random=parts.random,

@@ -100,6 +100,11 @@ class Outside(Attestor):
         host, _, port = found[0].rpartition(":") if found else ("", "", "0")
         return host.strip("[]"), int(port)
 
+    async def ends(self) -> dict[Did, str]:
+        """The address at the other end of each session as our socket has it; no address where a relay is between."""
+        found = (await self.p2pd.call(p2p.P2P_PEERS, Empty())).peers
+        return {view.did: view.address.rpartition(":")[0].strip("[]") for view in found}
+
     async def looked_up(self, did: Did) -> bytes | None:
         """A node's signed description from the DHT."""
         records = await self.peers.get_records(REGISTERED_NS, did)

@@ -9,15 +9,20 @@ Source: mechanisms.md §2.4 (figures measured there).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from common.chain.beacon import WORKS
 from common.network import PresenceParameters
 from common.quality import DAY_BLOCKS
 from common.units import BPS, Did
 from common.witness import Sighting
+from dux_registryd.draw_rules import commonest, known_net
+from dux_registryd.rules import WITNESS_BLOCKS
 
 SETTLED_BLOCKS = 2  # the draw of a slot looks so far below its start that a reorganisation rarely changes it
+GRACE_SLOTS = 2  # after which a slot's sightings have arrived everywhere
+KNOWN_BLOCKS = WITNESS_BLOCKS + WORKS  # a heartbeat may name a block so far back; a beacon's first work is so far below
 WINDOW_DAYS = 7  # over which the share of slots up is told
 PROBE = "probe"
 
@@ -30,6 +35,7 @@ class SlotView:
     drawn: int  # challengers that there were
     seen: int  # of them, who saw it
     up: bool
+    net: str = ""  # the neighbourhood that most of them saw it in
 
 
 def slot_of(height: int, rules: PresenceParameters) -> int:
@@ -40,6 +46,11 @@ def slot_of(height: int, rules: PresenceParameters) -> int:
 def beacon_height(slot: int, rules: PresenceParameters) -> int:
     """The height whose beacon draws the challengers of a slot."""
     return max(0, slot * rules.slot_blocks - SETTLED_BLOCKS)
+
+
+def fixed_at(height: int) -> int:
+    """The height at which who may be drawn by a height's beacon must have been known: before anything of it was."""
+    return height - KNOWN_BLOCKS
 
 
 def slots_per_day(rules: PresenceParameters) -> int:
@@ -57,10 +68,11 @@ def needed_of(drawn: int, rules: PresenceParameters) -> int:
     return -(-drawn * rules.needed // rules.challengers)
 
 
-def judged(slot: int, drawn: Collection[Did], seen_by: Collection[Did], rules: PresenceParameters) -> SlotView:
-    """A slot from who was to look and who says it saw; who was not drawn does not count."""
-    seen = len(set(drawn) & set(seen_by))
-    return SlotView(slot, len(drawn), seen, up=bool(drawn) and seen >= needed_of(len(drawn), rules))
+def judged(slot: int, drawn: Collection[Did], seen_in: Mapping[Did, str], rules: PresenceParameters) -> SlotView:
+    """A slot from who was to look and in what network each says it saw the node; who was not drawn does not count."""
+    seen = set(drawn) & set(seen_in)
+    net = commonest(known_net(seen_in[did]) for did in seen)
+    return SlotView(slot, len(drawn), len(seen), bool(drawn) and len(seen) >= needed_of(len(drawn), rules), net)
 
 
 def is_good_day(up: int, rules: PresenceParameters) -> bool:

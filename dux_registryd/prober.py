@@ -27,7 +27,8 @@ from common.units import Did
 from common.witness import RTT_MS_MAX, SIGHTINGS_MAX, Sighting, SlotEvidence
 from dux_registryd.challengers import Challengers
 from dux_registryd.effects import Outside
-from dux_registryd.presence_rules import day_of, slot_of, slots_per_day
+from dux_registryd.networks import Networks
+from dux_registryd.presence_rules import GRACE_SLOTS, day_of, slot_of, slots_per_day
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.sightings import Sightings
 from dux_registryd.store import Book
@@ -36,7 +37,6 @@ from dux_registryd.store_presence import OTHERS_SLOTS
 AT_ONCE = 8  # challenges side by side
 TRIES = 3  # of one challenge within its slot
 SPREAD_PART = 0.4  # of a slot's length, as this chain makes blocks: challenges fall into its first part
-GRACE_SLOTS = 2  # after which a slot's sightings have arrived, and duties are counted
 COUNTED = "presence/counted"
 
 
@@ -49,6 +49,7 @@ class Prober:
         outside: Outside,
         challengers: Challengers,
         sightings: Sightings,
+        networks: Networks,
         *,
         network: NetworkProfile,
         clock: Clock,
@@ -60,6 +61,7 @@ class Prober:
         self._outside = outside
         self._challengers = challengers
         self._sightings = sightings
+        self._networks = networks
         self._network = network
         self._rules = network.presence
         self._clock = clock
@@ -75,6 +77,7 @@ class Prober:
         """Look for ever."""
         while True:
             try:
+                await self._networks.look_round()
                 await self.once()
             except DuxError as error:
                 self._log.info("nobody looked at", reason=error.message)
@@ -155,6 +158,7 @@ class Prober:
         if answer.nonce != nonce:
             self._log.info("node not seen", did=target, slot=slot, reason="it answered another question")
             return False
+        await self._networks.look_round()
         sighting = Sighting(
             network=self._network.genesis,
             slot=slot,
@@ -163,6 +167,7 @@ class Prober:
             prober=await self._outside.own_did(),
             rtt_ms=min(rtt_ms, RTT_MS_MAX),
             at_ms=self._clock.unix_ms(),
+            net=self._networks.seen_here(target),
         )
         envelope = await self._outside.signed(Purpose.SIGHTING, sighting)
         await self._sightings.keep_own(sighting, envelope)

@@ -11,8 +11,9 @@ from common.network import PresenceParameters
 from common.quality import DAY_BLOCKS
 from common.rpc.table import Ctx
 from common.units import BPS
-from dux_registryd.draw_rules import net_of
+from dux_registryd.draw_rules import UNSEEN
 from dux_registryd.model import RatedNode
+from dux_registryd.networks import Networks
 from dux_registryd.presence_rules import slot_of
 from dux_registryd.scores import Scores
 from dux_registryd.store import Book
@@ -23,19 +24,26 @@ BLOCK_MS = 60_000
 class SeenMethods:
     """The handler of evidence.seen."""
 
-    def __init__(self, book: Book, scores: Scores, rules: PresenceParameters, clock: Clock) -> None:
+    def __init__(self, book: Book, scores: Scores, networks: Networks, rules: PresenceParameters, clock: Clock) -> None:
         self._book = book
         self._scores = scores
+        self._networks = networks
         self._rules = rules
         self._clock = clock
 
     async def seen(self, params: SeenAsked, _ctx: Ctx) -> SeenNodes:
         """Every registered node in figures."""
         rated = sorted(self._scores.rate_all(self._book.nodes()), key=lambda one: one.node.info.did)
-        faults = self._book.fault_times()
-        return SeenNodes(nodes=tuple(self._node(one, params, faults.get(one.node.info.did, [])) for one in rated))
+        faults, nets = self._book.fault_times(), self._networks.at(slot_of(params.height, self._rules))
+        return SeenNodes(
+            nodes=tuple(
+                self._node(one, params, faults.get(did, []), nets.get(did, UNSEEN))
+                for one in rated
+                for did in (one.node.info.did,)
+            )
+        )
 
-    def _node(self, one: RatedNode, asked: SeenAsked, faults: list[int]) -> SeenNode:
+    def _node(self, one: RatedNode, asked: SeenAsked, faults: list[int], net: str) -> SeenNode:
         info, last = one.node.info, slot_of(asked.height, self._rules)
         slots = max(1, asked.days * asked.day_blocks // self._rules.slot_blocks)
         up, _ = self._book.up_slots(info.did, last - slots, last)
@@ -48,7 +56,7 @@ class SeenMethods:
             up_last=any(view is not None and view.up for view in views),
             standing_milli=one.score.standing_milli,
             fault_height=self._height_of(max(faults), asked.height) if faults else -1,
-            net=net_of(info.ip_address),
+            net=net,
         )
 
     def _height_of(self, at_ms: int, height: int) -> int:

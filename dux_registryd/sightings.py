@@ -87,8 +87,8 @@ class Sightings:
     def _keep(self, tx: Tx, sighting: Sighting, envelope: Attested, drawn: tuple[Did, ...]) -> None:
         if self._book.put_sighting(tx, sighting, envelope):
             self._book.put_latency(tx, sighting)
-        seen_by = [held.prober for held, _ in self._book.sightings(sighting.target, sighting.slot)]
-        view = judged(sighting.slot, drawn, seen_by, self._rules)
+        seen_in = {Did(held.prober): held.net for held, _ in self._book.sightings(sighting.target, sighting.slot)}
+        view = judged(sighting.slot, drawn, seen_in, self._rules)
         self._book.put_slot(tx, sighting.target, view, day_of(sighting.slot, self._rules))
 
     async def bundle(self, evidence: SlotEvidence, _message: GossipIn) -> str:

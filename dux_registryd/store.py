@@ -73,6 +73,10 @@ MIGRATIONS = [
     CREATE TABLE panels (audit BLOB PRIMARY KEY, members TEXT NOT NULL) WITHOUT ROWID;
     """,
     ISSUED_MIGRATION,
+    """
+    ALTER TABLE slots ADD COLUMN net TEXT NOT NULL DEFAULT '';
+    CREATE INDEX slots_slot ON slots (slot);
+    """,
 ]
 
 

@@ -87,6 +87,11 @@ class NodeShelf:
             tx.execute("INSERT OR REPLACE INTO heartbeats VALUES (?, ?, ?)", beat.did, beat.height, data)
             tx.execute("INSERT OR IGNORE INTO presence VALUES (?, ?)", beat.did, beat.height // DAY_BLOCKS)
 
+    def first_heights(self) -> dict[Did, int]:
+        """The lowest height of the heartbeats kept of each node that has any."""
+        sql = "SELECT did, (SELECT min(height) FROM heartbeats WHERE heartbeats.did = nodes.did) AS since FROM nodes"
+        return {Did(row["did"]): row["since"] for row in self.store.rows(sql) if row["since"] is not None}
+
     def presence_days(self, did: str) -> list[int]:
         """The days of blocks on which a node was witnessed."""
         return [row["day"] for row in self.store.rows("SELECT day FROM presence WHERE did = ?", did)]

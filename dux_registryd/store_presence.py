@@ -61,7 +61,13 @@ class PresenceShelf:
         """Keep a judgement; whether the slot is up for the first time (then its day counts one more)."""
         before = self.slot_view(did, view.slot)
         tx.execute(
-            "INSERT OR REPLACE INTO slots VALUES (?, ?, ?, ?, ?)", did, view.slot, view.drawn, view.seen, int(view.up)
+            "INSERT OR REPLACE INTO slots (did, slot, drawn, seen, up, net) VALUES (?, ?, ?, ?, ?, ?)",
+            did,
+            view.slot,
+            view.drawn,
+            view.seen,
+            int(view.up),
+            view.net,
         )
         if not view.up or (before is not None and before.up):
             return False
@@ -84,6 +90,14 @@ class PresenceShelf:
     def up_in(self, slot: int) -> list[Did]:
         """The nodes that were up in a slot."""
         return [Did(row["did"]) for row in self.store.rows("SELECT did FROM slots WHERE slot = ? AND up = 1", slot)]
+
+    def nets_seen(self, low: int, high: int) -> dict[Did, list[str]]:
+        """The networks that nodes were seen in, one for each slot between that was up."""
+        found: dict[Did, list[str]] = {}
+        sql = "SELECT did, net FROM slots WHERE slot BETWEEN ? AND ? AND up = 1 AND net != '' ORDER BY slot"
+        for row in self.store.rows(sql, low, high):
+            found.setdefault(Did(row["did"]), []).append(row["net"])
+        return found
 
     def up_days(self, did: str, from_day: int) -> list[tuple[int, int]]:
         """Days from one on, with how many slots were up."""
@@ -154,4 +168,4 @@ def _sighting(row: Row) -> tuple[Sighting, bytes]:
 
 
 def _slot(row: Row) -> SlotView:
-    return SlotView(row["slot"], row["drawn"], row["seen"], up=bool(row["up"]))
+    return SlotView(row["slot"], row["drawn"], row["seen"], bool(row["up"]), row["net"])

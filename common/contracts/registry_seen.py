@@ -28,7 +28,7 @@ class SeenNode(Wire, frozen=True):
     up_last: bool  # up in the last finished slot, or in the one before
     standing_milli: int
     fault_height: int  # of its last proven fault, about
-    net: str  # the /24 or /48 that it is reached in
+    net: str  # the /24 or /48 that others saw it in; `private`: one of those that are nobody's; empty: not known
 
 
 class SeenNodes(Wire, frozen=True):

@@ -175,6 +175,7 @@ class FakeNode:
         self.number = number
         self.did = did_number(number)
         self.cut = False
+        self.host = f"127.1.{number}.1"  # where its connections come from and go to
         self.blobs: dict[str, int] = {}
         self.refused: dict[Did, int] = {}
         self.kept: dict[Did, int] = {}  # records that others keep for it
@@ -230,7 +231,7 @@ class FakeNode:
             did=self.did,
             key_seq=0,
             network=NETWORK,
-            endpoints=[f"127.1.{self.number}.1:32570"],
+            endpoints=[f"{self.host}:32570"],
             sessions=len(self.others()),
             contacts=0,
             records=0,
@@ -242,7 +243,13 @@ class FakeNode:
     async def _peers(self, _params: Empty, _ctx: Ctx) -> p2p.Peers:
         views = [
             p2p.PeerView(
-                did=node.did, address="", dialled=True, known=True, since_ms=UnixMs(0), clock_skew_ms=0, score=0.0
+                did=node.did,
+                address=f"{node.host}:32570",
+                dialled=True,
+                known=True,
+                since_ms=UnixMs(0),
+                clock_skew_ms=0,
+                score=0.0,
             )
             for node in self.others()
         ]

@@ -29,16 +29,19 @@ from tests.market.makers import NETWORK
 from tests.market.test_registryd import gossip, register
 
 QUICK: dict[str, Any] = {"heartbeat_s": 0.1, "check_s": 0.02, "sync_s": 60.0, "probe_s": 0.02, "probe_spread_s": 0.0}
-PROFILE = network(presence=PresenceParameters(slot_blocks=10))
+RULES = PresenceParameters(slot_blocks=10)
 
 
 @contextlib.asynccontextmanager
-async def crowd(net: FakeNet, folder: Path, count: int) -> AsyncIterator[dict[int, LocalClient]]:
+async def crowd(
+    net: FakeNet, folder: Path, count: int, rules: PresenceParameters = RULES
+) -> AsyncIterator[dict[int, LocalClient]]:
     """`count` registered nodes that know each other, each at an address of its own."""
+    profile = network(presence=rules)
     async with contextlib.AsyncExitStack() as stack:
         made = {
             number: await stack.enter_async_context(
-                running(net.node(number), RegistryDaemon, folder, profile=PROFILE, **QUICK)
+                running(net.node(number), RegistryDaemon, folder, profile=profile, **QUICK)
             )
             for number in range(1, count + 1)
         }
@@ -111,6 +114,7 @@ async def test_the_evidence_is_signed_and_taken_from_the_node_itself(tmp_path: P
         assert {slot.slot: slot.up for slot in view.slots}[11]
         seen = [body_of(attested(data), Sighting, SIGHTING_BYTES_MAX) for data in view.evidence]
         assert (did_number(2), did_number(1), 11) in {(one.prober, one.target, one.slot) for one in seen}
+        assert {one.net for one in seen} == {"127.1.1.0/24"}  # where its witnesses' connections to it end
         reputation = await made[3].call(registry.REPUTATION_GET, NodeName(node_id=did_number(1)))
         assert reputation.uptime is not None
 
@@ -156,7 +160,9 @@ async def test_false_sightings_count_for_nothing(tmp_path: Path) -> None:
         net.chain.height = 110
         await until(lambda: net.node(1).daemons["registryd"].parts.gauges["nodes_seen_by_me"]() >= 0)
         beacon = net.chain.height  # any slot's beacon but the right one
-        good = Sighting(NETWORK, 11, beacon.to_bytes(32), did_number(1), did_number(2), 5, UnixMs(net.clock.unix_ms()))
+        good = Sighting(
+            NETWORK, 11, beacon.to_bytes(32), did_number(1), did_number(2), 5, UnixMs(net.clock.unix_ms()), ""
+        )
         cases = [
             (20, {"prober": did_number(20)}),
             (2, {}),
@@ -182,6 +188,53 @@ async def test_false_sightings_count_for_nothing(tmp_path: Path) -> None:
         answer = await target.client("registryd", "p2pd").call(PEER_HANDLE, call)
         assert not from_canonical(answer.result, SightingTaken, max_bytes=1_000).taken
         assert 11 not in await ups(made[1], 1)
+
+
+@attack(
+    "presence",
+    tries="many identities of one network type addresses of different networks",
+    meets="one seat: the network is what others' connections show",
+)
+async def test_a_typed_address_buys_no_seat(tmp_path: Path) -> None:
+    """Of three nodes in one network one is drawn, whatever they say of themselves; of a fourth elsewhere as well."""
+    net = FakeNet()
+    for number in (3, 4, 5):
+        net.node(number).host = f"127.1.9.{number}"
+    async with crowd(net, tmp_path, 5) as made:
+        seen_by_1 = net.node(1).daemons["registryd"].parts.gauges["nodes_seen_by_me"]
+        before, net.chain.height = seen_by_1(), 110
+        await until(lambda: seen_by_1() > before)  # so it has looked round with all of them there
+        net.chain.height = 120
+        await until(lambda: _drawn(made[1], 1, 12, 2))
+        await until(lambda: _drawn(made[3], 3, 12, 2))  # and none of its own network
+
+
+async def _drawn(client: LocalClient, number: int, slot: int, count: int) -> bool:
+    return (slot, count) in {(view.slot, view.drawn) for view in (await shown(client, number)).slots}
+
+
+@attack(
+    "presence",
+    tries="names made after a slot's beacon is known, so that they win its draw",
+    meets="they come after all that were known an hour before",
+)
+async def test_a_name_made_after_the_beacon_takes_no_seat(tmp_path: Path) -> None:
+    """Nobody new looks at a node while there are others, in whatever slot; once known for long enough it does."""
+    net, rules = FakeNet(), PresenceParameters(slot_blocks=10, challengers=1, needed=1)
+    async with crowd(net, tmp_path, 2, rules) as made, contextlib.AsyncExitStack() as stack:
+        net.chain.height = 300
+        for number in (3, 4, 5):
+            late = await stack.enter_async_context(
+                running(net.node(number), RegistryDaemon, tmp_path, profile=network(presence=rules), **QUICK)
+            )
+            await late.call(registry.NODE_REGISTER, register(ip_address=f"127.1.{number}.1", region="eu"))
+            await until(lambda late=late, number=number: _heard_of(late, number))
+        for slot in (31, 32, 33):
+            net.chain.height = slot * 10
+            await until(lambda slot=slot: _seen_by(made[1], 1, slot, 1))
+        view = await shown(made[1], 1, evidence=True)
+        seen = [body_of(attested(data), Sighting, SIGHTING_BYTES_MAX) for data in view.evidence]
+        assert {one.prober for one in seen if one.slot > 30} == {did_number(2)}
 
 
 async def test_the_picture_has_nodes_links_and_regions(tmp_path: Path) -> None:

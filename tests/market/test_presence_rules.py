@@ -9,15 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.chain.beacon import beacon_heights
 from common.network import PresenceParameters, first_problem
 from common.race import _minus_log2
 from common.units import Did, UnixMs
 from common.witness import Sighting
-from dux_registryd.draw_rules import BASE_WEIGHT_FLORINS, Candidate, draw, net_of
+from dux_registryd.draw_rules import (
+    BASE_WEIGHT_FLORINS,
+    PRIVATE,
+    Candidate,
+    commonest,
+    draw,
+    known_net,
+    neighbourhoods,
+    net_of,
+)
 from dux_registryd.model import Link
 from dux_registryd.presence_rules import (
     beacon_height,
     day_of,
+    fixed_at,
     is_good_day,
     judged,
     needed_of,
@@ -26,6 +37,7 @@ from dux_registryd.presence_rules import (
     slots_per_day,
     uptime_bps,
 )
+from dux_registryd.rules import WITNESS_BLOCKS
 from dux_registryd.topology_rules import between, median, region_of
 from tests.attacks.registry import attack
 from tests.market.fakes import network
@@ -81,19 +93,84 @@ def test_twice_the_weight_is_drawn_twice_as_often() -> None:
     meets="one seat a /24 or /48, none of the subject's own",
 )
 def test_neighbours_do_not_vouch_together() -> None:
-    """One of a /24 or /48, none of the subject's own; who tells no address shares one seat with all who tell none."""
+    """One of a /24 or /48, none of the subject's own; who is seen nowhere shares one seat with all of those."""
     same = [Candidate(Did(f"did:dux:{number}"), 0, "10.0.0.0/24") for number in range(5)]
     assert len(draw(BEACON, "probe", SELLER, same, 7, apart=True)) == 1
     assert draw(BEACON, "probe", SELLER, same, 7, apart=True, own_net="10.0.0.0/24") == ()
     assert len(draw(BEACON, "probe", SELLER, same, 7, apart=False, own_net="10.0.0.0/24")) == 5
     assert len(draw(BEACON, "probe", SELLER, [changed_net(one) for one in same], 7, apart=True)) == 1
     assert len(draw(BEACON, "probe", SELLER, [changed_net(one) for one in same], 7, apart=False)) == 5
-    assert (net_of("10.1.2.3"), net_of("2001:db8:1:2::3")) == ("10.1.2.0/24", "2001:db8:1::/48")
-    assert net_of("") == net_of("a name") == ""
 
 
 def changed_net(one: Candidate) -> Candidate:
     return Candidate(one.did, one.weight, "")
+
+
+@pytest.mark.parametrize(
+    ("address", "net"),
+    [
+        ("10.1.2.3", "10.1.2.0/24"),
+        ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ("::ffff:198.51.100.7", "198.51.100.0/24"),  # one inside IPv6 is no neighbourhood of its own
+        ("::ffff:c633:6407", "198.51.100.0/24"),
+        ("fe80::1%eth0", "fe80::/48"),
+        ("0.0.0.0", ""),  # noqa: S104 - nobody listens here
+        ("::", ""),
+        ("224.0.0.1", ""),
+        ("through did:dux:abc", ""),
+        ("a name", ""),
+        ("", ""),
+    ],
+)
+def test_a_neighbourhood_is_a_24_or_a_48(address: str, net: str) -> None:
+    """Whatever the address is written as; what is none has none; only ours are taken from another's word."""
+    assert net_of(address) == net
+    assert known_net(net) == net
+    assert known_net(f"{address}/0") == ""
+
+
+def test_most_words_decide_where_a_node_is() -> None:
+    """Of equals the first in order, so that every machine says the same; who saw none says nothing."""
+    assert commonest(["", "10.0.1.0/24", "10.0.2.0/24", "10.0.2.0/24", "", ""]) == "10.0.2.0/24"
+    assert commonest(["10.0.2.0/24", "10.0.1.0/24"]) == "10.0.1.0/24"
+    assert commonest(["", ""]) == commonest([]) == ""
+
+
+@attack(
+    "presence",
+    tries="many identities in private networks, or with IPv4 written inside IPv6",
+    meets="one seat where anybody is seen in a public network",
+)
+def test_private_networks_are_one_seat_where_anybody_is_public() -> None:
+    """On the internet private addresses are anybody's choice; a network of one house has nothing else."""
+    a, b, c, d, e = (Did(f"did:dux:{number}") for number in range(5))
+    house = {a: "192.168.1.0/24", b: "10.0.0.0/24", c: "127.1.3.0/24", d: "fd00::/48", e: ""}
+    assert neighbourhoods(house) == house
+    mixed = house | {a: "8.8.8.0/24"}
+    assert neighbourhoods(mixed) == {a: "8.8.8.0/24", b: PRIVATE, c: PRIVATE, d: PRIVATE, e: ""}
+    public = {a: "8.8.8.0/24", b: "2a00:1450:1::/48"}
+    assert neighbourhoods(public) == public
+    assert neighbourhoods({}) == {}
+    shared = mixed | {b: "100.64.1.0/24"}  # a carrier's
+    assert neighbourhoods(shared)[b] == PRIVATE
+
+
+@attack("presence", tries="hundreds of names made for a beacon", meets="they come after all that were known before")
+@given(st.integers(0, 300), st.integers(1, 12))
+def test_names_made_for_a_beacon_win_nothing(late: int, known: int) -> None:
+    """However many come after the list was fixed, all of the draw's seats go to those before first, in their order."""
+    people = crowd(known)
+    new = [Candidate(Did(f"did:dux:new{n}"), 10**12, f"11.{n >> 8}.{n & 255}.0/24", since=101) for n in range(late)]
+    drawn = draw(BEACON, "probe", SELLER, [*new, *people], 7, apart=True, fixed_at=100)
+    assert drawn[: min(known, 7)] == draw(BEACON, "probe", SELLER, people, 7, apart=True, fixed_at=100)
+    assert len(drawn) == min(7, known + late)
+
+
+def test_a_list_is_fixed_before_anything_of_its_beacon_is_known() -> None:
+    """Below the first of the beacon's works by as far as a heartbeat may point back."""
+    assert beacon_heights(1_000)[0] - fixed_at(1_000) > WITNESS_BLOCKS
+    since = [Candidate(Did(f"did:dux:{n}"), 0, f"10.0.{n}.0/24", since=n) for n in range(5)]
+    assert set(draw(BEACON, "probe", SELLER, since, 3, apart=True, fixed_at=2)) == {one.did for one in since[:3]}
 
 
 @given(st.integers(1, 2**64))
@@ -115,8 +192,17 @@ def test_three_of_seven_or_the_same_part_of_fewer(drawn: int, needed: int) -> No
     assert needed_of(drawn, RULES) == needed
     names = [Did(f"did:dux:{number}") for number in range(drawn)]
     strangers = [Did("did:dux:x"), Did("did:dux:y")]
-    assert judged(1, names, [*names[:needed], *strangers], RULES).up is (drawn > 0)
-    assert not judged(1, names, [*names[: max(0, needed - 1)], *strangers], RULES).up
+    assert judged(1, names, dict.fromkeys([*names[:needed], *strangers], ""), RULES).up is (drawn > 0)
+    assert not judged(1, names, dict.fromkeys([*names[: max(0, needed - 1)], *strangers], ""), RULES).up
+
+
+def test_a_slot_tells_where_its_drawn_witnesses_saw_the_node() -> None:
+    """What most of them say; strangers' words and what is no neighbourhood do not count."""
+    names = [Did(f"did:dux:{number}") for number in range(4)]
+    told = dict(zip(names, ["10.0.1.0/24", "10.0.2.0/24", "junk", "10.0.2.0/24"], strict=True))
+    strangers = {Did(f"did:dux:x{number}"): "10.0.9.0/24" for number in range(5)}
+    assert judged(1, names, told | strangers, RULES).net == "10.0.2.0/24"
+    assert judged(1, names[2:3], told, RULES).net == ""
 
 
 def test_a_day_is_good_from_four_slots_of_five() -> None:
@@ -146,7 +232,7 @@ def test_uptime_is_a_part_of_the_finished_slots(up: int, first: int | None, now:
 )
 def test_a_sighting_counts_or_is_told_why_not(changes: dict[str, Any], word: str | None) -> None:
     """Each field that is not as drawn has its own words."""
-    sighting = changed(Sighting(NETWORK, 3, BEACON, SELLER, BUYER, 20, UnixMs(1)), **changes)
+    sighting = changed(Sighting(NETWORK, 3, BEACON, SELLER, BUYER, 20, UnixMs(1), ""), **changes)
     fault = sighting_fault(sighting, network=NETWORK, target=SELLER, slot=3, drawn=(BUYER,), beacon=BEACON)
     assert (fault is None) if word is None else (word in (fault or ""))
 

@@ -17,6 +17,7 @@ from common.contracts import p2p, registry
 from common.contracts import store as contract
 from common.contracts.peer_registry import NODES_SYNC, NodesAsk
 from common.contracts.registry import ListNodes, NodeStatus, ReceiptState, RegisterNode, SubmitReceipt
+from common.contracts.registry_seen import EVIDENCE_SEEN, SeenAsked
 from common.contracts.registry_standing import Ban, Unban
 from common.contracts.registry_witness import PresenceAsked
 from common.contracts.store import PublishService, RateService, SearchServices
@@ -153,6 +154,9 @@ async def test_a_market_of_three_nodes(tmp_path: Path) -> None:
         await until(lambda: _seen(seller, seller), within_s=15)
         chain.height = 410  # the slot is over: a third node learns who saw the seller in it, and checks the signatures
         await until(lambda: _seen(third, seller), within_s=15)
+        chain.height = 420  # and those sightings have had their time: they tell in which network the seller is
+        await until(lambda: _in_network(third, seller, "127.1.1.0/24"), within_s=15)
+        await until(lambda: _in_network(third, buyer, "127.1.2.0/24"), within_s=15)
         await _banned(third, buyer)
 
 
@@ -189,6 +193,11 @@ async def _seen(node: MarketNode, seller: MarketNode) -> bool:
     asked = PresenceAsked(node_id=seller.did)
     view = await node.client("registryd").call(registry.PRESENCE_SHOW, asked)
     return any(slot.slot == 40 and slot.up for slot in view.slots)
+
+
+async def _in_network(node: MarketNode, other: MarketNode, net: str) -> bool:
+    seen = await node.client("registryd").call(EVIDENCE_SEEN, SeenAsked(height=420, days=1, day_blocks=1_440))
+    return {one.did: one.net for one in seen.nodes}.get(other.did) == net
 
 
 def _now() -> int:

@@ -16,7 +16,7 @@ from dux_cli.wallet import FLOP_AMOUNT, check_spend
 
 if TYPE_CHECKING:
     from common.contracts.escrow import ContractRef
-    from common.contracts.escrow_cases import CaseItem
+    from common.contracts.escrow_cases import CaseItem, EvidenceView
     from common.identity.purposes import Purpose
     from common.receipts import Attested
     from common.units import Florins
@@ -112,7 +112,7 @@ def evidence(session: Session, contract_id: str, out: Path | None) -> None:
         ("reason", told.reason),
         ("result (encrypted)", told.ciphertext_blob or "nothing was delivered"),
         ("held by", ", ".join(told.holders)),
-        ("storage receipts", str(len(told.storage_receipts))),
+        ("storage receipts", _receipts(told)),
         ("key", "shown" if told.content_key else "not shown: vote by the statements alone"),
         ("buyer offers", flop(told.offered_florins)),
     ]
@@ -120,6 +120,13 @@ def evidence(session: Session, contract_id: str, out: Path | None) -> None:
     if out is not None:
         lines.append(("written to", str(_written(out, {"job": told.job}, told.shown))))
     session.out.record(told, lines, name=contract_id)
+
+
+def _receipts(told: EvidenceView) -> str:
+    """How many count of how many that are wanted, and what is wrong with the others."""
+    good = sum(not item.fault for item in told.storage_receipts)
+    faults = [f"{short(item.holder)}: {item.fault}" for item in told.storage_receipts if item.fault]
+    return "; ".join([f"{good} count, at least {told.receipts_wanted} are wanted", *faults])
 
 
 def _written(folder: Path, single: dict[str, bytes], shown: dict[str, tuple[bytes, ...]]) -> Path:

@@ -15,21 +15,24 @@ from common.contracts.escrow_cases import (
     CaseFileBytes,
     CaseItem,
     Cases,
+    CheckedReceipt,
     EvidenceView,
 )
 from common.contracts.escrow_views import CaseDue
 from common.errors import NotFound
 from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
+from common.storage_receipts import RECEIPTS_MIN, checked
 from common.store import Tx
 from common.units import Did, Florins
 from dux_escrowd.case_file import CaseFile, case_bytes
-from dux_escrowd.desk import Desk
+from dux_escrowd.desk import Desk, receipts_wanted
 from dux_escrowd.docket import Item, is_near, items
 from dux_escrowd.model import Role
 from dux_escrowd.records import ACCEPT, CONTRACT, TERMS
 from dux_escrowd.replay import LoggedFact
 from dux_escrowd.store import Agreed
+from dux_escrowd.words import SaidDelivered
 
 NOTHING = bytes(32)
 
@@ -91,12 +94,19 @@ class CaseMethods:
             ciphertext_blob=said.ciphertext_blob if said else None,
             output_commitment=said.output_commitment if said else NOTHING,
             holders=said.holders if said else (),
-            storage_receipts=said.receipts if said else (),
+            storage_receipts=await self._receipts(params.contract_id, said),
+            receipts_wanted=RECEIPTS_MIN,
             work_receipt=said.work_receipt if said else b"",
             content_key=self._book.records.content_key(row),
             shown={owner: case.evidence for owner, case in sorted(cases.items())},
             offered_florins=Florins(offered),
         )
+
+    async def _receipts(self, contract_id: str, said: SaidDelivered | None) -> tuple[CheckedReceipt, ...]:
+        if said is None:
+            return ()
+        wanted = receipts_wanted(self._desk, contract_id, said.ciphertext_blob)
+        return await checked(self._desk.peers, said.receipts, wanted)
 
     async def case_file(self, params: ContractRef, _ctx: Ctx) -> CaseFileBytes:
         """The contract as a file.

@@ -25,6 +25,7 @@ from common.randomness import Randomness
 from common.receipts import Attested
 from common.rpc.client import Client
 from common.rpc.method import CP, CR, Empty, PeerMethod
+from common.storage_receipts import Wanted
 from common.units import BlockHeight, Did
 from dux_escrowd.book import Book
 from dux_escrowd.settings import EscrowSettings
@@ -131,3 +132,10 @@ class Desk:
         if row is None:
             raise NotFound(what="contract", name=contract_id)
         return row
+
+
+def receipts_wanted(desk: Desk, contract_id: str, blob: str) -> Wanted:
+    """What storage receipts for a delivery have to say: kept until T at least."""
+    lot = desk.book.shelf.lot(contract_id)
+    until = lot.deal.heights.timeout if lot else 0
+    return Wanted(blob=blob, until_height=until, deliverer=desk.row(contract_id).seller)

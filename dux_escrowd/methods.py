@@ -18,12 +18,13 @@ from common.contracts.peer_escrow import ONE_LOT, OfferedStage
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.rpc.table import Ctx, MethodTable
+from common.storage_receipts import KEY_AWAY, checked
 from common.store import Tx
 from common.units import Did, Florins
 from dux_escrowd.agreement import contract_id_of, wish_problem
 from dux_escrowd.audit import AuditHead
 from dux_escrowd.counterpart import ASK_OFFER, ASK_QUOTE
-from dux_escrowd.desk import Desk
+from dux_escrowd.desk import Desk, receipts_wanted
 from dux_escrowd.explain import explain
 from dux_escrowd.facts import (
     CancelWanted,
@@ -175,11 +176,23 @@ class Methods:
             params.ciphertext_blob, params.output_commitment, params.receipts, params.holders, params.work_receipt
         )
         fits_statement(said)
+        await self._require_receipts(params)
 
         def keep(tx: Tx) -> None:
             self._shelf.keep(tx, params.contract_id, DELIVERY, said)
 
         return await self._decide(params.contract_id, SELLER, lambda at: DeliveryMade(at=at), ctx, keep)
+
+    async def _require_receipts(self, params: c.Deliver) -> None:
+        """This node signs no statement with a storage receipt that others would find wrong.
+
+        Raises:
+            BadReceipt: naming the first one.
+        """
+        wanted = receipts_wanted(self._desk, params.contract_id, params.ciphertext_blob)
+        for item in await checked(self._desk.peers, params.receipts, wanted):
+            if item.fault not in ("", KEY_AWAY):
+                raise c.BadReceipt(contract_id=params.contract_id, holder=item.holder, reason=item.fault)
 
     async def judge(self, params: c.Judge, ctx: Ctx) -> c.ContractRef:
         """Good pays, bad asks the arbiters."""

@@ -14,16 +14,18 @@ from common.chain.params import family_named
 from common.codec import canonical, from_canonical, from_json
 from common.contracts import escrow, registry
 from common.contracts import store as store_contract
+from common.contracts.escrow_views import ContractView
 from common.contracts.p2p import BlobHold
 from common.contracts.p2p_errors import BlobMissing
 from common.contracts.registry_service import SERVICE_HAD, ServiceHad, ServiceNotTaken
-from common.contracts.task import KindNotOffered
+from common.contracts.task import KindNotOffered, TooFewHolders
 from common.errors import DuxError, NotFound, NotNow, Unavailable
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.parts import Neighbours
 from common.peers import Peers
 from common.receipts import Attested, SettledReceipt
+from common.storage_receipts import RECEIPTS_MIN, Wanted, checked
 from common.store import Effect, Tx
 from common.units import BlockHeight, Did, Hash32, UnixMs, tax_of
 from common.work import JOB_BYTES_MAX, JobSpec, job_hash, output_hash_of
@@ -42,6 +44,7 @@ from dux_taskd.store import TaskStore
 OPEN_ATTEMPTS_MAX = 9  # about two minutes of growing pauses; then it counts as not delivered
 RERUN_ATTEMPTS_MAX = 4
 HOLDERS_MAX = 4  # receipts that a statement has room for
+HOLD_TRIES = 2  # more, where holders are away; then the result is delivered with what there is
 
 
 class Effects:
@@ -220,28 +223,42 @@ class Effects:
         await self._escrowd.call(escrow.QUOTE, wish)
 
     async def _hand_over(self, order: model.HandOver, effect: Effect) -> None:
-        """Ask the contract's other nodes to keep the ciphertext, then deliver with their receipts."""
+        """Ask the contract's other nodes to keep the ciphertext, then deliver with those of their receipts that count.
+
+        Raises:
+            TooFewHolders: fewer than evidence wants; after some tries it is delivered with what there is.
+        """
         done = self._assignment(order.contract_id)
         view = await self._escrowd.call(escrow.SHOW, escrow.ContractRef(contract_id=order.contract_id))
         holders = [did for did in (view.buyer, *view.arbiters) if did != view.seller]
         hold = BlobHold(
-            request_id=f"{effect.effect_id}/hold",
+            request_id=f"{effect.effect_id}/hold/{effect.attempts}",
             id=done.ciphertext_blob,
             holders=holders,
             until_height=BlockHeight(view.heights.timeout if view.heights else 0),
             keep_s=self._hold_s,
         )
-        held = [one for one in (await self._peers.hold_blob(hold)).holders if one.receipt is not None]
+        held = await self._kept(hold, view)
+        wanted = min(RECEIPTS_MIN, len(holders))
+        if len(held) < wanted and effect.attempts < HOLD_TRIES:
+            raise TooFewHolders(held=len(held), wanted=wanted, contract_id=order.contract_id)
         wish = escrow.Deliver(
             request_id=effect.effect_id,
             contract_id=order.contract_id,
             ciphertext_blob=done.ciphertext_blob,
             output_commitment=done.commitment,
-            receipts=tuple(one.receipt for one in held[:HOLDERS_MAX] if one.receipt is not None),
-            holders=(view.seller, *(one.did for one in held[:HOLDERS_MAX])),
+            receipts=tuple(receipt for _, receipt in held[:HOLDERS_MAX]),
+            holders=(view.seller, *(did for did, _ in held[:HOLDERS_MAX])),
             work_receipt=done.work_receipt,
         )
         await self._escrowd.call(escrow.DELIVER, wish)
+
+    async def _kept(self, hold: BlobHold, view: ContractView) -> list[tuple[Did, bytes]]:
+        """Who keeps it, with a receipt that counts."""
+        said = [one.receipt for one in (await self._peers.hold_blob(hold)).holders if one.receipt is not None]
+        wanted = Wanted(blob=hold.id, until_height=int(hold.until_height), deliverer=view.seller)
+        found = zip(await checked(self._peers, said, wanted), said, strict=True)
+        return [(item.holder, data) for item, data in found if not item.fault]
 
     async def _give_back(self, order: model.GiveBack, effect: Effect) -> None:
         wish = escrow.Cancel(request_id=effect.effect_id, contract_id=order.contract_id)

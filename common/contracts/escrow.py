@@ -105,6 +105,13 @@ class BadStatement(PeerMisbehaved):
     key = "bad-statement"
 
 
+class BadReceipt(CallerMistake):
+    """A storage receipt for contract {contract_id}, of {holder}, does not count: {reason}. Deliver without it."""
+
+    code = 3019
+    key = "bad-storage-receipt"
+
+
 class TermsDiffer(PeerMisbehaved):
     """The other side's terms of contract {contract_id} are not those agreed: {reason}."""
 
@@ -441,7 +448,7 @@ DELIVER: Method[Deliver, ContractRef] = Method(
         ),
         ContractRef(contract_id=_ID),
     ),
-    raises=(NotYours, WrongPhase, Refused),
+    raises=(NotYours, WrongPhase, Refused, BadReceipt),
     once=True,
 )
 JUDGE: Method[Judge, ContractRef] = Method(

@@ -42,6 +42,14 @@ class Cases(Wire, frozen=True):
     height: int
 
 
+class CheckedReceipt(Wire, frozen=True, kw_only=True):
+    """One storage receipt. `fault`: why it does not count; empty: it does."""
+
+    holder: Did
+    until_height: int
+    fault: str
+
+
 class EvidenceView(Wire, frozen=True):
     """Arbiter: all that was shown of a contract. `content_key` is None where no key was shown."""
 
@@ -52,7 +60,8 @@ class EvidenceView(Wire, frozen=True):
     ciphertext_blob: str | None
     output_commitment: bytes
     holders: tuple[Did, ...]
-    storage_receipts: tuple[bytes, ...]
+    storage_receipts: tuple[CheckedReceipt, ...]
+    receipts_wanted: int  # so many have to count: with fewer, that the result cannot be had is the seller's own fault
     work_receipt: bytes
     content_key: bytes | None
     shown: dict[str, tuple[bytes, ...]]  # by the DID that showed it
@@ -109,7 +118,8 @@ EVIDENCE: Method[ContractRef, EvidenceView] = Method(
             ciphertext_blob="bb" * 32,
             output_commitment=b"o" * 32,
             holders=(_DID,),
-            storage_receipts=(),
+            storage_receipts=(CheckedReceipt(holder=_DID, until_height=1_500, fault=""),),
+            receipts_wanted=3,
             work_receipt=b"",
             content_key=b"k" * 32,
             shown={_DID: (b"seen",)},

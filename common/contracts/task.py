@@ -80,6 +80,13 @@ class BadJob(CallerMistake):
     key = "bad-job"
 
 
+class TooFewHolders(NotNow):
+    """{held} of {wanted} nodes keep the result of contract {contract_id}, as evidence wants; others are asked again."""
+
+    code = 7014
+    key = "too-few-holders"
+
+
 class CallRunning(NotNow):
     """Service {service_id} is at work at the call; repeat it with call_id {call_id} to go on waiting, paid once."""
 

@@ -128,7 +128,7 @@ class Player:
             name = f"d/{event.contract_id}"
             delivered = escrow.Deliver(
                 request_id=name, contract_id=event.contract_id, ciphertext_blob="bb" * 32,
-                output_commitment=GOOD if self.kind == "honest" else BAD, receipts=(b"receipt",),
+                output_commitment=GOOD if self.kind == "honest" else BAD, receipts=(),
                 holders=(self.node.did,), work_receipt=b"work",
             )  # fmt: skip
             self.wish(name, escrow.DELIVER, delivered)

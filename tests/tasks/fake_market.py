@@ -19,9 +19,9 @@ from typing import Any
 
 import structlog
 
-from common.blobs import blob_id
+from common.blobs import StorageReceipt, blob_id
 from common.clock import SystemClock
-from common.codec import to_plain
+from common.codec import canonical, to_plain
 from common.contracts import base, escrow, p2p, registry, store
 from common.contracts import escrow_views as views
 from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnreachable
@@ -32,6 +32,7 @@ from common.errors import DuxError, NeighbourDown, NotFound, may_repeat
 from common.identity.did import did_of
 from common.identity.keys import SigningKey, is_signed
 from common.identity.purposes import OWNER, Purpose
+from common.identity.signed import sign
 from common.network import NetworkProfile
 from common.randomness import SeededRandomness
 from common.receipts import Outcome, SettledReceipt, opened
@@ -96,6 +97,8 @@ class Market:
     receipts: list[SettledReceipt] = field(default_factory=list)
     thanked: list[tuple[Did, str, str]] = field(default_factory=list)  # by whom, for what, who
     unheard_of: str = ""  # an arbiter that no registry knows
+    forgers: tuple[int, ...] = ()  # nodes whose storage receipts somebody else has signed
+    holds: list[str] = field(default_factory=list)  # blobs that others were asked to keep, each time
     hold_keys: bool = False  # the seller's escrowd does not show the key by itself
     fund_by_hand: bool = False
     height: int = 100
@@ -281,9 +284,14 @@ class FakeNode:
 
     def _hold(self, params: p2p.BlobHold) -> p2p.Held:
         held = []
+        self.market.holds.append(params.id)
         for holder in params.holders:
             self.market.nodes[holder].blobs[params.id] = self.blobs[params.id]
-            held.append(p2p.HeldBy(did=holder, receipt=b"receipt", reason=""))
+            said = StorageReceipt(1, bytes.fromhex(params.id), holder, 0, params.until_height, UnixMs(0))
+            number = self.market.nodes[holder].number
+            key = key_of(self.number if number in self.market.forgers else number)
+            receipt = canonical(sign(key, Purpose.STORAGE_RECEIPT, said))
+            held.append(p2p.HeldBy(did=holder, receipt=receipt, reason=""))
         return p2p.Held(holders=held)
 
     def _serve_escrowd(self) -> None:

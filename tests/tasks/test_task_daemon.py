@@ -13,6 +13,7 @@ from common.errors import NotPermitted
 from common.receipts import Outcome
 from common.units import FLOP, Florins
 from dux_taskd import cases
+from dux_taskd.effects import HOLD_TRIES
 from dux_taskd.sandbox.model import Ended
 from dux_taskd.store import QUOTE_HOLDS_MS, TaskStore
 from tests.tasks.fake_market import ARBITERS, Market, did
@@ -88,6 +89,20 @@ async def test_the_checker_delivers_a_hash_and_nothing_else(market: Market) -> N
         for deal in market.deals.values():
             market.show_key(deal)
         assert (await players[BUYER].until(task_id)).state is TaskState.PAID
+
+
+@pytest.mark.parametrize(("forgers", "asked", "kept"), [(1, 1, 3), (2, HOLD_TRIES + 1, 2)])
+async def test_forged_storage_receipts_do_not_count(market: Market, forgers: int, asked: int, kept: int) -> None:
+    """Three that hold are enough; with fewer holders are asked again, a few times, and the work is delivered anyway."""
+    market.forgers = ARBITERS[:forgers]
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        task_id = await submit(players[BUYER], service, check="none")
+        view = await players[BUYER].until(task_id)
+        delivered = market.deals[str(view.contract_id)].delivered
+        assert delivered is not None
+        assert (len(delivered.receipts), len(market.holds)) == (kept, asked)
+        assert delivered.holders == (did(SELLER), *(did(n) for n in (BUYER, *ARBITERS[forgers:])))
 
 
 async def test_a_wrong_result_is_disputed_and_not_paid(market: Market) -> None:

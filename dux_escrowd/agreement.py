@@ -388,6 +388,7 @@ def deal_of(terms: Terms) -> Deal:
         rebroadcast_blocks=profile.rebroadcast_blocks,
         heights=terms.heights,
         rung_blocks=profile.rung_blocks,
+        series=bool(terms.stage.series),
         stage=terms.stage.number,
         begins=terms.stage.begins,
         bond=terms.stage.kind is LotKind.BOND,

@@ -155,7 +155,7 @@ def may_count_late(lot: Lot, fact: Any) -> bool:
     Without every READY an arbiter might rebuild another script, and nobody could be asked.
     """
     named = {lot.deal.buyer, lot.deal.seller, *lot.panel}
-    alone = lot.number == 0 and lot.deal.stage == 0 and not lot.deal.bond and set(lot.ready) == named
+    alone = lot.number == 0 and not lot.deal.series and not lot.deal.bond and set(lot.ready) == named
     return alone and fact.coin.value_florins >= lot.deal.lot_florins and lot.outpoint in (None, fact.coin.outpoint)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.contracts.escrow import ContractRef, NotYours
-from common.contracts.escrow_late import LATE_OK, LateOk, NoLateCoin
+from common.contracts.escrow_late import LATE_OK, LateInSeries, LateOk, NoLateCoin
 from common.rpc.table import Ctx, MethodTable
 from dux_escrowd.desk import Desk
 from dux_escrowd.facts import LateWanted
@@ -31,6 +31,8 @@ class LateMethods:
         row, book = self._desk.row(params.contract_id), self._desk.book
         if row.role is not Role.BUYER:
             raise NotYours(role=row.role.value, contract_id=row.contract_id, wanted="buyer")
+        if row.series:
+            raise LateInSeries(contract_id=row.contract_id)
         height, ref = await self._desk.height(), ContractRef(contract_id=row.contract_id)
         with book.store.transaction() as tx:
             coin = late_coin(book.shelf.lots(row.contract_id))

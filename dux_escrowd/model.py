@@ -99,6 +99,7 @@ class Deal(msgspec.Struct, frozen=True, kw_only=True):
     rebroadcast_blocks: int
     heights: Heights
     rung_blocks: int = 0  # unconfirmed for so long: the next rung of the fee ladder; 0: never
+    series: bool = False  # one of several lots, or beside a bond
     stage: int = 0  # which lot of work of the series
     begins: int = 0  # START of a later stage is due from here on
     bond: bool = False  # the lot of the seller's bond: its «buyer» sells the work

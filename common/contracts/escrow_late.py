@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from common.codec import Wire
 from common.contracts.escrow_base import ContractId, ContractRef, NotYours
-from common.errors import NotNow
+from common.errors import CallerMistake, NotNow
 from common.rpc.method import PEOPLE, Method
 
 _ID = "ab" * 32
@@ -22,6 +22,17 @@ class NoLateCoin(NotNow):
 
     code = 3018
     key = "no-late-coin"
+
+
+class LateInSeries(CallerMistake):
+    """Contract {contract_id} is a lot of a series: paid late, none of its lots counts; each goes back by its cancel.
+
+    A series is funded by one payment, its stages wait for each other, and those that came to nothing are ended by both
+    sides at once. Agree on it anew: `duxnet call --stages N --together`.
+    """
+
+    code = 3020
+    key = "late-in-series"
 
 
 class LateOk(Wire, frozen=True):
@@ -38,6 +49,6 @@ LATE_OK: Method[LateOk, ContractRef] = Method(
     summary="Buyer: ask that a coin which came too late is the lot's; the seller agrees by rule while all windows fit.",
     callers=("taskd", *PEOPLE),
     example=(LateOk(request_id="l-1", contract_id=_ID), ContractRef(contract_id=_ID)),
-    raises=(NotYours, NoLateCoin),
+    raises=(NotYours, NoLateCoin, LateInSeries),
     once=True,
 )

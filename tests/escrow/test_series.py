@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from common.chain.address import pay_to_key
 from common.chain.tx import parse
 from common.contracts import escrow, peer_escrow
+from common.contracts.escrow_late import LATE_OK, LateInSeries, LateOk
 from common.contracts.escrow_views import CaseOpened, Closed, Delivered, Funded, KeyRevealed, PartOffered
 from common.contracts.wallet_chain import CHAIN_TX, TxAsked
 from common.receipts import Outcome
@@ -61,7 +62,11 @@ async def test_two_stages_are_funded_at_once_and_paid_by_turn(net: Net) -> None:
     """One transaction pays both lots; the second begins when the first is paid; T is later by a stage; same panel."""
     async with market(net, "buyer", "seller", "anna", "bert", "carl") as (buyer, seller, *arbiters):
         first, second = await stages(buyer, seller, arbiters, 2)
+        for number, name in enumerate((first, second)):
+            with pytest.raises(LateInSeries, match="goes back by its cancel"):
+                await buyer.call(LATE_OK, LateOk(request_id=f"late-{number}", contract_id=name))
         await net.mine_until(in_state(seller, second, "FUNDED"), "both are funded")
+        assert all(node.lot(name).deal.series for node in (buyer, seller) for name in (first, second))
         views = [await buyer.show(name) for name in (first, second)]
         points = [view.outpoint or "" for view in views]
         assert points[0].split(":")[0] == points[1].split(":")[0], "one payment"

@@ -109,13 +109,13 @@ def test_no_late_coin_once_a_window_does_not_fit_or_a_cancel_was_given() -> None
     ("changes", "coin"),
     [
         ({}, Coin(POINT, ENOUGH - 1, LATE.height)),
-        ({"deal": replace(DEAL, stage=1)}, LATE),
+        ({"deal": replace(DEAL, series=True)}, LATE),
         ({"deal": replace(DEAL, bond=True)}, LATE),
         ({"number": 1}, LATE),
         ({"ready": (B, S, *ARBITERS[:2])}, LATE),
         ({"coin": replace_point(LATE)}, LATE),
     ],
-    ids=["too little", "a later stage", "a bond", "a stray by itself", "one was not READY", "beside another coin"],
+    ids=["too little", "a stage", "a bond", "a stray by itself", "one was not READY", "beside another coin"],
 )
 def test_what_never_counts(changes: dict[str, Any], coin: Coin) -> None:
     """Only a coin of A + a, only for a lot that stands alone and on no other coin."""

@@ -219,9 +219,9 @@ class _Search:
         self.outcome.records += [(record, call.node) for record in found.records]
         if found.records:
             self.outcome.holders.append((call.node, frozenset(found.records)))
-        known = self._known[call.path]
+        known, place = self._known[call.path], self._place.long_id
         for node in found.nodes[:K]:
-            known.setdefault(self._place.distance_to(node), node)
+            known.setdefault(place ^ node.long_id, node)
         self._order[call.path], self._nearest = [], []
 
 

@@ -97,13 +97,13 @@ class RecordTable:
         """Unexpired records, newest first."""
         return self._read("expires_ms > ? ORDER BY seq_ms DESC, did LIMIT ?", now_ms, count)
 
-    def places(self, now_ms: int, count: int, *, since_ms: int) -> list[RecordPlace]:
-        """Where the unexpired records are that were signed since then, newest first."""
+    def places(self, now_ms: int, count: int, *, since_ms: int, within: tuple[bytes, bytes]) -> list[RecordPlace]:
+        """Where the unexpired records are that were signed since then and stand within these keys, newest first."""
         sql = (
-            "SELECT did, ns, name, salt, key, seq_ms FROM records WHERE envelope IS NOT NULL AND expires_ms > ? "
-            "AND seq_ms >= ? ORDER BY seq_ms DESC, did LIMIT ?"
+            "SELECT did, ns, name, salt, key, seq_ms FROM records WHERE key BETWEEN ? AND ? AND envelope IS NOT NULL "
+            "AND expires_ms > ? AND seq_ms >= ? ORDER BY seq_ms DESC, did LIMIT ?"
         )
-        return list(starmap(RecordPlace, self._store.rows(sql, now_ms, since_ms, count)))
+        return list(starmap(RecordPlace, self._store.rows(sql, *within, now_ms, since_ms, count)))
 
     def held(self, place: RecordPlace) -> RecordRow | None:
         """The record there, unless it is gone or another by now."""

@@ -261,6 +261,20 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         nearer = sum(1 for one in self._places[first:last] if one ^ place < ours)
         return min(count_max, end - begin + nearer)
 
+    def ours(self, most: int) -> tuple[bytes, bytes]:
+        """The first and the last of the places around us; at every other one at least so many are nearer than we are.
+
+        Where that many share with a place the first bit in which it differs from us, they are.
+        """
+        own, free_bits = int(self.node.long_id), KEY_BITS
+        while free_bits:
+            begin, end = self._sharing(own ^ 1 << free_bits - 1, free_bits - 1)
+            if end - begin < most:
+                break
+            free_bits -= 1
+        first = own >> free_bits << free_bits
+        return first.to_bytes(KEY_BITS // 8), (first + (1 << free_bits) - 1).to_bytes(KEY_BITS // 8)
+
     def contacts(self) -> list[DuxNode]:
         """Every node in the table."""
         return list(self._by_place.values())

@@ -47,3 +47,14 @@ def test_who_is_nearer_than_we_are_is_counted_up_to_a_bound(
     place, own = int.from_bytes(key), int(OWN.long_id)
     plain = sum(int(node.long_id) ^ place < own ^ place for node in table.contacts())
     assert table.nearer_than_us(key, most) == min(most, plain)
+
+
+@given(NUMBERS, KEYS, st.integers(1, 5), st.integers(0, 255))
+def test_outside_of_our_own_places_others_are_nearer(numbers: set[int], key: bytes, most: int, bit: int) -> None:
+    """Whoever hands records over looks at no other ones: three nearer holders do that."""
+    table = table_of(numbers, set())
+    first, last = table.ours(most)
+    near = (int(OWN.long_id) ^ 1 << bit).to_bytes(32)
+    for place in (key, near):
+        assert first <= place <= last or table.nearer_than_us(place, most) == most
+    assert first <= OWN.id <= last

@@ -24,7 +24,7 @@ from dux_p2pd.hello import Introduced, Myself
 from dux_p2pd.mux import Mux
 from dux_p2pd.rules import endpoint_of
 from dux_p2pd.serving import Services
-from dux_p2pd.session import Address, Handler, OnSession, Papers, Peer
+from dux_p2pd.session import Address, Handler, OnSession, Papers, Peer, Prompt
 from dux_p2pd.wire_counts import WireCounts
 from dux_p2pd.wire_errors import HelloRefused, PeerUnreachable
 from dux_p2pd.wire_limits import NET_BAN_S_MAX
@@ -50,6 +50,7 @@ class BaseTransport(ABC):
         """`network` is the hex genesis hash of the coin chain; `budget` is what peers may spend on our methods."""
         self.log, self.papers, self.gate, self.count = log, papers, Gate(), WireCounts()
         self.on_breach: Callable[[Did, str], None] = lambda _did, _reason: None
+        self.prompt: Callable[[str], Prompt | None] = lambda _method: None  # who answers a method at once, if anybody
         self._clock = clock
         self._did_bans = Bans()
         self.refuses: Callable[[Did], bool] = lambda _did: False  # this node's owner or the rules keep it out
@@ -88,6 +89,7 @@ class BaseTransport(ABC):
         self._on_session = on_session
         self._services = Services(
             handler=handler,
+            prompt=self.prompt,
             budget=self._budget,
             method_s_max=self._method_s_max,
             spawn=self._group.create_task,

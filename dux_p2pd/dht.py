@@ -174,11 +174,11 @@ class Dht:
 
     # answering others
 
-    async def on_find(self, params: FindNode, peer: Peer) -> Contacts:
+    def on_find(self, params: FindNode, peer: Peer) -> Contacts:
         """DHT_FIND."""
         return Contacts(contacts=self._contacts(params.key, peer))
 
-    async def on_get_at(self, params: FindValue, peer: Peer) -> Values:
+    def on_get_at(self, params: FindValue, peer: Peer) -> Values:
         """DHT_GET_AT.
 
         Raises:
@@ -227,7 +227,7 @@ class Dht:
             host, port = next((one for one in told if (":" in one[0]) == is_six), (host, port))
         return Contact(did=node.did, host=host, port=port)
 
-    async def on_store(self, params: Store, peer: Peer) -> Stored:
+    def on_store(self, params: Store, peer: Peer) -> Stored:
         """DHT_STORE.
 
         Raises:
@@ -257,7 +257,7 @@ class Dht:
         if body.ns == NODE_NS.name and body.payload:
             self._directory.learn(body.did, log, body.payload)
 
-    async def on_log(self, params: AskLog, _peer: Peer) -> LogAnswer:
+    def on_log(self, params: AskLog, _peer: Peer) -> LogAnswer:
         """DID_LOG."""
         known = self._directory.get(params.did)
         if known is None:

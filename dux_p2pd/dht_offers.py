@@ -145,8 +145,8 @@ class Offers:
         newcomers, self._newcomers = self._newcomers, {}
         now_ms = self._clock.unix_ms()
         since_ms = {node_id: self._lacks_since_ms(node_id, now_ms) for node_id in newcomers}
-        places = self._shelf.table.places(now_ms, HAND_OVER_MAX, since_ms=min(since_ms.values()))
-        for place in places:  # nearly all of them are others' to hand over: their records are not read
+        since, ours = min(since_ms.values()), self._table.ours(HANDERS)  # nearly all records are others' to hand over
+        for place in self._shelf.table.places(now_ms, HAND_OVER_MAX, since_ms=since, within=ours):
             if self._table.nearer_than_us(place.key, HANDERS) >= HANDERS:
                 continue
             near = self._table.nearest(place.key, K)

@@ -39,12 +39,24 @@ HOLDERS = 4  # that agree: then the others need not be asked
 RESULTS_MAX = 256  # records in one answer to a local daemon
 REMEMBERED_MAX = 1024  # names whose last answer is remembered
 ABSENT_S = 5.0  # that a name has no records is remembered so long at most
+LOGS_AT_ONCE = 16  # signers' logs that are asked for side by side,
+LOGS_S = 10.0  # for so long in all: two silent givers of one record fit
+LOG_GIVERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     at_s: float
     bodies: list[RecordBody]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A record, and who gave it; nobody: it stands on the own shelf."""
+
+    signed: Signed
+    body: RecordBody
+    givers: list[DuxNode]
 
 
 class DhtReader:
@@ -109,36 +121,53 @@ class DhtReader:
         givers: dict[bytes, list[DuxNode]] = {row.envelope: [] for row in self._shelf.at(key)}
         for data, giver in outcome.records:
             givers.setdefault(data, []).append(giver)
-        found = []
-        for data, gave in givers.items():
-            body = await self._believed(data, gave)
-            if body is not None and (body.ns, body.name) == (ns, name):
-                found.append(body)
-        return found
+        read = [one for data, gave in givers.items() if (one := self._read(data, gave, ns, name)) is not None]
+        await self._have_logs([one for one in read if self._lacks_key(one.body)])
+        return [one.body for one in read if self._is_believed(one)]
 
-    async def _believed(self, data: bytes, givers: list[DuxNode]) -> RecordBody | None:
+    def _read(self, data: bytes, givers: list[DuxNode], ns: str, name: str) -> _Given | None:
+        """What a record says; None when it is none, is worth nothing or stands under another name."""
         try:
             signed, body = split_record(data)
-            if self._shelf.fault(body) is not None:
+            if self._shelf.fault(body) is not None or (body.ns, body.name) != (ns, name):
                 return None
-            await self._have_log(body, givers)
+            if body.ns == LOG_NS.name and self._lacks_key(body):
+                self._learn_chunk(body)
         except DuxError as error:
             self._log.debug("record not believed", reason=error.message)
             return None
-        if self._shelf.is_genuine(signed, body):
-            return body
-        if not self._lacks_key(body):
-            for giver in givers:
-                self._peers.blame(giver.did, BLAME_BAD_RECORD, "gave a forged record")
-        return None
+        return _Given(signed, body, givers)
 
-    async def _have_log(self, body: RecordBody, givers: list[DuxNode]) -> None:
-        """Whoever gave a record has verified it, so it has the log; two are asked."""
-        if self._lacks_key(body) and body.ns == LOG_NS.name:
-            self._learn_chunk(body)
-        for giver in givers[:2]:
-            if self._lacks_key(body):
-                await self._calls.log_of(giver.did, body.did, giver.address)
+    def _is_believed(self, given: _Given) -> bool:
+        if self._shelf.is_genuine(given.signed, given.body):
+            return True
+        if not self._lacks_key(given.body):
+            for giver in given.givers:
+                self._peers.blame(giver.did, BLAME_BAD_RECORD, "gave a forged record")
+        return False
+
+    async def _have_logs(self, lacking: list[_Given]) -> None:
+        """Learn the signers' logs side by side: one after the other, a name with many signers would take a minute.
+
+        A signer whose log is not had in time is left out this time.
+        """
+        if not lacking:
+            return
+        turns = asyncio.Semaphore(LOGS_AT_ONCE)
+        try:
+            async with asyncio.timeout(LOGS_S), asyncio.TaskGroup() as group:
+                for turn, given in enumerate(lacking):
+                    group.create_task(self._have_log(turn, given, turns))
+        except TimeoutError:
+            self._log.info("logs not had in time", lacking=len(lacking))
+
+    async def _have_log(self, turn: int, given: _Given, turns: asyncio.Semaphore) -> None:
+        """Whoever gave a record has verified it, so it has the log; two are asked, and each giver in its turn."""
+        first = turn % max(1, len(given.givers))
+        for giver in [*given.givers[first:], *given.givers[:first]][:LOG_GIVERS]:
+            async with turns:
+                if self._lacks_key(given.body):
+                    await self._calls.log_of(giver.did, given.body.did, giver.address)
 
     def _lacks_key(self, body: RecordBody) -> bool:
         """Whether the signer's log, as far as it is known, ends before the key that the record names."""

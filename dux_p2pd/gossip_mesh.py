@@ -108,6 +108,11 @@ class Meshes:
         members = self._mesh.get(topic, {})
         return [did for did in self._flows if did not in members and self._carries(did, topic)]
 
+    def _givers(self, topic: str) -> list[Did]:
+        """Of those outside a mesh that lacks nobody, the only ones that may come in: who gave something on it first."""
+        gave, members = self._conducts.gave, self._mesh.get(topic, {})
+        return [did for did in self._flows if gave(did, topic) and did not in members and self._carries(did, topic)]
+
     def _dialled(self, dids: list[Did]) -> list[Did]:
         found = ((did, self._peers.session_with(did)) for did in dids)
         return [did for did, session in found if session is not None and session.peer.dialled]
@@ -280,10 +285,15 @@ class Meshes:
                 self._part(topic, did, self._flows[did])
             inside = [one for one in inside if one.did in members]
         self._lacking.discard(topic)
-        if not (is_opportune or wants_grafting(inside)):
+        is_short = wants_grafting(inside)
+        if not (is_opportune or is_short):
             return ""  # most heartbeats of most meshes end here, whatever the number of neighbours
-        has_enough = len(members) >= MESH_LOW and not is_opportune  # but too few of them were dialled by us
-        candidates = self._dialled(self._outside(topic)) if has_enough else self._outside(topic)
+        if not is_short:
+            candidates = self._givers(topic)
+        elif len(members) >= MESH_LOW and not is_opportune:  # but too few of them were dialled by us
+            candidates = self._dialled(self._outside(topic))
+        else:
+            candidates = self._outside(topic)
         outside = self._shuffled(self._neighbours(topic, candidates))
         free = [one for one in outside if not self._in_backoff(topic, one.did, now)]
         chosen = to_graft(inside, free)
@@ -292,7 +302,7 @@ class Meshes:
         for did in chosen:
             self._take_in(topic, did)
             self._flows[did].graft(topic)
-        if wants_grafting(self._neighbours(topic, list(members))):
+        if wants_grafting(self._neighbours(topic, list(members)) if chosen else inside):
             self._lacking.add(topic)
         if len(members) >= MESH_LOW or len(outside) == len(chosen):
             return ""

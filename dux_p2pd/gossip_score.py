@@ -79,6 +79,10 @@ class Conduct:
         """Whether nothing was ever noted: it scores zero everywhere, as most neighbours do on most topics."""
         return not (self._first or self._invalid or self._breaches.ever)
 
+    def gave(self, topic: str) -> bool:
+        """Whether it ever gave a message of this topic first: without that it scores no more than zero there."""
+        return topic in self._first
+
     def score(self, now: float) -> float:
         """Above zero is good. Invalid messages count over all topics together: spreading them does not help."""
         gave = sum(one.now(now) for one in self._first.values()) * FIRST_WEIGHT if self._first else 0.0
@@ -108,3 +112,8 @@ class Conducts:
             if len(self._of) > PEERS_REMEMBERED:
                 self._of.popitem(last=False)
         return found
+
+    def gave(self, did: str, topic: str) -> bool:
+        """Whether the neighbour ever gave a message of this topic first."""
+        found = self._of.get(did)
+        return found is not None and found.gave(topic)

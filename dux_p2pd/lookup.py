@@ -97,6 +97,7 @@ class _Search:
         self._order: list[list[DuxNode]] = [[] for _ in range(paths)]  # the same, nearest first; empty: to be sorted
         for index, node in enumerate(start):
             self._known[index % paths][self._place.distance_to(node)] = node
+        self._nearest: list[int] = []  # the k nearest distances that any path knows; empty: to be sorted
         self._called: set[bytes] = set()
         self._failed: dict[bytes, int] = {}  # with their distance
         self._nets: Counter[str] = Counter()
@@ -165,7 +166,9 @@ class _Search:
         beyond = fit[self._width : K]
         if not beyond:
             return []
-        nearest = sorted(set().union(*self._known).difference(self._failed.values()))[:K]
+        if not self._nearest:
+            self._nearest = sorted(set().union(*self._known).difference(self._failed.values()))[:K]
+        nearest = self._nearest
         return [node for node in beyond if len(nearest) < K or self._place.distance_to(node) <= nearest[-1]]
 
     def _late(self) -> set[bytes]:
@@ -204,6 +207,7 @@ class _Search:
             found = call.task.result()
             if found is None:
                 self._failed[call.node.id] = self._place.distance_to(call.node)
+                self._nearest = []
                 continue
             self._take(call, found)
             if self._enough is not None and self._enough(self.outcome):
@@ -215,10 +219,10 @@ class _Search:
         self.outcome.records += [(record, call.node) for record in found.records]
         if found.records:
             self.outcome.holders.append((call.node, frozenset(found.records)))
-        known = self._known[call.path]
+        known, place = self._known[call.path], self._place.long_id
         for node in found.nodes[:K]:
-            known.setdefault(self._place.distance_to(node), node)
-        self._order[call.path] = []
+            known.setdefault(place ^ node.long_id, node)
+        self._order[call.path], self._nearest = [], []
 
 
 async def _guarded(ask: Ask, node: DuxNode, key: bytes) -> Found | None:

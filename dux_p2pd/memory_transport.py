@@ -90,11 +90,29 @@ class MemoryNetwork:
         self.witness = witness
         self.listening: dict[Address, MemoryTransport] = {}
         self.lines: dict[MemoryLine, None] = {}  # in the order in which they were made
+        self._of_host: dict[str, dict[MemoryLine, None]] = {}  # the same by either end: a node comes and goes often
+
+    def add(self, line: MemoryLine) -> None:
+        """There is one more."""
+        self.lines[line] = None
+        for host in line.route:
+            self._of_host.setdefault(host, {})[line] = None
+
+    def remove(self, line: MemoryLine | None) -> None:
+        """It is no more; nothing happens where it is gone already."""
+        if line is not None and line in self.lines:
+            del self.lines[line]
+            for host in line.route:
+                self._of_host[host].pop(line, None)
+
+    def lines_of(self, host: str) -> list[MemoryLine]:
+        """Those with an end at this host, in the order in which they were made."""
+        return list(self._of_host.get(host, ()))
 
     def drop(self, owner: MemoryTransport) -> None:
         """A node died: its sockets close by themselves."""
         self.silence(owner)
-        for line in [line for line in self.lines if line.owner is owner]:
+        for line in [line for line in self.lines_of(owner.host) if line.owner is owner]:
             line.close()
 
     def silence(self, owner: MemoryTransport) -> None:
@@ -144,7 +162,7 @@ class MemoryTransport(BaseTransport):
 
     async def _stop_listening(self) -> None:
         self.network.silence(self)
-        for line in [line for line in self.network.lines if line.owner is self and line.is_unfinished]:
+        for line in [line for line in self.network.lines_of(self.host) if line.owner is self and line.is_unfinished]:
             line.close()
 
     async def _dial(self, address: Address, did: Did | None, keys: tuple[bytes, ...] | None) -> WireSession:
@@ -204,7 +222,7 @@ class MemoryLine:
         self.doorway: Doorway | None = None
         self._route = owner.host, peer_host
         self._network = owner.network
-        self._network.lines[self] = None
+        self._network.add(self)
         self._waiting: deque[bytes | None] = deque()  # None is the end
         self._travelling: deque[bytes | None] = deque()
         self._waiting_bytes = 0
@@ -229,30 +247,31 @@ class MemoryLine:
     def pump(self) -> None:
         """Put what waits on its way, while the link is not cut."""
         loop, weather = asyncio.get_running_loop(), self._network.weather
-        while self._waiting and not weather.is_cut(*self._route):
+        source, target = self._route
+        receiver = self.owner if self.other is None else self.other.owner
+        while self._waiting and not weather.is_cut(source, target):
             item = self._waiting.popleft()
-            delay_s = weather.delay_s(*self._route, len(item or b""))
+            delay_s = weather.delay_s(source, target, len(item or b""))
             self._free_at = max(self._free_at, loop.time() + delay_s)
             self._travelling.append(item)
-            loop.call_at(self._free_at, self._deliver, context=self._receiver().context.copy())
-
-    def _receiver(self) -> MemoryTransport:
-        return self.owner if self.other is None else self.other.owner
+            loop.call_at(self._free_at, self._deliver, context=receiver.context.copy())
 
     def _queue(self, item: bytes | None) -> None:
         self._waiting.append(item)
         self._waiting_bytes += len(item or b"")
-        self._note_room()
+        if self._waiting_bytes > WRITE_HIGH_BYTES:
+            self._note_room()
         self.pump()
 
     def _deliver(self) -> None:
         """The item that has travelled longest arrives: timers of one moment may fire in any order."""
         item, other = self._travelling.popleft(), self.other
         self._waiting_bytes -= len(item or b"")
-        self._note_room()
+        if self._is_full:
+            self._note_room()
         if item is None:
-            self._network.lines.pop(self, None)
-            self._network.lines.pop(other, None)  # type: ignore[arg-type]  # what it sends from now on finds nobody
+            self._network.remove(self)
+            self._network.remove(other)  # what it sends from now on finds nobody
         if other is None or other.doorway is None or other.is_closed:
             return
         if item is None:

@@ -88,6 +88,7 @@ async def build_overlay(
     )
     transport.on_breach = lambda did, why: peers.blame(did, BLAME_BREACH, why)
     router = Router(peer_methods(), _foreign(parts), parts.neighbour, directory)
+    transport.prompt = router.at_once
     bits = stamp_bits(parts)
     shelf = RecordShelf(
         records, directory, namespaces(), clock=clock, bytes_max=settings.dht_bytes_max, stamp_bits=bits
@@ -147,10 +148,10 @@ def _foreign(parts: Parts[P2pdSettings]) -> dict[str, Client]:
 def answer_peers(net: Overlay, swap: BlobSwap) -> None:
     """What p2pd itself answers to other nodes."""
     router, dht = net.router, net.dht
-    router.answer(DHT_FIND, dht.on_find)
-    router.answer(DHT_GET_AT, dht.on_get_at)
-    router.answer(DHT_STORE, dht.on_store)
-    router.answer(DID_LOG, dht.on_log)
+    router.answer_at_once(DHT_FIND, dht.on_find)
+    router.answer_at_once(DHT_GET_AT, dht.on_get_at)
+    router.answer_at_once(DHT_STORE, dht.on_store)
+    router.answer_at_once(DID_LOG, dht.on_log)
     router.answer(BLOB_MANIFEST, swap.on_manifest)
     router.answer(BLOB_KEEP, swap.on_keep)
     router.answer_stream(BLOB_CHUNKS_STREAM, swap.serve_chunks)

@@ -80,6 +80,7 @@ class PeerBook:
         self._sessions_max = sessions_max
         self._since: OrderedDict[Did, UnixMs] = OrderedDict()  # least recently used first
         self._came_from: dict[Did, str] = {}  # of these, the nets of those that dialled us
+        self._strangers: dict[Did, None] = {}  # of these, those that dialled us and were none of those known here
         self._ending: set[Did] = set()  # of these, the ones whose session takes nothing new any more
         self.patience = Patience(clock)
         self.abuse = AbuseCounts()
@@ -102,8 +103,11 @@ class PeerBook:
         self._since[did] = self._clock.unix_ms()
         self._ending.discard(did)
         self._came_from.pop(did, None)
+        self._strangers.pop(did, None)
         if not session.peer.dialled:
             self._came_from[did] = net_of(session.peer.address[0])
+            if not self._directory.is_known(did):
+                self._strangers[did] = None
         self._rest.pop((did, None), None)
         session.closed.add_done_callback(lambda _: self._gone(session))
         session.leaving.add_done_callback(lambda _: self._leaves(did))
@@ -126,6 +130,7 @@ class PeerBook:
         self._since.pop(did, None)
         self._ending.discard(did)
         self._came_from.pop(did, None)
+        self._strangers.pop(did, None)
         self.patience.forget(did)
         self._log.info("peer disconnected", did=did, reason=session.closed.result())
         for told in self.on_down if session.had_no_room else (*self.on_down, *self.on_lost):
@@ -161,7 +166,7 @@ class PeerBook:
 
     def _least_wanted(self, others: Callable[[], Iterator[Did]], count: int) -> list[Did]:
         """So many of these: the first uninvited ones, and when there are too few of them, the first others."""
-        uninvited = list(islice(filter(self._is_uninvited, others()), count))
+        uninvited = list(islice(filter(self._is_uninvited, others()), count)) if self._strangers else []
         rest = (did for did in others() if did not in uninvited)
         return uninvited + list(islice(rest, count - len(uninvited)))
 
@@ -169,8 +174,8 @@ class PeerBook:
         return (did for did in self._since if did != newest and self.is_connected(did))
 
     def _is_uninvited(self, did: Did) -> bool:
-        session = self._transport.session_with(did)
-        return session is not None and not session.peer.dialled and not self._directory.is_known(did)
+        """A stranger that dialled us, unless it is known by now."""
+        return did in self._strangers and not self._directory.is_known(did)
 
     def _recheck(self, known: Known, held: Known | None) -> None:
         """A newer log or record of a connected node may take its connection's ground away; a new place is tried."""

@@ -6,6 +6,7 @@ Whether a record may be kept, and which one goes for it, is decided in `rules.py
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import starmap
 from typing import NamedTuple
 
 from common.store import Store
@@ -75,6 +76,9 @@ class RecordTable:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rows = self._count_rows()  # of all, floors among them: counted once, then kept up
+        # the last answers of `newest` and `counts`, until something is written: one offer asks for them several times
+        self._newest: tuple[tuple[str, str, str, int], tuple[int, int] | None] | None = None
+        self._counts: tuple[tuple[str, str, bytes], tuple[int, int, int]] | None = None
 
     def at(self, key: bytes, now_ms: int) -> list[RecordRow]:
         """The unexpired records at a place, newest first."""
@@ -93,13 +97,13 @@ class RecordTable:
         """Unexpired records, newest first."""
         return self._read("expires_ms > ? ORDER BY seq_ms DESC, did LIMIT ?", now_ms, count)
 
-    def places(self, now_ms: int, count: int, *, since_ms: int) -> list[RecordPlace]:
-        """Where the unexpired records are that were signed since then, newest first."""
+    def places(self, now_ms: int, count: int, *, since_ms: int, within: tuple[bytes, bytes]) -> list[RecordPlace]:
+        """Where the unexpired records are that were signed since then and stand within these keys, newest first."""
         sql = (
-            "SELECT did, ns, name, salt, key, seq_ms FROM records WHERE envelope IS NOT NULL AND expires_ms > ? "
-            "AND seq_ms >= ? ORDER BY seq_ms DESC, did LIMIT ?"
+            "SELECT did, ns, name, salt, key, seq_ms FROM records WHERE key BETWEEN ? AND ? AND envelope IS NOT NULL "
+            "AND expires_ms > ? AND seq_ms >= ? ORDER BY seq_ms DESC, did LIMIT ?"
         )
-        return [RecordPlace(*row) for row in self._store.rows(sql, now_ms, since_ms, count)]
+        return list(starmap(RecordPlace, self._store.rows(sql, *within, now_ms, since_ms, count)))
 
     def held(self, place: RecordPlace) -> RecordRow | None:
         """The record there, unless it is gone or another by now."""
@@ -134,22 +138,25 @@ class RecordTable:
 
     def newest(self, did: str, ns: str, name: str, salt: int = 0) -> tuple[int, int] | None:
         """(key_seq, seq_ms) of the newest record known at this place of a name, also of an expired one."""
-        row = self._store.row(
-            "SELECT key_seq, seq_ms FROM records WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
-            *(did, ns, name, salt),
-        )
-        return (row["key_seq"], row["seq_ms"]) if row else None
+        asked = did, ns, name, salt
+        if self._newest is None or self._newest[0] != asked:
+            sql = "SELECT key_seq, seq_ms FROM records WHERE did = ? AND ns = ? AND name = ? AND salt = ?"
+            row = self._store.row(sql, *asked)
+            self._newest = asked, (row["key_seq"], row["seq_ms"]) if row else None
+        return self._newest[1]
 
     def counts(self, did: str, ns: str, key: bytes) -> Counts:
         """What the quotas of a record are measured by."""
-        row = self._store.row(
-            "SELECT (SELECT count(*) FROM records WHERE did = ? AND envelope IS NOT NULL) AS of_did, "
-            "(SELECT count(*) FROM records WHERE did = ? AND ns = ? AND envelope IS NOT NULL) AS in_ns, "
-            "(SELECT count(DISTINCT did) FROM records WHERE key = ? AND envelope IS NOT NULL) AS at_key",
-            *(did, did, ns, key),
-        )
-        held = self._rows * RECORD_ROOM_BYTES
-        return Counts(row["of_did"], row["in_ns"], row["at_key"], held) if row else Counts(0, 0, 0, held)
+        asked = did, ns, key
+        if self._counts is None or self._counts[0] != asked:
+            row = self._store.row(
+                "SELECT (SELECT count(*) FROM records WHERE did = ? AND envelope IS NOT NULL) AS of_did, "
+                "(SELECT count(*) FROM records WHERE did = ? AND ns = ? AND envelope IS NOT NULL) AS in_ns, "
+                "(SELECT count(DISTINCT did) FROM records WHERE key = ? AND envelope IS NOT NULL) AS at_key",
+                *(did, did, ns, key),
+            )
+            self._counts = asked, (row["of_did"], row["in_ns"], row["at_key"]) if row else (0, 0, 0)
+        return Counts(*self._counts[1], self._rows * RECORD_ROOM_BYTES)
 
     def put(
         self, body: RecordBody, key: bytes, envelope: bytes, *, salt: int, stamp: int, mine: bool, now_ms: int
@@ -157,6 +164,7 @@ class RecordTable:
         """Keep a record in place of the older one under its name."""
         forget_ms = body.expires_ms + FLOOR_TTLS * body.ttl_s * 1000
         fresh = self.newest(body.did, body.ns, body.name, salt) is None
+        self._newest = self._counts = None
         with self._store.transaction() as tx:
             tx.execute(
                 "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -167,6 +175,7 @@ class RecordTable:
 
     def drop(self, row: RecordRow) -> None:
         """Give a record's room to another; how new it was is remembered no longer either."""
+        self._newest = self._counts = None
         with self._store.transaction() as tx:
             tx.execute(
                 "DELETE FROM records WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
@@ -200,6 +209,7 @@ class RecordTable:
 
     def sweep(self, now_ms: int) -> None:
         """Forget the content of expired records, and after a while their numbers too."""
+        self._newest = self._counts = None
         with self._store.transaction() as tx:
             tx.execute("UPDATE records SET envelope = NULL WHERE expires_ms <= ? AND envelope IS NOT NULL", now_ms)
             self._rows -= tx.execute("DELETE FROM records WHERE forget_ms <= ?", now_ms).rowcount

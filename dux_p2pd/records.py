@@ -6,6 +6,7 @@ Source: transport_identity.md §3.2 and §3.3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -22,6 +23,7 @@ from common.units import Did, Hash32, UnixMs
 RECORD_BYTES_MAX = 3500
 GOSSIP_PAYLOAD_BYTES_MAX = 8192
 GOSSIP_BYTES_MAX = 8600
+KEYS_KEPT, SPLIT_KEPT = 4096, 1024  # places and read records in memory: several nodes offer the same one
 TTL_S_MAX = 604_800  # of any record; each namespace has a bound of its own
 
 _Name = Annotated[str, Meta(min_length=1, max_length=RECORD_NAME_CHARS_MAX)]
@@ -60,6 +62,7 @@ class GossipBody(Canon, frozen=True):
     stamp: _Whole
 
 
+@lru_cache(KEYS_KEPT)
 def record_key(ns: str, name: str, salt: int = 0) -> Hash32:
     """The place of a name in the DHT; with a salt, the place of a copy that no neighbour of the first one holds."""
     after = b"\x00" + bytes([salt]) if salt else b""
@@ -76,6 +79,7 @@ def sign_record(body: RecordBody, key: Signer) -> bytes:
     return canonical(sign(key, Purpose.RECORD, body))
 
 
+@lru_cache(SPLIT_KEPT)
 def split_record(data: bytes) -> tuple[Signed, RecordBody]:
     """Envelope and body, the signature not yet verified.
 

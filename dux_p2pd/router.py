@@ -25,12 +25,13 @@ from common.rpc.client import Client
 from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did
 from dux_p2pd.directory import Directory
-from dux_p2pd.session import Incoming, Peer, Session
+from dux_p2pd.session import Incoming, Peer, Prompt, Session
 
 FOREIGN_BYTES_MAX = 65_536  # parameters of a third party's method
 GOSSIP_WAIT_S = 5.0
 
 Answer = Callable[[CP, Peer], Awaitable[CR]]
+AnswerAtOnce = Callable[[CP, Peer], CR]
 StreamAnswer = Callable[[Session, Incoming], Awaitable[None]]
 Clients = Callable[[str], Client]
 
@@ -50,6 +51,7 @@ class Router:
         self._clients = clients
         self._directory = directory
         self._own: dict[str, Callable[[bytes, Peer], Awaitable[bytes]]] = {}
+        self._prompt: dict[str, Prompt] = {}
         self._streams: dict[str, StreamAnswer] = {}
 
     def answer(self, method: PeerMethod[CP, CR], handler: Answer[CP, CR]) -> None:
@@ -61,6 +63,23 @@ class Router:
             )
 
         self._own[method.name] = run
+        self._prompt.pop(method.name, None)
+
+    def answer_at_once(self, method: PeerMethod[CP, CR], handler: AnswerAtOnce[CP, CR]) -> None:
+        """p2pd itself answers this method, and waits for nothing in doing so: no task need be made for a call."""
+
+        def run(session: Session, data: bytes) -> bytes:
+            limit = self._limit_for(method.name, session.peer.did)
+            if len(data) > limit:
+                raise TooLarge(limit_bytes=limit)
+            return canonical(handler(from_canonical(data, method.params, max_bytes=limit), session.peer))
+
+        self._prompt[method.name] = run
+        self._own.pop(method.name, None)
+
+    def at_once(self, name: str) -> Prompt | None:
+        """What answers a whole call of this method without waiting, if anything does."""
+        return self._prompt.get(name)
 
     def answer_stream(self, name: str, handler: StreamAnswer) -> None:
         """p2pd itself serves this stream."""
@@ -81,6 +100,8 @@ class Router:
             data = await incoming.body(limit)
         except AnswerTooLong as error:
             raise TooLarge(limit_bytes=limit) from error
+        if name in self._prompt:  # it did not come in one piece
+            return self._prompt[name](session, data)
         if name in self._own:
             return await self._own[name](data, peer)
         return await self.relay(name, data, peer.did, incoming.deadline_s)

@@ -9,11 +9,10 @@ Source: settled.md 16, transport_identity.md §3.1.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import islice
 
 from kademlia.node import Node
 from kademlia.routing import KBucket, RoutingTable
@@ -127,13 +126,14 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         self.to_ping: deque[DuxNode] = deque(maxlen=TO_PING_MAX)
         self._nets: Counter[str] = Counter()
         self._by_place: dict[int, DuxNode] = {}  # every node: asked for at each question of another one
+        self._places: list[int] = []  # the same places, in order
         self.on_gone: Callable[[DuxNode], None] = lambda _node: None
         super().__init__(None, ksize, node)
 
     def flush(self) -> None:
         """Begin anew with one bucket for everything."""
         self.buckets = [DuxBucket(0, 2**KEY_BITS - 1, self.ksize, self._clock)]
-        self._nets, self._by_place = Counter(), {}
+        self._nets, self._by_place, self._places = Counter(), {}, []
 
     def lonely_buckets(self) -> list[DuxBucket]:
         """Buckets that nobody used for an hour."""
@@ -179,6 +179,7 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         gone = bucket.nodes.pop(node.id, None)
         if gone is not None:
             del self._by_place[gone.long_id]
+            del self._places[bisect_left(self._places, gone.long_id)]
             self._nets[gone.net] -= 1
             self._fill(bucket)
             self.on_gone(gone)
@@ -190,6 +191,8 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         if before is not None:
             self._nets[before.net] -= 1
         self._nets[node.net] += 1
+        if node.long_id not in self._by_place:
+            insort(self._places, node.long_id)
         self._by_place[node.long_id] = node
         return True
 
@@ -215,20 +218,62 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
     def nearest(self, key: bytes, count: int = K) -> list[DuxNode]:
         """The nodes we know that are nearest to a place, nearest first.
 
-        The package walks from bucket to bucket, which is not the order of distance; a table of a few hundred is sorted.
+        The package walks from bucket to bucket, which is not the order of distance. Those that share most leading bits
+        with the place are its nearest, and stand beside each other in the order of places: only they are sorted.
         """
         place = Place(key)
         self.buckets[self.get_bucket_for(place)].touch_last_updated()
-        nodes = self._by_place
-        found = sorted(nodes, key=place.long_id.__xor__)[: count + 1]
-        return [nodes[one] for one in found if one != place.long_id][:count]
+        begin, end = self._around(place.long_id, count + 1)
+        nodes, near = self._by_place, sorted(self._places[begin:end], key=place.long_id.__xor__)
+        return [nodes[one] for one in near[: count + 1] if one != place.long_id][:count]
+
+    def _around(self, place: int, least: int) -> tuple[int, int]:
+        """The range of at least so many that share more leading bits with a place than all others; or of all."""
+        whole = len(self._places)
+        free_bits = max(0, KEY_BITS - (whole // least).bit_length())
+        begin, end = self._sharing(place, free_bits)
+        while end - begin < least and end - begin < whole:
+            free_bits += 1
+            begin, end = self._sharing(place, free_bits)
+        return begin, end
+
+    def _sharing(self, place: int, free_bits: int) -> tuple[int, int]:
+        """The range of the nodes that share with a place all but the last bits."""
+        first = place >> free_bits << free_bits
+        begin = bisect_left(self._places, first)
+        return begin, bisect_left(self._places, first + (1 << free_bits), begin)
 
     def nearer_than_us(self, key: bytes, count_max: int = 2 * K) -> int:
-        """How many nodes we know that are nearer to a place than we are; counted up to `count_max`."""
-        place = int.from_bytes(key, "big")
-        ours: int = self.node.long_id ^ place
-        nearer = filter(ours.__gt__, map(place.__xor__, self._by_place))
-        return sum(1 for _ in islice(nearer, count_max))
+        """How many nodes we know that are nearer to a place than we are; counted up to `count_max`.
+
+        Those are: whoever differs from us in the first bit in which the place does, and of those that share more with
+        us than the place does, the ones that are nearer.
+        """
+        place, own = int.from_bytes(key, "big"), self.node.long_id
+        ours: int = own ^ place
+        if not ours:
+            return 0
+        free_bits = ours.bit_length() - 1
+        begin, end = self._sharing(place, free_bits)
+        if end - begin >= count_max:
+            return count_max
+        first, last = self._sharing(own, free_bits)
+        nearer = sum(1 for one in self._places[first:last] if one ^ place < ours)
+        return min(count_max, end - begin + nearer)
+
+    def ours(self, most: int) -> tuple[bytes, bytes]:
+        """The first and the last of the places around us; at every other one at least so many are nearer than we are.
+
+        Where that many share with a place the first bit in which it differs from us, they are.
+        """
+        own, free_bits = int(self.node.long_id), KEY_BITS
+        while free_bits:
+            begin, end = self._sharing(own ^ 1 << free_bits - 1, free_bits - 1)
+            if end - begin < most:
+                break
+            free_bits -= 1
+        first = own >> free_bits << free_bits
+        return first.to_bytes(KEY_BITS // 8), (first + (1 << free_bits) - 1).to_bytes(KEY_BITS // 8)
 
     def contacts(self) -> list[DuxNode]:
         """Every node in the table."""

@@ -6,6 +6,7 @@ Source: transport_identity.md §3.1-3.3; network.md §4.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 import msgspec
@@ -22,6 +23,7 @@ FUTURE_MS = 600_000  # a record from further ahead is refused
 GOSSIP_AGE_MS = 120_000  # a message older or younger than this is not passed on
 FLOOR_TTLS = 2  # a name's newest number is remembered for so many TTLs after it expired
 RECORDS_PER_DID_MAX = 64
+CONTACTS_KEPT = 4096  # endpoints read, in memory: the same ones are named again and again
 DIDS_PER_KEY_MAX = 64
 RECORD_ROOM_BYTES = 4096  # counted for one kept record, whatever its size
 
@@ -155,6 +157,7 @@ def endpoint_of(address: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@lru_cache(CONTACTS_KEPT)
 def contact_at(endpoint: str) -> tuple[str, int] | None:
     """Host and port where the host is an IP address, or None: no name that others chose is ever looked up for them."""
     address = may_listen_at(endpoint)

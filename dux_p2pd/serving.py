@@ -18,11 +18,12 @@ from structlog.typing import FilteringBoundLogger
 
 from common.errors import DeadlinePassed, DuxError, Internal
 from common.units import Did
+from dux_p2pd.calls import RequestHead
 from dux_p2pd.gate import CallBudget, net_of
-from dux_p2pd.session import Handler, Headers, Session
+from dux_p2pd.session import Handler, Headers, Prompt, Session
 from dux_p2pd.stream import WireStream
 from dux_p2pd.wire_counts import WireCounts
-from dux_p2pd.wire_errors import MessageTooLong, PeerBusy
+from dux_p2pd.wire_errors import FramingBroken, MessageTooLong, PeerBusy
 from dux_p2pd.wire_limits import HEAD_S, MESSAGE_BYTES, REQUEST_S_MAX, PeerLimits
 
 
@@ -30,6 +31,7 @@ class Services(msgspec.Struct, frozen=True):
     """What all sessions of a transport share."""
 
     handler: Handler
+    prompt: Callable[[str], Prompt | None]
     budget: CallBudget
     method_s_max: Mapping[str, float]  # maxima that differ from REQUEST_S_MAX
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -64,6 +66,7 @@ class Serving:
         self._session, self._services, self._limits, self._done = session, services, limits, done
         self._loop = asyncio.get_running_loop()
         self._net = net_of(session.peer.address[0])
+        self._fresh: dict[int, WireStream] = {}  # opened within the bytes that are being read
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self.executing = 0
 
@@ -72,9 +75,41 @@ class Serving:
         return self.executing < self._limits.executing
 
     def begin(self, stream: WireStream) -> None:
-        """Run the handler of a stream that the peer opened."""
+        """The peer opened a stream; `go_on` follows when all that came with it is here."""
         self.executing += 1
-        task = self._tasks[stream.id] = self._services.spawn(self._serve(stream))
+        self._fresh[stream.id] = stream
+
+    def go_on(self) -> None:
+        """Answer at once what came whole and needs no waiting; every other stream gets a task."""
+        while self._fresh:
+            stream = self._fresh.pop(next(iter(self._fresh)))
+            try:
+                prompt = self._prompt_for(stream)
+            except FramingBroken:
+                return  # the session has ended by that
+            if prompt is None:
+                self._spawn(stream, self._serve(stream))
+            else:
+                self._answer_at_once(stream, prompt)
+
+    def _prompt_for(self, stream: WireStream) -> Prompt | None:
+        stream.head = stream.head_at_hand() if stream.is_whole else None
+        return None if stream.head is None else self._services.prompt(stream.head.method)
+
+    def _answer_at_once(self, stream: WireStream, prompt: Prompt) -> None:
+        try:
+            self._pay(stream.method)
+            answer = _checked(prompt(self._session, stream.take_all()))
+            if not stream.finish_now(answer):
+                self._spawn(stream, self._finish(stream, answer))
+                return
+        except Exception as error:  # noqa: BLE001 - whatever a peer makes a handler do becomes its answer
+            self._fail(stream, error)
+        self.executing -= 1
+        self._done(stream)
+
+    def _spawn(self, stream: WireStream, work: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks[stream.id] = self._services.spawn(work)
         task.add_done_callback(lambda _: self._ended(stream))
 
     def cancel(self, number: int) -> None:
@@ -82,9 +117,12 @@ class Serving:
         task = self._tasks.get(number)
         if task is not None:
             task.cancel()
+        elif self._fresh.pop(number, None) is not None:
+            self.executing -= 1
 
     def cancel_all(self) -> None:
         """The session is over."""
+        self._fresh.clear()
         for task in self._tasks.values():
             task.cancel()
 
@@ -106,29 +144,47 @@ class Serving:
     async def _answered(self, stream: WireStream) -> None:
         try:
             await self._answer(stream)
-        except DuxError as error:
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(stream, error)
+
+    def _fail(self, stream: WireStream, error: Exception) -> None:
+        """The error is the answer."""
+        if isinstance(error, DuxError):
             stream.answer_error(error)
-        except TimeoutError:
+        elif isinstance(error, TimeoutError):
             stream.answer_error(DeadlinePassed(method=stream.method, deadline_s=stream.deadline_s))
-        except Exception:
-            self._services.log.exception("peer call failed", did=self._session.peer.did, method=stream.method)
+        else:
+            did = self._session.peer.did
+            self._services.log.error("peer call failed", did=did, method=stream.method, exc_info=error)
             stream.answer_error(Internal(call_id="-"))
 
     async def _answer(self, stream: WireStream) -> None:
-        head = stream.head_at_hand()
+        head = stream.head or stream.head_at_hand()
         if head is None:
             async with asyncio.timeout(HEAD_S):
                 head = await stream.read_request_head()
         self._pay(head.method)
-        stream.deadline_s = min(head.deadline_ms / 1000, self._services.longest_s(head.method))
-        stream.timer = self._loop.call_later(stream.deadline_s, self._overdue, stream)
+        self._limit(stream, head)
         answer = await self._services.handler(self._session, WireIncoming(stream, head.headers))
         if answer is None:
             await stream.close()
-        elif len(answer) > MESSAGE_BYTES:
-            raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(answer))
         else:
+            await stream.finish_with(_checked(answer))
+
+    def _limit(self, stream: WireStream, head: RequestHead) -> None:
+        stream.deadline_s = min(head.deadline_ms / 1000, self._services.longest_s(head.method))
+        stream.timer = self._loop.call_later(stream.deadline_s, self._overdue, stream)
+
+    async def _finish(self, stream: WireStream, answer: bytes) -> None:
+        """An answer that was ready at once, and for which the line or the credit had no room."""
+        if stream.head is not None:
+            self._limit(stream, stream.head)
+        try:
             await stream.finish_with(answer)
+        except DuxError as error:
+            stream.answer_error(error)
+        finally:
+            self._ended(stream)
 
     def _overdue(self, stream: WireStream) -> None:
         """The caller hears of it at once; the slot is free when the handler has ended."""
@@ -145,3 +201,14 @@ class Serving:
         if not self._services.budget.admit(peer.did, self._net, method, now, known=peer.known):
             self._services.count.calls_refused += 1
             raise PeerBusy(did="this node", method=method, detail="too many calls in a short time")
+
+
+def _checked(answer: bytes) -> bytes:
+    """The answer, when it fits one message.
+
+    Raises:
+        MessageTooLong: it does not.
+    """
+    if len(answer) > MESSAGE_BYTES:
+        raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(answer))
+    return answer

@@ -28,6 +28,7 @@ __all__ = [
     "OwnPapers",
     "Papers",
     "Peer",
+    "Prompt",
     "Session",
     "Stream",
     "Transport",
@@ -169,6 +170,9 @@ class Session(Protocol):
 Handler = Callable[[Session, Incoming], Awaitable[bytes | None]]
 """Answers one incoming stream: bytes are the whole answer; None means that it has written to the stream itself.
 A DuxError becomes the answer's error; the handler is cancelled when the peer resets the stream or time is up."""
+
+Prompt = Callable[[Session, bytes], bytes]
+"""Answers one whole call without waiting for anything; a DuxError becomes the answer's error."""
 
 OnSession = Callable[[Session], None]
 """Told of every session that is up, dialled or accepted, once; `session.closed` tells of its end. Must not block."""

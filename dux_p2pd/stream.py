@@ -69,6 +69,7 @@ class WireStream:
         "_writer",
         "abandoned",
         "deadline_s",
+        "head",
         "id",
         "method",
         "own",
@@ -77,6 +78,7 @@ class WireStream:
 
     def __init__(self, carrier: Carrier, stream: int, method: str, deadline_s: float, *, own: bool) -> None:
         self.id, self.method, self.deadline_s, self.own = stream, method, deadline_s, own
+        self.head: RequestHead | None = None  # of an accepted stream, where it was read before its handler began
         self.abandoned = False  # nobody reads any more; what still comes is dropped
         self.timer: asyncio.TimerHandle | None = None  # ends it at its deadline; whoever forgets the stream cancels it
         self._carrier = carrier
@@ -185,6 +187,27 @@ class WireStream:
         if head is not None:
             self.method = head.method
         return head
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that the peer will say is here."""
+        return self._ended and self._error is None
+
+    def take_all(self) -> bytes:
+        """All that is here, without waiting."""
+        return self._taken(len(self._buffer))
+
+    def finish_now(self, data: bytes) -> bool:
+        """Write the rest and end our half without waiting; False, and nothing was written, where that has to wait."""
+        if self._error is not None or self._closed:
+            return True  # nobody is there to read it
+        head = b"" if self._head_done else answer_ok()
+        if not self._carrier.has_room or self._carrier.mux.credit(self.id) < len(head) + len(data):
+            return False
+        self._head_done = self._closed = True
+        self._carrier.mux.send(self.id, head + data, finish=True)
+        self._carrier.flush()
+        return True
 
     async def finish_with(self, data: bytes | memoryview) -> None:
         """Write the rest and end our half, in as few frames as possible."""

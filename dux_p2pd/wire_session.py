@@ -122,6 +122,7 @@ class WireSession:
         except FramingBroken as error:
             self.breach(error)
             return
+        self._serving.go_on()
         self.flush()
 
     def set_room(self, *, has_room: bool) -> None:

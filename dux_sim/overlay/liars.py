@@ -41,9 +41,9 @@ class LyingP2pd(OverlayP2pd):
         self._first: dict[bytes, tuple[bytes, ...]] = {}  # the first that was seen at a place: by and by it is stale
         self._turn = 0
         router = self.net.router
-        router.answer(DHT_FIND, self.on_find)
-        router.answer(DHT_GET_AT, self.on_get_at)
-        router.answer(DHT_STORE, self.on_store)
+        router.answer_at_once(DHT_FIND, self.on_find)
+        router.answer_at_once(DHT_GET_AT, self.on_get_at)
+        router.answer_at_once(DHT_STORE, self.on_store)
 
     @property
     def history(self) -> History:
@@ -62,18 +62,18 @@ class LyingP2pd(OverlayP2pd):
             found.append(Contact(did=did, host=f"127.{200 + turn}.{number & 255}.1", port=OUTSIDE_PORT))
         return tuple(found)
 
-    async def on_find(self, params: FindNode, peer: Peer) -> Contacts:
+    def on_find(self, params: FindNode, peer: Peer) -> Contacts:
         """Every second answer names nodes that are not there."""
         self._turn += 1
         if self._turn % 2:
-            return await self.net.dht.on_find(params, peer)
+            return self.net.dht.on_find(params, peer)
         self._lied("wrong contacts")
         return Contacts(contacts=self._others(params.key))
 
-    async def on_get_at(self, params: FindValue, peer: Peer) -> Values:
+    def on_get_at(self, params: FindValue, peer: Peer) -> Values:
         """Nothing, something old, or something with a broken signature."""
         self._turn += 1
-        honest = await self.net.dht.on_get_at(params, peer)
+        honest = self.net.dht.on_get_at(params, peer)
         if not honest.records:
             return Values(records=(), contacts=self._others(params.key))
         if len(self._first) < STALE_MAX:
@@ -88,11 +88,11 @@ class LyingP2pd(OverlayP2pd):
         forged = tuple(record[:-1] + bytes([record[-1] ^ 1]) for record in honest.records)
         return Values(records=forged, contacts=honest.contacts)
 
-    async def on_store(self, params: Store, peer: Peer) -> Stored:
+    def on_store(self, params: Store, peer: Peer) -> Stored:
         """Says that it keeps, and every second time does not."""
         self._turn += 1
         if self._turn % 2:
-            return await self.net.dht.on_store(params, peer)
+            return self.net.dht.on_store(params, peer)
         self._lied("store forgotten")
         return Stored(kept=True, reason="")
 

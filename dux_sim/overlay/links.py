@@ -86,17 +86,17 @@ class ToldNetwork(MemoryNetwork):
 
     def forget(self, host: str) -> None:
         """Nothing of this host is under way any more."""
-        for line in [line for line in self.lines if host in line.route and line.is_closed]:
-            del self.lines[line]
+        for line in [line for line in self.lines_of(host) if line.is_closed]:
+            self.remove(line)
 
     def clear(self) -> None:
         """Take away the pipes whose ends are both closed: their last word may be for a life that is over."""
         for line in [line for line in self.lines if line.is_over]:
-            del self.lines[line]
+            self.remove(line)
 
     def links_changed(self, host: str | None = None) -> None:
         """Links were cut or are whole again, all or those of a host: tell everybody whom it concerns."""
-        concerned = [line for line in self.lines if host is None or host in line.route]
+        concerned = list(self.lines) if host is None else self.lines_of(host)
         for line in concerned:
             session = line.doorway.session if line.doorway is not None else None
             if session is not None and not session.closed.done():

@@ -67,9 +67,10 @@ class People:
         """Somebody keeps a record with the network."""
         who, name, word = self._pick(self.there()), f"w/{self.random.bytes(8).hex()}", self.random.bytes(8).hex()
 
-        async def act() -> bool:
+        async def act() -> str:
             pointer = TagPointer(service_ids=(word,))
-            return await who.house.peers("stored").put_record(TAG_NS, name, pointer, ttl_s=RECORD_TTL_S) > 0
+            kept = await who.house.peers("stored").put_record(TAG_NS, name, pointer, ttl_s=RECORD_TTL_S)
+            return "" if kept > 0 else "nobody keeps it"
 
         if await self._wish("put", act, (who,)) and len(self.kept) < KEPT_MAX:
             self.kept.append(Kept(who, name, word))
@@ -80,9 +81,10 @@ class People:
             return
         who, kept = self._pick(self.there()), self.kept[self.random.below(len(self.kept))]
 
-        async def act() -> bool:
+        async def act() -> str:
             found = await who.house.peers("stored").get_records(TAG_NS, kept.name)
-            return any(one.did == kept.by.node.did and kept.word.encode() in one.payload for one in found)
+            is_found = any(one.did == kept.by.node.did and kept.word.encode() in one.payload for one in found)
+            return "" if is_found else f"not among the {len(found)} found"
 
         key = record_key(TAG_NS.name, kept.name)
         by = kept.by.node.did
@@ -93,9 +95,10 @@ class People:
         here = self.there()
         who, whom, nonce = self._pick(here), self._pick(here), self.random.bytes(32)
 
-        async def act() -> bool:
+        async def act() -> str:
             ask = ProbeAsk(slot=1, nonce=nonce)
-            return (await who.house.peers("registryd").call(whom.node.did, PRESENCE_PROBE, ask)).nonce == nonce
+            answer = await who.house.peers("registryd").call(whom.node.did, PRESENCE_PROBE, ask)
+            return "" if answer.nonce == nonce else "another nonce"
 
         if who is not whom:
             await self._wish("peer call", act, (who, whom))
@@ -107,7 +110,7 @@ class People:
         place = CAPABILITY_NS.name, what
         refused: list[Did] = []  # one that has said no is not asked again
 
-        async def act() -> bool:
+        async def act() -> str:
             found = await who.house.peers("registryd").get_records(CAPABILITY_NS, what)
             dids = [one.did for one in found if one.did not in (who.node.did, *refused)]
             return await self._offer_to_any(who, self.random.sample(dids, len(dids)), what, refused)
@@ -119,16 +122,21 @@ class People:
 
         await self._wish("job offer", act, (who,), may=may)
 
-    async def _offer_to_any(self, who: Member, dids: list[Did], what: str, refused: list[Did]) -> bool:
+    async def _offer_to_any(self, who: Member, dids: list[Did], what: str, refused: list[Did]) -> str:
         """Offered to those that are there, as many of them as a buyer tries; the others are left for the next time."""
         there = await who.house.peers("taskd").reach(dids, wanted=WORKERS_TRIED_MAX) if dids else []
+        said_no = 0
         for did in there:
             quote = await self._offer(who, did, what)
             if quote is not None and quote.accept:
-                return True
+                return ""
             if quote is not None:
                 refused.append(did)
-        return False
+                said_no += 1
+        return (
+            f"of {len(dids)} found {len(there)} were there, {said_no} of them refused, "
+            f"{len(refused) - said_no} had refused before"
+        )
 
     async def _offer(self, who: Member, did: Did, what: str) -> Quote | None:
         """This worker's word on the job; none when it does not come."""
@@ -169,28 +177,33 @@ class People:
     # how it ends
 
     async def _wish(
-        self, kind: str, act: Callable[[], Awaitable[bool]], parties: tuple[Member, ...],
+        self, kind: str, act: Callable[[], Awaitable[str]], parties: tuple[Member, ...],
         may: Callable[[float], bool] = lambda _since_s: True,
     ) -> bool:  # fmt: skip
-        """Try until it is fulfilled; `may` says, of the time since then, whether it could have been."""
-        loop, since_s, last = self.world.loop, self.world.loop.time(), ""
+        """Try until it is fulfilled; `may` says, of the time since then, whether it could have been.
+
+        `act` says what is missing; "" where nothing is.
+        """
+        loop, since_s, lacks = self.world.loop, self.world.loop.time(), list[str]()
         while loop.time() < since_s + WISH_S:
             try:
                 async with asyncio.timeout(2 * TRY_S):
-                    done = await act()
+                    lack = await act()
             except (DuxError, TimeoutError) as error:
-                done, last = False, getattr(error, "message", "no answer in time")
-            if done:
+                lack = getattr(error, "message", "no answer in time")
+            if not lack:
                 self.answered[kind] += 1
                 self.seconds.setdefault(kind, []).append(loop.time() - since_s)
                 self.world.history.note("answered", kind)
                 return True
+            lacks.append(lack)
             if not self._could(parties, since_s):
                 break
             await asyncio.sleep(PAUSE_S)
         if self._could(parties, since_s) and may(since_s):
             self.failed[kind] += 1
-            self.missed.append(f"{kind} of {', '.join(one.name for one in parties)} at {since_s:.0f} s: {last}")
+            names, tries = ", ".join(one.name for one in parties), "; ".join(dict.fromkeys(lacks))
+            self.missed.append(f"{kind} of {names} at {since_s:.0f} s, tried {len(lacks)} times: {tries}")
             self.world.history.note("failed", kind)
         else:
             self.excused[kind] += 1

@@ -7,8 +7,8 @@ Source: settled.md 26 and 27.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,12 @@ from dux_sim.world.history import History
 from dux_sim.world.loop import LIFE
 
 READS = ("SELECT", "PRAGMA")
+STATEMENTS_MAX = 1024
+
+
+@lru_cache(STATEMENTS_MAX)
+def _is_read(sql: str) -> bool:
+    return sql.lstrip().startswith(READS)
 
 
 class SimTx(Tx):
@@ -30,7 +36,7 @@ class SimTx(Tx):
 
     def execute(self, sql: str, *values: Value) -> sqlite3.Cursor:
         """Run one statement."""
-        if not sql.lstrip().startswith(READS):
+        if not _is_read(sql):
             self.written.append((sql, values))
         return super().execute(sql, *values)
 
@@ -40,11 +46,9 @@ class SimStore(Store):
 
     on_commit: Callable[[SimTx], None]
 
-    @contextmanager
-    def transaction(self) -> Iterator[Tx]:
-        """One decision, told to the history once it is committed."""
-        with super().transaction() as tx:
-            yield tx
+    def _wake(self, tx: Tx) -> None:
+        """A decision was committed: the history is told."""
+        super()._wake(tx)
         if isinstance(tx, SimTx) and tx.written:
             self.on_commit(tx)
 

@@ -22,7 +22,7 @@ class History:
     """One history. `now_s` tells virtual seconds."""
 
     def __init__(self, now_s: Callable[[], float], *, trace: bool = False, until: int | None = None) -> None:
-        self.watch: Callable[[str], bool] = lambda _kind: False  # asked after each event: stop here?
+        self.watch: Callable[[str], bool] | None = None  # asked after each event: stop here?
         self.on_stop: Callable[[], None] = lambda: None
         self.stopped = False
         self._now_s = now_s
@@ -45,11 +45,10 @@ class History:
             return
         self.events += 1
         self.counts[kind] += 1
-        self._digest.update(f"{self._now_s():.6f}\0{kind}\0{what}\0{len(data)}\0".encode())
-        self._digest.update(data)
+        self._digest.update(f"{self._now_s():.6f}\0{kind}\0{what}\0{len(data)}\0".encode() + data)
         if self._trace:
             self.tell(kind, what if not data else f"{what}  {shown(data)}")
-        if self.watch(kind):
+        if self.watch is not None and self.watch(kind):
             self._stop()
 
     def _stop(self) -> None:

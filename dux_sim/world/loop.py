@@ -16,11 +16,11 @@ from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Literal, TypeVar
-from weakref import WeakSet
 
 T = TypeVar("T")
 
 DROPPED_LEAST = 1024  # cancelled timers
+OWNED_LEAST = 64  # tasks of a life, ended ones among them, before those are let go
 TURNS_AT_ONCE_MAX = 1_000_000  # callbacks without the clock moving: two daemons that wake each other for ever
 
 
@@ -42,13 +42,21 @@ class Life:
         self.dies_at: DiesAt = "turn"
         self.on_doom: Callable[[], None] = lambda: None
         self.waiting: dict[asyncio.Future[bytes], None] = {}  # callers of other lives that wait for its answer
-        self.tasks: WeakSet[SimTask] = WeakSet()
+        self.tasks: list[SimTask] = []  # ended ones among them
+        self._looked_through_at = OWNED_LEAST
         self._base = Context()
         self._base.run(LIFE.set, self)
 
     def context(self) -> Context:
         """A new context in which everything belongs to this life."""
         return self._base.copy()
+
+    def own(self, task: SimTask) -> None:
+        """Take a task in. Those that have ended are let go when most may have: few last."""
+        if len(self.tasks) >= self._looked_through_at:
+            self.tasks = [one for one in self.tasks if not one.done()]
+            self._looked_through_at = max(OWNED_LEAST, 2 * len(self.tasks))
+        self.tasks.append(task)
 
     def may_run(self) -> bool:
         """Count a turn; false when the life is over, or ends with this one."""
@@ -72,58 +80,51 @@ class Life:
 LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
 
 
-class _Turn(asyncio.Handle):
-    """A callback that does not run for the dead."""
+class _Turn:
+    """A callback that does not run for the dead: what asyncio's handle does and no more, for there are millions."""
 
-    __slots__ = ()
+    __slots__ = ("args", "callback", "context", "dropped")
 
-    def __init__(
-        self, callback: Callable[..., Any], args: tuple[Any, ...], loop: VirtualLoop, context: Context | None
-    ) -> None:
-        """Asyncio's own asks the loop about debugging each time; there are millions of these."""
-        self._context = copy_context() if context is None else context
-        self._loop, self._callback, self._args = loop, callback, args
-        self._cancelled, self._repr, self._source_traceback = False, None, None
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None) -> None:
+        self.callback, self.args, self.dropped = callback, args, False
+        self.context = copy_context() if context is None else context
 
-    def _run(self) -> None:
-        _run_if_alive(self)
+    def cancel(self) -> None:
+        """It will not run."""
+        self.dropped = True
+        self.callback, self.args = _nothing, ()  # what it would have held is free now
+
+    def cancelled(self) -> bool:
+        """Whether it will not run."""
+        return self.dropped
 
 
-class _Timer(asyncio.TimerHandle):
+class _Timer(_Turn):
     """The same, later."""
 
-    __slots__ = ()
+    __slots__ = ("_loop", "_when")
 
     def __init__(
         self, when: float, callback: Callable[..., Any], args: tuple[Any, ...], loop: VirtualLoop,
         context: Context | None,
     ) -> None:  # fmt: skip
-        """As above."""
-        self._context = copy_context() if context is None else context
-        self._loop, self._callback, self._args = loop, callback, args
-        self._cancelled, self._repr, self._source_traceback = False, None, None
-        self._when, self._scheduled = when, False
+        self.callback, self.args, self.dropped = callback, args, False
+        self.context = copy_context() if context is None else context
+        self._loop, self._when = loop, when
 
-    def _run(self) -> None:
-        _run_if_alive(self)
+    def when(self) -> float:
+        """The virtual time."""
+        return self._when
+
+    def cancel(self) -> None:
+        """It will not run, and the heap hears of it."""
+        if not self.dropped:
+            super().cancel()
+            self._loop.timer_dropped()
 
 
-def _run_if_alive(turn: Any) -> None:
-    """What a handle of asyncio does, for the living; an error that nobody takes is told to the loop."""
-    context = turn._context  # noqa: SLF001
-    life = context.get(LIFE)
-    if life is not None:
-        if life.dies_after is None and life.alive:
-            life.turns += 1  # what `may_run` does, at nearly every turn
-        elif not life.may_run():
-            return
-    try:
-        context.run(turn._callback, *turn._args)  # noqa: SLF001
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # noqa: BLE001 - as asyncio's handle has it
-        message = f"Exception in callback {turn._callback}"  # noqa: SLF001
-        turn._loop.call_exception_handler({"message": message, "exception": error, "handle": turn})  # noqa: SLF001
+def _nothing() -> None:
+    """What a cancelled turn would do."""
 
 
 class SimFuture(asyncio.Future[Any]):
@@ -159,7 +160,7 @@ class SimTask(asyncio.Task[Any]):
         made.number = next(cls._numbers)
         made.life = LIFE.get() if context is None else context.get(LIFE)
         if made.life is not None:
-            made.life.tasks.add(made)
+            made.life.own(made)
         return made
 
     def __hash__(self) -> int:
@@ -174,8 +175,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: deque[_Turn] = deque()
+        self._timers: list[tuple[float, int, _Timer]] = []
         self._dropped = 0  # cancelled timers that still stand in the heap
         self._order = itertools.count()
         self._closed = False
@@ -188,31 +189,31 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
+    ) -> _Turn:
         """After everything that is ready already."""
-        turn = _Turn(callback, args, self, context)
+        turn = _Turn(callback, args, context)
         self._ready.append(turn)
         return turn
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> _Timer:
         """So many virtual seconds from now."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> _Timer:
         """At a virtual time."""
         timer = _Timer(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
 
-    def _timer_handle_cancelled(self, _timer: asyncio.TimerHandle) -> None:
-        """Asyncio tells; the timer is passed over when its time comes, or goes when most are such."""
+    def timer_dropped(self) -> None:
+        """One more was cancelled: it is passed over when its time comes, or goes when most are such."""
         self._dropped += 1
         if self._dropped > DROPPED_LEAST and self._dropped > len(self._timers) // 2:
-            self._timers = [timer for timer in self._timers if not timer[2]._cancelled]  # noqa: SLF001
+            self._timers = [timer for timer in self._timers if not timer[2].dropped]
             heapq.heapify(self._timers)
             self._dropped = 0
 
@@ -248,27 +249,38 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def _jump(self) -> None:
         """To the next timer that still stands."""
         timers = self._timers
-        while timers and timers[0][2]._cancelled:  # noqa: SLF001
+        while timers and timers[0][2].dropped:
             heapq.heappop(timers)
         if not timers:
             raise Stuck("nothing is left to happen")
-        when = timers[0][0]
-        self._now = max(self._now, when)
-        while timers and timers[0][0] <= self._now:
+        now = self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= now:
             timer = heapq.heappop(timers)[2]
-            if not timer._cancelled:  # noqa: SLF001
+            if not timer.dropped:
                 self._ready.append(timer)
 
     def _moment(self) -> None:
         """Everything that is ready, and what becomes ready by it, without time passing."""
         ready, turns = self._ready, 0
         while ready and not self.halted:
-            turn = ready.popleft()
-            if not turn._cancelled:  # noqa: SLF001
-                turn._run()  # noqa: SLF001
             turns += 1
             if turns > TURNS_AT_ONCE_MAX:
                 raise Stuck(f"{TURNS_AT_ONCE_MAX} turns at second {self._now:.3f}: something wakes itself for ever")
+            turn = ready.popleft()
+            if turn.dropped:
+                continue
+            life = turn.context.get(LIFE)
+            if life is not None:
+                if life.dies_after is None and life.alive:
+                    life.turns += 1  # what `may_run` does, at nearly every turn
+                elif not life.may_run():
+                    continue
+            try:
+                turn.context.run(turn.callback, *turn.args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as asyncio's handle has it
+                self.call_exception_handler({"message": f"Exception in callback {turn.callback}", "exception": error})
 
     def get_debug(self) -> bool:
         """No debug mode."""

@@ -108,7 +108,7 @@ class GossipNode:
         self.keeper = Keeper(BranchKeys(self.branch), transport, OwnTable(store), clock=clock, inception_bits=0)
         self.overlay = await build_overlay(parts, self.keeper, NodeTable(store), RecordTable(store), self._transport)
         router = self.overlay.router
-        router.answer(DID_LOG, self.overlay.dht.on_log)
+        router.answer_at_once(DID_LOG, self.overlay.dht.on_log)
         router.answer_stream(GOSSIP_FLOW, self.gossip.serve_flow)
         await self.overlay.transport.serve(self.overlay.peers.on_session, router.handle)
         self.keeper.announce((f"{self.host}:{PORT}",))

@@ -11,7 +11,7 @@ import pytest
 
 from common.codec import canonical
 from common.contracts.p2p_errors import RateLimited
-from common.contracts.peer_p2p import DID_LOG
+from common.contracts.peer_p2p import DID_LOG, AskLog, LogAnswer
 from common.errors import DuxError
 from common.identity.keys import SigningKey
 from common.identity.signed import Signed
@@ -22,7 +22,7 @@ from dux_p2pd.gossip_limits import BACKOFF_S, MESH_HIGH, MESH_OUTBOUND
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
 from dux_p2pd.records import message_id, split_gossip
 from dux_p2pd.rules import stamped_gossip
-from dux_p2pd.session import Stream
+from dux_p2pd.session import Peer, Stream
 from tests.attacks.registry import attack, met
 from tests.p2pd.gossip_kit import TOPIC, GossipNode, all_heard, gossip_net, said
 from tests.p2pd.virtual_net import until
@@ -199,12 +199,17 @@ async def test_strangers_without_work_are_not_even_looked_up(tmp_path: Path) -> 
         await asyncio.sleep(1)
         asked: list[object] = []
         plain = carrier.overlay.dht.on_log
-        carrier.overlay.router._own["did.log"] = lambda data, peer: asked.append(data) or plain(data, peer)  # type: ignore[assignment, arg-type, return-value]
+
+        def noted(params: AskLog, peer: Peer) -> LogAnswer:
+            asked.append(params)
+            return plain(params, peer)
+
+        carrier.overlay.router.answer_at_once(DID_LOG, noted)
         stream = await carrier.flow_to(target)
         await say(stream, *(stranger.message(b"%d" % number) for number in range(10)))
         assert (target.owner.heard, asked) == ([], [])
         assert target.gossip.counted["stamp"] >= 9, "one in 256 has the work by chance"
-        carrier.overlay.router.answer(DID_LOG, plain)
+        carrier.overlay.router.answer_at_once(DID_LOG, plain)
         _, body = split_gossip(stranger.message(b"worked"))
         nonce = make_stamp(stamped_gossip(body), 8)
         await say(stream, stranger.message(b"worked", seq_ms=body.seq_ms, stamp=nonce))

@@ -261,3 +261,13 @@ def test_a_mesh_is_left_alone_exactly_when_nothing_would_be_done(drawn: list[Nei
     assert wants_grafting(members) or not to_graft(members, others)
     for most in (limits.MESH_WANTED, limits.MESH_HIGH):
         assert wants_pruning(members, most) == bool(to_prune(members, most))
+
+
+def test_who_never_gave_anything_first_on_a_topic_scores_nothing_on_it() -> None:
+    """So of a mesh that lacks nobody only those that did are looked at, when better ones are looked for."""
+    conducts = Conducts()
+    conducts.of("a", 0.0).gave_first("t", 0.0)
+    conducts.of("b", 0.0).gave_first("u", 0.0)
+    assert [conducts.gave(did, "t") for did in ("a", "b", "nobody")] == [True, False, False]
+    assert conducts.of("a", 1.0).score_on("t", 1.0) > 0
+    assert conducts.of("b", 1.0).score_on("t", 1.0) <= 0

@@ -176,14 +176,14 @@ async def test_who_asks_over_ipv6_is_told_ipv6_addresses_where_a_node_has_both()
         record = replace(known.record, endpoints=("[2001:db8::7]:99", *known.record.endpoints))
         nodes[0].overlay.directory._remember(dataclasses.replace(known, record=record))
 
-        async def told(address: tuple[str, int]) -> dict[str, str]:
+        def told(address: tuple[str, int]) -> dict[str, str]:
             peer = Peer(
                 did=did_number(77), transport_key=b"", node_record=b"", features=(), address=address, dialled=False,
                 version=1, known=True, clock_skew_ms=0,
             )  # fmt: skip
-            found = await dht.on_find(FindNode(key=KEY), peer)
+            found = dht.on_find(FindNode(key=KEY), peer)
             return {contact.did: contact.host for contact in found.contacts}
 
-        assert await told(("2001:db8::9", 5)) == {both.did: "2001:db8::7", one.did: one.host}
-        assert await told(("127.5.5.1", 5)) == {both.did: both.host, one.did: one.host}
-        assert await told(relay_address(one.did)) == {both.did: both.host, one.did: one.host}
+        assert told(("2001:db8::9", 5)) == {both.did: "2001:db8::7", one.did: one.host}
+        assert told(("127.5.5.1", 5)) == {both.did: both.host, one.did: one.host}
+        assert told(relay_address(one.did)) == {both.did: both.host, one.did: one.host}

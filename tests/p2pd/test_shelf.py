@@ -14,8 +14,9 @@ from common.identity.did import did_of
 from common.identity.keys import SigningKey
 from common.store import Store
 from common.units import Did, UnixMs
-from dux_p2pd.record_table import RecordTable
+from dux_p2pd.record_table import Counts, RecordTable
 from dux_p2pd.records import Offered, RecordBody, sign_record
+from dux_p2pd.rules import RECORD_ROOM_BYTES
 from dux_p2pd.shelf import RecordShelf
 from dux_p2pd.store import MIGRATIONS
 
@@ -66,3 +67,21 @@ def test_among_known_ones_nobody_has_to_go(shelf: RecordShelf, known: set[Did]) 
     newcomer = record(200)
     known |= {record(number).body.did for number in range(1, CAPABILITY_NS.per_name_max)} | {newcomer.body.did}
     assert "signers already" in str(shelf.refusal(newcomer, 0, 40))
+
+
+def test_what_was_asked_before_a_change_is_asked_anew_after_it(shelf: RecordShelf, known: set[Did]) -> None:
+    """Counts and the newest record follow what is put and what goes."""
+    table, one, name = shelf.table, record(200), CAPABILITY_NS.name
+    full = CAPABILITY_NS.per_name_max
+    assert table.newest(one.body.did, name, "gpu") is None
+    assert table.counts(one.body.did, name, one.key).dids_at_key == full
+    known.add(one.body.did)
+    table.put(one.body, one.key, one.data, salt=0, stamp=0, mine=False, now_ms=NOW_MS)
+    assert table.newest(one.body.did, name, "gpu") == (0, NOW_MS)
+    after = table.counts(one.body.did, name, one.key)
+    assert (after.dids_at_key, after.of_did, after.of_did_in_ns) == (full + 1, 1, 1)
+    table.drop(next(row for row in table.at(one.key, NOW_MS) if row.did == one.body.did))
+    assert table.newest(one.body.did, name, "gpu") is None
+    assert table.counts(one.body.did, name, one.key) == Counts(0, 0, full, full * RECORD_ROOM_BYTES)
+    table.sweep(NOW_MS + 3_600_001)
+    assert table.counts(one.body.did, name, one.key).dids_at_key == 0

@@ -149,9 +149,10 @@ class VirtualNode:
         )  # fmt: skip
         for method, handler in (
             (DHT_FIND, net.dht.on_find), (DHT_GET_AT, net.dht.on_get_at), (DHT_STORE, net.dht.on_store),
-            (DID_LOG, net.dht.on_log), (DID_TELL, self.renewal.on_tell),
+            (DID_LOG, net.dht.on_log),
         ):  # fmt: skip
-            net.router.answer(method, handler)  # type: ignore[arg-type]
+            net.router.answer_at_once(method, handler)  # type: ignore[arg-type]
+        net.router.answer(DID_TELL, self.renewal.on_tell)
 
     async def sleep(self) -> None:
         if self.stack is not None:

@@ -22,7 +22,7 @@ from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.certs import public_key
 from dux_p2pd.hello import Myself
 from dux_p2pd.memory_transport import MemoryNetwork, MemoryTransport
-from dux_p2pd.session import OwnPapers, Session, Vouched
+from dux_p2pd.session import OwnPapers, Prompt, Session, Vouched
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
 
@@ -198,6 +198,7 @@ async def memory_node(
     *,
     host: str,
     handler: Handler = echo,
+    prompt: Callable[[str], Prompt | None] = lambda _method: None,
     papers: TestPapers | None = None,
     **more,
 ) -> AsyncIterator[TestNode]:
@@ -212,6 +213,7 @@ async def memory_node(
         "listen": (host, 32570),
     }
     async with MemoryTransport(**(shared | more)) as transport:
+        transport.prompt = prompt
         node = TestNode(transport, papers)
         node.address = await transport.serve(node.sessions.append, handler)
         yield node

@@ -14,7 +14,9 @@ def nodes() -> None:
 
 
 @nodes.command("list")
-@click.option("--capability", default="", help="Only nodes that offer this, such as api_hosting.")
+@click.option(
+    "--capability", "capabilities", multiple=True, help="Only nodes that offer this; repeatable: all of them."
+)
 @click.option("--min-reputation", type=click.FloatRange(0, 1), default=0.0)
 @click.option("--region", default="")
 @click.option("--active", is_flag=True, help="Only nodes heard of lately.")
@@ -22,17 +24,25 @@ def nodes() -> None:
 @click.option("--limit", default=100, show_default=True)
 @pass_session
 def list_nodes(
-    session: Session, *, capability: str, min_reputation: float, region: str, active: bool, everyone: bool, limit: int
+    session: Session,
+    *,
+    capabilities: tuple[str, ...],
+    min_reputation: float,
+    region: str,
+    active: bool,
+    everyone: bool,
+    limit: int,
 ) -> None:
     """Nodes, best reputation first.
 
     \b
     duxnet nodes list --active --min-reputation 0.6
+    duxnet nodes list --capability task_execution --capability gpu
     """
     from common.contracts.registry import NODE_LIST, ListNodes, NodeStatus
 
     wanted = ListNodes(
-        capability=capability,
+        capabilities=capabilities,
         min_reputation=min_reputation,
         region=region,
         status=NodeStatus.ACTIVE if active else None,

@@ -109,7 +109,7 @@ def _new_address(session: Session) -> str:
 @click.option("--min-storage", type=click.FloatRange(0), default=0.0, help="At least so much storage, GB.")
 @click.option("--min-reputation", type=click.FloatRange(0, 1), default=0.0, help="At least this Q, 0 to 1.")
 @click.option("--min-tier", type=click.IntRange(0, 3), default=0, help="At least this tier.")
-@click.option("--capability", default="", help="Offers this.")
+@click.option("--capability", "capabilities", multiple=True, help="Offers this; repeatable: all of them.")
 @click.option("--region", default="", help="Stands there.")
 @click.option("--gpu", is_flag=True, help="Offers a GPU.")
 @click.option("--gpu-model", default="", help="Offers a GPU with this in its name.")
@@ -147,7 +147,7 @@ def list_nodes(
     min_bond: Florins | None,
     sanctioned: str | None,
     verified: tuple[str, ...],
-    **filters: str | float | bool | None,
+    **filters: str | float | bool | tuple[str, ...] | None,
 ) -> None:
     """Known nodes that meet every filter, best reputation first.
 
@@ -202,18 +202,19 @@ def _doubt(session: Session, view: NodeView, part: str) -> str:
 
 
 @registry.command()
-@click.argument("capability")
+@click.argument("capabilities", nargs=-1, required=True)
 @click.option("--limit", type=click.IntRange(1, 50), default=20, show_default=True, help="At most so many.")
 @pass_session
-def find(session: Session, capability: str, limit: int) -> None:
-    """Who offers a capability: nodes known here, and those that the network's index names.
+def find(session: Session, capabilities: tuple[str, ...], limit: int) -> None:
+    """Who offers all of these capabilities: nodes known here, and those that the network's index names.
 
     \b
     duxos-node-registry find task_execution
+    duxos-node-registry find task_execution gpu
     """
     from common.contracts.registry import NODE_FIND, FindNodes
 
-    found = session.ask(NODE_FIND, FindNodes(capability=capability, limit=limit))
+    found = session.ask(NODE_FIND, FindNodes(capabilities=capabilities, limit=limit))
     _print_list(session, found, empty="nobody offers that")
 
 

@@ -1,4 +1,4 @@
-"""Finds who offers a capability: among the nodes known here, and where these are too few, by the index in the DHT.
+"""Finds who offers some capabilities: among the nodes known here, and where these are too few, by the index in the DHT.
 
 Every node that the index names is looked up and taken in like any other; a pointer alone is believed nothing.
 """
@@ -6,6 +6,7 @@ Every node that the index names is looked up and taken in like any other; a poin
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from common.clock import Clock
 from common.contracts.peer_registry import CAPABILITY_NS
@@ -40,34 +41,35 @@ class Finder:
         self._settings = settings
 
     async def find(self, params: FindNodes, _ctx: Ctx) -> NodeList:
-        """Nodes that offer it, active ones first, then best reputation."""
+        """Nodes that offer all of them, active ones first, then best reputation."""
         own = await self._outside.own_did()
-        names = capabilities_of([params.capability])
-        name = names[0] if names else ""
-        found = self._offering(name)
-        if name and sum(status is NodeStatus.ACTIVE for _, status in found) < params.limit:
-            await self._ask_index(name, params.limit)
-            found = self._offering(name)
+        names = capabilities_of(params.capabilities)
+        found = self._offering(names) if names else []
+        if names and sum(status is NodeStatus.ACTIVE for _, status in found) < params.limit:
+            await self._ask_index(names, params.limit)
+            found = self._offering(names)
         found.sort(key=lambda pair: (pair[1] is not NodeStatus.ACTIVE, by_reputation(pair[0])))
         views = [node_view(rated, status, own=rated.node.info.did == own) for rated, status in found[: params.limit]]
         return NodeList(nodes=tuple(views), total=len(found))
 
-    def _offering(self, name: str) -> list[tuple[RatedNode, NodeStatus]]:
+    def _offering(self, names: Sequence[str]) -> list[tuple[RatedNode, NodeStatus]]:
         now_ms = self._clock.unix_ms()
-        nodes = [node for node in self._book.nodes() if name in node.info.capabilities]
+        nodes = [node for node in self._book.nodes() if set(names) <= set(node.info.capabilities)]
         return [
             (rated, status_of(rated.node.heard_ms, now_ms, self._settings.heartbeat_s))
             for rated in self._scores.rate_all(nodes)
             if may_be_listed(rated.sanctions)
         ]
 
-    async def _ask_index(self, name: str, limit: int) -> None:
-        """Take in the nodes that the DHT names and that nobody here knows."""
+    async def _ask_index(self, names: Sequence[str], limit: int) -> None:
+        """Take in the nodes that the DHT names for each of them and that nobody here knows."""
         try:
-            records = await self._outside.peers.get_records(CAPABILITY_NS, name)
+            found = await asyncio.gather(*(self._outside.peers.get_records(CAPABILITY_NS, name) for name in names))
         except DuxError:
             return  # the DHT cannot be asked now: what is known here is the answer
-        unknown = [record.did for record in records if record.payload and self._book.node(record.did) is None]
+        first, *others = ({record.did: None for record in records if record.payload} for records in found)
+        named = [did for did in first if all(did in other for other in others)]
+        unknown = [did for did in named if self._book.node(did) is None]
         turns = asyncio.Semaphore(LOOKUPS_AT_ONCE)
 
         async def look_up(did: Did) -> None:

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
-from common.contracts.registry import ListNodes, NodeStatus
+from common.contracts.registry import CAPABILITIES_MAX, ListNodes, NodeStatus
 from common.quality import PPM
 from common.receipts import Hardware, Heartbeat, NodeInfo, wallet_fault
 from common.units import BPS, Did
@@ -21,7 +21,6 @@ FUTURE_MS = 600_000  # a clock this far ahead is still believed (TI §2.2)
 WITNESS_BLOCKS = 60  # a heartbeat whose block is further from this node's own tip is no evidence of being here now
 ACTIVE_HEARTBEATS = 3  # missed in a row before a node is stale
 OFFLINE_AFTER_MS = 3_600_000  # the hour that the specification's airdrop asks for
-CAPABILITIES_MAX = 32
 
 _CAPABILITY = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -162,7 +161,7 @@ def _is_as_wanted(rated: RatedNode, status: NodeStatus, wanted: ListNodes) -> bo
         and info.storage_gb >= wanted.min_storage_gb
         and rated.score.score_ppm >= round(wanted.min_reputation * PPM)
         and rated.score.tier >= wanted.min_tier
-        and (not wanted.capability or set(capabilities_of([wanted.capability])) <= set(info.capabilities))
+        and set(capabilities_of(wanted.capabilities)) <= set(info.capabilities)
         and (not wanted.region or info.region.lower() == wanted.region.lower())
         and (not wanted.gpu or bool(info.gpu_model))
         and (rated.presence.uptime_bps or 0) >= round(wanted.min_witnessed_uptime * BPS)

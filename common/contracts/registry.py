@@ -26,6 +26,7 @@ from common.rpc.method import Done, Empty, Method, callers_of
 from common.units import BlockHeight, Did, Florins, Hash32
 
 FIND_MAX = 50  # nodes asked for in the DHT by one search
+CAPABILITIES_MAX = 32  # that one node offers, and that one asks for
 LIST_MAX = 500  # nodes or receipts in one answer
 PEOPLE_AND_UP = ("cli", "module", "taskd", "airdropd", "escrowd", "stored")
 
@@ -165,7 +166,7 @@ class ListNodes(Wire, frozen=True):
     min_storage_gb: int = 0
     min_reputation: Annotated[float, Meta(ge=0, le=1)] = 0.0
     min_tier: int = 0
-    capability: str = ""
+    capabilities: Annotated[tuple[str, ...], Meta(max_length=CAPABILITIES_MAX)] = ()  # offers all of these
     region: str = ""
     gpu: bool = False
     gpu_model: str = ""  # a part of it
@@ -206,9 +207,9 @@ class UpdateHealth(Wire, frozen=True):
 
 
 class FindNodes(Wire, frozen=True):
-    """Who offers a capability, here or anywhere in the network."""
+    """Who offers all of these capabilities, here or anywhere in the network."""
 
-    capability: str
+    capabilities: Annotated[tuple[str, ...], Meta(min_length=1, max_length=CAPABILITIES_MAX)]
     limit: Annotated[int, Meta(ge=1, le=FIND_MAX)] = 20
 
 
@@ -531,9 +532,9 @@ NODE_FIND = Method(
     name="node.find",
     params=FindNodes,
     result=NodeList,
-    summary="Nodes that offer a capability: the active ones known here, and those that the DHT's index names.",
+    summary="Nodes that offer all of these capabilities: active ones known here, and those in the index of the DHT.",
     callers=callers_of("registryd"),
-    example=(FindNodes(capability="task_execution"), NodeList(nodes=(_VIEW,), total=1)),
+    example=(FindNodes(capabilities=("task_execution",)), NodeList(nodes=(_VIEW,), total=1)),
 )
 REGISTRY_STATUS = Method(
     name="registry.status",

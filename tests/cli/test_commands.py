@@ -138,7 +138,7 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     ("escrow pay-royalties --yes --max-amount 1", escrow.ROYALTIES),
     (f"escrow confirm {ID}", escrow.CONFIRM),
     ("fund", escrow.FUND_STATUS),
-    ("nodes list --active", registry.NODE_LIST),
+    ("nodes list --active --capability gpu --capability api", registry.NODE_LIST),
     ("nodes show did:dux:x", registry.NODE_SHOW),
     ("nodes peers", p2p.P2P_PEERS),
     ("mail list", p2p_mail.MAIL_LIST),

@@ -117,7 +117,7 @@ async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFix
         assert "reputation\t0.50, tier" in out, err
         await until(lambda: _beats(sh))
         for flags, found in (
-            ("--region eu --gpu --capability arbiter --status active --min-tier 1 --limit 5", 1),
+            ("--region eu --gpu --capability arbiter --capability Arbiter --status active --min-tier 1 --limit 5", 1),
             ("--region us", 0),
             ("--gpu-model 3080 --hostname my- --os-version 22.04 --duxos-version 1.0.0 --max-load 1000000", 1),
             (f"--wallet-address {WALLET} --min-free-cpu 0 --min-free-memory 0.001 --min-uptime 0", 1),

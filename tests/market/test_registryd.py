@@ -574,16 +574,19 @@ async def test_a_capability_is_found_by_the_index_of_the_network(tmp_path: Path)
     """Nodes that nobody told us of are found by what they offer, and taken in; a false pointer finds nobody."""
     net = FakeNet()
     async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
-        await one.call(registry.NODE_REGISTER, register(capabilities=("rendering",)))
+        await one.call(registry.NODE_REGISTER, register(capabilities=("rendering", "api")))
         await until(lambda: ("capability", "rendering") in net.dht and ("registered", did_number(1)) in net.dht)
     pointer = net.dht["capability", "rendering"][did_number(1)]
     net.dht["capability", "rendering"][did_number(4)] = msgspec.structs.replace(pointer, did=did_number(4))
     async with running(net.node(2), RegistryDaemon, tmp_path, **QUICK | {"sync_s": 60.0}) as two:
-        found = await two.call(registry.NODE_FIND, FindNodes(capability="Rendering"))
+        found = await two.call(registry.NODE_FIND, FindNodes(capabilities=("Rendering",)))
         assert [view.node_id for view in found.nodes] == [did_number(1)]
-        assert (await two.call(registry.NODE_FIND, FindNodes(capability="--"))).total == 0
+        assert (await two.call(registry.NODE_FIND, FindNodes(capabilities=("--",)))).total == 0
+        both = await two.call(registry.NODE_FIND, FindNodes(capabilities=("api", "rendering")))
+        assert [view.node_id for view in both.nodes] == [did_number(1)]
+        assert (await two.call(registry.NODE_FIND, FindNodes(capabilities=("api", "tpu")))).total == 0
         net.node(2).cut = True
-        assert (await two.call(registry.NODE_FIND, FindNodes(capability="rendering"))).total == 1
+        assert (await two.call(registry.NODE_FIND, FindNodes(capabilities=("rendering",)))).total == 1
 
 
 async def test_who_comes_and_goes_is_told(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
 """A network's profile with its council's signatures: who founded it, and that they agreed on these words.
 
-The profile's bytes (JSON with sorted keys) are signed by each founder's node key under a purpose of its own; a
-signature carries its signer's event log, so that it can be checked before there is a network to ask. More than half of
-the council that the profile names must have signed. A later version must be signed by more than half of the council
-before it.
+The profile's bytes (JSON with sorted keys) are signed by each founder's node key under a purpose of its own; whose
+signature counts is judged in `council.py`. More than half of the council that the profile names must have signed. A
+later version must be signed by more than half of the council before it.
 """
 
 from __future__ import annotations
@@ -15,21 +14,27 @@ from pathlib import Path
 import yaml
 
 from common.codec import Wire, from_plain, to_plain
-from common.errors import BadParams, BadSettings, CallerMistake, DuxError
-from common.identity.keys import Signer, is_signed
-from common.identity.log import decode_log
+from common.council import (
+    AS_CARRIED,
+    LOG_BYTES_MAX,
+    SIGNATURES_MAX,
+    Known,
+    Signature,
+    left_out,
+    needed_of,
+    signers_of,
+)
+from common.errors import BadParams, BadSettings, CallerMistake
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.units import Did
 from common.yaml_file import read_yaml
 
 SUFFIX = ".signed"
-SIGNATURES_MAX = 64
-LOG_BYTES_MAX = 65_536
 
 
 class NotSigned(CallerMistake):
-    """{path} is signed by {found} of its council's {council}, {needed} are needed: `duxnet network sign` it there."""
+    """{path} is signed by {found} of its council's {council}, {needed} are needed{more}: `duxnet network sign`."""
 
     code = 1145
     key = "not-signed"
@@ -45,70 +50,32 @@ class Founder(Wire, frozen=True):
     endpoint: str
 
 
-class Signature(Wire, frozen=True):
-    """One founder's signature over a profile."""
-
-    did: Did
-    key_seq: int
-    log: str
-    signature: str
-
-
 def profile_bytes(profile: NetworkProfile) -> bytes:
     """What is signed: the same for every spelling of the same file."""
     return json.dumps(to_plain(profile), sort_keys=True, separators=(",", ":")).encode()
 
 
-def signed_words(purpose: Purpose, words: bytes, did: Did, log: bytes, key: Signer, key_seq: int = 0) -> Signature:
-    """A founder's signature under what the council signs: a profile, a parameter set."""
-    return Signature(did=did, key_seq=key_seq, log=log.hex(), signature=key.sign(purpose, words).hex())
-
-
-def signers(profile: NetworkProfile, signatures: Sequence[Signature], *, now_ms: int) -> set[Did]:
+def signers(
+    profile: NetworkProfile, signatures: Sequence[Signature], *, now_ms: int, known: Known = AS_CARRIED
+) -> set[Did]:
     """Who has really signed this profile."""
     words, bits = profile_bytes(profile), profile.inception_bits
-    return signers_of(Purpose.NETWORK_PROFILE, words, signatures, inception_bits=bits, now_ms=now_ms)
+    return signers_of(Purpose.NETWORK_PROFILE, words, signatures, inception_bits=bits, now_ms=now_ms, known=known)
 
 
-def signers_of(
-    purpose: Purpose, words: bytes, signatures: Sequence[Signature], *, inception_bits: int, now_ms: int
-) -> set[Did]:
-    """Who has really signed these words for this purpose."""
-    found = set[Did]()
-    for one in signatures[:SIGNATURES_MAX]:
-        key = _key_of(one, inception_bits, now_ms)
-        if key is not None and is_signed(key, purpose, words, bytes.fromhex(one.signature)):
-            found.add(one.did)
-    return found
-
-
-def _key_of(one: Signature, inception_bits: int, now_ms: int) -> bytes | None:
-    """The key that a signature names, by the log that it carries."""
-    try:
-        data, _ = bytes.fromhex(one.log), bytes.fromhex(one.signature)
-        if len(data) > LOG_BYTES_MAX:
-            return None
-        log = decode_log(data, now_ms=now_ms, inception_bits=inception_bits)
-    except (DuxError, ValueError):
-        return None
-    return log.key_of(one.key_seq) if log.did == one.did else None
-
-
-def needed_of(council: Sequence[Did]) -> int:
-    """More than half."""
-    return len(council) // 2 + 1
-
-
-def check_signed(path: Path, profile: NetworkProfile, *, now_ms: int, council: Sequence[Did] = ()) -> None:
+def check_signed(
+    path: Path, profile: NetworkProfile, *, now_ms: int, council: Sequence[Did] = (), known: Known = AS_CARRIED
+) -> None:
     """A profile that names a council is signed by it. `council`: the one before, for a later version.
 
     Raises:
         NotSigned: by too few.
     """
-    asked = tuple(council) or profile.council
-    found = len(signers(profile, read_signatures(path), now_ms=now_ms) & set(asked))
-    if asked and found < needed_of(asked):
-        raise NotSigned(path=str(path), found=found, council=len(asked), needed=needed_of(asked))
+    asked, signatures = tuple(council) or profile.council, read_signatures(path)
+    found = signers(profile, signatures, now_ms=now_ms, known=known) & set(asked)
+    if asked and len(found) < needed_of(asked):
+        more = left_out(found, signers(profile, signatures, now_ms=now_ms) & set(asked))
+        raise NotSigned(path=str(path), found=len(found), council=len(asked), needed=needed_of(asked), more=more)
 
 
 def signatures_file(path: Path) -> Path:

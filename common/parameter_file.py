@@ -3,6 +3,10 @@
 Promises: what `load_network` returns stands on sets that follow one another from the profile's own on and that more
 than half of the profile's council has signed; a file with one set that does not fit is refused as a whole, with the
 set's number and what to do about it.
+
+A set that is loaded was judged when it was taken, so by now its signatures count by the logs that they carry: founders
+may rotate, recover or end. A set that is taken is judged by what is known now, and vouches for those before it, whose
+hashes it rests on. Whoever can write the file beside the profile can thus place one there that replaced keys signed.
 """
 
 from __future__ import annotations
@@ -14,8 +18,8 @@ from typing import Any
 import yaml
 from msgspec.structs import replace
 
-from common.charter import Signature, needed_of, signers_of
 from common.codec import Wire, from_plain, to_plain
+from common.council import AS_CARRIED, Known, Signature, carried_logs, left_out, needed_of, signers_of
 from common.errors import BadParams, BadSettings
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile, load_profile
@@ -68,20 +72,44 @@ def under(profile: NetworkProfile, signed: Sequence[SignedSet], *, path: Path, n
     return replace(profile, tax_bps=last.tax_bps, airdrop=last.airdrop, parameter_sets=sets if signed else ())
 
 
-def signing_problem(profile: NetworkProfile, one: SignedSet, *, now_ms: int) -> str:
+def taking_problem(
+    profile: NetworkProfile,
+    before: Sequence[SignedSet],
+    new: Sequence[SignedSet],
+    *,
+    now_ms: int,
+    known: Known = AS_CARRIED,
+) -> str:
+    """Why a node that has the sets `before` does not take the `new` ones, which follow them; or an empty string.
+
+    The last is judged by what is known now, all logs beside the sets among it; it vouches for the others.
+    """
+    if not new:
+        return "it holds no set"
+    others = [signature for one in (*before, *new) for signature in one.signatures]
+    carried = carried_logs(others, inception_bits=profile.inception_bits, now_ms=now_ms)
+    all_known = Known(logs=(*known.logs, *carried), only=known.only)
+    return signing_problem(profile, new[-1], now_ms=now_ms, known=all_known)
+
+
+def signing_problem(profile: NetworkProfile, one: SignedSet, *, now_ms: int, known: Known = AS_CARRIED) -> str:
     """Why too few of the council have signed a set, or an empty string."""
     if not profile.council:
         return "this network has no council that could agree on another set"
-    found, needed = len(signed_by(profile, one, now_ms=now_ms)), needed_of(profile.council)
-    if found >= needed:
+    found, needed = signed_by(profile, one, now_ms=now_ms, known=known), needed_of(profile.council)
+    if len(found) >= needed:
         return ""
-    return f"{found} of the council's {len(profile.council)} have signed it, {needed} are needed"
+    more = left_out(found, signed_by(profile, one, now_ms=now_ms))
+    return (
+        f"{len(found)} of the council's {len(profile.council)} have signed it, {needed} are needed{more}: "
+        "`duxnet parameters sign` it there"
+    )
 
 
-def signed_by(profile: NetworkProfile, one: SignedSet, *, now_ms: int) -> set[Did]:
+def signed_by(profile: NetworkProfile, one: SignedSet, *, now_ms: int, known: Known = AS_CARRIED) -> set[Did]:
     """Those of the council who have really signed a set."""
     words, bits = set_bytes(one.parameters), profile.inception_bits
-    found = signers_of(Purpose.PARAMETERS, words, one.signatures, inception_bits=bits, now_ms=now_ms)
+    found = signers_of(Purpose.PARAMETERS, words, one.signatures, inception_bits=bits, now_ms=now_ms, known=known)
     return found & set(profile.council)
 
 

@@ -16,23 +16,17 @@ import click
 from common.errors import BadParams, CallerMistake
 from common.units import FLOP, Florins
 from dux_cli.command import DuxGroup, Session, pass_session
+from dux_cli.council import NoFounder, founder_signs, known_of, offline_option
 from dux_cli.init import FOUNDER_FILE
 from dux_cli.node_files import outside_endpoint, port_base_of
 from dux_cli.wallet import FLOP_AMOUNT
 
 if TYPE_CHECKING:
-    from common.charter import Founder, Signature
-    from common.identity.purposes import Purpose
+    from common.charter import Founder
+    from common.council import Signature
     from common.network import NetworkProfile
 
 FUND_SHARE = 2  # of the custodians' number: how many sign, rounded up
-
-
-class NoFounder(CallerMistake):
-    """{path} is no founder's node: `duxnet network founder` makes its keys before there is a network."""
-
-    code = 1141
-    key = "no-founder"
 
 
 class OlderProfile(CallerMistake):
@@ -220,8 +214,9 @@ def profile_of(
 @click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
 @pass_session
 def sign(session: Session, *, file: Path) -> None:
-    """Sign a profile with this founder's node key; the signature is written beside it."""
-    from common.charter import add_signature, needed_of
+    """Sign a profile with this founder's node key of now; the signature is written beside it, over an older one."""
+    from common.charter import add_signature
+    from common.council import needed_of
     from common.network import load_profile
 
     profile = load_profile(file)
@@ -235,26 +230,13 @@ def _signature(session: Session, profile: NetworkProfile) -> Signature:
     from common.charter import profile_bytes
     from common.identity.purposes import Purpose
 
-    return founder_signs(session, profile, Purpose.NETWORK_PROFILE, profile_bytes(profile))
-
-
-def founder_signs(session: Session, profile: NetworkProfile, purpose: Purpose, words: bytes) -> Signature:
-    """This founder's signature under what the network's council signs.
-
-    Raises:
-        NoFounder: the node is none.
-    """
-    from common.charter import signed_words
-    from common.identity.branch import inception_of, operational_key
-    from common.identity.log import encode_log, read_log
-
-    branch = _branch(session)
-    log = read_log(
-        [inception_of(branch, profile.inception_bits)], now_ms=_now_ms(), inception_bits=profile.inception_bits
+    return founder_signs(
+        session,
+        profile.council,
+        Purpose.NETWORK_PROFILE,
+        profile_bytes(profile),
+        inception_bits=profile.inception_bits,
     )
-    if log.did not in profile.council:
-        raise NoFounder(path=str(session.node.path))
-    return signed_words(purpose, words, log.did, encode_log(log), operational_key(branch, 0))
 
 
 @network.command()
@@ -262,7 +244,8 @@ def founder_signs(session: Session, profile: NetworkProfile, purpose: Purpose, w
 @pass_session
 def show(session: Session, *, file: Path) -> None:
     """What a profile says, and who has signed it."""
-    from common.charter import needed_of, read_signatures, signers
+    from common.charter import read_signatures, signers
+    from common.council import needed_of
     from common.network import load_profile
 
     profile = load_profile(file)
@@ -280,8 +263,9 @@ def show(session: Session, *, file: Path) -> None:
 
 @network.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
+@offline_option
 @pass_session
-def update(session: Session, *, file: Path) -> None:
+def update(session: Session, *, file: Path, offline: bool) -> None:
     """Take a later version of this node's network, signed by the council of the version it has; then restart it."""
     from common.charter import check_signed
     from common.network import load_profile, save_profile
@@ -293,7 +277,8 @@ def update(session: Session, *, file: Path) -> None:
         raise OlderProfile(reason=reason)
     if not held.council:
         raise OlderProfile(reason="this network has no council that could agree on another version")
-    check_signed(file, new, now_ms=_now_ms(), council=held.council)
+    known = known_of(session, held.council, offline=offline)
+    check_signed(file, new, now_ms=_now_ms(), council=held.council, known=known)
     save_profile(new, session.node.config / PROFILE_FILE)
     lines = [("version", f"{held.version} -> {new.version}"), ("next", "duxnet down && duxnet up --detach")]
     session.out.record({"version": new.version}, lines, name=str(new.version))

@@ -13,7 +13,7 @@ import click
 
 from common.errors import BadParams, NotNow
 from dux_cli.command import DuxGroup, Session, pass_session
-from dux_cli.network import founder_signs
+from dux_cli.council import founder_signs, known_of, offline_option
 
 if TYPE_CHECKING:
     from common.network import NetworkProfile
@@ -121,8 +121,8 @@ def changed(held: ParameterSet, from_height: int, changes: tuple[str, ...]) -> P
 @click.option("--profile", type=click.Path(exists=True, path_type=Path), help="Left out: this node's own.")
 @pass_session
 def sign(session: Session, *, file: Path, profile: Path | None) -> None:
-    """Sign the set in FILE with this founder's node key."""
-    from common.charter import needed_of
+    """Sign the set in FILE with this founder's node key of now, in place of an older signature."""
+    from common.council import needed_of
     from common.identity.purposes import Purpose
     from common.network import load_profile
     from common.parameter_file import add_signature, read_sets
@@ -132,7 +132,8 @@ def sign(session: Session, *, file: Path, profile: Path | None) -> None:
     sets = read_sets(file)
     if len(sets) != 1:
         raise BadParams(detail=f"{file} holds {len(sets)} sets: one at a time is signed")
-    one = founder_signs(session, network, Purpose.PARAMETERS, set_bytes(sets[0].parameters))
+    words, bits = set_bytes(sets[0].parameters), network.inception_bits
+    one = founder_signs(session, network.council, Purpose.PARAMETERS, words, inception_bits=bits)
     count = add_signature(file, one)
     told = f"{count} of {len(network.council)}, {needed_of(network.council)} are needed"
     session.out.record({"signatures": count}, [("signed", str(file)), ("signatures", told)], name=one.did)
@@ -141,17 +142,23 @@ def sign(session: Session, *, file: Path, profile: Path | None) -> None:
 @parameters.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
 @click.option("--tip", type=click.IntRange(0), help="The chain's height; left out: this node's wallet is asked.")
+@offline_option
 @pass_session
-def apply(session: Session, *, file: Path, tip: int | None) -> None:
+def apply(session: Session, *, file: Path, tip: int | None, offline: bool) -> None:
     """Take the set in FILE for this node, when it follows the one it has and its height has come; then restart."""
     from common.clock import SystemClock
-    from common.parameter_file import parameters_file, read_sets, under, write_sets
+    from common.parameter_file import parameters_file, read_sets, taking_problem, under, write_sets
+    from common.parameters import ParametersRefused
 
-    node = session.node.must_exist()
+    node, now_ms = session.node.must_exist(), SystemClock().unix_ms()
     held, beside = node.profile(), parameters_file(node.config / node.settings.network_profile)
-    sets = [*(read_sets(beside) if beside.exists() else ()), *read_sets(file)]
-    own = held.as_signed
-    made = under(own, sets, path=file, now_ms=SystemClock().unix_ms())
+    before, new = read_sets(beside) if beside.exists() else (), read_sets(file)
+    own, sets = held.as_signed, (*before, *new)
+    made = under(own, sets, path=file, now_ms=now_ms)
+    known = known_of(session, own.council, offline=offline)
+    problem = taking_problem(own, before, new, now_ms=now_ms, known=known)
+    if problem:
+        raise ParametersRefused(path=str(file), version=made.parameters.version, reason=problem)
     from_height, height = made.parameters.from_height, _tip(session) if tip is None else tip
     if height < from_height:
         raise HeightNotReached(from_height=from_height, tip=height)

@@ -588,7 +588,7 @@ IDENTITY_SIGN = Method(
     params=Sign,
     result=Signature,
     summary="Sign with the node's key, for a purpose that belongs to the caller.",
-    callers=OTHERS,
+    callers=(*OTHERS, "cli"),
     example=(Sign(purpose="heartbeat", body=b"\x91\x01"), Signature(did=_DID, key_seq=0, signature=b"s" * 64)),
     raises=(errors.NotYourPurpose, IdentityUnsure),
 )

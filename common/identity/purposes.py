@@ -1,7 +1,7 @@
 """Every use of a hash or a signature by name, so that no signature serves twice.
 
-A purpose is part of the bytes that are hashed or signed. `OWNER` says which daemon may ask p2pd to sign for it; a
-purpose without an owner is only ever hashed.
+A purpose is part of the bytes that are hashed or signed. `OWNER` says which daemon may ask p2pd to sign for it, or
+that the node's owner may (`cli`); a purpose without an owner is only ever hashed.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Purpose(StrEnum):
     QUOTE_SEEN = "quote-seen"
     BOND_TOLD = "bond-told"
     TPM_NONCE = "tpm-nonce"
-    NETWORK_PROFILE = "network-profile"  # signed by founders themselves, before there is a p2pd
+    NETWORK_PROFILE = "network-profile"  # by the key file before there is a p2pd
     # The airdrop: airdropd.
     AIRDROP_EVIDENCE = "airdrop-evidence"
     AIRDROP_PROPOSAL = "airdrop-proposal"
@@ -141,4 +141,7 @@ OWNER: dict[Purpose, str] = {
     Purpose.AIRDROP_PROPOSAL: "airdropd",
     Purpose.AIRDROP_SIGNATURE: "airdropd",
     Purpose.AIRDROP_WITNESS: "airdropd",
+    # What a founder agrees to, by the command line.
+    Purpose.NETWORK_PROFILE: "cli",
+    Purpose.PARAMETERS: "cli",
 }

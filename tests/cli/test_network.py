@@ -110,18 +110,18 @@ def test_a_later_version_is_taken_when_the_council_before_it_has_signed(desk: De
         desk.types("network", "sign", str(file), node=name)
     desk.types("init", "--network", str(file), *CHAIN, node="a")
     profile, later = load_profile(file), desk.home / "later.yaml"
-    assert "no later version" in desk.types("network", "update", str(file), node="a", code=3)
+    assert "no later version" in desk.types("network", "update", "--offline", str(file), node="a", code=3)
     save_profile(replace(profile, version=2, tax_bps=400), later)
-    assert "0 of its council's 3" in desk.types("network", "update", str(later), node="a", code=3)
+    assert "0 of its council's 3" in desk.types("network", "update", "--offline", str(later), node="a", code=3)
     for name in "bc":
         desk.types("network", "sign", str(later), node=name)
-    desk.types("network", "update", str(later), node="a")
+    desk.types("network", "update", "--offline", str(later), node="a")
     assert load_profile(desk.home / "a/config/network.yaml").tax_bps == 400
     coup = desk.home / "coup.yaml"
     save_profile(replace(profile, version=3, council=profile.council[:1]), coup)
     name = next(n for n in "abc" if _did(desk, n) == profile.council[0])
     desk.types("network", "sign", str(coup), node=name)
-    assert "1 of its council's 3" in desk.types("network", "update", str(coup), node="a", code=3)
+    assert "1 of its council's 3" in desk.types("network", "update", "--offline", str(coup), node="a", code=3)
 
 
 def _did(desk: Desk, name: str) -> str:

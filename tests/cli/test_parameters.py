@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,32 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
+from common.council import Known, signed_words
+from common.identity.log import encode_log
+from common.identity.purposes import Purpose
+from common.identity.signed import Signed
 from common.network import NetworkProfile, load_profile
-from common.parameter_file import load_network, parameters_file
+from common.parameter_file import SignedSet, load_network, parameters_file, taking_problem, under
 from common.parameters import (
     FORM,
     AirdropParameters,
     BondedParameters,
+    ParameterSet,
     ParametersRefused,
     bounds_problem,
     chain_problem,
     form_problem,
     in_force,
     next_set,
+    set_bytes,
     set_problem,
     step_problem,
     version_problem,
 )
 from common.units import FLOP, Florins
 from tests.cli.test_network import CHAIN, NOW_MS, Desk
+from tests.identity.log_kit import ICP, LATER_MS, ROT1, log
+from tests.identity.log_kit import key as log_key
 
 PROFILE = NetworkProfile(name="x", chain="embedded", genesis="ab" * 32, heights="demo")
 FIRST = PROFILE.first_parameters
@@ -51,7 +60,7 @@ def test_a_set_is_proposed_signed_and_taken_once_its_height_has_come(desk: Desk)
     assert "no figure" in desk.types(*words, "--set", "tax=100", node="a", code=3)
     changes = ("--set", "tax_bps=450", "--set", f"airdrop.threshold_florins={110 * FLOP}")
     desk.types(*words, *changes, node="a")
-    take = ("parameters", "apply", out, "--tip")
+    take = ("parameters", "apply", out, "--offline", "--tip")
     assert "0 of the council's 3 have signed it, 2 are needed" in desk.types(*take, "100", node="a", code=3)
     for name in "ab":
         desk.types("parameters", "sign", out, "--profile", str(file), node=name)
@@ -97,6 +106,46 @@ def test_a_file_with_one_bad_set_is_refused_as_a_whole(desk: Desk) -> None:
         beside.write_text(text)
         with pytest.raises(ParametersRefused):
             load_network(file, now_ms=NOW_MS)
+
+
+ALONE = replace(PROFILE, council=(log(ICP).did,))
+THIRD = next_set(SECOND, from_height=200, tax_bps=420)
+ROTATED = Known(logs=(log(ICP, ROT1),), only=frozenset(ALONE.council))
+
+
+def by_founder(one: ParameterSet, name: str, *events: Signed) -> SignedSet:
+    """A set signed by the only founder with this key, as the last of these events or of earlier ones sets it."""
+    own = log(*events)
+    signature = signed_words(
+        Purpose.PARAMETERS, set_bytes(one), own.did, encode_log(own), log_key(name), int(name.removeprefix("a"))
+    )
+    return SignedSet(parameters=one, signatures=(signature,))
+
+
+OLD_SECOND, NEW_SECOND = by_founder(SECOND, "a0", ICP), by_founder(SECOND, "a1", ICP, ROT1)
+OLD_THIRD, NEW_THIRD = by_founder(THIRD, "a0", ICP), by_founder(THIRD, "a1", ICP, ROT1)
+NOT_FOUND = Known(only=frozenset())
+TAKEN = [
+    ("by the key of now", (), (NEW_SECOND,), ROTATED, ""),
+    ("by a replaced key", (), (OLD_SECOND,), ROTATED, r"0 of the council's 1 .* \(1 more by keys since replaced"),
+    ("by a replaced key, and nobody asked", (), (OLD_SECOND,), Known(), ""),
+    ("by a name that was not found", (), (OLD_SECOND,), NOT_FOUND, r"\(1 more by keys"),
+    ("vouched for by a later set", (), (OLD_SECOND, NEW_THIRD), ROTATED, ""),
+    ("nobody asked, but a held set tells of the new key", (NEW_SECOND,), (OLD_THIRD,), Known(), "0 of the council's 1"),
+    ("by a replaced key, on a held set", (OLD_SECOND,), (OLD_THIRD,), ROTATED, "0 of the council's 1"),
+    ("empty", (OLD_SECOND,), (), ROTATED, "holds no set"),
+]
+
+
+@pytest.mark.parametrize(("_why", "before", "new", "known", "word"), TAKEN, ids=[one[0] for one in TAKEN])
+def test_what_was_signed_before_a_rotation(
+    _why: str, before: tuple[SignedSet, ...], new: tuple[SignedSet, ...], known: Known, word: str
+) -> None:
+    """A set is taken by keys of now, its own or a later set's; once taken it is loaded, whatever became of the keys."""
+    found = taking_problem(ALONE, before, new, now_ms=LATER_MS, known=known)
+    assert re.search(word, found) if word else not found
+    loaded = under(ALONE, (*before, *new), path=Path("x"), now_ms=LATER_MS)
+    assert loaded.parameters == (*before, *new)[-1].parameters
 
 
 def test_versions_have_words() -> None:

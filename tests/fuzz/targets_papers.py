@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from common import charter, parameter_file, tpm
+from common import charter, council, parameter_file, tpm
 from common.chain import psbt as partial
 from common.chain.settle import MissingSignature
 from common.codec import canonical, from_plain, to_plain
@@ -155,7 +155,7 @@ def _signatures(path: Path, data: bytes) -> None:
     with suppress(BadSettings):
         found = charter.read_signatures(path)
         assert charter.signers(PROFILE, found, now_ms=NOW_MS) <= {one.did for one in found}
-        assert from_plain(to_plain(found), tuple[charter.Signature, ...]) == found
+        assert from_plain(to_plain(found), tuple[council.Signature, ...]) == found
 
 
 def _sets(path: Path, data: bytes) -> None:
@@ -234,7 +234,7 @@ def _network_files() -> list[bytes]:
     from yaml import safe_dump  # noqa: PLC0415 - here alone
 
     words = b"words"
-    signature = charter.signed_words(Purpose.NETWORK_PROFILE, words, THEM.did, b"log", THEM.key)
+    signature = council.signed_words(Purpose.NETWORK_PROFILE, words, THEM.did, b"log", THEM.key)
     card = charter.Founder(did=THEM.did, log="00", address="x", fund_pubkey="02", endpoint="127.0.0.1:1")
     later = parameter_file.SignedSet(parameters=next_set(PROFILE.first_parameters, from_height=9, tax_bps=400))
     small = {"name": "f", "chain": "embedded", "genesis": "00" * 32, "heights": "demo"}

@@ -22,7 +22,8 @@ from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import TOKEN_FILE, load_keys
 from dux_p2pd.store import MIGRATIONS, OwnTable
 from dux_p2pd.transport_keys import TransportKeys
-from tests.p2pd.overlay_kit import network
+from tests.p2pd.overlay_kit import network, wait_until
+from tests.p2pd.test_council import knows, second_set, settle, takes, types
 from tests.p2pd.test_identity_tls import network_of_one_more, typed
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
@@ -103,6 +104,21 @@ async def test_a_running_node_s_keys_are_moved_into_a_token_by_a_command(token: 
         await node.start()
         assert (await typed(node, "show"))["did"] == did
         assert node.daemon.net.keeper.key_seq == 1
+
+
+async def test_a_founder_whose_key_is_in_a_token_signs_what_the_council_agrees_on(token: Path) -> None:
+    """No key file is left to sign with: p2pd has the token sign, and another node takes the set for it."""
+    async with network(1) as (taker,), network_of_one_more(taker) as founder:
+        words = ["token", "--module", str(MODULE), "--token", "dux", "--pin-file", str(token / "pin"), "--keys", "3"]
+        for seq in range(4):
+            drop(token, seq)
+        await typed(founder, *words)
+        for node in (founder, taker):
+            settle(node, (founder.did,))
+        file = second_set((founder.did,), founder.folder)
+        await wait_until(knows(taker, founder, 0), "the founder is known")
+        assert (await types(founder, "parameters", "sign", str(file))) == (0, {"signatures": 1})
+        assert not await takes(taker, file)
 
 
 def drop(token: Path, seq: int) -> None:

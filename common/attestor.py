@@ -15,7 +15,8 @@ from common.rpc.method import CP, CR, Empty, PeerMethod, Topic
 from common.units import Did, UnixMs
 
 NEW_BUSINESS = (Purpose.REGISTRATION, Purpose.HEARTBEAT, Purpose.SERVICE)
-"""Not taken from a name that is disputed, frozen or closed: such a node offers nothing and ages out of every list."""
+"""Taken under a key that is in use and from a name that stands alone: another node offers nothing and ages out of every
+list. Its owner signs anew what lasts, when its key has changed."""
 
 
 class Attestor:
@@ -35,6 +36,10 @@ class Attestor:
         if self._own is None:
             self._own = (await self.peers.info()).did
         return self._own
+
+    async def own_key_seq(self) -> int:
+        """The number of the key that this node signs with now."""
+        return (await self.peers.info()).key_seq
 
     async def signed(self, purpose: Purpose, value: Canon) -> Attested:
         """The value with this node's signature."""

@@ -19,6 +19,7 @@ T = TypeVar("T", bound=Canon)
 
 MONEY_MAX_AGE_S = 600  # what is known of a party to new business is at most so old, TI §2.4
 MONEY_SOURCES = 2  # independent nodes that must have said so
+SEEN_NOW = UnixMs(1 << 52)  # p2pd takes any time to come for its own now
 RESULT_BYTES_MAX = 1024 * 1024  # one peer message, TI §1.5
 
 
@@ -57,27 +58,40 @@ class Peers:
         """This node's signature over the value's canonical bytes."""
         return await self._p2pd.call(p2p.IDENTITY_SIGN, p2p.Sign(purpose=purpose.value, body=canonical(value)))
 
+    async def verdict_on(
+        self,
+        purpose: Purpose,
+        body: bytes,
+        by: p2p.Signature,
+        at_ms: UnixMs | None = None,
+        seen_ms: UnixMs | None = None,
+    ) -> p2p.Verdict:
+        """What p2pd says of a signature by this DID under these bytes, made at a time (default: now).
+
+        Raises:
+            PeerUnknown: its event log cannot be had now.
+        """
+        asked = p2p.Verify(
+            did=by.did, key_seq=by.key_seq, purpose=purpose.value, body=body, signature=by.signature, at_ms=at_ms,
+            seen_ms=seen_ms,
+        )  # fmt: skip
+        return await self._p2pd.call(p2p.IDENTITY_VERIFY, asked)
+
     async def is_signed(self, purpose: Purpose, body: bytes, by: p2p.Signature, at_ms: UnixMs | None = None) -> bool:
         """Did this DID sign these bytes for this purpose, with the key of that time (default: now)?
 
         Raises:
             PeerUnknown: its event log cannot be had now.
         """
-        params = p2p.Verify(
-            did=by.did, key_seq=by.key_seq, purpose=purpose.value, body=body, signature=by.signature, at_ms=at_ms
-        )
-        return (await self._p2pd.call(p2p.IDENTITY_VERIFY, params)).valid
+        return (await self.verdict_on(purpose, body, by, at_ms)).valid
 
     async def is_signed_soundly(self, purpose: Purpose, body: bytes, by: p2p.Signature, at_ms: UnixMs) -> bool:
-        """The same, and nothing is held against the signer's name: what new business asks.
+        """What new business asks: the key counts now as well as then, and nothing is held against the signer's name.
 
         Raises:
             PeerUnknown: its event log cannot be had now.
         """
-        params = p2p.Verify(
-            did=by.did, key_seq=by.key_seq, purpose=purpose.value, body=body, signature=by.signature, at_ms=at_ms
-        )
-        verdict = await self._p2pd.call(p2p.IDENTITY_VERIFY, params)
+        verdict = await self.verdict_on(purpose, body, by, at_ms, SEEN_NOW)
         return verdict.valid and verdict.sound
 
     async def fault_of(self, did: Did) -> str:

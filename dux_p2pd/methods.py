@@ -20,7 +20,7 @@ from common.contracts.p2p_reach import P2P_REACH, Reach, Reached
 from common.errors import BadParams, DuxError
 from common.identity.document import document
 from common.identity.keys import is_signed
-from common.identity.log import Log, decode_log, encode_log, split_of, was_valid_when_seen
+from common.identity.log import Log, decode_log, encode_log, recovers, split_of, was_valid_when_seen
 from common.identity.node_record import open_coin_link
 from common.identity.purposes import OWNER, Purpose
 from common.rpc.method import Done, Empty, Topic
@@ -269,7 +269,8 @@ class IdentityMethods:
         now_ms = self._clock.unix_ms()
         at_ms = now_ms if params.at_ms is None else params.at_ms
         kept = decode_log(params.kept, now_ms=now_ms, inception_bits=0, known=current) if params.kept else current
-        log = current if params.key_seq < split_of(current, kept) else kept
+        split = split_of(current, kept)
+        log = current if params.key_seq < split else kept
         key = log.key_of(params.key_seq)
         if key is None:
             return p2p.Verdict(valid=False, reason=f"the event log has no key {params.key_seq}")
@@ -278,7 +279,8 @@ class IdentityMethods:
             return p2p.Verdict(valid=False, reason="the time does not fall into that key's time")
         if not is_signed(key, purpose, params.body, params.signature):
             return p2p.Verdict(valid=False, reason="the signature does not verify")
-        return p2p.Verdict(valid=True, reason="", sound=current.sound)
+        stopped = recovers(current, min(params.key_seq + 1, split))
+        return p2p.Verdict(valid=True, reason="", sound=current.sound, stopped=stopped)
 
     async def own(self, _params: Empty, _ctx: Ctx) -> p2p.OwnIdentity:
         """identity.own."""

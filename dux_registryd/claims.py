@@ -155,8 +155,8 @@ class ClaimDesk:
             check_shown(shown, root, subject=told.subject, nonce=nonce, now_ms=now_ms)
             if shown_envelope.did != told.subject:
                 raise BadParams(detail="it is shown by another node than it speaks of")
-            if not await self._outside.was_signed(Purpose.CLAIM_ROOT, root_envelope, root.issued_ms):
-                raise BadParams(detail="its issuer has not signed it")
+            if not await self._outside.stands(Purpose.CLAIM_ROOT, root_envelope, root.issued_ms):
+                raise BadParams(detail="its issuer has not signed it, or has recovered or closed its name since")
             if not await self._outside.was_signed(Purpose.CLAIM_SHOWN, shown_envelope, now_ms):
                 raise BadParams(detail="the node that it speaks of has not signed it")
         except DuxError as error:

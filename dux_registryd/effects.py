@@ -127,6 +127,12 @@ class Outside(Attestor):
         by = p2p.Signature(did=envelope.did, key_seq=envelope.key_seq, signature=envelope.signature)
         return await self.peers.is_signed(purpose, envelope.body, by, UnixMs(at_ms))
 
+    async def stands(self, purpose: Purpose, envelope: Attested, at_ms: int) -> bool:
+        """The same, and its signer has not recovered or closed its name since: a thief could have written any time."""
+        by = p2p.Signature(did=envelope.did, key_seq=envelope.key_seq, signature=envelope.signature)
+        verdict = await self.peers.verdict_on(purpose, envelope.body, by, UnixMs(at_ms))
+        return verdict.valid and not verdict.stopped
+
     async def refuse(self, until_ms: Mapping[Did, int]) -> None:
         """Have p2pd refuse these nodes, each until a time (0: until told otherwise), and no others."""
         names = tuple(p2p.RefusedNode(did=did, until_ms=UnixMs(until_ms[did])) for did in sorted(until_ms))

@@ -29,7 +29,7 @@ from common.contracts.registry import (
 from common.errors import NotFound
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
-from common.receipts import NODE_BYTES_MAX, Attested, NodeInfo, NodeInfo2, attested, form_fault, wallet_fault
+from common.receipts import NODE_BYTES_MAX, Attested, NodeInfo, NodeInfo2, attested, described, form_fault, wallet_fault
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx
 from common.store import Tx
@@ -149,12 +149,24 @@ class NodeMethods:
             at_ms = info.at_ms if name in offered else 0
             tx.outbox(f"{PUT_CAPABILITY}/{stamp}/{name}", PUT_CAPABILITY, Told(name=name, at_ms=at_ms))
 
-    def announce_again(self, own: Did) -> None:
-        """Offer what is held of ourselves once more: records live a day, and new nodes have come."""
-        held, signed = self._book.node(own), self._book.signed_node(own)
-        if held is not None and signed is not None:
+    async def announce_again(self, own: Did) -> None:
+        """Offer what is held of ourselves once more: records live a day, and new nodes have come.
+
+        What an earlier key signed is signed anew: who has not seen it yet takes it from a key in use alone.
+        """
+        signed, key_seq = self._book.signed_node(own), await self._outside.own_key_seq()
+        if signed is None:
+            return
+        envelope = attested(signed)
+        told = described(envelope)
+        if envelope.key_seq == key_seq:
             with self._book.store.transaction() as tx:
-                self.announce(tx, held.info, attested(signed), set())
+                self.announce(tx, told.info, envelope, set())
+            return
+        told = msgspec.structs.replace(told, info=msgspec.structs.replace(told.info, at_ms=self._later_than_held(own)))
+        envelope = await self._outside.signed(Purpose.REGISTRATION, told)
+        with self._book.store.transaction() as tx:
+            self._keep(tx, told.info, envelope)
 
     async def own_view(self, _params: Empty, _ctx: Ctx) -> NodeView:
         """This node as others see it."""

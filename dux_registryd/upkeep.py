@@ -208,7 +208,7 @@ class Announcer:
         own = await self._outside.own_did()
         held = self._book.node(own)
         if held is not None and held.info.network == self._network:
-            self._methods.announce_again(own)
+            await self._methods.announce_again(own)
         elif self._settings.wallet_address:
             wish = RegisterNode(
                 request_id=f"first-start/{own}/{self._network[:16]}",

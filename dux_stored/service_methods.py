@@ -140,15 +140,28 @@ class ServiceMethods:
         return names
 
     async def announce_again(self) -> int:
-        """Offer all our live services once more: records live a day, and new nodes have come."""
-        own = await self._outside.own_did()
+        """Offer all our live services once more: records live a day, and new nodes have come.
+
+        What an earlier key signed is signed anew: who has not seen it yet takes it from a key in use alone.
+        """
+        own, key_seq = await self._outside.own_did(), await self._outside.own_key_seq()
         live = [record for record in self._shelf.services_of(own) if not record.withdrawn]
         for record in live:
             signed = self._shelf.signed_service(record.service_id)
             if signed is not None:
-                with self._shelf.store.transaction() as tx:
-                    self._announce(tx, record, attested(signed), None)
+                await self._offer_again(record, attested(signed), key_seq)
         return len(live)
+
+    async def _offer_again(self, record: ServiceRecord, envelope: Attested, key_seq: int) -> None:
+        if envelope.key_seq == key_seq:
+            with self._shelf.store.transaction() as tx:
+                self._announce(tx, record, envelope, None)
+            return
+        renewed = msgspec.structs.replace(record, updated_ms=self._now_after(record))
+        envelope = await self._outside.signed(Purpose.SERVICE, renewed)
+        with self._shelf.store.transaction() as tx:
+            self._shelf.put_service(tx, renewed, envelope)
+            self._announce(tx, renewed, envelope, record)
 
     async def search(self, params: SearchServices, _ctx: Ctx) -> SearchResult:
         """What fits, from the index and (when asked) from the network, in the order asked for."""

@@ -287,7 +287,8 @@ class Verify(Wire, frozen=True):
     """Is this the DID's signature, and does `at_ms` (default: now) fall into that key's time?
 
     Whoever held the object already at `seen_ms`, with the log `kept` beside it (canonical bytes), says so: then a key
-    that a recovery has since superseded counts for what was seen before.
+    that a recovery has since superseded counts for what was seen before. Whoever sees it for the first time, and takes
+    it only from a key that is in use, says now (any later time is now).
     """
 
     did: Did
@@ -301,11 +302,15 @@ class Verify(Wire, frozen=True):
 
 
 class Verdict(Wire, frozen=True):
-    """Whether it counts; the reason when it does not; and whether new business may be done with the signer's name."""
+    """Whether it counts; the reason when it does not; and whether new business may be done with the signer's name.
+
+    `stopped`: the signer has since recovered or closed its name; a thief of the key could have written any time.
+    """
 
     valid: bool
     reason: str
     sound: bool = True
+    stopped: bool = False
 
 
 class LinkCoin(Wire, frozen=True):

@@ -154,17 +154,18 @@ def was_valid(log: Log, key_seq: int, at_ms: UnixMs | int) -> bool:
     """Whether a signature with key `key_seq` made at `at_ms` falls into that key's time.
 
     The time lasts from 10 minutes before the event that set the key to 24 hours after the rotation to the next one; a
-    recovery or an end stops it at once, because then the key may be a thief's. An end itself sets no key. Source: §2.4;
-    docs/decisions/identity-rules.md.
+    recovery or an end stops it at once, however many rotations lie between: then every key before it may be a thief's,
+    who has the branch that they come from. An end itself sets no key. Source: §2.4; docs/decisions/identity-rules.md.
     """
     if not 0 <= key_seq < len(log.events) or log.events[key_seq].kind == "end":
         return False
     if at_ms < log.events[key_seq].at_ms - FUTURE_MS:
         return False
-    if key_seq == len(log.events) - 1:
+    after = log.events[key_seq + 1 :]
+    if not after:
         return True
-    after = log.events[key_seq + 1]
-    return at_ms <= after.at_ms + (0 if after.kind in RECOVERING else OLD_KEY_GRACE_MS)
+    stops_ms = [event.at_ms for event in after if event.kind in RECOVERING]
+    return at_ms <= min([after[0].at_ms + OLD_KEY_GRACE_MS, *stops_ms])
 
 
 def was_valid_when_seen(current: Log, kept: Log, key_seq: int, *, at_ms: int, seen_ms: int) -> bool:

@@ -25,6 +25,7 @@ from tests.identity.log_kit import (
     ROT1,
     ROT2,
     START_MS,
+    body_of,
     key,
     log,
     next_event,
@@ -159,6 +160,25 @@ def test_a_stolen_key_counts_no_longer_from_the_moment_of_recovery() -> None:
         assert not was_valid(held, 0, START_MS + HOUR_MS + 1)
     assert was_valid(log(ICP, REC), 1, LATER_MS)
     assert not was_valid(log(ICP, END), 1, LATER_MS)
+
+
+@attack(
+    "identity",
+    tries="a thief of the machine signs with the key before the last one, whose day of grace the recovery falls into",
+    meets="nothing that it signs after the recovery counts, by whichever key",
+)
+def test_a_recovery_ends_the_grace_of_every_key_before_it() -> None:
+    """The branch on a stolen disk has the earlier keys as well: their day after a rotation is not the thief's day."""
+    recovery = sign_event(next_event(ROT1, "rec", key("b0"), "b1", recover=R1), key("b0"), key("R0"))
+    ending = sign_event(next_event(ROT1, "end", key("b0"), "b0", next=b"", recover=b""), key("b0"), key("R0"))
+    for closing in (recovery, ending):
+        held, closed_ms = log(ICP, ROT1, closing), body_of(closing).at_ms
+        assert closed_ms < body_of(ROT1).at_ms + 24 * HOUR_MS
+        for seq in (0, 1):
+            assert was_valid(held, seq, closed_ms)
+            assert not was_valid(held, seq, closed_ms + 1)
+    later = log(ICP, ROT1, sign_event(next_event(ROT1, "rot", key("a2"), "a3"), key("a2")))
+    assert was_valid(later, 0, body_of(ROT1).at_ms + 24 * HOUR_MS), "another rotation shortens nothing"
 
 
 def test_a_signature_by_a_superseded_key_counts_for_what_was_seen_before_the_fork() -> None:

@@ -43,6 +43,7 @@ from common.daemon import DuxOSDaemon
 from common.errors import DuxError, NeighbourDown, NotFound
 from common.identity.did import did_of
 from common.identity.keys import SigningKey, is_signed
+from common.identity.log import OLD_KEY_GRACE_MS
 from common.identity.purposes import OWNER, Purpose
 from common.network import Custodian, FundParameters, NetworkProfile
 from common.randomness import SeededRandomness
@@ -60,9 +61,12 @@ LOG = structlog.wrap_logger(
 FUND_KEYS = tuple(bytes([2 + n % 2]) + bytes([n + 1]) * 32 for n in range(3))
 
 
-def key_of(number: int) -> SigningKey:
-    """The key of the fake network's node `number`."""
-    return SigningKey(bytes([number]) * 32)
+NODES_MAX = 32
+
+
+def key_of(number: int, seq: int = 0) -> SigningKey:
+    """A key of the fake network's node `number`: its first, or the one after so many changes."""
+    return SigningKey(bytes([number + NODES_MAX * seq]) * 32)
 
 
 def did_number(number: int) -> Did:
@@ -71,7 +75,7 @@ def did_number(number: int) -> Did:
 
 
 def attest(number: int, purpose: Purpose, value: Canon) -> Attested:
-    """The value signed by node `number`."""
+    """The value signed by node `number`, with its first key."""
     body = canonical(value)
     return Attested(body=body, did=did_number(number), key_seq=0, signature=key_of(number).sign(purpose, body))
 
@@ -180,6 +184,8 @@ class FakeNode:
         self.refused: dict[Did, int] = {}
         self.kept: dict[Did, int] = {}  # records that others keep for it
         self.duties: list[str] | None = None
+        self.key_ends_ms: list[int] = []  # until when each key before the one of now counts
+        self.stopped = 0  # so many first keys were stopped by a recovery
         self.bonds: list[BondView] = []  # of its wallet
         self.daemons: dict[str, DuxOSDaemon[Any]] = {}
         self.p2pd = self._table()
@@ -211,6 +217,26 @@ class FakeNode:
         found = [] if self.cut else [node for node in self.net.nodes.values() if node is not self and not node.cut]
         return [node for node in found if node.did not in self.refused and self.did not in node.refused]
 
+    def change_key(self, *, recovered: bool = False) -> None:
+        """It signs with another key from now on; the one before counts for a day longer, none after a recovery."""
+        now_ms = self.net.clock.unix_ms()
+        self.key_ends_ms.append(now_ms if recovered else now_ms + OLD_KEY_GRACE_MS)
+        if recovered:
+            self.stopped = len(self.key_ends_ms)
+            self.key_ends_ms = [min(end_ms, now_ms) for end_ms in self.key_ends_ms]
+
+    def verdict(self, asked: p2p.Verify) -> p2p.Verdict:
+        """What p2pds say of a signature of this node."""
+        seq, now_ms = asked.key_seq, self.net.clock.unix_ms()
+        at_ms = now_ms if asked.at_ms is None else asked.at_ms
+        seen_ms = at_ms if asked.seen_ms is None else min(asked.seen_ms, now_ms)
+        ends_ms = [*self.key_ends_ms, now_ms + OLD_KEY_GRACE_MS]
+        in_time = 0 <= seq < len(ends_ms) and max(at_ms, seen_ms) <= ends_ms[seq]
+        key = key_of(self.number, seq).public
+        if not in_time or not is_signed(key, Purpose(asked.purpose), asked.body, asked.signature):
+            return p2p.Verdict(valid=False, reason="it does not verify")
+        return p2p.Verdict(valid=True, reason="", stopped=seq < self.stopped)
+
     def _serve_p2pd(self) -> None:
         table = self.p2pd
         table.serve(p2p.P2P_INFO, self._info)
@@ -229,7 +255,7 @@ class FakeNode:
     async def _info(self, _params: Empty, _ctx: Ctx) -> p2p.Info:
         return p2p.Info(
             did=self.did,
-            key_seq=0,
+            key_seq=len(self.key_ends_ms),
             network=NETWORK,
             endpoints=[f"{self.host}:32570"],
             sessions=len(self.others()),
@@ -312,12 +338,13 @@ class FakeNode:
     async def _sign(self, params: p2p.Sign, ctx: Ctx) -> p2p.Signature:
         purpose = Purpose(params.purpose)
         assert OWNER[purpose] == ctx.caller, "a purpose belongs to one daemon"
-        return p2p.Signature(did=self.did, key_seq=0, signature=key_of(self.number).sign(purpose, params.body))
+        seq = len(self.key_ends_ms)
+        return p2p.Signature(did=self.did, key_seq=seq, signature=key_of(self.number, seq).sign(purpose, params.body))
 
     async def _verify(self, params: p2p.Verify, _ctx: Ctx) -> p2p.Verdict:
-        keys = {did_number(number): key_of(number).public for number in range(32)}
-        right = is_signed(keys[params.did], Purpose(params.purpose), params.body, params.signature)
-        return p2p.Verdict(valid=right, reason="" if right else "it does not verify")
+        numbers = {did_number(number): number for number in range(NODES_MAX)}
+        signer = self.net.nodes.get(params.did) or FakeNode(self.net, numbers[params.did])  # it need not be there
+        return signer.verdict(params)
 
     async def _bonds(self, _params: Empty, _ctx: Ctx) -> Bonds:
         return Bonds(bonds=self.bonds, tip=BlockHeight(self.net.chain.height))

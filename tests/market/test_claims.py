@@ -98,6 +98,27 @@ async def test_a_property_is_shown_without_the_rest(tmp_path: Path) -> None:
         assert (await made[1].call(registry.CLAIMS_LIST, Empty())).attestations == ()
 
 
+@attack(
+    "registry",
+    tries="attests properties with an issuer's key that the issuer has recovered from, dated back before that",
+    meets="shown in vain: a recovery or an end takes back what the issuer's keys attested before; a rotation does not",
+)
+async def test_an_attestation_outlives_a_rotation_of_its_issuer_and_no_recovery(tmp_path: Path) -> None:
+    """Whoever verifies cannot tell a thief's attestation from one of before; the issuer attests anew."""
+    net = FakeNet()
+    async with three(net, tmp_path) as made:
+        await made[1].call(registry.CLAIMS_ATTEST, AttestMe(request_id="a", peer=did_number(2)))
+        net.clock.advance(60)
+        net.node(2).change_key()
+        net.clock.advance(2 * 86_400)
+        wish = Disclose(name="tier>=1", nonce=NONCE)
+        assert (await verdict(made[3], await made[1].call(registry.CLAIMS_DISCLOSE, wish))).valid
+        net.node(2).change_key(recovered=True)
+        found = await verdict(made[3], await made[1].call(registry.CLAIMS_DISCLOSE, wish))
+        assert not found.valid
+        assert "recovered or closed its name since" in found.reason
+
+
 async def test_who_vouches_for_a_node_is_found_by_its_name_and_for_what_is_not(tmp_path: Path) -> None:
     """Two issuers stand in the DHT with their roots; a forged one, another node's and one that has ended do not count.
 

@@ -256,6 +256,41 @@ async def gossip(target: FakeNode, topic: str, payload: bytes) -> str:
     return (await target.client("registryd", "p2pd").call(GOSSIP_HANDLE, message)).verdict
 
 
+@pytest.mark.parametrize("case", ["recovered", "rotated long ago"])
+@attack(
+    "registry",
+    tries="signs descriptions and heartbeats with a key that its owner has replaced, dated back into that key's time",
+    meets="not taken: new business asks for a key in use; the owner's node signs its description anew",
+)
+async def test_a_replaced_key_says_nothing_new_of_a_node(tmp_path: Path, case: str) -> None:
+    """The owner's own description, signed by the old key, is offered under the new one at the next turn."""
+    net, recovered = FakeNet(), case == "recovered"
+    quick = QUICK | {"announce_s": 0.05, "heartbeat_s": 60.0}
+    async with (
+        running(net.node(2), RegistryDaemon, tmp_path, **QUICK) as two,
+        running(net.node(1), RegistryDaemon, tmp_path, **quick) as one,
+    ):
+        await one.call(registry.NODE_REGISTER, register())
+        await until(lambda: _known(two, 1))
+        net.clock.advance(60)
+        back_ms = net.clock.unix_ms() - 1_000
+        info = node(did=did_number(1), at_ms=back_ms, wallet_address=WALLET, hostname="thief")
+        beat = heartbeat(did=did_number(1), at_ms=back_ms)
+        net.node(1).cut = True
+        net.node(1).change_key(recovered=recovered)
+        net.clock.advance(1 if recovered else 25 * 3_600)
+        for topic, purpose, value in (
+            (TOPIC_NODE, Purpose.REGISTRATION, info),
+            (TOPIC_HEARTBEAT, Purpose.HEARTBEAT, beat),
+        ):
+            assert await gossip(net.node(2), topic.name, canonical(attest(1, purpose, value))) == "reject"
+        net.node(1).cut, name = False, ("registered", did_number(1))
+        await until(lambda: attested(net.dht[name][did_number(1)].payload).key_seq == 1)
+        assert described(attested(net.dht[name][did_number(1)].payload)).info.hostname == "my-node"
+        async with running(net.node(3), RegistryDaemon, tmp_path, **QUICK) as three:
+            await until(lambda: _known(three, 1))
+
+
 async def test_silence_is_noticed_and_told(tmp_path: Path) -> None:
     """A node that stops beating turns stale and then offline; whoever reads the events is told."""
     net = FakeNet()
@@ -531,8 +566,11 @@ async def test_a_node_that_changes_its_network_registers_there(held: str | None,
         done.append("register")
         assert wish.wallet_address == WALLET
 
+    async def announce_again(_own: str) -> None:
+        done.append("announce")
+
     entry = None if held is None else SimpleNamespace(info=SimpleNamespace(network=held))
-    methods = SimpleNamespace(announce_again=lambda _own: done.append("announce"), register=register)
+    methods = SimpleNamespace(announce_again=announce_again, register=register)
     settings = RegistrydSettings(network_profile="", data_dir="", run_dir="", wallet_address=WALLET)
     book, outside = SimpleNamespace(node=lambda _own: entry), SimpleNamespace(own_did=own_did)
     await Announcer(methods, book, outside, LOG, settings, "aa" * 32).once()

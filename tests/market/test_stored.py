@@ -43,7 +43,7 @@ from dux_registryd.daemon import RegistryDaemon
 from dux_stored.daemon import StoreDaemon
 from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, FakeNode, attest, did_number, running, until
-from tests.market.makers import rating, receipt, service
+from tests.market.makers import changed, rating, receipt, service
 
 WALLET = "mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef"
 QUICK_REGISTRY: dict[str, Any] = {"heartbeat_s": 0.1, "check_s": 0.03, "sync_s": 0.05}
@@ -106,6 +106,35 @@ async def gossip(node: FakeNode, topic: str, payload: bytes) -> str:
     """What a node's stored answers to a gossip message."""
     message = GossipIn(topic=topic, payload=payload, sender=did_number(30), key_seq=0, seq_ms=0)
     return (await node.client("stored", "p2pd").call(GOSSIP_HANDLE, message)).verdict
+
+
+@attack(
+    "registry",
+    tries="changes the price of a service with a key that its owner has replaced, dated back into that key's time",
+    meets="not taken: new business asks for a key in use; the owner's node signs its services anew",
+)
+async def test_a_replaced_key_changes_no_service(tmp_path: Path) -> None:
+    """What the owner had signed with the old key is offered under the new one at the next turn."""
+    net = FakeNet()
+    async with (
+        market(net.node(2), tmp_path, **SLOW) as buyer,
+        market(net.node(1), tmp_path, **SLOW | {"announce_s": 0.05}) as seller,
+    ):
+        mine = await seller.call(contract.SERVICE_PUBLISH, publish())
+        await until(lambda: found(buyer, "upscal", ask_network=False))
+        honest = await buyer.call(contract.SERVICE_SHOW, ServiceName(service_id=mine.id))
+        net.clock.advance(60)
+        net.node(1).cut = True
+        net.node(1).change_key(recovered=True)
+        record = body_of(attested(honest.signed), ServiceRecord, 8_000)
+        cheap = changed(record, price_florins=Florins(1), updated_ms=UnixMs(record.updated_ms + 1))
+        net.clock.advance(1)
+        assert await gossip(net.node(2), TOPIC_SERVICE.name, canonical(attest(1, Purpose.SERVICE, cheap))) == "reject"
+        net.node(1).cut, name = False, ("service", mine.id)
+        await until(lambda: attested(net.dht[name][did_number(1)].payload).key_seq == 1)
+        renewed = body_of(attested(net.dht[name][did_number(1)].payload), ServiceRecord, 8_000)
+        assert renewed == changed(record, updated_ms=renewed.updated_ms)
+        assert [view.id for view in (await seller.call(contract.SERVICE_LIST_MINE, Empty())).services] == [mine.id]
 
 
 async def test_what_one_node_publishes_another_finds(tmp_path: Path) -> None:

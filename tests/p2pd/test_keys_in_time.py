@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import coincurve
+import msgspec
 import pytest
 
 from common.clock import ManualClock
@@ -19,6 +20,7 @@ from common.identity.node_record import CoinLink, NodeRecord, coin_link_hash, op
 from common.identity.purposes import Purpose
 from common.identity.recovery import ended, recovered
 from common.identity.signed import decode_signed
+from common.peers import SEEN_NOW
 from common.randomness import SeededRandomness
 from common.store import Store
 from dux_p2pd.keeper import Keeper
@@ -201,6 +203,29 @@ def test_an_old_signature_is_judged_by_the_log_of_its_time(one: One) -> None:
     one.clock.advance(HOUR_S)
     assert not judged(kept=kept, seen_ms=one.clock.unix_ms())[0]
     assert judged(key_seq=9) == (False, "the event log has no key 9")
+
+
+def test_a_verdict_tells_of_keys_that_are_stopped_and_seen_now_asks_for_one_in_use(one: One) -> None:
+    """A key that a rotation replaced counts for its time, and a day for what is new; a recovery stops it, aloud."""
+    verdict = IdentityMethods(one.keeper, None, None, one.folder, None, clock=one.clock)._verdict  # type: ignore[arg-type]
+    signed_ms, signature = one.clock.unix_ms(), one.keeper.sign(Purpose.SERVICE, b"body")
+    asked = Verify(did=one.keeper.did, key_seq=0, purpose="service", body=b"body", signature=signature, at_ms=signed_ms)
+    new = msgspec.structs.replace(asked, seen_ms=SEEN_NOW)
+
+    def told(wish: Verify, log: Log) -> tuple[bool, bool]:
+        found = verdict(wish, Purpose.SERVICE, log)
+        return found.valid, found.stopped
+
+    one.clock.advance(HOUR_S)
+    one.keeper.rotate()
+    assert told(asked, one.log) == told(new, one.log) == (True, False)
+    one.clock.advance(25 * HOUR_S)
+    assert told(asked, one.log) == (True, False)
+    assert told(new, one.log) == (False, False)
+    branch = recovered(SEED, net=1, log=one.log, now_ms=one.clock.unix_ms())
+    now = decode_log(bytes.fromhex(branch.log), now_ms=one.clock.unix_ms(), inception_bits=0)
+    assert told(asked, now) == (True, True), "whoever asks for its time alone is told that the time may be made up"
+    assert told(new, now) == (False, False)
 
 
 def test_a_connection_loses_its_ground_exactly_when_its_papers_do(one: One) -> None:

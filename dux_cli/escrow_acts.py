@@ -17,8 +17,6 @@ from dux_cli.wallet import FLOP_AMOUNT, check_spend
 if TYPE_CHECKING:
     from common.contracts.escrow import ContractRef
     from common.contracts.escrow_cases import CaseItem, EvidenceView
-    from common.identity.purposes import Purpose
-    from common.receipts import Attested
     from common.units import Florins
 
 
@@ -229,6 +227,7 @@ def audit_contract(session: Session, contract_id: str, source: Path | None, out:
     from common.contracts.escrow import ContractRef
     from common.contracts.escrow_cases import CASE_FILE
     from common.errors import BadParams
+    from dux_cli.case_signatures import CaseSignatures
     from dux_escrowd.case_file import CASE_FILE_BYTES_MAX, CaseFile, audited
 
     body = session.ask(CASE_FILE, ContractRef(contract_id=contract_id)).file if source is None else source.read_bytes()
@@ -236,7 +235,8 @@ def audit_contract(session: Session, contract_id: str, source: Path | None, out:
         raise BadParams(detail=f"the file is larger than {CASE_FILE_BYTES_MAX} bytes")
     if out is not None:
         out.write_bytes(body)
-    told = audited(from_json(body, CaseFile), lambda purpose, one: _is_signed(session, purpose, one))
+    signatures = CaseSignatures(session)
+    told = audited(from_json(body, CaseFile), signatures.is_right)
     lines = [
         ("contract hash", told.cid),
         ("seen by", told.seen_by),
@@ -244,21 +244,14 @@ def audit_contract(session: Session, contract_id: str, source: Path | None, out:
         ("outcome", f"{told.outcome} (the same from every party's file)"),
         ("checked", f"{counted(told.statements, 'statement')}, {counted(told.facts, 'fact')}"),
         ("found", "; ".join(told.problems) or "everything follows from what was signed"),
+        *(
+            ("recovered", f"{did} has recovered or closed its name since: believe its dates with care")
+            for did in sorted(signatures.stopped)
+        ),
     ]
     session.out.record(told, lines, name=contract_id)
     if told.problems:
         raise SystemExit(EXIT_FAILED)
-
-
-def _is_signed(session: Session, purpose: Purpose, attested: Attested) -> bool:
-    """Asked of this node's p2pd, which knows the network's keys."""
-    from common.contracts.p2p import IDENTITY_VERIFY, Verify
-
-    ask = Verify(
-        did=attested.did, purpose=purpose.value, body=attested.body, key_seq=attested.key_seq,
-        signature=attested.signature,
-    )  # fmt: skip
-    return session.ask(IDENTITY_VERIFY, ask).valid
 
 
 @click.command(cls=DuxCommand)

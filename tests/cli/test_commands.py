@@ -33,6 +33,7 @@ from common.contracts.escrow_cases import CASES
 from common.contracts.registry_witness import PresenceView
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import NeighbourDown, NotFound, TooBusy
+from common.identity.log import encode_log
 from common.rpc.method import Method
 from common.units import FLOP, Florins
 from dux_cli.command import run_main
@@ -42,6 +43,7 @@ from dux_cli.pictures import make_test_picture, raw_from_picture
 from dux_escrowd.case_file import case_bytes
 from tests.cli.fake_node import FakeNode, running
 from tests.cli.toy_node import make_toy_node
+from tests.identity import log_kit
 from tests.ports import free_base
 from tests.rules.test_escrow_cases import case_of
 
@@ -538,6 +540,24 @@ def test_a_contract_is_audited_from_the_node_or_from_a_file(node: FakeNode, run:
     assert "backed by no statement" in bent.out
     node.answers["identity.verify"] = p2p.Verdict(valid=False, reason="another key")
     assert "signature" in run("escrow", "audit", ID).out
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_an_audit_believes_keys_that_have_been_replaced_since(node: FakeNode, run: Any, *, stopped: bool) -> None:
+    """A file is read months later: each signature counts by the key of its time; who has recovered since is named."""
+    log = log_kit.log(log_kit.ICP, log_kit.ROT1)
+    told = p2p.DID_RESOLVE.example[1]
+    node.answers["escrow.case_file"] = escrow_cases.CaseFileBytes(file=case_bytes(case_of()))
+    node.answers["did.resolve"] = lambda _ask: msgspec.structs.replace(told, log=encode_log(log))
+
+    def verify(ask: p2p.Verify) -> p2p.Verdict:
+        valid = ask.at_ms == log.events[ask.key_seq].at_ms
+        return p2p.Verdict(valid=valid, reason="" if valid else "not in that key's time", stopped=stopped and valid)
+
+    node.answers["identity.verify"] = verify
+    found = run("escrow", "audit", ID)
+    assert (found.code, "everything follows" in found.out) == (0, True), found.out
+    assert ("has recovered or closed its name since" in found.out) is stopped
 
 
 def test_evidence_is_written_where_an_arbiter_wants_it(run: Any, tmp_path: Path) -> None:

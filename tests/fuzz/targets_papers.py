@@ -124,7 +124,8 @@ def _frames(pieces: list[bytes]) -> tuple[list[GossipFrame], bool]:
                     break
                 assert framed(frame) == before[: len(before) - len(buffer)]
                 found.append(frame)
-            assert len(buffer) < LENGTH_BYTES + FRAME_BYTES_MAX
+            announced = int.from_bytes(buffer[:LENGTH_BYTES]) if len(buffer) >= LENGTH_BYTES else 0
+            assert len(buffer) - LENGTH_BYTES < announced <= FRAME_BYTES_MAX or len(buffer) < LENGTH_BYTES
     except (FramingBroken, BadParams):
         return found, True
     return found, False

@@ -133,12 +133,13 @@ def lan_seeds() -> dict[str, list[bytes]]:
         "nat_pmp": [mapped, mapped + struct.pack("!BBHI4B", 0, 128, 0, 7, 203, 0, 113, 7)],
         "upnp_router": [b"\x00" + pages[0], b"\xff" + pages[1]],
         "ssdp": [heard.encode(), PLACE.encode()],
-        "mdns": [_told()],
+        "mdns": [_told(1), _told(ADDRESSES_MAX + 2)],
     }
 
 
-def _told() -> bytes:
-    info = ServiceInfo(KIND, f"x.{KIND}", port=PORT, addresses=[bytes((192, 168, 1, 7))], properties={"net": TAG})
+def _told(addresses: int) -> bytes:
+    packed = [bytes((192, 168, 1, 7 + number)) for number in range(addresses)]
+    info = ServiceInfo(KIND, f"x.{KIND}", port=PORT, addresses=packed, properties={"net": TAG})
     packet = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
     for record in (info.dns_service(), info.dns_text(), *info.dns_addresses()):
         packet.add_answer_at_time(record, 0)

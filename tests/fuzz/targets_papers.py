@@ -25,11 +25,12 @@ from common.contracts.wallet_errors import BadPartial
 from common.errors import BadParams, BadSettings
 from common.identity import mail
 from common.identity.errors import BadLetter
+from common.identity.log import encode_log
 from common.identity.mail import Ack, Letter
 from common.identity.purposes import Purpose
 from common.identity.signed import sign
 from common.network import NetworkProfile, load_profile, save_profile
-from common.parameters import next_set
+from common.parameters import next_set, set_bytes
 from common.units import UnixMs
 from common.yaml_file import read_yaml
 from dux_p2pd.gossip import next_frame
@@ -124,7 +125,8 @@ def _frames(pieces: list[bytes]) -> tuple[list[GossipFrame], bool]:
                     break
                 assert framed(frame) == before[: len(before) - len(buffer)]
                 found.append(frame)
-            assert len(buffer) < LENGTH_BYTES + FRAME_BYTES_MAX
+            announced = int.from_bytes(buffer[:LENGTH_BYTES]) if len(buffer) >= LENGTH_BYTES else 0
+            assert len(buffer) - LENGTH_BYTES < announced <= FRAME_BYTES_MAX or len(buffer) < LENGTH_BYTES
     except (FramingBroken, BadParams):
         return found, True
     return found, False
@@ -230,13 +232,18 @@ def paper_seeds() -> dict[str, list[bytes]]:
     }
 
 
+def _signature(purpose: Purpose, words: bytes) -> council.Signature:
+    log, signature = encode_log(THEM.log).hex(), THEM.key.sign(purpose, words).hex()
+    return council.Signature(did=THEM.did, key_seq=0, log=log, signature=signature)
+
+
 def _network_files() -> list[bytes]:
     from yaml import safe_dump  # noqa: PLC0415 - here alone
 
-    words = b"words"
-    signature = council.signed_words(Purpose.NETWORK_PROFILE, words, THEM.did, b"log", THEM.key)
+    later = next_set(PROFILE.first_parameters, from_height=9, tax_bps=400)
+    founded = _signature(Purpose.NETWORK_PROFILE, charter.profile_bytes(PROFILE))
+    agreed = parameter_file.SignedSet(parameters=later, signatures=(_signature(Purpose.PARAMETERS, set_bytes(later)),))
     card = charter.Founder(did=THEM.did, log="00", address="x", fund_pubkey="02", endpoint="127.0.0.1:1")
-    later = parameter_file.SignedSet(parameters=next_set(PROFILE.first_parameters, from_height=9, tax_bps=400))
     small = {"name": "f", "chain": "embedded", "genesis": "00" * 32, "heights": "demo"}
-    plain = (small, [to_plain(signature)], [to_plain(later)], to_plain(card))
+    plain = (small, [to_plain(founded)], [to_plain(agreed)], to_plain(card))
     return [bytes([kind]) + safe_dump(one).encode() for kind, one in enumerate(plain)]

@@ -32,7 +32,7 @@ from common.units import Florins
 from dux_flopd.bump_rules import RATE_FACTOR, How, Paid, child, free_coins, replacement, ways
 from dux_flopd.chain_methods import ChainMethods
 from dux_flopd.model import Coin, NewPayment, OwnCoin, PaymentKind, StoredPayment
-from dux_flopd.rules import INPUTS_MAX, limit_list
+from dux_flopd.rules import INPUTS_MAX, limit_list, own_limit
 from dux_flopd.store import DAY_MS
 from dux_flopd.wallet import Wallet
 
@@ -184,13 +184,16 @@ class BumpMethods:
 
     async def limits(self, _params: Empty, _ctx: Ctx) -> Limits:
         """The standing approval, and how much of it is used."""
-        store = self._wallet.store
+        store, settings = self._wallet.store, self._wallet.settings
+        limits, own = limit_list(settings), settings.limits_of_callers
         with store.store.transaction() as tx:
             spent = store.most_spent(tx.now_ms() - DAY_MS)
+            spent |= {own_limit(caller): int(store.spent_since(tx, caller, "").by_caller) for caller in own}
+        limits += [(own_limit(caller), int(limit)) for caller, limit in sorted(own.items())]
         return Limits(
             limits=[
                 LimitView(name=name, limit_florins=Florins(limit), spent_florins=Florins(spent.get(name, 0)))
-                for name, limit in limit_list(self._wallet.settings)
+                for name, limit in limits
             ]
         )
 

@@ -130,7 +130,7 @@ class ChannelMethods:
         with self._store.store.transaction() as tx:
             if params.side == "payer" and not params.lost:
                 spent = self._store.spent_since(tx, ctx.caller, terms.payee)
-                check_limits(self._wallet.settings, int(terms.cap_florins), spent)
+                check_limits(self._wallet.settings, int(terms.cap_florins), spent, ctx.caller)
             self._store.adopt(tx, ContractRow(name, params.terms, params.side, params.key_index))
             if params.from_height is not None:
                 self._view.follow(tx, FollowedScript(output, ScriptKind.LOT, 0, 0, params.side), params.from_height)

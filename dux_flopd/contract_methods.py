@@ -106,7 +106,7 @@ class ContractMethods:
         with self._store.store.transaction() as tx:
             if params.role == "buyer":
                 spent = self._store.spent_since(tx, ctx.caller, contract.seller.did)
-                check_limits(self._wallet.settings, int(lot_value(contract)), spent)
+                check_limits(self._wallet.settings, int(lot_value(contract)), spent, ctx.caller)
             answer = self._part.take(tx, contract, params.contract, params.role, params.key_index)
             tx.audit("contract adopted", {"cid": answer.cid, "role": params.role, "caller": ctx.caller})
             ctx.remember(tx, answer)

@@ -122,26 +122,33 @@ def check_nonce(nonce: bytes) -> None:
         raise BadParams(detail=f"a nonce has {NONCE_BYTES} bytes, not {len(nonce)}")
 
 
-def check_limits(settings: FlopSettings, amount: int, spent: Spent) -> None:
-    """Nothing happens when the owner's standing approval covers this payment.
+def check_limits(settings: FlopSettings, amount: int, spent: Spent, caller: str) -> None:
+    """Nothing happens when the owner's standing approval covers this payment of this caller's.
 
     Raises:
         OverLimit: naming the limit that it breaks.
     """
     used = (0, int(spent.total), int(spent.by_caller), int(spent.to_counterparty))
-    for (name, limit), before in zip(limit_list(settings), used, strict=True):
+    for (name, limit), before in zip(limit_list(settings, caller), used, strict=True):
         if before + amount > limit:
             raise OverLimit(amount_florins=amount, limit=name, limit_florins=limit)
 
 
-def limit_list(settings: FlopSettings) -> list[tuple[str, int]]:
-    """The limits of the standing approval by name, in the order in which they are asked."""
+def limit_list(settings: FlopSettings, caller: str = "") -> list[tuple[str, int]]:
+    """The limits of the standing approval by name, in the order in which they are asked: a caller's own, where set."""
+    own = {str(name): limit for name, limit in settings.limits_of_callers.items()}
+    of_caller = (own_limit(caller), int(own[caller])) if caller in own else None
     return [
         ("per payment", int(settings.limit_per_payment_florins)),
         ("per day", int(settings.limit_per_day_florins)),
-        ("per caller and day", int(settings.limit_per_caller_florins)),
+        of_caller or ("per caller and day", int(settings.limit_per_caller_florins)),
         ("per counterparty and day", int(settings.limit_per_counterparty_florins)),
     ]
+
+
+def own_limit(caller: str) -> str:
+    """The name of one caller's own limit."""
+    return f"of {caller} and day"
 
 
 def payment_state(*, refused: str, height: int | None, waits: bool, conflicted: bool) -> PaymentState:

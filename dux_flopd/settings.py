@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import field
+
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.settings import DaemonSettings
 from common.units import FLOP, Florins
+
+Payer = Literal["escrowd", "airdropd", "module"]  # who may have the wallet pay without the owner
 
 
 class FlopSettings(DaemonSettings, frozen=True, kw_only=True):
@@ -26,8 +30,10 @@ class FlopSettings(DaemonSettings, frozen=True, kw_only=True):
     wallet_backup_dir: str = ""  # where encrypted copies of the books go, such as another disk; empty: data folder
     scan_from_height: int = 0  # blocks below are never read; raise it on a main chain to the wallet's first block
     fee_rate_florins_per_kb: int = FEE_RATE_FLORINS_PER_KB
-    # Standing approval for payments that daemons decide (the owner's own `wallet.send` by cli is not limited):
+    # Standing approval for payments that daemons decide (the owner's own `wallet.send` by cli is not limited); per
+    # day holds for all callers together, the others for each by itself:
     limit_per_payment_florins: Florins = Florins(1_000 * FLOP)
     limit_per_day_florins: Florins = Florins(5_000 * FLOP)
     limit_per_caller_florins: Florins = Florins(5_000 * FLOP)
+    limits_of_callers: dict[Payer, Florins] = field(default_factory=dict)  # a day of one caller's own, by its token
     limit_per_counterparty_florins: Florins = Florins(2_000 * FLOP)

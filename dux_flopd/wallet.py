@@ -54,6 +54,7 @@ class Wallet:
             limit_per_payment_florins=settings.limit_per_payment_florins,
             limit_per_day_florins=settings.limit_per_day_florins,
             limit_per_caller_florins=settings.limit_per_caller_florins,
+            limits_of_callers=settings.limits_of_callers,
             limit_per_counterparty_florins=settings.limit_per_counterparty_florins,
         )
 
@@ -148,7 +149,7 @@ class Wallet:
         """
         amount = sum(int(output.value_florins) for output in outputs)
         if caller != OWNER:
-            check_limits(self.settings, amount, self.store.spent_since(tx, caller, counterparty))
+            check_limits(self.settings, amount, self.store.spent_since(tx, caller, counterparty), caller)
         chosen = self.select(outputs, only, account)
         signed = self.signed(tx, chosen, outputs, account)
         payment = NewPayment(

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from common.contracts.channel import CHUNK, CallRef, Chunk
 from common.errors import CallerMistake, DuxError, NotNow, PeerMisbehaved
 from common.rpc.client import Client
+from common.rpc.patience import patiently
 from common.units import Florins, parse_flop
 from dux_pay.answers import BODY_BYTES_MAX as ANSWER_BYTES_MAX
 from dux_pay.answers import Headers
 from dux_pay.price import Price
 from dux_pay.statuses import Reason
 from dux_pay.streams import Parts, had_of
+
+AWAY_TRIES, AWAY_PAUSE_S = 20, 0.5
 
 
 class BodyTooLarge(CallerMistake):
@@ -123,7 +126,10 @@ class Payment:
         """
         wanted = Florins(self.metered_florins + int(parse_flop(flop)))
         asked = Chunk(call=self.call, price_florins=wanted, wait_s=wait_s)
-        if not (await self._escrowd.call(CHUNK, asked, deadline_s=wait_s + 5)).go:
+        verdict = await patiently(
+            lambda: self._escrowd.call(CHUNK, asked, deadline_s=wait_s + 5), tries=AWAY_TRIES, pause_s=AWAY_PAUSE_S
+        )  # a node that starts anew keeps a call of which parts have left
+        if not verdict.go:
             raise NotCovered(florins=int(wanted))
         self.metered_florins = int(wanted)
         self.charged_florins = wanted

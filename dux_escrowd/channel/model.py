@@ -132,7 +132,10 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One call, as one side knows it. `price_florins`: what it counts for now; `resp`: hash of the response."""
+    """One call, as one side knows it. `price_florins`: what it counts for now; `resp`: hash of the response.
+
+    `sent_florins`: what of a metered answer was covered and may have left, at the payee.
+    """
 
     j: int
     oid: str
@@ -141,6 +144,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     price_max_florins: int
     price_florins: int
     resp: bytes = NO_ROOT
+    sent_florins: int = 0
 
 
 class Payer(msgspec.Struct, frozen=True, kw_only=True):

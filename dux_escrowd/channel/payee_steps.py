@@ -236,14 +236,24 @@ def end_session(payee: Payee, _fact: f.Fact) -> Payee:
 
 
 def restart(payee: Payee, fact: f.Started) -> Payee:
-    """After every start: what was at work is credited, or run again where the handler can bear it and time allows."""
+    """After every start: what was at work is credited, or run again where the handler can bear it and time allows.
+
+    A metered call of which parts have left goes on: its program may live, and what was delivered is not given away.
+    """
     again = payee.rules.rerun and before_zone(payee, fact)
     state = CallState.ADMITTED if again else CallState.FAILED
     calls = tuple(
-        replace(call, state=state, price_florins=call.price_florins if again else 0) if call.state in AT_WORK else call
+        replace(call, state=state, price_florins=call.price_florins if again else 0)
+        if _is_cut(call, again=again)
+        else call
         for call in payee.calls
     )
     return replace(end_session(payee, fact), calls=calls)
+
+
+def _is_cut(call: Call, *, again: bool) -> bool:
+    """A start of the daemon ends it."""
+    return call.state in AT_WORK and (again or not call.sent_florins)
 
 
 def begin_session(payee: Payee, fact: f.HelloCame) -> Payee:
@@ -308,7 +318,7 @@ def finish(payee: Payee, fact: f.HandlerDone) -> Payee:
 
 def meter(payee: Payee, fact: f.ChunkWanted) -> Payee:
     """The call costs so much by now."""
-    metered = replace(the_call(payee.calls, fact.j), price_florins=fact.price_florins)
+    metered = replace(the_call(payee.calls, fact.j), price_florins=fact.price_florins, sent_florins=fact.price_florins)
     return replace(payee, calls=with_call(payee.calls, metered))
 
 

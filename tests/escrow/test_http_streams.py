@@ -3,20 +3,82 @@
 import asyncio
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 
 from common.clock import SystemClock
 from common.contracts import channel as c
+from common.errors import NeighbourDown
 from common.units import FLOP
+from dux_escrowd.channel.model import Payee
 from dux_pay.answers import Shelf
 from dux_pay.headers import RESPONSE
 from dux_pay.seller import Seller
 from tests.escrow.channel_kit import view
-from tests.escrow.kit import Net
+from tests.escrow.kit import Net, Node, until
 from tests.escrow.test_http_calls import market, program, purse_of
 from tests.pay.test_exchange import served
 from tests.pay.test_streams import Buyer, Shop, read
+
+
+class Living:
+    """The seller's escrowd as its selling program sees it: away while it starts anew."""
+
+    def __init__(self, seller: Node) -> None:
+        self._seller = seller
+
+    async def call(self, method: Any, params: Any, **kept: Any) -> Any:
+        asked = self._seller.daemon
+        if asked is not None:
+            calling = asyncio.ensure_future(program(self._seller).call(method, params, **kept))
+            while self._seller.daemon is asked:
+                if (await asyncio.wait((calling,), timeout=0.02))[0]:
+                    return calling.result()
+            calling.cancel()  # its connection ends with the process
+        raise NeighbourDown(daemon="escrowd", address="", detail="it starts anew")
+
+
+def payee_of(seller: Node, chid: str) -> Payee:
+    """The channel's books at the seller; nobody's while its escrowd is away."""
+    assert seller.daemon is not None
+    run: Any = next(loop for name, loop in seller.daemon.parts.loops if name == "channel calls")
+    found: Payee = run.__self__._counter.ledger.payee(chid)
+    return found
+
+
+async def test_parts_that_left_are_paid_though_the_sellers_escrowd_starts_anew(net: Net, tmp_path: Path) -> None:
+    """The answer goes on where it was, is fed under the new session, and costs the same in both books."""
+    async with (
+        market(net) as (buyer, seller),
+        purse_of(net, buyer, seller, tmp_path / "paid.sqlite", per_call=FLOP) as purse,
+        aiohttp.ClientSession() as session,
+    ):
+        goods = Seller(
+            escrowd=Living(seller), flopd=program(seller, "flopd"), network=net.profile(), clock=SystemClock(),
+            shelf=Shelf(net.folder / "shelf"),
+        )  # fmt: skip
+        shop = Shop(SimpleNamespace(seller=goods))
+        async with served(shop.app) as url:
+            caller = Buyer(SimpleNamespace(purse=purse), session, f"{url}/parts?parts=4&wait=25")
+            paying = asyncio.ensure_future(caller.pay())
+            await net.mine_until(paying.done, "the call is paid", blocks=20)
+            await paying
+            async with caller.ask(0) as stream:
+                had = await stream.content.readexactly(6)
+            (channel,) = (await buyer.call(c.LIST, c.ListChannels())).channels
+            died = seller.daemon
+            seller.death.set()
+            await until(lambda: seller.daemon not in (None, died), "the seller's escrowd is there again")
+            await until(lambda: bool(payee_of(seller, channel.chid).session), "the buyer has said hello")
+            assert payee_of(seller, channel.chid).owed_florins == 10_000_000, "what was delivered is not given away"
+            following = asyncio.ensure_future(read(caller.ask(len(had))))
+            assert await caller.fuel(40_000_000) == (503, "running")
+            had += await following
+            assert await caller.settle(had) == (b"part0 part1 part2 part3 end", 40_000_000)
+        mine, theirs = await view(buyer, channel.chid), await view(seller, channel.chid)
+        assert int(mine.owed_florins) == int(theirs.owed_florins) == 40_000_000
+        assert shop.runs == 1
 
 
 async def test_a_metered_answer_is_fed_over_a_real_channel(net: Net, tmp_path: Path) -> None:

@@ -10,16 +10,19 @@ from common.chain.address import address_to_script, script_to_address
 from common.chain.tx import parse
 from common.contracts.wallet import (
     WALLET_HISTORY,
+    WALLET_LIMITS,
     WALLET_NEW_ADDRESS,
     WALLET_SEND,
     WALLET_UTXOS,
     HistoryAsked,
     NewAddress,
     Send,
+    Sent,
 )
-from common.contracts.wallet_errors import CoinsPending, DustAmount, InsufficientFunds
+from common.contracts.wallet_errors import CoinsPending, DustAmount, InsufficientFunds, OverLimit
 from common.contracts.wallet_preview import WALLET_PREVIEW, Preview
 from common.errors import RequestIdReused
+from common.rpc.client import LocalClient
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
 from tests.flopd.coin_node import BANK_SCRIPT, CoinBench
@@ -203,3 +206,26 @@ async def test_many_coins_pay_together(wallet: WalletNode) -> None:
         sent = await wallet.call(WALLET_SEND, wish)
         assert int(sent.fee_florins) > FLOP // 20
         await wallet.in_node(sent.txid)
+
+
+@pytest.mark.one_source
+async def test_a_program_spends_its_own_limit_and_no_more(wallet: WalletNode) -> None:
+    """A day's limit of one caller holds over a restart, is nobody else's, and counts in what is shown as used."""
+    wallet.changes = {"limits_of_callers": {"module": Florins(2 * FLOP)}}
+    async with wallet.running():
+        await funded(wallet, 2 * FLOP, 2 * FLOP, 3 * FLOP)
+        await by_module(wallet, "m1")
+    async with wallet.running():
+        await wallet.synced()
+        with pytest.raises(OverLimit, match="of module and day"):
+            await by_module(wallet, "m2")
+        used = {one.name: one.spent_florins for one in (await wallet.call(WALLET_LIMITS, Empty())).limits}
+        assert (used["of module and day"], used["per day"]) == (3 * FLOP // 2, 3 * FLOP // 2)
+        wish = Send(request_id="c1", address=bank_address(wallet.bench), amount_florins=Florins(3 * FLOP // 2))
+        assert await wallet.call(WALLET_SEND, wish), "the owner's own hand is not limited"
+
+
+async def by_module(wallet: WalletNode, name: str) -> Sent:
+    """A program of the owner's pays one and a half."""
+    wish = Send(request_id=name, address=bank_address(wallet.bench), amount_florins=Florins(3 * FLOP // 2))
+    return await LocalClient(wallet.daemon.parts.table, "module").call(WALLET_SEND, wish)

@@ -441,6 +441,20 @@ def test_a_start_ends_sessions_and_credits_what_was_at_work() -> None:
     assert kinds(payee.decide(over, f.Started(at=TIP, nonce=b"")).effects) == ["SendAnswer", "SendAnswer"]
 
 
+def test_a_start_does_not_give_away_what_was_delivered() -> None:
+    """A call of which parts have left goes on over a start, is charged for them, and can still be fed and credited."""
+    _, seller = admitted(2)
+    one = PRICE
+    sent = went(seller, f.ChunkWanted(at=TIP, j=1, price_florins=one))
+    after, effects = payee.decide(sent, f.Started(at=TIP, nonce=b""))
+    assert kinds(effects) == ["SendAnswer", "AskHello"]
+    assert (after.owed_florins, call_of(after.calls, 1).state) == (one, CallState.RUNNING)
+    assert went(after, done(1, charged=one)).owed_florins == one
+    assert went(after, done(1, outcome=Outcome.FAILED, charged=0)).owed_florins == 0
+    again = replace(sent, rules=replace(RULES, rerun=True))
+    assert kinds(payee.decide(again, f.Started(at=TIP, nonce=b"")).effects) == ["Execute", "Execute", "AskHello"]
+
+
 def went_or_refused(side: Payee, fact: f.Fact) -> Payee | None:
     try:
         return went(side, fact)

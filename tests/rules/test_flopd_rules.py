@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from common.chain.address import p2pkh_script
 from common.chain.fees import DUST_FLORINS, FEE_RATE_FLORINS_PER_KB
@@ -34,7 +35,7 @@ from dux_flopd.contract_rules import (
 from dux_flopd.effects import verdict
 from dux_flopd.model import Coin, ContractKeyRow, OwnCoin, Selection, Spent
 from dux_flopd.rules import check_limits, check_nonce, coin_state, confirmations, payment_state, select
-from dux_flopd.settings import FlopSettings
+from dux_flopd.settings import FlopSettings, Payer
 from tests.chain.contract_kit import Kit, make_contract
 
 TIP, MATURITY = 1000, 240
@@ -132,10 +133,35 @@ def test_check_limits(amount: int, spent: tuple[int, int, int], broken: str) -> 
     """Each limit holds to the florin and is named when it is broken."""
     so_far = Spent(*(Florins(value) for value in spent))
     if not broken:
-        check_limits(SETTINGS, amount, so_far)
+        check_limits(SETTINGS, amount, so_far, "module")
         return
     with pytest.raises(OverLimit) as caught:
-        check_limits(SETTINGS, amount, so_far)
+        check_limits(SETTINGS, amount, so_far, "module")
+    assert caught.value.fields["limit"] == broken
+
+
+@pytest.mark.parametrize(
+    ("caller", "day", "by_caller", "broken"),
+    [
+        ("module", 0, 0, ""),
+        ("module", 30, 3, ""),
+        ("module", 30, 4, "of module and day"),
+        ("escrowd", 90, 90, ""),
+        ("escrowd", 94, 94, "per day"),
+        ("registryd", 45, 45, "per caller and day"),
+        ("airdropd", 0, 0, "of airdropd and day"),
+    ],
+)
+def test_a_caller_has_its_own_limit_and_the_day_is_of_all(caller: str, day: int, by_caller: int, broken: str) -> None:
+    """Named callers may spend less or more than the others, or nothing; the day's limit holds over all of them."""
+    own: dict[Payer, Florins] = {"module": Florins(10), "escrowd": Florins(1_000), "airdropd": Florins(0)}
+    settings = structs.replace(SETTINGS, limits_of_callers=own)
+    so_far = Spent(Florins(day), Florins(by_caller), Florins(0))
+    if not broken:
+        check_limits(settings, 7, so_far, caller)
+        return
+    with pytest.raises(OverLimit) as caught:
+        check_limits(settings, 7, so_far, caller)
     assert caught.value.fields["limit"] == broken
 
 

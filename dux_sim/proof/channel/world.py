@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+from common.channel_messages import NO_ROOT, Outcome
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.model import IN_FLIGHT, CallState, Coin, Payee, Payer, SpendKind
 from dux_escrowd.channel.model import Spend as SpendTold
@@ -146,10 +147,19 @@ class World:
     def restart(self, side: int) -> None:
         """A crash and a start, a reconnection, or a copy put back: nobody has to know which."""
         if side == PAYEE:
-            self.running = ()
+            lived, self.running = self.running, ()
             self.learn(PAYEE, f.Started(at=0, nonce=b""))
+            self._programs_live(lived)
         else:
             self.hello()
+
+    def _programs_live(self, lived: tuple[int, ...]) -> None:
+        """Whose handler delivered parts goes on over the start; what nobody speaks of any more the daemon fails."""
+        kept = [call.j for call in self.payee.calls if call.state is CallState.RUNNING]
+        for j in kept:
+            if j not in lived:
+                self.learn(PAYEE, f.HandlerDone(at=0, j=j, outcome=Outcome.FAILED, resp=NO_ROOT, charged_florins=0))
+        self.running = tuple(j for j in lived if j in kept)
 
     def hello(self) -> None:
         """The payer starts: a nonce that was never used."""

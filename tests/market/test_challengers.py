@@ -42,7 +42,7 @@ class View:
                 RatedNode(node=one, score=score_of([], Presence(1, 1)), jobs_done=0, jobs_failed=0) for one in nodes
             ]
         )
-        seen = SimpleNamespace(count_here=1, at=lambda _slot: self.nets)
+        seen = SimpleNamespace(news=1, at=lambda _slot: self.nets)
         outside: Any = SimpleNamespace(tip_seen=TipSeen(height=tip, hash="00" * 32))
         self.challengers = Challengers(
             self.book,

@@ -128,7 +128,12 @@ class TierRule(Wire, frozen=True):
 
 TIERS = (
     TierRule(
-        standing_milli=6_000, days_known=60, good_days=48, probing_bps=5_000, duties=("announce", "audit", "relay")
+        standing_milli=6_000,
+        days_known=60,
+        good_days=48,
+        probing_bps=5_000,
+        duties=("announce", "audit", "relay"),
+        services={"dht": 30},  # one who keeps others' records has about four words of it a day
     ),
     TierRule(
         standing_milli=9_000,
@@ -137,6 +142,7 @@ TIERS = (
         probing_bps=8_000,
         bond_florins=Florins(100 * FLOP),
         duties=("council",),
+        services={"dht": 60},  # relays, audits and votes are not asked of anybody: few are, and only when drawn
     ),
 )
 TIERS_MAX = 8
@@ -295,8 +301,13 @@ def _benchmark_problem(rules: BenchmarkParameters) -> str:
 def _tiers_problem(tiers: tuple[TierRule, ...]) -> str:
     if len(tiers) > TIERS_MAX:
         return f"at most {TIERS_MAX} tiers above the first"
+    names = sorted({name for rule in tiers for name in rule.services})
     asked = [
-        (rule.standing_milli, rule.days_known, rule.good_days, rule.probing_bps, rule.bond_florins) for rule in tiers
+        (
+            *(rule.standing_milli, rule.days_known, rule.good_days, rule.probing_bps, rule.bond_florins),
+            *(rule.services.get(name, 0) for name in names),
+        )
+        for rule in tiers
     ]
     if any(lower > higher for one, other in pairwise(asked) for lower, higher in zip(one, other, strict=True)):
         return "tiers: a higher tier asks no less than a lower one"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from common.contracts.registry_audit import Audits
     from common.contracts.registry_machine import MachineView
     from common.contracts.registry_service import Services
-    from common.contracts.registry_witness import PresenceView
+    from common.contracts.registry_witness import PresenceView, SlotShown
 
 SLOTS_SHOWN = 12  # two hours
 
@@ -105,7 +105,7 @@ def node(session: Session, node_id: str) -> None:
         weight = f"+{flop(line.good_florins)}" if line.good_florins else f"-{flop(line.bad_florins)}"
         facts.append((f"contract {line.cid.hex()[:16]}", f"{line.outcome} at block {line.height}: {weight}"))
     facts += [
-        (f"slot from {slot.from_height}", f"seen by {slot.seen} of {slot.drawn} drawn: {'up' if slot.up else 'not up'}")
+        (f"slot from {slot.from_height}", f"seen by {slot.seen} of {slot.drawn} drawn{_where(slot.net)}: {_up(slot)}")
         for slot in presence.slots
     ]
     facts.append(("signed", f"{counted(len(presence.evidence), 'sighting')} held here; --json prints them"))
@@ -121,6 +121,14 @@ def _machine(view: MachineView | None) -> str:
         return "not registered here"
     found = f"verified by others: {', '.join(view.verified) or 'nothing'}; all else is only declared"
     return f"{found}; answered wrongly: {', '.join(view.failed)}" if view.failed else found
+
+
+def _where(net: str) -> str:
+    return f" in {net}" if net else ""
+
+
+def _up(slot: SlotShown) -> str:
+    return "up" if slot.up else "not up"
 
 
 def _end(until: str) -> str:

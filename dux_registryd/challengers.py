@@ -46,7 +46,7 @@ class Challengers:
         self._rules = rules
         self._clock = clock
         self._settings = settings
-        self._made_for: tuple[int, int, int] = (-1, -1, -1)  # slot, nodes and networks that candidates were listed for
+        self._made_for: tuple[int, int, int] = (-1, -1, -1)  # slot, nodes and news of networks of the list
         self._nets: dict[Did, str] = {}
         self._candidates: tuple[Candidate, ...] = ()
         self._tiers: dict[Did, int] = {}
@@ -102,7 +102,7 @@ class Challengers:
 
     def _listed(self, slot: int) -> tuple[Candidate, ...]:
         """Who may be drawn now: registered, heard of within the hour, not suspended; listed anew as nodes come."""
-        wanted = (max(slot, self._made_for[0]), self._book.count_nodes(), self._networks.count_here)
+        wanted = (max(slot, self._made_for[0]), self._book.count_nodes(), self._networks.news)
         if wanted != self._made_for:
             self._made_for = wanted
             self._drawn.clear()

@@ -27,11 +27,8 @@ class Networks:
         self._book = book
         self._outside = outside
         self._here: dict[Did, str] = {}
-
-    @property
-    def count_here(self) -> int:
-        """Of how many nodes this one has seen the network itself: draws made with fewer are made anew."""
-        return len(self._here)
+        self._told: tuple[int, dict[Did, str]] = (-1, {})  # the newest slot asked about, and what others said by then
+        self.news = 0  # nodes first seen here of whom others had said nothing: lists made before are made anew
 
     async def look_round(self) -> None:
         """See who is at the other end of this node's connections; of itself it knows where it is told to be.
@@ -49,8 +46,10 @@ class Networks:
     def _saw(self, did: Did, net: str) -> None:
         if net == UNSEEN:
             return  # a relay between now does not unsay what was seen
-        if len(self._here) >= KEPT and did not in self._here:
-            self._here.clear()
+        if did not in self._here:
+            self.news += did not in self._told[1]
+            if len(self._here) >= KEPT:
+                self._here.clear()
         self._here[did] = net
 
     def seen_here(self, did: Did) -> str:
@@ -60,5 +59,8 @@ class Networks:
     def at(self, slot: int) -> dict[Did, str]:
         """The neighbourhood of every node of which one is known, as draws of a slot take it."""
         last = slot - GRACE_SLOTS
-        told = {did: commonest(nets) for did, nets in self._book.nets_seen(last - OTHERS_SLOTS, last).items()}
+        seen = self._book.nets_seen(last - OTHERS_SLOTS, last)
+        told = {did: commonest(nets) for did, nets in seen.items()}
+        if slot >= self._told[0]:
+            self._told = slot, told
         return neighbourhoods(self._here | told)

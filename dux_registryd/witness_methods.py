@@ -83,6 +83,7 @@ class WitnessMethods:
                     drawn=view.drawn,
                     seen=view.seen,
                     up=view.up,
+                    net=view.net,
                 )
                 for view in slots
             ),

@@ -37,6 +37,7 @@ class SlotShown(Wire, frozen=True):
     drawn: int
     seen: int
     up: bool
+    net: str  # the /24 or /48 that most of them saw it in; empty: they reached it through relays
 
 
 class PresenceView(Wire, frozen=True):
@@ -113,7 +114,7 @@ PRESENCE_SHOW = Method(
             days_known=12,
             days_good=12,
             probing=0.97,
-            slots=(SlotShown(slot=82, from_height=820, drawn=7, seen=6, up=True),),
+            slots=(SlotShown(slot=82, from_height=820, drawn=7, seen=6, up=True, net="203.0.113.0/24"),),
             evidence=(),
         ),
     ),

@@ -62,7 +62,7 @@ async def test_signed_words_of_the_last_two_hours_go_before_what_this_node_sees(
     outside.sessions = {A: "8.8.4.4", B: "::ffff:1.1.1.1", C: "through did"}
     await where.look_round()
     assert where.at(20) == {A: "8.8.4.0/24", B: "1.1.1.0/24", OWN: "9.9.9.0/24"}
-    assert (where.seen_here(A), where.seen_here(C), where.count_here) == ("8.8.4.0/24", "", 3)
+    assert (where.seen_here(A), where.seen_here(C), where.news) == ("8.8.4.0/24", "", 3)
     outside.sessions = {}
     await where.look_round()
     assert A in where.at(20)  # it is remembered
@@ -89,8 +89,23 @@ async def test_nothing_new_is_seen_while_p2pd_is_away_and_memory_is_bounded(monk
     monkeypatch.setattr(networks, "KEPT", 2)
     outside.sessions = {B: "1.1.1.1"}
     await where.look_round()
-    assert where.count_here <= 2
+    assert where.seen_here(A) == ""
     assert where.seen_here(B) == "1.1.1.0/24"
+
+
+async def test_only_what_others_have_not_said_is_news() -> None:
+    """Lists are made anew for a node that was in no network before, not for each new connection."""
+    where, outside, book = made()
+    seen(book, A, 17, "8.8.8.0/24")
+    where.at(20)
+    where.at(3)  # a custodian asks about an older slot: what is known now stays known
+    outside.sessions = {A: "8.8.8.8"}
+    await where.look_round()
+    assert where.news == 1  # this node itself
+    outside.sessions = {A: "8.8.8.8", B: "1.1.1.1"}
+    for _ in range(3):
+        await where.look_round()
+    assert where.news == 2
 
 
 def test_the_first_height_of_a_node_is_that_of_its_lowest_heartbeat_kept() -> None:

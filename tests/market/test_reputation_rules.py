@@ -27,7 +27,7 @@ from dux_registryd.reputation_rules import (
     weigh,
 )
 from tests.market.fakes import network
-from tests.market.makers import BUYER, SELLER, STRANGER, TAX_BPS
+from tests.market.makers import BUYER, SELLER, STRANGER, TAX_BPS, changed
 
 NEW = Presence(days_known=0, days_witnessed=1)
 amounts = st.integers(0, 10**14)
@@ -141,23 +141,30 @@ def test_trade_tiers(standing: int, bad: int, known: int, tier: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("witnessed", "good", "probing", "tier"),
+    ("witnessed", "good", "probing", "kept", "tier"),
     [
-        (0, 0, None, 0),
-        (1, 0, None, 1),
-        (60, 47, 10_000, 1),
-        (60, 48, 5_000, 2),
-        (60, 48, 7_999, 2),
-        (60, 60, None, 3),
-        (60, 60, 4_999, 1),
+        (0, 0, None, 60, 0),
+        (1, 0, None, 0, 1),
+        (60, 47, 10_000, 60, 1),
+        (60, 48, 5_000, 60, 2),
+        (60, 48, 7_999, 60, 2),
+        (60, 60, None, 60, 3),
+        (60, 60, None, 59, 2),
+        (60, 60, None, 30, 2),
+        (60, 60, None, 29, 1),
+        (60, 60, 4_999, 60, 1),
     ],
 )
-def test_duty_tiers_and_the_lower_of_both(witnessed: int, good: int, probing: int | None, tier: int) -> None:
-    """Never seen is no tier; four good days of five, and looking at others, is tier 2 and 3; the lower of both counts.
+def test_duty_tiers_and_the_lower_of_both(
+    *, witnessed: int, good: int, probing: int | None, kept: int, tier: int
+) -> None:
+    """Four good days of five, looking at others and keeping their records is tier 2 and 3; the lower of both counts.
 
     Days with a heartbeat alone, which a node tells of itself, are never enough for tier 2.
     """
-    presence = Presence(days_known=200, days_witnessed=witnessed, days_good=good, probing_bps=probing)
+    presence = Presence(
+        days_known=200, days_witnessed=witnessed, days_good=good, probing_bps=probing, services=(("dht", kept),)
+    )
     assert duty_tier(presence) == tier
     assert score_of([], presence).tier == min(tier, 1)
     assert score_of([], presence, LOOSE).duty_tier >= min(tier, 1)
@@ -195,12 +202,15 @@ def test_duties_add_up_and_a_tier_with_a_bond_wants_it() -> None:
         ("probe", "relay"),
         ("audit", "council", "probe", "relay"),
     ]
-    rich = Presence(days_known=1_000, days_witnessed=60, days_good=60)
+    rich = Presence(days_known=1_000, days_witnessed=60, days_good=60, services=(("dht", 60),))
     assert (trade_tier(12_000, 0, rich), duty_tier(rich)) == (2, 3)
     assert [trade_tier(12_000, 0, rich, bonded=florins) for florins in (100 * FLOP - 1, 100 * FLOP)] == [2, 3]
     assert first_problem(network(tiers=LOOSE)) == ""
     assert "no less" in first_problem(network(tiers=tuple(reversed(LOOSE))))
     assert "at most" in first_problem(network(tiers=LOOSE[:1] * 9))
+    asking = (changed(LOOSE[0], services={"relay": 2}), changed(LOOSE[1], services={"relay": 2, "dht": 1}))
+    assert first_problem(network(tiers=asking)) == ""
+    assert "no less" in first_problem(network(tiers=(asking[0], changed(LOOSE[1], services={"dht": 9}))))
 
 
 def test_activity_is_half_the_tax_of_either_side() -> None:

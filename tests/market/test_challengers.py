@@ -1,0 +1,106 @@
+"""Draws of one registry's view: who is listed, in which network, since when, and by whose height."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from common.clock import ManualClock
+from common.identity.purposes import Purpose
+from common.network import PresenceParameters
+from common.receipts import Heartbeat
+from common.store import Store
+from common.units import BlockHeight, Did
+from dux_registryd.challengers import Challengers
+from dux_registryd.effects import TipSeen
+from dux_registryd.model import Presence, RatedNode
+from dux_registryd.presence_rules import KNOWN_BLOCKS
+from dux_registryd.reputation_rules import score_of
+from dux_registryd.settings import RegistrydSettings
+from dux_registryd.store import MIGRATIONS, Book
+from tests.market.fakes import attest, did_number
+from tests.market.makers import heartbeat, node
+
+BEACON = b"\x05" * 32
+RULES = PresenceParameters(slot_blocks=10, challengers=2, needed=1)
+ABOUT = did_number(1)
+
+
+class View:
+    """A registry's book, with the networks that the test says were seen."""
+
+    def __init__(self, since: dict[int, int], tip: int) -> None:
+        self.clock = ManualClock()
+        self.book = Book(Store.open(None, MIGRATIONS, self.clock))
+        for number, height in since.items():
+            self._add(number, height)
+        self.nets = {did_number(number): f"10.0.{number}.0/24" for number in since}
+        rated = SimpleNamespace(
+            rate_all=lambda nodes: [
+                RatedNode(node=one, score=score_of([], Presence(1, 1)), jobs_done=0, jobs_failed=0) for one in nodes
+            ]
+        )
+        seen = SimpleNamespace(news=1, at=lambda _slot: self.nets)
+        outside: Any = SimpleNamespace(tip_seen=TipSeen(height=tip, hash="00" * 32))
+        self.challengers = Challengers(
+            self.book,
+            outside,
+            rated,  # type: ignore[arg-type]
+            seen,  # type: ignore[arg-type]
+            rules=RULES,
+            clock=self.clock,
+            settings=RegistrydSettings(network_profile="", data_dir="", run_dir=""),
+        )
+
+    def _add(self, number: int, height: int) -> None:
+        info, beat = node(did=did_number(number)), self._beat(number, height)
+        with self.book.store.transaction() as tx:
+            self.book.put_node(tx, info, attest(number, Purpose.REGISTRATION, info))
+            signed = attest(number, Purpose.HEARTBEAT, beat)
+            self.book.put_heartbeat(tx, beat, signed, heard_ms=self.clock.unix_ms(), witnessed=True)
+
+    @staticmethod
+    def _beat(number: int, height: int) -> Heartbeat:
+        return heartbeat(did=did_number(number), height=BlockHeight(height))
+
+
+def members(drawn: tuple[Did, ...]) -> set[int]:
+    return {number for number in range(1, 20) if did_number(number) in drawn}
+
+
+SINCE = {1: 10, 2: 100, 3: 100, 4: 110, 5: 110, 6: 110, 7: 110}
+AT = 100 + KNOWN_BLOCKS
+
+
+@pytest.mark.parametrize("duty", ["benchmark", "audit/1", "audit/2", "audit/3"])
+def test_every_duty_is_drawn_from_those_who_were_known_before_its_own_height(duty: str) -> None:
+    """At one height two were known in time; ten blocks later all were, and others win as well."""
+    view = View(SINCE, AT)
+    assert members(view.challengers.drawn_for(duty, AT, BEACON, ABOUT, 2)) == {2, 3}
+    assert len(view.challengers.drawn_for(duty, AT, BEACON, ABOUT, 4)) == 4  # late ones take what is left
+    later = {duty: members(view.challengers.drawn_for(duty, AT + 10, BEACON, ABOUT, 2)) for duty in map(str, range(9))}
+    assert any(drawn != {2, 3} for drawn in later.values())
+
+
+def test_slots_are_drawn_from_those_who_were_known_before_them() -> None:
+    """Two blocks below a slot's start lies the height that counts."""
+    view = View(SINCE, AT)
+    slot = (100 + KNOWN_BLOCKS + 2) // 10 + 1
+    assert 100 <= slot * 10 - 2 - KNOWN_BLOCKS < 110
+    assert members(view.challengers.drawn_by(BEACON, slot, ABOUT)) == {2, 3}
+    others = [members(view.challengers.drawn_by(bytes([n]) * 32, slot + n, ABOUT)) for n in range(1, 9)]
+    assert any(drawn != {2, 3} for drawn in others)
+
+
+def test_none_of_the_subjects_own_network_and_one_of_each_other() -> None:
+    """As it was seen, whatever all of them say in their descriptions."""
+    view = View(SINCE, AT)
+    view.nets |= {did_number(2): "10.0.1.0/24", did_number(4): "10.0.3.0/24"}
+    drawn = view.challengers.drawn_for("benchmark", AT, BEACON, ABOUT, 9)
+    assert not {2} & members(drawn)
+    assert members(drawn) == {3, 5, 6, 7}
+    fresh = View(SINCE, AT)
+    fresh.nets = {}
+    assert len(fresh.challengers.drawn_for("benchmark", AT, BEACON, ABOUT, 9)) == 1  # unseen ones share one seat

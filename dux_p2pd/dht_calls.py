@@ -116,8 +116,8 @@ class DhtCalls:
 
     def _nodes(self, contacts: tuple[Contact, ...]) -> tuple[DuxNode, ...]:
         """The nodes named in an answer, as far as they can be nodes at all."""
-        named = (node_named(one.did, one.host, one.port) for one in contacts[:CONTACTS_MAX])
-        return tuple(node for node in named if node is not None and node.did != self._directory.did)
+        named, own = [node_named(one.did, one.host, one.port) for one in contacts[:CONTACTS_MAX]], self._directory.did
+        return tuple([node for node in named if node is not None and node.did != own])
 
 
 @lru_cache(NAMED_MAX)

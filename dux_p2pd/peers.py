@@ -10,7 +10,7 @@ Source: network.md §3 and §4, transport_identity.md §1.4.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -80,6 +80,7 @@ class PeerBook:
         self._sessions_max = sessions_max
         self._since: OrderedDict[Did, UnixMs] = OrderedDict()  # least recently used first
         self._came_from: dict[Did, str] = {}  # of these, the nets of those that dialled us
+        self._of_net: Counter[str] = Counter()  # how many of each net
         self._strangers: dict[Did, None] = {}  # of these, those that dialled us and were none of those known here
         self._ending: set[Did] = set()  # of these, the ones whose session takes nothing new any more
         self.patience = Patience(clock)
@@ -102,10 +103,10 @@ class PeerBook:
         did = session.peer.did
         self._since[did] = self._clock.unix_ms()
         self._ending.discard(did)
-        self._came_from.pop(did, None)
-        self._strangers.pop(did, None)
+        self._forget_origin(did)
         if not session.peer.dialled:
-            self._came_from[did] = net_of(session.peer.address[0])
+            net = self._came_from[did] = net_of(session.peer.address[0])
+            self._of_net[net] += 1
             if not self._directory.is_known(did):
                 self._strangers[did] = None
         self._rest.pop((did, None), None)
@@ -129,20 +130,27 @@ class PeerBook:
             return
         self._since.pop(did, None)
         self._ending.discard(did)
-        self._came_from.pop(did, None)
-        self._strangers.pop(did, None)
+        self._forget_origin(did)
         self.patience.forget(did)
         self._log.info("peer disconnected", did=did, reason=session.closed.result())
         for told in self.on_down if session.had_no_room else (*self.on_down, *self.on_lost):
             told(did)
 
+    def _forget_origin(self, did: Did) -> None:
+        self._strangers.pop(did, None)
+        net = self._came_from.pop(did, None)
+        if net is not None:
+            self._of_net[net] -= 1
+            if not self._of_net[net]:
+                del self._of_net[net]
+
     def _thin_net(self, newest: Did) -> None:
         """Of those that dialled us from one net only so many stay: who owns a net cannot be all that a node sees."""
         net = self._came_from.get(newest)
         most = inbound_of_net_max(self._sessions_max)
-        of_net = {did for did, one in self._came_from.items() if one == net and did != newest} if net else set()
-        if len(of_net) < most:
+        if net is None or self._of_net[net] - 1 < most:
             return  # nearly everybody ends here, those on their way out counted
+        of_net = {did for did, one in self._came_from.items() if one == net and did != newest}
         same = [did for did in self._since if did in of_net and self.is_connected(did)]
         for did in self._least_wanted(lambda: iter(same), max(0, len(same) + 1 - most)):
             chosen = self._transport.session_with(did)

@@ -229,7 +229,8 @@ async def test_a_result_that_the_payer_says_it_has_is_not_handed_out(monkeypatch
     async def at() -> tuple[int, bool]:
         return TIP, True
 
-    counter: Any = SimpleNamespace(ledger=here.ledger, signer=SimpleNamespace(message=message), at=at)
+    desk = SimpleNamespace(clock=ManualClock(), settings=SimpleNamespace(channel_silent_s=120))
+    counter: Any = SimpleNamespace(ledger=here.ledger, signer=SimpleNamespace(message=message), at=at, desk=desk)
     with here.ledger.store.transaction() as tx:
         here.ledger.shelf.put_call(tx, CHID, running.calls[0], b"voucher")
     finish = c.Finish(

@@ -230,9 +230,10 @@ def _signature(session: Session, profile: NetworkProfile) -> Signature:
     from common.charter import profile_bytes
     from common.identity.purposes import Purpose
 
+    held = session.node.profile().council if session.node.exists() else ()
     return founder_signs(
         session,
-        profile.council,
+        (*profile.council, *held),  # who leaves the council has a say in it, too
         Purpose.NETWORK_PROFILE,
         profile_bytes(profile),
         inception_bits=profile.inception_bits,

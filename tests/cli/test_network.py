@@ -124,6 +124,22 @@ def test_a_later_version_is_taken_when_the_council_before_it_has_signed(desk: De
     assert "1 of its council's 3" in desk.types("network", "update", "--offline", str(coup), node="a", code=3)
 
 
+def test_who_leaves_the_council_signs_the_version_without_it(desk: Desk) -> None:
+    """The council of the version before decides, those among it whom the new one names no more as well."""
+    file = desk.found("a", "b", "c")
+    for name in "ab":
+        desk.types("network", "sign", str(file), node=name)
+    profile, later = load_profile(file), desk.home / "later.yaml"
+    save_profile(replace(profile, version=2, council=(profile.council[0],)), later)
+    leave = [name for name in "abc" if _did(desk, name) != profile.council[0]]
+    for index, name in enumerate(leave):
+        assert "is no founder" in desk.types("network", "sign", str(later), node=name, code=3), "of no network yet"
+        desk.types("init", "--network", str(file), "--index", str(index + 1), *CHAIN, node=name)
+        desk.types("network", "sign", str(later), node=name)
+    desk.types("network", "update", "--offline", str(later), node=leave[0])
+    assert load_profile(desk.home / leave[0] / "config/network.yaml").council == (profile.council[0],)
+
+
 def _did(desk: Desk, name: str) -> str:
     return str(yaml.safe_load((desk.home / f"{name}.card").read_text())["did"])
 

@@ -125,6 +125,7 @@ class Sightings:
             now = self.slot_now()
         if sighting.prober != sender or now is None or abs(sighting.slot - now) > AHEAD_SLOTS:
             return SightingTaken(taken=False, reason="only the caller's own word about this slot is taken")
+        await self._challengers.look_round()  # the challenger may be here for the first time
         taken = await self.take(envelope, own, sighting.slot)
         return SightingTaken(taken=taken.word == "accept" or taken.reason == HELD, reason=taken.reason[:200])
 

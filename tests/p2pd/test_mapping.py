@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import structlog
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from common.clock import ManualClock
 from common.units import Did
@@ -19,8 +19,8 @@ from dux_p2pd import upnp
 from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.mapping import Mapped, MappingFailed, PortMapping
 from dux_p2pd.natpmp import NatPmp, read_mapping
-from dux_p2pd.upnp import Upnp, is_of
-from dux_p2pd.upnp_http import BODY_BYTES_MAX
+from dux_p2pd.upnp import Upnp, ask_router, is_of
+from dux_p2pd.upnp_http import BODY_BYTES_MAX, RouterRequester
 from tests.attacks.registry import attack
 from tests.p2pd.upnp_pages import FAULT, SCPD, description, soap
 
@@ -212,6 +212,18 @@ def test_only_a_private_machine_that_names_itself_is_a_router(place: str, sender
     assert is_of(place, sender) is may
 
 
+async def asked(router: Router) -> Mapping[str, Any]:
+    """What a router that was found answers."""
+    async with ClientSession(auto_decompress=False) as http:
+        return await ask_router(RouterRequester(http, router.location), router.location, "GetExternalIPAddress", {})
+
+
+async def test_a_router_that_tells_the_truth_answers() -> None:
+    """The control of the lies below."""
+    async with upnp_router() as (router, _):
+        assert await asked(router) == {"NewExternalIPAddress": OUTSIDE}
+
+
 @attack(
     "reachability",
     tries="a router whose description, actions or redirects lead to another machine",
@@ -220,7 +232,7 @@ def test_only_a_private_machine_that_names_itself_is_a_router(place: str, sender
 @pytest.mark.parametrize("way", ["/ctl", "/scpd.xml", "redirect", "/ctl by name"])
 async def test_a_router_s_description_leads_to_nobody_else(way: str) -> None:
     """Planted bug noticed: with the library's own requester the second machine is asked after a redirect."""
-    async with upnp_router() as (other, _), upnp_router() as (router, asker):
+    async with upnp_router() as (other, _), upnp_router() as (router, _):
         place = other.location.removesuffix("/d.xml")
         if way == "redirect":
             router.forwards = other.location
@@ -229,20 +241,20 @@ async def test_a_router_s_description_leads_to_nobody_else(way: str) -> None:
         else:
             router.lies = {way: place.replace("127.0.0.1", "localhost") + way}
         with pytest.raises(MappingFailed, match=r"not itself|302|offers it"):
-            await asker.map(PORT, 3600)
+            await asked(router)
         assert (other.calls, router.calls, other.maps) == ([], [], {})
 
 
 @attack(
     "reachability", tries="a router that describes itself without end, or in nonsense", meets="cut at 256 KiB, refused"
 )
-@pytest.mark.parametrize(("behind", "said"), [(b" " * (BODY_BYTES_MAX + 1), "longer"), (b"<", "UPnP: ")])
+@pytest.mark.parametrize(("behind", "said"), [(b" " * (BODY_BYTES_MAX + 1), "longer"), (b"<", "unclosed token")])
 async def test_a_router_cannot_fill_this_node(behind: bytes, said: str) -> None:
     """Its description is held up to a limit, and what it says wrongly is a refusal like any other."""
-    async with upnp_router() as (router, asker):
+    async with upnp_router() as (router, _):
         router.behind = behind
         with pytest.raises(MappingFailed, match=said):
-            await asker.map(PORT, 3600)
+            await asked(router)
 
 
 def test_a_gateway_cannot_promise_more_than_was_asked_for() -> None:

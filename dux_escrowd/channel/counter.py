@@ -95,6 +95,10 @@ class Counter:
             return b"", 0
         return address_to_script(developer, family_named(self.desk.profile.chain)), bps
 
+    async def key_seq(self) -> int:
+        """The number of the key that this node signs with now."""
+        return (await self.desk.peers.info()).key_seq
+
     async def attest(self, purpose: Purpose, value: Canon) -> Attested:
         """The value under this node's DID."""
         return await self.desk.attest(purpose, value)

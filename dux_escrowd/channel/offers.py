@@ -21,12 +21,15 @@ class Offers:
         self._offers: dict[bytes, Offer] = {}
 
     async def offer(self, params: c.MakeOffer) -> c.OfferMade:
-        """An own offer that stands for at least half of what is wished, or a new one."""
-        tip = await self._counter.height()
+        """An own offer that stands for at least half of what is wished, or a new one.
+
+        One that an earlier key of this node has signed is made anew: after a recovery no buyer would believe it.
+        """
+        tip, key_seq = await self._counter.height(), await self._counter.key_seq()
         half = tip + params.valid_blocks // 2
         for kept in self._ledger.shelf.offers_of(params.what, half):
-            offer = read_offer(kept)
-            if (offer.price_florins, offer.pricing) == (params.price_florins, params.pricing):
+            offer, by_key = read_offer(kept), attested(kept).key_seq
+            if (by_key, offer.price_florins, offer.pricing) == (key_seq, params.price_florins, params.pricing):
                 return c.OfferMade(offer=kept, hash=offer_hash(offer), valid_to=offer.valid_to)
         offer = Offer(
             v=1,

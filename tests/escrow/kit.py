@@ -202,6 +202,7 @@ class Node:
         self.name = name
         self.key = restored.key if restored else SigningKey(tagged_hash(Purpose.JOB, name.encode()))
         self.did = did_of(self.key.public)
+        self.key_seq = 0
         self.off = False
         phrase, birth = (restored.wallet.made.phrase, 0) if restored else ("", None)
         self.wallet = WalletNode(net.folder / name, net.bench, network=net.profile(), phrase=phrase, birth_height=birth)
@@ -247,8 +248,8 @@ class Node:
 
     async def _info(self, _params: Empty, _ctx: Ctx) -> p2p.Info:
         return p2p.Info(
-            did=self.did, key_seq=0, network=self.net.bench.genesis, endpoints=[], sessions=0, contacts=0, records=0,
-            blobs=0, blob_bytes=0, egress="",
+            did=self.did, key_seq=self.key_seq, network=self.net.bench.genesis, endpoints=[], sessions=0, contacts=0,
+            records=0, blobs=0, blob_bytes=0, egress="",
         )  # fmt: skip
 
     async def _peer_call(self, params: p2p.PeerCall, _ctx: Ctx) -> p2p.PeerAnswer:
@@ -285,7 +286,7 @@ class Node:
     async def _sign(self, params: p2p.Sign, ctx: Ctx) -> p2p.Signature:
         assert OWNER[Purpose(params.purpose)] == ctx.caller
         signature = self.key.sign(Purpose(params.purpose), params.body)
-        return p2p.Signature(did=self.did, key_seq=0, signature=signature)
+        return p2p.Signature(did=self.did, key_seq=self.key_seq, signature=signature)
 
     async def _verify(self, params: p2p.Verify, _ctx: Ctx) -> p2p.Verdict:
         key = self.net.nodes[params.did].key.public

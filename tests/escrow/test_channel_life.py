@@ -8,6 +8,7 @@ from common.channel_messages import Outcome, Pricing
 from common.contracts import channel as c
 from common.contracts.channel_errors import BadChannelTerms
 from common.errors import DuxError
+from common.receipts import attested
 from common.units import FLOP, Florins
 from tests.escrow.channel_kit import (
     PRICE,
@@ -86,6 +87,17 @@ async def test_a_silent_seller_and_a_watcher(net: Net) -> None:
         await until(lambda: bool(net.bench.rpc("getrawmempool")), "the refund waits at the node")
         await net.mine(2)
         await until(lambda: is_in(buyer, alone, "CLOSED"), "everything is back")
+
+
+async def test_an_offer_is_made_anew_when_its_maker_s_key_has_changed(net: Net) -> None:
+    """The same wish gets the same offer, until the key that signed it is not the node's any more."""
+    async with market(net, "seller") as (seller,):
+        made = await offer(seller)
+        assert await offer(seller) == made
+        seller.key_seq = 1
+        anew = await offer(seller)
+        assert (attested(made.offer).key_seq, attested(anew.offer).key_seq) == (0, 1)
+        assert await offer(seller) == anew
 
 
 async def test_metered_and_priced_anew(net: Net) -> None:

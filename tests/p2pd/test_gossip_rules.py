@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -10,12 +12,14 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.randomness import SeededRandomness
 from common.units import Did
 from dux_p2pd import gossip_flow
 from dux_p2pd import gossip_limits as limits
 from dux_p2pd.gossip_flow import Outflow
 from dux_p2pd.gossip_intake import BEFORE_THE_SIGNATURE, THE_SIGNATURE, Fault, Intake, Rates
 from dux_p2pd.gossip_memory import Keepsakes, Seen, Wants
+from dux_p2pd.gossip_mesh import Meshes
 from dux_p2pd.gossip_score import Conduct, Conducts
 from dux_p2pd.mesh_rules import (
     Neighbour,
@@ -26,6 +30,7 @@ from dux_p2pd.mesh_rules import (
     wants_grafting,
     wants_pruning,
 )
+from tests.p2pd.wire_kit import virtually
 
 if TYPE_CHECKING:
     from dux_p2pd.peers import PeerBook
@@ -271,3 +276,36 @@ def test_who_never_gave_anything_first_on_a_topic_scores_nothing_on_it() -> None
     assert [conducts.gave(did, "t") for did in ("a", "b", "nobody")] == [True, False, False]
     assert conducts.of("a", 1.0).score_on("t", 1.0) > 0
     assert conducts.of("b", 1.0).score_on("t", 1.0) <= 0
+
+
+@virtually
+async def test_a_mesh_that_gives_little_takes_in_who_gave_more_and_nobody_else() -> None:
+    """Once a minute; a mesh that lacks nobody looks at no others. Planted bug noticed: nobody is looked at."""
+    loop, told = asyncio.get_running_loop(), list[tuple[str, str]]()
+    clock: Any = SimpleNamespace(monotonic=loop.time)
+    dids = [Did(f"did:{number}") for number in range(30)]
+
+    def flow(did: Did) -> Any:
+        return SimpleNamespace(graft=lambda topic: told.append((did, topic)), prune=lambda *_: None)
+
+    def session(did: str) -> Any:
+        return SimpleNamespace(peer=SimpleNamespace(dialled=True, address=(f"10.0.{did[4:]}.1", 1)))
+
+    conducts, peers = Conducts(), cast("PeerBook", SimpleNamespace(session_with=session))
+    meshes = Meshes(
+        ("t", "u"), peers, conducts, {did: flow(did) for did in dids}, clock=clock, random=SeededRandomness(1)
+    )
+    keeping = asyncio.ensure_future(meshes.run(lambda: False))
+    meshes.change()
+    await asyncio.sleep(20)
+    before = {topic: set(meshes.of(topic)) for topic in ("t", "u")}
+    assert limits.MESH_LOW <= len(before["t"]) <= limits.MESH_WANTED
+    better = next(did for did in dids if did not in before["t"] | before["u"])
+    for _ in range(5):
+        conducts.of(better, loop.time()).gave_first("t", loop.time())
+    await asyncio.sleep(limits.OPPORTUNE_S)
+    meshes.stir()
+    await asyncio.sleep(20)
+    assert {topic: set(meshes.of(topic)) - before[topic] for topic in before} == {"t": {better}, "u": set()}
+    assert (better, "t") in told
+    keeping.cancel()

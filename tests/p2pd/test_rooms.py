@@ -143,3 +143,26 @@ async def test_each_newcomer_pushes_out_one_however_many_are_on_their_way_out() 
         assert book.is_connected(session.peer.did)
     await asyncio.sleep(0)
     assert book.count() == 40  # none of them has gone yet
+
+
+@virtually
+async def test_strangers_that_dialled_us_go_first_until_they_are_known() -> None:
+    """However lately they were used; of known ones the least lately used goes.
+
+    Planted bug noticed: nobody is a stranger.
+    """
+    kept: dict[str, SlowToLeave] = {}
+    known = {f"did:{number}" for number in range(20)} - {"did:4", "did:6"}
+    transport: Any = SimpleNamespace(session_with=kept.get)
+    directory: Any = SimpleNamespace(on_change=[], is_known=known.__contains__)
+    shared: Any = {"clock": LoopClock(), "random": SeededRandomness(1), "log": structlog.get_logger()}
+    book = PeerBook(transport, directory, cast("Any", None), cast("Any", None), sessions_max=8, **shared)
+    for number in range(8):
+        book.on_session(cast("Any", SlowToLeave(f"did:{number}", kept)))
+    gone = []
+    for number in range(8, 11):
+        before = set(kept)
+        book.on_session(cast("Any", SlowToLeave(f"did:{number}", kept)))
+        gone += sorted(before - set(kept))
+        known.add("did:6")  # by now it is no stranger
+    assert gone == ["did:4", "did:0", "did:1"]

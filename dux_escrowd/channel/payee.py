@@ -82,6 +82,10 @@ ROWS: tuple[Row, ...] = (
         change=p.raise_held, orders=r.execute, source="§5 admitted, never started",
     ),
     row(
+        OPENED, f.VoucherCame, p.known_call, p.is_running, p.wants_more,
+        change=p.raise_held, orders=r.refuse_as(Reason.RESYNC), source="§6 old session: W only, no fuel",
+    ),
+    row(
         EVERY, f.VoucherCame, p.known_call, p.is_running,
         change=p.raise_held, orders=r.refuse_as(Reason.RUNNING), source="§5 repeat of (j, req): 503",
     ),

@@ -79,8 +79,12 @@ def is_stored(payee: Payee, fact: f.VoucherCame) -> bool:
 
 def raises_limit(payee: Payee, fact: f.VoucherCame) -> bool:
     """More fuel for a running call, in the live session, for this coin, and within it."""
-    call = call_of(payee.calls, fact.j)
-    return call is not None and fact.price_max_florins > call.price_max_florins and in_session(payee, fact)
+    return wants_more(payee, fact) and in_session(payee, fact)
+
+
+def wants_more(payee: Payee, fact: f.VoucherCame) -> bool:
+    """The running call may cost more than so far, says the payer."""
+    return fact.price_max_florins > the_call(payee.calls, fact.j).price_max_florins
 
 
 def for_this_coin(payee: Payee, fact: f.VoucherCame | f.FinalCame) -> bool:

@@ -88,6 +88,7 @@ async def test_a_payment_arrives_and_the_books_balance(wallet: WalletNode) -> No
         ]
 
 
+@pytest.mark.one_source
 @pytest.mark.parametrize("florins", [FLOP, 4 * FLOP, 5 * FLOP - 1_000_001])
 async def test_a_preview_is_what_the_payment_then_is(wallet: WalletNode, florins: int) -> None:
     """One coin, two coins, and change too small to be made: fee, coins and change; asking binds nothing."""

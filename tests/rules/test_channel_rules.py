@@ -455,6 +455,18 @@ def test_a_start_does_not_give_away_what_was_delivered() -> None:
     assert kinds(payee.decide(again, f.Started(at=TIP, nonce=b"")).effects) == ["Execute", "Execute", "AskHello"]
 
 
+def test_fuel_of_an_old_session_is_told_so() -> None:
+    """It raises W and no limit, and the payer hears that a hello helps; a plain repeat hears that the call runs."""
+    buyer, seller = admitted(1)
+    old = went(seller, f.ChunkWanted(at=TIP, j=1, price_florins=PRICE), f.Started(at=TIP, nonce=b""))
+    fuel = voucher(buyer, 1, cum_florins=FLOP, price_max_florins=2 * PRICE)
+    after, effects = payee.decide(old, fuel)
+    assert [order.reason for order in effects if isinstance(order, o.Refuse)] == [Reason.RESYNC]
+    assert (after.held_florins, call_of(after.calls, 1).price_max_florins) == (FLOP, PRICE)
+    _, effects = payee.decide(old, voucher(buyer, 1))
+    assert [order.reason for order in effects if isinstance(order, o.Refuse)] == [Reason.RUNNING]
+
+
 def went_or_refused(side: Payee, fact: f.Fact) -> Payee | None:
     try:
         return went(side, fact)

@@ -276,8 +276,7 @@ class _Airdrop:
                 self._wrong(f"an event log does not verify: {error.message}")
                 continue
             found[log.did] = log
-        if found:
-            self.verdict.notes.append("event logs are the file's own: a node knows newer (duxnet identity show DID)")
+        self.verdict.notes.append("event logs are the file's own: a node knows newer (duxnet identity show DID)")
         return found
 
     def _fault(self, item: Item, logs: dict[Did, Log], window: Window) -> str:

@@ -154,8 +154,11 @@ class World:
             self.hello()
 
     def _programs_live(self, lived: tuple[int, ...]) -> None:
-        """Whose handler delivered parts goes on over the start; what nobody speaks of any more the daemon fails."""
-        kept = [call.j for call in self.payee.calls if call.state is CallState.RUNNING]
+        """Whose handler delivered parts goes on over the start; what nobody speaks of any more the daemon fails.
+
+        A call without parts is for the start itself to end: here nothing else does.
+        """
+        kept = [call.j for call in self.payee.calls if call.state is CallState.RUNNING and call.sent_florins]
         for j in kept:
             if j not in lived:
                 self.learn(PAYEE, f.HandlerDone(at=0, j=j, outcome=Outcome.FAILED, resp=NO_ROOT, charged_florins=0))

@@ -13,25 +13,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from dux_pay.answers import TYPE_DEFAULT
 from dux_pay.calls import Asked, BodyTooLarge, Payment, Reply
+from dux_pay.delivering import worked
 from dux_pay.headers import SIGNATURE
 from dux_pay.node import Node
 from dux_pay.price import Price, price_of
-from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, CHARGED_BELOW, Seller
-from dux_pay.streams import STREAM, Parts, rest_of
+from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, Seller
+from dux_pay.streams import STREAM, Parts, rest_of, streamed_headers
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 SELLER: web.AppKey[Seller] = web.AppKey("dux_seller", Seller)
 PAYMENT: web.RequestKey[Payment] = web.RequestKey("dux_payment", Payment)
-OK, FAILED = 200, 500
+FAILED = 500
 
 
 def sell(app: web.Application, node: Path | str | None = None, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
@@ -85,31 +85,15 @@ async def serve(request: web.Request, handler: Handler, price: Price, what: str)
         return response_of(entered, asked.had)
     bounded[PAYMENT] = entered
     async with asyncio.TaskGroup() as tasks:
-        working = tasks.create_task(_work(seller, handler, bounded, entered))
+        working = tasks.create_task(worked(seller, entered, partial(_run, handler, bounded)))
         if asked.had is not None and await entered.parts.begun():
             return await _streamed(request, entered.parts, asked.had)
     return response_of(working.result(), asked.had)
 
 
-async def _work(seller: Seller, handler: Handler, request: web.Request, payment: Payment) -> Reply:
-    """Run the handler and put its answer into the books, whoever still listens.
-
-    What was sent in parts was covered and delivered: a handler that fails or is not fed any more ends the answer there.
-    """
-    try:
-        status, headers, body = await _run(handler, request)
-        sent = bytes(payment.parts.data)
-        if sent and status >= CHARGED_BELOW:
-            status, headers, body = OK, (), b""
-        return await seller.leave(payment, status, headers, sent + body)
-    finally:
-        await payment.parts.end()
-
-
 async def _streamed(request: web.Request, parts: Parts, had: int) -> web.StreamResponse:
     """The parts as they are covered. A caller that goes away may come back for the rest."""
-    headers = {STREAM: str(had), "Cache-Control": "no-store, no-transform", "Content-Type": TYPE_DEFAULT}
-    stream = web.StreamResponse(headers=headers)
+    stream = web.StreamResponse(headers=CIMultiDict(streamed_headers(had)))
     with suppress(ConnectionError):
         await stream.prepare(request)
         async for part in parts.read(had):

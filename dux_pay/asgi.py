@@ -4,24 +4,31 @@
     app = Paid(app, price="0.5", free=("/docs",))    but for some paths
 
 The wrapped application sees the request as it came, with a `dux.payment` in its scope; its answer is collected, put
-into the books and then sent. Streams and WebSockets cannot be kept for repeats, so they are not sold here.
-Source: channel_protocol.md §7; ASGI 3.0.
+into the books and then sent. What leaves earlier is what it delivers in parts (`await scope["dux.payment"].send(part,
+"0.1")`); a call goes on when its caller is gone. WebSockets cannot be kept for repeats, so they are not sold here.
+Source: channel_protocol.md §6, §7; ASGI 3.0.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dux_pay.answers import BODY_BYTES_MAX as ANSWER_BYTES_MAX
+from dux_pay.answers import Headers
 from dux_pay.calls import Asked, BodyTooLarge, Payment, Reply
+from dux_pay.delivering import OK, worked
 from dux_pay.headers import SIGNATURE
 from dux_pay.node import Node
 from dux_pay.price import prices_of
 from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, Seller
+from dux_pay.streams import STREAM, Parts, rest_of, streamed_headers
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -57,6 +64,7 @@ class Paid:
         self._prices = prices_of(price, pricing, prices or {}, free)
         self._node = None if seller else Node(node)
         self._seller = seller
+        self._working: set[asyncio.Future[Reply]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection's scope."""
@@ -88,21 +96,40 @@ class Paid:
         if price is None:
             await self._app(scope, receive, send)
             return
-        what = f"http {self._prices.prefix_of(scope['path'])}"
-        entered = await self._sells().enter(asked_of(scope, receive), what, price)
-        reply = entered if isinstance(entered, Reply) else await self._run(scope, entered)
-        await send_reply(reply, send)
+        what, asked = f"http {self._prices.prefix_of(scope['path'])}", asked_of(scope, receive)
+        entered = await self._sells().enter(asked, what, price)
+        if isinstance(entered, Reply):
+            await self._answer(entered, entered.at_work, asked.had, send)
+        else:
+            await self._serve(scope, entered, asked.had, send)
 
-    async def _run(self, scope: Scope, payment: Payment) -> Reply:
+    async def _answer(self, reply: Reply, at_work: Parts | None, had: int | None, send: Send) -> None:
+        if had is not None and at_work is not None:
+            await send_parts(at_work, had, send)
+        else:
+            await send_reply(reply, send, had)
+
+    async def _serve(self, scope: Scope, payment: Payment, had: int | None, send: Send) -> None:
+        """Run the application in a task of its own: a server may end the caller's when the caller goes away."""
+        working = asyncio.ensure_future(worked(self._sells(), payment, partial(self._run, scope, payment)))
+        self._working.add(working)
+        working.add_done_callback(self._working.discard)
+        if had is not None and await payment.parts.begun():
+            await send_parts(payment.parts, had, send)
+            await asyncio.shield(working)
+        else:
+            await send_reply(await asyncio.shield(working), send, had)
+
+    async def _run(self, scope: Scope, payment: Payment) -> tuple[int, Headers, bytes]:
         kept = Collected()
         try:
             await self._app({**scope, PAYMENT: payment}, once(payment.body), kept.take)
         except Exception:  # noqa: BLE001 - an application may raise anything; it is logged and costs nothing
             _LOG.exception("paid application failed")
             kept = Collected(status=FAILED)
-        if kept.size > ANSWER_BYTES_MAX:
+        if kept.size > ANSWER_BYTES_MAX - len(payment.parts.data):
             kept = Collected(status=FAILED, parts=[b"the answer is too large to be sold; nothing was charged"])
-        return await self._sells().leave(payment, kept.status, tuple(kept.headers), b"".join(kept.parts))
+        return kept.status, tuple(kept.headers), b"".join(kept.parts)
 
 
 @dataclass
@@ -162,12 +189,24 @@ def asked_of(scope: Scope, receive: Receive) -> Asked:
         url=f"{scope.get('scheme', 'http')}://{headers.get('host', '')}{path}",
         payment=headers.get(SIGNATURE.lower()),
         read_body=read_body,
+        stream=headers.get(STREAM.lower()),
     )
 
 
-async def send_reply(reply: Reply, send: Send) -> None:
-    """The answer over ASGI."""
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
-    headers.append((b"content-length", str(len(reply.body)).encode()))
+async def send_reply(reply: Reply, send: Send, had: int | None = None) -> None:
+    """The answer over ASGI, without what its caller has."""
+    kept, body = rest_of(reply.headers, reply.body, had)
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept]
+    headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_parts(parts: Parts, had: int, send: Send) -> None:
+    """The parts over ASGI as they are covered. A caller that goes away may come back for the rest."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in streamed_headers(had)]
+    with suppress(OSError):  # how a server says that nobody listens any more
+        await send({"type": "http.response.start", "status": OK, "headers": headers})
+        async for part in parts.read(had):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})

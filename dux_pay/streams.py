@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from dux_pay.answers import BODY_BYTES_MAX, Headers
+from dux_pay.answers import BODY_BYTES_MAX, TYPE_DEFAULT, Headers
 from dux_pay.headers import RESPONSE
 
 STREAM = "PAYMENT-STREAM"
@@ -68,6 +68,11 @@ def had_of(text: str | None) -> int | None:
     if text is None or len(text) > HAD_CHARS_MAX or not (text.isascii() and text.isdecimal()):
         return None
     return int(text)
+
+
+def streamed_headers(had: int) -> Headers:
+    """Of an answer that leaves in parts, from this byte on."""
+    return (STREAM, str(had)), ("Cache-Control", "no-store, no-transform"), ("Content-Type", TYPE_DEFAULT)
 
 
 def rest_of(headers: Headers, body: bytes, had: int | None) -> tuple[Headers, bytes]:

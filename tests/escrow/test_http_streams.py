@@ -2,22 +2,22 @@
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 
 from common.clock import SystemClock
 from common.contracts import channel as c
 from common.errors import NeighbourDown, NotNow
 from common.units import FLOP, Florins
 from dux_escrowd.channel.model import Payee
-from dux_pay.aiohttp_paid import PAYMENT
 from dux_pay.answers import Shelf
 from dux_pay.buying import Wanted
-from dux_pay.calls import NotCovered
+from dux_pay.calls import NotCovered, Payment
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE
 from dux_pay.seller import Seller
 from tests.escrow.channel_kit import view
@@ -30,16 +30,15 @@ from tests.pay.test_streams import OID, Buyer, Shop, read
 class PatientShop(Shop):
     """Its handler waits for fuel as long as it takes: a busy machine brings it late."""
 
-    async def parts(self, request: web.Request) -> web.Response:
+    async def parts(self, payment: Payment, query: Mapping[str, str]) -> None:
         self.runs += 1
-        for number in range(4):
+        for number in range(int(query["parts"])):
             while True:
                 try:
-                    await request[PAYMENT].send(b"part%d " % number, "0.1", wait_s=20)
+                    await payment.send(b"part%d " % number, "0.1", wait_s=20)
                 except NotCovered:
                     continue
                 break
-        return web.Response(body=b"end")
 
 
 class Living:
@@ -87,23 +86,33 @@ def payee_of(seller: Node, chid: str) -> Payee:
     return found
 
 
+@asynccontextmanager
+async def bought(
+    net: Net, buyer: Node, seller: Node, folder: Path, *, escrowd: Any, kind: type[Shop]
+) -> AsyncIterator[tuple[Buyer, Shop]]:
+    """A call for four parts of this shop, paid over a channel that was opened for it."""
+    goods = Seller(
+        escrowd=escrowd, flopd=program(seller, "flopd"), network=net.profile(), clock=SystemClock(),
+        shelf=Shelf(net.folder / "shelf"),
+    )  # fmt: skip
+    shop = kind(SimpleNamespace(seller=goods))
+    async with (
+        purse_of(net, buyer, seller, folder / "paid.sqlite", per_call=FLOP) as purse,
+        aiohttp.ClientSession() as session,
+        served(shop.app) as url,
+    ):
+        caller = Buyer(SimpleNamespace(purse=purse), session, f"{url}/parts?parts=4&wait=25")
+        paying = asyncio.ensure_future(caller.pay())
+        await net.mine_until(paying.done, "the call is paid", blocks=20)
+        await paying
+        yield caller, shop
+
+
 async def test_parts_that_left_are_paid_though_the_sellers_escrowd_starts_anew(net: Net, tmp_path: Path) -> None:
     """The answer goes on where it was, is fed under the new session, and costs the same in both books."""
-    async with (
-        market(net) as (buyer, seller),
-        purse_of(net, buyer, seller, tmp_path / "paid.sqlite", per_call=FLOP) as purse,
-        aiohttp.ClientSession() as session,
-    ):
-        goods = Seller(
-            escrowd=Living(seller), flopd=program(seller, "flopd"), network=net.profile(), clock=SystemClock(),
-            shelf=Shelf(net.folder / "shelf"),
-        )  # fmt: skip
-        shop = PatientShop(SimpleNamespace(seller=goods))
-        async with served(shop.app) as url:
-            caller = Buyer(SimpleNamespace(purse=purse), session, f"{url}/parts")
-            paying = asyncio.ensure_future(caller.pay())
-            await net.mine_until(paying.done, "the call is paid", blocks=20)
-            await paying
+    async with market(net) as (buyer, seller):
+        buying = bought(net, buyer, seller, tmp_path, escrowd=Living(seller), kind=PatientShop)
+        async with buying as (caller, shop):
             async with caller.ask(0) as stream:
                 had = await stream.content.readexactly(6)
             (channel,) = (await buyer.call(c.LIST, c.ListChannels())).channels
@@ -123,21 +132,8 @@ async def test_parts_that_left_are_paid_though_the_sellers_escrowd_starts_anew(n
 
 async def test_a_metered_answer_is_fed_over_a_real_channel(net: Net, tmp_path: Path) -> None:
     """What was promised at first covers one part; fuel lets three more go; S is the same on both sides."""
-    async with (
-        market(net) as (buyer, seller),
-        purse_of(net, buyer, seller, tmp_path / "paid.sqlite", per_call=FLOP) as purse,
-        aiohttp.ClientSession() as session,
-    ):
-        goods = Seller(
-            escrowd=program(seller), flopd=program(seller, "flopd"), network=net.profile(), clock=SystemClock(),
-            shelf=Shelf(net.folder / "shelf"),
-        )  # fmt: skip
-        shop = Shop(SimpleNamespace(seller=goods))
-        async with served(shop.app) as url:
-            caller = Buyer(SimpleNamespace(purse=purse), session, f"{url}/parts?parts=4&wait=25")
-            paying = asyncio.ensure_future(caller.pay())
-            await net.mine_until(paying.done, "the call is paid", blocks=20)
-            await paying
+    async with market(net) as (buyer, seller):
+        async with bought(net, buyer, seller, tmp_path, escrowd=program(seller), kind=Shop) as (caller, shop):
             async with caller.ask(0) as stream:
                 assert (stream.status, RESPONSE in stream.headers) == (200, False), await stream.text()
                 had = await stream.content.readexactly(6)

@@ -1,8 +1,11 @@
 """A metered answer in parts over real sockets: fuel beside it, a reader that leaves, and the repeat that settles."""
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import aiohttp
 import pytest
@@ -10,11 +13,15 @@ from aiohttp import web
 
 from common.units import Florins
 from dux_pay.aiohttp_paid import PAYMENT, SELLER, paid
+from dux_pay.asgi import PAYMENT as ASGI_PAYMENT
+from dux_pay.asgi import Paid
 from dux_pay.buying import Came, Wanted
+from dux_pay.calls import Payment
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE
 from dux_pay.streams import STREAM, Parts, had_of, rest_of
 from tests.attacks.registry import attack
 from tests.pay.kit import World
+from tests.pay.test_asgi import running
 
 OID = "streamed-call-0001"
 
@@ -27,21 +34,31 @@ def world(tmp_path: Path) -> World:
 
 
 class Shop:
-    """One handler that delivers `parts` parts, each for 0.1, and may fail after them."""
+    """One handler that delivers `parts` parts, each for 0.1, and may fail after them; under either kind of server."""
 
     def __init__(self, world: World) -> None:
         self.runs = 0
         self.app = web.Application()
         self.app[SELLER] = world.seller
-        self.app.add_routes([web.get("/parts", paid(price="0.1", pricing="metered")(self.parts))])
+        self.app.add_routes([web.get("/parts", paid(price="0.1", pricing="metered")(self.aiohttp))])
+        self.wrapped = Paid(self.asgi, price="0.1", pricing="metered", seller=world.seller)
 
-    async def parts(self, request: web.Request) -> web.Response:
-        self.runs += 1
-        for number in range(int(request.query["parts"])):
-            await request[PAYMENT].send(b"part%d " % number, "0.1", wait_s=float(request.query["wait"]))
-        if "fail" in request.query:
-            raise ZeroDivisionError
+    async def aiohttp(self, request: web.Request) -> web.Response:
+        await self.parts(request[PAYMENT], request.query)
         return web.Response(body=b"end")
+
+    async def asgi(self, scope, _receive, send) -> None:
+        if scope["type"] == "http":
+            await self.parts(scope[ASGI_PAYMENT], dict(parse_qsl(scope["query_string"].decode())))
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"end"})
+
+    async def parts(self, payment: Payment, query: Mapping[str, str]) -> None:
+        self.runs += 1
+        for number in range(int(query["parts"])):
+            await payment.send(b"part%d " % number, "0.1", wait_s=float(query["wait"]))
+        if "fail" in query:
+            raise ZeroDivisionError
 
 
 class Buyer:
@@ -83,12 +100,22 @@ async def listening(app: web.Application) -> tuple[web.AppRunner, str]:
     return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
-@pytest.fixture
-async def bought(world: World):
+@asynccontextmanager
+async def served(shop: Shop, server: str) -> AsyncIterator[str]:
+    if server == "uvicorn":
+        async with running(shop.wrapped) as url:
+            yield url
+        return
+    runner, url = await listening(shop.app)
+    yield url
+    await runner.cleanup()
+
+
+@pytest.fixture(params=["aiohttp", "uvicorn"])
+async def bought(world: World, request: pytest.FixtureRequest):
     """Opens a call with this query; gives its buyer."""
     shop = Shop(world)
-    runner, url = await listening(shop.app)
-    async with aiohttp.ClientSession() as session:
+    async with served(shop, request.param) as url, aiohttp.ClientSession() as session:
 
         async def open_call(query: str) -> tuple[Buyer, Shop]:
             buyer = Buyer(world, session, f"{url}/parts?{query}")
@@ -96,7 +123,6 @@ async def bought(world: World):
             return buyer, shop
 
         yield open_call
-    await runner.cleanup()
 
 
 async def test_parts_leave_as_they_are_covered_and_a_reader_may_come_back(world: World, bought) -> None:
@@ -138,6 +164,36 @@ async def test_a_handler_that_fails_is_paid_for_what_it_delivered(bought) -> Non
     buyer, _ = await bought("parts=1&wait=0&fail=1")
     had = await read(buyer.ask(0))
     assert await buyer.settle(had) == (b"part0 ", 10_000_000)
+
+
+async def test_a_server_that_ends_the_callers_task_does_not_end_the_call(world: World) -> None:
+    """Some ASGI servers cancel what serves a caller who is gone: the application goes on, and the caller comes back."""
+    shop = Shop(world)
+    async with running(shop.wrapped) as url, aiohttp.ClientSession() as session:
+        buyer = Buyer(world, session, f"{url}/parts?parts=2&wait=5")
+        await buyer.pay()
+        sending = asyncio.Event()
+
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(_message: object) -> None:
+            sending.set()
+            await asyncio.Event().wait()
+
+        headers = {"host": url.removeprefix("http://"), SIGNATURE: buyer.header, STREAM: "0"}
+        scope = {
+            "type": "http", "method": "GET", "path": "/parts", "raw_path": b"/parts", "scheme": "http",
+            "query_string": b"parts=2&wait=5",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        }  # fmt: skip
+        serving = asyncio.ensure_future(shop.wrapped(scope, receive, send))
+        await sending.wait()
+        serving.cancel()
+        await asyncio.wait([serving])
+        assert serving.cancelled()
+        assert await buyer.settle(await read(buyer.ask(0))) == (b"part0 part1 end", 20_000_000)
+        assert shop.runs == 1
 
 
 async def test_a_failure_before_the_first_part_costs_nothing(world: World, bought) -> None:

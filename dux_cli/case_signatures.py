@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from common.contracts.p2p import DID_RESOLVE, IDENTITY_VERIFY, Resolve, Verdict, Verify
 from common.errors import DuxError
-from common.identity.events import AT_MS_MAX
-from common.identity.log import Log, decode_log
+from common.identity.log import Log
 from common.identity.purposes import Purpose
 from common.units import Did, UnixMs
+from dux_cli.council import log_in
 
 if TYPE_CHECKING:
     from common.receipts import Attested
@@ -55,7 +55,6 @@ class CaseSignatures:
 
     def _log_of(self, did: Did) -> Log | None:
         try:
-            told = self._session.ask(DID_RESOLVE, Resolve(did=did))
-            return decode_log(told.log, now_ms=AT_MS_MAX, inception_bits=0)
+            return log_in(self._session.ask(DID_RESOLVE, Resolve(did=did)))
         except DuxError:
             return None  # the signature is wrong as far as can be told

@@ -17,6 +17,7 @@ import click
 from common.errors import CallerMistake, DuxError, NeighbourDown
 
 if TYPE_CHECKING:
+    from common.contracts.p2p import Resolved
     from common.council import Known, Signature
     from common.identity.log import Log
     from common.identity.purposes import Purpose
@@ -68,17 +69,18 @@ async def _log_of(session: Session, did: Did) -> Log | None:
     except DuxError as error:
         session.out.step(f"{did} does not count: {error.message}")
         return None
-    return _read(told.log, disputed=told.disputed, frozen=told.frozen)
+    return log_in(told)
 
 
-def _read(data: bytes, *, disputed: bool, frozen: bool) -> Log:
+def log_in(told: Resolved) -> Log:
     """A log as p2pd has checked it, with what is known against it."""
     from dataclasses import replace
 
     from common.identity.events import AT_MS_MAX
     from common.identity.log import decode_log
 
-    return replace(decode_log(data, now_ms=AT_MS_MAX, inception_bits=0), disputed=disputed, frozen=frozen)
+    log = decode_log(told.log, now_ms=AT_MS_MAX, inception_bits=0)
+    return replace(log, disputed=told.disputed, frozen=told.frozen)
 
 
 # signing

@@ -98,16 +98,12 @@ class Paid:
             return
         what, asked = f"http {self._prices.prefix_of(scope['path'])}", asked_of(scope, receive)
         entered = await self._sells().enter(asked, what, price)
-        if isinstance(entered, Reply):
-            await self._answer(entered, entered.at_work, asked.had, send)
-        else:
+        if not isinstance(entered, Reply):
             await self._serve(scope, entered, asked.had, send)
-
-    async def _answer(self, reply: Reply, at_work: Parts | None, had: int | None, send: Send) -> None:
-        if had is not None and at_work is not None:
-            await send_parts(at_work, had, send)
+        elif asked.had is not None and entered.at_work is not None:
+            await send_parts(entered.at_work, asked.had, send)
         else:
-            await send_reply(reply, send, had)
+            await send_reply(entered, send, asked.had)
 
     async def _serve(self, scope: Scope, payment: Payment, had: int | None, send: Send) -> None:
         """Run the application in a task of its own: a server may end the caller's when the caller goes away."""

@@ -12,8 +12,8 @@ from weakref import WeakValueDictionary
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from common.contracts.channel import CALLS_SAID_MAX, SAY_EVERY_S, STILL_AT_WORK, AtWork, CallRef
-from common.errors import DuxError
+from common.calls_at_work import say_at_work
+from common.contracts.channel import SAY_EVERY_S, CallRef
 from common.rpc.client import Client
 from dux_pay.streams import Parts
 
@@ -40,12 +40,4 @@ class Holding:
     async def _tell(self) -> None:
         while self._parts:
             await asyncio.sleep(SAY_EVERY_S)
-            calls = list(self._parts)
-            for first in range(0, len(calls), CALLS_SAID_MAX):
-                await self._say(tuple(calls[first : first + CALLS_SAID_MAX]))
-
-    async def _say(self, calls: tuple[CallRef, ...]) -> None:
-        try:
-            await self._escrowd.call(STILL_AT_WORK, AtWork(calls=calls))
-        except DuxError as error:  # the node starts anew: said again before its patience is over
-            self._log.info("the node is not told of calls at work", reason=error.message)
+            await say_at_work(self._escrowd, list(self._parts), self._log)

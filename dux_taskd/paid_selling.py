@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from msgspec import structs
 from structlog.typing import FilteringBoundLogger
 
+from common.calls_at_work import say_at_work
 from common.channel_messages import VOUCHER_BYTES_MAX, Answer, Outcome, Pricing, Voucher
 from common.clock import Clock
 from common.codec import canonical, from_canonical
@@ -168,12 +169,8 @@ class PaidSelling:
         """Tell escrowd which calls are at work here, as long as they are; what is not told of has failed."""
         while True:
             await asyncio.sleep(c.SAY_EVERY_S)
-            calls = tuple(c.CallRef(chid=chid, j=j) for chid, j in self._works.admitted())
-            try:
-                if calls:
-                    await self._escrowd.call(c.STILL_AT_WORK, c.AtWork(calls=calls))
-            except DuxError as error:  # it starts anew: said again before its patience is over
-                self._log.info("escrowd is not told of calls at work", reason=error.message)
+            calls = [c.CallRef(chid=chid, j=j) for chid, j in self._works.admitted()]
+            await say_at_work(self._escrowd, calls, self._log)
 
     async def stop(self) -> None:
         """What is at work is finished as failed."""

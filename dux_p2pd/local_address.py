@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -13,6 +14,7 @@ GATEWAY_FLAG = 2
 ROUTES_V6 = Path("/proc/self/net/ipv6_route")
 ADDRESSES_V6 = Path("/proc/self/net/if_inet6")
 LINK_LOCAL = "20"
+TENTATIVE = 0x40  # somebody else of the link may have it: it cannot be bound yet
 DISCARD_PORT = 9
 IPV6 = 6
 ANYWHERE = (("192.0.2.1", DISCARD_PORT), ("2001:db8::1", DISCARD_PORT))  # for documentation: routed like any other
@@ -71,8 +73,17 @@ def gateway_v6() -> tuple[str, int] | None:
     return None
 
 
-def links() -> list[int]:
-    """The interfaces, by number, that have an IPv6 address of their own link. Linux only.
+@dataclass(frozen=True, slots=True)
+class LinkAddress:
+    """An IPv6 address of one link alone, and the interface that has it."""
+
+    host: str
+    number: int
+    name: str
+
+
+def link_addresses() -> list[LinkAddress]:
+    """One of each interface that has any, as far as it may be used already. Linux only.
 
     Read from the kernel's table and not asked by netlink, which p2pd's unit does not let it speak.
     """
@@ -80,7 +91,17 @@ def links() -> list[int]:
         rows = [line.split() for line in ADDRESSES_V6.read_text().splitlines()]
     except OSError:
         return []  # a machine without IPv6
-    return sorted({int(number, 16) for _address, number, _bits, scope, *_ in rows if scope == LINK_LOCAL})
+    found = {
+        int(number, 16): LinkAddress(str(IPv6Address(bytes.fromhex(address))), int(number, 16), name)
+        for address, number, _bits, scope, flags, name in rows
+        if scope == LINK_LOCAL and not int(flags, 16) & TENTATIVE
+    }
+    return [found[number] for number in sorted(found)]
+
+
+def links() -> list[int]:
+    """The interfaces, by number, that have an IPv6 address of their own link."""
+    return [address.number for address in link_addresses()]
 
 
 def is_private(address: str) -> bool:

@@ -220,6 +220,7 @@ class Host:
         (config / "p2pd.yaml").write_text(
             yaml.safe_dump(msgspec.to_builtins({"lan_mdns": False, "lan_beacon": False} | settings))
         )
+        self.program = ["-m", "dux_p2pd"]
         self.process: subprocess.Popen[bytes] | None = None
         self.pool = ThreadPoolExecutor(max_workers=1, initializer=enter, initargs=(self.space,))
 
@@ -230,8 +231,7 @@ class Host:
             "exec",
             self.space,
             sys.executable,
-            "-m",
-            "dux_p2pd",
+            *self.program,
             "--config",
             str(self.folder / "config"),
         ]

@@ -19,7 +19,6 @@ import msgspec
 import pytest
 import structlog
 from python_socks import ProxyError
-from structlog.testing import capture_logs
 
 from common.errors import BadSettings
 from common.randomness import SystemRandomness
@@ -29,7 +28,7 @@ from dux_p2pd.outward import Passwords, Straight, Through, way_out
 from dux_p2pd.socks import parse_target
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import network
-from tests.p2pd.test_egress import GREETING, LOGIN, TOKEN, echo, raw, through
+from tests.p2pd.test_egress import GREETING, LOGIN, TOKEN, echo, raw, refusals_of, through
 from tests.ports import free_ports
 
 SERVER = Path(__file__).with_name("socks_server.py")
@@ -206,10 +205,11 @@ async def refusing(code: int) -> AsyncIterator[str]:
 async def test_each_of_an_upstream_s_codes_is_told_in_words(tmp_path: Path, code: int, heard: int, words: str) -> None:
     """The daemon hears a code of RFC 1928, whatever the upstream says; the log says what to do about it."""
     async with refusing(code) as address, egress_through(tmp_path, address, {"flopd": ("far.example:80",)}) as made:
-        with capture_logs() as logs, pytest.raises(ProxyError) as told:
+        refusals = refusals_of(made)
+        with pytest.raises(ProxyError) as told:
             await through(made, "far.example", 80)
     assert told.value.error_code == heard
-    assert words in logs[-1]["reason"]
+    assert words in refusals()[-1]
 
 
 async def test_a_name_that_no_resolver_could_take_is_refused(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from aiohttp import ClientSession, ClientTimeout, web
 from aiohttp_socks import ProxyConnector, ProxyError, ProxyType
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from structlog.testing import capture_logs
 
 from dux_flopd.node_rpc import Proxy
 from dux_flopd.spv_parts import dial_by
 from tests.attacks.registry import attack, met
 from tests.p2pd.overlay_kit import Node, network
+from tests.p2pd.test_egress import refusals_of
 from tests.p2pd.tor_network import NAME, TorNetwork, tor_network
 
 pytestmark = [pytest.mark.tor, pytest.mark.timeout(150)]
@@ -160,11 +160,13 @@ async def test_what_tor_cannot_reach_is_told_in_words(tor: TorNetwork) -> None:
     wrong = "a" * 56 + ".onion"
     places = {"nowhere.example:80": "Host unreachable", f"{wrong}:80": "typing error", f"{nobody}:80": "not announced"}
     async with node(tor, *places) as one:
+        refusals = refusals_of(one.daemon.egress)
         for place, words in places.items():
-            with capture_logs() as logs, pytest.raises(ProxyError):
+            with pytest.raises(ProxyError):
                 async with page_of(one, f"http://{place}/"):
                     pass
-            assert [words in entry["reason"] for entry in logs if entry["event"] == "egress refused"] == [True], logs
+            assert words in refusals()[-1]
+        assert len(refusals()) == len(places)
 
 
 def onion_of(key: Ed25519PrivateKey) -> str:
@@ -186,11 +188,12 @@ async def test_when_tor_is_dead_nothing_leaves(tor: TorNetwork) -> None:
             pass
         assert len(there.came) == 1
         tor.kill("client")
+        refusals = refusals_of(one.daemon.egress)
         for place in places:
-            with capture_logs() as logs, pytest.raises(ProxyError):
+            with pytest.raises(ProxyError):
                 async with page_of(one, f"http://{place}/"):
                     pass
-            assert "does not answer" in [entry["reason"] for entry in logs if entry["event"] == "egress refused"][-1]
+        assert ["does not answer" in reason for reason in refusals()] == [True, True, True]
         assert len(there.came) == 1
         met("3 of 3 refused, the target heard nothing")
         tor.start_client()

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import DuxError
+from common.nets import net_of
 from common.units import Did
 from dux_p2pd.doorway import Doorway
-from dux_p2pd.gate import net_of
 from dux_p2pd.memory_transport import MemoryNetwork, MemoryTransport, Weather, Witness
 from dux_p2pd.session import Address
 from dux_p2pd.wire_errors import CertificateRefused, HandshakeFailed, PeerUnreachable

@@ -94,14 +94,24 @@ class Peers:
         verdict = await self.verdict_on(purpose, body, by, at_ms, SEEN_NOW)
         return verdict.valid and verdict.sound
 
+    async def confirm(self, did: Did) -> p2p.Resolved:
+        """What the network says of a DID now, for money and standing: its newest log, not what is remembered of it.
+
+        What p2pd verifies right after this is judged by that log. Source: transport_identity.md §2.4.
+
+        Raises:
+            PeerUnknown, TooFewSources: it cannot be told now.
+        """
+        wish = p2p.Resolve(did=did, max_age_s=MONEY_MAX_AGE_S, min_sources=MONEY_SOURCES)
+        return await self._p2pd.call(p2p.DID_RESOLVE, wish)
+
     async def fault_of(self, did: Did) -> str:
         """What stands in the way of new business with a DID, or an empty string: asked of the network, not of memory.
 
         Raises:
             PeerUnknown, TooFewSources: it cannot be told now.
         """
-        wish = p2p.Resolve(did=did, max_age_s=MONEY_MAX_AGE_S, min_sources=MONEY_SOURCES)
-        found = await self._p2pd.call(p2p.DID_RESOLVE, wish)
+        found = await self.confirm(did)
         states = {"closed": found.ended, "frozen": found.frozen, "disputed": found.disputed}
         return next((f"the identity of {did} is {state}" for state, holds in states.items() if holds), "")
 

@@ -6,6 +6,7 @@ again at the next look.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from common.ceremony import WORD_BYTES_MAX, CeremonyPlan, FundWord
@@ -15,7 +16,7 @@ from common.clock import Clock
 from common.codec import canonical, from_canonical
 from common.contracts.airdrop import PROOF_BYTES_MAX, OtherRound
 from common.contracts.p2p import Signature
-from common.contracts.p2p_errors import PeerAnswered
+from common.contracts.p2p_errors import PeerAnswered, PeerUnknown, TooFewSources
 from common.contracts.peer_airdrop import (
     BOND,
     CEREMONY,
@@ -94,6 +95,8 @@ from dux_airdropd.model import (
 
 FAULTS_KEPT = 50_000  # verdicts on items; each is one small string
 PEER_DEADLINE_S = 20.0
+CONFIRMED = (Kind.NODE, Kind.WITNESS)  # a description says where a node is paid, a custodian's word who is eligible
+CONFIRMED_AT_ONCE = 16  # of up to a thousand, before each proposal and each signature
 LOG_AGE_MAX_S = 30 * 86_400  # a log only grows: an old one still holds the keys of then
 
 
@@ -193,6 +196,28 @@ class Outside:
                 Item(Kind.WITNESS, canonical(Attested(canonical(word), own, signed.key_seq, signed.signature)))
             )
         return words
+
+    async def confirm(self, items: Iterable[Item]) -> int:
+        """Ask the network for the newest logs of those whose word decides who is paid, and where; how many it told.
+
+        Their items are judged anew by these logs. Who cannot be confirmed now is judged by what is known: a node that
+        is away must not hold up everybody's payout.
+        """
+        words = [item for item in items if item.kind in CONFIRMED and not shape_fault(item)]
+        anew, deciding = {item_id(item) for item in words}, {open_item(item)[0].did for item in words}
+        turns = asyncio.Semaphore(CONFIRMED_AT_ONCE)
+
+        async def confirmed(did: Did) -> bool:
+            async with turns:
+                try:
+                    await self._peers.confirm(did)
+                except (PeerUnknown, TooFewSources):
+                    return False
+            return True
+
+        told = await asyncio.gather(*(confirmed(did) for did in sorted(deciding)))
+        self._faults = {key: fault for key, fault in self._faults.items() if key[0] not in anew}
+        return sum(told)
 
     async def faults(self, items: Iterable[Item], window: Window, anchor: str) -> dict[bytes, str]:
         """Why items do not verify, by id; `anchor` is the cut-off block, with which what was looked up may change."""

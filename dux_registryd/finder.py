@@ -24,6 +24,7 @@ from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book
 from dux_registryd.views import node_view
 
+INDEX_AGE_S = 30  # an answer of the index so old serves again: who finds few asks again at once
 LOOKUPS_AT_ONCE = 8  # DHT lookups side by side; the rest wait their turn
 
 
@@ -64,7 +65,8 @@ class Finder:
     async def _ask_index(self, names: Sequence[str], limit: int) -> None:
         """Take in the nodes that the DHT names for each of them and that nobody here knows."""
         try:
-            found = await asyncio.gather(*(self._outside.peers.get_records(CAPABILITY_NS, name) for name in names))
+            read, age_s = self._outside.peers.get_records, INDEX_AGE_S
+            found = await asyncio.gather(*(read(CAPABILITY_NS, name, max_age_s=age_s) for name in names))
         except DuxError:
             return  # the DHT cannot be asked now: what is known here is the answer
         first, *others = ({record.did: None for record in records if record.payload} for records in found)

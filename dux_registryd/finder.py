@@ -64,9 +64,10 @@ class Finder:
 
     async def _ask_index(self, names: Sequence[str], limit: int) -> None:
         """Take in the nodes that the DHT names for each of them and that nobody here knows."""
+        peers = self._outside.peers
         try:
-            read, age_s = self._outside.peers.get_records, INDEX_AGE_S
-            found = await asyncio.gather(*(read(CAPABILITY_NS, name, max_age_s=age_s) for name in names))
+            asking = [peers.get_records(CAPABILITY_NS, name, max_age_s=INDEX_AGE_S) for name in names]
+            found = await asyncio.gather(*asking)
         except DuxError:
             return  # the DHT cannot be asked now: what is known here is the answer
         first, *others = ({record.did: None for record in records if record.payload} for records in found)

@@ -246,11 +246,23 @@ class Node:
             return p2p.Signature(did=self.did, key_seq=0, signature=made)
 
         table.serve(p2p.DID_RESOLVE, self._resolve)
+        table.serve(p2p.DHT_PUT, self._put)
+        table.serve(p2p.DHT_GET, self._get)
         table.serve(p2p.P2P_INFO, info)
         table.serve(p2p.IDENTITY_SIGN, sign)
         table.serve(p2p.IDENTITY_VERIFY, verify)
         table.serve(p2p.PEER_CALL, peer_call)
         table.serve(p2p.BLOB_FETCH, fetch)
+
+    async def _put(self, params: p2p.DhtPut, _ctx: Ctx) -> p2p.DhtStored:
+        now_ms = self.world.clock.unix_ms()
+        expires_ms = UnixMs(now_ms + params.ttl_s * 1000)
+        view = p2p.RecordView(did=self.did, key_seq=0, seq_ms=now_ms, expires_ms=expires_ms, payload=params.payload)
+        self.world.dht.setdefault(params.name, {})[self.did] = view
+        return p2p.DhtStored(stored_at=len(self.world.nodes), seq_ms=now_ms)
+
+    async def _get(self, params: p2p.DhtGet, _ctx: Ctx) -> p2p.Records:
+        return p2p.Records(records=list(self.world.dht.get(params.name, {}).values()))
 
     async def _resolve(self, params: p2p.Resolve, _ctx: Ctx) -> p2p.Resolved:
         if params.min_sources and params.max_age_s <= MONEY_MAX_AGE_S:
@@ -426,6 +438,7 @@ class World:
             chain="embedded",
             genesis=genesis_hash(profile),
             heights="demo",
+            council=tuple(dids),
             fund=FundParameters(
                 threshold=needed,
                 custodians=tuple(Custodian(did=d, pubkey=k.hex()) for d, k in zip(dids, keys, strict=True)),
@@ -438,6 +451,7 @@ class World:
         self.by_did = {node.did: node for node in self.nodes}
         self.signed: list[tuple[Did, FundPayout]] = []
         self.recovered: set[Did] = set()  # whose keys of before no longer count, as the network knows
+        self.dht: dict[str, dict[Did, p2p.RecordView]] = {}  # by name: this daemon has one namespace
         self.unconfirmed: set[Did] = set()  # of whom too few can tell
         self.fuse: tuple[int, int] | None = None  # node number, calls until it is killed
         self.tamper: Callable[[Did, p2p.PeerCall], p2p.PeerCall] = lambda _sender, call: call

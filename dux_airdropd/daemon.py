@@ -14,6 +14,7 @@ from common.network import NetworkProfile
 from common.parts import Parts
 from common.store import Effect
 from dux_airdropd import rules
+from dux_airdropd.announcing import Announcing
 from dux_airdropd.bond_teller import BondTeller
 from dux_airdropd.ceremonies import Ceremonies
 from dux_airdropd.custody import Custody
@@ -77,6 +78,10 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
         methods = Methods(books, outside, recount, custody, figures=figures, network=network)
         methods.serve(parts.table)
         FundMethods(books, outside, sweeper, ceremonies, figures=figures, network=network).serve(parts.table)
+        announcing = Announcing(books, outside, network, clock=parts.clock, log=parts.log)
+        announcing.serve(parts.table)
+        if network.council:
+            parts.background("parameter sets", announcing.run)
         parts.serve_peer(EVIDENCE, custody.show)
         parts.serve_peer(PROPOSAL, custody.take_proposal)
         parts.serve_peer(SIGNATURE, custody.take_answer)
@@ -87,7 +92,7 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
         parts.serve_events(AIRDROP_EVENTS, books.store)
         parts.outbox(books.store, self.perform)
         self.watch, self.custody, self.outside = watch, custody, outside
-        self.sweeper, self.ceremonies = sweeper, ceremonies
+        self.sweeper, self.ceremonies, self.announcing = sweeper, ceremonies, announcing
         self.teller = BondTeller(outside, custody, custodians=[item.did for item in custodians], log=parts.log)
         if figures.pubkeys:
             parts.background("airdrop", self.follow)

@@ -35,6 +35,8 @@ def parameters() -> None:
     duxnet parameters show
     duxnet parameters propose --from-height 50000 --set tax_bps=450 next.yaml
     duxnet parameters sign next.yaml --node ~/one          at more than half of the founders
+    duxnet parameters publish next.yaml                    at a founder: the network is told of it
+    duxnet parameters fetch next.yaml                      at every other node
     duxnet parameters apply next.yaml                      at every node, once the height has come
     """
 
@@ -137,6 +139,47 @@ def sign(session: Session, *, file: Path, profile: Path | None) -> None:
     count = add_signature(file, one)
     told = f"{count} of {len(network.council)}, {needed_of(network.council)} are needed"
     session.out.record({"signatures": count}, [("signed", str(file)), ("signatures", told)], name=one.did)
+
+
+@parameters.command()
+@click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
+@pass_session
+def publish(session: Session, *, file: Path) -> None:
+    """Tell the network of the signed set in FILE, so that every node can fetch it; this node goes on telling it."""
+    from common.codec import json_bytes
+    from common.contracts.airdrop_parameters import PARAMETERS_PUBLISH, PublishSet
+    from common.parameter_file import read_sets
+    from common.randomness import SystemRandomness, new_id
+
+    sets = read_sets(file)
+    if len(sets) != 1:
+        raise BadParams(detail=f"{file} holds {len(sets)} sets: one at a time is told")
+    wish = PublishSet(request_id=new_id(SystemRandomness(), "set"), signed=json_bytes(sets[0]))
+    told = session.ask(PARAMETERS_PUBLISH, wish, deadline_s=60.0)
+    lines = [("version", str(told.version)), ("kept by", f"{told.kept_at} nodes so far"), ("blob", told.blob)]
+    session.out.record(told, lines, name=str(told.version))
+
+
+@parameters.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@pass_session
+def fetch(session: Session, *, file: Path) -> None:
+    """Write the signed set after this node's to FILE, as the network has it; `apply` judges it once more."""
+    from common.codec import from_json
+    from common.contracts.airdrop_parameters import PARAMETERS_FIND
+    from common.parameter_file import SignedSet, write_sets
+    from common.rpc.method import Empty
+
+    found = session.ask(PARAMETERS_FIND, Empty(), deadline_s=60.0)
+    write_sets(file, [from_json(found.signed, SignedSet)])
+    lines = [
+        ("version", f"{found.version}, holds from height {found.from_height}"),
+        ("written", str(file)),
+        ("next", f"duxnet parameters apply {file}"),
+    ]
+    session.out.record(
+        {"version": found.version, "from_height": found.from_height, "file": str(file)}, lines, name=str(file)
+    )
 
 
 @parameters.command()

@@ -107,7 +107,7 @@ async def serve(request: web.Request, handler: Handler, price: Price, what: str)
 
 async def _streamed(request: web.Request, parts: Parts, had: int) -> web.StreamResponse:
     """The parts as they are covered. A caller that goes away may come back for the rest."""
-    stream = web.StreamResponse(headers=CIMultiDict(streamed_headers(had)))
+    stream = web.StreamResponse(headers=CIMultiDict(streamed_headers(parts, had)))
     with suppress(ConnectionError):
         await stream.prepare(request)
         async for part in parts.read(had):

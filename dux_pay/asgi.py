@@ -215,7 +215,7 @@ async def send_reply(reply: Reply, send: Send, had: int | None = None) -> None:
 
 async def send_parts(parts: Parts, had: int, send: Send) -> None:
     """The parts over ASGI as they are covered. A caller that goes away may come back for the rest."""
-    headers = [(name.lower().encode(), value.encode()) for name, value in streamed_headers(had)]
+    headers = [(name.lower().encode(), value.encode()) for name, value in streamed_headers(parts, had)]
     with suppress(OSError):  # how a server says that nobody listens any more
         await send({"type": "http.response.start", "status": OK, "headers": headers})
         async for part in parts.read(had):

@@ -18,12 +18,18 @@ from dux_escrowd.channel.model import Payee
 from dux_pay.answers import Shelf
 from dux_pay.buying import Wanted
 from dux_pay.calls import NotCovered, Payment
+from dux_pay.fetching import Fetcher, Fetching
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE
+from dux_pay.messages import Courier
+from dux_pay.price import prices_of, rate_of
+from dux_pay.proxy import Proxy, upstream_of
+from dux_pay.reaper import Reaper
 from dux_pay.seller import Seller
 from tests.escrow.channel_kit import view
 from tests.escrow.kit import Net, Node, until
 from tests.escrow.test_http_calls import market, program, purse_of
 from tests.pay.test_exchange import served
+from tests.pay.test_proxy_parts import Upstream as Events
 from tests.pay.test_streams import OID, Buyer, Shop, read
 
 
@@ -145,3 +151,33 @@ async def test_a_metered_answer_is_fed_over_a_real_channel(net: Net, tmp_path: P
         (channel,) = (await buyer.call(c.LIST, c.ListChannels())).channels
         assert int(channel.owed_florins) == int((await view(seller, channel.chid)).owed_florins) == 40_000_000
         assert shop.runs == 1
+
+
+async def test_the_proxys_parts_are_paid_one_by_one_over_a_real_channel(net: Net, tmp_path: Path) -> None:
+    """0.1 per event: promised one step ahead, charged what came, the same in both books; messages go over HTTP too."""
+    upstream = Events()
+    async with market(net) as (buyer, seller), served(upstream.app) as behind:
+        goods = Seller(
+            escrowd=program(seller), flopd=program(seller, "flopd"), network=net.profile(), clock=SystemClock(),
+            shelf=Shelf(net.folder / "shelf"),
+        )  # fmt: skip
+        proxy = Proxy(
+            goods, upstream_of(behind), prices_of("0.1", "metered", {}, ()), reaper=Reaper(), rate=rate_of("0.1/part")
+        )
+        came: list[bytes] = []
+        async with (
+            proxy.listening("127.0.0.1", 0) as port,
+            purse_of(net, buyer, seller, tmp_path / "paid.sqlite", per_call=FLOP) as purse,
+            Courier(program(buyer)).running(),
+            Fetcher(purse) as fetcher,
+        ):
+            asked = Fetching(method="GET", url=f"http://127.0.0.1:{port}/events?parts=5")
+            reading = asyncio.ensure_future(fetcher.stream(asked, came.append))
+            await net.mine_until(lambda: bool(came), "the first part has come", blocks=20)
+            got = await reading
+            assert b"".join(came) == b"".join(b"data: %d\n\n" % number for number in range(5))
+            assert int(got.ended.charged_florins) == int(purse.ledger.spent_today()) == 50_000_000
+        (channel,) = (await buyer.call(c.LIST, c.ListChannels())).channels
+        mine, theirs = await view(buyer, channel.chid), await view(seller, channel.chid)
+        assert int(mine.owed_florins) == int(theirs.owed_florins) == 50_000_000
+        assert not any(method == "channel.open" for _, _, method in net.calls)

@@ -161,5 +161,5 @@ def asked_of(request: web.Request, messages_at: str) -> Asked:
 
 def response_of(reply: Reply, had: int | None = None) -> web.Response:
     """The answer to send, without what its caller has."""
-    headers, body = rest_of(reply.headers, reply.body, had)
+    headers, body = rest_of(reply.status, reply.headers, reply.body, had)
     return web.Response(status=reply.status, headers=CIMultiDict(headers), body=body)

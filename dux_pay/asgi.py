@@ -206,7 +206,7 @@ def asked_of(scope: Scope, receive: Receive) -> Asked:
 
 async def send_reply(reply: Reply, send: Send, had: int | None = None) -> None:
     """The answer over ASGI, without what its caller has."""
-    kept, body = rest_of(reply.headers, reply.body, had)
+    kept, body = rest_of(reply.status, reply.headers, reply.body, had)
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept]
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

@@ -23,13 +23,14 @@ from dux_pay.answers import BODY_BYTES_MAX
 from dux_pay.buying import Came, Header, Wanted
 from dux_pay.headers import RESPONSE, SIGNATURE
 from dux_pay.purse import Purse
-from dux_pay.streams import STREAM
+from dux_pay.streams import ERRORS_FROM, STREAM
 
 IDLE_S = 0.3  # an answer that waits so long may wait for fuel
 SILENT_S = 60.0  # without a byte for so long the line counts as broken
 TRIES = 6
 PAUSE_S, PAUSE_MAX_S = 0.5, 8.0
 PAYMENT_REQUIRED, UNAVAILABLE = 402, 503
+FAILURE_BYTES_MAX = 64 * 1024
 
 Sink = Callable[[bytes], None]
 Ask = Callable[[dict[str, str]], Any]
@@ -85,7 +86,7 @@ class Reading:
             return None
         headers = tuple(answer.headers.items())
         if STREAM not in answer.headers and self.had:
-            raise aiohttp.ClientPayloadError("the seller does not go on where the line broke")
+            return await self._ended_otherwise(answer)
         if RESPONSE not in answer.headers:
             await self._read(answer)
             return None if STREAM in answer.headers else (None, answer.status, headers)
@@ -94,6 +95,23 @@ class Reading:
         came = Came(
             oid=self.header.oid, response=answer.headers[RESPONSE], status=answer.status, headers=headers,
             body_sha256=self._digest.hexdigest(),
+        )  # fmt: skip
+        return came, answer.status, headers
+
+    async def _ended_otherwise(
+        self, answer: aiohttp.ClientResponse
+    ) -> tuple[Came | None, int, tuple[tuple[str, str], ...]]:
+        """An answer that what came is no part of: the call failed, and what came costs nothing.
+
+        Raises:
+            aiohttp.ClientPayloadError: it is no signed failure.
+        """
+        headers, body = tuple(answer.headers.items()), await answer.content.read(FAILURE_BYTES_MAX)
+        if RESPONSE not in answer.headers or answer.status < ERRORS_FROM:
+            raise aiohttp.ClientPayloadError("the seller does not go on where the line broke")
+        came = Came(
+            oid=self.header.oid, response=answer.headers[RESPONSE], status=answer.status, headers=headers,
+            body_sha256=hashlib.sha256(body).hexdigest(),
         )  # fmt: skip
         return came, answer.status, headers
 

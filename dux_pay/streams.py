@@ -17,6 +17,7 @@ from dux_pay.headers import RESPONSE
 
 STREAM = "PAYMENT-STREAM"
 HAD_CHARS_MAX = 9
+ERRORS_FROM = 400
 
 
 @dataclass
@@ -89,9 +90,12 @@ def streamed_headers(parts: Parts, had: int) -> Headers:
     return (STREAM, str(had)), ("Cache-Control", "no-store, no-transform"), ("Content-Type", parts.kind)
 
 
-def rest_of(headers: Headers, body: bytes, had: int | None) -> tuple[Headers, bytes]:
-    """A settled answer without the bytes that its caller has; whole where that cannot be."""
+def rest_of(status: int, headers: Headers, body: bytes, had: int | None) -> tuple[Headers, bytes]:
+    """A settled answer without the bytes that its caller has; whole where that cannot be.
+
+    An error is always whole: the parts of a call whose program died are credited, and belong to no answer.
+    """
     settled = any(name == RESPONSE.lower() for name, _ in headers)
-    if had is None or not settled or had > len(body):
+    if had is None or not settled or had > len(body) or status >= ERRORS_FROM:
         return headers, body
     return (*headers, (STREAM.lower(), str(had))), body[had:]

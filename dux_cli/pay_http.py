@@ -153,11 +153,12 @@ async def node_of(session: Session) -> AsyncIterator[Node]:
 
 @asynccontextmanager
 async def purse_of(session: Session, *, call: Florins, day: Florins, opening: Florins) -> AsyncIterator[Purse]:
-    """This node's purse, with these limits."""
+    """This node's purse, with these limits; meanwhile the node's messages to sellers are carried."""
     from common.clock import SystemClock
     from common.randomness import SystemRandomness
     from dux_pay.coin_keys import CoinKeys
     from dux_pay.ledger import Ledger, Limits
+    from dux_pay.messages import Courier
     from dux_pay.purse import Purse
 
     limits = Limits(per_call_florins=call, per_day_florins=day, open_florins=opening)
@@ -168,6 +169,7 @@ async def purse_of(session: Session, *, call: Florins, day: Florins, opening: Fl
         stack.callback(ledger.close)
         keys = CoinKeys(node.client("p2pd"), node.network, clock)
         escrowd, random = node.client("escrowd"), SystemRandomness()
+        await stack.enter_async_context(Courier(escrowd).running())
         yield Purse(escrowd=escrowd, coin_keys=keys, network=node.network, ledger=ledger, random=random)
 
 

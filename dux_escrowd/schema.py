@@ -92,4 +92,7 @@ MIGRATIONS = (
         payment_id TEXT PRIMARY KEY, address TEXT NOT NULL, amount INTEGER NOT NULL,
         txid TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE channel_doors (payee TEXT PRIMARY KEY, url TEXT NOT NULL) WITHOUT ROWID;
+    """,
 )

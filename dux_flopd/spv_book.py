@@ -49,13 +49,13 @@ class AddressBook:
 
     def next(self, connected: Sequence[str], now_s: float) -> str | None:
         """Whom to connect to; None when nobody is left for now."""
-        nets = {net_of(address) for address in connected}
+        nets = {owner_block_of(address) for address in connected}
         usable = [
             item
             for item in self._known.values()
             if item.address not in connected
             and item.not_before_s <= now_s
-            and not (self._apart and net_of(item.address) in nets)
+            and not (self._apart and owner_block_of(item.address) in nets)
         ]
         named = [item for item in usable if not item.learned]
         choice = named or usable
@@ -83,7 +83,7 @@ class AddressBook:
         return found[:BANS_SHOWN_MAX]
 
 
-def net_of(address: str) -> str:
+def owner_block_of(address: str) -> str:
     """The address block that probably belongs to one hand: /16, /32; a name stands for itself."""
     host = split_address(address, 0)[0]
     try:

@@ -17,7 +17,7 @@ from common.contracts.wallet_errors import ChainUnavailable
 from dux_flopd.blocks import Block
 from dux_flopd.source import ChainTip, PeerView, SourceStatus
 from dux_flopd.spv_blocks import BlockReader
-from dux_flopd.spv_book import net_of
+from dux_flopd.spv_book import owner_block_of
 from dux_flopd.spv_chain import HeaderChain
 from dux_flopd.spv_net import PeerNet
 from dux_flopd.spv_peer import Peer
@@ -172,7 +172,7 @@ class SpvSource:
             return [Signal.FEW_PEERS.value]
         day_ago = chain.bits_at(max(chain.base_height, chain.tip.height - DAY_BLOCKS))
         seen = Seen(
-            peers=[PeerSeen(net=net_of(p.address), height=p.height, tip_shown=p.tip_shown) for p in peers],
+            peers=[PeerSeen(net=owner_block_of(p.address), height=p.height, tip_shown=p.tip_shown) for p in peers],
             wanted=self._network.peers_wanted,
             apart=self._network.apart,
             height=chain.tip.height,

@@ -18,8 +18,9 @@ from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
 from common.errors import DuxError
+from common.nets import net_of
 from common.units import Did
-from dux_p2pd.gate import Bans, CallBudget, Gate, net_of
+from dux_p2pd.gate import Bans, CallBudget, Gate
 from dux_p2pd.hello import Introduced, Myself
 from dux_p2pd.mux import Mux
 from dux_p2pd.rules import endpoint_of

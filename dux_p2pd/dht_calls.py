@@ -6,6 +6,7 @@ answer is None, never an error. Source: network.md §4, transport_identity.md §
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import replace
 from functools import lru_cache
@@ -49,6 +50,7 @@ class DhtCalls:
     ) -> None:
         self._table, self._peers, self._directory, self._log = table, peers, directory, log
         self.kept: OrderedDict[Did, int] = OrderedDict()  # records kept for this node, by keeper
+        self._asked: dict[tuple[Did, Did], asyncio.Future[Known | None]] = {}  # logs: who is asked now, for whose
         self.manners = Manners(soft_s=self._soft_s, is_last=self.is_last, clock=clock)
         self.put_manners = replace(self.manners, is_at_hand=lambda node: peers.is_connected(node.did))
 
@@ -96,7 +98,24 @@ class DhtCalls:
             self.kept.popitem(last=False)
 
     async def log_of(self, whom: Did, did: Did, hint: Address | None = None) -> Known | None:
-        """What a node knows of a DID, taken into the directory; None when it knows nothing or lies."""
+        """What a node knows of a DID, taken into the directory; None when it knows nothing or lies.
+
+        Who asks the same node for the same log meanwhile has part in the one question.
+        """
+        question = whom, did
+        while (running := self._asked.get(question)) is not None:
+            await asyncio.wait([running])
+            if not running.cancelled():
+                return running.result()
+        future = self._asked[question] = asyncio.get_running_loop().create_future()
+        try:
+            future.set_result(known := await self._ask_log(whom, did, hint))
+        finally:
+            del self._asked[question]
+            future.cancel()  # of one whose asker was told to stop: another asks for itself
+        return known
+
+    async def _ask_log(self, whom: Did, did: Did, hint: Address | None) -> Known | None:
         try:
             answer = await self._peers.call(whom, DID_LOG, AskLog(did=did), hint=hint)
             if not answer.log:

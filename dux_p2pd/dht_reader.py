@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from weakref import WeakValueDictionary
 
 from structlog.typing import FilteringBoundLogger
 
@@ -76,6 +77,7 @@ class DhtReader:
         self._table, self._shelf, self._calls, self._peers, self._directory = table, shelf, calls, peers, directory
         self._clock, self._log = clock, log
         self._seen: OrderedDict[tuple[str, str], _Seen] = OrderedDict()
+        self._log_turns: WeakValueDictionary[Did, asyncio.Lock] = WeakValueDictionary()
 
     async def get(self, ns: str, name: str, *, max_age_s: float = 0.0, holders: int = HOLDERS) -> list[RecordBody]:
         """Everybody's newest record under a name; withdrawn ones are left out.
@@ -162,12 +164,17 @@ class DhtReader:
             self._log.info("logs not had in time", lacking=len(lacking))
 
     async def _have_log(self, turn: int, given: _Given, turns: asyncio.Semaphore) -> None:
-        """Whoever gave a record has verified it, so it has the log; two are asked, and each giver in its turn."""
-        first = turn % max(1, len(given.givers))
-        for giver in [*given.givers[first:], *given.givers[:first]][:LOG_GIVERS]:
-            async with turns:
-                if self._lacks_key(given.body):
-                    await self._calls.log_of(giver.did, given.body.did, giver.address)
+        """Whoever gave a record has verified it, so it has the log; two are asked, and each giver in its turn.
+
+        A signer found at several keys, or under several names that are read at once, is asked for by one of them.
+        """
+        did, first = given.body.did, turn % max(1, len(given.givers))
+        alone = self._log_turns.get(did) or self._log_turns.setdefault(did, asyncio.Lock())
+        async with alone:
+            for giver in [*given.givers[first:], *given.givers[:first]][:LOG_GIVERS]:
+                async with turns:
+                    if self._lacks_key(given.body):
+                        await self._calls.log_of(giver.did, did, giver.address)
 
     def _lacks_key(self, body: RecordBody) -> bool:
         """Whether the signer's log, as far as it is known, ends before the key that the record names."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 
 from common.errors import DuxError
+from common.nets import net_of
 from common.units import Did
 from dux_p2pd.base_transport import BaseTransport
-from dux_p2pd.gate import net_of
 from dux_p2pd.hello import HelloExchange, HelloStep, Introduced
 from dux_p2pd.session import Address
 from dux_p2pd.wire_errors import HelloRefused

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from common.identity.node_record import ENDPOINTS_MAX
+from common.nets import net_of
 from common.units import Did
-from dux_p2pd.gate import net_of
 from dux_p2pd.rules import contact_at
 
 HOLDS_S = 3600.0  # a finding older than this counts no more

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from common.units import Did
 from dux_p2pd.meters import TokenBucket
@@ -30,17 +28,6 @@ from dux_p2pd.wire_limits import (
 
 _STRANGER_PART = 0.1
 _NET_FACTOR = 4  # one net may spend as much as four of its known DIDs
-
-
-@lru_cache(8192)
-def net_of(address: str) -> str:
-    """The /24 of an IPv4 address, the /48 of an IPv6 address (an IPv4 one inside it counts as IPv4)."""
-    ip = ip_address(address.split("%", 1)[0])
-    if isinstance(ip, IPv6Address):
-        if ip.ipv4_mapped is None:
-            return str(IPv6Network((ip, 48), strict=False))
-        ip = ip.ipv4_mapped
-    return str(IPv4Network((ip, 24), strict=False))
 
 
 class _Buckets:

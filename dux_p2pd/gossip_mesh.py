@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from common.clock import Clock
+from common.nets import net_of
 from common.randomness import Randomness
 from common.units import Did
-from dux_p2pd.gate import net_of
 from dux_p2pd.gossip_flow import Outflow
 from dux_p2pd.gossip_limits import (
     BACKOFF_S,

@@ -20,11 +20,11 @@ from contextvars import copy_context
 from typing import Any, Protocol
 
 from common.identity.keys import SigningKey
+from common.nets import net_of
 from common.randomness import Randomness
 from common.units import Did
 from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.doorway import Doorway
-from dux_p2pd.gate import net_of
 from dux_p2pd.session import Address
 from dux_p2pd.wire_errors import CertificateRefused, HandshakeFailed, PeerUnreachable
 from dux_p2pd.wire_limits import HANDSHAKE_S, WRITE_HIGH_BYTES

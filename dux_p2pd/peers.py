@@ -23,13 +23,13 @@ from common.codec import canonical, from_canonical
 from common.contracts.p2p import PeerView
 from common.contracts.p2p_errors import PeerUnknown, PeerUnreachable, SessionClosed
 from common.errors import DeadlinePassed, DuxError, NotNow, PeerMisbehaved, Unavailable
+from common.nets import net_of
 from common.randomness import Randomness
 from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did, UnixMs
 from dux_p2pd.abuse import Abuse, AbuseCounts
 from dux_p2pd.circuits import is_relay_address, is_relayed, relay_address
 from dux_p2pd.directory import Directory, Known
-from dux_p2pd.gate import net_of
 from dux_p2pd.patience import Patience
 from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, inbound_of_net_max, may_listen_at, papers_fault, pause_s
 from dux_p2pd.scores import BAN_S, Scores

@@ -19,12 +19,12 @@ from common.clock import Clock
 from common.contracts.p2p_errors import RelayRefused
 from common.contracts.peer_reach import REACH_CHECK, ReachAnswer, ReachAsk
 from common.errors import DuxError
+from common.nets import net_of
 from common.randomness import Randomness
 from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.circuits import is_relayed
 from dux_p2pd.directory import Directory
 from dux_p2pd.endpoints import Endpoints
-from dux_p2pd.gate import net_of
 from dux_p2pd.meters import TokenBucket
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.rules import endpoint_of

@@ -20,12 +20,12 @@ from common.contracts.p2p_errors import PeerUnreachable, RelayRefused
 from common.contracts.peer_reach import RELAY_CIRCUIT, RELAY_RESERVE, RelayAsk
 from common.errors import DuxError
 from common.identity.node_record import RELAYS_MAX
+from common.nets import net_of
 from common.randomness import Randomness
 from common.units import Did
 from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.circuits import is_relayed, relay_address
 from dux_p2pd.directory import Directory
-from dux_p2pd.gate import net_of
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.relay_server import TO

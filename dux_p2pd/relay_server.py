@@ -19,9 +19,9 @@ from common.clock import Clock
 from common.contracts.p2p_errors import RelayRefused
 from common.contracts.peer_reach import RELAY_INCOMING, RelayAsk, RelayGrant
 from common.errors import DuxError
+from common.nets import net_of
 from common.units import Did, UnixMs
 from dux_p2pd.circuits import PIECE_BYTES, RelayLedger, is_relayed, last_piece, piece
-from dux_p2pd.gate import net_of
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.session import Headers, Incoming, Peer, Session, Stream
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 
 from common.clock import Clock
+from common.nets import net_of
 from common.units import Did
 from dux_p2pd.circuits import is_relayed
 from dux_p2pd.directory import Directory
-from dux_p2pd.gate import net_of
 from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.session import Session
 from dux_p2pd.store_places import Place, PlaceTable

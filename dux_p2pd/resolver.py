@@ -12,10 +12,10 @@ from common.clock import Clock
 from common.contracts.p2p_errors import PeerUnknown, TooFewSources
 from common.contracts.peer_p2p import NODE_NS
 from common.identity.did import did_bytes
+from common.nets import net_of
 from common.units import Did
 from dux_p2pd.dht import Dht
 from dux_p2pd.directory import Directory, Known
-from dux_p2pd.gate import net_of
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.records import record_key
 from dux_p2pd.session import Address

@@ -19,8 +19,8 @@ from kademlia.routing import KBucket, RoutingTable
 
 from common.clock import Clock
 from common.identity.did import node_id_of
+from common.nets import net_of
 from common.units import Did
-from dux_p2pd.gate import net_of
 
 KEY_BITS = 256
 K = 20  # nodes per bucket, and copies of a record

@@ -17,9 +17,10 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from common.errors import DeadlinePassed, DuxError, Internal
+from common.nets import net_of
 from common.units import Did
 from dux_p2pd.calls import RequestHead, answer_error, answer_ok, head_in
-from dux_p2pd.gate import CallBudget, net_of
+from dux_p2pd.gate import CallBudget
 from dux_p2pd.session import Handler, Headers, Prompt, Session
 from dux_p2pd.stream import Carrier, WireStream
 from dux_p2pd.wire_counts import WireCounts

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 
+from common.nets import net_of
 from common.randomness import Randomness
 from common.units import Did
-from dux_p2pd.gate import net_of
 from dux_p2pd.rules import contact_at, may_listen_at
 from dux_p2pd.session import Address
 

@@ -16,11 +16,11 @@ from typing import Any, cast
 from aiohappyeyeballs import start_connection
 
 from common.errors import DuxError
+from common.nets import net_of
 from common.units import Did
 from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.doorway import Doorway
 from dux_p2pd.engine import Phase, Step, TlsEngine
-from dux_p2pd.gate import net_of
 from dux_p2pd.local_address import has_way_to
 from dux_p2pd.probe import answers
 from dux_p2pd.rules import contact_at, endpoint_of

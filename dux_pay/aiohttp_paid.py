@@ -19,9 +19,11 @@ from pathlib import Path
 from aiohttp import web
 from multidict import CIMultiDict
 
+from common.contracts.channel_carried import MESSAGE_BYTES_MAX
 from dux_pay.calls import Asked, BodyTooLarge, Payment, Reply
 from dux_pay.delivering import worked
 from dux_pay.headers import SIGNATURE
+from dux_pay.messages import PATH
 from dux_pay.node import Node
 from dux_pay.price import Price, price_of
 from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, Seller
@@ -41,13 +43,25 @@ def sell(app: web.Application, node: Path | str | None = None, *, body_bytes_max
         NoNodeNamed: there is no such node.
     """
     found = Node(node)
-    app[SELLER] = found.seller(body_bytes_max=body_bytes_max, body_s_max=BODY_S_MAX)
+    add_seller(app, found.seller(body_bytes_max=body_bytes_max, body_s_max=BODY_S_MAX))
 
     async def connected(_app: web.Application) -> AsyncIterator[None]:
         yield
         await found.close()
 
     app.cleanup_ctx.append(connected)
+
+
+def add_seller(app: web.Application, seller: Seller) -> None:
+    """The application sells through this seller, and takes channel messages for its node."""
+    app[SELLER] = seller
+    app.router.add_post(PATH, take_message)
+
+
+async def take_message(request: web.Request) -> web.Response:
+    """A channel message for the node."""
+    bounded = request.clone(client_max_size=MESSAGE_BYTES_MAX)
+    return response_of(await request.config_dict[SELLER].door.take(reader_of(bounded)))
 
 
 def paid(*, price: str | Price, pricing: str = "fixed", what: str = "") -> Callable[[Handler], Handler]:
@@ -77,7 +91,7 @@ async def serve(request: web.Request, handler: Handler, price: Price, what: str)
     """Let a paid request through to its handler, and answer the others."""
     seller = request.config_dict[SELLER]
     bounded = request.clone(client_max_size=seller.body_bytes_max)
-    asked = asked_of(bounded)
+    asked = asked_of(bounded, PATH)
     entered = await seller.enter(asked, what, price)
     if isinstance(entered, Reply):
         if asked.had is not None and entered.at_work is not None:
@@ -118,8 +132,8 @@ async def _run(handler: Handler, request: web.Request) -> tuple[int, tuple[tuple
     return said.status, tuple(said.headers.items()), bytes(body)
 
 
-def asked_of(request: web.Request) -> Asked:
-    """The request as its caller wrote it."""
+def reader_of(request: web.Request) -> Callable[[int], Awaitable[bytes]]:
+    """Its body, up to the limit that the request was cloned with."""
 
     async def read_body(limit_bytes: int) -> bytes:
         try:
@@ -127,6 +141,11 @@ def asked_of(request: web.Request) -> Asked:
         except web.HTTPRequestEntityTooLarge as error:
             raise BodyTooLarge(limit_bytes=limit_bytes) from error
 
+    return read_body
+
+
+def asked_of(request: web.Request, messages_at: str) -> Asked:
+    """The request as its caller wrote it."""
     path, _, query = request.raw_path.partition("?")
     return Asked(
         method=request.method,
@@ -134,8 +153,9 @@ def asked_of(request: web.Request) -> Asked:
         query=query,
         url=f"{request.scheme}://{request.host}{path}",
         payment=request.headers.get(SIGNATURE),
-        read_body=read_body,
+        read_body=reader_of(request),
         stream=request.headers.get(STREAM),
+        messages_at=messages_at,
     )
 
 

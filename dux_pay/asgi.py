@@ -25,6 +25,7 @@ from dux_pay.answers import Headers
 from dux_pay.calls import Asked, BodyTooLarge, Payment, Reply
 from dux_pay.delivering import OK, worked
 from dux_pay.headers import SIGNATURE
+from dux_pay.messages import PATH
 from dux_pay.node import Node
 from dux_pay.price import prices_of
 from dux_pay.seller import BODY_BYTES_MAX, BODY_S_MAX, Seller
@@ -92,6 +93,9 @@ class Paid:
         return self._seller
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST" and scope["path"] == messages_at(scope):
+            await send_reply(await self._sells().door.take(reader_of(receive)), send)
+            return
         price = self._prices.of(scope["path"])
         if price is None:
             await self._app(scope, receive, send)
@@ -159,9 +163,13 @@ def once(body: bytes) -> Receive:
     return receive
 
 
-def asked_of(scope: Scope, receive: Receive) -> Asked:
-    """The request as its caller wrote it."""
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+def messages_at(scope: Scope) -> str:
+    """The path for channel messages, below where this application is mounted."""
+    return f"{scope.get('root_path', '').rstrip('/')}{PATH}"
+
+
+def reader_of(receive: Receive) -> Callable[[int], Awaitable[bytes]]:
+    """The body, up to a limit."""
 
     async def read_body(limit_bytes: int) -> bytes:
         parts, size, more = [], 0, True
@@ -176,6 +184,12 @@ def asked_of(scope: Scope, receive: Receive) -> Asked:
             more = message.get("more_body", False)
         return b"".join(parts)
 
+    return read_body
+
+
+def asked_of(scope: Scope, receive: Receive) -> Asked:
+    """The request as its caller wrote it."""
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     raw = scope.get("raw_path") or scope["path"].encode()
     path = raw.decode("latin-1").partition("?")[0]
     return Asked(
@@ -184,8 +198,9 @@ def asked_of(scope: Scope, receive: Receive) -> Asked:
         query=scope["query_string"].decode("latin-1"),
         url=f"{scope.get('scheme', 'http')}://{headers.get('host', '')}{path}",
         payment=headers.get(SIGNATURE.lower()),
-        read_body=read_body,
+        read_body=reader_of(receive),
         stream=headers.get(STREAM.lower()),
+        messages_at=messages_at(scope),
     )
 
 

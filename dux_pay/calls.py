@@ -73,6 +73,7 @@ class Asked:
     payment: str | None  # the text of PAYMENT-SIGNATURE
     read_body: Callable[[int], Awaitable[bytes]]  # at most so many bytes, else BodyTooLarge
     stream: str | None = None  # the text of PAYMENT-STREAM, of servers that can send in parts
+    messages_at: str = ""  # path that takes channel messages, of servers that have one
 
     @property
     def had(self) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import NamedTuple
 
 from common.clock import Clock
 from common.contracts.channel import MAKE_OFFER, RULES, MakeOffer
@@ -18,6 +19,15 @@ OFFER_KEPT_S = 30.0
 OFFER_CLOCK_S = 3_600  # what x402's `validUntil` says; the height in the signed offer is what counts
 
 
+class Wish(NamedTuple):
+    """What a 402 is for: the resource, what its offer is of, its price, and where channel messages go."""
+
+    url: str
+    what: str
+    price: Price
+    messages_at: str
+
+
 class Offering:
     """Offers of one node."""
 
@@ -26,30 +36,31 @@ class Offering:
         self._flopd = flopd
         self._clock = clock
         self._body_bytes_max = body_bytes_max
-        self._offers: OrderedDict[tuple[str, str, Price], tuple[float, PaymentRequired]] = OrderedDict()
+        self._offers: OrderedDict[Wish, tuple[float, PaymentRequired]] = OrderedDict()
 
-    async def required(self, url: str, what: str, price: Price) -> PaymentRequired:
+    async def required(self, wish: Wish) -> PaymentRequired:
         """What a 402 says; kept for a while, so that asking costs the node little."""
-        key, now = (url, what, price), self._clock.monotonic()
-        kept = self._offers.get(key)
+        now = self._clock.monotonic()
+        kept = self._offers.get(wish)
         if kept is not None and now - kept[0] < OFFER_KEPT_S:
             return kept[1]
-        wanted = await self._offer(url, what, price)
-        self._offers[key] = (now, wanted)
-        self._offers.move_to_end(key)
+        wanted = await self._offer(wish)
+        self._offers[wish] = (now, wanted)
+        self._offers.move_to_end(wish)
         while len(self._offers) > OFFERS_KEPT:
             self._offers.popitem(last=False)
         return wanted
 
-    def forget(self, url: str, what: str, price: Price) -> None:
+    def forget(self, wish: Wish) -> None:
         """The node takes this offer no more: the next 402 brings a new one."""
-        self._offers.pop((url, what, price), None)
+        self._offers.pop(wish, None)
 
-    async def _offer(self, url: str, what: str, price: Price) -> PaymentRequired:
-        wish = MakeOffer(what=what, price_florins=price.florins, pricing=price.pricing)
-        made, rules = await self._escrowd.call(MAKE_OFFER, wish), await self._escrowd.call(RULES, Empty())
+    async def _offer(self, wish: Wish) -> PaymentRequired:
+        price = wish.price
+        asked = MakeOffer(what=wish.what, price_florins=price.florins, pricing=price.pricing)
+        made, rules = await self._escrowd.call(MAKE_OFFER, asked), await self._escrowd.call(RULES, Empty())
         claims = OfferToSign(
-            resource_url=url,
+            resource_url=wish.url,
             scheme=SCHEME,
             network=network_name(rules.network),
             asset=ASSET,
@@ -59,4 +70,5 @@ class Offering:
         )
         signed = await self._flopd.call(WALLET_SIGN_OFFER, claims)
         scheme = Scheme(rules=rules, coin_key=signed.coin_key, body_bytes_max=self._body_bytes_max)
-        return required_of(scheme, price, Offered(envelope=made.offer, valid_to=made.valid_to, jws=signed.jws), url, "")
+        offered = Offered(envelope=made.offer, valid_to=made.valid_to, jws=signed.jws)
+        return required_of(scheme, price, offered, wish.url, "", wish.messages_at)

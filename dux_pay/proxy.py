@@ -21,10 +21,11 @@ from yarl import URL
 
 from common.errors import CallerMistake
 from common.settings import is_loopback
-from dux_pay.aiohttp_paid import asked_of, response_of
+from dux_pay.aiohttp_paid import SELLER, asked_of, response_of, take_message
 from dux_pay.answers import BODY_BYTES_MAX as ANSWER_BYTES_MAX
 from dux_pay.calls import Payment, Reply
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE
+from dux_pay.messages import PATH
 from dux_pay.price import Prices
 from dux_pay.reaper import Reaper
 from dux_pay.seller import Seller
@@ -96,6 +97,7 @@ class Proxy:
         if not is_loopback(host):
             raise NotLoopback(host=host)
         app = web.Application(client_max_size=self._seller.body_bytes_max, middlewares=[self._reaper.middleware])
+        app[SELLER] = self._seller
         app.router.add_route("*", "/{path:.*}", self.handle)
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S, lingering_time=LINGER_S
@@ -123,12 +125,14 @@ class Proxy:
             yield
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One request: free, or paid."""
+        """One request: a channel message, free, or paid."""
+        if request.method == "POST" and request.path == PATH:
+            return await take_message(request)
         price = self._prices.of(request.path)
         if price is None:
             return await self._free(request)
         what = f"http {self._prices.prefix_of(request.path)}"
-        entered = await self._seller.enter(asked_of(request), what, price)
+        entered = await self._seller.enter(asked_of(request, PATH), what, price)
         if isinstance(entered, Reply):
             return response_of(entered)
         return response_of(await self._paid(request, entered))

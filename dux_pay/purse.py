@@ -67,6 +67,7 @@ from dux_pay.headers import (
     show_voucher,
 )
 from dux_pay.ledger import Ledger, PaidCall
+from dux_pay.messages import place_of
 
 OPEN_WAIT_S, OPEN_PAUSE_S = 600.0, 2.0
 PAY_WAIT_S = 25.0
@@ -127,6 +128,7 @@ class Purse:
             req=req,
             price_max_florins=most,
             open_florins=self.ledger.limits.open_florins,
+            messages_url=place_of(entry.extra.open_url, entry.extra.hello_url, wanted.url),
             wait_s=PAY_WAIT_S,
         )
         try:

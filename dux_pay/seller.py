@@ -50,7 +50,8 @@ from dux_pay.headers import (
     show_answer,
 )
 from dux_pay.holding import Holding
-from dux_pay.offering import Offering
+from dux_pay.messages import Door
+from dux_pay.offering import Offering, Wish
 from dux_pay.price import Price
 from dux_pay.statuses import RETRY_AFTER_S, Facts, Reason, body_of, status_of
 from dux_pay.workers import Worker
@@ -87,6 +88,7 @@ class Seller:
         self.body_bytes_max = body_bytes_max
         self.body_s_max = body_s_max
         self._log: FilteringBoundLogger = structlog.get_logger("seller")
+        self.door = Door(escrowd)
         self._holding = Holding(escrowd)
         self._offering = Offering(escrowd, flopd, clock, body_bytes_max)
 
@@ -237,13 +239,13 @@ class Seller:
     async def _refusal(
         self, reason: Reason, asked: Asked, what: str, price: Price, *, facts: Facts | None = None, detail: str = ""
     ) -> Reply:
-        status = status_of(reason)
+        status, wish = status_of(reason), Wish(asked.url[:URL_CHARS_MAX], what, price, asked.messages_at)
         headers = [("content-type", "application/json"), ("cache-control", "no-store")]
         try:
             if reason is Reason.OFFER_EXPIRED:
-                self._offering.forget(asked.url[:URL_CHARS_MAX], what, price)
+                self._offering.forget(wish)
             if status.asks:
-                wanted = await self._offering.required(asked.url[:URL_CHARS_MAX], what, price)
+                wanted = await self._offering.required(wish)
                 headers.append((REQUIRED.lower(), encode(msgspec.structs.replace(wanted, error=reason.value))))
         except DuxError as error:  # then nothing can be asked: the node is down or locked
             self._cannot_sell(error)

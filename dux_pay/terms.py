@@ -54,15 +54,15 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
     jws: str
 
 
-def accepts_of(scheme: Scheme, price: Price, offered: Offered) -> Accepts:
-    """The entry."""
+def accepts_of(scheme: Scheme, price: Price, offered: Offered, messages_at: str = "") -> Accepts:
+    """The entry. `messages_at`: path of this server that takes channel messages; else the two nodes speak alone."""
     rules = scheme.rules
-    where = f"dux:{rules.did}"  # opened and greeted between the two nodes, which find each other by DID
+    where = f"dux:{rules.did}"  # the nodes find each other by DID
     extra = Extra(
         payment_flow="authorization",
         pricing=price.pricing,
-        open_url=f"{where}/channel.open",
-        hello_url=f"{where}/channel.hello",
+        open_url=messages_at or f"{where}/channel.open",
+        hello_url=messages_at or f"{where}/channel.hello",
         fund_script=rules.fund_script.hex(),
         tax_bps=rules.tax_bps,
         fee_rate=str(rules.fee_rate_florins_per_kb),
@@ -88,13 +88,15 @@ def accepts_of(scheme: Scheme, price: Price, offered: Offered) -> Accepts:
     )
 
 
-def required_of(scheme: Scheme, price: Price, offered: Offered, url: str, error: str) -> PaymentRequired:
+def required_of(
+    scheme: Scheme, price: Price, offered: Offered, url: str, error: str, messages_at: str = ""
+) -> PaymentRequired:
     """The whole header of a 402."""
     return PaymentRequired(
         x402_version=X402_VERSION,
         error=error,
         resource=Resource(url=url, description=says(price)),
-        accepts=(accepts_of(scheme, price, offered),),
+        accepts=(accepts_of(scheme, price, offered, messages_at),),
         extensions={
             IDENTIFIER: {"info": {"required": True}, "schema": IDENTIFIER_SCHEMA},
             RECEIPTS: {

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from common.clock import Clock
 from common.contracts.registry import NodeStatus
+from common.nets import UNSEEN
 from common.network import PresenceParameters
 from common.units import Did
-from dux_registryd.draw_rules import UNSEEN, Candidate, draw
+from dux_registryd.draw_rules import Candidate, draw
 from dux_registryd.effects import Outside
 from dux_registryd.model import RatedNode
 from dux_registryd.networks import Networks

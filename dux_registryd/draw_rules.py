@@ -25,10 +25,11 @@ from dataclasses import dataclass
 
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged
+from common.nets import UNSEEN, net_of
 from common.race import arrival
 from common.units import Did
 
-UNSEEN, PRIVATE = "", "private"  # networks that many share one seat of
+PRIVATE = "private"  # a network that, like UNSEEN, many share one seat of
 BASE_WEIGHT_FLORINS = 5_000_000  # 0.05 FLOP: what a node without any trade weighs, as in Q
 
 
@@ -40,21 +41,6 @@ class Candidate:
     weight: int  # ω in florins; the base weight is added
     net: str  # its neighbourhood; empty: not known, as of all others of whom it is not
     since: int = 0  # height of the first that was witnessed of it
-
-
-def net_of(address: str) -> str:
-    """The /24 of an IPv4 address, also of one inside IPv6, the /48 of another IPv6 one; empty for none."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return UNSEEN
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.is_unspecified or ip.is_multicast:
-        return UNSEEN
-    return str(ipaddress.ip_network((ip, _PREFIX[ip.version]), strict=False))
-
-
-_PREFIX = {4: 24, 6: 48}
 
 
 def known_net(told: str) -> str:

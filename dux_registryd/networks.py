@@ -10,8 +10,9 @@ Limit: until a node's first slot is two slots old, views of it differ between th
 from __future__ import annotations
 
 from common.errors import Unavailable
+from common.nets import UNSEEN, net_of
 from common.units import Did
-from dux_registryd.draw_rules import UNSEEN, commonest, neighbourhoods, net_of
+from dux_registryd.draw_rules import commonest, neighbourhoods
 from dux_registryd.effects import Outside
 from dux_registryd.presence_rules import GRACE_SLOTS
 from dux_registryd.store import Book

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from common.clock import Clock
 from common.contracts.registry_seen import SeenAsked, SeenNode, SeenNodes
+from common.nets import UNSEEN
 from common.network import PresenceParameters
 from common.quality import DAY_BLOCKS
 from common.rpc.table import Ctx
 from common.units import BPS
-from dux_registryd.draw_rules import UNSEEN
 from dux_registryd.model import RatedNode
 from dux_registryd.networks import Networks
 from dux_registryd.presence_rules import slot_of

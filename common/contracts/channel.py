@@ -5,7 +5,7 @@ received, then the work, then `channel.finish`; between them `channel.chunk` whe
 then `channel.at_work`: of a call that nobody speaks of any more the payer gets its money back. Buyer's side:
 `channel.pay` gives the voucher to send with the request, `channel.settled` takes the answer. taskd uses this port for
 calls between nodes; a program of the operator's own (`module`) uses it to sell or buy over HTTP. Opening and hellos go
-between the two escrowds by themselves.
+between the two escrowds by themselves, or over HTTP where a program carries them (`channel_carried`).
 
 Every method may be repeated: `oid` is the caller's own id of a call, and the same oid with the same request is the same
 call. Source: channel_protocol.md §4 to §7; settled.md 4, 10, 28.
@@ -152,6 +152,7 @@ class Pay(Wire, frozen=True, kw_only=True):
     open_florins: Florins | None = None
     developer: str = ""
     royalty_bps: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    messages_url: Annotated[str, Meta(max_length=2_048)] = ""  # where the payee takes channel messages over HTTP
     wait_s: Annotated[float, Meta(ge=0, le=25)] = 20.0  # for a session, and for the funding of a channel just opened
 
 

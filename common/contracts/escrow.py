@@ -31,6 +31,9 @@ from common.contracts.channel import SETTLED as CHANNEL_SETTLED
 from common.contracts.channel import SHOW as CHANNEL_SHOW
 from common.contracts.channel import STILL_AT_WORK as CHANNEL_AT_WORK
 from common.contracts.channel import TOP_UP as CHANNEL_TOP_UP
+from common.contracts.channel_carried import BROUGHT as CHANNEL_BROUGHT
+from common.contracts.channel_carried import CARRIED as CHANNEL_CARRIED
+from common.contracts.channel_carried import ERRANDS as CHANNEL_ERRANDS
 from common.contracts.channel_restore import CHANNEL_RESTORE
 from common.contracts.escrow_base import ContractId, ContractRef, NotYours
 from common.contracts.escrow_cases import CASE_FILE, CASES, EVIDENCE
@@ -635,6 +638,9 @@ CHANNEL_METHODS = (  # served by this daemon, declared in a file of their own
 __all__ = [  # those of its parts
     "CASES",
     "CASE_FILE",
+    "CHANNEL_BROUGHT",
+    "CHANNEL_CARRIED",
+    "CHANNEL_ERRANDS",
     "CHANNEL_RESTORE",
     "EVIDENCE",
     "LATE_OK",

@@ -12,7 +12,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Canon
-from common.rpc.method import Names, Namespace, PeerMethod
+from common.rpc.method import PeerMethod
 
 PAYOUT_INPUTS_MAX = 87
 REASON_CHARS_MAX = 500
@@ -135,21 +135,4 @@ CEREMONY = PeerMethod(
     name="airdrop.ceremony", repeated="read",
     owner="airdropd", params=CeremonyAsk, result=CeremonyWords, callers=_BY, cost=4,
     params_bytes_max=64, summary="A member's own words in a key ceremony of the fund.",
-)  # fmt: skip
-
-
-class GovernancePointer(Canon, frozen=True):
-    """A document of the fund's custodians or the council: its blob, and the height from which it is meant to hold."""
-
-    blob: BlobName
-    from_height: Number
-
-
-GOVERNANCE_NS = Namespace(
-    name="governance", owner="airdropd", payload=GovernancePointer,
-    names=Names(
-        pattern=r"(proposal|vote|profile)/[0-9a-f]{40}", says="`proposal/`, `vote/` or `profile/` and 40 hex digits",
-        example="proposal/" + "ab" * 20,
-    ),
-    summary="Proposals, votes and network profiles by their hash; judged by the reader. Put by nobody yet.",
 )  # fmt: skip

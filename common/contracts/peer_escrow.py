@@ -14,7 +14,7 @@ from msgspec import Meta
 from common.chain.contract import LOTS_MAX, LotKind, Royalty
 from common.codec import Canon
 from common.rpc.method import Names, Namespace, PeerMethod, Topic
-from common.units import BlockHeight, Did, Florins
+from common.units import Did, Florins
 
 STATEMENT_BYTES_MAX = 4_000  # one signed statement; two of them fit a gossip message as a proof of fault
 STATEMENTS_AT_ONCE = 12  # with their limit below 64 KiB, a peer message
@@ -323,13 +323,6 @@ FAULT = Topic(
 )  # fmt: skip
 
 
-class EscrowPointer(Canon, frozen=True):
-    """The signer holds a copy of this contract: where its lot stands on the chain, as far as the signer has seen."""
-
-    funding_txid: Annotated[bytes, Meta(max_length=32)]  # empty: not funded
-    height: Annotated[BlockHeight, Meta(ge=0, lt=2**31)]
-
-
 class CopyPointer(Canon, frozen=True):
     """Who keeps the copy with this tag; the tag says nothing to anybody without its owner's phrase."""
 
@@ -340,9 +333,4 @@ COPY_NS = Namespace(
     name="escrow-copy", owner="escrowd", payload=CopyPointer, per_name_max=2,
     names=Names(pattern="[0-9a-f]{64}", says="a tag that only the owner's phrase gives", example="cd" * 32),
     summary="Who keeps an encrypted copy of somebody's contract, under a tag from its owner's phrase.",
-)  # fmt: skip
-ESCROW_NS = Namespace(
-    name="escrow", owner="escrowd", payload=EscrowPointer, per_name_max=16, salted=2,
-    names=Names(pattern="[0-9a-f]{64}", says="a contract's id in hex", example="ab" * 32),
-    summary="Who holds a copy of a contract, under its id. Put by nobody yet: `escrow-copy` leads to the copies.",
 )  # fmt: skip

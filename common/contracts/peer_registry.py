@@ -125,14 +125,6 @@ class CapabilityPointer(Canon, frozen=True):
     at_ms: int
 
 
-class PresencePointer(Canon, frozen=True):
-    """The signer can show sightings of itself from one slot to another, in so many slots (`presence.show`)."""
-
-    from_slot: Slot
-    to_slot: Slot
-    seen_slots: Count
-
-
 _BY = ("registryd",)
 TOPIC_NODE = Topic(
     name="node", owner="registryd", payload=Attested, summary="A node's signed description of itself."
@@ -216,8 +208,4 @@ ATTESTATION_NS = Namespace(
     name="attestation", owner="registryd", payload=Signed, belongs=_is_about,
     names=Names(pattern=OWN_DID.pattern, says="the DID of the node it is about", example=OWN_DID.example),
     summary="The root of an issuer's claims about a node (`ClaimRoot`), under the node's DID; signed by the issuer.",
-)  # fmt: skip
-PRESENCE_NS = Namespace(
-    name="presence", owner="registryd", payload=PresencePointer, names=OWN_DID, per_name_max=1,
-    summary="For which slots a node can show sightings of itself, under its DID. Put by nobody yet: the node is asked.",
 )  # fmt: skip

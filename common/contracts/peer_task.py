@@ -10,8 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Canon
-from common.rpc.method import Names, Namespace, PeerMethod
-from common.units import UnixMs
+from common.rpc.method import PeerMethod
 
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
@@ -50,18 +49,4 @@ PROGRESS = PeerMethod(
     name="task.progress", repeated="read",
     owner="taskd", params=AskProgress, result=Progress, callers=("taskd",), cost=1,
     params_bytes_max=256, summary="How far a job is, for its buyer.",
-)  # fmt: skip
-
-
-class TaskPointer(Canon, frozen=True):
-    """The signer has a job of this kind to give until then; its terms are asked of the signer."""
-
-    kind: Annotated[str, Meta(max_length=32)]
-    until_ms: UnixMs
-
-
-TASK_NS = Namespace(
-    name="task", owner="taskd", payload=TaskPointer, per_name_max=4,
-    names=Names(pattern="[0-9a-f]{64}", says="a job's hash in hex", example="ab" * 32),
-    summary="An open job and who gives it, under the job's hash. Put by nobody yet: jobs go to a chosen worker.",
 )  # fmt: skip

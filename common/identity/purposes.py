@@ -119,6 +119,7 @@ OWNER: dict[Purpose, str] = {
     Purpose.ESCROW_STATEMENT: "escrowd",
     Purpose.ESCROW_VOTE: "escrowd",
     Purpose.CHANNEL_OFFER: "escrowd",
+    Purpose.CHANNEL_ASK: "escrowd",
     Purpose.JOB: "taskd",
     Purpose.WORK_RECEIPT: "taskd",
     Purpose.SETTLED_RECEIPT: "taskd",

@@ -10,7 +10,9 @@ from common.contracts.channel_restore import CHANNEL_RESTORE
 from common.errors import DuxError
 from common.parts import Parts
 from dux_escrowd.channel.buying import Buying
+from dux_escrowd.channel.carrying import Carrying
 from dux_escrowd.channel.counter import Counter
+from dux_escrowd.channel.door import Door
 from dux_escrowd.channel.facts import Started
 from dux_escrowd.channel.follower import ChannelFollower
 from dux_escrowd.channel.greeting import Greeting
@@ -39,20 +41,23 @@ class Channels:
         self.desk = desk
         self.ledger = Ledger(desk.book.store)
         self.counter = Counter(desk=desk, ledger=self.ledger, signer=Signer(desk.flopd))
-        self.greeting = Greeting(self.counter)
+        self.carrying = Carrying(self.counter)
+        self.greeting = Greeting(self.counter, self.carrying)
         self.safe = Safekeeping(self.counter)
-        self.hands = self.counter.hands = WalletHands(self.counter, self.greeting, self.safe)
+        self.hands = self.counter.hands = WalletHands(self.counter, self.greeting, self.safe, self.carrying)
         self.restoring = Restoring(self.counter, self.safe)
         self.newest = Newest(self.counter, self.safe, self.restoring)
-        self.opening = Opening(self.counter)
-        self.buying = Buying(self.counter, self.greeting, self.opening)
+        self.opening = Opening(self.counter, self.carrying)
+        self.buying = Buying(self.counter, self.greeting, self.opening, self.carrying)
         offers = Offers(self.counter)
         self.selling = Selling(self.counter, offers)
+        sessions = Sessions(self.counter, self.selling)
+        self.door = Door(self.counter, self.opening, sessions)
         self.methods = ChannelMethods(
             self.counter,
             offers=offers,
             selling=self.selling,
-            sessions=Sessions(self.counter, self.selling),
+            sessions=sessions,
             buying=self.buying,
             greeting=self.greeting,
             opening=self.opening,
@@ -66,6 +71,8 @@ class Channels:
         """Methods, peer methods and loops of the daemon."""
         self.newest.doubt()
         self.methods.serve(parts.table)
+        self.carrying.serve(parts.table)
+        self.door.serve(parts.table)
         parts.serve_peer(peer.OPEN, self.methods.take_open)
         parts.serve_peer(peer.HELLO, self.methods.take_hello)
         parts.serve_peer(peer.ASK_HELLO, self.methods.asked_hello)

@@ -21,6 +21,7 @@ from common.store import Tx
 from common.units import Did, Florins, format_flop
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import orders as o
+from dux_escrowd.channel.carrying import Carrying
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.greeting import Greeting, wants_session
 from dux_escrowd.channel.ledger import Taken
@@ -37,8 +38,9 @@ GIVEN_UP_MS = 900_000  # a call whose caller did not come back for a quarter of 
 class Buying:
     """What a payer's node answers to its own programs."""
 
-    def __init__(self, counter: Counter, greeting: Greeting, opening: Opening) -> None:
+    def __init__(self, counter: Counter, greeting: Greeting, opening: Opening, carrying: Carrying) -> None:
         self._counter = counter
+        self._carrying = carrying
         self._ledger = counter.ledger
         self._greeting = greeting
         self._opening = opening
@@ -48,6 +50,7 @@ class Buying:
     async def pay(self, params: c.Pay) -> c.Paid:
         """A voucher for one request."""
         offer = await self._offer(params)
+        self._carrying.learn(Did(params.payee), params.messages_url)
         again = self._known(params)
         if again is not None:
             return await self._again(again, params)

@@ -26,7 +26,6 @@ from common.channel_messages import (
     open_voucher,
 )
 from common.codec import canonical, from_canonical
-from common.contracts import peer_channel as peer
 from common.contracts.channel_errors import BadChannelMessage
 from common.contracts.escrow import Refused, WrongPhase
 from common.errors import DuxError
@@ -35,6 +34,7 @@ from common.store import Tx
 from common.units import Did, Florins
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import orders as o
+from dux_escrowd.channel.carrying import Carrying
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.model import ENDED, Call, CallState, Payer, PayerState, call_of
 from dux_escrowd.channel.shelf import Book
@@ -47,8 +47,9 @@ PAGES_MAX = 1_000
 class Greeting:
     """Sessions, seen from the payer."""
 
-    def __init__(self, counter: Counter) -> None:
+    def __init__(self, counter: Counter, carrying: Carrying) -> None:
         self._counter = counter
+        self._carrying = carrying
         self._ledger = counter.ledger
         self._wanted: dict[str, asyncio.Event] = {}
         self._live: dict[str, asyncio.Event] = {}
@@ -81,7 +82,7 @@ class Greeting:
             if not state.nonce or state.session:
                 break
             try:
-                await self._by_peer(chid)
+                await self._say(chid)
             except (DuxError, WrongPhase, Refused) as error:
                 self._counter.desk.log.info("hello waits", chid=chid, reason=error.message)
                 await self._pause(chid, attempt)
@@ -97,10 +98,9 @@ class Greeting:
         except TimeoutError:
             return
 
-    async def _by_peer(self, chid: str) -> None:
-        book = self._ledger.book(chid)
-        back = await self._counter.desk.call(Did(book.other), peer.HELLO, peer.HelloCall(hello=await self.hello(chid)))
-        await self.back(chid, back.hello_back)
+    async def _say(self, chid: str) -> None:
+        other = Did(self._ledger.book(chid).other)
+        await self.back(chid, await self._carrying.hello(other, await self.hello(chid)))
 
     async def begin(self, chid: str) -> None:
         """This side has started, or is in doubt: the session is over here until a hello is answered."""

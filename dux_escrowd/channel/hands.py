@@ -18,6 +18,7 @@ from common.errors import DuxError
 from common.identity.signed import decode_signed
 from common.units import Did, Florins
 from dux_escrowd.channel import orders as o
+from dux_escrowd.channel.carrying import Carrying
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.greeting import Greeting
 from dux_escrowd.channel.model import Payee, PayeeState, Payer, PayerState
@@ -29,8 +30,9 @@ from dux_escrowd.channel.signing import outpoint_of
 class WalletHands:
     """Orders to wallet and peers."""
 
-    def __init__(self, counter: Counter, greeting: Greeting, safe: Safekeeping) -> None:
+    def __init__(self, counter: Counter, greeting: Greeting, safe: Safekeeping, carrying: Carrying) -> None:
         self._counter = counter
+        self._carrying = carrying
         self._safe = safe
         self._ledger = counter.ledger
         self._desk = counter.desk
@@ -168,7 +170,7 @@ class WalletHands:
             next_chid=book.opening.decode() if order.next_script else "",
         )
         signed = await self._desk.flopd.call(purse.PURSE_FINAL, wish)
-        said = await self._desk.call(Did(book.other), peer.FINAL, peer.FinalCall(final=signed.envelope))
+        said = await self._carrying.final(Did(book.other), signed.envelope)
         self._desk.log.info("last state said", chid=chid, taken=said.taken, state=said.state)
 
     # --- after a start ------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from common.identity.stamp import STAMP_BITS, has_stamp, make_stamp, stamped_par
 from common.units import Did, Florins
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.agree import offered_problem, rules_of, terms_for
+from dux_escrowd.channel.carrying import Carrying
 from dux_escrowd.channel.copies import payee_nonce
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.model import Payee, Payer, Rules
@@ -40,8 +41,9 @@ WISH_BYTES_MAX = 1_024
 class Opening:
     """Both sides of OPEN_REQ and OPEN_OK."""
 
-    def __init__(self, counter: Counter) -> None:
+    def __init__(self, counter: Counter, carrying: Carrying) -> None:
         self._counter = counter
+        self._carrying = carrying
         self._ledger = counter.ledger
         self._desk = counter.desk
         self._profile = channel_profile(counter.desk.profile.heights)
@@ -70,8 +72,8 @@ class Opening:
             purse.PURSE_KEY, purse.NewChannelKey(request_id=f"{nonce.hex()}/key", side="payer", nonce=nonce)
         )
         wish = await self._wish(nonce, key, cap_florins, blocks, developer_script, royalty_bps)
-        ok = await self._desk.call(payee, peer.OPEN, await self._stamped(wish))
-        terms = await self._agreed(wish, ok.terms, payee)
+        said = await self._carrying.open(payee, await self._stamped(wish))
+        terms = await self._agreed(wish, said, payee)
         book = await self._adopted(terms, key.index, "payer", rolled=rolled)
         with self._ledger.store.transaction() as tx:
             self._ledger.open(tx, book, Payer(chid=book.chid, rules=rules_of(terms)))
@@ -187,9 +189,7 @@ class Opening:
 
     async def take(self, data: bytes, stamp: int, sender: Did) -> bytes:
         """A payer's wish: checked, then terms under a key made for it; the same wish gets the same terms."""
-        part = stamped_part(sender, Purpose.CHANNEL_ASK, data)
-        if not has_stamp(part, stamp, self.stamp_bits):
-            raise BadChannelTerms(reason=f"a wish for a channel bears {self.stamp_bits} bits of work")
+        self.require_stamp(data, stamp, sender)
         wish = from_canonical(data, peer.OpenReq, max_bytes=WISH_BYTES_MAX)
         known = self._ledger.shelf.of_payer_key(sender, wish.payer_key)
         if known is not None:
@@ -208,6 +208,16 @@ class Opening:
             self._ledger.open(tx, book, Payee(chid=book.chid, rules=self._rules(terms)))
         await self._ledger.take(book.chid, f.OpenAsked(at=book.created_height, problem=""))
         return await self._signed(book)
+
+    def require_stamp(self, data: bytes, stamp: int, sender: Did) -> None:
+        """Nothing happens for a wish that work was done for.
+
+        Raises:
+            BadChannelTerms: none was.
+        """
+        part = stamped_part(sender, Purpose.CHANNEL_ASK, data)
+        if not has_stamp(part, stamp, self.stamp_bits):
+            raise BadChannelTerms(reason=f"a wish for a channel bears {self.stamp_bits} bits of work")
 
     def _terms(self, wish: peer.OpenReq, sender: Did, key: purse.ChannelKey) -> ChannelTerms:
         settings = self._desk.settings

@@ -254,6 +254,16 @@ class ChannelShelf:
         )
         return [bytes(row["offer"]) for row in rows]
 
+    def door(self, payee: str) -> str:
+        """Where a payee takes messages over HTTP; empty: not known."""
+        row = self._store.row("SELECT url FROM channel_doors WHERE payee = ?", payee)
+        return str(row["url"]) if row else ""
+
+    @staticmethod
+    def put_door(tx: Tx, payee: str, url: str) -> None:
+        """It takes them there now."""
+        tx.execute("INSERT OR REPLACE INTO channel_doors VALUES (?, ?)", payee, url)
+
     @staticmethod
     def keep_offer(tx: Tx, name: bytes, offer: bytes, what: str, valid_to: int) -> None:
         """A new offer."""

@@ -13,7 +13,7 @@ from common.chain.coin_network import coin_network
 from common.contracts.wallet import CHAIN_STATUS, WALLET_SEND
 from common.rpc.method import Empty
 from common.units import FLOP
-from dux_flopd.spv_book import AddressBook, net_of
+from dux_flopd.spv_book import AddressBook, owner_block_of
 from tests.flopd.coin_node import CoinBench, embedded
 from tests.flopd.test_spv_peers import Honest, Town, holds, own
 from tests.flopd.test_tools import to_bank
@@ -72,7 +72,7 @@ async def test_four_coin_nodes_in_different_address_blocks_are_asked_through_p2p
     """As many as main wants, apart, each over a connection of its own: a coin, a payment, and one of them that goes."""
     town = Town(tmp_path, monkeypatch)
     async with town.of(*[Honest] * coin_network("flopcoin-main").peers_wanted) as peers:
-        assert len({net_of(address) for address in peers}) == len(peers) == 4
+        assert len({owner_block_of(address) for address in peers}) == len(peers) == 4
         wallet = town.wallet(tmp_path / "w", peers)
         p2pd = beside(wallet, *peers)
         wallet.changes |= {"peers": tuple(peers)}

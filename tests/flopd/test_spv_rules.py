@@ -12,7 +12,7 @@ from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, parse, serialize, t
 from common.chain.wire import encode_header, shown
 from common.randomness import SeededRandomness
 from common.units import Florins
-from dux_flopd.spv_book import AddressBook, is_public, net_of, split_address
+from dux_flopd.spv_book import AddressBook, is_public, owner_block_of, split_address
 from dux_flopd.spv_pool import GONE_MAX, KEPT_S, POOL_MAX, Pool, is_coinbase
 from dux_flopd.spv_rules import Unprovable, block_named, by_txid, check_whole_work, header_bytes, proven, whole
 from dux_flopd.spv_signals import PeerSeen, Seen, Signal, signals_of
@@ -240,12 +240,12 @@ def test_peers_are_apart_and_the_owners_come_first() -> None:
     book.learn(["192.0.2.1:1"])
     first = book.next([], 0.0)
     second = book.next([first or ""], 0.0)
-    assert net_of(first or "") != net_of(second or "")
+    assert owner_block_of(first or "") != owner_block_of(second or "")
     third = book.next([first or "", second or ""], 0.0)
     assert third == "192.0.2.1:1"
     assert book.next([first or "", second or "", third], 0.0) is None
-    assert net_of("[2001:db8::1]:3") == net_of("2001:db8:ffff::2") == "2001:db8::/32"
-    assert net_of("node.example:3") == "node.example"
+    assert owner_block_of("[2001:db8::1]:3") == owner_block_of("2001:db8:ffff::2") == "2001:db8::/32"
+    assert owner_block_of("node.example:3") == "node.example"
 
 
 def test_failures_wait_longer_each_time_and_liars_a_day() -> None:

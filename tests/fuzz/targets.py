@@ -20,10 +20,13 @@ from common.blobs import Manifest, manifest_of, open_manifest
 from common.chain import messages, wire
 from common.chain.invalid import Invalid
 from common.chain.partial_merkle import MerkleBlock, check_proof, decode_merkle_block, encode_merkle_block, prove
+from common.channel_messages import NO_ROOT, Ack, Final, Hello, open_message
 from common.clock import ManualClock
 from common.codec import canonical, from_canonical, json_bytes
 from common.contracts import p2p
+from common.contracts.channel_carried import MESSAGE_BYTES_MAX, WISH_BYTES_MAX, CarriedMessage, CarriedOpen
 from common.contracts.peer import namespaces, peer_methods, topics
+from common.contracts.peer_channel import OpenReq
 from common.contracts.peer_p2p import AskLog, FindNode
 from common.errors import DuxError
 from common.identity.did import did_bytes
@@ -31,11 +34,14 @@ from common.identity.disclosure import Disclosure, claims_of, disclose
 from common.identity.log import decode_log, encode_log
 from common.identity.news import LogNews, read_news
 from common.identity.node_record import RECORD_BYTES_MAX, open_record
+from common.identity.purposes import Purpose
 from common.identity.signed import decode_signed
 from common.jws import KEY_FRAGMENT, BadJws, OfferClaims, digest_of, opened, sealed, signer_of, signing_input
 from common.randomness import SeededRandomness
+from common.receipts import ATTESTED_BYTES_MAX, Attested
 from common.rpc.method import Method
 from common.rpc.table import Ctx, MethodTable
+from common.units import Florins
 from dux_p2pd import lan_beacon
 from dux_p2pd.blob_gather import read_chunk_headers
 from dux_p2pd.calls import AnswerHead, RequestHead, answer_ok, head_in, request_head
@@ -342,6 +348,22 @@ def payment_header(data: bytes) -> None:
             offered_in(wanted, wanted.accepts[0], "https://api.example/x")
 
 
+def channel_message(data: bytes) -> None:
+    """A channel message as an HTTP body: read down to what is signed, and the same bytes again; or refused by name."""
+    with suppress(DuxError):
+        message = from_canonical(data, CarriedMessage, max_bytes=MESSAGE_BYTES_MAX)
+        assert canonical(message) == data
+        if message.kind == "open":
+            signed = from_canonical(message.body, Attested, max_bytes=ATTESTED_BYTES_MAX)
+            wish = from_canonical(signed.body, CarriedOpen, max_bytes=MESSAGE_BYTES_MAX).wish
+            assert canonical(from_canonical(wish, OpenReq, max_bytes=WISH_BYTES_MAX)) == wish
+            return
+        kind = Hello if message.kind == "hello" else Final
+        open_message(
+            message.body, kind, pubkey=JWS_KEY.public_key.format(), purpose=Purpose.CHANNEL_HELLO, max_bytes=2_048
+        )
+
+
 def payment_jws(data: bytes) -> None:
     """Offers and receipts as JWS: never opened by chance, whatever the text."""
     text = data.decode("latin-1")
@@ -357,7 +379,7 @@ TARGETS: dict[str, Target] = {
     for one in (
         frames, mux, introduction, stream_head, certificate, tls, event_log, log_news, node_record, dht_record, gossip,
         peer_call, blob, disclosure, rpc_door, socks, endpoint, coin_message, coin_proof, coin_frame, beacon, circuit,
-        payment_header, payment_jws,
+        payment_header, payment_jws, channel_message,
     )
 }  # fmt: skip
 TARGETS |= LAN_TARGETS | PAPER_TARGETS
@@ -409,6 +431,20 @@ def _proof() -> MerkleBlock:
     return prove(ids, [False, True, False, False, True], bytes(80))
 
 
+def _channel_messages() -> list[bytes]:
+    """A signed hello, and a wish for a channel."""
+    hello = Hello(v=1, chid=bytes(32), nonce=bytes(32), head=b"", ack=Ack(1, NO_ROOT, 0, Florins(0)))
+    wish = OpenReq(
+        nonce=bytes(32), network="net", payer_key=b"\x02" * 33, change_script=b"\xa9", fund_script=b"\xa9", tax_bps=500,
+        developer_script=b"", royalty_bps=0, fee_rate_florins_per_kb=1_200_000, cap_florins=Florins(10**9), exp=10_080,
+        profile="main",
+    )  # fmt: skip
+    asked = canonical(CarriedOpen(payee=THEM.did, wish=canonical(wish), stamp=0))
+    signed = canonical(Attested(body=asked, did=ME.did, key_seq=0, signature=bytes(64)))
+    said = payments.envelope(JWS_KEY, Purpose.CHANNEL_HELLO, hello)
+    return [canonical(CarriedMessage("hello", said)), canonical(CarriedMessage("open", signed))]
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Honest bytes for every target."""
     head = request_head("dht.find", 5.0, (("blob", bytes(32)),))
@@ -457,6 +493,7 @@ def seeds() -> dict[str, list[bytes]]:
             "circuit": [piece(b"hello") + piece(b"there") + last_piece("done")],
             "payment_header": _payment_headers(),
             "payment_jws": [_jws().encode()],
+            "channel_message": _channel_messages(),
             "endpoint": [b"127.0.0.1:80", b"[::1]:443", THEM.did.encode()],
         }
     )

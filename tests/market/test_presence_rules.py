@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.chain.beacon import beacon_heights
+from common.nets import net_of
 from common.network import PresenceParameters, first_problem
 from common.race import _minus_log2
 from common.units import Did, UnixMs
@@ -22,7 +23,6 @@ from dux_registryd.draw_rules import (
     draw,
     known_net,
     neighbourhoods,
-    net_of,
 )
 from dux_registryd.model import Link
 from dux_registryd.presence_rules import (

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.nets import net_of
 from common.units import Did
-from dux_p2pd.gate import Bans, CallBudget, Gate, net_of
+from dux_p2pd.gate import Bans, CallBudget, Gate
 from dux_p2pd.liveness import Liveness, Pulse
 from dux_p2pd.meters import TokenBucket
 from dux_p2pd.wire_limits import BANS_REMEMBERED, NETS_REMEMBERED

@@ -25,7 +25,7 @@ async def ask(out: TextIO, config: Path, did: Did, address: Address) -> None:
     profile = load_profile(config / settings.network_profile)
     daemon = EchoP2pd(settings, profile, log=start_logging("p2pd", "ERROR"))
     async with daemon.running():
-        session = await daemon.net.peers.session_to(did, address)
+        session = await daemon.net.peers.session_to(did, (address,))
         call, in_task = (partial(session.request, name, BODY, deadline_s=DEADLINE_S) for name in (ECHO, ECHO_IN_TASK))
         await serve_figures(out, call, partial(bulk, session), in_task)
 

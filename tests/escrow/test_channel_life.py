@@ -127,7 +127,7 @@ async def test_an_offer_is_made_anew_when_its_maker_s_key_has_changed(net: Net) 
     async with market(net, "seller") as (seller,):
         made = await offer(seller)
         assert await offer(seller) == made
-        seller.key_seq = 1
+        seller.changes_key()
         anew = await offer(seller)
         assert (attested(made.offer).key_seq, attested(anew.offer).key_seq) == (0, 1)
         assert await offer(seller) == anew

@@ -5,11 +5,14 @@ A thin face over `common/contracts/p2p.py`: it encodes and decodes, and adds not
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 from common.codec import Canon, canonical, from_canonical
 from common.contracts import p2p
 from common.contracts.p2p_reach import P2P_REACH, Reach
+from common.identity.events import AT_MS_MAX
+from common.identity.log import Log, decode_log
 from common.identity.purposes import Purpose
 from common.rpc.client import Client
 from common.rpc.method import CP, CR, Empty, Namespace, PeerMethod, Topic
@@ -21,6 +24,12 @@ MONEY_MAX_AGE_S = 600  # what is known of a party to new business is at most so 
 MONEY_SOURCES = 2  # independent nodes that must have said so
 SEEN_NOW = UnixMs(1 << 52)  # p2pd takes any time to come for its own now
 RESULT_BYTES_MAX = 1024 * 1024  # one peer message, TI §1.5
+
+
+def log_in(told: p2p.Resolved) -> Log:
+    """A log as p2pd has checked it, with what is known against it."""
+    log = decode_log(told.log, now_ms=AT_MS_MAX, inception_bits=0)
+    return replace(log, disputed=told.disputed, frozen=told.frozen)
 
 
 class Peers:
@@ -85,6 +94,22 @@ class Peers:
         """
         return (await self.verdict_on(purpose, body, by, at_ms)).valid
 
+    async def was_signed(self, purpose: Purpose, body: bytes, by: p2p.Signature) -> bool:
+        """Did this DID sign these bytes with any key of its own, unless it has recovered or closed its name since?
+
+        For words of a contract: they bind their signer long after a rotation. A thief of a key that was rotated away
+        gains nothing by it, for keys and their successors come from one branch; after a recovery only a key of now
+        counts. Source: docs/decisions/old-keys-in-contracts.md.
+
+        Raises:
+            PeerUnknown: its event log cannot be had now.
+        """
+        asked = p2p.Verify(
+            did=by.did, key_seq=by.key_seq, purpose=purpose.value, body=body, signature=by.signature, ever=True
+        )
+        verdict = await self._p2pd.call(p2p.IDENTITY_VERIFY, asked)
+        return verdict.valid and (not verdict.stopped or await self.is_signed(purpose, body, by))
+
     async def is_signed_soundly(self, purpose: Purpose, body: bytes, by: p2p.Signature, at_ms: UnixMs) -> bool:
         """What new business asks: the key counts now as well as then, and nothing is held against the signer's name.
 
@@ -94,14 +119,24 @@ class Peers:
         verdict = await self.verdict_on(purpose, body, by, at_ms, SEEN_NOW)
         return verdict.valid and verdict.sound
 
+    async def confirm(self, did: Did) -> p2p.Resolved:
+        """What the network says of a DID now, for money and standing: its newest log, not what is remembered of it.
+
+        What p2pd verifies right after this is judged by that log. Source: transport_identity.md §2.4.
+
+        Raises:
+            PeerUnknown, TooFewSources: it cannot be told now.
+        """
+        wish = p2p.Resolve(did=did, max_age_s=MONEY_MAX_AGE_S, min_sources=MONEY_SOURCES)
+        return await self._p2pd.call(p2p.DID_RESOLVE, wish)
+
     async def fault_of(self, did: Did) -> str:
         """What stands in the way of new business with a DID, or an empty string: asked of the network, not of memory.
 
         Raises:
             PeerUnknown, TooFewSources: it cannot be told now.
         """
-        wish = p2p.Resolve(did=did, max_age_s=MONEY_MAX_AGE_S, min_sources=MONEY_SOURCES)
-        found = await self._p2pd.call(p2p.DID_RESOLVE, wish)
+        found = await self.confirm(did)
         states = {"closed": found.ended, "frozen": found.frozen, "disputed": found.disputed}
         return next((f"the identity of {did} is {state}" for state, holds in states.items() if holds), "")
 

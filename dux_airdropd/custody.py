@@ -1,8 +1,9 @@
 """A custodian's half of an airdrop: exchanging evidence, proposing, judging, signing, having the payout sent.
 
-Promises: it signs a proposal iff every item in it verifies, every item that it showed the proposer (or held) is in it,
-and its own recomputation gives the same payout. Every step is on disk before the next, and doing a step again gives the
-same outcome: all proposals of one cut-off spend the same largest coin, so at most one of them is ever mined.
+Promises: it signs a proposal iff every item in it verifies, every item that it showed the proposer (or held) and that
+still verifies is in it, and its own recomputation gives the same payout. Before it proposes or signs, the network is
+asked for the newest logs of those whose word decides. Every step is on disk before the next, and doing a step again
+gives the same outcome: all proposals of one cut-off spend the same largest coin, so at most one of them is ever mined.
 Source: settled.md 23, money.md §6.
 """
 
@@ -24,7 +25,7 @@ from common.store import Effect, Tx
 from common.units import Did, Florins
 from dux_airdropd import rules
 from dux_airdropd.effects import Outside
-from dux_airdropd.evidence_rules import in_order, open_bond, open_item
+from dux_airdropd.evidence_rules import in_order, item_id, open_bond, open_item
 from dux_airdropd.model import Bundle, Figures, FundCoin, Held, Item, Kind, Plan, Proposal, Round
 from dux_airdropd.payout_rules import NothingToPay
 from dux_airdropd.recount import Recount
@@ -148,6 +149,7 @@ class Custody:
         await self._gather(mine, tip)
         await self._ask_others(mine)
         items: list[Item] = self._books.show_items(mine.number, own)
+        await self._confirm(items)
         self._tried = (mine.number, mine.cutoff_hash, attempt)
         try:
             proposal, plan, _ = await self._recount.own_proposal(
@@ -193,7 +195,9 @@ class Custody:
 
     async def _judge(self, mine: Round, held: Held, coins: Sequence[FundCoin]) -> None:
         """Recompute, then sign or refuse; the verdict and the signatures land together."""
-        owed = self._books.owed_to_see(mine.number, held.sender)
+        held_here = self._books.items(mine.number)
+        await self._confirm([*held.proposal.items, *held_here])
+        owed = await self._owed(mine, held.sender, held_here)
         fault, plan = await self._recount.fault_of(
             held.proposal, mine, owed, coins, self._books.ledger(), self._books.carried()
         )
@@ -216,6 +220,17 @@ class Custody:
                 _want(tx, SEND_ANSWER, held.proposal_id, did, Errand(proposal_id=held.proposal_id, did=did))
             tx.emit("PayoutProposed", told)
             tx.audit("payout judged", told)
+
+    async def _confirm(self, items: Sequence[Item]) -> None:
+        """Before money moves, what is known of those whom the payout rests on is asked of the network."""
+        told = await self._outside.confirm(items)
+        self._log.info("event logs confirmed", signers=told)
+
+    async def _owed(self, mine: Round, sender: Did, held_here: Sequence[Item]) -> list[bytes]:
+        """What a proposal has to include: what its sender was shown, as far as it still verifies by the newest logs."""
+        shown = set(self._books.owed_to_see(mine.number, sender))
+        wanted = [item for item in held_here if item_id(item) in shown]
+        return [item_id(item) for item in await self._recount.verified(wanted, mine)]
 
     def _keep_answer(self, tx: Tx, proposal_id: bytes, did: Did, signatures: Sequence[bytes], refusal: str) -> None:
         if signatures:

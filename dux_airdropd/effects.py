@@ -6,6 +6,7 @@ again at the next look.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from common.ceremony import WORD_BYTES_MAX, CeremonyPlan, FundWord
@@ -14,12 +15,14 @@ from common.chain.tx import parse
 from common.clock import Clock
 from common.codec import canonical, from_canonical
 from common.contracts.airdrop import PROOF_BYTES_MAX, OtherRound
+from common.contracts.airdrop_parameters import SET_BYTES_MAX
 from common.contracts.p2p import Signature
-from common.contracts.p2p_errors import PeerAnswered
+from common.contracts.p2p_errors import PeerAnswered, PeerUnknown, TooFewSources
 from common.contracts.peer_airdrop import (
     BOND,
     CEREMONY,
     EVIDENCE,
+    GOVERNANCE_NS,
     PROOF,
     PROPOSAL,
     SIGNATURE,
@@ -27,6 +30,7 @@ from common.contracts.peer_airdrop import (
     BondCall,
     CeremonyAsk,
     CeremonyWords,
+    GovernancePointer,
     ProofAsk,
     ProposalCall,
     RoundName,
@@ -68,11 +72,12 @@ from common.contracts.wallet_contract import (
 )
 from common.contracts.wallet_errors import WalletLocked
 from common.errors import NotFound
+from common.identity.log import Log
 from common.identity.purposes import Purpose
 from common.parts import Neighbours
-from common.peers import Peers
+from common.peers import Peers, log_in
 from common.receipts import Attested, Heartbeat, SettledReceipt
-from common.rpc.method import CP, CR, Empty, PeerMethod
+from common.rpc.method import CP, CR, RECORD_TTL_S_MAX, Empty, PeerMethod
 from common.units import BlockHeight, Did, UnixMs
 from dux_airdropd.evidence_rules import PURPOSES, item_fault, item_id, open_bond, open_item, shape_fault
 from dux_airdropd.model import (
@@ -94,6 +99,8 @@ from dux_airdropd.model import (
 
 FAULTS_KEPT = 50_000  # verdicts on items; each is one small string
 PEER_DEADLINE_S = 20.0
+CONFIRMED = (Kind.NODE, Kind.WITNESS)  # a description says where a node is paid, a custodian's word who is eligible
+CONFIRMED_AT_ONCE = 16  # of up to a thousand, before each proposal and each signature
 LOG_AGE_MAX_S = 30 * 86_400  # a log only grows: an old one still holds the keys of then
 
 
@@ -194,6 +201,28 @@ class Outside:
             )
         return words
 
+    async def confirm(self, items: Iterable[Item]) -> int:
+        """Ask the network for the newest logs of those whose word decides who is paid, and where; how many it told.
+
+        Their items are judged anew by these logs. Who cannot be confirmed now is judged by what is known: a node that
+        is away must not hold up everybody's payout.
+        """
+        words = [item for item in items if item.kind in CONFIRMED and not shape_fault(item)]
+        anew, deciding = {item_id(item) for item in words}, {open_item(item)[0].did for item in words}
+        turns = asyncio.Semaphore(CONFIRMED_AT_ONCE)
+
+        async def confirmed(did: Did) -> bool:
+            async with turns:
+                try:
+                    await self._peers.confirm(did)
+                except (PeerUnknown, TooFewSources):
+                    return False
+            return True
+
+        told = await asyncio.gather(*(confirmed(did) for did in sorted(deciding)))
+        self._faults = {key: fault for key, fault in self._faults.items() if key[0] not in anew}
+        return sum(told)
+
     async def faults(self, items: Iterable[Item], window: Window, anchor: str) -> dict[bytes, str]:
         """Why items do not verify, by id; `anchor` is the cut-off block, with which what was looked up may change."""
         found: dict[bytes, str] = {}
@@ -270,6 +299,31 @@ class Outside:
         """Hand own signatures of a sweep to another keeper."""
         await self._call(did, SWEEP, call)
 
+    # what the council has signed
+
+    async def tell_set(self, version: int, data: bytes) -> tuple[str, int]:
+        """Keep a signed set as a blob and name it in the DHT; its blob, and how many nodes keep the name by now."""
+        blob = await self._peers.put_blob(data)
+        pointer = GovernancePointer(blob=blob, size_bytes=len(data))
+        return blob, await self._peers.put_record(GOVERNANCE_NS, _set_name(version), pointer, ttl_s=RECORD_TTL_S_MAX)
+
+    async def sets_named(self, version: int) -> list[tuple[Did, GovernancePointer]]:
+        """Who names a set of this version, and where it is; anybody may."""
+        records = await self._peers.get_records(GOVERNANCE_NS, _set_name(version))
+        size = GOVERNANCE_NS.payload_bytes_max
+        return [(one.did, from_canonical(one.payload, GovernancePointer, max_bytes=size)) for one in records]
+
+    async def fetch_set(self, did: Did, pointer: GovernancePointer) -> bytes:
+        """The bytes of a set that somebody names."""
+        return await self._peers.fetch_blob(pointer.blob, [did], max_bytes=min(pointer.size_bytes, SET_BYTES_MAX))
+
+    async def log_known(self, did: Did) -> Log | None:
+        """A name's log as the network has it now; None where it cannot be told."""
+        try:
+            return log_in(await self._peers.confirm(did))
+        except (PeerUnknown, TooFewSources):
+            return None
+
     async def ask_words(self, did: Did, ask: CeremonyAsk) -> CeremonyWords:
         """A member's words in a key ceremony."""
         return await self._call(did, CEREMONY, ask)
@@ -302,6 +356,10 @@ class Outside:
             if error.fields.get("peer_code") == OtherRound.code:
                 raise OtherRound(number=-1, cutoff_height=-1) from error
             raise
+
+
+def _set_name(version: int) -> str:
+    return f"parameters/{version}"
 
 
 def _seen(node: SeenNode) -> Seen:

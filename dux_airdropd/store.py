@@ -1,6 +1,6 @@
 """The airdrop's books: rounds, evidence, proposals, signatures, the carry-over ledger, proofs.
 
-All SQL of this daemon is here and in store_fund.py, which keeps bonds, sweeps and key ceremonies.
+All SQL of this daemon is here and in store_fund.py, which keeps bonds, sweeps, key ceremonies and parameter sets.
 
 """
 
@@ -55,6 +55,10 @@ MIGRATIONS = (
     CREATE TABLE ceremony_words (
         ceremony_id BLOB NOT NULL, did TEXT NOT NULL, key_word BLOB NOT NULL, roster_word BLOB,
         PRIMARY KEY (ceremony_id, did)) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE sets_told (version INTEGER PRIMARY KEY, body BLOB NOT NULL, told_ms INTEGER NOT NULL);
+    CREATE TABLE set_seen (only INTEGER PRIMARY KEY CHECK (only = 1), version INTEGER NOT NULL);
     """,
 )
 CLOSED = (Phase.PAID.value, Phase.ABANDONED.value)

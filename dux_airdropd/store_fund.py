@@ -160,6 +160,26 @@ class FundShelf:
         rows = self.store.rows("SELECT * FROM ceremony_words WHERE ceremony_id = ? ORDER BY did", ceremony_id)
         return {Did(row["did"]): (bytes(row["key_word"]), bytes(row["roster_word"] or b"")) for row in rows}
 
+    # parameter sets
+
+    def put_set(self, tx: Tx, version: int, data: bytes, told_ms: int) -> None:
+        """A signed set that this node tells the network of, and when it last did."""
+        tx.execute("INSERT OR REPLACE INTO sets_told VALUES (?, ?, ?)", version, data, told_ms)
+
+    def sets_told_before(self, at_ms: int) -> list[tuple[int, bytes]]:
+        """Sets, with their versions, that the network was last told of before then."""
+        rows = self.store.rows("SELECT version, body FROM sets_told WHERE told_ms < ? ORDER BY version", at_ms)
+        return [(row["version"], bytes(row["body"])) for row in rows]
+
+    def saw_set(self, tx: Tx, version: int) -> None:
+        """The operator was told of this version."""
+        tx.execute("INSERT OR REPLACE INTO set_seen VALUES (1, ?)", version)
+
+    def newest_set_seen(self) -> int:
+        """The newest version that the operator was told of; 0 for none."""
+        row = self.store.row("SELECT version FROM set_seen")
+        return int(row["version"]) if row else 0
+
 
 def _sweep(row: Row) -> Sweep:
     return Sweep(

@@ -13,8 +13,8 @@ from common.contracts.p2p import DID_RESOLVE, IDENTITY_VERIFY, Resolve, Verdict,
 from common.errors import DuxError
 from common.identity.log import Log
 from common.identity.purposes import Purpose
+from common.peers import log_in
 from common.units import Did, UnixMs
-from dux_cli.council import log_in
 
 if TYPE_CHECKING:
     from common.receipts import Attested

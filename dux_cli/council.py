@@ -17,7 +17,6 @@ import click
 from common.errors import CallerMistake, DuxError, NeighbourDown
 
 if TYPE_CHECKING:
-    from common.contracts.p2p import Resolved
     from common.council import Known, Signature
     from common.identity.log import Log
     from common.identity.purposes import Purpose
@@ -60,7 +59,7 @@ async def _logs_of(session: Session, council: Sequence[Did]) -> list[Log | None]
 async def _log_of(session: Session, did: Did) -> Log | None:
     """A name's log, confirmed as before a contract about money; None, and a word about it, when p2pd finds none."""
     from common.contracts.p2p import DID_RESOLVE, Resolve
-    from common.peers import MONEY_MAX_AGE_S, MONEY_SOURCES
+    from common.peers import MONEY_MAX_AGE_S, MONEY_SOURCES, log_in
 
     try:
         told = await session.call(DID_RESOLVE, Resolve(did=did, max_age_s=MONEY_MAX_AGE_S, min_sources=MONEY_SOURCES))
@@ -70,17 +69,6 @@ async def _log_of(session: Session, did: Did) -> Log | None:
         session.out.step(f"{did} does not count: {error.message}")
         return None
     return log_in(told)
-
-
-def log_in(told: Resolved) -> Log:
-    """A log as p2pd has checked it, with what is known against it."""
-    from dataclasses import replace
-
-    from common.identity.events import AT_MS_MAX
-    from common.identity.log import decode_log
-
-    log = decode_log(told.log, now_ms=AT_MS_MAX, inception_bits=0)
-    return replace(log, disputed=told.disputed, frozen=told.frozen)
 
 
 # signing

@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from common.clock import Clock
 from common.contracts.p2p_errors import RateLimited
 from common.contracts.peer_p2p import (
+    CONTACT_ENDPOINTS_MAX,
     CONTACTS_MAX,
     NODE_NS,
     RECORDS_BYTES_MAX,
@@ -46,7 +47,7 @@ from dux_p2pd.peers import PeerBook
 from dux_p2pd.record_table import RecordRow
 from dux_p2pd.records import Offered, RecordBody, record_key
 from dux_p2pd.routing import DuxNode, DuxTable, K
-from dux_p2pd.rules import HONEST_REFUSALS, contact_at
+from dux_p2pd.rules import HONEST_REFUSALS, contact_at, endpoint_of
 from dux_p2pd.scores import BLAME_BAD_RECORD
 from dux_p2pd.session import Address, Peer, Session
 from dux_p2pd.shelf import RecordShelf
@@ -151,9 +152,9 @@ class Dht:
         """Everybody's newest record under a name; withdrawn ones are left out."""
         return await self.reader.get(ns, name, max_age_s=max_age_s, holders=max(1, min(holders, K)))
 
-    async def ask_log(self, whom: Did, did: Did, hint: Address | None = None) -> Known | None:
+    async def ask_log(self, whom: Did, did: Did, hints: tuple[Address, ...] = ()) -> Known | None:
         """What a node knows of a DID, taken into the directory; None when it knows nothing or lies."""
-        return await self.calls.log_of(whom, did, hint)
+        return await self.calls.log_of(whom, did, hints)
 
     async def put(self, data: bytes, body: RecordBody, stamp: int = 0) -> int:
         """Keep a record of this node, and offer it at each of its keys; how many others keep it at the plain one."""
@@ -214,18 +215,17 @@ class Dht:
         return tuple(self._named_to(asker, node) for node in near[:CONTACTS_MAX])
 
     def _named_to(self, asker: Peer, node: DuxNode) -> Contact:
-        """By the family of addresses that the asker uses with us, where the node's own record has one of it.
+        """By the address at which we met it and those of its own record; the family that the asker uses with us first.
 
-        A contact has room for one address, and who asks over IPv4 may have no IPv6.
+        Who asks over IPv4 may have no IPv6; who has both may meet it by the one where the other fails.
         """
-        host, port = node.address
-        is_six = ":" in asker.address[0]
-        if (":" in host) != is_six and not is_relayed(asker.address):
-            known = self._directory.get(node.did)
-            texts = known.record.endpoints if known and known.record else ()
-            told = (address for text in texts if (address := contact_at(text)) is not None)
-            host, port = next((one for one in told if (":" in one[0]) == is_six), (host, port))
-        return Contact(did=node.did, host=host, port=port)
+        known = self._directory.get(node.did)
+        own = known.record.endpoints if known and known.record else ()
+        texts = [endpoint_of(node.address), *(text for text in own if contact_at(text) is not None)]
+        if len(texts) > 1 and not is_relayed(asker.address):
+            is_six = ":" in asker.address[0]
+            texts.sort(key=lambda text: text.startswith("[") != is_six)
+        return Contact(did=node.did, endpoints=tuple(dict.fromkeys(texts))[:CONTACT_ENDPOINTS_MAX])
 
     def on_store(self, params: Store, peer: Peer) -> Stored:
         """DHT_STORE.

@@ -35,7 +35,7 @@ from dux_p2pd.directory import Directory, Known
 from dux_p2pd.lookup import Found, Manners
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.routing import DuxNode, DuxTable
-from dux_p2pd.rules import contact_at, endpoint_of
+from dux_p2pd.rules import contact_at
 from dux_p2pd.session import Address
 
 KEEPERS_COUNTED_MAX = 128  # the latest
@@ -59,12 +59,12 @@ class DhtCalls:
 
     def is_last(self, node: DuxNode) -> bool:
         """Whether this node did not answer a moment ago, so that others are asked first."""
-        return self._peers.patience.is_silent(node.did) or self._peers.is_resting(node.did, node.address)
+        return self._peers.patience.is_silent(node.did) or self._peers.is_resting(node.did, node.addresses)
 
     async def find(self, node: DuxNode, key: bytes) -> Found | None:
         """The nodes that it knows nearest to a place."""
         try:
-            answer = await self._peers.call(node.did, DHT_FIND, FindNode(key=key), hint=node.address)
+            answer = await self._peers.call(node.did, DHT_FIND, FindNode(key=key), hints=node.addresses)
         except DuxError as error:
             self._failed(node, error)
             return None
@@ -73,7 +73,7 @@ class DhtCalls:
     async def get(self, node: DuxNode, key: bytes) -> Found | None:
         """What it holds at a place, and the nodes that it knows nearest."""
         try:
-            answer = await self._peers.call(node.did, DHT_GET_AT, FindValue(key=key), hint=node.address)
+            answer = await self._peers.call(node.did, DHT_GET_AT, FindValue(key=key), hints=node.addresses)
         except DuxError as error:
             self._failed(node, error)
             return None
@@ -84,7 +84,7 @@ class DhtCalls:
     async def store(self, node: DuxNode, params: Store) -> bool:
         """Whether it keeps a record now, or kept this very one already."""
         try:
-            kept = (await self._peers.call(node.did, DHT_STORE, params, hint=node.address)).kept
+            kept = (await self._peers.call(node.did, DHT_STORE, params, hints=node.addresses)).kept
         except DuxError as error:
             self._failed(node, error)
             return False
@@ -97,7 +97,7 @@ class DhtCalls:
         if len(self.kept) > KEEPERS_COUNTED_MAX:
             self.kept.popitem(last=False)
 
-    async def log_of(self, whom: Did, did: Did, hint: Address | None = None) -> Known | None:
+    async def log_of(self, whom: Did, did: Did, hints: tuple[Address, ...] = ()) -> Known | None:
         """What a node knows of a DID, taken into the directory; None when it knows nothing or lies.
 
         Who asks the same node for the same log meanwhile has part in the one question.
@@ -109,15 +109,15 @@ class DhtCalls:
                 return running.result()
         future = self._asked[question] = asyncio.get_running_loop().create_future()
         try:
-            future.set_result(known := await self._ask_log(whom, did, hint))
+            future.set_result(known := await self._ask_log(whom, did, hints))
         finally:
             del self._asked[question]
             future.cancel()  # of one whose asker was told to stop: another asks for itself
         return known
 
-    async def _ask_log(self, whom: Did, did: Did, hint: Address | None) -> Known | None:
+    async def _ask_log(self, whom: Did, did: Did, hints: tuple[Address, ...]) -> Known | None:
         try:
-            answer = await self._peers.call(whom, DID_LOG, AskLog(did=did), hint=hint)
+            answer = await self._peers.call(whom, DID_LOG, AskLog(did=did), hints=hints)
             if not answer.log:
                 return None
             known = self._directory.learn(did, answer.log, answer.node_record)
@@ -130,20 +130,33 @@ class DhtCalls:
 
     def _failed(self, node: DuxNode, error: DuxError) -> None:
         self._log.debug("dht call failed", did=node.did, reason=error.message)
-        if self._peers.is_resting(node.did, node.address):
+        if self._peers.is_resting(node.did, node.addresses):
             self._table.remove_contact(node)
 
     def _nodes(self, contacts: tuple[Contact, ...]) -> tuple[DuxNode, ...]:
         """The nodes named in an answer, as far as they can be nodes at all."""
-        named, own = [node_named(one.did, one.host, one.port) for one in contacts[:CONTACTS_MAX]], self._directory.did
+        named, own = [self._node(one) for one in contacts[:CONTACTS_MAX]], self._directory.did
         return tuple([node for node in named if node is not None and node.did != own])
+
+    def _node(self, contact: Contact) -> DuxNode | None:
+        """By the addresses that this machine has a way to, where there are several."""
+        node = node_named(contact.did, contact.endpoints)
+        if node is None or len(node.addresses) == 1:
+            return node
+        return node_at(node.did, self._peers.with_way(node.addresses))
 
 
 @lru_cache(NAMED_MAX)
-def node_named(did: Did, host: str, port: int) -> DuxNode | None:
+def node_named(did: Did, endpoints: tuple[str, ...]) -> DuxNode | None:
     """A node as others name it, where it can be one; answers name the same ones again and again."""
-    address = contact_at(endpoint_of((host, port)))
+    addresses = dict.fromkeys(address for text in endpoints if (address := contact_at(text)) is not None)
     try:
-        return DuxNode(did, *address) if address is not None else None
+        return node_at(did, tuple(addresses)) if addresses else None
     except DuxError:
         return None
+
+
+@lru_cache(NAMED_MAX)
+def node_at(did: Did, addresses: tuple[Address, ...]) -> DuxNode:
+    """A node at these addresses, the first of which counts as its place."""
+    return DuxNode(did, *addresses[0], also=addresses[1:])

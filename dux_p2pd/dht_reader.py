@@ -174,7 +174,7 @@ class DhtReader:
             for giver in [*given.givers[first:], *given.givers[:first]][:LOG_GIVERS]:
                 async with turns:
                     if self._lacks_key(given.body):
-                        await self._calls.log_of(giver.did, did, giver.address)
+                        await self._calls.log_of(giver.did, did, giver.addresses)
 
     def _lacks_key(self, body: RecordBody) -> bool:
         """Whether the signer's log, as far as it is known, ends before the key that the record names."""

@@ -24,7 +24,7 @@ from common.units import Did
 from dux_p2pd.circuits import is_relayed
 from dux_p2pd.dht import Dht
 from dux_p2pd.peers import PeerBook
-from dux_p2pd.rules import endpoint_of
+from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.session import Peer
 from dux_p2pd.upkeep import Upkeep
 
@@ -69,7 +69,7 @@ class Exchange:
         if len(self._told) > ASKERS_MAX:
             self._told.popitem(last=False)
         met = [
-            Contact(did=session.peer.did, host=session.peer.address[0], port=session.peer.address[1])
+            Contact(did=session.peer.did, endpoints=(endpoint_of(session.peer.address),))
             for session in self._peers.sessions()
             if session.peer.dialled
             and session.peer.did != peer.did
@@ -103,8 +103,9 @@ class Exchange:
             return 0
         new = 0
         for contact in answer.contacts:
-            if not self._peers.is_connected(contact.did) and self._may_be_told(contact.host):
-                new += self._upkeep.sources.hint(endpoint_of((contact.host, contact.port)), contact.did)
+            address = contact_at(contact.endpoints[0])
+            if address is not None and not self._peers.is_connected(contact.did) and self._may_be_told(address[0]):
+                new += self._upkeep.sources.hint(endpoint_of(address), contact.did)
         if new:
             self._upkeep.look()
         return new

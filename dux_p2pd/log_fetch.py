@@ -127,7 +127,8 @@ class LogFetch:
         except DuxError as error:
             self._log.info("no log from there", address=address[0], reason=error.message)
             return []
-        return [found for one in contacts if (found := contact_at(f"{one.host}:{one.port}")) is not None]
+        texts = [text for one in contacts for text in one.endpoints]
+        return [found for text in texts if (found := contact_at(text)) is not None]
 
 
 async def _answer_nothing(_session: Session, incoming: Incoming) -> bytes | None:

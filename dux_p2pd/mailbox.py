@@ -200,10 +200,10 @@ class Mailbox:
             return
         slots, answers = asyncio.Semaphore(AT_ONCE), list[Deposited]()
 
-        async def deposit(did: Did, at: Address | None) -> None:
+        async def deposit(did: Did, at: tuple[Address, ...]) -> None:
             async with slots:
                 try:
-                    answers.append(await self._peers.call(did, MAIL_STORE, parcel, hint=at))
+                    answers.append(await self._peers.call(did, MAIL_STORE, parcel, hints=at))
                 except DuxError as error:
                     self._log.debug("letter not kept", did=did, reason=error.message)
 
@@ -225,10 +225,10 @@ class Mailbox:
             return False
         return bool(answer.ack) and self._heard(answer.ack, posted)
 
-    async def _keepers(self, recipient: Did) -> dict[Did, Address | None]:
+    async def _keepers(self, recipient: Did) -> dict[Did, tuple[Address, ...]]:
         """The nodes nearest to a recipient's place."""
         near = await self._dht.find(node_id_of(recipient))
-        return {node.did: node.address for node in near.nodes[:K] if node.did != self._keeper.did}
+        return {node.did: node.addresses for node in near.nodes[:K] if node.did != self._keeper.did}
 
     def _heard(self, data: bytes, posted: Posted) -> bool:
         """Whether a keeper's word that the letter was fetched is the recipient's."""
@@ -251,10 +251,10 @@ class Mailbox:
 
     async def collect(self) -> None:
         """Ask every node near the own place, which are those around this node; what one withholds another gives."""
-        keepers = {node.did: node.address for node in self._dht.table.nearest(self._dht.table.node.id)}
+        keepers = {node.did: node.addresses for node in self._dht.table.nearest(self._dht.table.node.id)}
         slots = asyncio.Semaphore(AT_ONCE)
 
-        async def ask(did: Did, at: Address | None) -> None:
+        async def ask(did: Did, at: tuple[Address, ...]) -> None:
             async with slots:
                 await self._collect_from(did, at)
 
@@ -264,14 +264,14 @@ class Mailbox:
 
     async def on_notice(self, _params: MailNotice, peer: Peer) -> Noticed:
         """MAIL_NOTICE: the caller keeps letters for us."""
-        heard = self._tasks.spawn(self._collect_from(peer.did, None), "fetch letters") is not None
+        heard = self._tasks.spawn(self._collect_from(peer.did, ()), "fetch letters") is not None
         return Noticed(heard=heard)
 
-    async def _collect_from(self, did: Did, at: Address | None) -> None:
+    async def _collect_from(self, did: Did, at: tuple[Address, ...]) -> None:
         """Fetch, open, keep, then sign for what came from one keeper."""
         try:
             for _ in range(ROUNDS_MAX):
-                answer = await self._peers.call(did, MAIL_COLLECT, self._wish(), deadline_s=COLLECT_S, hint=at)
+                answer = await self._peers.call(did, MAIL_COLLECT, self._wish(), deadline_s=COLLECT_S, hints=at)
                 taken = [identity for parcel in answer.parcels if (identity := await self._take(parcel, did))]
                 if taken:
                     await self._acknowledge(tuple(taken), did)

@@ -37,14 +37,18 @@ from dux_p2pd.session import Address, Session, Transport
 from dux_p2pd.tasks import Tasks
 
 ANSWER_BYTES_MAX = 1 << 20
+WAY_S, WAYS_MAX = 10.0, 4096  # whether there is a way to an address is remembered so long, of so many
 REST_MAX = 4096  # failed DIDs remembered
 DIALS_PER_CALL_MAX = 3  # endpoints of one node that are tried
+HINTED_DIALS_MAX = 2  # of those that others named: they may be anybody's
 SESSIONS_PER_CALL_MAX = 3  # two nodes that dial each other replace a session at most once
 
 T = TypeVar("T")
-Resting = tuple[Did, Address | None]  # None: at the addresses of its own node record
-"""What is left alone after a failure. An address that others gave for a DID rests alone: a wrong one must not keep us
-from the DID itself."""
+Hints = tuple[Address, ...]
+"""Where others say that a node is; none: at the addresses of its own node record."""
+Resting = tuple[Did, Hints]
+"""What is left alone after a failure. Addresses that others gave for a DID rest alone: wrong ones must not keep us from
+the DID itself."""
 
 Locate = Callable[[Did], Awaitable[Known]]
 
@@ -86,6 +90,7 @@ class PeerBook:
         self.patience = Patience(clock)
         self.abuse = AbuseCounts()
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
+        self._ways: dict[Address, tuple[bool, float]] = {}
         self._is_searching = False  # for the record of a node that is named by an address without a way
         self.locate: Locate | None = None  # asks the DHT; set at assembly
         self.through_relay: Callable[[Did], Awaitable[Session | None]] | None = None  # set at assembly
@@ -109,7 +114,7 @@ class PeerBook:
             self._of_net[net] += 1
             if not self._directory.is_known(did):
                 self._strangers[did] = None
-        self._rest.pop((did, None), None)
+        self._rest.pop((did, ()), None)
         session.closed.add_done_callback(lambda _: self._gone(session))
         session.leaving.add_done_callback(lambda _: self._leaves(did))
         self._log.info("peer connected", did=did, address=session.peer.address[0], dialled=session.peer.dialled)
@@ -188,7 +193,7 @@ class PeerBook:
     def _recheck(self, known: Known, held: Known | None) -> None:
         """A newer log or record of a connected node may take its connection's ground away; a new place is tried."""
         if held is None or known.record != held.record:
-            self._rest.pop((known.log.did, None), None)
+            self._rest.pop((known.log.did, ()), None)
         session = self._transport.session_with(known.log.did)
         if session is None:
             return
@@ -270,9 +275,9 @@ class PeerBook:
         """The session kept with this DID, if there is one."""
         return self._transport.session_with(did)
 
-    def is_resting(self, did: Did, hint: Address | None = None) -> bool:
-        """Whether dialling this node (at an address that others gave) failed so recently that it is left alone."""
-        rest = self._rest.get((did, hint)) if self._rest else None
+    def is_resting(self, did: Did, hints: Hints = ()) -> bool:
+        """Whether dialling this node (at addresses that others gave) failed so recently that it is left alone."""
+        rest = self._rest.get((did, hints)) if self._rest else None
         return rest is not None and rest.until_s > self._clock.monotonic()
 
     def blame(self, did: Did, points: float, why: str) -> None:
@@ -305,7 +310,7 @@ class PeerBook:
             return None
         return known.record.transport_keys
 
-    async def session_to(self, did: Did, hint: Address | None = None) -> Session:
+    async def session_to(self, did: Did, hints: Hints = ()) -> Session:
         """The session with a DID, made when there is none.
 
         Raises:
@@ -315,22 +320,22 @@ class PeerBook:
         if session is not None:
             self._since.move_to_end(did)
             return session
-        if self.is_resting(did, hint):
+        if self.is_resting(did, hints):
             raise PeerUnreachable(address=did, detail="it did not answer a moment ago")
-        addresses = await (self._hinted(did, hint) if hint else self._addresses(did))
+        addresses = await (self._hinted(did, hints) if hints else self._addresses(did))
         keys = self._keys_of(did)
         try:
             return await self._first(addresses, did)
         except (Unavailable, NotNow, PeerMisbehaved) as error:
             failure: DuxError = error
-        relayed = None if hint else await self._relayed(did)
+        relayed = None if hints else await self._relayed(did)
         if relayed is None or isinstance(relayed, DuxError):
-            self._let_rest((did, hint))
+            self._let_rest((did, hints))
             failure = relayed or failure
-            elsewhere = [] if hint else await self._elsewhere(did, addresses, keys)
+            elsewhere = [] if hints else await self._elsewhere(did, addresses, keys)
             if elsewhere:
                 return await self._first(elsewhere, did)
-            relayed = None if hint else await self._relayed(did)
+            relayed = None if hints else await self._relayed(did)
         if relayed is None or isinstance(relayed, DuxError):
             raise relayed or failure
         return relayed
@@ -355,21 +360,37 @@ class PeerBook:
         found = [address for text in known.record.endpoints if (address := may_listen_at(text)) is not None]
         return found[:DIALS_PER_CALL_MAX]
 
-    async def _hinted(self, did: Did, hint: Address) -> list[Address]:
+    async def _hinted(self, did: Did, hints: Hints) -> list[Address]:
         """Where others say that it is; where nothing of ours leads there, what its own record names beside.
 
-        A node of one family of addresses hears of one of both by the other's as often as by its own. One record is
-        looked for at a time: whoever is asked on the way may be named by such an address, too.
+        A node of one family of addresses hears of one of both by the other's where the teller knows no more. One record
+        is looked for at a time: whoever is asked on the way may be named by such an address, too.
         """
-        if self._transport.has_way_to(hint) or self._is_searching:
-            return [hint]
+        led_to = list(self.with_way(hints)[:HINTED_DIALS_MAX])
+        if self._has_way_to(led_to[0]) or self._is_searching:
+            return led_to
         self._is_searching = True
         try:
-            return [one for one in await self._addresses(did) if self._transport.has_way_to(one)] or [hint]
+            return [one for one in await self._addresses(did) if self._has_way_to(one)] or led_to
         except DuxError:
-            return [hint]
+            return led_to
         finally:
             self._is_searching = False
+
+    def with_way(self, addresses: Hints) -> Hints:
+        """Those of these that this machine has a way to; where it has to none, all."""
+        return tuple(one for one in addresses if self._has_way_to(one)) or addresses
+
+    def _has_way_to(self, address: Address) -> bool:
+        """As the kernel said within the last seconds: answers name the same addresses again and again."""
+        now_s = self._clock.monotonic()
+        said, until_s = self._ways.get(address, (False, now_s))
+        if until_s <= now_s:
+            if len(self._ways) >= WAYS_MAX:
+                self._ways.clear()
+            said = self._transport.has_way_to(address)
+            self._ways[address] = said, now_s + WAY_S
+        return said
 
     async def _elsewhere(self, did: Did, tried: list[Address], keys: tuple[bytes, ...] | None) -> list[Address]:
         """Where a node is by now that did not answer at these addresses: its newest record as the DHT has it.
@@ -404,7 +425,7 @@ class PeerBook:
 
     # calling
 
-    async def over_session(self, did: Did, ask: Callable[[Session], Awaitable[T]], hint: Address | None = None) -> T:
+    async def over_session(self, did: Did, ask: Callable[[Session], Awaitable[T]], hints: Hints = ()) -> T:
         """What is asked over a session with a DID; over the next one where a session went away before it began.
 
         Raises:
@@ -412,11 +433,11 @@ class PeerBook:
         """
         for _ in range(SESSIONS_PER_CALL_MAX - 1):
             try:
-                return await ask(await self.session_to(did, hint))
+                return await ask(await self.session_to(did, hints))
             except SessionClosed as error:
                 if error.fields.get("begun", True):
                     raise
-        return await ask(await self.session_to(did, hint))
+        return await ask(await self.session_to(did, hints))
 
     async def call(
         self,
@@ -425,7 +446,7 @@ class PeerBook:
         params: CP,
         *,
         deadline_s: float | None = None,
-        hint: Address | None = None,
+        hints: Hints = (),
     ) -> CR:
         """Another p2pd's answer; without a deadline, within what this peer's calls usually take.
 
@@ -442,7 +463,7 @@ class PeerBook:
             return await session.request(method.name, canonical(params), deadline_s=wait_s)
 
         try:
-            answer = await self.over_session(did, ask, hint)
+            answer = await self.over_session(did, ask, hints)
         except (asyncio.CancelledError, DeadlinePassed):
             if self._clock.monotonic() - began_s > self.patience.soft_s(did):
                 self.patience.fell_silent(did)

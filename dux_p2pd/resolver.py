@@ -99,20 +99,20 @@ class Resolver:
 
     async def _search(self, did: Did) -> None:
         outcome = await self._dht.find(record_key(NODE_NS.name, did), paths=PATHS)
-        asked: dict[Did, Address | None] = {node.did: node.address for node in outcome.nodes[:ASKED_MAX]}
+        asked: dict[Did, tuple[Address, ...]] = {node.did: node.addresses for node in outcome.nodes[:ASKED_MAX]}
         if self._peers.is_connected(did) and did not in asked:
-            asked[did] = None
+            asked[did] = ()
         confirmed: set[str] = set()
 
-        async def ask(whom: Did, address: Address | None) -> None:
+        async def ask(whom: Did, hints: tuple[Address, ...]) -> None:
             session = self._peers.session_with(whom)
-            if await self._dht.ask_log(whom, did, address) is not None:
+            if await self._dht.ask_log(whom, did, hints) is not None:
                 session = self._peers.session_with(whom) or session
                 confirmed.add(net_of(session.peer.address[0]) if session else whom)
 
         async with asyncio.TaskGroup() as group:
-            for whom, address in asked.items():
-                group.create_task(ask(whom, address))
+            for whom, hints in asked.items():
+                group.create_task(ask(whom, hints))
         if self._directory.get(did) is None:
             await self._dht.reader.log_chunks(did)
         self._sources[did] = (int(self._clock.unix_ms()), len(confirmed))

@@ -21,6 +21,7 @@ from common.clock import Clock
 from common.identity.did import node_id_of
 from common.nets import net_of
 from common.units import Did
+from dux_p2pd.session import Address
 
 KEY_BITS = 256
 K = 20  # nodes per bucket, and copies of a record
@@ -39,15 +40,18 @@ _node_id_of = lru_cache(16_384)(node_id_of)  # answers name the same nodes again
 class DuxNode(Node):  # type: ignore[misc]  # the package has no types
     """A node of the DHT: its place follows from its DID and from nothing it says."""
 
-    def __init__(self, did: Did, host: str, port: int, first_ms: int | None = None) -> None:
-        """`first_ms`: since when we know it (Unix ms); None: only by somebody's word."""
+    def __init__(
+        self, did: Did, host: str, port: int, first_ms: int | None = None, also: tuple[Address, ...] = ()
+    ) -> None:
+        """`first_ms`: since when we know it (Unix ms); None: only by somebody's word. `also`: tried after the first."""
         super().__init__(_node_id_of(did), host, port)
         self.did, self.net, self.first_ms = did, net_of(host) if host else "", first_ms
+        self.addresses: tuple[Address, ...] = ((host, port), *also)
 
     @property
-    def address(self) -> tuple[str, int]:
-        """Where it listens, by its own or somebody else's word."""
-        return self.ip, self.port
+    def address(self) -> Address:
+        """Where it listens, by its own or somebody else's word: the first of `addresses`."""
+        return self.addresses[0]
 
 
 class Place(Node):  # type: ignore[misc]

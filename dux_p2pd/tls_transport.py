@@ -35,10 +35,13 @@ from dux_p2pd.wire_limits import (
     HAPPY_EYEBALLS_S,
     LINGER_S,
     READ_BYTES,
+    TAKE_BYTES,
     TCP_USER_TIMEOUT_MS,
     WRITE_HIGH_BYTES,
 )
 from dux_p2pd.wire_session import WireSession
+
+_OPEN = Phase.OPEN
 
 
 class TlsTransport(BaseTransport):
@@ -163,6 +166,7 @@ class TlsLine(asyncio.BufferedProtocol):
         self._tcp: asyncio.Transport | None = None
         self._engine: TlsEngine | None = None
         self._doorway: Doorway | None = None
+        self._session: WireSession | None = None  # once it is up
         self._timer: asyncio.TimerHandle | None = None
         self._net: str | None = None  # while it counts as half open
         self._address: Address = dialled.address if dialled else ("", 0)
@@ -194,8 +198,11 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Ciphertext came."""
-        if self._engine is not None and self._tcp is not None and not self._is_over():
-            self._after(self._engine.receive(self._owner.inbox[:nbytes]))
+        engine, inbox = self._engine, self._owner.inbox[:nbytes]
+        for at in range(0, nbytes, TAKE_BYTES):
+            if engine is None or self._is_over():
+                return
+            self._after(engine.receive(inbox[at : at + TAKE_BYTES]))
 
     def eof_received(self) -> bool:
         """The peer closed its half, and everything before that was read: we close ours."""
@@ -224,7 +231,7 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def send(self, data: bytes) -> None:
         """Encrypt and hand to the socket; nothing happens on a line that is going."""
-        if self._engine is None or self._tcp is None or self._is_over():
+        if self._engine is None or self._tcp is None or self._is_closing or self._tcp.is_closing():
             return
         try:
             self._tcp.write(self._engine.send(data))
@@ -291,7 +298,10 @@ class TlsLine(asyncio.BufferedProtocol):
                 return
             if step.to_send and self._tcp is not None:
                 self._tcp.write(step.to_send)
-            if step.phase is not Phase.HANDSHAKE:
+            if self._session is not None and step.phase is _OPEN:
+                if step.plaintext:
+                    self._session.feed(step.plaintext)
+            elif step.phase is not Phase.HANDSHAKE:
                 self._deliver(step)
         except Exception as error:
             self._owner.log.exception("a connection broke", address=self._address[0])
@@ -329,8 +339,9 @@ class TlsLine(asyncio.BufferedProtocol):
             self._settle(error)
             return
         self._leave_gate()
+        self._session = outcome.result()
         if not self.up.done():
-            self.up.set_result(outcome.result())
+            self.up.set_result(self._session)
 
     def _fail(self, error: DuxError) -> None:
         """Abort: nothing more is sent."""
@@ -342,7 +353,7 @@ class TlsLine(asyncio.BufferedProtocol):
         self._settle(error)
 
     def _is_over(self) -> bool:
-        return self._is_closing or (self._tcp is not None and self._tcp.is_closing())
+        return self._is_closing or self._tcp is None or self._tcp.is_closing()
 
     def _settle(self, error: DuxError) -> None:
         if self._timer is not None:

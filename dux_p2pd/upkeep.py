@@ -191,7 +191,7 @@ class Upkeep:
         free = [
             node
             for node in self._dht.table.contacts()
-            if not self._peers.is_connected(node.did) and not self._peers.is_resting(node.did, node.address)
+            if not self._peers.is_connected(node.did) and not self._peers.is_resting(node.did, node.addresses)
         ]
         async with asyncio.TaskGroup() as group:
             for node in self._random.sample(free, min(missing, DIALS_AT_ONCE)):

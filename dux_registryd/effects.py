@@ -128,7 +128,14 @@ class Outside(Attestor):
         return await self.peers.is_signed(purpose, envelope.body, by, UnixMs(at_ms))
 
     async def stands(self, purpose: Purpose, envelope: Attested, at_ms: int) -> bool:
-        """The same, and its signer has not recovered or closed its name since: a thief could have written any time."""
+        """The same, and its signer has not recovered or closed its name since: a thief could have written any time.
+
+        The log that tells it is at most ten minutes old and confirmed by two independent nodes.
+
+        Raises:
+            PeerUnknown, TooFewSources: it cannot be told now.
+        """
+        await self.peers.confirm(envelope.did)
         by = p2p.Signature(did=envelope.did, key_seq=envelope.key_seq, signature=envelope.signature)
         verdict = await self.peers.verdict_on(purpose, envelope.body, by, UnixMs(at_ms))
         return verdict.valid and not verdict.stopped

@@ -24,6 +24,7 @@ from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book
 from dux_registryd.views import node_view
 
+INDEX_AGE_S = 30  # an answer of the index so old serves again: who finds few asks again at once
 LOOKUPS_AT_ONCE = 8  # DHT lookups side by side; the rest wait their turn
 
 
@@ -63,8 +64,10 @@ class Finder:
 
     async def _ask_index(self, names: Sequence[str], limit: int) -> None:
         """Take in the nodes that the DHT names for each of them and that nobody here knows."""
+        peers = self._outside.peers
         try:
-            found = await asyncio.gather(*(self._outside.peers.get_records(CAPABILITY_NS, name) for name in names))
+            asking = [peers.get_records(CAPABILITY_NS, name, max_age_s=INDEX_AGE_S) for name in names]
+            found = await asyncio.gather(*asking)
         except DuxError:
             return  # the DHT cannot be asked now: what is known here is the answer
         first, *others = ({record.did: None for record in records if record.payload} for records in found)

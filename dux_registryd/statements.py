@@ -14,7 +14,7 @@ from common.clock import Clock
 from common.codec import Canon, canonical, from_canonical
 from common.contracts.base import GossipIn
 from common.contracts.peer_registry import NOTES_MAX, NotesAsk, SyncAnswer
-from common.errors import BadParams
+from common.errors import BadParams, Unavailable
 from common.identity.purposes import Purpose
 from common.receipts import Attested, attested, body_of
 from common.standing import NOTE_BYTES_MAX, STATEMENT_BYTES_MAX, FaultProof, Kind, Note, note_id
@@ -143,15 +143,31 @@ class Statements:
             taken = await self._signed_then(envelope, found)
             if taken.word != "accept":
                 return taken
+        for envelope in (one, other):  # only now, because the network is asked
+            taken = await self._stands(envelope, found)
+            if taken.word != "accept":
+                return taken
         kept = Kept(Kind.FAULT, found.signer, found.signer, place, found.at_ms, note)
         return self._keep(kept, tell=tell)
 
     async def _signed_then(self, envelope: Attested, found: Contradiction) -> Taken:
-        """Whether a statement was signed with the key of its own time: a name closed since does not excuse it."""
+        """Whether a statement was signed with the key of its own time."""
         at_ms = CLAIMS[found.claim][1](envelope).at_ms
         if await self._outside.was_signed(found.purpose, envelope, at_ms):
             return Taken("accept")
         return Taken("reject", "a signature does not verify")
+
+    async def _stands(self, envelope: Attested, found: Contradiction) -> Taken:
+        """A proof that is first shown after a recovery speaks against a key that others may have, not against its name.
+
+        What was proven here before stays: an owner does not undo by a recovery what it was seen doing.
+        """
+        try:
+            if await self._outside.stands(found.purpose, envelope, CLAIMS[found.claim][1](envelope).at_ms):
+                return Taken("accept")
+        except Unavailable as error:
+            return Taken("ignore", error.message)
+        return Taken("ignore", "its signer has recovered or closed its name since: a thief may have signed both")
 
     def _keep(self, kept: Kept, *, tell: bool) -> Taken:
         name = note_id(kept.note)

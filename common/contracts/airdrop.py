@@ -23,6 +23,7 @@ from common.contracts.airdrop_fund import (
     READERS,
     SWEEP_FILE,
 )
+from common.contracts.airdrop_parameters import PARAMETERS_FIND, PARAMETERS_PUBLISH
 from common.contracts.base import events_method
 from common.errors import CallerMistake, NotNow
 from common.rpc.method import Empty, Method
@@ -359,6 +360,13 @@ class PayoutProposed(Wire, frozen=True):
     own_verdict: str
 
 
+class ParametersFound(Wire, frozen=True):
+    """The network has a later parameter set, signed by the council: `duxnet parameters fetch` brings it."""
+
+    version: int
+    from_height: BlockHeight
+
+
 class AirdropPaid(Wire, frozen=True):
     """The payout lies deep enough in the chain."""
 
@@ -390,6 +398,8 @@ __all__ = [  # of the files beside this one
     "FUND_ACCOUNTS",
     "FUND_SWEEPS",
     "HISTORY_MAX",
+    "PARAMETERS_FIND",
+    "PARAMETERS_PUBLISH",
     "READERS",
     "SWEEP_FILE",
     "NoSuchAirdrop",

@@ -12,7 +12,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Canon
-from common.rpc.method import PeerMethod
+from common.rpc.method import Names, Namespace, PeerMethod
 
 PAYOUT_INPUTS_MAX = 87
 REASON_CHARS_MAX = 500
@@ -135,4 +135,18 @@ CEREMONY = PeerMethod(
     name="airdrop.ceremony", repeated="read",
     owner="airdropd", params=CeremonyAsk, result=CeremonyWords, callers=_BY, cost=4,
     params_bytes_max=64, summary="A member's own words in a key ceremony of the fund.",
+)  # fmt: skip
+
+
+class GovernancePointer(Canon, frozen=True):
+    """A signed parameter set as a blob, to be fetched from the signer and judged by whoever takes it."""
+
+    blob: BlobName
+    size_bytes: Number
+
+
+GOVERNANCE_NS = Namespace(
+    name="governance", owner="airdropd", payload=GovernancePointer,
+    names=Names(pattern=r"parameters/[1-9][0-9]{0,3}", says="`parameters/` and a version", example="parameters/2"),
+    summary="Where a version of the parameter set is, with the council's signatures; nothing of it is believed.",
 )  # fmt: skip

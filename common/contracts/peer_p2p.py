@@ -9,12 +9,13 @@ from msgspec import Meta
 from common.blobs import BLOB_BYTES_MAX, MANIFEST_BYTES_MAX
 from common.codec import Canon, from_canonical
 from common.identity.news import NEWS_BYTES_MAX, LogNews
+from common.identity.node_record import ENDPOINT_CHARS_MAX, NodeRecord
 from common.identity.node_record import RECORD_BYTES_MAX as NODE_RECORD_BYTES_MAX
-from common.identity.node_record import NodeRecord
 from common.identity.signed import Signed
 from common.rpc.method import OWN_DID, Names, Namespace, PeerMethod
 from common.units import BlockHeight, Did
 
+CONTACT_ENDPOINTS_MAX = 4  # of the eight that a node record may name
 CONTACTS_MAX = 20  # in one find answer; k of the DHT
 RECORDS_BYTES_MAX = 65_536  # in one get answer
 RECORDS_MAX = 256  # in one get answer, however small
@@ -28,11 +29,16 @@ RecordBytes = Annotated[bytes, Meta(max_length=3700)]
 
 
 class Contact(Canon, frozen=True):
-    """A node and where it listens."""
+    """A node and where it listens, as the teller met it and as its own signed record says; best for the asker first.
+
+    `endpoints`: `host:port` with an IP address each, IPv6 in brackets; the asker takes those that it has a way to.
+    """
 
     did: DidText
-    host: Annotated[str, Meta(max_length=64)]
-    port: Annotated[int, Meta(ge=1, le=65_535)]
+    endpoints: Annotated[
+        tuple[Annotated[str, Meta(max_length=ENDPOINT_CHARS_MAX)], ...],
+        Meta(min_length=1, max_length=CONTACT_ENDPOINTS_MAX),
+    ]
 
 
 class FindNode(Canon, frozen=True):

@@ -59,7 +59,7 @@ class LyingP2pd(OverlayP2pd):
         for turn in range(NAMED):
             number = (key[turn] * 256 + key[turn + 1]) % 4000
             did = keys_of(number).did if turn % 2 else keys_of(own).did
-            found.append(Contact(did=did, host=f"127.{200 + turn}.{number & 255}.1", port=OUTSIDE_PORT))
+            found.append(Contact(did=did, endpoints=(f"127.{200 + turn}.{number & 255}.1:{OUTSIDE_PORT}",)))
         return tuple(found)
 
     def on_find(self, params: FindNode, peer: Peer) -> Contacts:

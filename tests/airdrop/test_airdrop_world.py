@@ -136,6 +136,27 @@ async def test_late_evidence_enters_with_the_next_attempt(make: Made) -> None:
     check_paid_once(world)
 
 
+async def test_the_network_is_asked_for_the_logs_of_who_is_paid_before_anybody_signs(make: Made) -> None:
+    """Planted bug noticed: a node that recovered its name, unheard of here, is paid at a thief's address."""
+    world = await make()
+    prepared(world)
+    world.recovered = {world.nodes[3].did}
+    await world.run(12)
+    check_paid_once(world, eligible=3)
+    proposal = await world.nodes[0].ask(ac.AIRDROP_PROOF, ac.NumberAsked(number=0))
+    verdict = await world.nodes[4].ask(ac.AIRDROP_VERIFY, ac.VerifyProof(proof=proposal.proof))
+    assert verdict.valid, verdict.problems
+
+
+async def test_a_node_of_whom_too_few_can_tell_holds_up_nobody(make: Made) -> None:
+    """Its log is taken as it is known, and all are paid."""
+    world = await make()
+    prepared(world)
+    world.unconfirmed = {world.nodes[3].did}
+    await world.run(12)
+    check_paid_once(world)
+
+
 @pytest.mark.parametrize("silent", [0, 1, 2])
 async def test_any_one_custodian_may_be_silent(silent: int, make: Made) -> None:
     """Two of three are enough, whether the silent one would have proposed or signed; it catches up afterwards."""

@@ -37,7 +37,7 @@ from common.contracts import p2p
 from common.contracts import wallet_chain as wc
 from common.contracts.airdrop import AIRDROP_STATUS, AirdropStatus
 from common.contracts.base import PEER_HANDLE, PeerCallIn
-from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnknown
+from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnknown, TooFewSources
 from common.contracts.registry import EVIDENCE_WINDOW, Evidence, EvidenceWindow
 from common.contracts.registry_seen import EVIDENCE_SEEN, SeenAsked, SeenNode, SeenNodes
 from common.contracts.wallet_bonds import WALLET_BONDS, BondCoin, Bonds, BondView
@@ -68,6 +68,7 @@ from common.identity.purposes import Purpose
 from common.network import Custodian, FundParameters, NetworkProfile, Quorum
 from common.outbox import OutboxWorker
 from common.parameters import AirdropParameters
+from common.peers import MONEY_MAX_AGE_S
 from common.randomness import SeededRandomness
 from common.receipts import Attested, Heartbeat, NodeInfo, SettledReceipt
 from common.rpc.client import LocalClient
@@ -130,6 +131,7 @@ class Node:
         self.nodes: list[bytes] = []
         self.receipts: list[bytes] = []
         self.bonds: list[BondCoin] = []
+        self.confirmed: set[Did] = set()  # of whom its p2pd has asked the network
         self.up = True
         self.calls = 0
         self.clients: dict[str, FusedClient] = {}
@@ -218,8 +220,11 @@ class Node:
 
         async def verify(params: p2p.Verify, _ctx: Ctx) -> p2p.Verdict:
             signer = self.world.by_did.get(params.did)
-            good = signer is not None and is_signed(
-                signer.key.public, Purpose(params.purpose), params.body, params.signature
+            is_stopped = params.did in self.world.recovered & self.confirmed  # its p2pd has heard of it
+            good = (
+                signer is not None
+                and not is_stopped
+                and is_signed(signer.key.public, Purpose(params.purpose), params.body, params.signature)
             )
             return p2p.Verdict(valid=good, reason="")
 
@@ -240,18 +245,34 @@ class Node:
             made = self.key.sign(Purpose(params.purpose), params.body)
             return p2p.Signature(did=self.did, key_seq=0, signature=made)
 
-        async def resolve(params: p2p.Resolve, _ctx: Ctx) -> p2p.Resolved:
-            return p2p.Resolved(
-                did=params.did, key_seq=0, key=b"", disputed=False, frozen=False, ended=False, age_s=0, sources=1,
-                log=log_of(params.did), node_record=None, proof=None, document="",
-            )  # fmt: skip
-
-        table.serve(p2p.DID_RESOLVE, resolve)
+        table.serve(p2p.DID_RESOLVE, self._resolve)
+        table.serve(p2p.DHT_PUT, self._put)
+        table.serve(p2p.DHT_GET, self._get)
         table.serve(p2p.P2P_INFO, info)
         table.serve(p2p.IDENTITY_SIGN, sign)
         table.serve(p2p.IDENTITY_VERIFY, verify)
         table.serve(p2p.PEER_CALL, peer_call)
         table.serve(p2p.BLOB_FETCH, fetch)
+
+    async def _put(self, params: p2p.DhtPut, _ctx: Ctx) -> p2p.DhtStored:
+        now_ms = self.world.clock.unix_ms()
+        expires_ms = UnixMs(now_ms + params.ttl_s * 1000)
+        view = p2p.RecordView(did=self.did, key_seq=0, seq_ms=now_ms, expires_ms=expires_ms, payload=params.payload)
+        self.world.dht.setdefault(params.name, {})[self.did] = view
+        return p2p.DhtStored(stored_at=len(self.world.nodes), seq_ms=now_ms)
+
+    async def _get(self, params: p2p.DhtGet, _ctx: Ctx) -> p2p.Records:
+        return p2p.Records(records=list(self.world.dht.get(params.name, {}).values()))
+
+    async def _resolve(self, params: p2p.Resolve, _ctx: Ctx) -> p2p.Resolved:
+        if params.min_sources and params.max_age_s <= MONEY_MAX_AGE_S:
+            if params.did in self.world.unconfirmed:
+                raise TooFewSources(did=params.did, found=1, wanted=params.min_sources)
+            self.confirmed.add(params.did)
+        return p2p.Resolved(
+            did=params.did, key_seq=0, key=b"", disputed=False, frozen=False, ended=False, age_s=0, sources=1,
+            log=log_of(params.did), node_record=None, proof=None, document="",
+        )  # fmt: skip
 
     def _serve_flopd(self, table: MethodTable) -> None:
         chain, world = self.world.chain, self.world
@@ -417,6 +438,7 @@ class World:
             chain="embedded",
             genesis=genesis_hash(profile),
             heights="demo",
+            council=tuple(dids),
             fund=FundParameters(
                 threshold=needed,
                 custodians=tuple(Custodian(did=d, pubkey=k.hex()) for d, k in zip(dids, keys, strict=True)),
@@ -428,6 +450,9 @@ class World:
         self.nodes = [Node(self, number) for number in range(nodes)]
         self.by_did = {node.did: node for node in self.nodes}
         self.signed: list[tuple[Did, FundPayout]] = []
+        self.recovered: set[Did] = set()  # whose keys of before no longer count, as the network knows
+        self.dht: dict[str, dict[Did, p2p.RecordView]] = {}  # by name: this daemon has one namespace
+        self.unconfirmed: set[Did] = set()  # of whom too few can tell
         self.fuse: tuple[int, int] | None = None  # node number, calls until it is killed
         self.tamper: Callable[[Did, p2p.PeerCall], p2p.PeerCall] = lambda _sender, call: call
 

@@ -13,9 +13,10 @@ import pytest
 from click.shell_completion import ShellComplete
 from PIL import Image
 
-from common.codec import from_plain
+from common.codec import from_json, from_plain, json_bytes, to_plain
 from common.contracts import (
     airdrop,
+    airdrop_parameters,
     channel,
     channel_restore,
     escrow,
@@ -34,8 +35,11 @@ from common.contracts.registry_witness import PresenceView
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import NeighbourDown, NotFound, TooBusy
 from common.identity.log import encode_log
+from common.network import NetworkProfile
+from common.parameter_file import SignedSet, read_sets, write_sets
+from common.parameters import next_set
 from common.rpc.method import Method
-from common.units import FLOP, Florins
+from common.units import FLOP, BlockHeight, Florins
 from dux_cli.command import run_main
 from dux_cli.main import SECTIONS, duxnet
 from dux_cli.output import printable
@@ -578,3 +582,22 @@ def test_a_custodian_sees_what_waits_of_the_fund(node: FakeNode, run: Any) -> No
     assert [case["role"] for case in run("cases", "--json").json["cases"]] == ["arbiter"]
     node.answers["airdrop.status"] = NeighbourDown(daemon="airdropd", detail="off")
     assert run("cases", "--json").code == 0
+
+
+def test_a_signed_set_goes_to_the_network_and_comes_from_it(run: Any, node: FakeNode, tmp_path: Path) -> None:
+    """`parameters publish` hands airdropd what the founders signed; `parameters fetch` writes what it has found."""
+    network = NetworkProfile(name="x", chain="embedded", genesis="ab" * 32, heights="demo")
+    one = SignedSet(parameters=next_set(network.first_parameters, from_height=9, tax_bps=450))
+    there, here = tmp_path / "there.yaml", tmp_path / "here.yaml"
+    write_sets(there, [one])
+    told = run("parameters", "publish", str(there), "--json")
+    assert told.json == to_plain(airdrop_parameters.PARAMETERS_PUBLISH.example[1])
+    assert from_json(node.asked("airdrop.publish_parameters").signed, SignedSet) == one
+    found = airdrop_parameters.SetFound(version=2, from_height=BlockHeight(9), signed=json_bytes(one))
+    node.answers = {"airdrop.find_parameters": found}
+    assert f"duxnet parameters apply {here}" in run("parameters", "fetch", str(here)).out
+    assert read_sets(here) == (one,)
+    write_sets(there, [one, one])
+    assert "holds 2 sets" in run("parameters", "publish", str(there)).err
+    node.answers = {"airdrop.find_parameters": airdrop_parameters.NoNewerSet(version=1)}
+    assert "after version 1" in run("parameters", "fetch", str(here)).err

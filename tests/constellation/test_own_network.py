@@ -76,6 +76,19 @@ async def until(found: Any, *, within_s: float = READY_S) -> None:
             await asyncio.sleep(0.5)
 
 
+def a_set_goes_through_the_network(tmp_path: Path, folders: list[Path]) -> None:
+    """Two of three founders sign the next set, one tells the network of it; the third finds it there and takes it."""
+    made, found = tmp_path / "next.yaml", tmp_path / "found.yaml"
+    types("parameters", "propose", "--from-height", "1", "--set", "tax_bps=450", str(made), node=folders[0])
+    for folder in folders[:2]:
+        types("parameters", "sign", str(made), node=folder)
+    types("parameters", "fetch", str(found), node=folders[2], code=3)
+    assert reads("parameters", "publish", str(made), node=folders[0])["version"] == 2
+    assert reads("parameters", "fetch", str(found), node=folders[2])["version"] == 2
+    assert found.read_text() == made.read_text()
+    assert reads("parameters", "apply", str(found), node=folders[2])["version"] == 2
+
+
 @pytest.mark.constellation
 @pytest.mark.timeout(240)
 async def test_three_founders_form_their_network_and_a_stranger_stays_outside(
@@ -108,6 +121,7 @@ async def test_three_founders_form_their_network_and_a_stranger_stays_outside(
 
         await until(all_connected)
         await until(all_listed)
+        await asyncio.to_thread(a_set_goes_through_the_network, tmp_path, folders)
         log = stack.enter_context((tmp_path / "stranger.log").open("w+"))
         words = [sys.executable, "-P", "-m", "dux_p2pd", "--config", str(stranger / "config"), "--log-level", "DEBUG"]
         outside = await asyncio.create_subprocess_exec(

@@ -24,7 +24,7 @@ from common.codec import Canon, canonical
 from common.community_fund import fund_script_of
 from common.contracts import p2p, peer
 from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, GossipIn, PeerCallIn
-from common.contracts.p2p_errors import NotStored, PeerUnreachable
+from common.contracts.p2p_errors import NotStored, PeerUnreachable, TooFewSources
 from common.contracts.wallet_bonds import WALLET_BONDS, Bonds, BondView
 from common.contracts.wallet_chain import (
     CHAIN_BEACON,
@@ -160,6 +160,9 @@ class FakeNet:
     chain: FakeChain = field(default_factory=FakeChain)
     nodes: dict[Did, FakeNode] = field(default_factory=dict)
     dht: dict[tuple[str, str], dict[Did, p2p.RecordView]] = field(default_factory=dict)
+    unconfirmed: set[Did] = field(default_factory=set)  # of whom too few can tell
+    confirmed: list[Did] = field(default_factory=list)  # whose logs the network was asked for
+    dht_asked: list[p2p.DhtGet] = field(default_factory=list)
     dht_waits_s: float = 0.0  # how long a look-up takes
     gossip: list[tuple[str, Did, str]] = field(default_factory=list)  # topic, who took it, verdict
 
@@ -250,6 +253,7 @@ class FakeNode:
         table.serve(p2p.DHT_GET, self._get)
         table.serve(p2p.IDENTITY_SIGN, self._sign)
         table.serve(p2p.IDENTITY_VERIFY, self._verify)
+        table.serve(p2p.DID_RESOLVE, self._resolve)
         table.serve(p2p.BLOB_STAT, self._blob)
 
     async def _info(self, _params: Empty, _ctx: Ctx) -> p2p.Info:
@@ -331,6 +335,7 @@ class FakeNode:
         return p2p.DhtStored(stored_at=1, seq_ms=UnixMs(0))
 
     async def _get(self, params: p2p.DhtGet, _ctx: Ctx) -> p2p.Records:
+        self.net.dht_asked.append(params)
         await asyncio.sleep(self.net.dht_waits_s)
         found = {} if self.cut else self.net.dht.get((params.ns, params.name), {})
         return p2p.Records(records=list(found.values()))
@@ -345,6 +350,15 @@ class FakeNode:
         numbers = {did_number(number): number for number in range(NODES_MAX)}
         signer = self.net.nodes.get(params.did) or FakeNode(self.net, numbers[params.did])  # it need not be there
         return signer.verdict(params)
+
+    async def _resolve(self, params: p2p.Resolve, _ctx: Ctx) -> p2p.Resolved:
+        self.net.confirmed.append(params.did)
+        if params.did in self.net.unconfirmed and params.min_sources:
+            raise TooFewSources(did=params.did, found=1, wanted=params.min_sources)
+        return p2p.Resolved(
+            did=params.did, key_seq=0, key=b"", disputed=False, frozen=False, ended=False, age_s=0, sources=2,
+            log=b"", node_record=None, proof=None, document="",
+        )  # fmt: skip
 
     async def _bonds(self, _params: Empty, _ctx: Ctx) -> Bonds:
         return Bonds(bonds=self.bonds, tip=BlockHeight(self.net.chain.height))

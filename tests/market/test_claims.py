@@ -113,6 +113,9 @@ async def test_an_attestation_outlives_a_rotation_of_its_issuer_and_no_recovery(
         net.clock.advance(2 * 86_400)
         wish = Disclose(name="tier>=1", nonce=NONCE)
         assert (await verdict(made[3], await made[1].call(registry.CLAIMS_DISCLOSE, wish))).valid
+        net.unconfirmed = {did_number(2)}
+        assert "Only 1 of 2" in (await verdict(made[3], await made[1].call(registry.CLAIMS_DISCLOSE, wish))).reason
+        net.unconfirmed = set()
         net.node(2).change_key(recovered=True)
         found = await verdict(made[3], await made[1].call(registry.CLAIMS_DISCLOSE, wish))
         assert not found.valid

@@ -44,6 +44,7 @@ from common.rpc.client import LocalClient
 from common.rpc.method import Empty
 from common.units import BlockHeight, Hash32
 from dux_registryd.daemon import RegistryDaemon, paid_at
+from dux_registryd.finder import INDEX_AGE_S
 from dux_registryd.machine import Machine
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.upkeep import Announcer
@@ -623,6 +624,8 @@ async def test_a_capability_is_found_by_the_index_of_the_network(tmp_path: Path)
         both = await two.call(registry.NODE_FIND, FindNodes(capabilities=("api", "rendering")))
         assert [view.node_id for view in both.nodes] == [did_number(1)]
         assert (await two.call(registry.NODE_FIND, FindNodes(capabilities=("api", "tpu")))).total == 0
+        asked = [get for get in net.dht_asked if get.ns == "capability"]
+        assert {get.max_age_s for get in asked} == {INDEX_AGE_S}, "an answer serves a searcher for a while"
         net.node(2).cut = True
         assert (await two.call(registry.NODE_FIND, FindNodes(capabilities=("rendering",)))).total == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -285,3 +286,47 @@ async def test_a_proven_fault_reaches_everybody_and_three_end_a_name(tmp_path: P
 
 async def _proven(client: LocalClient, count: int) -> bool:
     return len((await client.call(registry.FAULTS, FaultsAsked(node_id=did_number(5)))).faults) == count
+
+
+@attack("registry", tries="frames an owner with a key that a recovery has stopped", meets="proves nothing of the name")
+async def test_a_proof_by_a_stopped_key_speaks_against_the_key_and_not_against_the_name(tmp_path: Path) -> None:
+    """Two words under the old key, first shown after the recovery, prove nothing; what was proven before it stays."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        here = net.node(1)
+        assert await gossip(here, TOPIC_STANDING.name, canonical(proof(5))) == "accept"
+        for number in (5, 6):
+            net.node(number).change_key(recovered=True)
+        assert await _proven(one, 1)
+        framed = proof(6)
+        assert await gossip(here, TOPIC_STANDING.name, canonical(framed)) == "ignore"
+        assert await gossip(here, TOPIC_STANDING.name, canonical(proof(5, at_ms=NOW_MS - 1))) == "ignore"
+        pair = [canonical(beat) for beat in beats(6)]
+        with pytest.raises(BadFaultProof, match="a thief may have signed both"):
+            await one.call(
+                registry.FAULT_REPORT, ReportFault(request_id="t", claim="heartbeat", one=pair[0], other=pair[1])
+            )
+        assert await sanctions(one, 6) == []
+        assert await _proven(one, 1)
+
+
+async def test_a_fault_counts_once_two_networks_have_told_of_its_signer(tmp_path: Path) -> None:
+    """Too few sources: the proof waits until it is told again, and says so; nobody is asked about a forged one."""
+    net = FakeNet()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        net.unconfirmed = {did_number(5)}
+        assert await gossip(net.node(1), TOPIC_STANDING.name, canonical(proof(5))) == "ignore"
+        pair = [canonical(beat) for beat in beats(5)]
+        with pytest.raises(BadFaultProof, match="Only 1 of 2 independent nodes"):
+            await one.call(
+                registry.FAULT_REPORT, ReportFault(request_id="t", claim="heartbeat", one=pair[0], other=pair[1])
+            )
+        net.unconfirmed = set()
+        assert await gossip(net.node(1), TOPIC_STANDING.name, canonical(proof(5))) == "accept"
+        assert await _proven(one, 1)
+        asked = len(net.confirmed)
+        true, false = beats(6)
+        false = msgspec.structs.replace(false, signature=bytes(64))
+        forged = Note(Kind.FAULT, canonical(FaultProof("heartbeat", canonical(true), canonical(false))))
+        assert await gossip(net.node(1), TOPIC_STANDING.name, canonical(forged)) == "reject"
+        assert len(net.confirmed) == asked

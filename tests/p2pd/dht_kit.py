@@ -62,7 +62,7 @@ class DhtNode(VirtualNode):
         return [body.payload for body in await self.overlay.dht.get("tag", name, **more)]
 
     def contact(self) -> Contact:
-        return Contact(did=self.did, host=self.host, port=32570)
+        return Contact(did=self.did, endpoints=(f"{self.host}:32570",))
 
 
 class Liar(DhtNode):

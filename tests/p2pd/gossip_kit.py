@@ -141,7 +141,7 @@ class GossipNode:
 
     async def flow_to(self, other: GossipNode) -> Stream:
         """A gossip stream of one's own, to say on it what an honest node would not."""
-        session = await self.overlay.peers.session_to(other.did, (other.host, PORT))
+        session = await self.overlay.peers.session_to(other.did, ((other.host, PORT),))
         stream = await session.open_stream(GOSSIP_FLOW, deadline_s=300)
         await stream.write(framed(said(topics=(TOPIC.name,))))
         return stream

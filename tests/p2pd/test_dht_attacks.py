@@ -59,7 +59,7 @@ def honest_copies(good: list[DhtNode]) -> int:
 def made_up(count: int) -> tuple[Contact, ...]:
     """Nodes that do not exist, nearer to the key than anybody."""
     names = [did_number(number) for number in near_key(count, of=150, first=5000)]
-    return tuple(Contact(did=did, host=f"10.77.{index}.1", port=9) for index, did in enumerate(names))
+    return tuple(Contact(did=did, endpoints=(f"10.77.{index}.1:9",)) for index, did in enumerate(names))
 
 
 @attack(

@@ -164,26 +164,30 @@ async def test_an_offer_of_what_is_held_is_kept_and_noted_once_a_minute() -> Non
         assert offered_ms() > first
 
 
+SIX, MORE = "[2001:db8::7]:99", ("198.51.100.7:99", "[2001:db8:1::7]:99", "192.0.2.7:99")
+
+
 @virtually
 async def test_who_asks_over_ipv6_is_told_ipv6_addresses_where_a_node_has_both() -> None:
-    """And over IPv4 IPv4 ones; who has only one is named by that; who comes through a relay by what is held.
+    """First, and over IPv4 IPv4 ones first; the others after them, four in all; through a relay as it was met.
 
-    Planted bug noticed: the address of the routing table named to everybody.
+    Planted bugs noticed: the address of the routing table named first to everybody; only one address named.
     """
     async with dht_net(3) as (nodes, _):
         dht, both, one = nodes[0].overlay.dht, nodes[1], nodes[2]
         known = nodes[0].knows(both)
-        record = replace(known.record, endpoints=("[2001:db8::7]:99", *known.record.endpoints))
+        record = replace(known.record, endpoints=(SIX, *known.record.endpoints, "nonsense", *MORE))
         nodes[0].overlay.directory._remember(dataclasses.replace(known, record=record))
 
-        def told(address: tuple[str, int]) -> dict[str, str]:
+        def told(address: tuple[str, int]) -> dict[str, tuple[str, ...]]:
             peer = Peer(
                 did=did_number(77), transport_key=b"", node_record=b"", features=(), address=address, dialled=False,
                 version=1, known=True, clock_skew_ms=0,
             )  # fmt: skip
             found = dht.on_find(FindNode(key=KEY), peer)
-            return {contact.did: contact.host for contact in found.contacts}
+            return {contact.did: contact.endpoints for contact in found.contacts}
 
-        assert told(("2001:db8::9", 5)) == {both.did: "2001:db8::7", one.did: one.host}
-        assert told(("127.5.5.1", 5)) == {both.did: both.host, one.did: one.host}
-        assert told(relay_address(one.did)) == {both.did: both.host, one.did: one.host}
+        met, alone = f"{both.host}:32570", (f"{one.host}:32570",)
+        assert told(("2001:db8::9", 5)) == {both.did: (SIX, MORE[1], met, MORE[0]), one.did: alone}
+        assert told(("127.5.5.1", 5)) == {both.did: (met, MORE[0], MORE[2], SIX), one.did: alone}
+        assert told(relay_address(one.did)) == {both.did: (met, SIX, *MORE[:2]), one.did: alone}

@@ -95,10 +95,16 @@ async def test_answers_that_lie_do_no_harm(well_formed: bool) -> None:  # noqa: 
         random = SeededRandomness(5)
         names = ("nobody", "did:dux:" + "a" * 52, str(liar.did), str(reader.did))
         hosts = ("127.0.0.1", "no.such.host.example", "", "::1", "127.0.0.1\0", "10.0.0.1:80")
-        ports = (7, 1, 65_535) if well_formed else (0, 70_000, -5)
+        ports = (7, 1, 65_535) if well_formed else (0, 70_000, -5, 7, 8)  # five addresses are too many
 
         async def lie(_params: FindValue, _peer: object) -> Values:
-            contacts = (Contact(did=Did(names[n % 4]), host=hosts[n % 6], port=ports[n % 3]) for n in range(20))
+            contacts = (
+                Contact(
+                    did=Did(names[n % 4]),
+                    endpoints=tuple(f"{hosts[n % 6]}:{port}" for port in ports),
+                )
+                for n in range(20)
+            )
             records = (b"", random.bytes(50), random.bytes(3600 if well_formed else 5000))
             return Values(records=records, contacts=tuple(contacts))
 

@@ -35,10 +35,10 @@ async def test_a_wrong_address_for_a_did_does_not_keep_us_from_it():
             while met < 3:  # the victim may have come back by itself: then the address is not even tried
                 await (await peers.session_to(victim.did)).close("for the test")
                 with suppress(PeerUnreachable):
-                    await peers.session_to(victim.did, NOWHERE)
+                    await peers.session_to(victim.did, (NOWHERE,))
                     continue
                 met += 1
-        assert peers.is_resting(victim.did, NOWHERE)
+        assert peers.is_resting(victim.did, (NOWHERE,))
         assert not peers.is_resting(victim.did)
         assert (await peers.session_to(victim.did)).peer.did == victim.did
         assert liar.did != victim.did
@@ -56,7 +56,7 @@ async def test_contacts_with_names_or_nonsense_break_no_lookup():
         did = other.did
         table = honest.daemon.net.dht.table
         table.remove_contact(next(node for node in table.contacts() if node.did == did))
-        lies(liar, *(Contact(did=did, host=host, port=80) for host in ("evil.example", "a..b", "1.2.3", "[::")))
+        lies(liar, *(Contact(did=did, endpoints=(f"{host}:80",)) for host in ("evil.example", "a..b", "1.2.3", "[::")))
         put = p2p.DhtPut(ns="tag", name="t/x", payload=tagged("1"), ttl_s=60)
         stored = await honest.as_caller("stored").call(p2p.DHT_PUT, put)
         assert stored.stored_at >= 1

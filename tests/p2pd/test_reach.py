@@ -201,8 +201,8 @@ async def test_on_main_private_addresses_are_neither_told_nor_believed() -> None
     assert [contact.did for contact in got.contacts] == ["b"]
 
     async def call(*_arguments: Any) -> Any:
-        told = [Contact(did=Did("c"), host="192.168.0.1", port=1), Contact(did=Did("d"), host="9.9.9.8", port=1)]
-        return SimpleNamespace(contacts=(*told, Contact(did=Did("e"), host="name", port=1)))
+        told = [Contact(did=Did("c"), endpoints=("192.168.0.1:1",)), Contact(did=Did("d"), endpoints=("9.9.9.8:1",))]
+        return SimpleNamespace(contacts=(*told, Contact(did=Did("e"), endpoints=("name:1",))))
 
     made._peers.call = call  # type: ignore[method-assign]
     assert await made.ask(Did("x")) == 1

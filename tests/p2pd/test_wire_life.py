@@ -5,15 +5,16 @@ from contextlib import suppress
 
 import pytest
 
-from common.contracts.peer_p2p import DID_LOG, AskLog
+from common.contracts.peer_p2p import DID_LOG, AskLog, Contact
 from common.errors import DuxError
 from dux_p2pd.calls import request_head
 from dux_p2pd.frames import FIN, SYN, Kind, encode
 from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
+from dux_p2pd.peers import HINTED_DIALS_MAX
 from dux_p2pd.wire_errors import PeerUnreachable, SessionClosed
 from dux_p2pd.wire_limits import ANSWER_S, DEAD_AFTER_S
 from tests.attacks.registry import attack
-from tests.p2pd.dht_kit import dht_net
+from tests.p2pd.dht_kit import dht_net, did_number
 from tests.p2pd.overlay_kit import network
 from tests.p2pd.wire_kit import TestPapers, memory_node, tls_node, until, virtually
 
@@ -142,8 +143,44 @@ async def test_a_node_named_by_an_address_without_a_way_is_reached_where_its_rec
 
         transport._dial = note
         told = "fd00::9", 32570
-        assert (await peers.session_to(other.did, told)).peer.did == other.did
+        assert (await peers.session_to(other.did, (told,))).peer.did == other.did
         assert told not in dialled
+
+
+@virtually
+async def test_of_a_contact_with_several_addresses_those_of_ones_own_family_are_tried_in_turn():
+    """A dead one first costs a dial and no more; of another family none is dialled; a liar's list sends nobody far.
+
+    Planted bugs noticed: only the first is tried; the place of a node is that of an address nobody dials.
+    """
+    async with dht_net(4) as (nodes, _):
+        one, other = nodes[0], nodes[3]
+        peers, transport, calls = one.overlay.peers, one.overlay.transport, one.overlay.dht.calls
+        looked = []
+        transport.has_way_to = lambda address: looked.append(address) or ":" not in address[0]
+        session, dialled, dial = peers.session_with(other.did), [], transport._dial
+        if session is not None:
+            session.end("to be found anew")
+
+        async def note(address, *more):
+            dialled.append(address)
+            return await dial(address, *more)
+
+        transport._dial = note
+        dead, true = "127.250.0.1:9", f"{other.host}:32570"
+        (node,) = calls._nodes((Contact(did=other.did, endpoints=("[fd00::9]:1", dead, true)),))
+        assert (node.address, node.net) == (("127.250.0.1", 9), "127.250.0.0/24")
+        assert calls._nodes((Contact(did=other.did, endpoints=("[fd00::9]:1", dead, true)),)) == (node,)
+        assert len(looked) == 3, "the kernel is asked once for each address in a while"
+        assert await calls.find(node, bytes(32)) is not None
+        assert dialled == [("127.250.0.1", 9), (other.host, 32570)]
+        dialled.clear()
+        nobody, void = did_number(77), tuple(f"127.25{number}.0.1:9" for number in range(4))
+        (node,) = calls._nodes((Contact(did=nobody, endpoints=void),))
+        assert await calls.find(node, bytes(32)) is None
+        assert len(dialled) == HINTED_DIALS_MAX
+        assert peers.is_resting(nobody, node.addresses)
+        assert not peers.is_resting(nobody)
 
 
 @pytest.mark.parametrize("who_moves", ["lower", "higher"])

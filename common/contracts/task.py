@@ -60,7 +60,7 @@ class NoChecker(Unavailable):
 
 
 class TooFewArbiters(CallerMistake):
-    """A price of {price_florins} florins wants {wanted} arbiters beside the two parties, {named} are named: name more."""
+    """A price of {price_florins} florins wants {wanted} arbiters beside the parties, {named} are named: name more."""
 
     code = 7015
     key = "too-few-arbiters"

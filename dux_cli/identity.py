@@ -16,6 +16,7 @@ import click
 from common.errors import BadParams, NeighbourDown
 from dux_cli.claims import attest, challenge, claims, disclose, issuers, verify
 from dux_cli.command import DuxGroup, Session, pass_session
+from dux_cli.out_files import OutFile, write_out
 
 if TYPE_CHECKING:
     from common.contracts.p2p import OwnIdentity
@@ -33,7 +34,7 @@ def identity() -> None:
 
 @identity.command()
 @click.argument("did", default="")
-@click.option("--event-log", "log_out", type=click.Path(path_type=Path), help="Write the event log there, too.")
+@click.option("--event-log", "log_out", type=OutFile(), help="Write the event log there, too.")
 @pass_session
 def show(session: Session, did: str, log_out: Path | None) -> None:
     """A name as the network knows it: state, keys, event log; with --json the DID document too."""
@@ -46,7 +47,7 @@ def show(session: Session, did: str, log_out: Path | None) -> None:
     found = session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600))
     log = decode_log(found.log, now_ms=1 << 52, inception_bits=0)
     if log_out is not None:
-        log_out.write_bytes(found.log)
+        write_out(log_out, found.log)
     lines = [("DID", found.did), ("state", state_of(found.ended, found.frozen, found.disputed))]
     lines += [("confirmed", f"{found.age_s} s ago by {found.sources} independent nodes")]
     if found.proof:
@@ -235,8 +236,8 @@ def _fetch(session: Session, did: Did, ask: tuple[str, ...]) -> Log:
 
 def _addresses(session: Session, ask: tuple[str, ...]) -> list[Address]:
     """Where to ask: what the command names, the node's own bootstrap list, the network's."""
+    from common.nets import may_listen_at
     from common.settings import load_settings
-    from dux_p2pd.rules import may_listen_at
     from dux_p2pd.settings import P2pdSettings
 
     settings = load_settings(session.node.config, "p2pd", P2pdSettings, {})

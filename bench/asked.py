@@ -1,7 +1,8 @@
 """The asking end of a comparison, as a process of its own: takes what is wanted a line at a time, prints one figure.
 
 `p50 COUNT` microseconds, `flood AT_ONCE SECONDS` calls per second, `bulk BYTES` megabytes per second. Whoever is asked,
-the same few lines time it, on the same loop: what differs is the call.
+the same few lines time it, on the same loop: what differs is the call. `in-task` before it means the other call of an
+asker that has two.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from dux_p2pd.event_loop import new_event_loop
 Bulk = Callable[[int], Awaitable[None]]
 
 
-async def serve_figures(out: TextIO, call: Call, bulk: Bulk) -> None:
+async def serve_figures(out: TextIO, call: Call, bulk: Bulk, in_task: Call | None = None) -> None:
     """Say that all is ready, then answer until standard input ends."""
     out.write("ready\n")
     out.flush()
     while words := (await asyncio.to_thread(sys.stdin.readline)).split():
-        out.write(f"{await _figure(words, call, bulk)}\n")
+        asked = call
+        if words[0] == "in-task" and in_task is not None:
+            asked, words = in_task, words[1:]
+        out.write(f"{await _figure(words, asked, bulk)}\n")
         out.flush()
 
 

@@ -1,7 +1,9 @@
 """A p2pd that also echoes: the far end of the benchmarks, as a process, and the near end's class.
 
-Promises: the transport, its TLS, its HELLO and its flow control are p2pd's own; only two methods are added below the
-router, and the budget that keeps a peer from calling too often is opened, because the benchmark is such a peer.
+Promises: the transport, its TLS, its HELLO and its flow control are p2pd's own; only three methods are added below the
+router, and the budget that keeps a peer from calling too often is opened, because the benchmark is such a peer. The
+small call is there twice: answered at once, as p2pd answers look-ups, gets and stores, and by a handler in a task, as
+it answers what may have to wait.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from dux_p2pd.directory import Directory
 from dux_p2pd.gate import CallBudget
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.overlay import shared_arguments
-from dux_p2pd.session import Address, Handler, Incoming, OnSession, Session
+from dux_p2pd.session import Address, Handler, Incoming, OnSession, Prompt, Session
 from dux_p2pd.settings import P2pdSettings
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
 from dux_p2pd.wire_limits import WRITE_SLICE_BYTES
 
-ECHO, BULK = "bench.echo", "bench.bulk"
+ECHO, ECHO_IN_TASK, BULK = "bench.echo", "bench.echo-in-task", "bench.bulk"
 BODY = b"a small call of a daemon, some sixty bytes, canonical msgpack"
 DEADLINE_S = 20.0
 SLICE_BYTES = 64 * 1024
@@ -30,20 +32,30 @@ OPEN_UNITS = 1e9
 
 
 class EchoTransport(TlsTransport):
-    """Answers the two methods of the benchmark itself and hands on all else."""
+    """Answers the methods of the benchmark itself and hands on all else."""
 
     async def serve(self, on_session: OnSession, handler: Handler) -> Address:
         """As every transport."""
+        others = self.prompt
+
+        def at_once(method: str) -> Prompt | None:
+            return echo if method == ECHO else others(method)
 
         async def answer(session: Session, incoming: Incoming) -> bytes | None:
-            if incoming.method == ECHO:
+            if incoming.method == ECHO_IN_TASK:
                 return await incoming.body()
             if incoming.method == BULK:
                 await send_bulk(incoming, int.from_bytes(await incoming.body(8)))
                 return None
             return await handler(session, incoming)
 
+        self.prompt = at_once
         return await super().serve(on_session, answer)
+
+
+def echo(_session: Session, body: bytes) -> bytes:
+    """The same bytes."""
+    return body
 
 
 async def send_bulk(incoming: Incoming, size: int) -> None:
@@ -57,7 +69,7 @@ class EchoP2pd(P2pDaemon):
     """p2pd with that transport."""
 
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
-        """p2pd's own, with the two methods and an open budget."""
+        """p2pd's own, with those methods and an open budget."""
         settings = parts.settings
         shared: dict[str, Any] = shared_arguments(parts, directory)
         return EchoTransport(

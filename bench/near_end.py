@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bench.asked import answers_only, run, serve_figures
-from bench.far_end import BODY, BULK, DEADLINE_S, ECHO, SLICE_BYTES, EchoP2pd
+from bench.far_end import BODY, BULK, DEADLINE_S, ECHO, ECHO_IN_TASK, SLICE_BYTES, EchoP2pd
 from common.log import start_logging
 from common.network import load_profile
 from common.settings import load_settings
@@ -26,8 +26,8 @@ async def ask(out: TextIO, config: Path, did: Did, address: Address) -> None:
     daemon = EchoP2pd(settings, profile, log=start_logging("p2pd", "ERROR"))
     async with daemon.running():
         session = await daemon.net.peers.session_to(did, (address,))
-        call = partial(session.request, ECHO, BODY, deadline_s=DEADLINE_S)
-        await serve_figures(out, call, partial(bulk, session))
+        call, in_task = (partial(session.request, name, BODY, deadline_s=DEADLINE_S) for name in (ECHO, ECHO_IN_TASK))
+        await serve_figures(out, call, partial(bulk, session), in_task)
 
 
 async def bulk(session: Session, size: int) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NoReturn
@@ -24,6 +24,7 @@ from common import __version__
 from common.backups import Backups
 from common.clock import Clock, SystemClock
 from common.contracts.base import DISCOVER, INFO, DaemonInfo, Discovery
+from common.contracts.wallet_chain import CHAIN_TIP
 from common.errors import BadSettings, DuxError
 from common.log import LEVELS, set_level, start_logging
 from common.neighbours import HttpNeighbours
@@ -32,9 +33,11 @@ from common.node_ports import rpc_port
 from common.notify import Notifier
 from common.openrpc import openrpc_document
 from common.parameter_file import load_network
+from common.parameter_follow import ParameterFollower
 from common.parts import Neighbours, Parts, S, run_loops
 from common.randomness import Randomness, SystemRandomness
-from common.rpc.method import DAEMONS, Empty
+from common.rpc.client import Client, LocalClient
+from common.rpc.method import CALL_GRAPH, DAEMONS, Empty
 from common.rpc.server import RpcServer, Tokens
 from common.rpc.table import Ctx, MethodTable
 from common.settings import CONFIG_DEFAULT, effective, load_settings
@@ -67,6 +70,7 @@ class DuxOSDaemon(Generic[S]):
         self.clock: Clock = clock or SystemClock()
         self.random: Randomness = randomness or SystemRandomness()
         self._neighbours = neighbours
+        self.profile_path: Path | None = None  # where later parameter sets come beside; None: none come
         self._store_in_memory = store_in_memory
         self._started = self.clock.monotonic()
         self.stopping = asyncio.Event()
@@ -101,6 +105,7 @@ class DuxOSDaemon(Generic[S]):
             if ready:
                 ready.set()
             loops = [*self.parts.loops, ("watchdog", lambda: self._watchdog(notifier)), ("backup", self._backups.run)]
+            loops += self._parameters()
             work = asyncio.ensure_future(run_loops(loops))
             asked = asyncio.ensure_future(self.stopping.wait())
             try:
@@ -129,6 +134,21 @@ class DuxOSDaemon(Generic[S]):
             run_dir=Path(self.settings.run_dir) / self.name,
             store_in_memory=self._store_in_memory,
         )
+
+    def _parameters(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+        """The loop that takes later parameter sets, where this daemon can ask the wallet for the height."""
+        if self.profile_path is None or not (self.name == "flopd" or "flopd" in CALL_GRAPH.get(self.name, ())):
+            return []
+        own = self.name == "flopd"
+        wallet: Client = LocalClient(self.parts.table, "cli") if own else self.parts.neighbour("flopd")
+
+        async def tip() -> int:
+            return int((await wallet.call(CHAIN_TIP, Empty())).height)
+
+        follower = ParameterFollower(
+            self.profile_path, self.network, tip, clock=self.clock, log=self.log, taken=self.parts.on_parameters
+        )
+        return [("parameters", follower.run)]
 
     def _make_backups(self, parts: Parts[S]) -> Backups:
         store = None if self._store_in_memory else parts.table.store
@@ -225,7 +245,8 @@ class DuxOSDaemon(Generic[S]):
 
         try:
             settings = read()
-            network = load_network(options.config / settings.network_profile, now_ms=SystemClock().unix_ms())
+            profile_path = options.config / settings.network_profile
+            network = load_network(profile_path, now_ms=SystemClock().unix_ms())
         except BadSettings as error:
             sys.stderr.write(f"{error.message}\n")
             sys.exit(EXIT_BAD_SETTINGS)
@@ -235,7 +256,7 @@ class DuxOSDaemon(Generic[S]):
         log = start_logging(cls.name, settings.log_level, Path(settings.log_file) if settings.log_file else None)
         try:
             with asyncio.Runner(loop_factory=cls.new_loop) as runner:
-                runner.run(cls._process(settings, network, log, read))
+                runner.run(cls._process(settings, network, profile_path, log, read))
         except (DuxError, ExceptionGroup) as error:
             log.error("daemon failed", reason=_reason(error), exc_info=error)  # noqa: TRY400 - the trace goes along
             sys.exit(EXIT_BAD_SETTINGS if isinstance(error, BadSettings) else 1)
@@ -248,9 +269,15 @@ class DuxOSDaemon(Generic[S]):
 
     @classmethod
     async def _process(
-        cls, settings: S, network: NetworkProfile, log: FilteringBoundLogger, read: Callable[[], S]
+        cls,
+        settings: S,
+        network: NetworkProfile,
+        profile_path: Path,
+        log: FilteringBoundLogger,
+        read: Callable[[], S],
     ) -> None:
         daemon = cls(settings, network, log=log)
+        daemon.profile_path = profile_path
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.stopping.set)

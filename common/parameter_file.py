@@ -28,6 +28,7 @@ from common.units import Did
 from common.yaml_file import read_yaml
 
 SUFFIX = ".parameters"
+WAITING = ".next"
 FILE_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -52,6 +53,11 @@ def load_network(path: Path, *, now_ms: int) -> NetworkProfile:
 def parameters_file(path: Path) -> Path:
     """Where a profile's later parameter sets stand: beside it."""
     return path.with_name(path.name + SUFFIX)
+
+
+def waiting_file(path: Path) -> Path:
+    """Where a set stands that was taken before its height: daemons begin under it when the chain is there."""
+    return path.with_name(path.name + SUFFIX + WAITING)
 
 
 def under(profile: NetworkProfile, signed: Sequence[SignedSet], *, path: Path, now_ms: int) -> NetworkProfile:

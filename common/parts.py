@@ -61,7 +61,7 @@ class Parts(Generic[S]):
 
     name: str
     settings: S
-    network: NetworkProfile
+    network: NetworkProfile  # its parameters change when a later set begins: read them when they are wanted
     clock: Clock
     random: Randomness
     log: FilteringBoundLogger
@@ -75,6 +75,7 @@ class Parts(Generic[S]):
     routes: list[web.RouteDef] = field(default_factory=list)
     problems: list[Callable[[], str]] = field(default_factory=list)  # each returns what is wrong, or ""
     gauges: dict[str, Callable[[], float]] = field(default_factory=dict)  # /metrics: name -> value
+    on_parameters: list[Callable[[], None]] = field(default_factory=list)  # a later parameter set holds
     on_reload: list[Callable[[S], None]] = field(default_factory=list)  # SIGHUP: gets the settings as read again
     loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = field(default_factory=list)
     _peer_methods: dict[str, Callable[[PeerCallIn], Awaitable[bytes]]] = field(default_factory=dict)

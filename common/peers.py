@@ -94,6 +94,22 @@ class Peers:
         """
         return (await self.verdict_on(purpose, body, by, at_ms)).valid
 
+    async def was_signed(self, purpose: Purpose, body: bytes, by: p2p.Signature) -> bool:
+        """Did this DID sign these bytes with any key of its own, unless it has recovered or closed its name since?
+
+        For words of a contract: they bind their signer long after a rotation. A thief of a key that was rotated away
+        gains nothing by it, for keys and their successors come from one branch; after a recovery only a key of now
+        counts. Source: docs/decisions/old-keys-in-contracts.md.
+
+        Raises:
+            PeerUnknown: its event log cannot be had now.
+        """
+        asked = p2p.Verify(
+            did=by.did, key_seq=by.key_seq, purpose=purpose.value, body=body, signature=by.signature, ever=True
+        )
+        verdict = await self._p2pd.call(p2p.IDENTITY_VERIFY, asked)
+        return verdict.valid and (not verdict.stopped or await self.is_signed(purpose, body, by))
+
     async def is_signed_soundly(self, purpose: Purpose, body: bytes, by: p2p.Signature, at_ms: UnixMs) -> bool:
         """What new business asks: the key counts now as well as then, and nothing is held against the signer's name.
 

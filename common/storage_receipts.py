@@ -39,6 +39,11 @@ async def checked(peers: Peers, receipts: Iterable[bytes], wanted: Wanted) -> tu
     return tuple(found)
 
 
+def promised(receipts: Iterable[CheckedReceipt], stores: Sequence[Did]) -> tuple[Did, ...]:
+    """Which of these nodes have promised, or may have: one whose keys cannot be had now is not taken for a liar."""
+    return tuple(item.holder for item in receipts if item.fault in ("", KEY_AWAY) and item.holder in stores)
+
+
 def valid(receipts: Iterable[CheckedReceipt]) -> int:
     """How many count."""
     return sum(not item.fault for item in receipts)

@@ -19,7 +19,7 @@ from dux_airdropd.bond_teller import BondTeller
 from dux_airdropd.ceremonies import Ceremonies
 from dux_airdropd.custody import Custody
 from dux_airdropd.effects import Outside
-from dux_airdropd.figures import figures_by_height, figures_of, read_asns
+from dux_airdropd.figures import figures_by_height, figures_of, read_asns, renew
 from dux_airdropd.fund_methods import FundMethods
 from dux_airdropd.read_methods import Methods
 from dux_airdropd.recount import Recount
@@ -42,6 +42,7 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
 
     name = "airdropd"
     settings_type = AirdropdSettings
+    _unfit: str = ""  # why a later parameter set cannot be worked under here
     _idle_at: Tip | None = None  # the tip at which there was nothing to do
 
     async def assemble(self, parts: Parts[AirdropdSettings]) -> None:
@@ -57,7 +58,7 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
             outside,
             figures_by_height(network),
             tax_scripts=tax_scripts_of(fund),
-            taxes_bps=network.taxes_bps,
+            network=network,
             arbiters=frozenset(network.arbiters),
             asns=read_asns(network, parts.settings.asn_map),
         )
@@ -91,11 +92,27 @@ class AirdropDaemon(DuxOSDaemon[AirdropdSettings]):
         parts.serve_peer(CEREMONY, ceremonies.show)
         parts.serve_events(AIRDROP_EVENTS, books.store)
         parts.outbox(books.store, self.perform)
-        self.watch, self.custody, self.outside = watch, custody, outside
+        self.watch, self.custody, self.outside, self.recount = watch, custody, outside, recount
         self.sweeper, self.ceremonies, self.announcing = sweeper, ceremonies, announcing
+        parts.on_parameters.append(self._under_a_later_set)
+        parts.problems.append(lambda: self._unfit)
+        self._figures = figures
         self.teller = BondTeller(outside, custody, custodians=[item.did for item in custodians], log=parts.log)
         if figures.pubkeys:
             parts.background("airdrop", self.follow)
+
+    def _under_a_later_set(self) -> None:
+        """New figures for what comes; a round keeps those of its cut-off."""
+        problem = rules.rule_problem(self.network)
+        if problem:
+            self._unfit = problem
+            return
+        renew(self._figures, self.network)
+        self.sweeper.renew(keepings_of(self.network), self.network.airdrop.sweep.every_blocks)
+        try:
+            self.recount.asns = read_asns(self.network, self.settings.asn_map)
+        except RuleRefused as error:
+            self._unfit = error.message
 
     async def perform(self, effect: Effect) -> None:
         """What a decision of the custodian, or of a keeper of a swept script, wanted."""

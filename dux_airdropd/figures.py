@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from common.chain.heights import heights_profile
 from common.community_fund import vault_script_of
 from common.contracts.airdrop import RuleRefused
@@ -43,9 +45,22 @@ def figures_of(network: NetworkProfile, parameters: ParameterSet | None = None) 
 
 def figures_by_height(network: NetworkProfile) -> Callable[[int], Figures]:
     """The figures of the parameter set that holds at a height."""
-    sets = network.parameter_sets or (network.first_parameters,)
-    made = {one.version: figures_of(network, one) for one in sets}
-    return lambda height: made[in_force(sets, height).version]
+    made: dict[int, Figures] = {}
+
+    def at(height: int) -> Figures:
+        held = in_force(network.parameter_sets or (network.first_parameters,), height)
+        if held.version not in made:
+            made[held.version] = figures_of(network, held)
+        return made[held.version]
+
+    return at
+
+
+def renew(figures: Figures, network: NetworkProfile) -> None:
+    """A later set holds: whoever holds these figures, the newest ones, sees them change."""
+    newest = figures_of(network)
+    for name in Figures.__struct_fields__:
+        msgspec.structs.force_setattr(figures, name, getattr(newest, name))
 
 
 def read_asns(network: NetworkProfile, path: str) -> dict[str, int]:

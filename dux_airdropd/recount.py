@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from common.network import NetworkProfile
 from common.units import Did
 from dux_airdropd import rules
 from dux_airdropd.effects import Outside
@@ -24,14 +25,14 @@ class Recount:
         figures_at: Callable[[int], Figures],
         *,
         tax_scripts: frozenset[bytes],
-        taxes_bps: frozenset[int],
+        network: NetworkProfile,
         arbiters: frozenset[Did],
         asns: Mapping[str, int],
     ) -> None:
         self._outside = outside
         self.figures_at = figures_at
         self._tax_scripts = tax_scripts
-        self._taxes_bps = taxes_bps
+        self._network = network
         self._arbiters = arbiters
         self.asns = asns
 
@@ -46,7 +47,7 @@ class Recount:
             from_height=from_height,
             to_height=to_height,
             to_hash=to_hash,
-            taxes_bps=self._taxes_bps,
+            taxes_bps=self._network.taxes_bps,
         )
 
     async def beacon(self, height: int) -> bytes:

@@ -83,6 +83,11 @@ class Sweeper:
         self._log = log
         self._looked: Tip | None = None
 
+    def renew(self, keepings: Sequence[Keeping], every_blocks: int) -> None:
+        """A later parameter set says what is worth a sweep, and how often one is made."""
+        self.keepings = {keeping.script: keeping for keeping in keepings}
+        self._every = every_blocks
+
     async def look(self, tip: Tip) -> None:
         """Once per block: book what the chain shows, then this keeper's next steps for each script that it keeps."""
         if tip == self._looked or not self.keepings:

@@ -5,6 +5,8 @@ Every command says what comes next. Source: escrow_protocol.md §8, §9.
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -283,8 +285,14 @@ def royalties(session: Session) -> None:
 @click.command("pay-royalties", cls=DuxCommand)
 @click.option("--yes", is_flag=True, help="Do not ask; only together with --max-amount.")
 @click.option("--max-amount", type=FLOP_AMOUNT, help="Refuse to pay more than this in all, fees not counted.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.01, 24 * 31),
+    metavar="HOURS",
+    help="Go on: one round after the other, each at most --max-amount.",
+)
 @pass_session
-def pay_royalties(session: Session, *, yes: bool, max_amount: Florins | None) -> None:
+def pay_royalties(session: Session, *, yes: bool, max_amount: Florins | None, every: float | None) -> None:
     """Pay developers what is owed to them, where it is 0.01 FLOP or more. Asks before it pays.
 
     Each payment has a name of its own: a command that was interrupted is given again and pays nobody twice. The
@@ -293,11 +301,16 @@ def pay_royalties(session: Session, *, yes: bool, max_amount: Florins | None) ->
     \b
     duxnet escrow pay-royalties
     duxnet escrow pay-royalties --yes --max-amount 1 --json
+    duxnet escrow pay-royalties --yes --max-amount 0.5 --every 24     by itself, until it is stopped
     """
     from common.errors import BadParams
     from common.units import Florins
-    from dux_cli.royalties import named_payments, pay_each
+    from dux_cli.royalties import keep_paying, named_payments, pay_each
 
+    if every is not None:
+        if not yes or max_amount is None:
+            raise BadParams(detail="--every asks nobody: add --yes and --max-amount FLOP, the most of one round")
+        keep_paying(session, limit_florins=int(max_amount), pause=partial(time.sleep, every * 3600))
     payments = named_payments(session)
     total = Florins(sum(payment.amount_florins for payment in payments))
     check_spend(total, yes=yes, max_amount=max_amount)
@@ -305,7 +318,8 @@ def pay_royalties(session: Session, *, yes: bool, max_amount: Florins | None) ->
         raise BadParams(detail="nobody can be asked here: add --yes and --max-amount FLOP")
     if payments and not yes:
         click.confirm(f"Pay {flop(total)} to {counted(len(payments), 'developer')}?", abort=True, err=True)
-    pay_each(session, payments)
+    if not pay_each(session, payments):
+        raise SystemExit(EXIT_FAILED)
 
 
 ACTS = (judge, confirm, pay_part, take_part, late_ok, vote, evidence, restore, royalties, pay_royalties)

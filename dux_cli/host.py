@@ -63,11 +63,13 @@ def make_daemons(config: Path, modules: Mapping[str, str], stack: AsyncExitStack
     for name in DAEMONS:
         kind = daemon_class(modules.get(name, f"dux_{name}"))
         settings = load_settings(config, name, kind.settings_type_of(), os.environ)
-        network = load_network(config / settings.network_profile, now_ms=SystemClock().unix_ms())
+        profile_path = config / settings.network_profile
+        network = load_network(profile_path, now_ms=SystemClock().unix_ms())
         if network.is_main:
             raise KeysNeedWalls
         doors[name] = HttpNeighbours(settings, name, stack)
-        siblings.daemons[name] = kind(settings, network, neighbours=siblings.of(name))
+        siblings.daemons[name] = daemon = kind(settings, network, neighbours=siblings.of(name))
+        daemon.profile_path = profile_path
     return list(siblings.daemons.values())
 
 

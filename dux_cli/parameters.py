@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from common.errors import BadParams, NotNow
+from common.errors import BadParams
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.council import founder_signs, known_of, offline_option
 from dux_cli.out_files import OutFile
@@ -19,13 +19,6 @@ from dux_cli.out_files import OutFile
 if TYPE_CHECKING:
     from common.network import NetworkProfile
     from common.parameters import ParameterSet
-
-
-class HeightNotReached(NotNow):
-    """The set holds from height {from_height} on and the chain is at {tip}: take it then."""
-
-    code = 1161
-    key = "height-not-reached"
 
 
 @click.group(cls=DuxGroup)
@@ -38,7 +31,7 @@ def parameters() -> None:
     duxnet parameters sign next.yaml --node ~/one          at more than half of the founders
     duxnet parameters publish next.yaml                    at a founder: the network is told of it
     duxnet parameters fetch next.yaml                      at every other node
-    duxnet parameters apply next.yaml                      at every node, once the height has come
+    duxnet parameters apply next.yaml                      at every node; it holds from its height on
     """
 
 
@@ -51,12 +44,21 @@ def show(session: Session) -> None:
     profile = session.node.must_exist().profile()
     held = profile.parameters
     sets = profile.parameter_sets or (held,)
+    waits = _waiting(session)
     lines = [
         ("version", f"{held.version}, holds from height {held.from_height}, named {set_id(held)[:16]}…"),
         *((name, value) for name, value in _rows(held)),
-        ("versions", ", ".join(f"{one.version} from {one.from_height}" for one in sets)),
+        ("versions", ", ".join(f"{one.version} from {one.from_height}" for one in (*sets, *waits))),
     ]
     session.out.record({"parameters": held, "versions": len(sets)}, lines, name=str(held.version))
+
+
+def _waiting(session: Session) -> tuple[ParameterSet, ...]:
+    """Sets that were taken before their heights."""
+    from common.parameter_file import read_sets, waiting_file
+
+    file = waiting_file(session.node.config / session.node.settings.network_profile)
+    return tuple(one.parameters for one in read_sets(file)) if file.exists() else ()
 
 
 def _rows(one: ParameterSet) -> list[tuple[str, str]]:
@@ -79,12 +81,12 @@ def _leaves(stem: str, plain: dict[str, Any]) -> list[tuple[str, str]]:
 @click.option("--set", "changes", multiple=True, required=True, metavar="NAME=VALUE", help="One figure; repeatable.")
 @pass_session
 def propose(session: Session, *, file: Path, from_height: int, changes: tuple[str, ...]) -> None:
-    """Write the next set to FILE, for founders to sign. Names are those of `duxnet parameters show`."""
+    """Write the set after this node's newest to FILE, for founders to sign. `duxnet parameters show` has the names."""
     from common.parameter_file import SignedSet, write_sets
     from common.parameters import set_problem, step_problem
 
     profile = session.node.must_exist().profile()
-    held = profile.parameters
+    held = (profile.parameters, *_waiting(session))[-1]
     made = changed(held, from_height, changes)
     problem = set_problem(made, is_main=profile.is_main) or step_problem(held, made)
     if problem:
@@ -191,27 +193,35 @@ def fetch(session: Session, *, file: Path) -> None:
 @offline_option
 @pass_session
 def apply(session: Session, *, file: Path, tip: int | None, offline: bool) -> None:
-    """Take the set in FILE for this node, when it follows the one it has and its height has come; then restart."""
+    """Take the set in FILE for this node, when it follows those it has; running daemons begin at its height."""
     from common.clock import SystemClock
-    from common.parameter_file import parameters_file, read_sets, taking_problem, under, write_sets
+    from common.parameter_file import parameters_file, read_sets, taking_problem, under, waiting_file, write_sets
     from common.parameters import ParametersRefused
 
     node, now_ms = session.node.must_exist(), SystemClock().unix_ms()
-    held, beside = node.profile(), parameters_file(node.config / node.settings.network_profile)
-    before, new = read_sets(beside) if beside.exists() else (), read_sets(file)
-    own, sets = held.as_signed, (*before, *new)
+    path = node.config / node.settings.network_profile
+    held, beside, waiting = node.profile(), parameters_file(path), waiting_file(path)
+    before = tuple(one for place in (beside, waiting) if place.exists() for one in read_sets(place))
+    own, new = held.as_signed, read_sets(file)
+    sets = (*before, *new)
     made = under(own, sets, path=file, now_ms=now_ms)
     known = known_of(session, own.council, offline=offline)
     problem = taking_problem(own, before, new, now_ms=now_ms, known=known)
     if problem:
         raise ParametersRefused(path=str(file), version=made.parameters.version, reason=problem)
-    from_height, height = made.parameters.from_height, _tip(session) if tip is None else tip
-    if height < from_height:
-        raise HeightNotReached(from_height=from_height, tip=height)
-    write_sets(beside, sets)
-    version = made.parameters.version
-    lines = [("version", f"{held.parameters.version} -> {version}"), ("next", "duxnet down && duxnet up --detach")]
-    session.out.record({"version": version}, lines, name=str(version))
+    height = _tip(session) if tip is None else tip
+    due = tuple(one for one in sets if one.parameters.from_height <= height)
+    later = sets[len(due) :]
+    if due:
+        write_sets(beside, due)
+    if later:
+        write_sets(waiting, later)
+    else:
+        waiting.unlink(missing_ok=True)
+    version, from_height = made.parameters.version, made.parameters.from_height
+    begins = "now" if not later else f"at height {from_height}, the chain is at {height}"
+    lines = [("version", f"{held.parameters.version} -> {version}"), ("running daemons begin", begins)]
+    session.out.record({"version": version, "from_height": from_height}, lines, name=str(version))
 
 
 def _tip(session: Session) -> int:

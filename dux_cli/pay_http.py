@@ -10,9 +10,10 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -94,42 +95,44 @@ async def until_stopped() -> None:
 
 @click.command("sell-http", cls=DuxCommand)
 @click.option("--upstream", required=True, help="The endpoint to sell, such as http://127.0.0.1:9000.")
-@click.option("--price", required=True, help="FLOP for one call.")
-@click.option("--pricing", type=click.Choice(["fixed"]), default="fixed", hidden=True)
+@click.option("--price", required=True, help="FLOP for one call; of a metered one what it begins with.")
+@click.option("--metered", metavar="RATE", help="By a meter: FLOP/part, FLOP/KiB or FLOP/s, such as 0.0001/KiB.")
 @click.option("--price-of", multiple=True, metavar="/PATH=FLOP", help="Another price below a path.")
 @click.option("--free", multiple=True, metavar="/PATH", help="Nothing is paid below this path.")
 @click.option("--listen", default=LISTEN_SELL, show_default=True, help="HOST:PORT of this machine; 0: any free port.")
 @click.option("--body-kib", type=click.IntRange(1, 1024), default=1024, show_default=True,
               help="Largest body of a request.")  # fmt: skip
 @click.option("--timeout", "upstream_s", type=click.FloatRange(0.1, 600), default=60.0, show_default=True,
-              help="How long the endpoint may take, seconds.")  # fmt: skip
+              help="How long the endpoint may take, or be silent within an answer in parts; seconds.")  # fmt: skip
 @pass_session
 def sell_http(
-    session: Session, *, upstream: str, price: str, pricing: str, price_of: tuple[str, ...], free: tuple[str, ...],
-    listen: str, body_kib: int, upstream_s: float,
+    session: Session, *, upstream: str, price: str, metered: str | None, price_of: tuple[str, ...],
+    free: tuple[str, ...], listen: str, body_kib: int, upstream_s: float,
 ) -> None:  # fmt: skip
     """Sell an HTTP endpoint per call: a paying reverse proxy in front of it.
 
     \b
     duxnet sell-http --upstream http://127.0.0.1:9000 --price 0.05
     duxnet sell-http --upstream http://127.0.0.1:9000 --price 0.05 --price-of /v1/large=0.4 --free /health
+    duxnet sell-http --upstream http://127.0.0.1:9000 --price 0.01 --metered 0.0005/part
 
     It listens on this machine; put your own TLS server before it. docs/selling-http.md has the rest.
     """
-    from dux_pay.price import prices_of
+    from dux_pay.price import prices_of, rate_of
     from dux_pay.proxy import Proxy, upstream_of
     from dux_pay.reaper import Reaper
     from dux_pay.seller import BODY_S_MAX
 
     tell_calls()
     host, port = place_of(listen)
-    prices = prices_of(price, pricing, pairs_of(price_of, "--price-of"), free)
+    rate = rate_of(metered) if metered else None
+    prices = prices_of(price, "metered" if rate else "fixed", pairs_of(price_of, "--price-of"), free)
     url = upstream_of(upstream)
 
     async def work() -> None:
         async with node_of(session) as node:
             seller = node.seller(body_bytes_max=body_kib * KIB, body_s_max=BODY_S_MAX)
-            proxy = Proxy(seller, url, prices, reaper=Reaper(), upstream_s=upstream_s)
+            proxy = Proxy(seller, url, prices, reaper=Reaper(), rate=rate, upstream_s=upstream_s)
             async with proxy.listening(host, port) as found:
                 told = {"url": f"http://{host}:{found}", "upstream": upstream}
                 facts = [("selling", upstream), ("at", told["url"]), ("end it with", "Ctrl-C")]
@@ -225,17 +228,19 @@ def gateway(
 @click.option("--header", "-H", "headers", multiple=True, metavar="NAME: VALUE", help="A header of the request.")
 @click.option("--data", "-d", help="The body; @FILE reads it from a file.")
 @click.option("--output", "-o", type=OutFile(), help="Where the answer goes.")
+@click.option("--stream", is_flag=True, help="Read and pay part by part, at most one step ahead.")
 @click.option("--oid", help="Repeat an earlier call's id: the same answer, paid once.")
 @limit_options
 @pass_session
 def pay_http(
     session: Session, *, url: str, method: str, headers: tuple[str, ...], data: str | None, output: Path | None,
-    oid: str | None, max_per_call: Florins, max_per_day: Florins, open_with: Florins,
+    stream: bool, oid: str | None, max_per_call: Florins, max_per_day: Florins, open_with: Florins,
 ) -> None:  # fmt: skip
     """Make one HTTP request and pay for it when it is sold; a channel is opened when none is open.
 
     \b
     duxnet pay-http https://api.example/v1/upscale -d @small.png -o large.png --max-per-call 0.5
+    duxnet pay-http https://api.example/v1/chat -d @question.json --stream --max-per-call 0.2
     """
     from dux_pay.fetching import Fetcher, Fetching
 
@@ -248,12 +253,23 @@ def pay_http(
         oid=oid,
     )
 
+    in_parts = stream and (output is not None or not session.out.as_json)  # JSON holds the whole answer
+
     async def work() -> Fetched:
         limits = purse_of(session, call=max_per_call, day=max_per_day, opening=open_with)
         async with limits as purse, Fetcher(purse) as fetcher:
-            return await fetcher.fetch(asked)
+            if not in_parts:
+                return await fetcher.fetch(asked)
+            with output.open("wb") if output else nullcontext(sys.stdout.buffer) as file:
+                return await fetcher.stream(asked, partial(written, file))
 
-    tell(session, session.run(work()), output)
+    tell(session, session.run(work()), output, streamed=in_parts)
+
+
+def written(file: BinaryIO, part: bytes) -> None:
+    """A part, seen at once."""
+    file.write(part)
+    file.flush()
 
 
 def body_of(data: str | None) -> bytes:
@@ -270,12 +286,12 @@ def body_of(data: str | None) -> bytes:
         raise BadParams(detail=f"--data {data}: {error.strerror}") from error
 
 
-def tell(session: Session, got: Fetched, output: Path | None) -> None:
+def tell(session: Session, got: Fetched, output: Path | None, *, streamed: bool) -> None:
     """The answer where it is wanted, what was paid on stderr; exit code 1 for an answer that is an error."""
     charged = int(got.ended.charged_florins) if got.ended else 0
     for line in got.said:
         session.out.step(line)
-    if output:
+    if output and not streamed:
         write_out(output, got.body)
     if session.out.as_json:
         session.out.json({
@@ -283,7 +299,7 @@ def tell(session: Session, got: Fetched, output: Path | None) -> None:
             "outcome": got.ended.outcome if got.ended else "", "receipt": got.ended.receipt if got.ended else "",
             "body": "" if output else got.body.decode(errors="replace"), "said": list(got.said),
         })  # fmt: skip
-    elif not output:
+    elif not output and not streamed:
         sys.stdout.buffer.write(got.body)
         sys.stdout.flush()
     if got.status >= REFUSED_FROM:

@@ -1,12 +1,15 @@
 """Pays what is owed to developers: escrowd names each payment, the owner's wallet pays it, escrowd notes it.
 
 Promise: a payment's name is the wallet's request_id, so that whatever breaks in between, the next try pays nothing
-twice. A payment that the wallet refuses (its limits, no coins) waits, and the others go on. Source: settled.md 29.
+twice. A payment that the wallet refuses (its limits, no coins) waits, and the others go on. Rounds on a
+timer are the owner's program, not a daemon's: escrowd moves no coins of its owner by itself. Source: settled.md 29.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
 
 from common.contracts.escrow_royalties import (
     ROYALTIES,
@@ -21,7 +24,7 @@ from common.contracts.escrow_royalties import (
 from common.contracts.wallet import WALLET_SEND, Send
 from common.errors import DuxError
 from common.rpc.method import Empty
-from dux_cli.command import EXIT_FAILED
+from common.units import Florins
 from dux_cli.output import each, flop, note
 
 if TYPE_CHECKING:
@@ -39,8 +42,8 @@ def named_payments(session: Session) -> list[RoyaltyPayment]:
     return found
 
 
-def pay_each(session: Session, payments: list[RoyaltyPayment]) -> None:
-    """One after the other; what the wallet does not pay now is told."""
+def pay_each(session: Session, payments: list[RoyaltyPayment]) -> bool:
+    """One after the other; what the wallet does not pay now is told. Whether all were paid."""
     done, failed = list[RoyaltyPayment](), list[str]()
     for payment in payments:
         wish = Send(
@@ -58,8 +61,33 @@ def pay_each(session: Session, payments: list[RoyaltyPayment]) -> None:
     session.out.table(told, ("developer", "paid", "transaction"), rows, empty=_nothing(told, failed))
     for line in failed:
         note(line)
-    if failed:
-        raise SystemExit(EXIT_FAILED)
+    return not failed
+
+
+def within(payments: list[RoyaltyPayment], limit_florins: int) -> list[RoyaltyPayment]:
+    """Those that a round's limit allows together, the smallest first: nobody waits behind one who is owed much."""
+    found = list[RoyaltyPayment]()
+    for payment in sorted(payments, key=lambda one: (int(one.amount_florins), one.payment_id)):
+        limit_florins -= int(payment.amount_florins)
+        if limit_florins < 0:
+            break
+        found.append(payment)
+    return found
+
+
+def keep_paying(session: Session, *, limit_florins: int, pause: Callable[[], object]) -> NoReturn:
+    """Round after round, each within its limit; what goes wrong in one is told and tried in the next."""
+    while True:
+        try:
+            payments = named_payments(session)
+            allowed = within(payments, limit_florins)
+            pay_each(session, allowed)
+            if len(allowed) < len(payments):
+                note(f"{len(payments) - len(allowed)} wait: a round pays {flop(Florins(limit_florins))} at most")
+        except DuxError as error:
+            note(f"this round ended early: {error.message}")
+        sys.stdout.flush()
+        pause()
 
 
 def _nothing(told: RoyaltyBook, failed: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,16 @@ HISTORIES_MAX = 1_000_000
     help="Whole nodes, p2pds only, or fakes of the fund. auto: overlay for churn, liars, above 64 nodes.",
 )
 @click.option("--jobs", type=click.IntRange(0), default=0, help="Processes for many histories; 0: one per core.")
+@click.option(
+    "--processes", type=click.IntRange(0, 2), default=0, help="Processes for one overlay; 0: one per core, at most two."
+)
 @click.option("--shrink", "shrinks", is_flag=True, help="Make the schedule of faults of a failure as short as it gets.")
 @click.option("--trace", is_flag=True, help="Print the history line by line.")
 @click.option("--until", default="", metavar="N|LAW", help="Stop in front of event N, or of a law's breaking.")
 @pass_session
 def sim(
     session: Session, *, nodes: int, hours: float, seed: int, faults: str, money: int | None, fund: int | None,
-    story: str, jobs: int, shrinks: bool, trace: bool, until: str,
+    story: str, jobs: int, processes: int, shrinks: bool, trace: bool, until: str,
 ) -> None:  # fmt: skip
     """Whole nodes in one process, hours in minutes, every fault; then the world heals and all laws are judged.
 
@@ -64,7 +68,8 @@ def sim(
     overlay = not (money or fund) and is_overlay(story, faults, nodes)
     kinds = parse_faults(faults, OVERLAY_KINDS if overlay else KINDS)
     kind: Any = "money" if money else "fund" if fund else "overlay" if overlay else "network"
-    first = Order(kind=kind, seed=seed, faults=kinds, nodes=nodes, hours=hours)
+    processes = processes or min(2, len(os.sched_getaffinity(0)))
+    first = Order(kind=kind, seed=seed, faults=kinds, nodes=nodes, hours=hours, processes=processes)
     count = money or fund or 1
     if trace or until:
         _read(session, first, until)

@@ -36,11 +36,12 @@ PACKAGES = [
     "swtpm",
     "tpm2-tools",
     "microsocks",
+    "tor",
     "systemd",
     "systemd-container",
     "mmdebstrap",
     "iproute2",
-]  # Debian's, for the real coin node, sandbox, wasm, token, TPM, containers, the booted units
+]  # Debian's, for the real coin node, sandbox, wasm, token, TPM, Tor, containers, the booted units
 JAVASCRIPT = ("nodejs", "npm")  # Debian's too, where no other make of them is installed: they would shut each other out
 TOOLS = {
     "litecoind": "tests against a real coin node",
@@ -55,6 +56,7 @@ TOOLS = {
     "softhsm2-util": "tests of keys in a PKCS#11 token",
     "swtpm": "tests of TPM quotes",
     "tpm2_quote": "tests of TPM quotes",
+    "tor": "tests of the egress through Tor",
     "make": "the rebuild of the example's wasm",
     "systemd-analyze": "the lint of the systemd units",
     "systemd-nspawn": "the boot of the systemd units",

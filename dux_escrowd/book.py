@@ -149,6 +149,12 @@ class Book:
         if event is not None:
             self.tell(tx, event)
 
+    def tell_again(self, tx: Tx, lot: Lot, tip: int) -> None:
+        """Tell the readers of a seller's work that came back from a copy."""
+        row = self.shelf.contract(lot.contract_id)
+        if row is not None:
+            self.tell(tx, self._reporter.returned(row, lot, tip))
+
     def _open_stray(self, tx: Tx, lot: Lot, order: OpenStray) -> None:
         known = self.shelf.lots(lot.contract_id)
         is_full = len(known) > STRAYS_MAX and order.value_florins < lot.deal.lot_florins

@@ -1,7 +1,8 @@
-"""What a contract that came back from a copy had missed: others' words since then, and an arbiter's evidence.
+"""What a contract that came back from a copy had missed: others' words since then, evidence, and a seller's work.
 
 Promise: whoever spoke or showed evidence to the disk that is gone has it acknowledged and will not say it again: it is
-asked for, from the speaker first; an arbiter's case that was open is told to its taskd once more, which is new as well.
+asked for, from the speaker first; an arbiter's case that was open and a seller's work that is not delivered are told to
+its taskd once more, which is new as well.
 Asking again changes nothing. Source: escrow_protocol.md §7, §10.
 """
 
@@ -14,7 +15,7 @@ from common.units import Did
 from dux_escrowd.desk import Desk
 from dux_escrowd.hearing import named_in
 from dux_escrowd.inbox import Inbox
-from dux_escrowd.keeping import silent
+from dux_escrowd.keeping import SPEAKS, silent
 from dux_escrowd.model import Lot, Role, State
 from dux_escrowd.orders import News, Tell
 from dux_escrowd.store import Agreed
@@ -40,6 +41,8 @@ class CatchingUp:
                 await self._hear(row, contract, signer)
             if row.role is Role.ARBITER:
                 await self._case(row, contract)
+            elif row.role is Role.SELLER:
+                await self._work(row)
 
     async def _hear(self, row: Agreed, contract: Contract, signer: Did) -> None:
         """One signer's chain from where it is held, from itself or else from whoever has more of it."""
@@ -73,6 +76,19 @@ class CatchingUp:
             self._desk.book.report(tx, lot, Tell(news=News.CASE_OPENED))
             self._shelf.set(tx, told, b"1")
 
+    async def _work(self, row: Agreed) -> None:
+        """Work that is not delivered, once it is known what this node itself had said."""
+        if self._shelf.setting(silent(row.contract_id)) != SPEAKS:
+            return
+        tip = await self._desk.height()
+        with self._desk.book.store.transaction() as tx:
+            lot = self._shelf.lot(row.contract_id)
+            told = f"work told again/{row.contract_id}"
+            if lot is None or not _is_to_be_done(lot) or self._shelf.setting(told) is not None:
+                return
+            self._desk.book.tell_again(tx, lot, tip)
+            self._shelf.set(tx, told, b"1")
+
     async def _evidence(self, row: Agreed, party: Did) -> None:
         try:
             call = await self._desk.call(party, CASE_GET, CaseGet(bytes.fromhex(row.contract_id)))
@@ -82,6 +98,12 @@ class CatchingUp:
 
     def _unanswered(self, row: Agreed, peer: Did, error: DuxError) -> None:
         self._desk.log.info("not told what was missed", contract_id=row.contract_id, peer=peer, reason=error.message)
+
+
+def _is_to_be_done(lot: Lot) -> bool:
+    """The seller owes a delivery, or the end of what it cannot deliver."""
+    open_yet = lot.state in (State.AGREED, State.FUNDED_SEEN, State.FUNDED, *ARGUED)
+    return open_yet and not lot.deal.bond and lot.delivered_at is None and not lot.cancelled
 
 
 def _is_waited_for(lot: Lot | None) -> bool:

@@ -16,7 +16,7 @@ from common.codec import canonical, from_canonical
 from common.contracts import peer_escrow as peer
 from common.contracts import wallet_contract as wallet
 from common.contracts.escrow import BadTerms, NodeFull, NotKnownYet, TermsDiffer, TooManyOpen
-from common.contracts.escrow_views import OfferReceived
+from common.contracts.escrow_views import OfferReceived, Voided
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.receipts import Attested
@@ -30,7 +30,7 @@ from dux_escrowd.lots import Lots
 from dux_escrowd.model import Role
 from dux_escrowd.pen import Pen, Step
 from dux_escrowd.records import ACCEPT, OFFER, QUOTE, TERMS, WISH, Wish, opened_terms
-from dux_escrowd.standing import faults_of
+from dux_escrowd.standing import faults_of, weights_fault
 from dux_escrowd.store import Agreed
 
 ASK_OFFER, ASK_QUOTE = "offer", "quote"
@@ -105,8 +105,14 @@ class Counterpart:
 
     async def _make_quote(self, row: Agreed, offer: peer.Offer, step: Step) -> peer.Quote:
         name = bytes.fromhex(row.contract_id)
-        if not step.accept:
-            return peer.Quote(name, accept=False, reason=step.reason, seller_nonce=b"", seller_key=b"",
+        fault = await self._weights_fault(offer) if step.accept else None
+        refusal = fault if step.accept else step.reason
+        if fault:
+            with self._book.store.transaction() as tx:
+                self._shelf.note(tx, row.contract_id, stage="refused", reason=fault)
+                self._book.tell(tx, Voided(contract_id=row.contract_id))
+        if refusal is not None:
+            return peer.Quote(name, accept=False, reason=refusal, seller_nonce=b"", seller_key=b"",
                               seller_payout_script=b"", result_hash=b"", start=0, strikes=())  # fmt: skip
         nonce = self._desk.random.bytes(32)
         key = await self._pen.key(row.contract_id, "seller", nonce)
@@ -124,6 +130,9 @@ class Counterpart:
             self._shelf.note(tx, row.contract_id, key_index=key.index)
             self._want_bond(tx, row, offer)
         return quote
+
+    async def _weights_fault(self, offer: peer.Offer) -> str | None:
+        return await weights_fault(self._desk, offer.arbiters, offer.weights, 2 * offer.arbiters_needed - 1)
 
     async def _strikes(self, offer: peer.Offer) -> tuple[Did, ...]:
         """Candidates that something stands against, as many as may be struck and as the seats allow."""
@@ -226,6 +235,9 @@ class Counterpart:
 
     async def _accept(self, call: peer.RoleCall, terms: deal.Terms) -> bytes:
         contract_id = terms.contract_id.hex()
+        fault = await weights_fault(self._desk, terms.candidates, terms.weights, deal.seats_of(terms))
+        if fault:
+            raise BadTerms(reason=fault)
         nonce = bytes(tagged_hash(Purpose.ESCROW_ACCEPT, deal.terms_hash(terms) + self._desk.me.encode()))
         key = await self._pen.key(contract_id, "arbiter", nonce)
         accept = deal.Accept(deal.terms_hash(terms), Arbiter(self._desk.me, key.pubkey, key.payout_script))

@@ -5,6 +5,7 @@ Promise: an error of another node is told apart into "later" and "never", so tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
@@ -29,6 +30,7 @@ from common.storage_receipts import Wanted
 from common.units import BlockHeight, Did
 from dux_escrowd.book import Book
 from dux_escrowd.settings import EscrowSettings
+from dux_escrowd.statements import opened_statement
 from dux_escrowd.store import Agreed
 
 PEER_DEADLINE_S = 10.0
@@ -109,8 +111,22 @@ class Desk:
             BadStatement: it is not.
         """
         by = Signature(did=attested.did, key_seq=attested.key_seq, signature=attested.signature)
-        if not await self.peers.is_signed(purpose, attested.body, by):
+        if not await self.peers.was_signed(purpose, attested.body, by):
             raise BadStatement(contract_id=contract_id, reason=f"the signature of {attested.did} is wrong")
+
+    async def under_present_key(self, statements: Iterable[bytes]) -> tuple[bytes, ...]:
+        """The same statements; own ones that bear another key than the present one are signed once more.
+
+        Their hash is that of what they say, so nothing is said twice; who has recovered its name is heard again.
+        """
+        key_seq = (await self.peers.info()).key_seq
+        return tuple([await self._renewed(data, key_seq) for data in statements])
+
+    async def _renewed(self, data: bytes, key_seq: int) -> bytes:
+        heard = opened_statement(data)
+        if heard.attested.did != self.me or heard.attested.key_seq == key_seq:
+            return data
+        return canonical(await self.attest(Purpose.ESCROW_STATEMENT, heard.statement))
 
     async def require_sound(self, did: Did) -> None:
         """Nothing happens for a name that nothing is held against.

@@ -28,6 +28,7 @@ from dux_escrowd.agreement import Terms, seats_of, terms_hash
 SKIPS_MAX = 3  # names that may be passed over, with both parties' signatures
 STRIKES_MAX = 2  # names that each party may strike before the draw
 SHARE_MAX = 20  # one name's weight is at most a twentieth of all
+WEIGHTS_APART = 2  # a candidate's part in the draw, told and known, differ by no larger factor
 BASE_WEIGHT = FLOP // 20  # what somebody without bond or trade weighs
 
 
@@ -77,6 +78,22 @@ def capped(weights: Sequence[int]) -> tuple[int, ...]:
     lifted = [weight + BASE_WEIGHT for weight in weights]
     limit = max(BASE_WEIGHT, sum(lifted) // SHARE_MAX)
     return tuple(min(weight, limit) for weight in lifted)
+
+
+def weights_problem(told: Sequence[int], own: Sequence[int]) -> str | None:
+    """Why weights that the buyer tells are too far from those that this node knows, or None.
+
+    A candidate's part in the draw may differ by a factor of two, because registries learn of trade at different times;
+    more would be a choice of arbiters. Who knows nothing of any of them cannot tell.
+    """
+    if not any(own):
+        return None
+    theirs, mine = capped(told), capped(own)
+    for number, (said, known) in enumerate(zip(theirs, mine, strict=True)):
+        part, right = said * sum(mine), known * sum(theirs)
+        if part > WEIGHTS_APART * right or right > WEIGHTS_APART * part:
+            return f"candidate {number}'s part in the draw is not its own: bring the registries up to date"
+    return None
 
 
 def ranking(terms: Terms, beacon: bytes, nonces: Sequence[bytes] = ()) -> tuple[Did, ...]:

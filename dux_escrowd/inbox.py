@@ -123,7 +123,7 @@ class Inbox:
         row, contract = self._known(ask.contract_id.hex())
         _require_named(contract, sender)
         held = self._desk.book.shelf.said(row.contract_id, ask.signer, max(0, ask.from_seq), STATEMENTS_AT_ONCE)
-        return StatementsCall(ask.contract_id, tuple(held))
+        return StatementsCall(ask.contract_id, await self._desk.under_present_key(held))
 
     async def key(self, call: KeyCall, sender: Did) -> Ack:
         """K, from the seller or an arbiter, for the buyer."""

@@ -53,6 +53,7 @@ from dux_escrowd.store import Agreed
 from dux_escrowd.words import SaidDelivered, SaidRelease
 
 KEEP = "copy"
+SPEAKS = b"0"  # of `silent`: what this node itself had said is known
 ATTEMPTS_MAX = 3  # a later step sends a later copy
 CONTRACT_BYTES_MAX = 8_192
 
@@ -318,4 +319,4 @@ async def caught_up(desk: Desk, lot: Lot) -> None:
     if len(errors) == len(named):
         raise errors[0]
     with desk.book.store.transaction() as tx:
-        shelf.set(tx, silent(lot.contract_id), b"0")
+        shelf.set(tx, silent(lot.contract_id), SPEAKS)

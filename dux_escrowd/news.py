@@ -13,7 +13,7 @@ from common.contracts import escrow_views as v
 from common.errors import Internal
 from common.units import Did, Florins
 from dux_escrowd.agreement import Terms
-from dux_escrowd.model import Lot
+from dux_escrowd.model import Lot, State
 from dux_escrowd.orders import News
 from dux_escrowd.records import Records
 from dux_escrowd.store import Agreed
@@ -51,6 +51,21 @@ class Reporter:
         """The event, or None where there is nothing to tell (a key that is not here, a bond)."""
         return None if lot.deal.bond else self._makers[news](row, lot)  # nobody works for a bond
 
+    def returned(self, row: Agreed, lot: Lot, tip: int) -> Wire:
+        """Seller: work that came back from a copy, for a taskd whose disk is gone, too."""
+        terms, heights = self._terms(row), lot.deal.heights
+        return v.JobReturned(
+            contract_id=row.contract_id,
+            buyer=row.buyer,
+            service_id=terms.service_id,
+            job=self._records.job(row.contract_id),
+            job_hash=terms.job_hash,
+            price_florins=terms.price_florins,
+            deliver_blocks=heights.deliver_by - heights.fund_by,
+            begun=lot.started and lot.coin is not None and lot.state is not State.FUNDED_SEEN,
+            blocks_left=heights.deliver_by - tip,
+        )
+
     def _agreed(self, row: Agreed, _lot: Lot) -> Wire:
         return v.Agreed(contract_id=row.contract_id, cid=row.cid or "", address=row.address or "")
 
@@ -82,7 +97,9 @@ class Reporter:
         return v.KeyRevealed(contract_id=row.contract_id, content_key=key) if key else None
 
     def _disputed(self, row: Agreed, lot: Lot) -> Wire:
-        return v.Disputed(contract_id=row.contract_id, by=Did(lot.disputed_by or ""), reason=row.reason)
+        too_late = lot.delivered_at is None and (lot.disputed_at or 0) > lot.deal.heights.deliver_by
+        by = Did(lot.disputed_by or "")
+        return v.Disputed(contract_id=row.contract_id, by=by, reason=row.reason, too_late=too_late)
 
     def _case(self, row: Agreed, lot: Lot) -> Wire:
         cases = self._records.cases(row.contract_id)
@@ -102,6 +119,9 @@ class Reporter:
             holders=said.holders if said else (),
             evidence=tuple(item for case in cases.values() for item in case.evidence),
             vote_before_height=lot.deal.heights.commit_by,
+            receipts=said.receipts if said else (),
+            keep_until=lot.deal.heights.timeout,
+            arbiters=tuple(map(Did, lot.panel)),
         )
 
     def _settled(self, row: Agreed, lot: Lot) -> Wire | None:

@@ -20,6 +20,7 @@ class EscrowSettings(DaemonSettings, frozen=True, kw_only=True):
     channel_on_crash: Literal["credit", "rerun"] = "credit"  # rerun only if every handler bears to run twice
     channel_silent_s: int = 120  # a call at work of which no program says anything for so long has failed
     channel_watchers: tuple[Did, ...] = ()  # nodes that publish this node's closes when it is away
+    channel_watchers_auto: int = 2  # so many are found by this node itself where none is named; 0: none
     watch_for_others: int = 256  # closes of other nodes kept here
     copies: bool = True  # have encrypted copies of own contracts and channels kept by others
     copies_for_others: int = 4_096  # encrypted copies of others' channels kept here

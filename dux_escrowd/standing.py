@@ -14,6 +14,7 @@ from common.contracts.registry import REPUTATION_GET, NodeName
 from common.errors import DuxError
 from common.units import Did
 from dux_escrowd.desk import Desk
+from dux_escrowd.draw import weights_problem
 
 DEADLINE_S = 5.0
 KEPT_OUT = ("banned", "suspended", "relieved")
@@ -28,6 +29,11 @@ async def faults_of(desk: Desk, dids: tuple[Did, ...]) -> dict[Did, str]:
 async def weights_of(desk: Desk, dids: tuple[Did, ...]) -> tuple[int, ...]:
     """What each weighs by bonds and trade, in florins; 0 for one of which nothing is known."""
     return tuple(await asyncio.gather(*(_weight(desk, did) for did in dids)))
+
+
+async def weights_fault(desk: Desk, dids: tuple[Did, ...], told: tuple[int, ...], seats: int) -> str | None:
+    """Why a draw among these by these weights is not one, by this node's own registry, or None."""
+    return weights_problem(told, await weights_of(desk, dids)) if len(dids) > seats else None
 
 
 async def _fault(desk: Desk, did: Did) -> str:

@@ -106,7 +106,7 @@ class Voice:
             batch = self._lacking(lot, peer) if lot else []
             if not batch:
                 return
-            call = StatementsCall(bytes.fromhex(letter.contract_id), tuple(batch))
+            call = StatementsCall(bytes.fromhex(letter.contract_id), await self._desk.under_present_key(batch))
             before = self._desk.book.shelf.acked(letter.contract_id, peer)
             answer = await self._desk.call(peer, STATEMENTS, call)
             await self._note(letter.contract_id, peer, answer.heads)

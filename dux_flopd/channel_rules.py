@@ -35,7 +35,7 @@ def check_channel(terms: ChannelTerms, network: NetworkProfile, tip: int, *, los
     laws = {
         "it is for another network": terms.network == network.genesis,
         "its fund script is not our network's": terms.fund_script == fund_script_of(network.fund),
-        "its tax is not our network's": terms.tax_bps == network.tax_bps,
+        "its tax is not our network's": terms.tax_bps in network.taxes_bps,
         "its heights are not our network's": terms.profile == network.heights,
     }
     broken = [complaint for complaint, holds in laws.items() if not holds]

@@ -26,7 +26,7 @@ def check_network(contract: Contract, network: NetworkProfile) -> None:
     laws = {
         "it is for another network": contract.network == network.genesis,
         "its fund script is not our network's": contract.fund_script == fund_script_of(network.fund),
-        "its tax is not our network's": contract.tax_bps == network.tax_bps,
+        "its tax is not our network's": contract.tax_bps in network.taxes_bps,
         "its heights are not our network's": contract.heights_profile == network.heights,
     }
     broken = [complaint for complaint, holds in laws.items() if not holds]

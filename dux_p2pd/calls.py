@@ -83,23 +83,20 @@ def _as_told(fields: Mapping[str, FieldValue]) -> tuple[int, str, str]:
     return code if isinstance(code, int) else RemoteFailure.code, str(key), str(text)
 
 
-def split_head(buffer: bytearray, kind: type[T]) -> T | None:
-    """Take a head off the front of the buffer; None while it is incomplete.
+def head_in(data: bytes | bytearray, kind: type[T]) -> tuple[T, int] | None:
+    """The head at the front of these bytes, and where it ends; None while it is incomplete.
 
     Raises:
         FramingBroken: longer than 1 KiB, or not such a head.
     """
-    if len(buffer) < _LENGTH_BYTES:
+    if len(data) < _LENGTH_BYTES:
         return None
-    length = int.from_bytes(buffer[:_LENGTH_BYTES])
-    if length > HEAD_BYTES:
-        raise FramingBroken(reason=f"a head of {length} bytes, {HEAD_BYTES} are allowed")
-    if len(buffer) < _LENGTH_BYTES + length:
+    end = _LENGTH_BYTES + (data[0] << 8 | data[1])
+    if end > _LENGTH_BYTES + HEAD_BYTES:
+        raise FramingBroken(reason=f"a head of {end - _LENGTH_BYTES} bytes, {HEAD_BYTES} are allowed")
+    if len(data) < end:
         return None
-    data = bytes(buffer[_LENGTH_BYTES : _LENGTH_BYTES + length])
-    del buffer[: _LENGTH_BYTES + length]
-    head: T = _decoded(data, kind)
-    return head
+    return _decoded(bytes(data[_LENGTH_BYTES:end]), kind), end
 
 
 @lru_cache(HEADS_KEPT)

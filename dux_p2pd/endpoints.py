@@ -52,7 +52,7 @@ class Endpoints:
         self._needed = needed
         self._fixed = fixed
         self._own: tuple[str, ...] = ()
-        self._mapped: tuple[str, ...] = ()
+        self._mapped_by: dict[str, tuple[str, ...]] = {}
         self._findings: dict[str, Findings] = {}
         self._told: tuple[str, ...] | None = None
 
@@ -63,13 +63,20 @@ class Endpoints:
         self._own = texts
         self._tell()
 
-    def mapped(self, texts: tuple[str, ...]) -> None:
-        """What a gateway says that it has mapped to us; what was found of a mapping that has lapsed is void."""
-        for text in self._mapped:
-            if text not in texts:
-                self._findings.pop(text, None)
-        self._mapped = texts
+    def mapped(self, texts: tuple[str, ...], of: str = "") -> None:
+        """What gateways say that they have mapped to us, or let in to us; `of`: one word per kind of gateway.
+
+        What was found of a mapping that has lapsed, or before it was made, is void.
+        """
+        before = self._mapped
+        self._mapped_by[of] = texts
+        for text in {*before} ^ {*self._mapped}:
+            self._findings.pop(text, None)
         self._tell()
+
+    @property
+    def _mapped(self) -> tuple[str, ...]:
+        return tuple(text for texts in self._mapped_by.values() for text in texts)
 
     def judged(self, text: str, by: Did, finder_host: str, now: float, *, reached: bool) -> None:
         """A peer dialled this endpoint: the address at which it sees us, and our port."""

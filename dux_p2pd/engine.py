@@ -31,6 +31,9 @@ class Phase(Enum):
     FAILED = "failed"  # abort: nothing more may be sent
 
 
+_HANDSHAKE, _OPEN = Phase.HANDSHAKE, Phase.OPEN
+
+
 class Step(msgspec.Struct, frozen=True):
     """What one step gave: bytes for the socket, plaintext for the next layer, and where things stand."""
 
@@ -69,7 +72,11 @@ class TlsEngine:
     def receive(self, data: bytes | memoryview) -> Step:
         """Take what the socket gave. A failed step carries its error and nothing to send."""
         try:
-            return self._receive(memoryview(data))
+            if self.phase is _HANDSHAKE:
+                data = self._shake(memoryview(data))
+            plaintext = self._decrypt(data) if self.phase is _OPEN else b""
+            to_send = self._outgoing.read() if self._outgoing.pending else b""
+            return Step(to_send, plaintext, self.phase)
         except (CertificateRefused, HandshakeFailed) as error:
             return self._fail(error)
         except Exception as error:  # noqa: BLE001 - whatever TLS or parsing throws drops this connection only
@@ -77,17 +84,10 @@ class TlsEngine:
 
     def send(self, plaintext: bytes) -> bytes:
         """The ciphertext of these bytes, all of them. Only in phase OPEN."""
-        view = memoryview(plaintext)
-        while view:
-            view = view[self._tls.write(view) :]
+        sent = self._tls.write(plaintext) if plaintext else 0
+        while sent < len(plaintext):  # a record at a time
+            sent += self._tls.write(memoryview(plaintext)[sent:])
         return self._outgoing.read()
-
-    def _receive(self, data: memoryview) -> Step:
-        if self.phase is Phase.HANDSHAKE:
-            data = self._shake(data)
-        plaintext = self._decrypt(data) if self.phase is Phase.OPEN else b""
-        to_send = self._outgoing.read() if self._outgoing.pending else b""
-        return Step(to_send=to_send, plaintext=plaintext, phase=self.phase)
 
     def _shake(self, data: memoryview) -> memoryview:
         """Feed the handshake within its byte limit; what follows it is given back."""
@@ -117,33 +117,41 @@ class TlsEngine:
             raise CertificateRefused(reason="another key than the node record names")
         self._peer_key = key
 
-    def _decrypt(self, data: memoryview) -> bytes:
+    def _decrypt(self, data: bytes | memoryview) -> bytes:
         """Plaintext of all records that are whole; the meter counts ciphertext that yields none.
 
         Plaintext pays by its length: a byte now and then does not buy another 32 KiB of key updates.
         """
         chunks: list[bytes] = []
-        self._drain(chunks)
-        while data and self.phase is Phase.OPEN:
-            part, data = data[:_SLICE_BYTES], data[_SLICE_BYTES:]
+        if self._incoming.pending:  # came with the end of the handshake
+            self._drain(chunks)
+        for at in range(0, len(data), _SLICE_BYTES):
+            if self.phase is not _OPEN:
+                break
+            part = data[at : at + _SLICE_BYTES]
             self._incoming.write(part)
-            paid = STARVED_PAY * self._drain(chunks)
-            self._starved_bytes = max(0, self._starved_bytes + len(part) - paid)
-            if self._starved_bytes > STARVED_BYTES:
+            starved_bytes = self._starved_bytes + len(part) - STARVED_PAY * self._drain(chunks)
+            self._starved_bytes = max(0, starved_bytes)
+            if starved_bytes > STARVED_BYTES:
                 raise HandshakeFailed(reason="ciphertext without plaintext")
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _drain(self, chunks: list[bytes]) -> int:
-        """Read what is there; the number of bytes that came. A read that would only say "want more" is left out."""
-        count = 0
+        """Read what is there; the number of bytes that came. A read that would only say "want more" is left out.
+
+        Plaintext is shorter than what it was encrypted to: a read that is not filled has left nothing of its record.
+        """
+        count, left = 0, self._incoming.pending
         try:
-            while left := self._incoming.pending or self._tls.pending():
-                chunk = self._tls.read(left)  # plaintext is never longer than what it was encrypted to
+            while left:
+                chunk = self._tls.read(left)
                 if not chunk:
                     self.phase = Phase.ENDED
                     break
                 chunks.append(chunk)
                 count += len(chunk)
+                rest = self._tls.pending() if len(chunk) == left else 0
+                left = self._incoming.pending + rest
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:

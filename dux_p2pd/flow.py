@@ -83,6 +83,18 @@ class Flow:
         self.receive_window -= count
         self.unread += count
 
+    def ended_with(self, count: int) -> Flow:
+        """Itself, of a stream whose peer began and ended its half with one frame of so many bytes within the window."""
+        self.receive_window -= count
+        self.unread = count
+        self.got_fin = True
+        return self
+
+    def is_answered_by(self, count: int) -> bool:
+        """Whether so many bytes with the acknowledgement and the end are all that was missing on a stream of ours."""
+        whole = self.sent_fin and not self.acknowledged and not self.got_fin
+        return whole and not self.unread and count <= self.receive_window
+
     def granted(self, count: int) -> None:
         """The peer gave us credit.
 

@@ -19,6 +19,7 @@ from dux_p2pd.wire_limits import FRAME_BYTES
 
 SYN, ACK, FIN, RST = 1, 2, 4, 8
 _ALL_FLAGS = SYN | ACK | FIN | RST
+_PLAIN_FLAGS = SYN | ACK | FIN  # DATA with bytes and no more than these is as it should be
 _HEADER = struct.Struct(">BBHII")
 HEADER_BYTES = _HEADER.size
 _VERSION = 0
@@ -73,9 +74,10 @@ class FrameReader:
         try:
             while whole - at >= HEADER_BYTES:
                 version, kind, flags, stream, value = _HEADER.unpack_from(data, at)
-                _check_header(version, kind, flags, stream, value)
+                if version or kind or flags > _PLAIN_FLAGS or not stream or not 0 < value <= FRAME_BYTES:
+                    _check_header(version, kind, flags, stream, value)
                 end = body = at + HEADER_BYTES
-                if kind == DATA:
+                if not kind:  # DATA
                     end += value
                     if end > whole:
                         break

@@ -1,4 +1,4 @@
-"""mDNS: nodes of one LAN find each other as `_duxnet._tcp`, through zeroconf.
+"""mDNS: nodes of one LAN find each other as `_duxnet._tcp`, through zeroconf, over IPv4 and IPv6.
 
 Promise: told are the port, the addresses of this machine and eight bytes that stand for the network; the name is random
 and new at every start, and no DID is told. What is found is a hint for a dial. The library is imported when it is first
@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
 
 from common.randomness import Randomness
+from dux_p2pd.local_address import LinkAddress, link_addresses
 from dux_p2pd.rules import endpoint_of
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ ASK_MS = 3000
 LOOK_S = 5.0  # whether this machine's addresses are still those that are told
 ASKED_AT_ONCE = 16
 ADDRESSES_MAX = 4  # of one node
+LINKS_MAX = 16  # of this machine that are spoken to; one with many containers has hundreds
+LINKS_TOLD_MAX = 2  # addresses of one link alone lead others nowhere on another: few are told beside those with a route
 
 
 def network_tag(network: str) -> str:
@@ -37,10 +42,11 @@ def network_tag(network: str) -> str:
 
 
 def endpoints_in(info: ServiceInfo, tag: str) -> list[str]:
-    """Where an answer says that a node of our network is."""
+    """Where an answer says that a node of our network is; an address of one link keeps its interface."""
     if not info.port or info.properties.get(b"net") != tag.encode():
         return []
-    return [endpoint_of((text, info.port)) for text in info.parsed_scoped_addresses()[:ADDRESSES_MAX]]
+    hosts = info.parsed_scoped_addresses()[:ADDRESSES_MAX]
+    return [f"[{host}]:{info.port}" if "%" in host else endpoint_of((host, info.port)) for host in hosts]
 
 
 class LanMdns:
@@ -70,10 +76,10 @@ class LanMdns:
         """Tell and ask until cancelled; without a network, quietly again later; with other addresses, anew."""
         while True:
             try:
-                own = self._addresses()
-                if own:
-                    await self._open(own)
-                while self._addresses() == own:  # noqa: ASYNC110 - the kernel is looked at; nobody tells
+                own, near = self._addresses(), link_addresses()[:LINKS_MAX]
+                if own or near:
+                    await self._open(own, near)
+                while (own, near) == (self._addresses(), link_addresses()[:LINKS_MAX]):  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(LOOK_S)
             except OSError as error:
                 self._log.info("no mDNS", reason=str(error))
@@ -81,14 +87,16 @@ class LanMdns:
             finally:
                 await self.close()
 
-    async def _open(self, own: list[str]) -> None:
-        from zeroconf import InterfaceChoice, IPVersion
+    async def _open(self, own: list[str], near: list[LinkAddress]) -> None:
+        from zeroconf import IPVersion
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
         v4 = [text for text in own if ":" not in text]
-        self._zeroconf = AsyncZeroconf(interfaces=v4 or InterfaceChoice.Default, ip_version=IPVersion.V4Only)
+        family = IPVersion.All if v4 and near else IPVersion.V6Only if near else IPVersion.V4Only
+        with known_to_zeroconf(near):
+            self._zeroconf = AsyncZeroconf(interfaces=[*v4, *(link.number for link in near)], ip_version=family)
         self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, KIND, handlers=[self._noticed])
-        await self._zeroconf.async_register_service(self._info(own))
+        await self._zeroconf.async_register_service(self._info([*own, *(link.host for link in near[:LINKS_TOLD_MAX])]))
 
     def _info(self, own: list[str]) -> AsyncServiceInfo:
         from zeroconf.asyncio import AsyncServiceInfo
@@ -128,3 +136,27 @@ class LanMdns:
             await self._zeroconf.async_unregister_all_services()
             await self._zeroconf.async_close()
         self._browser = self._zeroconf = None
+
+
+@contextmanager
+def known_to_zeroconf(near: list[LinkAddress]) -> Iterator[None]:
+    """While it opens, zeroconf has these interfaces of IPv6 in place of what `ifaddr` would find.
+
+    There `ifaddr` calls getifaddrs, which asks by netlink: under p2pd's unit (RestrictAddressFamilies) that ends in
+    EAFNOSUPPORT before the first socket, for every choice of interfaces but one of IPv4 addresses alone; and zeroconf
+    0.154 drops interfaces that are given to it whole. Only zeroconf's own look at them is changed, and nothing else of
+    this process runs meanwhile.
+    """
+    import ifaddr
+    from zeroconf._utils import net
+
+    opened: Any = net
+    adapters = [
+        ifaddr.Adapter(link.name, link.name, [ifaddr.IP((link.host, 0, link.number), 64, link.name)], index=link.number)
+        for link in near
+    ]
+    theirs, opened.ifaddr = opened.ifaddr, SimpleNamespace(get_adapters=lambda: adapters)
+    try:
+        yield
+    finally:
+        opened.ifaddr = theirs

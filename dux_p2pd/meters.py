@@ -17,7 +17,8 @@ class TokenBucket:
 
     def take(self, cost: float, now: float) -> bool:
         """Whether the tokens were there; if not, none is taken."""
-        self._fill(now)
+        if now > self._at:
+            self._fill(now)
         if cost > self._tokens:
             return False
         self._tokens -= cost
@@ -25,12 +26,13 @@ class TokenBucket:
 
     def is_full(self, now: float) -> bool:
         """Whether forgetting this bucket would change nothing."""
-        self._fill(now)
+        if now > self._at:
+            self._fill(now)
         return self._tokens >= self._burst
 
     def _fill(self, now: float) -> None:
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._per_s)
-        self._at = max(self._at, now)
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s)
+        self._at = now
 
 
 class SpanMeter:

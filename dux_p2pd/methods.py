@@ -268,13 +268,15 @@ class IdentityMethods:
     def _verdict(self, params: p2p.Verify, purpose: Purpose, current: Log) -> p2p.Verdict:
         now_ms = self._clock.unix_ms()
         at_ms = now_ms if params.at_ms is None else params.at_ms
+        seen_ms = at_ms if params.seen_ms is None else min(params.seen_ms, now_ms)
         kept = decode_log(params.kept, now_ms=now_ms, inception_bits=0, known=current) if params.kept else current
         split = split_of(current, kept)
         log = current if params.key_seq < split else kept
         key = log.key_of(params.key_seq)
         if key is None:
             return p2p.Verdict(valid=False, reason=f"the event log has no key {params.key_seq}")
-        seen_ms = at_ms if params.seen_ms is None else min(params.seen_ms, now_ms)
+        if params.ever:
+            at_ms = seen_ms = log.events[params.key_seq].at_ms
         if not was_valid_when_seen(current, kept, params.key_seq, at_ms=at_ms, seen_ms=seen_ms):
             return p2p.Verdict(valid=False, reason="the time does not fall into that key's time")
         if not is_signed(key, purpose, params.body, params.signature):

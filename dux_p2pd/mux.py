@@ -18,9 +18,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dux_p2pd.flow import Flow, Purse
-from dux_p2pd.frames import ACK, CREDIT, DATA, FIN, GO_AWAY, PING, RST, SYN, Frame, FrameReader, encode, header
+from dux_p2pd.frames import (
+    ACK,
+    CREDIT,
+    DATA,
+    FIN,
+    GO_AWAY,
+    HEADER_BYTES,
+    PING,
+    RST,
+    SYN,
+    Frame,
+    FrameReader,
+    encode,
+    header,
+)
 from dux_p2pd.meters import SpanMeter
-from dux_p2pd.mux_events import Dropped, Event, Finished, GoingAway, Opened, Received, Writable
+from dux_p2pd.mux_events import Answered, Asked, Dropped, Event, Finished, GoingAway, Opened, Received, Writable
 from dux_p2pd.wire_errors import FramingBroken
 from dux_p2pd.wire_limits import (
     FRAME_BYTES,
@@ -35,6 +49,7 @@ from dux_p2pd.wire_limits import (
 )
 
 _LAST_ID = 2**32 - 3
+_CALL, _ANSWER = SYN | FIN, ACK | FIN  # the flags of a small call's two frames
 
 
 class Mux:
@@ -47,10 +62,11 @@ class Mux:
         self._next_own = 1 if dialler else 2
         self._next_peer = 2 if dialler else 1
         self._flows: dict[int, Flow] = {}
-        self._own_flows = 0  # of them, those that we opened
+        self.own_streams = 0  # of them, those that we opened
         self._purse = Purse(limits.credit_bytes)
         self._reader = FrameReader()
-        self._output = bytearray()
+        self._output: list[bytes | memoryview] = []
+        self.output_bytes = 0  # ready for the connection
         self._pings = SpanMeter(PINGS_PER_SPAN, SPAN_S)
         self._resets = SpanMeter(RESETS_PER_SPAN, SPAN_S)
         self._petty = SpanMeter(PETTY_FRAMES_PER_SPAN, SPAN_S)
@@ -65,7 +81,7 @@ class Mux:
         stream = self._next_own
         self._next_own += 2
         self._flows[stream] = Flow(own=True, hello_flag=SYN)
-        self._own_flows += 1
+        self.own_streams += 1
         return stream, self.send(stream, data, finish=finish)
 
     def send(self, stream: int, data: bytes | memoryview, *, finish: bool) -> int:
@@ -78,8 +94,9 @@ class Mux:
         while at < taken or finish or flow.hello_flag:
             end = min(at + self._frame_bytes, taken)
             last = FIN if finish and end == taken else 0
-            self._output += header(DATA, flow.take_hello_flag() | last, stream, end - at)
-            self._output += data[at:end]
+            self._output += header(DATA, flow.hello_flag | last, stream, end - at), data[at:end]
+            self.output_bytes += HEADER_BYTES + end - at
+            flow.hello_flag = 0
             at = end
             if at == taken:
                 break
@@ -88,20 +105,28 @@ class Mux:
             self._forget_if_done(stream, flow)
         return taken
 
+    def answer(self, stream: int, data: bytes) -> None:
+        """The whole answer to a small call of which all is read; it fits the credit."""
+        self._flows[stream].unread = 0
+        self.send(stream, data, finish=True)
+
     def credit(self, stream: int) -> int:
         """Bytes that may be sent on the stream now."""
         flow = self._flows.get(stream)
         return flow.send_window if flow else 0
 
-    def consumed(self, stream: int, count: int) -> None:
-        """The owner has read so many bytes: the peer gets credit for them once it is worth a frame."""
+    def consumed(self, stream: int, count: int) -> bool:
+        """The owner has read so many bytes: the peer gets credit for them once it is worth a frame.
+
+        Whether that led to anything: a frame to send, or the end of the stream.
+        """
         flow = self._flows.get(stream)
         if flow is None:
-            return
+            return False
         grant = flow.consumed(count, self._purse)
         if grant:
-            self._output += encode(CREDIT, flow.take_hello_flag(), stream, grant)
-        self._forget_if_done(stream, flow)
+            self._say(encode(CREDIT, flow.take_hello_flag(), stream, grant))
+        return self._forget_if_done(stream, flow) or grant > 0
 
     def reset(self, stream: int) -> None:
         """Drop the stream, whatever its state; nothing happens to one that is gone."""
@@ -125,7 +150,7 @@ class Mux:
 
     def ping(self, number: int) -> None:
         """Ask for a sign of life."""
-        self._output += encode(PING, SYN, 0, number)
+        self._say(encode(PING, SYN, 0, number))
 
     def go_away(self, code: int) -> None:
         """Open no new streams from now on, nor take any once the peer has answered with a GOAWAY of its own.
@@ -134,18 +159,14 @@ class Mux:
         0 in order, 1 the peer broke the rules, 2 our own fault, 3 no room for it.
         """
         self._said_goodbye = True
-        self._output += encode(GO_AWAY, 0, 0, code)
+        self._say(encode(GO_AWAY, 0, 0, code))
 
     def take_output(self) -> bytes:
         """All bytes for the connection since the last time."""
-        output = bytes(self._output)
+        output = b"".join(self._output)
         self._output.clear()
+        self.output_bytes = 0
         return output
-
-    @property
-    def output_bytes(self) -> int:
-        """Bytes ready for the connection."""
-        return len(self._output)
 
     @property
     def open_streams(self) -> int:
@@ -155,11 +176,6 @@ class Mux:
     def has(self, stream: int) -> bool:
         """Whether the stream is not gone yet."""
         return stream in self._flows
-
-    @property
-    def own_streams(self) -> int:
-        """Streams that we opened and that are not gone."""
-        return self._own_flows
 
     @property
     def can_open(self) -> bool:
@@ -185,7 +201,9 @@ class Mux:
             FramingBroken: at the first breach of a rule.
         """
         for frame in self._reader.feed(data):
-            if frame.kind is DATA or frame.kind is CREDIT:
+            if frame.kind is DATA and (event := self._on_usual(frame)) is not None:
+                yield event
+            elif frame.kind is DATA or frame.kind is CREDIT:
                 yield from self._on_stream(frame, now)
             elif frame.kind is PING:
                 self._on_ping(frame, now)
@@ -193,11 +211,31 @@ class Mux:
                 self._heard_goodbye = True
                 yield GoingAway(frame.value)
 
+    def _on_usual(self, frame: Frame) -> Event | None:
+        """Bytes in mid-stream, a small call or its answer, in one look; None for all else."""
+        number, size = frame.stream, frame.value
+        if not frame.flags:
+            flow = self._flows.get(number)
+            if flow is not None and size >= PETTY_DATA_BYTES:
+                flow.received(size)
+                return Received(number, frame.payload)
+        elif frame.flags == _CALL:
+            if size and number == self._next_peer and self._has_place:
+                self._next_peer += 2
+                self._flows[number] = Flow(own=False, hello_flag=ACK).ended_with(size)
+                return Asked(number, frame.payload)
+        elif frame.flags == _ANSWER:
+            flow = self._flows.get(number)
+            if size and flow is not None and flow.is_answered_by(size):
+                self._forget(number, flow)
+                return Answered(number, frame.payload)
+        return None
+
     def _on_ping(self, frame: Frame, now: float) -> None:
         if self._pings.over(1, now):
             raise FramingBroken(reason="ping flood")
         if frame.flags == SYN:
-            self._output += encode(PING, ACK, 0, frame.value)
+            self._say(encode(PING, ACK, 0, frame.value))
 
     def _on_stream(self, frame: Frame, now: float) -> Iterator[Event]:
         flags = frame.flags
@@ -229,13 +267,18 @@ class Mux:
         if frame.stream != self._next_peer:
             raise FramingBroken(reason=f"opened stream {frame.stream}, {self._next_peer} is next")
         self._next_peer += 2
-        if self._heard_goodbye or self.open_streams - self.own_streams >= self._limits.streams:
-            self._output += encode(CREDIT, RST, frame.stream, 0)
+        if not self._has_place:
+            self._say(encode(CREDIT, RST, frame.stream, 0))
             self._stray_bytes_left += WINDOW_BYTES
             self._count_reset(now)
             return False
         self._flows[frame.stream] = Flow(own=False, hello_flag=ACK)
         return True
+
+    @property
+    def _has_place(self) -> bool:
+        """Whether the peer may open one more stream."""
+        return not self._heard_goodbye and len(self._flows) - self.own_streams < self._limits.streams
 
     def _on_gone(self, frame: Frame, now: float) -> None:
         """A frame for a stream that we dropped may still be under way; one for a stream that never was may not."""
@@ -272,15 +315,22 @@ class Mux:
         return Finished(frame.stream)
 
     def _drop(self, stream: int, flow: Flow, flags: int) -> None:
-        self._output += encode(CREDIT, flags, stream, 0)
+        self._say(encode(CREDIT, flags, stream, 0))
         if not flow.got_fin:
             self._stray_bytes_left += flow.receive_window
 
-    def _forget_if_done(self, stream: int, flow: Flow) -> None:
-        if flow.sent_fin and flow.got_fin and not flow.unread:
+    def _forget_if_done(self, stream: int, flow: Flow) -> bool:
+        is_done = flow.sent_fin and flow.got_fin and not flow.unread
+        if is_done:
             self._forget(stream, flow)
+        return is_done
 
     def _forget(self, stream: int, flow: Flow) -> None:
         if self._flows.pop(stream, None) is not None:
-            self._own_flows -= flow.own
-            flow.give_back(self._purse)
+            self.own_streams -= flow.own
+            if flow.drawn:
+                flow.give_back(self._purse)
+
+    def _say(self, frame: bytes) -> None:
+        self._output.append(frame)
+        self.output_bytes += len(frame)

@@ -5,6 +5,20 @@ from __future__ import annotations
 import msgspec
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """The peer opened a stream, filled it and ended its half, in one frame: a small call. Its bytes count as unread."""
+
+    stream: int
+    data: bytes
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The last frame, and mostly the only one, on a stream of ours of which we had said all: it is gone."""
+
+    stream: int
+    data: bytes
+
+
 class Opened(msgspec.Struct, frozen=True):
     """The peer opened a stream."""
 
@@ -43,4 +57,4 @@ class GoingAway(msgspec.Struct, frozen=True):
     code: int
 
 
-Event = Opened | Received | Finished | Dropped | Writable | GoingAway
+Event = Asked | Answered | Opened | Received | Finished | Dropped | Writable | GoingAway

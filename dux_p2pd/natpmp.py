@@ -6,14 +6,12 @@ Source: RFC 6886.
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from ipaddress import IPv4Address
 
+from dux_p2pd.gateway_udp import Gateway, ask
 from dux_p2pd.mapping import Mapped, MappingFailed
 
-PORT = 5351
-TRIES_S = (0.25, 0.5, 1.0)  # RFC 6886 §3.1 doubles from 250 ms; nine tries are for who has nothing else
 ADDRESS, MAP_TCP, ANSWER = 0, 2, 128
 MAP_BYTES, ADDRESS_BYTES = 16, 12  # of the answers
 
@@ -23,8 +21,8 @@ class NatPmp:
 
     name = "NAT-PMP"
 
-    def __init__(self, gateway: str, *, port: int = PORT) -> None:
-        self._gateway, self._port = gateway, port
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
 
     async def map(self, port: int, lease_s: int) -> Mapped:
         """The outside address of our port, for so long.
@@ -46,43 +44,14 @@ class NatPmp:
         await self._ask(struct.pack("!BBHHHI", 0, MAP_TCP, 0, port, 0, 0), MAP_BYTES)
 
     async def _ask(self, question: bytes, answer_bytes: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        try:
-            transport, answers = await loop.create_datagram_endpoint(_Answers, remote_addr=(self._gateway, self._port))
-        except OSError as error:
-            raise MappingFailed(f"{self.name}: {error}") from error
-        try:
-            for wait_s in TRIES_S:
-                transport.sendto(question)
-                try:
-                    async with asyncio.timeout(wait_s):
-                        return granted(await answers.next(question[1], answer_bytes))
-                except TimeoutError:
-                    continue
-            raise MappingFailed(f"{self.name}: the gateway {self._gateway} does not answer")
-        finally:
-            transport.close()
-
-
-class _Answers(asyncio.DatagramProtocol):
-    """The connected socket gives only what the gateway sends."""
-
-    def __init__(self) -> None:
-        self._came: asyncio.Queue[bytes] = asyncio.Queue(maxsize=8)
-
-    def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - connected
-        if not self._came.full():
-            self._came.put_nowait(data)
-
-    def error_received(self, exc: Exception) -> None:
-        """A port that is closed is no answer; the tries go on."""
-
-    async def next(self, operation: int, size: int) -> bytes:
-        """The next answer to this kind of question."""
-        while True:
-            data = await self._came.get()
-            if is_answer(data, operation, size):
-                return data
+        return granted(
+            await ask(
+                self._gateway,
+                lambda _own: question,
+                lambda data: is_answer(data, question[1], answer_bytes),
+                name=self.name,
+            )
+        )
 
 
 def is_answer(data: bytes, operation: int, size: int) -> bool:

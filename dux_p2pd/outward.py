@@ -5,12 +5,13 @@ fails, the connection fails. Names travel to the upstream as they are and are ne
 through an upstream or nowhere. Each daemon shows the upstream a user name and a password of its own, new at every
 start, so that Tor keeps their circuits apart.
 
-Source: network.md §7; RFC 1928, RFC 1929; Tor's IsolateSOCKSAuth.
+Source: network.md §7; RFC 1928, RFC 1929; Tor's IsolateSOCKSAuth and ExtendedErrors (its socks-extensions).
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,6 +26,18 @@ CONNECT_S = 15.0
 UPSTREAM_S = 60.0  # a circuit through Tor may take so long
 BUFFER_BYTES = 65_536
 HIDDEN = ".onion"
+
+GAVE_UP = {3: Reply.UNREACHABLE, 6: Reply.UNREACHABLE}  # no network there; too long on the way
+OF_TOR = {  # what the upstream says beyond RFC 1928, what the daemon hears, and what whoever reads the log can do
+    0xF0: (Reply.UNREACHABLE, "the hidden service is not announced: it is down, or its name is out of date"),
+    0xF1: (Reply.UNREACHABLE, "the hidden service announces itself in a form that Tor cannot read: update Tor"),
+    0xF2: (Reply.UNREACHABLE, "the hidden service takes no callers just now: try again later"),
+    0xF3: (Reply.UNREACHABLE, "the hidden service did not come to the meeting point: try again later"),
+    0xF4: (Reply.NOT_ALLOWED, "the hidden service wants a key that Tor has not been given (ClientOnionAuthDir)"),
+    0xF5: (Reply.NOT_ALLOWED, "the hidden service refuses the key that Tor was given for it (ClientOnionAuthDir)"),
+    0xF6: (Reply.NO_ADDRESS, "this is no address of a hidden service: look for a typing error"),
+    0xF7: (Reply.UNREACHABLE, "the hidden service's doors did not answer in time: try again later"),
+}
 
 Pipe = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -88,11 +101,27 @@ class Through:
         try:
             sock = await proxy.connect(dest_host=target.host, dest_port=target.port, timeout=UPSTREAM_S)
         except ProxyError as error:
-            code = error.error_code if error.error_code in set(Reply) - {Reply.DONE} else Reply.FAILED
-            raise SocksFault(reply(Reply(code)), f"the upstream does not reach {target}: {error}") from error
+            code, why = meaning_of(error)
+            raise SocksFault(reply(code), f"the upstream does not reach {target}: {why}") from error
+        except UnicodeError as error:
+            raise SocksFault(reply(Reply.NO_ADDRESS), f"{target} is no name that could be looked up") from error
         except (ProxyConnectionError, ProxyTimeoutError, OSError) as error:
             raise SocksFault(reply(Reply.FAILED), f"the upstream {self.upstream} does not answer") from error
         return await asyncio.open_connection(sock=sock, limit=BUFFER_BYTES)
+
+
+def meaning_of(error: ProxyError) -> tuple[Reply, str]:
+    """What the daemon is told of an upstream's refusal, and what the log says.
+
+    The library knows the codes of RFC 1928 alone and tells others by text.
+    """
+    code = error.error_code
+    if code is None and (said := re.fullmatch(r"Invalid reply code: 0X([0-9A-F]{1,2})", str(error))):
+        code = int(said[1], 16)
+    if code in OF_TOR:
+        return OF_TOR[code]
+    known = set(Reply) - {Reply.DONE}
+    return Reply(code) if code in known else GAVE_UP.get(code or 0, Reply.FAILED), str(error)
 
 
 class Passwords:

@@ -37,6 +37,7 @@ from dux_p2pd.session import Address, Session, Transport
 from dux_p2pd.tasks import Tasks
 
 ANSWER_BYTES_MAX = 1 << 20
+WAY_S, WAYS_MAX = 10.0, 4096  # whether there is a way to an address is remembered so long, of so many
 REST_MAX = 4096  # failed DIDs remembered
 DIALS_PER_CALL_MAX = 3  # endpoints of one node that are tried
 HINTED_DIALS_MAX = 2  # of those that others named: they may be anybody's
@@ -89,6 +90,7 @@ class PeerBook:
         self.patience = Patience(clock)
         self.abuse = AbuseCounts()
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
+        self._ways: dict[Address, tuple[bool, float]] = {}
         self._is_searching = False  # for the record of a node that is named by an address without a way
         self.locate: Locate | None = None  # asks the DHT; set at assembly
         self.through_relay: Callable[[Did], Awaitable[Session | None]] | None = None  # set at assembly
@@ -365,11 +367,11 @@ class PeerBook:
         is looked for at a time: whoever is asked on the way may be named by such an address, too.
         """
         led_to = list(self.with_way(hints)[:HINTED_DIALS_MAX])
-        if self._transport.has_way_to(led_to[0]) or self._is_searching:
+        if self._has_way_to(led_to[0]) or self._is_searching:
             return led_to
         self._is_searching = True
         try:
-            return [one for one in await self._addresses(did) if self._transport.has_way_to(one)] or led_to
+            return [one for one in await self._addresses(did) if self._has_way_to(one)] or led_to
         except DuxError:
             return led_to
         finally:
@@ -377,7 +379,18 @@ class PeerBook:
 
     def with_way(self, addresses: Hints) -> Hints:
         """Those of these that this machine has a way to; where it has to none, all."""
-        return tuple(one for one in addresses if self._transport.has_way_to(one)) or addresses
+        return tuple(one for one in addresses if self._has_way_to(one)) or addresses
+
+    def _has_way_to(self, address: Address) -> bool:
+        """As the kernel said within the last seconds: answers name the same addresses again and again."""
+        now_s = self._clock.monotonic()
+        said, until_s = self._ways.get(address, (False, now_s))
+        if until_s <= now_s:
+            if len(self._ways) >= WAYS_MAX:
+                self._ways.clear()
+            said = self._transport.has_way_to(address)
+            self._ways[address] = said, now_s + WAY_S
+        return said
 
     async def _elsewhere(self, did: Did, tried: list[Address], keys: tuple[bytes, ...] | None) -> list[Address]:
         """Where a node is by now that did not answer at these addresses: its newest record as the DHT has it.

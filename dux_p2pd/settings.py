@@ -40,7 +40,9 @@ class P2pdSettings(DaemonSettings, frozen=True):
     announce_duty: bool | None = None  # tell neighbours of new nodes; null: test networks do, main no
     lan_mdns: bool | None = None  # tell and ask the LAN by mDNS; null: on test networks that listen on every address
     lan_beacon: bool | None = None  # the same by a small UDP broadcast
-    port_mapping: bool | None = None  # ask the router for a port (NAT-PMP, UPnP); null: on main, from 0.0.0.0
+    port_mapping: bool | None = (
+        None  # ask routers for a port (PCP, NAT-PMP, UPnP; IPv6 too); null: on main, from 0.0.0.0
+    )
     peers_target: int = 16  # connections that are kept up; gossip reaches a thousand nodes in three hops
     peers_max: int = 256  # above this, connections not used for long are closed (30 KiB each)
     known_after_s: int | None = None  # a DID first seen longer ago is no stranger; null: 3600, test networks 0
@@ -74,3 +76,8 @@ def listen_hosts(text: str) -> list[str]:
 def outside_port(settings: P2pdSettings) -> int:
     """The port that other nodes dial."""
     return settings.listen_port or settings.port_base + OUTSIDE_OFFSET
+
+
+def is_everywhere(settings: P2pdSettings) -> bool:
+    """Whether this node listens on every address of its machine, as one at home or in an office does."""
+    return listen_hosts(settings.listen_host)[0] in ANY_HOSTS

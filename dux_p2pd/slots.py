@@ -23,7 +23,7 @@ class Slots:
 
     def is_free(self) -> bool:
         """Whether whoever comes now need not wait."""
-        return not self._waiting and self._has_one()
+        return not self._waiting and self._in_use() + self._promised < self._limit
 
     async def take(self) -> bool:
         """Wait for a slot; it is ours until `used`. False when the queue is full."""

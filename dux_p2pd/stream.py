@@ -7,16 +7,19 @@ wire_errors. All state of the connection is in mux; here is only what waits.
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import Protocol, TypeVar
 
 from common.errors import DeadlinePassed, DuxError
 from common.units import Did
-from dux_p2pd.calls import AnswerHead, RequestHead, answer_error, answer_ok, split_head
+from dux_p2pd.calls import AnswerHead, RequestHead, answer_error, answer_ok, head_in
 from dux_p2pd.mux import Mux
 from dux_p2pd.wire_errors import AnswerTooLong, FramingBroken, PeerAnswered, PeerBusy, StreamBroken
 from dux_p2pd.wire_limits import MESSAGE_BYTES, WRITE_SLICE_BYTES
 
 H = TypeVar("H", RequestHead, AnswerHead)
+
+_OK = answer_ok()
 
 
 class Carrier(Protocol):
@@ -36,10 +39,7 @@ class Carrier(Protocol):
         """Send what the mux has ready."""
         ...
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the socket's buffer is below its high-water mark."""
-        ...
+    has_room: bool  # the socket's buffer is below its high-water mark
 
     async def room(self) -> None:
         """Wait while the socket's buffer is above its high-water mark."""
@@ -57,38 +57,23 @@ class Carrier(Protocol):
 class WireStream:
     """A stream that we opened (`own`) or accepted; implements `session.Stream`."""
 
-    __slots__ = (
-        "_buffer",
-        "_carrier",
-        "_closed",
-        "_dropped_bytes",
-        "_ended",
-        "_error",
-        "_head_done",
-        "_reader",
-        "_writer",
-        "abandoned",
-        "deadline_s",
-        "head",
-        "id",
-        "method",
-        "own",
-        "timer",
-    )
+    # what every stream begins with; most small calls end with it, too
+    head: RequestHead | None = None  # of an accepted stream, where it was read before its handler began
+    abandoned = False  # nobody reads any more; what still comes is dropped
+    ends = inf  # the loop's time at which it is overdue; set through `Deadlines`
+    _size_bytes = 0  # unread, over all chunks
+    _at = 0  # so much of the first chunk is read
+    _dropped_bytes = 0
+    _ended = _closed = False
+    _head_done = False  # of the answer: sent (accepted stream) or read (own stream)
+    _error: DuxError | None = None
+    _reader: asyncio.Future[None] | None = None  # one may read and one may write at a time
+    _writer: asyncio.Future[None] | None = None
 
     def __init__(self, carrier: Carrier, stream: int, method: str, deadline_s: float, *, own: bool) -> None:
         self.id, self.method, self.deadline_s, self.own = stream, method, deadline_s, own
-        self.head: RequestHead | None = None  # of an accepted stream, where it was read before its handler began
-        self.abandoned = False  # nobody reads any more; what still comes is dropped
-        self.timer: asyncio.TimerHandle | None = None  # ends it at its deadline; whoever forgets the stream cancels it
         self._carrier = carrier
-        self._buffer = bytearray()
-        self._dropped_bytes = 0
-        self._ended = self._closed = False
-        self._head_done = False  # of the answer: sent (accepted stream) or read (own stream)
-        self._error: DuxError | None = None
-        self._reader: asyncio.Future[None] | None = None  # one may read and one may write at a time
-        self._writer: asyncio.Future[None] | None = None
+        self._chunks: list[bytes] = []
 
     # -- called by the session, in the order of the frames
 
@@ -98,8 +83,16 @@ class WireStream:
             self._carrier.mux.consumed(self.id, len(data))
             self._dropped_bytes += len(data)
             return
-        self._buffer += data
+        self._chunks.append(data)
+        self._size_bytes += len(data)
         _wake(self._reader)
+
+    def take_last(self, data: bytes) -> None:
+        """The last bytes came, and count as read: the mux has let go of them."""
+        if not self.abandoned:
+            self._chunks.append(data)
+            self._size_bytes += len(data)
+        self.end()
 
     def end(self) -> None:
         """The peer sends no more."""
@@ -111,7 +104,7 @@ class WireStream:
         if self._error is None:
             self._error = error
         if not self._ended:
-            self._buffer.clear()
+            self._clear()
         _wake(self._reader)
         _wake(self._writer)
 
@@ -135,13 +128,15 @@ class WireStream:
         """The next bytes, at least one; b"" at the end."""
         if self.own and not self._head_done:
             await self._read_answer_head()
-        while not self._buffer and not self._ended:
+        while not self._size_bytes and not self._ended:
             await self._more()
         return self._taken(max_bytes)
 
     async def read_all(self, max_bytes: int = MESSAGE_BYTES) -> bytes:
         """Everything up to the end, at most so many bytes."""
         left = limit = min(max_bytes, MESSAGE_BYTES)
+        if self._ended and not self.own and self._size_bytes <= limit:  # a small call: it came whole
+            return self._taken(limit)
         chunks = []
         while chunk := await self.read(limit + 1):
             chunks.append(chunk)
@@ -149,13 +144,13 @@ class WireStream:
             if left < 0:
                 self._refuse_rest()
                 raise AnswerTooLong(did=self._carrier.did, limit_bytes=limit)
-            if self._ended and not self._buffer:
+            if self._ended and not self._size_bytes:
                 break
         return b"".join(chunks)
 
     async def write(self, data: bytes) -> None:
         """Hand over bytes, waiting for credit and socket."""
-        await self._write(memoryview(self._with_head(data)), finish=False)
+        await self._write(memoryview(bytes(self._with_head(data))), finish=False)  # the caller's buffer may change
 
     async def close(self) -> None:
         """End our half."""
@@ -188,37 +183,33 @@ class WireStream:
             self.method = head.method
         return head
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether all that the peer will say is here."""
-        return self._ended and self._error is None
-
-    def take_all(self) -> bytes:
-        """All that is here, without waiting."""
-        return self._taken(len(self._buffer))
-
-    def finish_now(self, data: bytes) -> bool:
-        """Write the rest and end our half without waiting; False, and nothing was written, where that has to wait."""
-        if self._error is not None or self._closed:
-            return True  # nobody is there to read it
-        head = b"" if self._head_done else answer_ok()
-        if not self._carrier.has_room or self._carrier.mux.credit(self.id) < len(head) + len(data):
-            return False
-        self._head_done = self._closed = True
-        self._carrier.mux.send(self.id, head + data, finish=True)
-        self._carrier.flush()
-        return True
-
     async def finish_with(self, data: bytes | memoryview) -> None:
         """Write the rest and end our half, in as few frames as possible."""
-        await self._write(memoryview(self._with_head(data)), finish=True)
+        whole, carrier = self._with_head(data), self._carrier
+        must_wait = not carrier.has_room or carrier.mux.credit(self.id) < len(whole)
+        if must_wait or self._closed or self._error is not None:
+            await self._write(memoryview(whole), finish=True)
+        else:
+            self._closed = True
+            carrier.mux.send(self.id, whole, finish=True)
+            carrier.flush()
+
+    async def answer(self) -> bytes:
+        """The whole answer to a request that has left."""
+        if not self._ended and self._error is None:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        if self._ended and len(self._chunks) == 1 and not self._carrier.mux.has(self.id):  # it came in one piece
+            whole = self._chunks[0]
+            if whole.startswith(_OK):
+                return whole[len(_OK) :]
+        return await self.read_all()
 
     async def exchange(self, rest: memoryview) -> bytes:
         """Send the rest of a request and give the whole answer; an answer that came early counts."""
         try:
-            if rest and self.timer is not None:
-                async with asyncio.timeout_at(self.timer.when()):  # the line may have no room for long
-                    await self._write(rest, finish=True)
+            async with asyncio.timeout_at(self.ends):  # the line may have no room for long
+                await self._write(rest, finish=True)
         except StreamBroken:
             if not self._ended:
                 raise
@@ -243,8 +234,8 @@ class WireStream:
     def abandon(self) -> None:
         """Nobody reads any more: drop what is here and what comes."""
         self.abandoned = True
-        self._carrier.mux.consumed(self.id, len(self._buffer))
-        self._buffer.clear()
+        self._carrier.mux.consumed(self.id, self._size_bytes)
+        self._clear()
 
     # -- inside
 
@@ -302,13 +293,18 @@ class WireStream:
 
     def _split(self, kind: type[H]) -> H | None:
         """The head, once it is whole; a head that cannot be meant ends the session."""
-        before = len(self._buffer)
+        data = b"".join(self._chunks)  # nothing of it is read yet, and it is short
+        self._chunks = [data]
         try:
-            head = split_head(self._buffer, kind)
+            found = head_in(data, kind)
         except FramingBroken as error:
             self._carrier.breach(error)
             raise
-        self._carrier.mux.consumed(self.id, before - len(self._buffer))
+        if found is None:
+            return None
+        head, end = found
+        self._at, self._size_bytes = end, len(data) - end
+        self._carrier.mux.consumed(self.id, end)
         return head
 
     async def _more(self) -> None:
@@ -323,12 +319,34 @@ class WireStream:
         await self._reader
 
     def _taken(self, max_bytes: int) -> bytes:
-        data = bytes(self._buffer if len(self._buffer) <= max_bytes else self._buffer[:max_bytes])
-        del self._buffer[: len(data)]
-        if data:
-            self._carrier.mux.consumed(self.id, len(data))
+        """At most so many of the bytes that are here, as whole chunks where that is possible."""
+        if self._size_bytes <= max_bytes:
+            data = b"".join(self._chunks)[self._at :]
+            self._clear()
+        else:
+            data = self._first(max_bytes)
+            self._size_bytes -= len(data)
+        if data and self._carrier.mux.consumed(self.id, len(data)):
             self._carrier.flush()
         return data
+
+    def _first(self, max_bytes: int) -> bytes:
+        """Of more than that."""
+        chunks, count, size = self._chunks, 0, -self._at
+        while count < len(chunks) and size + len(chunks[count]) <= max_bytes:
+            size += len(chunks[count])
+            count += 1
+        if count:
+            data, self._chunks = b"".join(chunks[:count])[self._at :], chunks[count:]
+            self._at = 0
+        else:
+            data = chunks[0][self._at : self._at + max_bytes]
+            self._at += len(data)
+        return data
+
+    def _clear(self) -> None:
+        self._chunks = []
+        self._size_bytes = self._at = 0
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:

@@ -32,21 +32,19 @@ from dux_p2pd.announcer import Announcer
 from dux_p2pd.circuits import RelayLedger, RelayLimits
 from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.exchange import Exchange
+from dux_p2pd.gateways import map_ports
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.lan_beacon import LanBeacon
 from dux_p2pd.lan_mdns import LanMdns
-from dux_p2pd.local_address import gateway, is_private, towards
-from dux_p2pd.mapping import Mapper, PortMapping
-from dux_p2pd.natpmp import NatPmp
+from dux_p2pd.local_address import towards
 from dux_p2pd.overlay import Overlay
 from dux_p2pd.punch import Punch
 from dux_p2pd.reach import DialBack, Reach
 from dux_p2pd.relay_client import RelayClient
 from dux_p2pd.relay_server import RelayServer
-from dux_p2pd.settings import ANY_HOSTS, P2pdSettings, listen_hosts, outside_port
+from dux_p2pd.settings import P2pdSettings, is_everywhere, outside_port
 from dux_p2pd.store import OwnTable
 from dux_p2pd.upkeep import Upkeep
-from dux_p2pd.upnp import Upnp
 
 DUTIES_MAX = 16
 _DUTIES = "duties"
@@ -165,7 +163,12 @@ async def open_surroundings(
     if settings.reachability:
         _ask_for_dials(parts, net, endpoints, relays)
     found = Surroundings(
-        endpoints, relays, relay, gateway=_map_port(parts, endpoints), duties=duties, kept=net.dht.calls.kept
+        endpoints,
+        relays,
+        relay,
+        gateway=await map_ports(parts, endpoints, own),
+        duties=duties,
+        kept=net.dht.calls.kept,
     )
     parts.table.serve(P2P_TAKE_DUTIES, found.take)
     await _open_lan(parts, upkeep, endpoints)
@@ -173,32 +176,6 @@ async def open_surroundings(
         await _open_paths(parts, keeper, net, endpoints, relays)
     parts.table.serve(P2P_REACHABILITY, found.show)
     return found
-
-
-def is_everywhere(settings: P2pdSettings) -> bool:
-    """Whether this node listens on every address of its machine, as one at home or in an office does."""
-    return listen_hosts(settings.listen_host)[0] in ANY_HOSTS
-
-
-def _map_port(parts: Parts[P2pdSettings], endpoints: Endpoints) -> Callable[[], str]:
-    """Keep a port of the gateway; what shows it."""
-    settings = parts.settings
-    wanted = parts.network.is_main and is_everywhere(settings) and not settings.endpoints
-    if not (wanted if settings.port_mapping is None else settings.port_mapping):
-        return lambda: ""
-    mapping = PortMapping(mappers, endpoints, port=outside_port(settings), clock=parts.clock, log=parts.log)
-    parts.background("port mapping", mapping.run)
-    parts.stack.push_async_callback(mapping.close)
-    return mapping.show
-
-
-def mappers() -> list[Mapper]:
-    """Whom to ask for a port now: nobody when this machine has an address of its own, or no gateway."""
-    private = [address for address in towards([]) if is_private(address)]
-    router = gateway()
-    if not private or not router:
-        return []
-    return [NatPmp(router), Upnp(private[0])]
 
 
 async def _open_lan(parts: Parts[P2pdSettings], upkeep: Upkeep, endpoints: Endpoints) -> None:

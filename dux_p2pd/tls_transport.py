@@ -34,10 +34,13 @@ from dux_p2pd.wire_limits import (
     HAPPY_EYEBALLS_S,
     LINGER_S,
     READ_BYTES,
+    TAKE_BYTES,
     TCP_USER_TIMEOUT_MS,
     WRITE_HIGH_BYTES,
 )
 from dux_p2pd.wire_session import WireSession
+
+_OPEN = Phase.OPEN
 
 
 class TlsTransport(BaseTransport):
@@ -132,6 +135,9 @@ class TlsTransport(BaseTransport):
     async def _connect_to(self, address: Address, line: TlsLine) -> None:
         """A name may have addresses of both families, which race; an address has nothing to race."""
         loop, own = asyncio.get_running_loop(), self._source_for(address[0])
+        if "%" in address[0]:
+            await loop.create_connection(lambda: line, sock=await _of_one_link(address, own))
+            return
         if contact_at(endpoint_of((address[0], 1))) is not None:
             await loop.create_connection(lambda: line, *address, local_addr=own)
             return
@@ -139,6 +145,24 @@ class TlsTransport(BaseTransport):
         here = await loop.getaddrinfo(*own, type=socket.SOCK_STREAM) if own else None
         winner = await start_connection(there, local_addr_infos=here, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
         await loop.create_connection(lambda: line, sock=winner)
+
+
+async def _of_one_link(address: Address, own: Address | None) -> socket.socket:
+    """A connection to an IPv6 address of one link alone: it names its interface.
+
+    libuv forgets which one was named, and guesses by a question that p2pd's unit does not allow (netlink): there it
+    reaches nobody, and elsewhere the first interface's neighbours.
+    """
+    made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        if own is not None:
+            made.bind(own)
+        await asyncio.get_running_loop().sock_connect(made, address)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 class Dialled:
@@ -159,6 +183,7 @@ class TlsLine(asyncio.BufferedProtocol):
         self._tcp: asyncio.Transport | None = None
         self._engine: TlsEngine | None = None
         self._doorway: Doorway | None = None
+        self._session: WireSession | None = None  # once it is up
         self._timer: asyncio.TimerHandle | None = None
         self._net: str | None = None  # while it counts as half open
         self._address: Address = dialled.address if dialled else ("", 0)
@@ -190,8 +215,11 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Ciphertext came."""
-        if self._engine is not None and self._tcp is not None and not self._is_over():
-            self._after(self._engine.receive(self._owner.inbox[:nbytes]))
+        engine, inbox = self._engine, self._owner.inbox[:nbytes]
+        for at in range(0, nbytes, TAKE_BYTES):
+            if engine is None or self._is_over():
+                return
+            self._after(engine.receive(inbox[at : at + TAKE_BYTES]))
 
     def eof_received(self) -> bool:
         """The peer closed its half, and everything before that was read: we close ours."""
@@ -220,7 +248,7 @@ class TlsLine(asyncio.BufferedProtocol):
 
     def send(self, data: bytes) -> None:
         """Encrypt and hand to the socket; nothing happens on a line that is going."""
-        if self._engine is None or self._tcp is None or self._is_over():
+        if self._engine is None or self._tcp is None or self._is_closing or self._tcp.is_closing():
             return
         try:
             self._tcp.write(self._engine.send(data))
@@ -287,7 +315,10 @@ class TlsLine(asyncio.BufferedProtocol):
                 return
             if step.to_send and self._tcp is not None:
                 self._tcp.write(step.to_send)
-            if step.phase is not Phase.HANDSHAKE:
+            if self._session is not None and step.phase is _OPEN:
+                if step.plaintext:
+                    self._session.feed(step.plaintext)
+            elif step.phase is not Phase.HANDSHAKE:
                 self._deliver(step)
         except Exception as error:
             self._owner.log.exception("a connection broke", address=self._address[0])
@@ -325,8 +356,9 @@ class TlsLine(asyncio.BufferedProtocol):
             self._settle(error)
             return
         self._leave_gate()
+        self._session = outcome.result()
         if not self.up.done():
-            self.up.set_result(outcome.result())
+            self.up.set_result(self._session)
 
     def _fail(self, error: DuxError) -> None:
         """Abort: nothing more is sent."""
@@ -338,7 +370,7 @@ class TlsLine(asyncio.BufferedProtocol):
         self._settle(error)
 
     def _is_over(self) -> bool:
-        return self._is_closing or (self._tcp is not None and self._tcp.is_closing())
+        return self._is_closing or self._tcp is None or self._tcp.is_closing()
 
     def _settle(self, error: DuxError) -> None:
         if self._timer is not None:

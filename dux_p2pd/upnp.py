@@ -1,4 +1,4 @@
-"""UPnP-IGD: finds the router by SSDP and asks it for a port, through async-upnp-client.
+"""UPnP-IGD: finds the router by SSDP and asks it for a port, or a hole for IPv6, through async-upnp-client.
 
 Promise: only an answer that points back to the machine that sent it, on a private address, is fetched, and whatever
 that machine describes, nobody else is asked: nobody on the LAN makes this node call a third party, or hold more than a
@@ -25,6 +25,8 @@ DEVICES = ("urn:schemas-upnp-org:device:InternetGatewayDevice:1", "urn:schemas-u
 ROUTERS_MAX = 4
 DESCRIPTION = "duxnet"
 ADD, DELETE, ADDRESS = "AddPortMapping", "DeletePortMapping", "GetExternalIPAddress"
+LET_IN, SHUT = "AddPinhole", "DeletePinhole"  # of WANIPv6FirewallControl:1, UPnP Forum 2010
+TCP = 6
 
 
 class Upnp:
@@ -103,6 +105,49 @@ class Upnp:
         return list(found)
 
 
+class UpnpPinhole(Upnp):
+    """Asks the same routers to let callers in at our own address of IPv6.
+
+    Asked over IPv4, as routers describe themselves there: one that wants to see the address itself ask refuses.
+    """
+
+    name = "UPnP pinhole"
+
+    def __init__(self, own_address: str, inside: str, *, target: tuple[str, int] | None = None) -> None:
+        """`inside` is where callers come in."""
+        super().__init__(own_address, target=target)
+        self._inside = inside
+        self._number: int | None = None
+
+    async def map(self, port: int, lease_s: int) -> Mapped:
+        """Let callers in at our port; the same question again makes it last longer (UPnP, AddPinhole, table 2-11).
+
+        Raises:
+            MappingFailed: no router, or a refusal.
+        """
+        words = {
+            "RemoteHost": "",
+            "RemotePort": 0,
+            "InternalClient": self._inside,
+            "InternalPort": port,
+            "Protocol": TCP,
+            "LeaseTime": lease_s,
+        }
+        found = await self._call(LET_IN, words)
+        number = found.get("UniqueID")
+        self._number = number if isinstance(number, int) else None
+        return Mapped(self._inside, port, lease_s)
+
+    async def unmap(self, port: int) -> None:  # noqa: ARG002 - the router knows it by number
+        """Shut it.
+
+        Raises:
+            MappingFailed: as `map`.
+        """
+        if self._number is not None:
+            await self._call(SHUT, {"UniqueID": self._number})
+
+
 def is_of(place: str, sender: str) -> bool:
     """Whether a description is at the very machine that named it, and that machine is of the LAN."""
     try:
@@ -138,6 +183,6 @@ def _actions_of(device: UpnpDevice) -> dict[str, UpnpAction]:
     return {
         name: service.action(name)
         for service in device.all_services
-        for name in (ADD, DELETE, ADDRESS)
+        for name in (ADD, DELETE, ADDRESS, LET_IN, SHUT)
         if service.has_action(name)
     }

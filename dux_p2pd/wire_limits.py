@@ -39,6 +39,7 @@ WINDOW_MAX_BYTES = 512 * KIB  # a stream that is read fast grows to this, out of
 SEND_WINDOW_MAX_BYTES = 16 * MIB  # more credit than this is nonsense
 WRITE_HIGH_BYTES = 256 * KIB  # writers wait above
 READ_BYTES = 256 * KIB  # of ciphertext, taken from a socket at a time
+TAKE_BYTES = 64 * KIB  # and decrypted at a time: larger pieces of memory would be new pages every time
 WRITE_SLICE_BYTES = 64 * KIB  # a writer hands over so much between two looks at the buffer
 BUSY_STREAMS = 4  # from so many under way on a session, small frames wait for the end of the loop's turn
 WRITE_STUCK_BYTES = 2 * MIB  # only control frames can get here: the peer asks and does not read

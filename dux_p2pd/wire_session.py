@@ -14,10 +14,11 @@ import asyncio
 from typing import Protocol
 
 from common.errors import DeadlinePassed
-from dux_p2pd.calls import request_head
+from dux_p2pd.calls import RequestHead, request_head
+from dux_p2pd.deadlines import Deadlines
 from dux_p2pd.liveness import Liveness, Progress, Pulse
 from dux_p2pd.mux import Mux
-from dux_p2pd.mux_events import Dropped, Event, Finished, GoingAway, Opened, Received
+from dux_p2pd.mux_events import Answered, Asked, Dropped, Event, Finished, GoingAway, Opened, Received
 from dux_p2pd.serving import Services, Serving
 from dux_p2pd.session import Headers, Peer
 from dux_p2pd.slots import Slots
@@ -69,12 +70,14 @@ class WireSession:
         self.had_no_room = self._is_leaving = False
         self._line, self._services = line, services
         self._streams: dict[int, WireStream] = {}
-        self._serving = Serving(self, services, limits, self._let_go)
+        self._serving = Serving(self, services, limits)
         self._slots = Slots(
             in_use=lambda: mux.own_streams, limit=peer_streams, is_over=lambda: self.closed.done() or not mux.can_open
         )
-        self._has_room = asyncio.Event()
-        self._has_room.set()
+        self._deadlines = Deadlines(self._loop, self._streams, self._expire)
+        self.has_room = True  # the line's buffer is below its high-water mark
+        self._room = asyncio.Event()
+        self._room.set()
         self._retired = False
         now = self._loop.time()
         self._born, self._progress = now, Progress()
@@ -91,17 +94,23 @@ class WireSession:
         if len(body) > MESSAGE_BYTES:
             raise MessageTooLong(limit_bytes=MESSAGE_BYTES, found_bytes=len(body))
         deadline_s = min(deadline_s, self._services.longest_s(method))
-        message = memoryview(request_head(method, deadline_s, headers) + body)
-        stream, taken = await self._open(method, message, deadline_s, finish=True)
+        message = request_head(method, deadline_s, headers) + body
+        ends = self._loop.time() + deadline_s
+        if not self.has_room or not self._slots.is_free():
+            await self._turn(method, deadline_s, ends)
+        stream, taken = self._open(method, message, deadline_s, ends, finish=True)
         try:
-            return await stream.exchange(message[taken:])
+            return await (stream.answer() if taken == len(message) else stream.exchange(memoryview(message)[taken:]))
         finally:
             self.drop(stream)
 
     async def open_stream(self, method: str, headers: Headers = (), *, deadline_s: float) -> WireStream:
         """A new stream to the peer's handler of this method."""
         deadline_s = min(deadline_s, STREAM_S_MAX)
-        stream, _ = await self._open(method, request_head(method, deadline_s, headers), deadline_s, finish=False)
+        head, ends = request_head(method, deadline_s, headers), self._loop.time() + deadline_s
+        if not self.has_room or not self._slots.is_free():
+            await self._turn(method, deadline_s, ends)
+        stream, _ = self._open(method, head, deadline_s, ends, finish=False)
         return stream
 
     async def close(self, reason: str) -> None:
@@ -118,7 +127,14 @@ class WireSession:
         self._liveness.heard(now)
         try:
             for event in self.mux.receive(data, now):
-                self._on_event(event)
+                if isinstance(event, Received):
+                    self._on_received(event)
+                elif isinstance(event, Answered):
+                    self._on_answered(event)
+                elif isinstance(event, Asked):
+                    self._serving.take(event.stream, event.data)
+                else:
+                    self._on_event(event)
         except FramingBroken as error:
             self.breach(error)
             return
@@ -127,10 +143,11 @@ class WireSession:
 
     def set_room(self, *, has_room: bool) -> None:
         """The line's buffer passed its high-water or low-water mark."""
+        self.has_room = has_room
         if has_room:
-            self._has_room.set()
+            self._room.set()
         else:
-            self._has_room.clear()
+            self._room.clear()
             self._is_stuck(self._loop.time())
 
     def end(self, reason: str, *, code: int = _IN_ORDER) -> None:
@@ -140,6 +157,7 @@ class WireSession:
         self.closed.set_result(reason)
         self._leave()
         self._timer.cancel()
+        self._deadlines.cancel()
         self.mux.go_away(code)
         self._line.send(self.mux.take_output())
         self._line.close()
@@ -149,7 +167,8 @@ class WireSession:
             self._forget(stream)
         self._serving.cancel_all()
         self._slots.wake()
-        self._has_room.set()
+        self.has_room = True
+        self._room.set()
 
     def retire(self, reason: str, *, no_room: bool = False) -> None:
         """Open no new streams, let those under way end within 30 s, then close."""
@@ -193,30 +212,23 @@ class WireSession:
 
     # -- stream.Carrier
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the line's buffer is below its high-water mark."""
-        return self._has_room.is_set()
-
     def flush(self) -> None:
         """Send what the mux has ready, and let go of what has ended.
 
         On a busy session all that is said in one turn of the loop leaves together: one record and one system call for
-        many small frames. On a quiet one the first thing in a turn leaves at once.
+        many small frames. On a quiet one it leaves at once.
         """
-        waiting_bytes = self.mux.output_bytes
-        if waiting_bytes >= WRITE_SLICE_BYTES or (waiting_bytes and not self._is_gathering and not self._is_busy()):
-            self._send_out()
-        if waiting_bytes and not self._is_gathering:
-            self._is_gathering = True
-            self._loop.call_soon(self._gathered)
+        ready_bytes = self.mux.output_bytes
+        if ready_bytes:
+            if ready_bytes >= WRITE_SLICE_BYTES or len(self._streams) < BUSY_STREAMS:
+                self._send_out()
+            elif not self._is_gathering:
+                self._is_gathering = True
+                self._loop.call_soon(self._gathered)
         if self._retired and self.mux.is_parted and not self.mux.open_streams:
             self.end("replaced or aged, and drained")
         else:
             self._slots.wake()
-
-    def _is_busy(self) -> bool:
-        return len(self._streams) >= BUSY_STREAMS
 
     def _send_out(self) -> None:
         output = self.mux.take_output()
@@ -224,7 +236,7 @@ class WireSession:
             return
         self._sent_bytes += len(output)
         self._line.send(output)
-        if self._line.buffered_bytes() > WRITE_STUCK_BYTES:
+        if not self.has_room and self._line.buffered_bytes() > WRITE_STUCK_BYTES:
             self.end("the peer asks and does not read", code=_THEIR_FAULT)
 
     def _gathered(self) -> None:
@@ -235,8 +247,8 @@ class WireSession:
 
     async def room(self) -> None:
         """Wait while the line's buffer is above its high-water mark."""
-        while not self._has_room.is_set():  # who is woken first may fill the buffer again
-            await self._has_room.wait()
+        while not self.has_room:  # who is woken first may fill the buffer again
+            await self._room.wait()
 
     def drop(self, stream: WireStream) -> None:
         """Reset the stream and forget it; where that would look like rapid reset, let a whole request run out."""
@@ -254,8 +266,6 @@ class WireSession:
 
     def _forget(self, stream: WireStream) -> None:
         self._streams.pop(stream.id, None)
-        if stream.timer is not None:
-            stream.timer.cancel()
 
     def breach(self, error: FramingBroken) -> None:
         """The peer broke a rule: end the session."""
@@ -265,18 +275,15 @@ class WireSession:
 
     # -- opening
 
-    async def _open(
-        self, method: str, first: bytes | memoryview, deadline_s: float, *, finish: bool
+    def _open(
+        self, method: str, first: bytes, deadline_s: float, ends: float, *, finish: bool
     ) -> tuple[WireStream, int]:
         """A stream of ours with its first bytes, and how many of them fitted; it fails when its time is up."""
-        ends = self._loop.time() + deadline_s
-        if not self.has_room or not self._slots.is_free():
-            await self._turn(method, deadline_s, ends)
         if not self.mux.can_open or self.closed.done():
             raise self._not_begun()
         number, taken = self.mux.open(first, finish=finish)
         stream = self._streams[number] = WireStream(self, number, method, deadline_s, own=True)
-        stream.timer = self._loop.call_at(ends, self._expire, stream)
+        self._deadlines.set(stream, ends)
         if finish and taken == len(first):
             stream.said_all()
         self.flush()
@@ -297,9 +304,11 @@ class WireSession:
         self._slots.used()
 
     def _expire(self, stream: WireStream) -> None:
-        if self._streams.get(stream.id) is stream:
-            stream.fail(DeadlinePassed(method=stream.method, deadline_s=stream.deadline_s))
-            self.drop(stream)
+        if not stream.own:
+            self._serving.overdue(stream)
+            return
+        stream.fail(DeadlinePassed(method=stream.method, deadline_s=stream.deadline_s))
+        self.drop(stream)
 
     # -- what the peer does
 
@@ -312,10 +321,9 @@ class WireSession:
             self._accept(event.stream)
             return
         stream = self._streams.get(event.stream)
-        if isinstance(event, Received):
-            self._on_received(event, stream)
-        elif stream is None:
-            return
+        if stream is None:
+            if isinstance(event, Dropped):
+                self._serving.cancel(event.stream)  # a small call that is not answered yet
         elif isinstance(event, Finished):
             stream.end()
             if stream.abandoned and not self.mux.has(stream.id):
@@ -325,7 +333,15 @@ class WireSession:
         else:
             stream.wake_writer()
 
-    def _on_received(self, event: Received, stream: WireStream | None) -> None:
+    def _on_answered(self, event: Answered) -> None:
+        stream = self._streams.get(event.stream)
+        if stream is not None:
+            stream.take_last(event.data)
+            if stream.abandoned:
+                self._forget(stream)
+
+    def _on_received(self, event: Received) -> None:
+        stream = self._streams.get(event.stream)
         if stream is None:
             self.mux.consumed(event.stream, len(event.data))
             return
@@ -351,11 +367,30 @@ class WireSession:
         stream = self._streams[number] = WireStream(self, number, "?", HEAD_S, own=False)
         self._serving.begin(stream)
 
-    def _let_go(self, stream: WireStream) -> None:
+    # -- serving.Host
+
+    def take_in(self, number: int, head: RequestHead | None, body: bytes) -> WireStream:
+        """A stream for a small call that is not answered at once."""
+        stream = self._streams[number] = WireStream(self, number, "?", HEAD_S, own=False)
+        stream.head = head
+        stream.method = head.method if head is not None else "?"
+        stream.take(body)
+        stream.end()
+        return stream
+
+    def expire_at(self, stream: WireStream, ends: float) -> None:
+        """The stream's handler has until then, by the loop's clock."""
+        self._deadlines.set(stream, ends)
+
+    def let_go(self, stream: WireStream) -> None:
         """The handler is done: nothing more is read of its stream."""
-        if self._streams.get(stream.id) is stream:
+        if self._streams.get(stream.id) is not stream:
+            return
+        if self.mux.has(stream.id):
             stream.abandon()
             self.drop(stream)
+        else:  # the usual end: all is said and read
+            del self._streams[stream.id]
 
     # -- time
 
@@ -381,7 +416,7 @@ class WireSession:
 
     def _is_stuck(self, now: float) -> bool:
         gone_bytes = self._sent_bytes - self._line.buffered_bytes()
-        return self._progress.is_stuck(now, gone_bytes, has_room=self._has_room.is_set())
+        return self._progress.is_stuck(now, gone_bytes, has_room=self.has_room)
 
     def _ping(self) -> None:
         self._pings = (self._pings + 1) % 2**32

@@ -107,7 +107,7 @@ async def serve(request: web.Request, handler: Handler, price: Price, what: str)
 
 async def _streamed(request: web.Request, parts: Parts, had: int) -> web.StreamResponse:
     """The parts as they are covered. A caller that goes away may come back for the rest."""
-    stream = web.StreamResponse(headers=CIMultiDict(streamed_headers(had)))
+    stream = web.StreamResponse(headers=CIMultiDict(streamed_headers(parts, had)))
     with suppress(ConnectionError):
         await stream.prepare(request)
         async for part in parts.read(had):
@@ -161,5 +161,5 @@ def asked_of(request: web.Request, messages_at: str) -> Asked:
 
 def response_of(reply: Reply, had: int | None = None) -> web.Response:
     """The answer to send, without what its caller has."""
-    headers, body = rest_of(reply.headers, reply.body, had)
+    headers, body = rest_of(reply.status, reply.headers, reply.body, had)
     return web.Response(status=reply.status, headers=CIMultiDict(headers), body=body)

@@ -206,7 +206,7 @@ def asked_of(scope: Scope, receive: Receive) -> Asked:
 
 async def send_reply(reply: Reply, send: Send, had: int | None = None) -> None:
     """The answer over ASGI, without what its caller has."""
-    kept, body = rest_of(reply.headers, reply.body, had)
+    kept, body = rest_of(reply.status, reply.headers, reply.body, had)
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept]
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -215,7 +215,7 @@ async def send_reply(reply: Reply, send: Send, had: int | None = None) -> None:
 
 async def send_parts(parts: Parts, had: int, send: Send) -> None:
     """The parts over ASGI as they are covered. A caller that goes away may come back for the rest."""
-    headers = [(name.lower().encode(), value.encode()) for name, value in streamed_headers(had)]
+    headers = [(name.lower().encode(), value.encode()) for name, value in streamed_headers(parts, had)]
     with suppress(OSError):  # how a server says that nobody listens any more
         await send({"type": "http.response.start", "status": OK, "headers": headers})
         async for part in parts.read(had):

@@ -125,7 +125,10 @@ class Payment:
         Raises:
             NotCovered: the payer sent no fuel in time; stop delivering, what was covered before is charged.
         """
-        wanted = Florins(self.metered_florins + int(parse_flop(flop)))
+        await self.meter_to(Florins(self.metered_florins + int(parse_flop(flop))), wait_s=wait_s)
+
+    async def meter_to(self, wanted: Florins, *, wait_s: float = 20.0) -> None:
+        """As `meter`, for a meter that stands at this sum with what is about to be delivered."""
         asked = Chunk(call=self.call, price_florins=wanted, wait_s=wait_s)
         verdict = await patiently(
             lambda: self._escrowd.call(CHUNK, asked, deadline_s=wait_s + 5), tries=AWAY_TRIES, pause_s=AWAY_PAUSE_S

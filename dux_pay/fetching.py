@@ -10,9 +10,10 @@ import asyncio
 import hashlib
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
+import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -23,6 +24,7 @@ from dux_pay.buying import Came, Ended, Header, Wanted
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE
 from dux_pay.proxy import ONE_HOP
 from dux_pay.purse import Purse
+from dux_pay.reading import Reading, Sink
 
 TRIES = 8
 PAUSE_S, PAUSE_MAX_S = 0.5, 8.0
@@ -73,7 +75,7 @@ class Fetcher:
     async def __aenter__(self) -> Self:
         self._session = await self._stack.enter_async_context(
             aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self.answer_s, sock_connect=10),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.answer_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Accept-Encoding", "User-Agent"),
             )
@@ -105,6 +107,39 @@ class Fetcher:
             got = await self._ask(asked, header)
         return await self._checked(got, header, said)
 
+    async def stream(self, asked: Fetching, sink: Sink, *, ahead_florins: Florins | None = None) -> Fetched:
+        """The answer in parts, paid as they come; `ahead_florins`: promised beyond what came, by default one step.
+
+        Raises:
+            DuxError: as `fetch`.
+        """
+        got = await self._ask(asked, None)
+        if got.status != PAYMENT_REQUIRED or not _header(got, REQUIRED):
+            sink(got.body)
+            return got
+
+        def wanted(required: str, oid: str) -> Wanted:
+            return msgspec.structs.replace(_wanted(asked, got, None), required=required, oid=oid)
+
+        header = await self.purse.pay(_wanted(asked, got, None))
+        step = header.most_florins
+        reading = Reading(
+            purse=self.purse,
+            ask=lambda headers: self._request(asked, headers),
+            wanted=wanted,
+            header=header,
+            sink=sink,
+            ahead_florins=ahead_florins or step,
+            step_florins=step,
+        )
+        try:
+            came, status, headers = await reading.run()
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise SellerUnreachable(url=asked.url, reason=str(error), oid=header.oid) from error
+        ended = await self.purse.settled(came) if came else None
+        said = (*header.said, *(ended.said if ended else ()))
+        return Fetched(status=status, headers=headers, body=b"", oid=header.oid, ended=ended, said=said)
+
     async def _checked(self, got: Fetched, header: Header | None, said: tuple[str, ...]) -> Fetched:
         response = _header(got, RESPONSE)
         if header is None or not response:
@@ -129,19 +164,11 @@ class Fetcher:
         )
 
     async def _ask(self, asked: Fetching, header: Header | None) -> Fetched:
-        if self._session is None:
-            raise RuntimeError("enter the fetcher first")
-        headers = CIMultiDict((name, value) for name, value in asked.headers if name.lower() not in ONE_HOP)
-        headers["Accept-Encoding"] = "identity"  # what is hashed is what was signed
-        if header is not None:
-            headers[SIGNATURE] = header.header
-        url = URL(asked.url, encoded=True)
+        paid = {} if header is None else {SIGNATURE: header.header}
         tries = 1 if header is None else 3  # a paid request may be repeated: it is charged once
         for left in reversed(range(tries)):
             try:
-                async with self._session.request(
-                    asked.method, url, headers=headers, data=asked.body or None, allow_redirects=False
-                ) as answer:
+                async with asyncio.timeout(self.answer_s), self._request(asked, paid) as answer:
                     return await _read(answer)
             except (TimeoutError, aiohttp.ClientError) as error:
                 oid = header.oid if header else ""
@@ -149,6 +176,16 @@ class Fetcher:
                     raise SellerUnreachable(url=asked.url, reason=str(error), oid=oid) from error
             await asyncio.sleep(PAUSE_S)
         raise SellerUnreachable(url=asked.url, reason="no try was left", oid="")
+
+    def _request(self, asked: Fetching, more: dict[str, str]) -> Any:
+        """The request, byte for byte, with these headers more."""
+        if self._session is None:
+            raise RuntimeError("enter the fetcher first")
+        headers = CIMultiDict((name, value) for name, value in asked.headers if name.lower() not in ONE_HOP)
+        headers["Accept-Encoding"] = "identity"  # what is hashed is what was signed
+        headers.update(more)
+        url = URL(asked.url, encoded=True)
+        return self._session.request(asked.method, url, headers=headers, data=asked.body or None, allow_redirects=False)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> Fetched:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from common.channel_messages import Pricing
 from common.errors import CallerMistake
@@ -74,6 +75,41 @@ def prices_of(default: str, pricing: str, special: Mapping[str, str], free: tupl
         if not prefix.startswith("/"):
             raise BadPrice(text=prefix, reason="a path begins with /")
     return Prices(price_of(default, pricing), named | dict.fromkeys(free))
+
+
+class Unit(StrEnum):
+    """What a meter counts: parts as they come, their bytes, or the time that the answer takes."""
+
+    PART = "part"
+    KIB = "KiB"
+    SECOND = "s"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So much for each unit."""
+
+    florins: Florins
+    unit: Unit
+
+    def cost(self, *, parts: int, sent_bytes: int, elapsed_ms: int) -> Florins:
+        """What an answer costs that has come so far; a florin that has begun counts."""
+        if self.unit is Unit.PART:
+            return Florins(parts * self.florins)
+        units, whole = (sent_bytes, 1024) if self.unit is Unit.KIB else (elapsed_ms, 1_000)
+        return Florins(-(-units * self.florins // whole))
+
+
+def rate_of(text: str) -> Rate:
+    """The rate that a person wrote, such as `0.0001/KiB`, `0.01/part` or `0.001/s`.
+
+    Raises:
+        BadPrice: it is none.
+    """
+    flop, _, unit = text.partition("/")
+    if unit not in tuple(Unit):
+        raise BadPrice(text=text, reason="write FLOP/part, FLOP/KiB or FLOP/s")
+    return Rate(price_of(flop).florins, Unit(unit))
 
 
 def says(price: Price) -> str:

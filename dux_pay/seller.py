@@ -82,7 +82,7 @@ class Seller:
         self._escrowd = escrowd
         self._flopd = flopd
         self._network = network
-        self._clock = clock
+        self.clock = clock
         self._shelf = shelf
         self._worker = worker
         self.body_bytes_max = body_bytes_max
@@ -255,7 +255,7 @@ class Seller:
         return Reply(status.code, tuple(headers), msgspec.json.encode(body_of(reason, facts or Facts(), detail)))
 
     def _now_s(self) -> int:
-        return self._clock.unix_ms() // 1_000
+        return self.clock.unix_ms() // 1_000
 
 
 def _paid_headers(settled: Settlement) -> Headers:

@@ -17,6 +17,7 @@ from dux_pay.headers import RESPONSE
 
 STREAM = "PAYMENT-STREAM"
 HAD_CHARS_MAX = 9
+ERRORS_FROM = 400
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Parts:
 
     data: bytearray = field(default_factory=bytearray)
     ended: bool = False
+    kind: str = TYPE_DEFAULT  # content type of the whole
+    read_to: int = 0  # so many bytes have gone to a reader
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def has_room(self, part: bytes) -> bool:
@@ -48,6 +51,15 @@ class Parts:
         await self._beyond(0)
         return bool(self.data)
 
+    async def taken(self, within_s: float) -> bool:
+        """Wait until a reader has all of it; whether one has."""
+        try:
+            async with asyncio.timeout(within_s), self._changed:
+                await self._changed.wait_for(lambda: self.read_to >= len(self.data))
+        except TimeoutError:
+            return False
+        return True
+
     async def _beyond(self, had: int) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: len(self.data) > had or self.ended)
@@ -61,6 +73,9 @@ class Parts:
             part = bytes(self.data[had:])
             had += len(part)
             yield part
+            async with self._changed:
+                self.read_to = max(self.read_to, had)
+                self._changed.notify_all()
 
 
 def had_of(text: str | None) -> int | None:
@@ -70,14 +85,17 @@ def had_of(text: str | None) -> int | None:
     return int(text)
 
 
-def streamed_headers(had: int) -> Headers:
+def streamed_headers(parts: Parts, had: int) -> Headers:
     """Of an answer that leaves in parts, from this byte on."""
-    return (STREAM, str(had)), ("Cache-Control", "no-store, no-transform"), ("Content-Type", TYPE_DEFAULT)
+    return (STREAM, str(had)), ("Cache-Control", "no-store, no-transform"), ("Content-Type", parts.kind)
 
 
-def rest_of(headers: Headers, body: bytes, had: int | None) -> tuple[Headers, bytes]:
-    """A settled answer without the bytes that its caller has; whole where that cannot be."""
+def rest_of(status: int, headers: Headers, body: bytes, had: int | None) -> tuple[Headers, bytes]:
+    """A settled answer without the bytes that its caller has; whole where that cannot be.
+
+    An error is always whole: the parts of a call whose program died are credited, and belong to no answer.
+    """
     settled = any(name == RESPONSE.lower() for name, _ in headers)
-    if had is None or not settled or had > len(body):
+    if had is None or not settled or had > len(body) or status >= ERRORS_FROM:
         return headers, body
     return (*headers, (STREAM.lower(), str(had))), body[had:]

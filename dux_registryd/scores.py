@@ -38,7 +38,7 @@ class Scores:
         self._machines = machines
         self._outside = outside
         self._clock = clock
-        self._tax_bps = network.tax_bps
+        self._network = network
         self.audit_weight: Callable[[Did, int], AuditWeight] = lambda _did, _tip: NO_AUDITS  # set at assembly
         self.services: Callable[[Did], tuple[tuple[str, int], ...]] = lambda _did: ()  # likewise
         self.bonded: Callable[[Did, int], Florins] = lambda _did, _tip: Florins(0)  # likewise
@@ -128,7 +128,7 @@ class Scores:
 
     def _weights(self, settlements: list[Settlement]) -> list[Weight]:
         tip = self.tip()
-        return [weigh(settlement, tip, self._tax_bps) for settlement in settlements]
+        return [weigh(settlement, tip, self._network.tax_bps) for settlement in settlements]
 
     def presence(self, did: Did) -> Presence:
         """What was witnessed of a node."""

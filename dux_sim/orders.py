@@ -12,7 +12,10 @@ from dux_sim.fund.story import FundStory
 from dux_sim.money.laws import INSTANT_LAWS, Violation
 from dux_sim.money.story import MoneyStory
 from dux_sim.network.story import NetworkStory
+from dux_sim.overlay.halves import play_in_two
+from dux_sim.overlay.laws import summary, violations
 from dux_sim.overlay.story import OverlayStory
+from dux_sim.overlay.world import hash_of
 from dux_sim.world.coin import cheap_work
 from dux_sim.world.faults import Fault, FaultKind
 from dux_sim.world.history import History
@@ -32,6 +35,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int = 6
     hours: float = 24.0
     schedule: tuple[Fault, ...] | None = None
+    processes: int = 1  # of an overlay: the history is the same
 
     def command(self) -> str:
         """The command line that repeats it."""
@@ -83,10 +87,28 @@ def faults_of(order: Order) -> tuple[Fault, ...]:
 def perform(order: Order) -> Told:
     """Run one history to its end."""
     started, cpu = time.perf_counter(), time.process_time()
+    if order.kind == "overlay" and order.processes > 1:
+        return _in_two(order, started)
     with cheap_work():
         story = story_of(order)
         violations = story.run()
     return told(order, story.history, violations, time.perf_counter() - started, time.process_time() - cpu)
+
+
+def _in_two(order: Order, started: float) -> Told:
+    """One history of the overlay in two processes."""
+    found, why, cpu_seconds = play_in_two(nodes=order.nodes, seed=order.seed, hours=order.hours, kinds=order.faults)
+    history = History(lambda: 0.0)
+    broken = [Violation("progress", why)] if found is None else violations(found)
+    made = told(order, history, broken, time.perf_counter() - started, cpu_seconds)
+    if found is None:
+        return made
+    history.counts.update(found.counts)
+    return msgspec.structs.replace(
+        made, history_hash=hash_of(found.hashes), exits=dict(sorted(summary(found).items())), faults=found.faults,
+        messages=history.messages, commits=history.counts["commit"], blocks=history.counts["block"],
+        events=found.events,
+    )  # fmt: skip
 
 
 def told(order: Order, history: History, violations: Sequence[Violation], seconds: float, cpu_seconds: float) -> Told:

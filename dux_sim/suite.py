@@ -9,11 +9,11 @@ import gc
 import hashlib
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import get_context
 
 from dux_sim.orders import Order, Told, perform
+from dux_sim.world.history import added
 from dux_sim.world.world import quiet_memory
 
 AT_ONCE = 8  # histories per errand of a process
@@ -62,8 +62,8 @@ def summed(found: Sequence[Told]) -> Told:
     return Told(
         history_hash=digest.hexdigest(),
         violations=[violation for one in found for violation in one.violations],
-        exits=_added(one.exits for one in found),
-        faults=_added(one.faults for one in found),
+        exits=added(one.exits for one in found),
+        faults=added(one.faults for one in found),
         messages=sum(one.messages for one in found),
         commits=sum(one.commits for one in found),
         blocks=sum(one.blocks for one in found),
@@ -72,10 +72,3 @@ def summed(found: Sequence[Told]) -> Told:
         seconds=round(sum(one.seconds for one in found), 3),
         cpu_seconds=round(sum(one.cpu_seconds for one in found), 3),
     )
-
-
-def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
-    return dict(sorted(total.items()))

@@ -20,6 +20,7 @@ from common.outbox import pause_ms
 from common.peers import Peers
 from common.rpc.client import Client
 from common.rpc.method import Empty
+from common.storage_receipts import RECEIPTS_MIN, Wanted, checked, promised
 from common.work import JOB_BYTES_MAX, JobKind, JobSpec, output_hash_of, outputs_agree
 from dux_taskd import rules_arbiter
 from dux_taskd.desk import Desk
@@ -59,6 +60,7 @@ class Chamber:
         """`spare_blocks`: how long before a vote is due the last look is taken."""
         self._flopd, self._store, self._executor, self._log = flopd, store, executor, log
         self._spare_blocks = spare_blocks
+        self._peers = peers
         self._materials, self._results = Materials(peers, store), Results(peers)
         self._wake = asyncio.Event()
         self._busy: set[str] = set()
@@ -107,9 +109,10 @@ class Chamber:
             self._log.info("case waits", contract_id=case.contract_id, reason=error.message)
             return False
         verdict = rules_arbiter.verdict(case, job.kind, finding)
-        if verdict is None and case.attempts < ATTEMPTS_MAX:
+        if verdict is None and not finding.vanished and case.attempts < ATTEMPTS_MAX:
             return self._once_more(case, finding)
-        return self._settle(case, verdict, f"this node cannot tell: its own run ended with {finding.ended}")
+        why = finding.vanished or f"its own run ended with {finding.ended}"
+        return self._settle(case, verdict, f"this node cannot tell: {why}")
 
     async def _is_due(self, case: Case) -> bool:
         """Whether this is the last look that can still become a vote; never while the chain is not to be seen."""
@@ -135,7 +138,7 @@ class Chamber:
             return Finding(fault=str(error))
         except BlobMissing:
             if last:
-                return Finding(fault="nobody who promised to keep the result gives it")
+                return await self._gone(case)
             raise
         try:
             package, data = await self._materials.gather(job, [case.seller, case.buyer, *case.holders])
@@ -148,6 +151,12 @@ class Chamber:
         outcome = await self._executor.execute(job, package, data, lambda _: None)
         agrees = outcome.ended is Ended.DONE and _agrees(job, found, outcome.output)
         return Finding(ended=outcome.ended, agrees=agrees)
+
+    async def _gone(self, case: Case) -> Finding:
+        """Nobody gives the ciphertext: whether the seller had seen to it that somebody would."""
+        wanted = Wanted(blob=case.ciphertext_blob, until_height=case.keep_until, deliverer=case.seller)
+        kept = promised(await checked(self._peers, case.receipts, wanted), case.stores)
+        return rules_arbiter.evidence_gone(kept, RECEIPTS_MIN)
 
     def _once_more(self, case: Case, finding: Finding) -> bool:
         """A run that broke here and might go well another time is written down: a crash does not count anew."""

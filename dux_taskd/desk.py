@@ -131,6 +131,12 @@ class Desk:
             )
             self._write_assignment(tx, None, rules_seller.on_offer(offer))
 
+    def returned(self, tx: Tx, work: Assignment, *, begun: bool, blocks_left: int) -> None:
+        """Work of a contract that came back from its copies, where this node does not know it."""
+        if self._store.assignment(work.contract_id) is None:
+            self._store.say(tx, job_ref(work.contract_id), f"taken up again after a restore ({work.buyer})")
+            self._write_assignment(tx, None, rules_seller.on_returned(work, begun=begun, blocks_left=blocks_left))
+
     def seller(self, tx: Tx, contract_id: str, rule: Callable[[Assignment], rules_seller.Turn]) -> None:
         """Apply a rule to an assignment of this node, if there is one."""
         before = self._store.assignment(contract_id)

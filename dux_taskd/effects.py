@@ -14,7 +14,7 @@ from common.chain.params import family_named
 from common.codec import canonical, from_canonical, from_json
 from common.contracts import escrow, registry
 from common.contracts import store as store_contract
-from common.contracts.escrow_views import ContractView
+from common.contracts.escrow_views import ContractView, Settlement
 from common.contracts.p2p import BlobHold
 from common.contracts.p2p_errors import BlobMissing
 from common.contracts.registry_service import SERVICE_HAD, ServiceHad, ServiceNotTaken
@@ -27,7 +27,7 @@ from common.peers import Peers
 from common.receipts import Attested, SettledReceipt
 from common.storage_receipts import RECEIPTS_MIN, Wanted, checked
 from common.store import Effect, Tx
-from common.units import BlockHeight, Did, Hash32, UnixMs, tax_of
+from common.units import BlockHeight, Did, Florins, Hash32, UnixMs, tax_of
 from common.work import JOB_BYTES_MAX, JobSpec, job_hash, output_hash_of
 from dux_taskd import model, rules_seller
 from dux_taskd.considering import Considering
@@ -332,6 +332,13 @@ class Effects:
         return found
 
 
+def _tax_of(settlement: Settlement, network: NetworkProfile) -> Florins:
+    """The tax by the rate that the contract was made under: an earlier set's, where that is what was paid."""
+    taxes = {tax_of(settlement.gross_florins, bps) for bps in network.taxes_bps}
+    paid = settlement.fund_florins
+    return paid if paid in taxes else tax_of(settlement.gross_florins, network.tax_bps)
+
+
 def settled_receipt(order: model.SignReceipt, signer: Did, network: NetworkProfile) -> SettledReceipt:
     """The receipt of a closed contract, the same whenever it is made."""
     settlement = order.settlement
@@ -343,7 +350,7 @@ def settled_receipt(order: model.SignReceipt, signer: Did, network: NetworkProfi
         service_id=order.service_id,
         price_florins=order.price_florins,
         gross_florins=settlement.gross_florins,
-        tax_florins=tax_of(settlement.gross_florins, network.tax_bps),
+        tax_florins=_tax_of(settlement, network),
         txid=settlement.txid,
         height=BlockHeight(settlement.height or 0),
         outcome=settlement.outcome,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -56,7 +57,7 @@ class Follower:
         except BadParams as error:
             self._log.warning("escrow event skipped", reason=error.message)
             body = None
-        if body is not None and not isinstance(body, views.OfferReceived | views.CaseOpened):
+        if body is not None and not isinstance(body, views.OfferReceived | views.JobReturned | views.CaseOpened):
             await self._named(body.contract_id)
         with self._store.store.transaction() as tx:
             if body is not None:
@@ -93,6 +94,9 @@ class Follower:
         match event:
             case views.OfferReceived():
                 self._desk.offer(tx, _assignment(event, tx.now_ms()))
+            case views.JobReturned():
+                work = _assignment(event, tx.now_ms())
+                self._desk.returned(tx, work, begun=event.begun, blocks_left=event.blocks_left)
             case views.CaseOpened():
                 self._desk.open_case(tx, _case(event, tx.now_ms()))
             case views.Settled() | views.Closed() | views.Reopened():
@@ -112,6 +116,8 @@ class Follower:
 
     def _to_seller(self, tx: Tx, event: views.EscrowEvent) -> None:
         rule = _SELLER_RULES.get(type(event))
+        if isinstance(event, views.Disputed):
+            rule = partial(rules_seller.on_disputed, too_late=event.too_late)
         if rule is not None:
             self._desk.seller(tx, event.contract_id, rule)
 
@@ -183,7 +189,7 @@ _SELLER_RULES: dict[type, Callable[[Assignment], rules_seller.Turn]] = {
 }
 
 
-def _assignment(event: views.OfferReceived, now_ms: int) -> Assignment:
+def _assignment(event: views.OfferReceived | views.JobReturned, now_ms: int) -> Assignment:
     return Assignment(
         contract_id=event.contract_id,
         buyer=event.buyer,
@@ -211,5 +217,8 @@ def _case(event: views.CaseOpened, now_ms: int) -> Case:
         holders=event.holders,
         created_ms=now_ms,
         vote_before=event.vote_before_height,
+        receipts=event.receipts,
+        keep_until=event.keep_until,
+        stores=(event.buyer, *event.arbiters),
         reason=event.reason,
     )

@@ -346,6 +346,9 @@ class Case(Wire, frozen=True):
     holders: tuple[Did, ...]
     created_ms: int
     vote_before: int = 0  # height by which the vote must be committed
+    receipts: tuple[bytes, ...] = ()  # storage receipts that came with the delivery, as they were said
+    keep_until: int = 0  # height until which they have to hold
+    stores: tuple[Did, ...] = ()  # whose receipts count: the contract's other nodes
     state: CaseState = CaseState.OPEN
     attempts: int = 0  # own runs that broke
     gross_florins: Florins = Florins(0)

@@ -86,7 +86,7 @@ class Results:
         if fault or receipt.output_commitment != delivery.commitment or envelope.did != delivery.worker:
             raise NotAsPromised(f"the work receipt does not fit: {fault or 'another commitment or signer'}")
         by = Signature(did=envelope.did, key_seq=envelope.key_seq, signature=envelope.signature)
-        if not await self._peers.is_signed(Purpose.WORK_RECEIPT, envelope.body, by):
+        if not await self._peers.was_signed(Purpose.WORK_RECEIPT, envelope.body, by):
             raise NotAsPromised("the work receipt is not signed by the worker")
 
 

@@ -19,6 +19,7 @@ from common.units import Florins
 from common.work import ComparatorKind, JobKind, JobSpec, Limits, job_hash
 from dux_taskd.model import Assignment, Consider, GiveBack, GiveQuote, HandOver, JobState, Order
 
+LOST, LATE = "this node lost its disk, and there is no time to run it again", "it was not delivered in time"
 NOT_FUNDED = "it was not funded in time"
 ATTEMPTS_MAX = 3  # of a run that broke through no fault of the job
 OPEN = frozenset((JobState.OFFERED, JobState.QUOTED, JobState.WORKING, JobState.PAUSED))
@@ -108,6 +109,18 @@ def on_funded(a: Assignment) -> Turn:
     if a.state not in (JobState.QUOTED, JobState.PAUSED):
         return Turn(a, ())
     return Turn(replace(a, state=JobState.WORKING), ())
+
+
+def on_returned(a: Assignment, *, begun: bool, blocks_left: int) -> Turn:
+    """Work that came back after this node lost its disk: run (again) while a delivery counts, else given back."""
+    if blocks_left <= 0:
+        return _give_back(a, LOST)
+    return Turn(replace(a, state=JobState.WORKING if begun else JobState.QUOTED), ())
+
+
+def on_disputed(a: Assignment, *, too_late: bool) -> Turn:
+    """The buyer asks the arbiters because nothing came in time: what cannot be delivered any more is given back."""
+    return _give_back(a, LATE) if too_late and a.state in OPEN else Turn(a, ())
 
 
 def on_paused(a: Assignment) -> Turn:

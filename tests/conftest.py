@@ -44,6 +44,12 @@ def systemd_missing() -> str:
     return NOTHING_MISSING if shutil.which("systemd-analyze") else "no systemd-analyze (apt-get install systemd)"
 
 
+def tor_missing() -> str:
+    """Why there can be no Tor network here, or an empty string."""
+    lacking = [program for program in ("tor", "tor-gencert") if shutil.which(program) is None]
+    return f"no {' and no '.join(lacking)} (apt-get install tor)" if lacking else NOTHING_MISSING
+
+
 OPTIONAL = ("flopcoin",)  # reasons that name one of these may skip a test even where all shall run
 
 
@@ -91,6 +97,7 @@ REQUIREMENTS = {
     "units": systemd_missing,
     "nspawn": machine.missing,
     "containers": engine_missing,
+    "tor": tor_missing,
 }
 
 

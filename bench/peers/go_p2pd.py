@@ -249,6 +249,16 @@ def program(cache: Path) -> Path:
     return found
 
 
+async def _listens(socket: Path) -> bool:
+    """The file is there a moment before anybody listens."""
+    try:
+        _, writer = await asyncio.open_unix_connection(str(socket))
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 @asynccontextmanager
 async def daemon(found: Path, folder: Path) -> AsyncIterator[GoPeer]:
     """One daemon on loopback, ended afterwards.
@@ -266,7 +276,7 @@ async def daemon(found: Path, folder: Path) -> AsyncIterator[GoPeer]:
         process = await asyncio.create_subprocess_exec(str(found), *words, stdout=log, stderr=log, process_group=0)
     try:
         async with asyncio.timeout(UP_WITHIN_S):
-            while not socket.exists():
+            while not await _listens(socket):
                 if process.returncode is not None:
                     raise Missing(what="hivemind's p2pd", reason=(folder / "log").read_text()[-200:])
                 await asyncio.sleep(0.05)

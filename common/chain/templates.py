@@ -96,10 +96,10 @@ def base_fee(contract: Contract, outpoint: Outpoint, value_florins: int, templat
 def rungs_of(contract: Contract, outpoint: Outpoint, value_florins: int, template: Template) -> int:
     """How many rungs co-signatures are given for: the highest costs at most 5 % of g, and there is always one.
 
-    A cancel has no g: all of it goes back to who bears the fee, so it is 5 % of that.
+    A way out that pays nothing for the work has no g (a cancel, an award for the buyer): what is there goes back to who
+    bears the fee, so it is 5 % of that. With one rung alone a small rise of fees would hold it where it is.
     """
-    worth = value_florins if isinstance(template, Cancel) else gross_of(template)
-    return rungs_for(base_fee(contract, outpoint, value_florins, template), worth)
+    return rungs_for(base_fee(contract, outpoint, value_florins, template), gross_of(template) or value_florins)
 
 
 def royalty_of(contract: Contract, gross_florins: int) -> Florins:

@@ -142,6 +142,24 @@ class OfferReceived(Wire, frozen=True):
     deliver_blocks: int
 
 
+class JobReturned(Wire, frozen=True):
+    """Seller: a contract came back from its copies with work that is not delivered; taskd's own disk is gone, too.
+
+    `begun`: to be worked at now; else it waits for Funded. `blocks_left`: until the last height at which a delivery
+    counts.
+    """
+
+    contract_id: str
+    buyer: Did
+    service_id: str
+    job: bytes
+    job_hash: bytes
+    price_florins: Florins
+    deliver_blocks: int
+    begun: bool
+    blocks_left: int
+
+
 class QuoteRefused(Wire, frozen=True):
     """Buyer: there will be no contract; nothing was locked."""
 
@@ -225,15 +243,22 @@ class PartOffered(Wire, frozen=True):
 
 
 class Disputed(Wire, frozen=True):
-    """One side asked the arbiters; the other side's answer is given by escrowd itself."""
+    """One side asked the arbiters; the other side's answer is given by escrowd itself.
+
+    `too_late`: the time to deliver was over, and nothing had been delivered.
+    """
 
     contract_id: str
     by: Did
     reason: str
+    too_late: bool = False
 
 
 class CaseOpened(Wire, frozen=True):
-    """Arbiter: decide what the seller has earned, then escrow.vote. `content_key` is None if no key was shown."""
+    """Arbiter: decide what the seller has earned, then escrow.vote. `content_key` is None if no key was shown.
+
+    `receipts`: what the seller says was promised, to keep the ciphertext until `keep_until`; not verified here.
+    """
 
     contract_id: str
     buyer: Did
@@ -249,6 +274,9 @@ class CaseOpened(Wire, frozen=True):
     holders: tuple[Did, ...]
     evidence: tuple[bytes, ...]
     vote_before_height: int
+    receipts: tuple[bytes, ...] = ()
+    keep_until: int = 0
+    arbiters: tuple[Did, ...] = ()
 
 
 class CaseDue(Wire, frozen=True):
@@ -306,6 +334,7 @@ class FaultProven(Wire, frozen=True):
 
 EscrowEvent = (
     OfferReceived
+    | JobReturned
     | QuoteRefused
     | Agreed
     | Funded

@@ -288,7 +288,8 @@ class Verify(Wire, frozen=True):
 
     Whoever held the object already at `seen_ms`, with the log `kept` beside it (canonical bytes), says so: then a key
     that a recovery has since superseded counts for what was seen before. Whoever sees it for the first time, and takes
-    it only from a key that is in use, says now (any later time is now).
+    it only from a key that is in use, says now (any later time is now). `ever`: whether it was this DID's key at all,
+    for words that are bound by something else than their time; `at_ms` and `seen_ms` are then not read.
     """
 
     did: Did
@@ -299,6 +300,7 @@ class Verify(Wire, frozen=True):
     at_ms: UnixMs | None = None
     seen_ms: UnixMs | None = None
     kept: bytes | None = None
+    ever: bool = False
 
 
 class Verdict(Wire, frozen=True):

@@ -28,6 +28,7 @@ from dux_escrowd.channel.selling import Selling
 from dux_escrowd.channel.sessions import Sessions
 from dux_escrowd.channel.signing import Signer
 from dux_escrowd.channel.watch import Watch
+from dux_escrowd.channel.watchers import Watchers
 from dux_escrowd.desk import Desk
 from dux_escrowd.settings import EscrowSettings
 
@@ -44,7 +45,10 @@ class Channels:
         self.carrying = Carrying(self.counter)
         self.greeting = Greeting(self.counter, self.carrying)
         self.safe = Safekeeping(self.counter)
-        self.hands = self.counter.hands = WalletHands(self.counter, self.greeting, self.safe, self.carrying)
+        self.watchers = Watchers(self.counter, self.safe)
+        self.hands = self.counter.hands = WalletHands(
+            self.counter, self.greeting, self.safe, carrying=self.carrying, watchers=self.watchers
+        )
         self.restoring = Restoring(self.counter, self.safe)
         self.newest = Newest(self.counter, self.safe, self.restoring)
         self.opening = Opening(self.counter, self.carrying)
@@ -64,7 +68,7 @@ class Channels:
         )
         self.watch = Watch(self.counter)
         self.follower = ChannelFollower(self.counter, self.greeting.begin, self.hands.again)
-        self.follower.on_tip += (self.watch.look, self.safe.look)
+        self.follower.on_tip += (self.watch.look, self.safe.look, self.watchers.look)
         self.restoring.when_back.append(self.follower.look_now)
 
     def serve(self, parts: Parts[EscrowSettings]) -> None:
@@ -85,6 +89,7 @@ class Channels:
         parts.background("channel follower", self.follower.run)
         parts.background("channel hellos", self.greeting.run)
         parts.background("channel copies", self.safe.run)
+        parts.background("channel watchers", self.watchers.run)
         parts.background("channel start", self.start)
         parts.background("channel calls", self.selling.leftover.run)
         parts.gauges["channel_decisions"] = lambda: float(self.ledger.decisions)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from common.chain.channel_heights import channel_profile
-from common.channel_messages import FINAL_BYTES_MAX, VOUCHER_BYTES_MAX, Final, Voucher
+from common.channel_messages import FINAL_BYTES_MAX, Final
 from common.codec import from_canonical
 from common.contracts import peer_channel as peer
 from common.contracts import wallet_channel as purse
@@ -25,14 +24,18 @@ from dux_escrowd.channel.model import Payee, PayeeState, Payer, PayerState
 from dux_escrowd.channel.safekeeping import Safekeeping
 from dux_escrowd.channel.shelf import ROLLED, Book
 from dux_escrowd.channel.signing import outpoint_of
+from dux_escrowd.channel.watchers import Watchers, coin_part
 
 
 class WalletHands:
     """Orders to wallet and peers."""
 
-    def __init__(self, counter: Counter, greeting: Greeting, safe: Safekeeping, carrying: Carrying) -> None:
+    def __init__(
+        self, counter: Counter, greeting: Greeting, safe: Safekeeping, *, carrying: Carrying, watchers: Watchers
+    ) -> None:
         self._counter = counter
         self._carrying = carrying
+        self._watchers = watchers
         self._safe = safe
         self._ledger = counter.ledger
         self._desk = counter.desk
@@ -92,59 +95,16 @@ class WalletHands:
         if order.final:
             body = decode_signed(book.final, max_bytes=FINAL_BYTES_MAX).body
             return from_canonical(body, Final, max_bytes=FINAL_BYTES_MAX).coin_sig
-        data = self._ledger.shelf.voucher(book.chid, state.outpoint, order.cum_florins) or b""
-        body = decode_signed(data, max_bytes=VOUCHER_BYTES_MAX).body
-        return from_canonical(body, Voucher, max_bytes=VOUCHER_BYTES_MAX).coin_sig
+        return coin_part(self._ledger.shelf, book.chid, state.outpoint, order.cum_florins)
 
     async def mirror(self, book: Book, cum_florins: int) -> bool:
-        """A copy of the books to their keepers, and the whole close at this amount to the watchers.
-
-        True when a watcher has it, or none is set up.
-        """
+        """A copy of the books to their keepers, and the whole close at this amount to the watchers that were named."""
         await self._safe.place(book.chid)
-        watchers = [did for did in self._desk.settings.channel_watchers if did != self._desk.me]
-        if not watchers:
-            return True
-        try:
-            keep = await self._copy(book, cum_florins)
-        except DuxError as error:
-            self._desk.log.warning("no copy of a close could be made", chid=book.chid, reason=error.message)
-            return False
-        kept = [await self._kept(did, keep) for did in watchers]
-        return any(kept)
+        return await self._watchers.at_step(book, cum_florins)
 
     async def copied(self, chid: str) -> None:
         """To every keeper that answers now."""
         await self._safe.place(chid)
-
-    async def _copy(self, book: Book, cum_florins: int) -> peer.KeepClose:
-        state = self._ledger.payee(book.chid)
-        order = o.Close(cum_florins=cum_florins, final=False, next_script=b"", step=0)
-        wish = purse.CloseWish(
-            request_id=f"{book.chid}/copy/{cum_florins}/{state.outpoint[:16]}",
-            chid=book.chid,
-            outpoint=outpoint_of(state.outpoint),
-            cum_florins=Florins(cum_florins),
-            payer_sig=self._payer_sig(book, state, order),
-            publish=False,
-        )
-        made = await self._desk.flopd.call(purse.PURSE_CLOSE, wish)
-        profile = channel_profile(book.terms.profile)
-        return peer.KeepClose(
-            chid=bytes.fromhex(book.chid),
-            raw=made.raw,
-            output_script=book.output_script,
-            from_height=book.created_height,
-            publish_at=book.terms.exp - profile.watch_blocks,
-            until=book.terms.exp,
-        )
-
-    async def _kept(self, did: Did, keep: peer.KeepClose) -> bool:
-        try:
-            return (await self._desk.call(did, peer.KEEP, keep)).kept
-        except DuxError as error:
-            self._desk.log.info("a watcher does not answer", watcher=did, reason=error.message)
-            return False
 
     # --- the payer's --------------------------------------------------------------------------------------------------
 

@@ -8,26 +8,30 @@ does then, it does. Nothing else of a session is replaced.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from typing import Any, cast
 
 from common.randomness import Randomness
 from dux_p2pd.hello import Introduced
-from dux_p2pd.memory_transport import MemoryLine, MemoryNetwork, MemoryTransport
 from dux_p2pd.session import Address
 from dux_p2pd.wire_limits import ANSWER_S, DEAD_AFTER_S
 from dux_p2pd.wire_session import Line, WireSession
+from dux_sim.overlay.pipes import PipeEnd, PipeNetwork, PipeTransport, number_of
+from dux_sim.overlay.post import AHEAD_S, region_of
 from dux_sim.world.history import History
 from dux_sim.world.weather import Storm
 
-DELAY_LEAST_S, DELAY_SPREAD_S = 0.01, 0.08  # one way; each link has its own, as cities do
+DELAY_LEAST_S, DELAY_MOST_S = 0.01, 0.09  # one way; each link has its own, as cities do; AHEAD_S between regions
+LINK_BYTES = 8  # of a hash, that give a link its delay
 
 
 class Links(Storm):
     """The weather between hosts: each is on a side, and may be without power."""
 
-    def __init__(self, randomness: Randomness, history: History) -> None:
+    def __init__(self, randomness: Randomness, history: History, seed: int) -> None:
         super().__init__(randomness, history)
+        self._seed = seed
         self.sides: Mapping[str, int] = {}  # of hosts that stand apart from the others, on side 0
         self.dark: dict[str, None] = {}  # hosts without power
         self._delays: dict[tuple[str, str], float] = {}
@@ -44,7 +48,11 @@ class Links(Storm):
         link = (source, target) if source < target else (target, source)
         found = self._delays.get(link)
         if found is None:
-            found = self._delays[link] = DELAY_LEAST_S + self._random.uniform() * DELAY_SPREAD_S
+            digest = hashlib.sha256(f"{self._seed}/{link[0]}/{link[1]}".encode()).digest()
+            share = int.from_bytes(digest[:LINK_BYTES]) / (1 << 8 * LINK_BYTES)
+            is_far = region_of(number_of(source)) != region_of(number_of(target))
+            least_s = AHEAD_S if is_far else DELAY_LEAST_S
+            found = self._delays[link] = least_s + share * (DELAY_MOST_S - least_s)
         return found
 
 
@@ -66,49 +74,37 @@ class ToldPulse:
         return self.broken_s is not None and now - self.broken_s >= ANSWER_S
 
 
-class ToldNetwork(MemoryNetwork):
-    """All nodes and pipes, and who is told that a pipe is broken."""
+class ToldNetwork(PipeNetwork):
+    """The nodes and pipes of this process, and who is told that a pipe is broken."""
 
-    def look(self, line: MemoryLine, session: WireSession, pulse: ToldPulse) -> None:
+    def look(self, end: PipeEnd, session: WireSession, pulse: ToldPulse) -> None:
         """Note whether a session's line is broken; one that stays so for long enough ends."""
-        source, target = line.route
+        source, target = end.route
         if not (self.weather.is_cut(source, target) or self.weather.is_cut(target, source)):
             pulse.broken_s = None
         elif pulse.broken_s is None:
             loop = asyncio.get_running_loop()
             pulse.broken_s = loop.time()
-            context = line.owner.context.copy()
+            context = end.owner.context.copy()
             loop.call_later(DEAD_AFTER_S, self._give_up, session, pulse, pulse.broken_s, context=context)
 
     def _give_up(self, session: WireSession, pulse: ToldPulse, since_s: float) -> None:
         if pulse.broken_s == since_s:
             session.end("no sign of life for 15 s")
 
-    def forget(self, host: str) -> None:
-        """Nothing of this host is under way any more."""
-        for line in [line for line in self.lines_of(host) if line.is_closed]:
-            self.remove(line)
-
-    def clear(self) -> None:
-        """Take away the pipes whose ends are both closed: their last word may be for a life that is over."""
-        for line in [line for line in self.lines if line.is_over]:
-            self.remove(line)
-
     def links_changed(self, host: str | None = None) -> None:
         """Links were cut or are whole again, all or those of a host: tell everybody whom it concerns."""
-        concerned = list(self.lines) if host is None else self.lines_of(host)
-        for line in concerned:
-            session = line.doorway.session if line.doorway is not None else None
+        concerned = list(self.ends.values()) if host is None else self.lines_of(host)
+        for end in concerned:
+            session = end.doorway.session if end.doorway is not None else None
             if session is not None and not session.closed.done():
-                self.look(line, session, cast("ToldPulse", session._liveness))  # noqa: SLF001
-        for line in concerned:
-            line.pump()
-        if host is None:
-            self.clear()
+                self.look(end, session, cast("ToldPulse", session._liveness))  # noqa: SLF001
+        for end in concerned:
+            end.pump()
 
 
-class OverlayTransport(MemoryTransport):
-    """Pipes in memory whose sessions are told of silence."""
+class OverlayTransport(PipeTransport):
+    """Pipes whose sessions are told of silence."""
 
     network: ToldNetwork
 
@@ -120,5 +116,5 @@ class OverlayTransport(MemoryTransport):
         pulse = ToldPulse()
         session._timer.cancel()  # noqa: SLF001 - the one part of a session that is replaced
         session._liveness = cast("Any", pulse)  # noqa: SLF001
-        self.network.look(cast("MemoryLine", line), session, pulse)
+        self.network.look(cast("PipeEnd", line), session, pulse)
         return session

@@ -19,6 +19,7 @@ from common.errors import DuxError
 from common.randomness import Randomness
 from common.units import Did, Florins
 from dux_p2pd.records import record_key
+from dux_sim.overlay.post import AHEAD_S
 from dux_sim.overlay.world import Member, OverlayWorld
 
 WISH_S = 60.0  # for how long a wish is repeated
@@ -28,6 +29,8 @@ QUOTE_S = 6.0  # a worker that has not quoted by then is left for the next one
 RECORD_TTL_S = 7200
 WORKERS_TRIED_MAX = 4  # of those that are there, before it is looked up anew
 KEPT_MAX = 4000  # records that are asked for later
+HEARD_FROM_ALL_S = 3 * AHEAD_S  # a question to every process, and the answers
+WITNESS = 1 << 20  # who says that a record is held: no node has this number
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,23 @@ class People:
         self.seconds: dict[str, list[float]] = {}
         self.missed: list[str] = []  # what failed, in words
         self.kept: list[Kept] = []
-        self._numbers = 0
+        self._wishes = 0
+        self._held: dict[int, bool] = {}  # wishes whose record is looked for on the disks, and whether it was found
+        world.post.on("kept", self._on_kept)
+        world.post.on("held?", self._on_is_held)
+        world.post.on("held", self._on_held)
 
     def _pick(self, among: Sequence[Member]) -> Member:
         return among[self.random.below(len(among))]
 
+    def _number(self) -> int:
+        """Of a wish: each draws from a stream of its own while it is pursued."""
+        self._wishes += 1
+        return self._wishes
+
     def there(self) -> list[Member]:
         """Who is honest and up."""
-        return [one for one in self.world.members if not one.lies and one.is_up and one.left_s is None]
+        return [one for one in self.world.members if not one.lies and one.is_there]
 
     # the wishes
 
@@ -72,8 +84,14 @@ class People:
             kept = await who.house.peers("stored").put_record(TAG_NS, name, pointer, ttl_s=RECORD_TTL_S)
             return "" if kept > 0 else "nobody keeps it"
 
-        if await self._wish("put", act, (who,)) and len(self.kept) < KEPT_MAX:
-            self.kept.append(Kept(who, name, word))
+        if await self._wish("put", act, (who,)):
+            number = who.node.number
+            self.world.post.tell(number, "kept", number, name, word)
+
+    def _on_kept(self, by: int, name: str, word: str) -> None:
+        """The network has taken a record: everybody may look for it."""
+        if len(self.kept) < KEPT_MAX:
+            self.kept.append(Kept(self.world.members[by], name, word))
 
     async def lookup(self) -> None:
         """Somebody looks for a record that the network has taken."""
@@ -86,9 +104,7 @@ class People:
             is_found = any(one.did == kept.by.node.did and kept.word.encode() in one.payload for one in found)
             return "" if is_found else f"not among the {len(found)} found"
 
-        key = record_key(TAG_NS.name, kept.name)
-        by = kept.by.node.did
-        await self._wish("lookup", act, (who,), may=lambda since_s: self._is_held(who, key, since_s, by=by))
+        await self._wish("lookup", act, (who,), record=(record_key(TAG_NS.name, kept.name), lambda _since_s: [kept.by]))
 
     async def probe(self) -> None:
         """Somebody calls somebody."""
@@ -107,27 +123,28 @@ class People:
         """Somebody needs a worker: who offers the capability is found, asked, and one of them takes the job."""
         who, what = self._pick(self.there()), self.capabilities[self.random.below(len(self.capabilities))]
         workers = [one for one in self.world.members if not one.lies and what in one.house.capabilities]
-        place = CAPABILITY_NS.name, what
+        random = self.world.stream(f"hire/{self._wishes}")
         refused: list[Did] = []  # one that has said no is not asked again
 
         async def act() -> str:
             found = await who.house.peers("registryd").get_records(CAPABILITY_NS, what)
             dids = [one.did for one in found if one.did not in (who.node.did, *refused)]
-            return await self._offer_to_any(who, self.random.sample(dids, len(dids)), what, refused)
+            return await self._offer_to_any(who, random.sample(dids, len(dids)), what, refused, random)
 
-        def may(since_s: float) -> bool:
+        def near(since_s: float) -> list[Member]:
             here = [one for one in workers if one is not who and one.was_there(since_s)]
-            near, key = (one for one in here if self.world.were_together(who, one, since_s)), record_key(*place)
-            return any(self._is_held(who, key, since_s, by=one.node.did) for one in near)
+            return [one for one in here if self.world.were_together(who, one, since_s)]
 
-        await self._wish("job offer", act, (who,), may=may)
+        await self._wish("job offer", act, (who,), record=(record_key(CAPABILITY_NS.name, what), near))
 
-    async def _offer_to_any(self, who: Member, dids: list[Did], what: str, refused: list[Did]) -> str:
+    async def _offer_to_any(
+        self, who: Member, dids: list[Did], what: str, refused: list[Did], random: Randomness
+    ) -> str:
         """Offered to those that are there, as many of them as a buyer tries; the others are left for the next time."""
         there = await who.house.peers("taskd").reach(dids, wanted=WORKERS_TRIED_MAX) if dids else []
         said_no = 0
         for did in there:
-            quote = await self._offer(who, did, what)
+            quote = await self._offer(who, did, what, random)
             if quote is not None and quote.accept:
                 return ""
             if quote is not None:
@@ -138,9 +155,9 @@ class People:
             f"{len(refused) - said_no} had refused before"
         )
 
-    async def _offer(self, who: Member, did: Did, what: str) -> Quote | None:
+    async def _offer(self, who: Member, did: Did, what: str, random: Randomness) -> Quote | None:
         """This worker's word on the job; none when it does not come."""
-        offer = self._offer_of(did, what)
+        offer = self._offer_of(did, what, random)
         waiting = who.house.quotes[offer.contract_id] = self.world.loop.create_future()
         try:
             await who.house.peers("escrowd").call(did, OFFER, offer, deadline_s=QUOTE_S)
@@ -152,8 +169,8 @@ class People:
         finally:
             who.house.quotes.pop(offer.contract_id, None)
 
-    def _offer_of(self, seller: Did, what: str) -> Offer:
-        number = self.random.bytes(32)
+    def _offer_of(self, seller: Did, what: str, random: Randomness) -> Offer:
+        number = random.bytes(32)
         return Offer(
             contract_id=number, network=self.world.profile.genesis, buyer_nonce=number, buyer_key=bytes(33),
             buyer_payout_script=bytes(25), seller=seller, service_id=what, job=bytes(200), job_hash=number,
@@ -178,13 +195,17 @@ class People:
 
     async def _wish(
         self, kind: str, act: Callable[[], Awaitable[str]], parties: tuple[Member, ...],
-        may: Callable[[float], bool] = lambda _since_s: True,
+        record: tuple[bytes, Callable[[float], list[Member]]] | None = None,
     ) -> bool:  # fmt: skip
-        """Try until it is fulfilled; `may` says, of the time since then, whether it could have been.
+        """Try until it is fulfilled, where the first of the parties lives.
 
-        `act` says what is missing; "" where nothing is.
+        `act` says what is missing; "" where nothing is. `record`: a place, and whose record there would have done
+        since a time; nobody could have fulfilled the wish unless somebody in reach holds one.
         """
         loop, since_s, lacks = self.world.loop, self.world.loop.time(), list[str]()
+        number, who = self._number(), parties[0]
+        if not who.is_here:
+            return False
         while loop.time() < since_s + WISH_S:
             try:
                 async with asyncio.timeout(2 * TRY_S):
@@ -194,17 +215,20 @@ class People:
             if not lack:
                 self.answered[kind] += 1
                 self.seconds.setdefault(kind, []).append(loop.time() - since_s)
-                self.world.history.note("answered", kind)
+                self.world.history.note("answered", kind, of=who.name)
                 return True
             lacks.append(lack)
             if not self._could(parties, since_s):
                 break
             await asyncio.sleep(PAUSE_S)
-        if self._could(parties, since_s) and may(since_s):
+        may = self._could(parties, since_s)
+        if may and record is not None:
+            may = await self._was_held(number, who, since_s, record[0], record[1](since_s))
+        if may:
             self.failed[kind] += 1
             names, tries = ", ".join(one.name for one in parties), "; ".join(dict.fromkeys(lacks))
             self.missed.append(f"{kind} of {names} at {since_s:.0f} s, tried {len(lacks)} times: {tries}")
-            self.world.history.note("failed", kind)
+            self.world.history.note("failed", kind, of=who.name)
         else:
             self.excused[kind] += 1
         return False
@@ -214,12 +238,30 @@ class People:
             self.world.were_together(parties[0], one, since_s) for one in parties[1:]
         )
 
+    async def _was_held(self, number: int, who: Member, since_s: float, key: bytes, signers: list[Member]) -> bool:
+        """Whether the record of one of these signers is held in reach: the disks of every process are looked at."""
+        self._held[number] = False
+        asker, whose = who.node.number, [one.node.number for one in signers]
+        self.world.post.tell(asker, "held?", number, asker, since_s, key, whose)
+        await asyncio.sleep(HEARD_FROM_ALL_S)
+        return self._held.pop(number)
+
+    def _on_is_held(self, number: int, asker: int, since_s: float, key: bytes, signers: list[int]) -> None:
+        """Asked of every process: whether a disk of its own nodes has it."""
+        who, dids = self.world.members[asker], [self.world.members[one].node.did for one in signers]
+        if any(self._is_held(who, key, since_s, by=did) for did in dids):
+            self.world.post.tell(WITNESS, "held", number)
+
+    def _on_held(self, number: int) -> None:
+        if number in self._held:
+            self._held[number] = True
+
     def _is_held(self, who: Member, key: bytes, since_s: float, *, by: Did) -> bool:
-        """Whether somebody honest whom `who` could reach all the time holds the record of this signer there."""
+        """Whether somebody honest of this process whom `who` could reach all the time holds this signer's record."""
         sql = "SELECT 1 FROM records WHERE key = ? AND did = ? AND envelope IS NOT NULL"
         for one in self.world.members:
-            if one is who or one.lies or not one.was_there(since_s) or not self.world.were_together(who, one, since_s):
+            if not one.is_here or one is who or one.lies or not one.was_there(since_s):
                 continue
-            if one.node.disk("p2pd").rows(sql, key, by):
+            if self.world.were_together(who, one, since_s) and one.node.disk("p2pd").rows(sql, key, by):
                 return True
         return False

@@ -13,8 +13,9 @@ from common.contracts.peer_registry import TOPIC_NODE
 from common.errors import DuxError
 from common.randomness import Randomness
 from dux_sim.money.laws import Violation
-from dux_sim.overlay.laws import Word, violations
+from dux_sim.overlay.laws import Findings, Word, findings, summary, together, violations
 from dux_sim.overlay.people import People
+from dux_sim.overlay.post import Border
 from dux_sim.overlay.world import FIRST, Member, OverlayWorld
 from dux_sim.telling import judged
 from dux_sim.world.faults import Fault, FaultKind
@@ -65,9 +66,9 @@ class OverlayStory:
 
     def __init__(
         self, *, nodes: int, seed: int, hours: float, kinds: Sequence[FaultKind], load: Load | None = None,
-        trace: bool = False, until: int | None = None,
+        trace: bool = False, until: int | None = None, border: Border | None = None, region: int = 0,
     ) -> None:  # fmt: skip
-        self.world = OverlayWorld(seed, trace=trace, until=until)
+        self.world = OverlayWorld(seed, trace=trace, until=until, border=border, region=region)
         self.faults: tuple[Fault, ...] = ()  # drawn as it goes
         self._kinds, self._seconds, self._load = tuple(kinds), hours * HOUR_S, load or load_of(nodes)
         self._random = self.world.stream("churn")
@@ -87,7 +88,7 @@ class OverlayStory:
         lies = "liars" in self._kinds and number >= FIRST and number % LIARS == LIARS - 1
         member = self.world.add_member(lies=lies)
         if lies:
-            self.history.fault("liar", member.name)
+            self.world.fault("liar", member.name, member)
         elif number % WORKERS == 0:
             member.house.capabilities = (self.people.capabilities[(number // WORKERS) % len(self.people.capabilities)],)
         return member
@@ -95,11 +96,26 @@ class OverlayStory:
     def run(self) -> list[Violation]:
         """The hours, the healing, the judgement."""
         with judged_once():
-            return judged(self.world, self._play(), lambda: violations(self.world, self.people, self.words))
+            return judged(self.world, self._play(), self._judge)
+
+    def find(self) -> Findings:
+        """The same as far as this process plays it, without the judgement; the world is left as it stands.
+
+        Raises:
+            Stuck: it cannot go on.
+        """
+        with judged_once():
+            self.world.run(self._play())
+            return findings(self.world, self.people, self.words)
+
+    def _judge(self) -> list[Violation]:
+        found = together([findings(self.world, self.people, self.words)])
+        self.history.exits.update(summary(found))
+        return violations(found)
 
     async def _play(self) -> None:
         for member in list(self.world.members):
-            member.node.start("p2pd")
+            self.world.start(member)
             await asyncio.sleep(JOIN_EVERY_S)
         await asyncio.sleep(SETTLE_S)
         await self._advertise()
@@ -139,17 +155,17 @@ class OverlayStory:
         """In turn a process is killed, a machine loses its power, somebody new comes; one in ten is gone for good."""
         turn, self._turn = self._turn, self._turn + 1
         if turn % CHURN_TURNS == NEW_TURN:
-            self.history.fault("joined", f"n{len(self.world.members)}")
             newcomer = self._add(len(self.world.members))
-            newcomer.node.start("p2pd")
+            self.world.fault("joined", newcomer.name, newcomer)
+            self.world.start(newcomer)
             await self._advertise_soon(newcomer)
             return
-        there = [one for one in self.world.members if one.is_up and one.left_s is None]
+        there = [one for one in self.world.members if one.is_there]
         member = there[self._random.below(len(there))]
         (self.world.crash if turn % 2 == 0 else self.world.darken)(member)
         await asyncio.sleep(AWAY_LEAST_S + self._random.uniform() * AWAY_SPREAD_S)
         if turn % CHURN_TURNS == GONE_TURN and member.node.number >= FIRST:
-            self.history.fault("gone", member.name)
+            self.world.fault("gone", member.name, member)
             self.world.let_go(member)
             return
         self.world.bring_back(member)
@@ -157,7 +173,7 @@ class OverlayStory:
 
     async def _advertise_soon(self, member: Member) -> None:
         await asyncio.sleep(ADVERTISE_AFTER_S)
-        if member.is_up:
+        if member.is_there and member.is_here:
             await self.people.advertise(member)
 
     async def _partitions(self) -> None:
@@ -165,11 +181,12 @@ class OverlayStory:
             await asyncio.sleep(min(PARTITION_EVERY_S, self._seconds / 3))
             share = 0.2 + self._random.uniform() * 0.2
             apart = self._random.sample(self.world.members, int(share * len(self.world.members)))
-            self.history.fault("partition", f"{len(apart)} of {len(self.world.members)}")
+            self.world.fault("partition", f"{len(apart)} of {len(self.world.members)}")
             self.world.part(apart)
             await asyncio.sleep(min(PARTITION_S, self._seconds / 6))
             self.world.part(())
-            self.history.note("healed", "")
+            if self.world.is_first:
+                self.history.note("healed", "")
 
     async def _heal(self) -> None:
         self.world.part(())
@@ -183,7 +200,8 @@ class OverlayStory:
     async def _advertise(self) -> None:
         for member in list(self.world.members):
             if member.house.capabilities or member.lies:
-                self.world.spawn(self.people.advertise(member))
+                if member.is_here:
+                    self.world.spawn(self.people.advertise(member))
                 await asyncio.sleep(JOIN_EVERY_S)
         await asyncio.sleep(10)
 
@@ -192,10 +210,13 @@ class OverlayStory:
         here = self.people.there()
         who, word = here[self._random.below(len(here))], self._random.bytes(24)
         listeners = [one for one in self.world.members if not one.lies and one is not who]
-        self.words.append(Word(who, word, self.world.loop.time(), tuple(listeners)))
+        said = Word(who, word, self.world.loop.time(), tuple(listeners))
+        self.words.append(said)
+        if not who.is_here:
+            return
         publish = Publish(topic=TOPIC_NODE.name, payload=word)
         try:
             await who.node.door("registryd", "p2pd").call(GOSSIP_PUBLISH, publish)
         except DuxError as error:
             self.history.tell("gossip", error.message)
-            self.words.pop()
+            said.is_void = True

@@ -1,9 +1,15 @@
-"""The world of a thousand p2pds: who is there, who is away, who lies, and what stands between them."""
+"""The world of a thousand p2pds: who is there, who is away, who lies, and what stands between them.
+
+A process may play the nodes of one region only. What the story does to the world it does in each process alike, drawn
+from the same streams at the same moments; so each knows of every node whether it is there, and only its own ones run.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import hashlib
+import itertools
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,6 +21,9 @@ from dux_p2pd.overlay import Overlay
 from dux_sim.overlay.liars import LyingHousehold, LyingP2pd
 from dux_sim.overlay.links import Links, ToldNetwork
 from dux_sim.overlay.nodes import P2PD, Household, OverlayP2pd, make
+from dux_sim.overlay.pipes import host_of
+from dux_sim.overlay.post import Border, Post
+from dux_sim.world.history import Digest, History
 from dux_sim.world.keys import keys_of
 from dux_sim.world.loop import SimTask
 from dux_sim.world.node import OUTSIDE_PORT, SimNode
@@ -25,11 +34,6 @@ CHAIN_NODES = 5  # the coin chain is there, and nothing happens on it
 SETTINGS: dict[str, Any] = {"peers_target": 8, "peers_max": 256, "reachability": False}
 
 
-def host_of(number: int) -> str:
-    """The address of a node: each has a net of its own."""
-    return f"127.{1 + (number >> 8)}.{number & 255}.1"
-
-
 def overlay_profile() -> NetworkProfile:
     """A network whose nodes begin from the first eight."""
     first = tuple(Bootstrap(address=f"{host_of(one)}:{OUTSIDE_PORT}", did=keys_of(one).did) for one in range(FIRST))
@@ -38,11 +42,16 @@ def overlay_profile() -> NetworkProfile:
 
 @dataclass
 class Member:
-    """One node of the history. `absences`: from when to when it was away; the last one may be open."""
+    """One node of the history. `absences`: from when to when it was away.
+
+    `is_here`: whether this process plays it. `is_started`: whether it has ever been.
+    """
 
     node: SimNode
     house: Household
     lies: bool
+    is_here: bool
+    is_started: bool = False
     absences: list[tuple[float, float]] = field(default_factory=list)
     left_s: float | None = None
     is_gone: bool = False  # for good
@@ -53,8 +62,13 @@ class Member:
         return self.node.name
 
     @property
+    def is_there(self) -> bool:
+        """Whether it was started, and not taken away since; of every node, wherever it runs."""
+        return self.is_started and self.left_s is None
+
+    @property
     def is_up(self) -> bool:
-        """Whether its p2pd lives and answers."""
+        """Whether its p2pd lives and answers, in this process."""
         return self.node.is_up(P2PD)
 
     @property
@@ -67,7 +81,36 @@ class Member:
 
     def was_there(self, since_s: float) -> bool:
         """Whether it has been up without a break since then."""
-        return self.is_up and self.left_s is None and all(back_s <= since_s for _, back_s in self.absences)
+        return self.is_there and all(back_s <= since_s for _, back_s in self.absences)
+
+
+class NodeHistories(History):
+    """A hash for each node, and one over all of them: it does not depend on who else's events come in between."""
+
+    def __init__(self, now_s: Callable[[], float], *, trace: bool = False, until: int | None = None) -> None:
+        super().__init__(now_s, trace=trace, until=until)
+        self._digests: dict[str, Any] = {}
+
+    def _digest_of(self, of: str) -> Digest:
+        name = of.partition("/")[0]
+        found: Digest | None = self._digests.get(name)
+        if found is None:
+            found = self._digests[name] = hashlib.sha256()
+        return found
+
+    def hashes(self) -> dict[str, str]:
+        """The hash so far of each node, and of the world ("")."""
+        return {name: digest.hexdigest() for name, digest in self._digests.items()}
+
+    def hash(self) -> str:
+        """Over those of all nodes."""
+        return hash_of(self.hashes())
+
+
+def hash_of(hashes: dict[str, str]) -> str:
+    """One hash of all nodes'."""
+    text = "\n".join(f"{name} {digest}" for name, digest in sorted(hashes.items()))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class OverlayWorld(World):
@@ -76,10 +119,20 @@ class OverlayWorld(World):
     net: ToldNetwork
     weather: Links
 
-    def __init__(self, seed: int, *, trace: bool = False, until: int | None = None) -> None:
+    history: NodeHistories
+
+    def __init__(
+        self, seed: int, *, trace: bool = False, until: int | None = None, border: Border | None = None, region: int = 0
+    ) -> None:
+        """`border`: to the process that plays the other region, where this one plays but `region`."""
         super().__init__(seed, overlay_profile(), trace=trace, until=until)
-        self.weather = Links(self.stream("weather"), self.history)
-        self.net = ToldNetwork(self.weather, lambda a, b, data: self.history.note("frame", f"{a}>{b}", data))
+        history = self.history
+        self.is_first = border is None or region == 0  # what is no node's is noted here
+        self.post = Post(self.loop, self.context, border, region)
+        self.weather = Links(self.stream("weather"), history, seed)
+        self.net = ToldNetwork(
+            self.weather, lambda a, b, data: history.note("frame", f"{a}>{b}", data, of=b), self.post, self.loop.time
+        )
         self.members: list[Member] = []
         self._sides: list[tuple[float, dict[str, int]]] = [(0.0, {})]  # since when who stood apart
 
@@ -89,9 +142,28 @@ class OverlayWorld(World):
         node = self.add_node((P2PD,), partial(make, kind=kind, **SETTINGS))
         house = (LyingHousehold if lies else Household)(node, self.spawn)
         node.bend = house.client
-        member = Member(node, house, lies)
+        member = Member(node, house, lies, self.post.is_here(node.number))
         self.members.append(member)
         return member
+
+    def make_history(self, *, trace: bool, until: int | None) -> NodeHistories:
+        """A hash for each node."""
+        return NodeHistories(self.loop.time, trace=trace, until=until)
+
+    def numbers(self) -> Iterator[int]:
+        """Each life counts by itself: what else this process runs decides no order in it."""
+        return itertools.count()
+
+    def fault(self, kind: str, what: str, of: Member | None = None) -> None:
+        """Noted once, where the node lives that it happens to."""
+        if self.is_first if of is None else of.is_here:
+            self.history.fault(kind, what, of="" if of is None else of.name)
+
+    def start(self, member: Member) -> None:
+        """Its first life begins, if it is played here."""
+        member.is_started = True
+        if member.is_here:
+            member.node.start(P2PD)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something in the world's own name."""
@@ -101,12 +173,12 @@ class OverlayWorld(World):
 
     def crash(self, member: Member) -> None:
         """Its process is killed: its sockets close by themselves."""
-        self.history.fault("crash", member.name)
+        self.fault("crash", member.name, member)
         self._leave(member)
 
     def darken(self, member: Member) -> None:
         """Its power fails: nobody hears a word."""
-        self.history.fault("power lost", member.name)
+        self.fault("power lost", member.name, member)
         self.weather.dark[member.node.host] = None
         self.net.links_changed(member.node.host)
         self._leave(member)
@@ -120,12 +192,13 @@ class OverlayWorld(World):
         """It starts again from its disk; who still thinks to be connected with it hears that this is over."""
         if member.left_s is None:
             return
-        self.history.faults["came back"] += 1
+        self.history.faults["came back"] += member.is_here
         if self.weather.dark.pop(member.node.host, self) is not self:
             self.net.links_changed(member.node.host)
         member.absences.append((member.left_s, self.loop.time()))
         member.left_s = None
-        member.node.start(P2PD)
+        if member.is_here:
+            member.node.start(P2PD)
 
     def let_go(self, member: Member) -> None:
         """It is away for good, and nothing that was sent to it will ever arrive."""

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from common.chain.contract import Policy
+from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from dux_sim.proof.cast import NAMES, PRICE, PROOF, B, Funding, S, Setting, deal_for
 from dux_sim.proof.states import Allowance
 
@@ -22,6 +23,9 @@ TWO_WHIMS: Allowance = (0, 0, 2, 2)
 PARTS: Allowance = (1, 1, 2, 3)
 TWO: Allowance = (2, 2, 1, 2)
 STATES_MAX = 100_000  # per case; what is cut off is told
+SPIKE_AND_LIE: Allowance = (1, 1, 0, 2)
+SPIKE_AND_MORE: Allowance = (2, 0, 0, 2)
+DEAR = 5  # times the usual fee: of three steps two are worth it
 LATE_DELIVER_BLOCKS = 6  # a late coin has START's blocks before it, and half of these
 LATE = (Funding.SEEN, Funding.LATE)
 DEEP_STATES_MAX = 400_000  # where two accidents anywhere are walked to the end
@@ -78,7 +82,7 @@ def case_of(
     deal = deal_for(lock=script.lock, policy=script.policy, profile=PROOF, seats=seats, swap_limit=script.swap_limit)
     setting = Setting(
         deal=deal, panel=panel, worth_florins=worth, liars=frozenset({*liars, *panel[:bought]}),
-        silent=frozenset({*quiet, *panel[seats - silent :]}), delay_blocks=10**6, parts=parts,
+        silent=frozenset({*quiet, *panel[seats - silent :]}), delay_blocks=10**6, censored_blocks=10**6, parts=parts,
     )  # fmt: skip
     honest = seats - bought - silent
     offered = ", parts by agreement" if parts else ""
@@ -108,6 +112,31 @@ def stray_cases() -> list[Case]:
     again = int(deal_for(profile=PROOF).lot_florins)
     found = [stray_case(SCRIPTS[0], who, again, left=LIE) for who in ("both honest", "buyer lies", "seller silent")]
     return [*found, stray_case(SCRIPTS[3], "both honest", again - 1, left=LIE)]
+
+
+def ladder_case(script: Script, who: str, *, left: Allowance = ONE, dear: bool = False, bought: int = 0) -> Case:
+    """A case in which fees may rise; `dear`: two steps are worth it, and miners may want the third."""
+    case = case_of(script, who, bought=bought, left=left)
+    deal = deal_for(lock=script.lock, policy=script.policy, profile=PROOF, swap_limit=script.swap_limit, ladder=True)
+    rate = DEAR * FEE_RATE_FLORINS_PER_KB if dear else FEE_RATE_FLORINS_PER_KB
+    until = deal.heights.timeout + 2 if dear else 10**6
+    setting = replace(case.setting, deal=deal, ladder=True, fee_rate_florins_per_kb=rate, spike_until=until)
+    return replace(case, name=f"{case.name}; fees may rise{' above the ladder' if dear else ''}", setting=setting)
+
+
+def ladder_cases() -> list[Case]:
+    """The ladder of every way out: release, cancel, award, refund; and one that ends too early."""
+    found = [ladder_case(SCRIPTS[0], who) for who in ("both honest", "buyer silent", "seller silent")]
+    return [*found, ladder_case(SCRIPTS[3], "both honest"), ladder_case(SCRIPTS[0], "buyer silent", dear=True)]
+
+
+def every_ladder_case() -> list[Case]:
+    """Every script and part; and with a second accident, lie or whim beside the spike."""
+    found = [ladder_case(script, who, dear=dear) for script in SCRIPTS for who in PARTIES for dear in (False, True)]
+    found += [ladder_case(SCRIPTS[0], who, left=SPIKE_AND_LIE) for who in ("buyer lies", "seller lies, good work")]
+    deep = [replace(ladder_case(SCRIPTS[0], who, left=SPIKE_AND_MORE), states_max=DEEP_STATES_MAX)
+            for who in ("both honest", "seller silent")]  # fmt: skip
+    return [*deep, *(case for case in found if inclusion(case) is None)]
 
 
 def late_cases() -> list[Case]:
@@ -143,7 +172,7 @@ def quick_cases() -> list[Case]:
     found += [case_of(SCRIPTS[0], "both honest", left=TWO_WHIMS, parts=True)]
     for script in SCRIPTS[1:]:
         found += [case_of(script, parties) for parties in ("both honest", "seller lies, bad work", "buyer silent")]
-    return [*found, *late_cases(), *stray_cases()]
+    return [*found, *late_cases(), *stray_cases(), *ladder_cases()]
 
 
 def full_cases() -> list[Case]:
@@ -159,6 +188,7 @@ def full_cases() -> list[Case]:
         *eager,
         *every_late_case(),
         *every_stray_case(),
+        *every_ladder_case(),
         *(case for case in broad_cases() if inclusion(case) is None),
     ]
 

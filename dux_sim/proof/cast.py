@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from common.chain.contract import Policy
+from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.chain.heights import DEMO, HeightProfile, plan
 from common.units import FLOP
 from dux_escrowd.model import Deal, Role
@@ -63,6 +64,10 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     stray_florins: int = 0  # a second payment right after fund_by; 0: none
     delay_blocks: int = 2  # a message between nodes that live is late by at most this
     censored_blocks: int = 10  # a spend waits for at most this
+    ladder: bool = False  # fees may rise, and spends climb
+    fee_rate_florins_per_kb: int = FEE_RATE_FLORINS_PER_KB
+    spike_until: int = 10**6  # fees are down again at this height
+    steps_signed: int = 0  # a planted fault: co-signatures for so many steps whatever they cost; 0: none planted
 
     @property
     def good(self) -> bool:
@@ -78,6 +83,7 @@ def deal_for(
     seats: int = 3,
     swap_limit: int = PRICE,
     deliver: int | None = None,
+    ladder: bool = False,
 ) -> Deal:
     """A contract of 10 FLOP on a profile's heights."""
     deliver = deliver or (PROOF_DELIVER_BLOCKS if profile is PROOF else 12)
@@ -86,6 +92,7 @@ def deal_for(
         seats=seats, lock=lock, policy=policy, swap_limit_florins=swap_limit, depth_blocks=profile.depth_blocks,
         start_blocks=profile.start_blocks, standby_blocks=profile.standby_blocks,
         rebroadcast_blocks=profile.rebroadcast_blocks, heights=plan(profile, START, deliver, PRICE),
+        rung_blocks=profile.rung_blocks if ladder else 0,
     )  # fmt: skip
 
 

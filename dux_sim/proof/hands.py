@@ -32,6 +32,8 @@ from dux_escrowd.orders import (
 from dux_escrowd.rules import still_wanted
 from dux_sim.proof import laws
 from dux_sim.proof.cast import PRICE, B, Funding, S
+from dux_sim.proof.ids import award_spend
+from dux_sim.proof.ladder import handed_in
 from dux_sim.proof.search import require
 
 if TYPE_CHECKING:
@@ -102,17 +104,17 @@ def _settle(world: World, name: str, order: Settle) -> None:
             return  # the release was only told of in a proof of fault: the wallet holds no signatures and refuses
         gross = laws.release_is_right(world, name, order)
         world.keys_shown = True
-        world.offer(Spend(Exit.RELEASE, f"release-{gross}", gross, None))
+        world.offer(handed_in(world, name, order, Spend(Exit.RELEASE, f"release-{gross}", gross, None)))
     elif order.exit is Exit.CANCEL:
         require(order.outpoint in world.cancels, "a cancel that the seller has not signed")
-        world.offer(Spend(Exit.CANCEL, "cancel", 0, None))
+        world.offer(handed_in(world, name, order, Spend(Exit.CANCEL, "cancel", 0, None)))
     elif order.exit is Exit.AWARD:
         require(order.award is not None, "an award without its key")
         if order.award is not None:
-            world.complete(order.award)
+            world.complete(order.award, handed_in(world, name, order, award_spend(order.award)))
     else:
         world.law(world.height >= world.deal.heights.timeout, "a refund before T")
-        world.offer(Spend(Exit.REFUND, "refund", 0, None))
+        world.offer(handed_in(world, name, order, Spend(Exit.REFUND, "refund", 0, None)))
     world.pushed(name, order)
 
 

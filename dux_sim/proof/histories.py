@@ -14,7 +14,7 @@ from dux_escrowd.facts import Fact
 from dux_escrowd.model import Lot
 from dux_escrowd.replay import FACT_LINE, LOT_LINE, LoggedFact, LoggedLot, replay
 from dux_escrowd.rules import TABLE, decide
-from dux_sim.proof.cases import SCRIPTS, Case, case_of
+from dux_sim.proof.cases import SCRIPTS, Case, case_of, ladder_case
 from dux_sim.proof.cast import NAMES, B
 from dux_sim.proof.minds import Minds
 from dux_sim.proof.moves import all_moves
@@ -34,7 +34,10 @@ def sampled_cases() -> list[Case]:
         for script in (SCRIPTS[0], SCRIPTS[1], SCRIPTS[3])
         for parties, bought, silent in wanted
     ]
-    return [*whole, case_of(SCRIPTS[0], "buyer silent, half the work")]
+    climbing = [
+        ladder_case(script, who) for script in (SCRIPTS[0], SCRIPTS[3]) for who in ("both honest", "buyer silent")
+    ]
+    return [*whole, case_of(SCRIPTS[0], "buyer silent, half the work"), *climbing]
 
 
 def sample(case: Case, each: int) -> Sampled:

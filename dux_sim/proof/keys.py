@@ -6,10 +6,12 @@ import hashlib
 from functools import lru_cache
 
 import coincurve
+from coincurve._libsecp256k1 import ffi  # type: ignore[import-not-found]  # a compiled module without stubs
 
 from common.chain.tx import HASH_TYPE_ALL
 
 KEYS_REMEMBERED = 8_192
+OTHER_NONCE = hashlib.sha256(b"the same said again").digest()  # beside key and digest, RFC 6979 §3.6
 
 
 @lru_cache(maxsize=KEYS_REMEMBERED)
@@ -23,9 +25,10 @@ def public_key(name: str) -> bytes:
     return bytes(private_key(name).public_key.format())
 
 
-def signed(name: str, digest: bytes) -> bytes:
-    """The key's signature of a digest, with the hash type."""
-    return bytes(private_key(name).sign(digest, hasher=None)) + HASH_TYPE_ALL
+def signed(name: str, digest: bytes, *, other: bool = False) -> bytes:
+    """The key's signature of a digest, with the hash type; `other`: one with another number, as good as the first."""
+    nonce = (ffi.NULL, ffi.new("unsigned char[32]", OTHER_NONCE) if other else ffi.NULL)
+    return bytes(private_key(name).sign(digest, hasher=None, custom_nonce=nonce)) + HASH_TYPE_ALL
 
 
 def preimage_of(name: str) -> bytes:

@@ -155,7 +155,7 @@ def _buyer_bound(world: World) -> None:
 def _seller_bound(world: World) -> None:
     lot = world.nodes[S].lot
     cancelled = {outpoint for outpoint in world.cancels if not world.is_beside(outpoint)}
-    if not world.honest(S) or world.is_bought() or world.reorged or world.wallet_missed or cancelled:
+    if not world.honest(S) or world.is_bought() or world.reorged or world.wallet_missed or cancelled or world.overrun:
         return
     worth = world.setting.worth_florins
     earned = lot.delivered_at is not None and worth > 0 and world.coin is not None

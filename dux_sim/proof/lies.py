@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from msgspec.structs import replace
+
 from dux_escrowd import facts as f
 from dux_escrowd.model import AwardKey, Exit, Spend, State
 from dux_sim.proof.cast import PRICE, B, Funding, S
+from dux_sim.proof.ids import at_step, award_spend
 from dux_sim.proof.kinds import FREE, LIE, Move
-from dux_sim.proof.world import World, award_spend
+from dux_sim.proof.ladder import last_step
+from dux_sim.proof.world import World
 
 
 def lies(world: World) -> Iterator[Move]:
@@ -164,9 +168,14 @@ def takes(world: World, who: str) -> Iterator[Move]:
     if coin is None or coin.height is None or (world.spend is not None and world.spend.height is not None):
         return
     known = {spend.txid for spend in (world.spend, *world.rivals) if spend is not None}
-    for spend in _takeable(world, who, coin.outpoint):
+    for spend in (_at_its_best(world, one) for one in _takeable(world, who, coin.outpoint)):
         if spend.txid not in known:
             yield Move(f"the lying {who} takes {spend.txid}", FREE, partial(_take, spend=spend))
+
+
+def _at_its_best(world: World, spend: Spend) -> Spend:
+    """A liar pays what it takes: the highest step that was signed."""
+    return replace(spend, txid=at_step(spend.txid, last_step(world, spend))) if world.setting.ladder else spend
 
 
 def _takeable(world: World, who: str, outpoint: str) -> Iterator[Spend]:

@@ -12,9 +12,12 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from common.chain.fees import FEE_LADDER
 from dux_escrowd import facts as f
 from dux_sim.proof.cast import PART, B, Funding, S
+from dux_sim.proof.ids import LAST, malleated
 from dux_sim.proof.kinds import ACCIDENT, FREE, LIE, WHIM, Move
+from dux_sim.proof.ladder import is_taken, may_bump
 from dux_sim.proof.lies import lies, takes
 from dux_sim.proof.world import Message, World
 
@@ -42,16 +45,27 @@ def has_mail(world: World) -> bool:
     return any(not m.held and m.to != world.asleep and world.honest(m.to) for m in world.mail)
 
 
-def next_block(world: World, *, spend: int = 0, censor: bool = False, crash: str = "") -> None:
+def next_block(world: World, *, spend: int = 0, censor: bool = False, other_id: bool = False, crash: str = "") -> None:
     """A block with one of the valid spends, or none; everybody looks; late mail and restarted nodes come afterwards."""
     if spend:
         world.prefer_rival(spend - 1)
     was_asleep = world.asleep
     world.asleep = was_asleep or crash
-    world.mine(censor=censor)
-    world.mail = [replace(message, held=False, since=0) for message in world.mail]
+    world.mine(censor=censor, other_id=other_id)
+    world.mail = [_in_next_block(message, world.asleep) for message in world.mail]
     if was_asleep:
         world.restart()
+
+
+def _in_next_block(message: Message, asleep: str) -> Message:
+    """What was late is there; what was lost is sent again, by a sender that is up."""
+    waits = message.lost and sender_of(message) == asleep
+    return replace(message, since=0) if waits else replace(message, held=False, lost=False, since=0)
+
+
+def sender_of(message: Message) -> str:
+    """Who said it."""
+    return message.lane.split("/")[0]
 
 
 def time_moves(world: World, *, accidents: bool) -> Iterator[Move]:
@@ -79,6 +93,8 @@ def _troubled_block(world: World) -> Iterator[Move]:
     waits = world.spend is not None and world.spend.height is None
     if waits or (world.coin is not None and world.coin.height is None):
         yield Move("a block that leaves it out", ACCIDENT, partial(next_block, censor=True))
+    if waits and is_taken(world):
+        yield Move("a block with the spend under another id", ACCIDENT, partial(next_block, other_id=True))
     for name in world.nodes:
         if not world.asleep and world.honest(name):
             yield Move(f"a block, {name} crashes", ACCIDENT, partial(next_block, crash=name), whom=name)
@@ -87,11 +103,16 @@ def _troubled_block(world: World) -> Iterator[Move]:
 # --- accidents ----------------------------------------------------------------------------------------------------
 
 
-def accidents(world: World) -> Iterator[Move]:
-    """What is nobody's will."""
+def accidents(world: World, *, more: bool = True) -> Iterator[Move]:
+    """What is nobody's will; `more`: another may follow, without which what is lost is no more than late.
+
+    `tests/sim/test_proof_wire.py` walks both.
+    """
     for message in dict.fromkeys(m for m in world.mail if not m.held):
         name = f"{type(message.fact).__name__} of {message.lane} to {message.to}"
         yield Move(f"late: {name}", ACCIDENT, partial(_hold, message=message), whom=message.to)
+        if more and world.honest(sender_of(message)):
+            yield Move(f"lost: {name}", ACCIDENT, partial(_lose, message=message), whom=message.to)
         if isinstance(message.fact, DUPLICATED) and world.mail.count(message) == 1:
             yield Move(f"doubled: {name}", ACCIDENT, partial(_double, message=message), whom=message.to)
     for name in world.nodes:
@@ -100,6 +121,19 @@ def accidents(world: World) -> Iterator[Move]:
     if world.honest(S) and not world.wallet_down and world.height <= world.deal.heights.vote_by:
         yield Move("the seller's wallet goes away", ACCIDENT, partial(_wallet_goes), whom=S)
     yield from _reorganisations(world)
+    yield from _spikes(world)
+
+
+def _spikes(world: World) -> Iterator[Move]:
+    """Miners take no lower step of the ladder from now on; it matters once a spend waits."""
+    waits = world.spend is not None and world.spend.height is None
+    if world.setting.ladder and waits and world.height < world.deal.heights.timeout:
+        for step in range(world.fees + 1, LAST + 1):
+            yield Move(f"fees rise to x{FEE_LADDER[step]}", ACCIDENT, partial(_spike, step=step))
+
+
+def _spike(world: World, step: int) -> None:
+    world.fees, world.spend_since = step, world.height
 
 
 def _wallet_goes(world: World) -> None:
@@ -110,13 +144,17 @@ def _hold(world: World, message: Message) -> None:
     world.mail[world.mail.index(message)] = replace(message, held=True)
 
 
+def _lose(world: World, message: Message) -> None:
+    world.mail[world.mail.index(message)] = replace(message, held=True, lost=True)
+
+
 def _double(world: World, message: Message) -> None:
     world.mail.append(replace(message, held=True))
 
 
 def _deaths(world: World, name: str) -> Iterator[Move]:
     yield Move(f"{name} dies", ACCIDENT, partial(_die, who=name, loses=()), whom=name)
-    on_its_way = [m.to for m in world.mail if m.lane.split("/")[0] == name]
+    on_its_way = [m.to for m in world.mail if sender_of(m) == name and not m.lost]
     if on_its_way:
         yield Move(
             f"{name} dies, and what it sent is lost",
@@ -134,7 +172,7 @@ def _deaths(world: World, name: str) -> Iterator[Move]:
 def _die(world: World, who: str, loses: tuple[str, ...]) -> None:
     world.gone |= {who}
     world.delayed = [item for item in world.delayed if item[0] != who]
-    world.mail = [m for m in world.mail if m.to != who and not (m.lane.split("/")[0] == who and m.to in loses)]
+    world.mail = [m for m in world.mail if m.to != who and not (sender_of(m) == who and (m.lost or m.to in loses))]
 
 
 def _reorganisations(world: World) -> Iterator[Move]:
@@ -145,6 +183,7 @@ def _reorganisations(world: World) -> Iterator[Move]:
         if world.height - spend.height < depth:
             yield Move("a reorganisation: the spend waits again", ACCIDENT, partial(_spend_moves, again=True))
             yield Move("a reorganisation: the spend is forgotten", ACCIDENT, partial(_spend_moves, again=False))
+            yield Move("a reorganisation: the spend has another id", ACCIDENT, _spend_is_another)
         return
     yield Move("a reorganisation: the funding waits again", ACCIDENT, partial(_coin_moves, again=True))
     yield Move("a reorganisation: the funding has another id", ACCIDENT, partial(_coin_moves, again=False))
@@ -157,6 +196,14 @@ def _spend_moves(world: World, *, again: bool) -> None:
         world.spend = replace(world.spend, height=None) if again else None
     if not again and world.rivals:
         world.spend, world.rivals = world.rivals[0], world.rivals[1:]
+    world.spend_since, world.child = world.height, False
+    _all_look(world)
+
+
+def _spend_is_another(world: World) -> None:
+    """The new blocks hold it, too: what was signed, under an id that nobody had seen."""
+    if world.spend is not None:
+        world.spend = replace(world.spend, txid=malleated(world.spend.txid), height=world.height)
     _all_look(world)
 
 
@@ -199,8 +246,14 @@ def choices(world: World, *, whims: bool) -> Iterator[Move]:
     if world.nodes[S].lot.delivered_at is None and _would_take(world, S, f.DeliveryMade(at=world.height)):
         yield Move("the seller delivers", FREE, _deliver)
     yield from late_question(world)
+    if world.setting.ladder and may_bump(world):
+        yield Move("the owner's child pays for both", FREE, _bump)
     if whims:
         yield from _whims(world)
+
+
+def _bump(world: World) -> None:
+    world.child = True
 
 
 def late_question(world: World) -> Iterator[Move]:
@@ -265,7 +318,7 @@ def all_moves(world: World, left: tuple[int, int, int, int], *, eager: bool) -> 
     """
     yield from time_moves(world, accidents=bool(left[ACCIDENT]))
     if left[ACCIDENT]:
-        yield from accidents(world)
+        yield from accidents(world, more=left[ACCIDENT] > 1)
     quiet = not has_mail(world)
     if quiet:
         yield from choices(world, whims=bool(left[WHIM]))

@@ -16,12 +16,12 @@ from dux_escrowd import changes as c
 from dux_escrowd import facts as f
 from dux_escrowd import guards as g
 from dux_escrowd import replies as r
-from dux_escrowd.model import AwardKey, AwardSigned, Exit, Lot, Role, State
+from dux_escrowd.model import SEEN, AwardKey, AwardSigned, Exit, Lot, Role, State
 from dux_escrowd.orders import Order, PassOn, PingArbiters, Settle, ShowCase, ShowKey, SignAward
 from dux_escrowd.rules import ROWS
 from dux_escrowd.table import Row, indexed
 from dux_escrowd.voting import verdict
-from dux_sim.proof.cases import ONE, SCRIPTS, Case, Script, case_of, late_case, stray_case
+from dux_sim.proof.cases import ONE, SCRIPTS, Case, Script, case_of, ladder_case, late_case, stray_case
 from dux_sim.proof.cast import PAY, PRICE, B, Funding, S
 from dux_sim.proof.hasty import for_a_fork, from_hearing, silence_tells, soon_after_delivery, window
 from dux_sim.proof.plant import Plant, Rows, altered, dropped, forgets, instead, orders_less, without
@@ -244,6 +244,55 @@ def _never_again(rows: Rows) -> Rows:
     return altered(rows, lambda row: g.push_due in row.guards, lambda _row: None)
 
 
+def _knows_the_first_id_alone(rows: Rows) -> Rows:
+    """A spend that was seen is the one, whatever the block holds."""
+    return altered(rows, lambda row: row.source == "§8 OtherSpendSeen", lambda row: changed(row, to=None, change=None))
+
+
+def _as_it_is(rows: Rows) -> Rows:
+    return rows
+
+
+def _two_at_once(rows: Rows) -> Rows:
+    """A climb that leaves a step out, and pays for it."""
+
+    def how(row: Row) -> Row:
+        return changed(row, change=lambda lot, fact: replace(c.climb(lot, fact), rung=min(g.RUNG_LAST, lot.rung + 2)))
+
+    return altered(rows, lambda row: g.climb_due in row.guards, how)
+
+
+def _slow(lot: Lot, fact: f.Fact) -> bool:
+    """The next step only when the mempool forgets."""
+    return g.climb_due(lot, fact) and g.push_due(lot, fact)
+
+
+def _not_while_seen(rows: Rows) -> Rows:
+    """As if a spend that the mempool shows could wait."""
+
+    def how(row: Row) -> Row:
+        return changed(row, frm=tuple(state for state in row.frm if state not in SEEN))
+
+    return altered(rows, lambda row: g.climb_due in row.guards, how)
+
+
+def _goes_on_above(rows: Rows) -> Rows:
+    """An award begins at the step that the release had reached."""
+
+    def how(row: Row) -> Row:
+        return changed(row, change=lambda lot, fact: replace(c.take_award(lot, fact), rung=max(lot.rung, 1)))
+
+    return altered(rows, lambda row: row.change is c.take_award and g.fair_to_take in row.guards, how)
+
+
+def _climb(
+    name: str, plant: Plant, parties: str, *, left: Allowance, dear: bool = False, steps_signed: int = 0
+) -> Mutation:  # fmt: skip
+    case = ladder_case(STANDBY, parties, left=left, dear=dear)
+    setting = replace(case.setting, steps_signed=steps_signed)
+    return Mutation(name=name, plant=plant, case=replace(case, setting=setting, states_max=SEARCH_STATES_MAX))
+
+
 def _hunt(
     name: str, plant: Plant, script: Script = STANDBY, parties: str = "buyer lies", *,
     left: Allowance = ONE, bought: int = 0, silent: int = 0, story: Callable[[World], None] | None = None,
@@ -333,6 +382,16 @@ MUTATIONS: tuple[Mutation, ...] = (
           parties="buyer lies, half the work", silent=1, left=LIES),
     _hunt("votes are not opened while one is missing", dropped(f.Clock, g.reveal_due), parties=NO_BUYER, silent=1,
           left=QUIET),
+    _hunt("a spend under another id is not the spend", _knows_the_first_id_alone, parties=HONEST, left=ACCIDENTS),
+    _climb("nobody climbs the fee ladder", dropped(f.Clock, g.climb_due), NO_BUYER, left=ACCIDENTS),
+    _climb("the next step waits until the mempool forgets", instead(f.Clock, g.climb_due, _slow), NO_BUYER,
+           left=ACCIDENTS),
+    _climb("a spend that the mempool shows does not climb", _not_while_seen, NO_BUYER, left=ACCIDENTS),
+    _climb("a climb leaves a step out", _two_at_once, NO_BUYER, left=ACCIDENTS),
+    _climb("an award begins above its first step", _goes_on_above, NO_BUYER, left=ACCIDENTS),
+    _climb("steps are signed for that cost more than a twentieth", _as_it_is, NO_BUYER, left=ACCIDENTS, dear=True,
+           steps_signed=3),
+    _climb("an award for the buyer has one step alone", _as_it_is, "seller silent", left=ACCIDENTS, steps_signed=1),
     _hunt("a verdict waits for the last vote", dropped(f.Clock, g.verdict_ready), parties=NO_BUYER, silent=1,
           left=QUIET),
 )  # fmt: skip

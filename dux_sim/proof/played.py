@@ -23,7 +23,6 @@ from common.chain.contract import (
     result_hash_of,
     seated,
 )
-from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.chain.fund import fund_output_script
 from common.chain.heights import Heights
 from common.chain.script import award_sig, coop_sig
@@ -34,6 +33,7 @@ from common.units import Florins
 from dux_escrowd.model import Exit, Spend
 from dux_sim.proof.cast import PRICE
 from dux_sim.proof.coins import Chain
+from dux_sim.proof.ids import OTHER, outcome_of, step_of
 from dux_sim.proof.keys import preimage_of, public_key, signed
 from dux_sim.proof.player import History
 
@@ -53,7 +53,8 @@ def contract_for(history: History, shift: int) -> Contract:
         arbiters_needed=deal.arbiters_needed, arbiters=seated(panel),
         result_hash=result_hash_of(preimage_of(name)) if deal.lock else b"", result_salt_hash=bytes(32),
         fund_script=fund_output_script(2, tuple(public_key(f"custodian-{at}") for at in range(3))), tax_bps=500,
-        fee_rate_florins_per_kb=FEE_RATE_FLORINS_PER_KB, depth_blocks=deal.depth_blocks, start_blocks=deal.start_blocks,
+        fee_rate_florins_per_kb=history.setting.fee_rate_florins_per_kb,
+        depth_blocks=deal.depth_blocks, start_blocks=deal.start_blocks,
         heights_profile="proof", heights=heights, policy=deal.policy, swap_limit_florins=Florins(PRICE),
     )  # fmt: skip
 
@@ -64,6 +65,17 @@ def _key(history: str, who: str) -> bytes:
 
 def _party(history: str, who: str) -> Party:
     return Party(f"did:dux:{who}", bytes(32), _key(history, who), pay_to_key(_key(history, who + "-pay")))
+
+
+def template_of(spend: Spend) -> Template:
+    """The product's template of a spend of the model."""
+    gross = Florins(spend.gross_florins)
+    if spend.exit is Exit.AWARD:
+        seats = tuple(range(int(outcome_of(spend.txid).rsplit("-", 1)[1])))
+        return Award(gross, Side.SELLER if spend.gross_florins else Side.BUYER, seats)
+    if spend.exit is Exit.RELEASE:
+        return Release(gross)
+    return Cancel() if spend.exit is Exit.CANCEL else Refund()
 
 
 class Lot:
@@ -90,21 +102,16 @@ class Lot:
 
     def way_out(self, spend: Spend) -> Tx:
         """The spend of the model, complete."""
-        return self._assembled(self._template(spend), self.outpoint or Outpoint("00" * 32, 0))
+        place = self.outpoint or Outpoint("00" * 32, 0)
+        other = spend.txid.endswith(OTHER)
+        return self._assembled(template_of(spend), place, step_of(spend.txid), other=other)
 
-    def _template(self, spend: Spend) -> Template:
-        gross = Florins(spend.gross_florins)
-        if spend.exit is Exit.AWARD:
-            seats = tuple(range(int(spend.txid.rsplit("-", 1)[1])))
-            return Award(gross, Side.SELLER if spend.gross_florins else Side.BUYER, seats)
-        if spend.exit is Exit.RELEASE:
-            return Release(gross)
-        return Cancel() if spend.exit is Exit.CANCEL else Refund()
-
-    def _assembled(self, template: Template, outpoint: Outpoint) -> Tx:
-        tx = build(self.contract, outpoint, self.value, template)
+    def _assembled(self, template: Template, outpoint: Outpoint, step: int = 0, *, other: bool = False) -> Tx:
+        """`other`: the same ways and sums under another id, by signatures of another number."""
+        tx = build(self.contract, outpoint, self.value, template, step)
         names = [f"{self.history.name}/{who}" for who in ("buyer", "seller", *self.history.setting.panel)]
-        signatures = {public_key(name): signed(name, lot_digest(self.contract, tx)) for name in names}
+        digest = lot_digest(self.contract, tx)
+        signatures = {public_key(name): signed(name, digest, other=other) for name in names}
         return assemble(self.contract, template, tx, signatures, preimage_of(self.history.name))
 
     def too_early(self) -> Tx:

@@ -62,7 +62,7 @@ def freeze(world: World, told: frozenset[str], left: Allowance) -> Moment:
         mail=tuple(mail),
         chain=(
             world.coin, world.spend, world.beside, tuple(sorted(world.rivals, key=_txid)), world.coins_made,
-            world.reorged,
+            world.reorged, _fees(world),
         ),
         keys=(world.keys_shown, world.shared_key_by_standby, world.releases, world.cancels, _sorted(world.awards)),
         people=(
@@ -83,6 +83,15 @@ def _voted(world: World) -> set[str]:
     return {name for name in world.setting.panel if world.nodes[name].lot.vote_florins is not None} - busy
 
 
+def _fees(world: World) -> tuple[Any, ...]:
+    """What miners take, and who stands where on the ladder; since when a spend waits matters to the law alone."""
+    if not world.setting.ladder:
+        return ()
+    waits = world.spend is not None and world.spend.height is None and world.fees
+    since = world.spend_since if waits else world.height
+    return world.fees, world.child, world.overrun, tuple(sorted(world.climbed.items())), since
+
+
 def _txid(spend: Any) -> str:
     return str(spend.txid)
 
@@ -96,8 +105,11 @@ def thaw(moment: Moment, setting: Setting, minds: Minds) -> World:
     world = World(setting=setting, minds=minds, height=moment.height, judged=True)
     world.nodes = dict(zip((B, S, *setting.panel), moment.nodes, strict=True))
     world.mail = list(moment.mail)
-    world.coin, world.spend, world.beside, rivals, world.coins_made, world.reorged = moment.chain
+    world.coin, world.spend, world.beside, rivals, world.coins_made, world.reorged, fees = moment.chain
     world.rivals = list(rivals)
+    if fees:
+        world.fees, world.child, world.overrun, climbed, world.spend_since = fees
+        world.climbed = dict(climbed)
     world.keys_shown, world.shared_key_by_standby, world.releases, world.cancels, awards = moment.keys
     world.awards = dict(awards)
     (
@@ -116,6 +128,7 @@ def forgotten(lot: Lot, height: int) -> Lot:
     if pinged is not None:
         pinged = START if height >= deal.heights.dispute_by else max(pinged, height + 1 - deal.start_blocks)
     due = lot.ordered_at is not None and height + 1 - lot.ordered_at >= deal.rebroadcast_blocks
+    overdue = height + 1 - deal.rebroadcast_blocks if deal.rung_blocks else None  # who may climb must have ordered
     return replace(
         lot,
         ready=lot.ready if lot.state in LOTLESS else (),
@@ -124,7 +137,7 @@ def forgotten(lot: Lot, height: int) -> Lot:
         disputed_at=START if settled and lot.disputed_at is not None else lot.disputed_at,
         delivered_at=deal.heights.deliver_by if lot.delivered_at is not None else None,
         pinged_at=pinged,
-        ordered_at=None if due else lot.ordered_at,
+        ordered_at=overdue if due else lot.ordered_at,
     )
 
 

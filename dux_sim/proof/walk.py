@@ -23,7 +23,7 @@ from dux_sim.proof.states import Allowance, Moment, Reducer, freeze, key_of, tha
 from dux_sim.proof.world import World
 
 STEPS_MAX = 400_000  # remembered from case to case, some hundred megabytes
-SLACK_BLOCKS = 4  # after T + 1 + d: a reorganisation and a censored block at the very end
+SLACK_BLOCKS = 4  # after T + 1 + d: a reorganisation and a censored block at the very end; as many to climb a ladder
 
 
 class WalkedEscrow(Walked):
@@ -47,7 +47,8 @@ class Walk:
         self._exits: Counter[str] = Counter()
         self.samples: dict[str, list[int]] = {}  # exit -> moments at the end
         self._search: Search[Moment] = Search(self)
-        self.end = setting.deal.heights.timeout + 1 + setting.deal.depth_blocks + SLACK_BLOCKS
+        slack = SLACK_BLOCKS * 2 if setting.ladder else SLACK_BLOCKS
+        self.end = setting.deal.heights.timeout + 1 + setting.deal.depth_blocks + slack
 
     def run(
         self, states_max: int, *, first_only: bool = False, story: Callable[[World], None] | None = None

@@ -12,12 +12,14 @@ import msgspec
 from msgspec.structs import replace
 
 from dux_escrowd import facts as f
-from dux_escrowd.model import AwardKey, Coin, Deal, Exit, Lot, Spend
+from dux_escrowd.model import AwardKey, Coin, Deal, Lot, Spend
 from dux_escrowd.observe import OnChain
 from dux_escrowd.orders import Order, Settle
 from dux_escrowd.rules import TABLE
 from dux_sim.proof import hands, laws
 from dux_sim.proof.cast import START, B, Funding, S, Setting, deal_for, role_of
+from dux_sim.proof.ids import award_spend, malleated, outcome_of
+from dux_sim.proof.ladder import climbs_in_time, is_forgotten, is_overrun, is_taken, outbids
 from dux_sim.proof.minds import Minds, Node, Outcome
 from dux_sim.proof.search import LawBroken, require
 
@@ -26,13 +28,17 @@ BESIDE = "f" * 64 + ":1"
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A statement on its way, and since when; what one node sends another arrives in order, evidence beside it."""
+    """A statement on its way, and since when; what one node sends another arrives in order, evidence beside it.
+
+    What was lost waits with its sender until the next block, and is sent again as long as that lives.
+    """
 
     lane: str
     to: str
     fact: f.Fact
     since: int
     held: bool = False  # an accident: it comes with the next block
+    lost: bool = False  # held by its sender, not by the wire
 
 
 @dataclass
@@ -67,6 +73,10 @@ class World:
     verdict_given: bool = False
     liars_stand_by: bool = True  # bought arbiters answer pings
     broken: bool = False
+    fees: int = 0  # the lowest step of the ladder that miners take
+    overrun: bool = False  # at T fees were above every step that the seller had
+    child: bool = False  # the spend that waits has a child that pays for both
+    climbed: dict[str, tuple[str, int]] = field(default_factory=dict)  # who handed in which way out, at which step
     wallet_down: set[str] = field(default_factory=set)
     wallet_missed: bool = False  # the seller's own wallet was away in the last margin: what it then loses is its own
     delayed: list[tuple[str, Order]] = field(default_factory=list)
@@ -256,10 +266,10 @@ class World:
         others = (other for other in self.setting.panel if other != name)
         self.send(name, f.AwardSaid(at=0, by=name, key=key, valid=True), B, S, *others)
 
-    def complete(self, key: AwardKey) -> None:
+    def complete(self, key: AwardKey, spend: Spend | None = None) -> None:
         """The winner completes an award that k arbiters have signed."""
         laws.award_is_fair(self, key)
-        self.offer(award_spend(key))
+        self.offer(spend or award_spend(key))
 
     # --- the chain ----------------------------------------------------------------------------------------------------
 
@@ -276,32 +286,41 @@ class World:
         """The first spend waits in the mempool; a rival stays with whoever has it."""
         if self.coin is None or self.coin.height is None:
             return
-        if self.spend is None:
-            self.spend, self.spend_since = spend, self.height
+        if self.spend is None or (self.setting.ladder and outbids(self, spend)):
+            self._replaced_by(spend)
         elif spend.txid != self.spend.txid and spend not in self.rivals:
             self.rivals = [*self.rivals, spend]
+
+    def _replaced_by(self, spend: Spend) -> None:
+        """It waits from now on; what it replaces is a rival, unless it is a lower step of the same."""
+        others = [*self.rivals, self.spend] if self.spend is not None else self.rivals
+        self.rivals = [one for one in others if outcome_of(one.txid) != outcome_of(spend.txid)]
+        self.spend, self.spend_since, self.child = spend, self.height, False
 
     def prefer_rival(self, at: int = 0) -> None:
         """A miner takes a rival in place of the spend that waits: possible as long as neither is in a block."""
         if self.spend is not None and self.spend.height is None and self.rivals:
             self.rivals = [*self.rivals, self.spend]
-            self.spend, self.spend_since = self.rivals.pop(at), self.height
+            self.spend, self.spend_since, self.child = self.rivals.pop(at), self.height, False
 
-    def mine(self, blocks: int = 1, *, censor: bool = False) -> None:
-        """Blocks; what is due arrives, everybody looks at the chain."""
+    def mine(self, blocks: int = 1, *, censor: bool = False, other_id: bool = False) -> None:
+        """Blocks; what is due arrives, everybody looks at the chain. `other_id`: they hold the spend under another."""
         for _ in range(blocks):
             self.height += 1
+            self.fees = self.fees if self.height < self.setting.spike_until else 0
             if not self.coins_made and self.height > self.deal.heights.fund_by:
                 self.fund()  # the late payment
             self.wallet_missed |= S in self.wallet_down and self.height > self.deal.heights.vote_by
-            self._confirm(censor=censor)
+            self._confirm(censor=censor, other_id=other_id)
             for message in [m for m in self.mail if self.height - m.since > self.setting.delay_blocks]:
                 self.arrive(message)
             for name in self.nodes:
                 self.look(name)
             self.taskds()
+            climbs_in_time(self)
+            self.overrun |= is_overrun(self)
 
-    def _confirm(self, *, censor: bool) -> None:
+    def _confirm(self, *, censor: bool, other_id: bool) -> None:
         if self.beside is not None and self.beside.spend is not None and self.beside.spend.height is None:
             self.beside = replace(self.beside, spend=replace(self.beside.spend, height=self.height))
         if self.setting.stray_florins and self.beside is None and self.height > self.deal.heights.fund_by:
@@ -310,10 +329,14 @@ class World:
         left_out = waits_late or (censor and self.spend is None)
         if self.coin is not None and self.coin.height is None and not left_out:
             self.coin = replace(self.coin, height=self.height)
+        if is_forgotten(self):
+            self.spend, self.rivals = (self.rivals[0], self.rivals[1:]) if self.rivals else (None, [])
+            self.spend_since, self.child = self.height, False
         waits = self.spend is not None and self.spend.height is None
         over = self.height - self.spend_since >= self.setting.censored_blocks
-        if waits and self.spend is not None and (not censor or over):
-            self.spend = replace(self.spend, height=self.height)
+        if waits and self.spend is not None and (not censor or over) and is_taken(self):
+            txid = malleated(self.spend.txid) if other_id else self.spend.txid
+            self.spend = replace(self.spend, txid=txid, height=self.height)
 
     def reorganise(self) -> None:
         """The last blocks go: the spend waits again, or the funding comes back as another transaction."""
@@ -367,9 +390,3 @@ class World:
     def is_bought(self) -> bool:
         """At least k arbiters do what somebody pays them for."""
         return len(self.setting.liars & set(self.setting.panel)) >= self.deal.arbiters_needed
-
-
-def award_spend(key: AwardKey) -> Spend:
-    """The spend that an award makes; with the bond's coin it is another transaction."""
-    name = f"award-{key.gross_florins}-{len(key.revealed)}" + ("+bond" if key.bond else "")
-    return Spend(Exit.AWARD, name, key.gross_florins, None)

@@ -95,7 +95,7 @@ class Disk:
 
     def _committed(self, tx: SimTx) -> None:
         body = msgspec.json.encode(tx.written)
-        self._history.note("commit", self.name, body)
+        self._history.note("commit", self.name, body, of=self.name)
         life = LIFE.get()
         if life is not None:
             life.meets("commit")

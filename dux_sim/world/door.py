@@ -85,10 +85,11 @@ class Door:
             await asyncio.sleep(0)
             raise self._away("it is not running")
         caller = self._caller.rpartition("/")[2]
-        self._history.note("call", f"{self._caller}>{self._house.name} {name}", body)
+        whose = self._house.name
+        self._history.note("call", f"{self._caller}>{whose} {name}", body, of=whose)
         work = table.dispatch(body, caller=caller, deadline_s=deadline_s)
         answer = await self._inside(work, name)  # the table itself answers when the deadline has passed
-        self._history.note("answer", f"{self._house.name}>{self._caller} {name}", answer)
+        self._history.note("answer", f"{whose}>{self._caller} {name}", answer, of=whose)
         return answer
 
     async def _inside(self, work: Coroutine[Any, Any, bytes], name: str) -> bytes:

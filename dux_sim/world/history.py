@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 TRACE_LINES_MAX = 2_000_000  # about 300 MB; a longer trace is read with --until
 DETAIL_CHARS_MAX = 160
+
+
+class Digest(Protocol):
+    """A running hash."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take more in."""
+        ...
 
 
 class Until(Exception):
@@ -36,8 +45,11 @@ class History:
         self.calm_from: int | None = None  # height of the tip when the last fault was over
         self.lines: deque[str] = deque(maxlen=TRACE_LINES_MAX)
 
-    def note(self, kind: str, what: str, data: bytes = b"") -> None:
-        """One event: hashed with its time. In front of the one to stop at, the history stops."""
+    def note(self, kind: str, what: str, data: bytes = b"", *, of: str = "") -> None:
+        """One event: hashed with its time. In front of the one to stop at, the history stops.
+
+        `of`: the node or daemon whose event it is, for those who keep a hash for each node.
+        """
         if self.stopped:
             return
         if self._until is not None and self.events >= self._until:
@@ -45,20 +57,23 @@ class History:
             return
         self.events += 1
         self.counts[kind] += 1
-        self._digest.update(f"{self._now_s():.6f}\0{kind}\0{what}\0{len(data)}\0".encode() + data)
+        self._digest_of(of).update(f"{self._now_s():.6f}\0{kind}\0{what}\0{len(data)}\0".encode() + data)
         if self._trace:
             self.tell(kind, what if not data else f"{what}  {shown(data)}")
         if self.watch is not None and self.watch(kind):
             self._stop()
 
+    def _digest_of(self, _of: str) -> Digest:
+        return self._digest
+
     def _stop(self) -> None:
         self.stopped = True
         self.on_stop()
 
-    def fault(self, kind: str, what: str) -> None:
+    def fault(self, kind: str, what: str, *, of: str = "") -> None:
         """Something that the weather, a liar or a crash did."""
         self.faults[kind] += 1
-        self.note("fault", f"{kind}: {what}")
+        self.note("fault", f"{kind}: {what}", of=of)
 
     def tell(self, kind: str, text: str) -> None:
         """A line for readers only."""
@@ -78,6 +93,14 @@ class History:
     def hash(self) -> str:
         """The hash so far, hex."""
         return self._digest.hexdigest()
+
+
+def added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of counts, by name."""
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(sorted(total.items()))
 
 
 def shown(data: bytes) -> str:

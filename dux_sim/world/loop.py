@@ -15,11 +15,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
+from math import inf
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
 DROPPED_LEAST = 1024  # cancelled timers
+ARRIVALS = 1 << 60  # the numbers of timers stay below
 OWNED_LEAST = 64  # tasks of a life, ended ones among them, before those are let go
 TURNS_AT_ONCE_MAX = 1_000_000  # callbacks without the clock moving: two daemons that wake each other for ever
 
@@ -34,8 +36,10 @@ DiesAt = Literal["turn", "answer", "commit"]
 class Life:
     """One run of one daemon, from its start to its end or its crash. What belongs to it runs in a context naming it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, numbers: Iterator[int] | None = None) -> None:
+        """`numbers`: of its futures and tasks, where their order must not depend on what else the process runs."""
         self.name = name
+        self.numbers = numbers
         self.alive = True
         self.turns = 0
         self.dies_after: int | None = None  # turns, answers or commits from now: then it is killed
@@ -135,7 +139,8 @@ class SimFuture(asyncio.Future[Any]):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> SimFuture:  # noqa: PYI034 - asyncio's Future is no Self
         """Numbered before asyncio hashes it."""
         made: SimFuture = super().__new__(cls)
-        made.number = next(cls._numbers)
+        life = LIFE.get()
+        made.number = next(cls._numbers if life is None or life.numbers is None else life.numbers)
         return made
 
     number: int
@@ -157,10 +162,10 @@ class SimTask(asyncio.Task[Any]):
     def __new__(cls, *_args: Any, context: Context | None = None, **_kwargs: Any) -> SimTask:  # noqa: PYI034
         """Numbered before asyncio hashes it."""
         made: SimTask = super().__new__(cls)
-        made.number = next(cls._numbers)
-        made.life = LIFE.get() if context is None else context.get(LIFE)
-        if made.life is not None:
-            made.life.own(made)
+        life = made.life = LIFE.get() if context is None else context.get(LIFE)
+        made.number = next(cls._numbers if life is None or life.numbers is None else life.numbers)
+        if life is not None:
+            life.own(made)
         return made
 
     def __hash__(self) -> int:
@@ -181,6 +186,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._order = itertools.count()
         self._closed = False
         self.halted = False  # set by whoever wants the history to stop right there
+        self.horizon = inf  # up to here nothing can come from elsewhere
+        self.on_horizon: Callable[[], None] = lambda: None  # waits for elsewhere, and puts the horizon off
         self.on_error: Callable[[dict[str, Any]], None] = lambda _context: None
 
     def time(self) -> float:
@@ -208,6 +215,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         timer = _Timer(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
+
+    def arrive(self, when: float, rank: int, callback: Callable[..., Any], *args: Any, context: Context) -> None:
+        """At a virtual time, behind all timers of that moment; `rank`, unique, orders arrivals of one moment."""
+        heapq.heappush(self._timers, (when, ARRIVALS + rank, _Timer(when, callback, args, self, context)))
 
     def timer_dropped(self) -> None:
         """One more was cancelled: it is passed over when its time comes, or goes when most are such."""
@@ -248,11 +259,15 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def _jump(self) -> None:
         """To the next timer that still stands."""
-        timers = self._timers
-        while timers and timers[0][2].dropped:
-            heapq.heappop(timers)
-        if not timers:
-            raise Stuck("nothing is left to happen")
+        while True:
+            timers = self._timers  # another list after many were dropped
+            while timers and timers[0][2].dropped:
+                heapq.heappop(timers)
+            if timers and timers[0][0] < self.horizon:
+                break
+            if not timers and self.horizon == inf:
+                raise Stuck("nothing is left to happen")
+            self.on_horizon()
         now = self._now = max(self._now, timers[0][0])
         while timers and timers[0][0] <= now:
             timer = heapq.heappop(timers)[2]

@@ -107,13 +107,13 @@ class SimNode:
         house = self.houses[daemon]
         if house.life.alive:
             return
-        life = house.life = Life(house.name)
+        life = house.life = Life(house.name, self.world.numbers())
         house.lives += 1
         life.on_doom = lambda: self.crash(daemon)
         context = life.context()
         made: DuxOSDaemon[Any] = context.run(self._make, self, daemon)
         house.daemon = made
-        self.world.history.note("start", house.name)
+        self.world.history.note("start", house.name, of=house.name)
         ready = context.run(asyncio.Event)
         house.task = self.world.loop.create_task(self._live(house, made, ready), name=house.name, context=context)
 
@@ -140,7 +140,7 @@ class SimNode:
         if not life.alive:
             return
         self._bury(house)
-        self.world.history.note("end", f"{house.name} {reason}")
+        self.world.history.note("end", f"{house.name} {reason}", of=house.name)
         self.world.ended(self, house, reason)
         if house.wanted and not self.world.over:
             name = house.name.partition("/")[2]
@@ -151,7 +151,7 @@ class SimNode:
         house = self.houses[daemon]
         if not house.life.alive:
             return
-        self.world.history.note("crash", house.name)
+        self.world.history.note("crash", house.name, of=house.name)
         self._bury(house)
 
     def _bury(self, house: SimHouse) -> None:

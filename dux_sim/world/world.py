@@ -53,7 +53,7 @@ class World:
         self.profile = profile
         self.loop = VirtualLoop()  # type: ignore[abstract]  # what it lacks is out of reach on purpose
         self.loop.on_error = self._note_error
-        self.history = History(self.loop.time, trace=trace, until=until)
+        self.history = self.make_history(trace=trace, until=until)
         self.history.on_stop = self._halt
         self.context = Context()  # of nobody's life
         self.coin = Coin(chain_of(profile), self.history)
@@ -67,6 +67,10 @@ class World:
         self.over = False
         self.folder = Path(tempfile.mkdtemp(prefix="duxnet-sim-", dir=_memory_folder()))
 
+    def make_history(self, *, trace: bool, until: int | None) -> History:
+        """Where all that happens is noted."""
+        return History(self.loop.time, trace=trace, until=until)
+
     def stream(self, name: str) -> SeededRandomness:
         """The draws of one name."""
         return SeededRandomness(stream_seed(self.seed, name))
@@ -76,6 +80,10 @@ class World:
         node = SimNode(self, len(self.nodes), daemons, make)
         self.nodes.append(node)
         return node
+
+    def numbers(self) -> Iterator[int] | None:
+        """Of one life's futures and tasks; none where all lives count together."""
+        return None
 
     def door(self, caller: str, house: House) -> Client:
         """A client between two daemons of a node."""
@@ -92,7 +100,7 @@ class World:
     def came_up(self, node: SimNode, house: SimHouse) -> None:
         """A daemon answers."""
         del node
-        self.history.note("ready", house.name)
+        self.history.note("ready", house.name, of=house.name)
 
     def ended(self, node: SimNode, house: SimHouse, reason: str) -> None:
         """A daemon ended by itself."""

@@ -143,6 +143,19 @@ def test_the_fee_ladder() -> None:
     ]
 
 
+@pytest.mark.parametrize("revealed", [(), (0, 1, 2)])
+def test_an_award_for_the_buyer_climbs_by_what_goes_back(revealed: tuple[int, ...]) -> None:
+    """It has no gross either: with one rung a small rise of fees would keep the coins from the buyer, beyond T too."""
+    contract = make_contract().contract
+    value, award = int(lot_value(contract)), Award(Florins(0), Side.BUYER, revealed)
+    fees = [
+        value - int(build(contract, OUTPOINT, value, award, rung).paid_florins)
+        for rung in range(rungs_of(contract, OUTPOINT, value, award))
+    ]
+    assert fees == [fees[0] * step for step in FEE_LADDER]
+    assert fees[-1] * 20 <= value
+
+
 def test_a_cancel_climbs_by_what_goes_back() -> None:
     """It has no gross: the rungs are those whose fee is at most 5 % of the coin, of a small stray fewer, always one."""
     contract = make_contract().contract

@@ -298,8 +298,8 @@ def test_the_network_is_drawn_beside_its_table(run: Any, tmp_path: Path) -> None
     assert told.code == 0
     assert "eu\tus\t92 ms\t12\t1 and 0" in told.out
     assert (tmp_path / "net.svg").read_text().startswith("<svg")
-    told = run("topology", "--svg", str(tmp_path / "none" / "net.svg"))
-    assert (told.code, "Name a file" in told.err) == (3, True)
+    told = run("topology", "--svg", str(tmp_path / "net.svg" / "net.svg"))
+    assert (told.code, "name another" in told.err) == (2, True)
 
 
 def test_amounts_a_person_writes_arrive_as_florins(run: Any, node: FakeNode) -> None:

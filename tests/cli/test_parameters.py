@@ -16,7 +16,15 @@ from common.identity.log import encode_log
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
 from common.network import NetworkProfile, load_profile
-from common.parameter_file import SignedSet, load_network, parameters_file, taking_problem, under
+from common.parameter_file import (
+    SignedSet,
+    load_network,
+    parameters_file,
+    read_sets,
+    taking_problem,
+    under,
+    waiting_file,
+)
 from common.parameters import (
     FORM,
     AirdropParameters,
@@ -64,8 +72,15 @@ def test_a_set_is_proposed_signed_and_taken_once_its_height_has_come(desk: Desk)
     assert "0 of the council's 3 have signed it, 2 are needed" in desk.types(*take, "100", node="a", code=3)
     for name in "ab":
         desk.types("parameters", "sign", out, "--profile", str(file), node=name)
-    assert "from height 100 on and the chain is at 99" in desk.types(*take, "99", node="a", code=4)
-    desk.types(*take, "100", node="a")
+    said = desk.types(*take, "99", node="a")
+    assert "at height 100, the chain is at 99" in said
+    waiting = waiting_file(desk.home / "a/config/network.yaml")
+    assert [one.parameters.version for one in read_sets(waiting)] == [2]
+    assert load_network(desk.home / "a/config/network.yaml", now_ms=NOW_MS).tax_bps == 500
+    assert "2 from 100" in desk.types("parameters", "show", node="a")
+    assert "version 2, the one after 2 is needed" in desk.types(*take, "100", node="a", code=3)
+    waiting.unlink()
+    assert "now" in desk.types(*take, "100", node="a")
     shown = json.loads(desk.types("parameters", "show", "--json", node="a"))
     assert (shown["parameters"]["version"], shown["parameters"]["tax_bps"], shown["versions"]) == (2, 450, 2)
     profile = load_network(desk.home / "a/config/network.yaml", now_ms=NOW_MS)

@@ -181,6 +181,12 @@ def test_a_person_sells_an_http_endpoint_and_another_buys_with_curl(person: Pers
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
             assert (done.returncode, json.loads(done.stdout)) == (0, {"hello": 1}), done.stderr
             assert "over channel" in done.stderr
+        rate = ("--price", "0.001", "--metered", "0.001/part")
+        with person.runs("sell-http", "--upstream", behind, *rate, node="bob") as metered:
+            words = ("--stream", "--output", str(person.home / "parts"), "--max-per-call", "0.01")
+            came = person.reads("pay-http", f"{metered}/a.json", *words, node="alice")
+            assert json.loads((person.home / "parts").read_text()) == {"hello": 1}
+            assert (came["outcome"], came["charged_florins"]) == ("ok", "100000")
 
 
 @contextmanager

@@ -69,10 +69,12 @@ async def finish(seller: Node, paid: c.Paid, output: bytes, outcome: Outcome = O
     return (await seller.call(c.FINISH, done)).answer
 
 
-async def call(buyer: Node, seller: Node, made: c.OfferMade, body: bytes = b"x", oid: str = "") -> c.SettledCall:
+async def call(
+    buyer: Node, seller: Node, made: c.OfferMade, body: bytes = b"x", oid: str = "", price: int = PRICE
+) -> c.SettledCall:
     """One call, whole."""
     oid = oid or new_oid()
-    paid = await pay(buyer, seller, made, oid, body)
+    paid = await pay(buyer, seller, made, oid, body, price=price)
     verdict = await admit(seller, paid, oid, body)
     assert verdict.verdict == "admitted", verdict
     answer = await finish(seller, paid, body.upper())

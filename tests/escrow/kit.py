@@ -24,8 +24,9 @@ from common.contracts import escrow, p2p, peer
 from common.contracts.base import GOSSIP_HANDLE, PEER_HANDLE, EventsSince, GossipIn, PeerCallIn
 from common.contracts.escrow_views import ContractView, EscrowEvent, read_event
 from common.contracts.p2p_errors import PeerAnswered, PeerUnreachable
+from common.contracts.registry import REPUTATION_GET, NodeName, Reputation
 from common.contracts.wallet import WALLET_NEW_ADDRESS, NewAddress
-from common.errors import DuxError, Ending, may_repeat
+from common.errors import DuxError, Ending, NotFound, may_repeat
 from common.identity.did import did_of
 from common.identity.keys import SigningKey, is_signed
 from common.identity.purposes import OWNER, Purpose
@@ -202,7 +203,8 @@ class Node:
         self.name = name
         self.key = restored.key if restored else SigningKey(tagged_hash(Purpose.JOB, name.encode()))
         self.did = did_of(self.key.public)
-        self.key_seq = 0
+        self.keys = [self.key]  # of its event log; the last one signs
+        self.recovered_from = 0  # keys before this one a recovery has stopped
         self.off = False
         phrase, birth = (restored.wallet.made.phrase, 0) if restored else ("", None)
         self.wallet = WalletNode(net.folder / name, net.bench, network=net.profile(), phrase=phrase, birth_height=birth)
@@ -213,9 +215,22 @@ class Node:
         self.held_against: dict[Did, dict[str, bool]] = {}  # what its p2pd knows against others' names
         self.deaths: list[tuple[str, str]] = []  # effect kind, before or after it
         self.daemon: EscrowDaemon | None = None
+        self.weights: dict[Did, int] = {}  # of candidates, as its registry knows them
+        self.registryd = MethodTable(log=LOG, clock=SystemClock(), randomness=SystemRandomness())
+        self.registryd.serve(REPUTATION_GET, self._reputation)
         self.p2pd = MethodTable(log=LOG, clock=SystemClock(), randomness=SystemRandomness())
         self._serve_p2pd()
         net.nodes[self.did] = self
+
+    @property
+    def key_seq(self) -> int:
+        """Of the key that signs now."""
+        return len(self.keys) - 1
+
+    def changes_key(self, *, recovers: bool = False) -> None:
+        """Another key signs from now on: after a rotation long ago, or a recovery."""
+        self.keys.append(SigningKey(tagged_hash(Purpose.JOB, f"{self.name} {len(self.keys)}".encode())))
+        self.recovered_from = self.key_seq if recovers else self.recovered_from
 
     # --- the wire -------------------------------------------------------------------------------------------------
 
@@ -285,18 +300,28 @@ class Node:
 
     async def _sign(self, params: p2p.Sign, ctx: Ctx) -> p2p.Signature:
         assert OWNER[Purpose(params.purpose)] == ctx.caller
-        signature = self.key.sign(Purpose(params.purpose), params.body)
+        signature = self.keys[-1].sign(Purpose(params.purpose), params.body)
         return p2p.Signature(did=self.did, key_seq=self.key_seq, signature=signature)
 
     async def _verify(self, params: p2p.Verify, _ctx: Ctx) -> p2p.Verdict:
-        key = self.net.nodes[params.did].key.public
+        """A key that is not the last one was rotated away more than a day ago."""
+        signer = self.net.nodes[params.did]
+        key = signer.keys[params.key_seq].public
         right = is_signed(key, Purpose(params.purpose), params.body, params.signature)
-        return p2p.Verdict(valid=right, reason="" if right else "it does not verify")
+        valid = right and (params.ever or params.key_seq == signer.key_seq)
+        stopped = params.key_seq < signer.recovered_from
+        return p2p.Verdict(valid=valid, reason="" if valid else "it does not verify", stopped=stopped)
 
     def neighbours(self, daemon: str) -> Client:
         """Escrowd's clients of its neighbours."""
-        table = self.p2pd if daemon == "p2pd" else self.wallet.daemon.parts.table
-        return LocalClient(table, "escrowd")
+        tables = {"p2pd": self.p2pd, "registryd": self.registryd}
+        return LocalClient(tables.get(daemon, self.wallet.daemon.parts.table), "escrowd")
+
+    async def _reputation(self, params: NodeName, _ctx: Ctx) -> Reputation:
+        if params.node_id not in self.weights:
+            raise NotFound(what="node", name=params.node_id)
+        weight = Florins(self.weights[Did(params.node_id)])
+        return msgspec.structs.replace(REPUTATION_GET.example[1], weight_florins=weight, sanctions=())
 
     # --- the daemon -----------------------------------------------------------------------------------------------
 

@@ -195,3 +195,20 @@ def waits(net: Net) -> list[str]:
 def paid_by(net: Net, txid: str) -> int:
     """What the outputs of a transaction that waits hold."""
     return int(parse(bytes.fromhex(net.bench.rpc("getrawtransaction", txid))).paid_florins)
+
+
+async def test_a_seller_that_is_too_late_ends_the_dispute_by_giving_all_back(net: Net) -> None:
+    """It is told that the time to deliver is over; its cancel takes all back at once, and nobody has voted."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await net.mine_until(lambda: seller.told(Disputed), "nothing came in time")
+        assert (await seller.event(Disputed)).too_late
+        await seller.call(escrow.CANCEL, escrow.Cancel(request_id=request_id(), contract_id=contract_id))
+        await net.mine_until(lambda: buyer.told(Closed), "the cancel is final")
+        settlement = (await buyer.event(Closed)).settlement
+        assert (settlement.outcome, settlement.gross_florins) == (Outcome.CANCELLED, 0)
+        heights = (await buyer.show(contract_id)).heights
+        assert heights is not None
+        assert settlement.height is not None
+        assert settlement.height < heights.answer_by

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from common.chain.channel_heights import channel_profile
 from common.channel_messages import Outcome, Pricing
 from common.contracts import channel as c
 from common.contracts.channel_errors import BadChannelTerms
+from common.contracts.registry import NODE_LIST, ListNodes, NodeList
 from common.errors import DuxError
 from common.receipts import attested
+from common.rpc.table import Ctx
 from common.units import FLOP, Florins
 from tests.escrow.channel_kit import (
     PRICE,
@@ -89,12 +93,41 @@ async def test_a_silent_seller_and_a_watcher(net: Net) -> None:
         await until(lambda: is_in(buyer, alone, "CLOSED"), "everything is back")
 
 
+async def test_a_seller_that_named_nobody_has_found_a_watcher(net: Net) -> None:
+    """No setting, no step reached: the active node that is not the payer gets the close, renewed, and publishes it."""
+    async with market(net, "buyer", "seller", "carl") as (buyer, seller, carl):
+        lives = [msgspec.structs.replace(NODE_LIST.example[1].nodes[0], node_id=one.did) for one in (buyer, carl)]
+
+        async def listed(_params: ListNodes, _ctx: Ctx) -> NodeList:
+            return NodeList(nodes=tuple(lives), total=len(lives))
+
+        seller.wallet.daemon.parts.table.serve(NODE_LIST, listed)
+        wish = c.OpenChannel(request_id=request_id(), payee=seller.did, cap_florins=Florins(3 * FLOP), blocks=64)
+        chid = (await buyer.call(c.OPEN, wish)).chid
+        await until(lambda: bool(net.bench.rpc("getrawmempool")), "the funding waits")
+        await net.mine(2)
+        await live(buyer, chid)
+        await call(buyer, seller, await offer(seller))
+        await net.mine(1)
+        books = carl.daemon.parts.table.store
+        await until(lambda: books.row("SELECT 1 FROM watched_closes"), "carl has the close")
+        assert buyer.daemon.parts.table.store.row("SELECT 1 FROM watched_closes") is None, "the payer is not asked"
+        first = books.row("SELECT raw FROM watched_closes")["raw"]
+        await call(buyer, seller, await offer(seller, price=FLOP // 2), price=FLOP // 2)
+        renew = channel_profile(net.profile().heights).renew_blocks
+        await net.mine(renew)
+        await until(lambda: books.row("SELECT raw FROM watched_closes")["raw"] != first, "carl has a newer one")
+        seller.off = True
+        await net.mine_to((await view(buyer, chid)).exp - 18)
+        await until(lambda: books.row("SELECT 1 FROM watched_closes WHERE published = 1"), "carl publishes")
+
+
 async def test_an_offer_is_made_anew_when_its_maker_s_key_has_changed(net: Net) -> None:
     """The same wish gets the same offer, until the key that signed it is not the node's any more."""
     async with market(net, "seller") as (seller,):
         made = await offer(seller)
         assert await offer(seller) == made
-        seller.key_seq = 1
+        seller.changes_key()
         anew = await offer(seller)
         assert (attested(made.offer).key_seq, attested(anew.offer).key_seq) == (0, 1)
         assert await offer(seller) == anew

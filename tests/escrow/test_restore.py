@@ -6,7 +6,7 @@ import pytest
 
 from common.contracts import escrow
 from common.contracts.escrow_restore import RESTORE
-from common.contracts.escrow_views import CaseOpened, Funded, KeyRevealed
+from common.contracts.escrow_views import CaseOpened, Funded, JobReturned, KeyRevealed, Started
 from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.peer_escrow import CASE_GET, CaseGet
 from common.contracts.wallet_restore import CONTRACT_BLOB_KEY
@@ -69,8 +69,37 @@ async def test_a_seller_with_its_phrase_alone_is_paid(net: Net) -> None:
             assert settlement is not None
             assert (settlement.outcome, settlement.gross_florins) == (Outcome.RELEASED, 10 * FLOP)
             assert not net.spread, "no proof of fault"
+            assert not await again.told(JobReturned), "it had delivered"
             page = await again.call(escrow.AUDIT, escrow.AuditRead())
             assert page.replayed
+
+
+async def test_a_seller_that_had_not_delivered_is_given_its_job_again(net: Net) -> None:
+    """Once, with the time that is left; what it then delivers is sealed under the K of the phrase, and paid."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await net.mine_until(lambda: buyer.told(Started), "the buyer knows that work has begun")
+        await until(lambda: net.records, "copies are kept")
+        again = await back(net, seller)
+        async with again.running():
+            returned = await again.event(JobReturned)
+            view = await again.show(contract_id)
+            assert view.heights is not None
+            assert (returned.contract_id, returned.buyer, returned.begun) == (contract_id, buyer.did, True)
+            assert returned.blocks_left == view.heights.deliver_by - net.height > 0
+            assert returned.job_hash == view.job_hash
+            for _ in range(2):
+                await again.call(RESTORE, Empty())
+            assert [type(event) for event in await again.events()].count(JobReturned) == 1
+            await deliver(again, contract_id)
+            await buyer.event(KeyRevealed)
+            await judge(buyer, contract_id, good=True)
+            await net.mine_until(in_state(again, contract_id, "CLOSED"), "paid")
+            settlement = (await again.show(contract_id)).settlement
+            assert settlement is not None
+            assert (settlement.outcome, settlement.gross_florins) == (Outcome.RELEASED, 10 * FLOP)
+            assert not net.spread, "no proof of fault"
 
 
 @pytest.mark.parametrize("copied", ["the contract", "the evidence", "the vote"])

@@ -11,7 +11,16 @@ from common.chain.address import pay_to_key
 from common.chain.tx import parse
 from common.contracts import escrow, peer_escrow
 from common.contracts.escrow_late import LATE_OK, LateInSeries, LateOk
-from common.contracts.escrow_views import CaseOpened, Closed, Delivered, Funded, KeyRevealed, PartOffered
+from common.contracts.escrow_views import (
+    CaseOpened,
+    Closed,
+    Delivered,
+    Funded,
+    KeyRevealed,
+    PartOffered,
+    QuoteRefused,
+    Voided,
+)
 from common.contracts.wallet_chain import CHAIN_TX, TxAsked
 from common.receipts import Outcome
 from common.units import FLOP, Did, Florins
@@ -183,6 +192,39 @@ async def test_arbiters_are_drawn_and_a_silent_name_is_passed_over(net: Net) -> 
         assert arbiters[1].did not in panel
         assert set(panel) <= {node.did for node in arbiters}
         assert set((await buyer.show(contract_id)).arbiters) == set(panel)
+
+
+async def test_a_buyer_that_weighs_its_own_arbiters_up_gets_no_quote(net: Net) -> None:
+    """Three favourites by its registry; the seller's knows better. By one that knows the same the draw goes on."""
+    names = ("buyer", "seller", "anna", "bert", "carl", "dora", "emil")
+    async with market(net, *names) as (buyer, seller, *arbiters):
+        seller.weights = {node.did: FLOP for node in arbiters}
+        buyer.weights = seller.weights | {node.did: 1_000 * FLOP for node in arbiters[:3]}
+        lied = await propose(buyer, seller, arbiters)
+        assert "part in the draw" in (await buyer.event(QuoteRefused)).reason
+        assert (await seller.event(Voided)).contract_id == lied
+        buyer.weights = seller.weights
+        contract_id = await propose(buyer, seller, arbiters)
+        for party in (buyer, seller):
+            await until(in_state(party, contract_id, "DRAWING"), "terms are signed")
+
+
+async def test_an_arbiter_takes_no_seat_by_weights_that_are_not_so(net: Net) -> None:
+    """A seller whose registry knows nobody cannot tell; the arbiters' can, and no panel comes about."""
+    names = ("buyer", "seller", "anna", "bert", "carl", "dora", "emil")
+    async with market(net, *names) as (buyer, seller, *arbiters):
+        for node in arbiters:
+            node.weights = {one.did: FLOP for one in arbiters}
+        buyer.weights = {node.did: 1_000 * FLOP for node in arbiters[:3]}
+        contract_id = await propose(buyer, seller, arbiters)
+        for party in (buyer, seller):
+            await until(in_state(party, contract_id, "DRAWING"), "terms are signed")
+        assert buyer.daemon is not None
+        await net.mine_to(buyer.daemon.desk.book.records.terms(contract_id).draw_height)
+        await until(lambda: any(call == ("buyer", node.name, "escrow.role") for call in net.calls for node in arbiters),
+                    "arbiters are asked")  # fmt: skip
+        await net.mine(2)
+        assert (await buyer.state(contract_id), await seller.state(contract_id)) == ("DRAWING", "DRAWING")
 
 
 async def test_much_at_stake_is_drawn_with_both_parties_nonces(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:

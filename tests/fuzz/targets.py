@@ -45,7 +45,7 @@ from common.rpc.table import Ctx, MethodTable
 from common.units import Florins
 from dux_p2pd import lan_beacon
 from dux_p2pd.blob_gather import read_chunk_headers
-from dux_p2pd.calls import AnswerHead, RequestHead, answer_ok, request_head, split_head
+from dux_p2pd.calls import AnswerHead, RequestHead, answer_ok, head_in, request_head
 from dux_p2pd.certs import LEAF_BYTES, SIGNATURE_BYTES, key_of_leaf, leaf_certificate, public_key
 from dux_p2pd.circuits import PIECE_BYTES, REASON_BYTES, Pieces, last_piece, piece
 from dux_p2pd.engine import Phase, TlsEngine
@@ -142,9 +142,8 @@ def introduction(data: bytes) -> None:
 def stream_head(data: bytes) -> None:
     """A head is whole, waiting or a breach; a whole one is in its one form."""
     for kind in (RequestHead, AnswerHead):
-        buffer = bytearray(data)
         with suppress(FramingBroken):
-            head = split_head(buffer, kind)
+            head, _ = head_in(data, kind) or (None, 0)
             if isinstance(head, RequestHead):
                 with suppress(DuxError):
                     read_chunk_headers(head.headers)

@@ -17,12 +17,12 @@ from zeroconf import DNSCache, RecordUpdate, ServiceInfo, const
 from zeroconf._protocol.incoming import DNSIncoming
 from zeroconf._protocol.outgoing import DNSOutgoing
 
-from dux_p2pd import natpmp, upnp
+from dux_p2pd import gateway_news, natpmp, pcp, upnp
 from dux_p2pd.lan_mdns import ADDRESSES_MAX, KIND, endpoints_in, network_tag
 from dux_p2pd.mapping import MappingFailed
 from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.upnp_http import RouterRequester
-from tests.p2pd.upnp_pages import SCPD, description, soap
+from tests.p2pd.upnp_pages import SCPD, SCPD_V6, description, soap
 
 LOOP = asyncio.new_event_loop()
 PORT, LEASE_S = 32570, 3600
@@ -32,7 +32,16 @@ TAG = network_tag("net")
 WORDS = {
     upnp.ADDRESS: {},
     upnp.DELETE: {"NewRemoteHost": "", "NewExternalPort": PORT, "NewProtocol": "TCP"},
+    upnp.LET_IN: {
+        "RemoteHost": "",
+        "RemotePort": 0,
+        "InternalClient": "2001:db8::7",
+        "InternalPort": PORT,
+        "Protocol": upnp.TCP,
+        "LeaseTime": LEASE_S,
+    },
 }
+NONCE = bytes(range(pcp.NONCE_BYTES))
 
 
 def nat_pmp(data: bytes) -> None:
@@ -46,6 +55,30 @@ def nat_pmp(data: bytes) -> None:
                 assert 0 <= life_s <= LEASE_S
             if natpmp.is_answer(piece, natpmp.ADDRESS, natpmp.ADDRESS_BYTES):
                 contact_at(endpoint_of((natpmp.read_address(natpmp.granted(piece)), PORT)))
+
+
+def pcp_answer(data: bytes) -> None:
+    """Datagrams of a gateway: our port mapped for no longer than asked, or a refusal; nobody's without the nonce."""
+    half = len(data) // 2
+    for piece in (data, data[:half], data[half:]):
+        if not pcp.is_answer(piece, NONCE, PORT):
+            continue
+        assert NONCE in piece or pcp.speaks_otherwise(piece)
+        with suppress(MappingFailed):
+            mapped = pcp.read_mapping(piece, LEASE_S)
+            assert 0 <= mapped.port <= 0xFFFF
+            assert 0 <= mapped.life_s <= LEASE_S
+            contact_at(endpoint_of((mapped.host, mapped.port)))
+
+
+def gateway_said(data: bytes) -> None:
+    """News that anybody of the LAN may send: a count of seconds, or nothing; two of them compared."""
+    half = len(data) // 2
+    news = [one for piece in (data, data[:half], data[half:]) if (one := gateway_news.read_news(piece)) is not None]
+    for count, outside in news:
+        assert len(outside) in (0, 4)
+        assert gateway_news.has_restarted(0.0, count, count) is False
+        gateway_news.has_restarted(60.0, news[0][0], count)
 
 
 class FakeAnswer:
@@ -77,7 +110,7 @@ class FakeHttp:
 def upnp_router(data: bytes) -> None:
     """Description, actions and answer of a router, parted by zeros: an answer or `MappingFailed`; it alone is asked."""
     pages = data[1:].split(b"\0")
-    name = (upnp.ADDRESS, upnp.DELETE)[data[:1] > b"\x7f"]
+    name = tuple(WORDS)[(data[0] if data else 0) * len(WORDS) >> 8]
     requester = RouterRequester(FakeHttp(pages), PLACE)  # type: ignore[arg-type]
     with suppress(MappingFailed):
         found = LOOP.run_until_complete(upnp.ask_router(requester, PLACE, name, WORDS[name]))
@@ -114,27 +147,41 @@ def mdns(data: bytes) -> None:
         contact_at(text)
 
 
-LAN_TARGETS = {one.__name__: one for one in (nat_pmp, upnp_router, ssdp, mdns)}
+LAN_TARGETS = {one.__name__: one for one in (nat_pmp, pcp_answer, gateway_said, upnp_router, ssdp, mdns)}
 
 
 def lan_seeds() -> dict[str, list[bytes]]:
     """Honest bytes."""
     mapped = struct.pack("!BBHIHHI", 0, 128 + natpmp.MAP_TCP, 0, 7, PORT, PORT + 1000, 1800)
-    said = {upnp.ADDRESS: "<NewExternalIPAddress>203.0.113.7</NewExternalIPAddress>", upnp.DELETE: ""}
+    said = {
+        upnp.ADDRESS: "<NewExternalIPAddress>203.0.113.7</NewExternalIPAddress>",
+        upnp.DELETE: "",
+        upnp.LET_IN: "<UniqueID>17</UniqueID>",
+    }
     kind = "urn:schemas-upnp-org:service:WANIPConnection:1"
     pages = [
         "\0".join(
-            (description(), SCPD, soap(f'<u:{name}Response xmlns:u="{kind}">{words}</u:{name}Response>'))
+            (description(), SCPD, SCPD_V6, soap(f'<u:{name}Response xmlns:u="{kind}">{words}</u:{name}Response>'))
         ).encode()
         for name, words in said.items()
     ]
     heard = f"HTTP/1.1 200 OK\r\nLOCATION: {PLACE}\r\nST: {upnp.DEVICES[0]}\r\nUSN: uuid:x\r\n\r\n"
     return {
         "nat_pmp": [mapped, mapped + struct.pack("!BBHI4B", 0, 128, 0, 7, 203, 0, 113, 7)],
-        "upnp_router": [b"\x00" + pages[0], b"\xff" + pages[1]],
+        "pcp_answer": [_granted("203.0.113.7"), _granted("2001:db8::7")],
+        "gateway_said": [
+            bytes((2, 0x80)) + bytes(6) + struct.pack("!I", 9) + bytes(12),
+            struct.pack("!BBHI4B", 0, 128, 0, 7, 203, 0, 113, 7),
+        ],
+        "upnp_router": [bytes([at]) + page for at, page in zip((0x00, 0x7F, 0xFF), pages, strict=True)],
         "ssdp": [heard.encode(), PLACE.encode()],
         "mdns": [_told(1), _told(ADDRESSES_MAX + 2)],
     }
+
+
+def _granted(host: str) -> bytes:
+    head = struct.pack("!BBBBII12x", pcp.VERSION, pcp.ANSWER + pcp.MAP, 0, 0, 1800, 9)
+    return head + NONCE + struct.pack("!B3xHH", pcp.TCP, PORT, PORT + 1000) + pcp.packed(host)
 
 
 def _told(addresses: int) -> bytes:

@@ -55,7 +55,9 @@ def test_corpus_findings_and_neighbours(target):
     met(f"{target}: {len(examples)} kept, {CHANGED_PER_TARGET} neighbours")
 
 
-@pytest.mark.parametrize("target", ["nat_pmp", "upnp_router", "mdns", "tpm_quote", "gossip_frame", "network_file"])
+@pytest.mark.parametrize(
+    "target", ["nat_pmp", "pcp_answer", "upnp_router", "mdns", "tpm_quote", "gossip_frame", "network_file"]
+)
 def test_honest_examples_are_taken(target, monkeypatch):
     """Nothing is suppressed here: an example that were refused would test the refusal alone."""
     monkeypatch.setattr(targets_lan, "suppress", lambda *_: nullcontext())

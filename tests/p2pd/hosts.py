@@ -78,13 +78,14 @@ class Lab:
     def run_in(self, name: str, *words: str) -> str:
         return run("ip", "netns", "exec", f"{self.tag}{name}", *words)
 
-    def serve(self, name: str, script: Path, *words: str) -> None:
+    def serve(self, name: str, script: Path, *words: str) -> subprocess.Popen[str]:
         """A program in a namespace, until the end; it says when it is ready."""
         command = ["ip", "netns", "exec", f"{self.tag}{name}", sys.executable, str(script), *words]
         made = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
         self.programs.append(made)
         assert made.stdout is not None
         assert made.stdout.readline() == "ready\n"
+        return made
 
     def plug(self, name: str, *addresses: str, device: str = "eth0") -> None:
         """A cable from a namespace to the switch."""
@@ -127,6 +128,25 @@ class Lab:
         self.run_in(router, "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
         for chain in ("INPUT", "FORWARD"):
             self.run_in(router, "iptables", "-A", chain, "-i", "eth0", "-m", "state", "--state", "NEW", "-j", "DROP")
+
+    def behind_firewall(self, router: str, name: str, outside: str, others: list[str]) -> None:
+        """A home with IPv6 alone: addresses that all can route to, and a router that lets nobody in by itself."""
+        self.space(router)
+        self.space(name)
+        self.plug(router, outside)
+        space = f"{self.tag}{router}"
+        run("ip", "-n", space, "link", "add", "in", "type", "veth", "peer", "eth0", "netns", f"{self.tag}{name}")
+        self.run_in(router, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        self.dress(router, "in", "fd78:0:50::1/64", "fe80::1/64")
+        self.dress(name, "eth0", "fd78:0:50::2/64")
+        way = ("default", "via", "fe80::1", "dev", "eth0")  # as routers advertise themselves
+        run("ip", "-n", f"{self.tag}{name}", "route", "add", *way)
+        to, _, _ = outside.partition("/")
+        for other in others:
+            run("ip", "-n", f"{self.tag}{other}", "route", "add", "fd78:0:50::/64", "via", to)
+        for chain in ("INPUT", "FORWARD"):
+            words = ("-i", "eth0", "-p", "tcp", "-m", "state", "--state", "NEW", "-j", "DROP")
+            self.run_in(router, "ip6tables", "-A", chain, *words)
 
     def start_switch(self, delay_ms: float = 0, loss: float = 0) -> None:
         command = ["ip", "netns", "exec", f"{self.tag}sw", sys.executable, str(Path(__file__).with_name("vswitch.py"))]
@@ -200,6 +220,7 @@ class Host:
         (config / "p2pd.yaml").write_text(
             yaml.safe_dump(msgspec.to_builtins({"lan_mdns": False, "lan_beacon": False} | settings))
         )
+        self.program = ["-m", "dux_p2pd"]
         self.process: subprocess.Popen[bytes] | None = None
         self.pool = ThreadPoolExecutor(max_workers=1, initializer=enter, initargs=(self.space,))
 
@@ -210,8 +231,7 @@ class Host:
             "exec",
             self.space,
             sys.executable,
-            "-m",
-            "dux_p2pd",
+            *self.program,
             "--config",
             str(self.folder / "config"),
         ]

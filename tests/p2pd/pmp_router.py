@@ -28,6 +28,9 @@ def main() -> None:
         if len(data) == 2:
             door.sendto(struct.pack("!BBHI4s", 0, 128, 0, 1, socket.inet_aton(outside)), sender)
             continue
+        if data[0]:  # another version: PCP
+            door.sendto(struct.pack("!BBHI", 0, 128 + data[1], 1, 1), sender)
+            continue
         _, _, _, inner, _, life = struct.unpack("!BBHHHI", data[:12])
         outer = inner + 1000
         rule("-I" if life else "-D", outer, inside, inner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 import structlog
 from aiohttp_socks.utils import Proxy
 from python_socks import ProxyError
+from structlog.testing import LogCapture
 
 from dux_p2pd.egress import Egress, may_reach
 from dux_p2pd.socks import parse_target
@@ -51,6 +52,13 @@ async def egress(folder: Path, *targets: str, **limits: float) -> AsyncIterator[
         yield made
     finally:
         await made.stop()
+
+
+def refusals_of(made: Egress) -> Callable[[], list[str]]:
+    """The reasons that it writes into its log from now on, whatever other tests have set up for logs."""
+    capture, bound = LogCapture(), structlog.make_filtering_bound_logger(0)
+    made._log = structlog.wrap_logger(None, [capture], wrapper_class=bound)
+    return lambda: [entry["reason"] for entry in capture.entries if entry["event"] == "egress refused"]
 
 
 async def through(made: Egress, host: str, port: int, *, user: str = "flopd", password: str = TOKEN) -> bytes:

@@ -28,7 +28,7 @@ from dux_p2pd.outward import Passwords, Straight, Through, way_out
 from dux_p2pd.socks import parse_target
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import network
-from tests.p2pd.test_egress import TOKEN, echo, through
+from tests.p2pd.test_egress import GREETING, LOGIN, TOKEN, echo, raw, refusals_of, through
 from tests.ports import free_ports
 
 SERVER = Path(__file__).with_name("socks_server.py")
@@ -167,6 +167,58 @@ async def test_an_upstream_that_says_no_is_believed(tmp_path: Path) -> None:
                 await through(made, "other.onion", 1)
             await asyncio.sleep(0.1)
         assert [one["host"] for one in proxy.asked] == ["nowhere.onion"]
+
+
+@asynccontextmanager
+async def refusing(code: int) -> AsyncIterator[str]:
+    """A proxy that lets everybody in and answers every request with this code."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (b"\x05\x02", b"\x01\0", bytes((5, code)) + b"\0\x01" + bytes(6)):
+            await reader.read(1000)
+            writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("code", "heard", "words"),
+    [
+        (0x01, 1, "General SOCKS server failure"),
+        (0x03, 4, "Network unreachable"),
+        (0x05, 5, "refused"),
+        (0x06, 4, "TTL expired"),
+        (0xF0, 4, "not announced"),
+        (0xF1, 4, "update Tor"),
+        (0xF2, 4, "try again later"),
+        (0xF3, 4, "meeting point"),
+        (0xF4, 2, "ClientOnionAuthDir"),
+        (0xF5, 2, "refuses the key"),
+        (0xF6, 8, "typing error"),
+        (0xF7, 4, "in time"),
+        (0x5A, 1, "Invalid reply code"),
+    ],
+)
+async def test_each_of_an_upstream_s_codes_is_told_in_words(tmp_path: Path, code: int, heard: int, words: str) -> None:
+    """The daemon hears a code of RFC 1928, whatever the upstream says; the log says what to do about it."""
+    async with refusing(code) as address, egress_through(tmp_path, address, {"flopd": ("far.example:80",)}) as made:
+        refusals = refusals_of(made)
+        with pytest.raises(ProxyError) as told:
+            await through(made, "far.example", 80)
+    assert told.value.error_code == heard
+    assert words in refusals()[-1]
+
+
+async def test_a_name_that_no_resolver_could_take_is_refused(tmp_path: Path) -> None:
+    """A label of more than 63 characters: said, not a fault of the daemon."""
+    name = "a" * 64 + ".example"
+    async with upstream() as proxy, egress_through(tmp_path, proxy.address, {"flopd": (f"{name}:80",)}) as made:
+        heard = await raw(made, GREETING, LOGIN, b"\x05\x01\0\x03" + bytes([len(name)]) + name.encode() + b"\0\x50")
+        assert heard[4:6] == b"\x05\x08"
+        assert proxy.asked == []
 
 
 async def test_what_is_named_one_by_one_goes_straight(tmp_path: Path) -> None:

@@ -283,6 +283,18 @@ def test_a_library_that_agreed_to_less_than_the_profile_is_not_believed(answers)
     assert "not a fresh TLS 1.3 session" in str(step.error)
 
 
+def test_what_a_library_takes_in_parts_leaves_whole():
+    """`write` says how much it took, which need not be all.
+
+    Planted bug noticed: what it left is forgotten.
+    """
+    client, server = joined()
+    real = client._tls.write
+    client._tls = Library(client._tls, write=lambda data: real(data[:5000]))
+    data = bytes(range(256)) * 100
+    assert server.receive(client.send(data)).plaintext == data
+
+
 def test_an_end_that_is_told_by_an_error_is_an_end():
     """Some libraries end a channel by an error of its own and not by a read of nothing."""
 

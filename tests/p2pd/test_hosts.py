@@ -208,7 +208,7 @@ async def test_two_homes_behind_nat_get_a_direct_path(tmp_path: Path) -> None:
 
 
 async def test_a_home_whose_router_maps_a_port_is_called_directly(tmp_path: Path) -> None:
-    """NAT-PMP, a real DNAT rule behind it, verified by a peer's dial-back; at the end the port is given back."""
+    """NAT-PMP, as its router has no PCP, with a real DNAT rule: verified by a peer, given back at the end."""
     with lab(tmp_path) as where:
         public(where, 3)
         where.behind_nat("n1", "a", "10.77.50.1/16")
@@ -239,18 +239,57 @@ async def test_a_home_whose_router_maps_a_port_is_called_directly(tmp_path: Path
         assert "33570" not in where.run_in("n1", "iptables", "-t", "nat", "-S")
 
 
-@pytest.mark.parametrize(("way", "family"), [("lan_beacon", 4), ("lan_beacon", 6), ("lan_mdns", 4)])
+async def test_a_home_of_ipv6_whose_router_lets_callers_in_is_called_directly(tmp_path: Path) -> None:
+    """PCP, a real firewall behind it: verified by a peer, back after the router has forgotten it, shut at the end."""
+    with lab(tmp_path) as where:
+        public(where, 3)
+        where.behind_firewall("n1", "a", "fd77:0:50::1/32", ["h1", "h2", "h3"])
+        where.start_switch()
+        network = network_of(*list_of_one())
+        router = where.serve("n1", Path(__file__).with_name("pcp_router.py"), "in")
+        hosts = [where.host("h1", 1, network), where.host("a", 11, network, port_mapping=True)]
+        await asyncio.gather(*(host.start() for host in hosts))
+        home, place = hosts[1], f"[fd78:0:50::2]:{PORT}"
+
+        async def let_in() -> bool:
+            return (await home.call(p2p.P2P_REACHABILITY, Empty())).how == "mapped"
+
+        await taken("a home of IPv6 reached past its router's firewall", let_in, 30)
+        found = await home.call(p2p.P2P_REACHABILITY, Empty())
+        assert found.gateway.startswith(f"PCP: {place}")
+        assert (await home.info()).endpoints == [place]
+        late = where.host("h2", 2, network)
+        await late.start()
+        await keeps_asking(late, home, 20)
+        assert "through" not in next(peer.address for peer in await late.peers() if peer.did == home.did)
+        router.send_signal(signal.SIGHUP)
+        rules = ("ip6tables", "-S", "FORWARD")
+        await wait_until(lambda: str(PORT) not in where.run_in("n1", *rules), "the router has forgotten", 5)
+
+        async def is_open() -> bool:
+            return str(PORT) in where.run_in("n1", *rules)
+
+        await taken("let in again after the router started anew", is_open, 15)
+        home.kill(signal.SIGTERM)
+        assert "port given back" in home.log()
+        assert str(PORT) not in where.run_in("n1", *rules)
+
+
+@pytest.mark.parametrize(("way", "family"), [("lan_beacon", 4), ("lan_beacon", 6), ("lan_mdns", 4), ("lan_mdns", 6)])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_two_hosts_of_a_lan_find_each_other(tmp_path: Path, way: str, family: int, when: str) -> None:
     """No bootstrap list, nothing remembered: one broadcast or mDNS is enough, and the dial proves who is there.
 
-    The cable is plugged in before the daemons start, or after: then both have already told and asked nobody.
+    The cable is plugged in before the daemons start, or after: then both have already told and asked nobody. They may
+    speak no netlink, as p2pd's unit has it. Planted bug noticed: with zeroconf's own look at the interfaces, no mDNS.
     """
     names = ("h1", "h2")
     with lab(tmp_path) as where:
         for name in names:
             where.space(name)
         hosts = [where.host(name, int(name[1]), network_of(), **{way: True}) for name in names]
+        for host in hosts:
+            host.program = [str(Path(__file__).with_name("no_netlink.py")), "dux_p2pd"]
         if when == "after":
             await asyncio.gather(*(host.start() for host in hosts))
         for name in names:

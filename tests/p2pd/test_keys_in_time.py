@@ -222,6 +222,10 @@ def test_a_verdict_tells_of_keys_that_are_stopped_and_seen_now_asks_for_one_in_u
     one.clock.advance(25 * HOUR_S)
     assert told(asked, one.log) == (True, False)
     assert told(new, one.log) == (False, False)
+    ever = msgspec.structs.replace(new, at_ms=SEEN_NOW, ever=True)
+    assert told(ever, one.log) == (True, False)  # of a contract: it binds as long as it is asked for
+    assert told(msgspec.structs.replace(ever, body=b"other"), one.log)[0] is False
+    assert told(msgspec.structs.replace(ever, key_seq=1), one.log)[0] is False
     branch = recovered(SEED, net=1, log=one.log, now_ms=one.clock.unix_ms())
     now = decode_log(bytes.fromhex(branch.log), now_ms=one.clock.unix_ms(), inception_bits=0)
     assert told(asked, now) == (True, True), "whoever asks for its time alone is told that the time may be made up"

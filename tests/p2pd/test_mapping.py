@@ -14,15 +14,18 @@ import structlog
 from aiohttp import ClientSession, web
 
 from common.clock import ManualClock
+from common.randomness import SeededRandomness
 from common.units import Did
 from dux_p2pd import upnp
 from dux_p2pd.endpoints import Endpoints
+from dux_p2pd.gateway_udp import Gateway
 from dux_p2pd.mapping import Mapped, MappingFailed, PortMapping
 from dux_p2pd.natpmp import NatPmp, read_mapping
-from dux_p2pd.upnp import Upnp, ask_router, is_of
+from dux_p2pd.upnp import Upnp, UpnpPinhole, ask_router, is_of
 from dux_p2pd.upnp_http import BODY_BYTES_MAX, RouterRequester
 from tests.attacks.registry import attack
-from tests.p2pd.upnp_pages import FAULT, SCPD, description, soap
+from tests.p2pd.overlay_kit import wait_until
+from tests.p2pd.upnp_pages import FAULT, SCPD, SCPD_V6, description, soap
 
 OUTSIDE = "203.0.113.7"
 PORT = 32570
@@ -65,7 +68,7 @@ async def pmp_gateway() -> AsyncIterator[tuple[PmpGateway, NatPmp]]:
     loop = asyncio.get_running_loop()
     transport, gateway = await loop.create_datagram_endpoint(PmpGateway, local_addr=("127.0.0.1", 0))
     try:
-        yield gateway, NatPmp("127.0.0.1", port=transport.get_extra_info("sockname")[1])
+        yield gateway, NatPmp(Gateway("127.0.0.1", port=transport.get_extra_info("sockname")[1]))
     finally:
         transport.close()
 
@@ -87,7 +90,13 @@ async def test_nat_pmp_maps_renews_and_gives_back() -> None:
 async def test_no_gateway_is_told_within_two_seconds() -> None:
     """A closed port, as most machines have it."""
     with pytest.raises(MappingFailed, match="does not answer"):
-        await asyncio.wait_for(NatPmp("127.0.0.1", port=9).map(PORT, 60), 3)
+        await asyncio.wait_for(NatPmp(Gateway("127.0.0.1", port=9)).map(PORT, 60), 3)
+
+
+ANSWERS = {
+    "GetExternalIPAddress": f"<NewExternalIPAddress>{OUTSIDE}</NewExternalIPAddress>",
+    "AddPinhole": "<UniqueID>17</UniqueID>",
+}
 
 
 class Router:
@@ -95,6 +104,7 @@ class Router:
 
     def __init__(self) -> None:
         self.maps: dict[int, tuple[str, int]] = {}
+        self.holes: dict[int, tuple[str, int, int]] = {}
         self.refuses = False
         self.location = ""
         self.calls: list[str] = []
@@ -110,22 +120,28 @@ class Router:
             text = text.replace(true, lie)
         return web.Response(body=text.encode() + self.behind)
 
-    async def scpd(self, _request: web.Request) -> web.Response:
-        return web.Response(text=SCPD)
+    async def scpd(self, request: web.Request) -> web.Response:
+        return web.Response(text=SCPD_V6 if "6" in request.path else SCPD)
 
     async def control(self, request: web.Request) -> web.Response:
         name = request.headers["SOAPAction"].strip('"').split("#")[1]
         self.calls.append(name)
         body = await request.text()
-        words = dict(re.findall(r"<(New\w+)>([^<]*)</", body))
+        words = dict(re.findall(r"<(\w+)>([^<]*)</", body))
         if self.refuses:
             return web.Response(status=500, text=soap(FAULT))
         if name == "AddPortMapping":
             self.maps[int(words["NewExternalPort"])] = words["NewInternalClient"], int(words["NewLeaseDuration"])
         elif name == "DeletePortMapping":
             self.maps.pop(int(words["NewExternalPort"]))
-        answer = f"<NewExternalIPAddress>{OUTSIDE}</NewExternalIPAddress>" if name == "GetExternalIPAddress" else ""
-        kind = "urn:schemas-upnp-org:service:WANIPConnection:1"
+        elif name == "AddPinhole":
+            assert (words["Protocol"], words["RemoteHost"], words["RemotePort"]) == ("6", "", "0")
+            self.holes[17] = words["InternalClient"], int(words["InternalPort"]), int(words["LeaseTime"])
+        elif name == "DeletePinhole":
+            self.holes.pop(int(words["UniqueID"]))
+        answer = ANSWERS.get(name, "")
+        service = "WANIPv6FirewallControl" if "Pinhole" in name else "WANIPConnection"
+        kind = f"urn:schemas-upnp-org:service:{service}:1"
         return web.Response(text=soap(f'<u:{name}Response xmlns:u="{kind}">{answer}</u:{name}Response>'))
 
 
@@ -152,7 +168,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def upnp_router() -> AsyncIterator[tuple[Router, Upnp]]:
     router, app, loop = Router(), web.Application(), asyncio.get_running_loop()
-    app.add_routes([web.get("/d.xml", router.describe), web.get("/scpd.xml", router.scpd)])
+    app.add_routes([web.get("/d.xml", router.describe), web.get("/{page}", router.scpd)])
     app.add_routes([web.post("/ctl", router.control)])
     runner = web.AppRunner(app)
     await runner.setup()
@@ -177,6 +193,22 @@ async def test_upnp_maps_and_gives_back() -> None:
         router.refuses = True
         with pytest.raises(MappingFailed, match="718"):
             await asker.map(PORT, 3600)
+
+
+async def test_upnp_lets_in_at_an_address_of_ipv6_and_shuts_it() -> None:
+    """The router that was found over IPv4 is asked for a hole at ours of IPv6; it is shut by the router's number."""
+    async with upnp_router() as (router, asker):
+        hole = UpnpPinhole("127.0.0.1", "2001:db8::7", target=asker._target)
+        await hole.unmap(PORT)
+        assert router.calls == []  # nothing is open yet
+        for _ in range(2):
+            assert await hole.map(PORT, 3600) == Mapped("2001:db8::7", PORT, 3600)
+        assert router.holes == {17: ("2001:db8::7", PORT, 3600)}
+        await hole.unmap(PORT)
+        assert router.holes == {}
+        router.refuses = True
+        with pytest.raises(MappingFailed, match=r"UPnP pinhole.*718"):
+            await hole.map(PORT, 3600)
 
 
 @attack(
@@ -281,13 +313,18 @@ class Way:
         self.asked.append(("unmap", port))
 
 
+def port_mapping(ways: list[Any], endpoints: Endpoints, clock: ManualClock, of: str = "") -> PortMapping:
+    more = {"clock": clock, "random": SeededRandomness(1), "log": structlog.get_logger(), "of": of}
+    return PortMapping(lambda: ways, endpoints, port=PORT, **more)
+
+
 async def test_what_is_mapped_is_told_renewed_first_where_it_worked_and_given_back_at_the_end() -> None:
     """The second way works; the endpoint is a candidate, `mapped` once a peer reached it; then the port lapses."""
     told: list[tuple[str, ...]] = []
     endpoints = Endpoints(told.append, needed=1)
     endpoints.own(("192.168.1.9:32570",))
     dead, alive, clock = Way("a", None), Way("b", Mapped(OUTSIDE, 4000, 600)), ManualClock()
-    mapping = PortMapping(lambda: [dead, alive], endpoints, port=PORT, clock=clock, log=structlog.get_logger())
+    mapping = port_mapping([dead, alive], endpoints, clock)
     assert await mapping.turn() == alive.outcome
     assert told[-1] == (f"{OUTSIDE}:4000", "192.168.1.9:32570")
     assert mapping.show() == f"b: {OUTSIDE}:4000, 600 s left"
@@ -306,3 +343,39 @@ async def test_what_is_mapped_is_told_renewed_first_where_it_worked_and_given_ba
     await mapping.turn()
     await mapping.close()
     assert alive.asked[-1] == ("unmap", PORT)
+
+
+async def test_both_families_are_mapped_apart() -> None:
+    """What lapses of one leaves the other's alone; and what was found of an address before it was opened is void."""
+    told: list[tuple[str, ...]] = []
+    endpoints, clock = Endpoints(told.append, needed=1), ManualClock()
+    endpoints.own(("192.168.1.9:32570", "[2001:db8::7]:32570"))
+    fourth, sixth = Way("PCP", Mapped(OUTSIDE, 4000, 600)), Way("PCP", Mapped("2001:db8::7", PORT, 600))
+    four = port_mapping([fourth], endpoints, clock, "IPv4")
+    six = port_mapping([sixth], endpoints, clock, "IPv6")
+    endpoints.judged("[2001:db8::7]:32570", Did("did:dux:x"), "2001:db8:5::1", 0.0, reached=False)
+    assert "[2001:db8::7]:32570" not in endpoints.told()
+    await four.turn()
+    await six.turn()
+    assert endpoints.verdict("[2001:db8::7]:32570") == "unknown"
+    assert told[-1] == (f"{OUTSIDE}:4000", "[2001:db8::7]:32570", "192.168.1.9:32570")
+    fourth.outcome = None
+    await four.turn()
+    assert told[-1] == ("[2001:db8::7]:32570", "192.168.1.9:32570")
+
+
+async def test_a_gateway_that_has_forgotten_is_asked_again_soon_and_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at half the life only; but news is not authenticated, so it counts twice a minute at most."""
+    monkeypatch.setattr("dux_p2pd.mapping.SPREAD_S", 0.0)
+    way, clock = Way("PCP", Mapped(OUTSIDE, 4000, 3600)), ManualClock()
+    mapping = port_mapping([way], Endpoints(lambda _: None, needed=1), clock)
+    running = asyncio.ensure_future(mapping.run())
+    try:
+        await wait_until(lambda: len(way.asked) == 1, "asked")
+        for after_s, times in ((0.0, 2), (29.0, 2), (1.0, 3)):
+            clock.advance(after_s)
+            mapping.forgotten()
+            await asyncio.sleep(0.05)
+            assert len(way.asked) == times
+    finally:
+        running.cancel()

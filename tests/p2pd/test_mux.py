@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dux_p2pd.flow import Flow, Purse
 from dux_p2pd.frames import ACK, FIN, RST, SYN, FrameReader, Kind, encode
 from dux_p2pd.mux import Mux
-from dux_p2pd.mux_events import Dropped, Finished, GoingAway, Opened, Received, Writable
+from dux_p2pd.mux_events import Answered, Asked, Dropped, Finished, GoingAway, Opened, Received, Writable
 from dux_p2pd.wire_errors import FramingBroken
 from dux_p2pd.wire_limits import FRAME_BYTES, KNOWN, STRANGER, WINDOW_BYTES, WINDOW_MAX_BYTES
 from tests.attacks.registry import attack
@@ -97,20 +97,74 @@ class Pair:
         return list(self.a.receive(self.b.take_output(), 0.0))
 
 
-def test_a_small_call_is_one_frame_each_way():
-    """DATA|SYN|FIN there, DATA|ACK|FIN back, and both ends have forgotten the stream."""
+@pytest.mark.parametrize("is_read_first", [True, False], ids=["read, then answered", "answered at once"])
+def test_a_small_call_is_one_frame_each_way(is_read_first):
+    """DATA|SYN|FIN there, DATA|ACK|FIN back, and both ends have forgotten the stream.
+
+    Planted bug noticed: `Mux.answer` that leaves the question unread, so that the stream stays.
+    """
     pair = Pair()
     stream, taken = pair.a.open(b"question", finish=True)
     out = pair.a.take_output()
     assert (taken, struct.unpack(">BBHII", out[:12])) == (8, (0, 0, SYN | FIN, 1, 8))
-    assert list(pair.b.receive(out, 0.0)) == [Opened(stream), Received(stream, b"question"), Finished(stream)]
-    pair.b.consumed(stream, 8)
-    pair.b.send(stream, b"answer", finish=True)
+    assert list(pair.b.receive(out, 0.0)) == [Asked(stream, b"question")]
+    assert pair.b.unread_bytes == 8
+    if is_read_first:
+        pair.b.consumed(stream, 8)
+        pair.b.send(stream, b"answer", finish=True)
+    else:
+        pair.b.answer(stream, b"answer")
     out = pair.b.take_output()
     assert struct.unpack(">BBHII", out[:12]) == (0, 0, ACK | FIN, 1, 6)
-    assert list(pair.a.receive(out, 0.0)) == [Received(1, b"answer"), Finished(1)]
-    pair.a.consumed(1, 6)
-    assert pair.a.open_streams == pair.b.open_streams == 0
+    assert list(pair.a.receive(out, 0.0)) == [Answered(1, b"answer")]
+    assert pair.a.open_streams == pair.b.open_streams == pair.a.own_streams == 0
+
+
+def test_what_only_looks_like_a_small_call_is_told_in_full():
+    """An answer before we have said all, one behind other bytes, a call without a byte: event by event, as before.
+
+    Planted bugs noticed: an answer taken as the last word while our half is open, or while bytes before it are unread.
+    """
+    pair = Pair()
+    stream, _ = pair.a.open(b"half", finish=False)
+    pair.to_b()
+    pair.b.send(stream, b"answer", finish=True)
+    assert pair.to_a() == [Received(stream, b"answer"), Finished(stream)]
+    assert pair.a.has(stream)
+    pair.a.send(stream, b"", finish=True)
+    pair.a.consumed(stream, 6)
+    assert not pair.a.has(stream)
+    stream, _ = pair.a.open(b"question", finish=True)
+    early = encode(Kind.DATA, 0, stream, 5, b"early")
+    last = encode(Kind.DATA, ACK | FIN, stream, 4, b"late")
+    assert list(pair.a.receive(early + last, 0.0)) == [
+        Received(stream, b"early"),
+        Received(stream, b"late"),
+        Finished(stream),
+    ]
+    assert pair.a.unread_bytes == 9
+    assert list(acceptor().receive(encode(Kind.DATA, SYN | FIN, 1, 0), 0.0)) == [Opened(1), Finished(1)]
+
+
+def test_the_answer_to_a_small_call_keeps_to_the_credit_and_comes_once():
+    """One byte more than the window is a breach, and so is a second answer; a peer's own stream has no answer from it.
+
+    Planted bugs noticed: `is_answered_by` without the window; without looking whether it was acknowledged.
+    """
+    for before, size, reason in ((WINDOW_BYTES - 2, 3, "with a credit of 2"), (1, 9, None)):
+        mux = Mux(dialler=True, limits=STRANGER)
+        stream, _ = mux.open(b"question", finish=True)
+        list(mux.receive(encode(Kind.DATA, 0, stream, before, bytes(before)), 0.0))
+        mux._flows[stream].unread = 0
+        answer = encode(Kind.DATA, ACK | FIN, stream, size, bytes(size))
+        if reason:
+            breaks(mux, answer, reason)
+        else:
+            assert list(mux.receive(answer, 0.0)) == [Answered(stream, bytes(size))]
+            breaks(mux, answer, "under way")  # the stream is gone
+    mux = acceptor()
+    opened(mux, 1, flags=SYN | FIN)
+    breaks(mux, encode(Kind.DATA, ACK | FIN, 1, 1, b"x"), "needless")
 
 
 @settings(max_examples=60, deadline=None)
@@ -235,7 +289,7 @@ def test_streams_beyond_the_limit_are_refused_unexecuted():
     pair = Pair(STRANGER)
     for _ in range(9):
         pair.a.open(b"x", finish=True)
-    assert sum(isinstance(event, Opened) for event in pair.to_b()) == 8
+    assert sum(isinstance(event, Asked) for event in pair.to_b()) == 8
     assert pair.to_a() == [Dropped(17, refused=True)]
 
 
@@ -295,7 +349,7 @@ def test_after_go_away_nothing_new_is_accepted():
     pair.to_b()
     pair.b.go_away(0)
     pair.a.open(b"y", finish=True)
-    assert Received(3, b"y") in pair.to_b()
+    assert Asked(3, b"y") in pair.to_b()
     assert not pair.b.can_open
     assert not pair.b.is_parted
     assert pair.to_a() == [GoingAway(0)]
@@ -308,7 +362,7 @@ def test_after_go_away_nothing_new_is_accepted():
     assert pair.to_a() == [Dropped(5, refused=True)]
     pair.b.consumed(1, 1)
     pair.b.send(1, b"done", finish=True)
-    assert Received(1, b"done") in pair.to_a()
+    assert Answered(1, b"done") in pair.to_a()
     assert not pair.a.can_open
 
 
@@ -332,9 +386,11 @@ def test_long_data_goes_in_frames_of_at_most_16_kib_and_stops_at_the_credit():
 def test_what_is_gone_cannot_be_dropped_again():
     """Resetting or refusing a stream that is gone says nothing; one that ended on both sides is let go silently."""
     pair = Pair()
-    stream, _ = pair.a.open(b"question", finish=True)
+    stream, _ = pair.a.open(b"", finish=False)
+    pair.a.send(stream, b"question", finish=True)
     pair.to_b()
-    pair.b.send(stream, b"answer", finish=True)
+    pair.b.send(stream, b"an", finish=False)
+    pair.b.send(stream, b"swer", finish=True)
     pair.to_a()
     assert pair.a.has(stream)  # its answer is not read yet
     pair.a.reset(stream)
@@ -357,19 +413,20 @@ def test_credit_can_end_a_stream():
 
 
 def test_an_owner_may_drop_a_stream_between_two_events():
-    """A frame that opens, fills and ends a stream tells the rest although the owner dropped it at the first event."""
+    """A frame that opens and fills a stream tells the rest although the owner dropped it at the first event."""
     pair = Pair()
-    stream, _ = pair.a.open(b"question", finish=True)
+    stream, _ = pair.a.open(b"question", finish=False)
     events = pair.b.receive(pair.a.take_output(), 0.0)
     assert next(events) == Opened(stream)
     pair.b.refuse(stream)
     assert list(events) == []
     assert pair.b.unread_bytes == 0
-    stream, _ = pair.a.open(b"question", finish=True)
+    stream, _ = pair.a.open(b"ques", finish=False)
+    pair.a.send(stream, b"tion", finish=True)
     events = pair.b.receive(pair.a.take_output(), 0.0)
-    assert next(events) == Opened(stream)
+    assert [next(events), next(events)] == [Opened(stream), Received(stream, b"ques")]
     pair.b.send(stream, b"answer", finish=True)
-    assert next(events) == Received(stream, b"question")
+    assert next(events) == Received(stream, b"tion")
     pair.b.consumed(stream, 8)
     pair.b.reset(stream)
     assert list(events) == [Finished(stream)]

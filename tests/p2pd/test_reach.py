@@ -6,9 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ifaddr
 import msgspec
 import pytest
 import structlog
+from zeroconf._utils import net
 
 from common.clock import ManualClock
 from common.contracts.p2p import P2P_REACHABILITY
@@ -26,7 +28,8 @@ from dux_p2pd.circuits import relay_address
 from dux_p2pd.endpoints import HOLDS_S, SEEN_MAX, Endpoints
 from dux_p2pd.exchange import TOLD_EVERY_S, Exchange
 from dux_p2pd.lan_beacon import HEARD_BURST, LanBeacon, beacon, host_of, read_beacon
-from dux_p2pd.local_address import links, towards
+from dux_p2pd.lan_mdns import known_to_zeroconf
+from dux_p2pd.local_address import LinkAddress, link_addresses, links, towards
 from dux_p2pd.reach import DialBack
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, network, profile, wait_until
@@ -309,5 +312,20 @@ def test_the_links_are_read_from_the_kernels_table(tmp_path: Path, monkeypatch: 
         "fe8000000000000000fc00fffe000002 04 40 20 80     eth0\n"
         "00000000000000000000000000000001 01 80 10 80       lo\n"
         "fe8000000000000000fc00fffe000003 04 40 20 80     eth0\n"
+        "fe8000000000000000fc00fffe000004 05 40 20 c0     eth1\n"  # tentative: not to be used yet
     )
     assert links() == [4, 11]
+    assert link_addresses()[1] == LinkAddress("fe80::fc:ff:fe00:1", 11, "wlan0")
+
+
+def test_zeroconf_sees_our_table_while_it_opens_and_no_longer() -> None:
+    """Also when opening fails: nothing of the library stays changed."""
+
+    def opened() -> None:
+        with known_to_zeroconf([LinkAddress("fe80::1", 7, "eth7")]):
+            assert net.normalize_interface_choice(["192.0.2.1", 7]) == ["192.0.2.1", (("fe80::1", 0, 7), 7)]
+            raise OSError("busy")
+
+    with pytest.raises(OSError, match="busy"):
+        opened()
+    assert net.ifaddr is ifaddr

@@ -156,7 +156,8 @@ async def test_of_a_contact_with_several_addresses_those_of_ones_own_family_are_
     async with dht_net(4) as (nodes, _):
         one, other = nodes[0], nodes[3]
         peers, transport, calls = one.overlay.peers, one.overlay.transport, one.overlay.dht.calls
-        transport.has_way_to = lambda address: ":" not in address[0]
+        looked = []
+        transport.has_way_to = lambda address: looked.append(address) or ":" not in address[0]
         session, dialled, dial = peers.session_with(other.did), [], transport._dial
         if session is not None:
             session.end("to be found anew")
@@ -169,6 +170,8 @@ async def test_of_a_contact_with_several_addresses_those_of_ones_own_family_are_
         dead, true = "127.250.0.1:9", f"{other.host}:32570"
         (node,) = calls._nodes((Contact(did=other.did, endpoints=("[fd00::9]:1", dead, true)),))
         assert (node.address, node.net) == (("127.250.0.1", 9), "127.250.0.0/24")
+        assert calls._nodes((Contact(did=other.did, endpoints=("[fd00::9]:1", dead, true)),)) == (node,)
+        assert len(looked) == 3, "the kernel is asked once for each address in a while"
         assert await calls.find(node, bytes(32)) is not None
         assert dialled == [("127.250.0.1", 9), (other.host, 32570)]
         dialled.clear()

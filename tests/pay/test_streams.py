@@ -223,10 +223,11 @@ def test_what_the_caller_says_it_has(text: str | None, had: int | None) -> None:
 def test_the_rest_of_an_answer() -> None:
     """Cut only where the answer is settled and the caller has no more than there is."""
     settled = ((RESPONSE.lower(), "x"),)
-    assert rest_of(settled, b"abc", 2) == ((*settled, (STREAM.lower(), "2")), b"c")
-    assert rest_of(settled, b"abc", 4) == (settled, b"abc")
-    assert rest_of(settled, b"abc", None) == (settled, b"abc")
-    assert rest_of((), b"abc", 2) == ((), b"abc")
+    assert rest_of(200, settled, b"abc", 2) == ((*settled, (STREAM.lower(), "2")), b"c")
+    assert rest_of(200, settled, b"abc", 4) == (settled, b"abc")
+    assert rest_of(200, settled, b"abc", None) == (settled, b"abc")
+    assert rest_of(200, (), b"abc", 2) == ((), b"abc")
+    assert rest_of(500, settled, b"abc", 2) == (settled, b"abc")
 
 
 async def test_an_empty_answer_has_not_begun() -> None:

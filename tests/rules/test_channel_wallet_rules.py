@@ -11,10 +11,12 @@ from common.community_fund import fund_script_of
 from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed
 from common.identity.purposes import Purpose
 from common.network import Custodian, FundParameters, NetworkProfile
+from common.parameters import next_set
 from common.units import FLOP, Did
 from dux_flopd.channel_rules import check_channel, check_own_side, extra_fee, fee_coin, may_sign
+from dux_flopd.contract_rules import check_network
 from dux_flopd.model import Coin, ContractKeyRow, OwnCoin
-from tests.chain.contract_kit import public_key
+from tests.chain.contract_kit import make_contract, public_key
 from tests.chain.test_channel import TIP, terms
 
 FUND = FundParameters(threshold=1, custodians=(Custodian(did=Did("did:c"), pubkey=public_key("custodian").hex()),))
@@ -28,6 +30,20 @@ def test_only_our_network_and_sound_terms() -> None:
     for change in ({"network": "2f" * 32}, {"fund_script": b"x"}, {"tax_bps": 400}, {"window": 99}):
         with pytest.raises(NotAgreed):
             check_channel(msgspec.structs.replace(TERMS, **change), NETWORK, TIP)
+
+
+def test_terms_of_an_earlier_parameter_set_stay_ours() -> None:
+    """What was agreed before the later set began is adopted and restored; a tax of no set is refused."""
+    later = next_set(NETWORK.first_parameters, from_height=9, tax_bps=450)
+    network = msgspec.structs.replace(NETWORK, tax_bps=450, parameter_sets=(NETWORK.first_parameters, later))
+    check_channel(TERMS, network, TIP)
+    check_channel(msgspec.structs.replace(TERMS, tax_bps=450), network, TIP)
+    with pytest.raises(NotAgreed, match="its tax"):
+        check_channel(msgspec.structs.replace(TERMS, tax_bps=400), network, TIP)
+    fund = msgspec.structs.replace(make_contract().contract, fund_script=fund_script_of(FUND), network=network.genesis)
+    check_network(msgspec.structs.replace(fund, heights_profile="main", tax_bps=500), network)
+    with pytest.raises(NotAgreed, match="its tax"):
+        check_network(msgspec.structs.replace(fund, heights_profile="main", tax_bps=400), network)
 
 
 def test_only_our_key_made_for_this() -> None:

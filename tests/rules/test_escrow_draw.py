@@ -245,3 +245,30 @@ def test_a_series_is_funded_when_all_is_agreed_and_the_bond_lies_deep() -> None:
     assert series.why_not_funded([agreed], 1, bonded=True, bond=None)
     assert series.why_not_funded([agreed], 1, bonded=True, bond=lot(State.FUNDED_SEEN))
     assert series.why_not_funded([agreed], 1, bonded=True, bond=bond) == ""
+
+
+KNOWN = tuple(number * FLOP for number in (40, 40, 20, 20, 10, 10, 5, 5, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("told", "fits"),
+    [
+        (KNOWN, True),
+        (tuple(2 * weight for weight in KNOWN), True),  # only the parts matter
+        ((45 * FLOP, *KNOWN[1:]), True),  # a trade that one registry has not heard of
+        ((0,) * 10, False),  # everybody alike: the light ones gain
+        ((*(0,) * 7, *(1_000 * FLOP,) * 3), False),  # three favourites
+        ((0, *KNOWN[1:]), False),  # one is kept away
+        ((*KNOWN[:9], 4 * FLOP), False),
+    ],
+)
+def test_weights_that_the_buyer_tells_are_bound_by_those_that_others_know(told: tuple[int, ...], *, fits: bool) -> None:
+    """A candidate's part in the draw is at most twice, and at least half, of what this node's registry gives it."""
+    assert (draw.weights_problem(told, KNOWN) is None) is fits
+    gains = [part * sum(draw.capped(KNOWN)) / (right * sum(draw.capped(told)))
+             for part, right in zip(draw.capped(told), draw.capped(KNOWN), strict=True)]  # fmt: skip
+    assert (min(gains) >= 0.5 and max(gains) <= 2) is fits
+
+
+def test_who_knows_nothing_of_any_candidate_cannot_tell() -> None:
+    assert draw.weights_problem((*(0,) * 9, FLOP), (0,) * 10) is None

@@ -186,3 +186,22 @@ def test_an_arbiter_votes_by_what_it_found(case: Case, kind: JobKind, finding: F
     found = verdict(case, kind, finding)
     assert (None if found is None else int(found.gross_florins)) == gross
     assert found is None or found.reason
+
+
+@pytest.mark.parametrize(("begun", "state"), [(True, JobState.WORKING), (False, JobState.QUOTED)])
+def test_work_that_came_back_is_run_again_while_a_delivery_counts(*, begun: bool, state: JobState) -> None:
+    """Funded: at once; else when it is funded. With no block left all goes back, before anybody has to ask."""
+    turn = rules_seller.on_returned(at(JobState.OFFERED), begun=begun, blocks_left=1)
+    assert (turn.assignment.state, turn.orders) == (state, ())
+    late = rules_seller.on_returned(at(JobState.OFFERED), begun=begun, blocks_left=0)
+    assert (late.assignment.state, late.orders) == (JobState.GIVEN_BACK, (GiveBack(contract_id="c"),))
+
+
+def test_what_cannot_be_delivered_any_more_is_given_back() -> None:
+    """The buyer disputes because the time is over: only then, and only while nothing is sealed."""
+    for state in (JobState.QUOTED, JobState.WORKING, JobState.PAUSED):
+        turn = rules_seller.on_disputed(at(state), too_late=True)
+        assert (turn.assignment.state, turn.orders) == (JobState.GIVEN_BACK, (GiveBack(contract_id="c"),))
+        assert rules_seller.on_disputed(at(state), too_late=False) == (at(state), ())
+    for state in (JobState.SEALED, JobState.GIVEN_BACK, JobState.CLOSED):
+        assert rules_seller.on_disputed(at(state), too_late=True) == (at(state), ())

@@ -47,11 +47,16 @@ def test_a_wish_counts_only_when_somebody_in_reach_holds_the_very_record() -> No
     disk.execute("CREATE TABLE records (key BLOB, did TEXT, envelope BLOB)")
     disk.execute("INSERT INTO records VALUES (?, 'did:a', x'00')", (KEY,))
     rows = SimpleNamespace(rows=lambda sql, *values: disk.execute(sql, values).fetchall())
-    holder = SimpleNamespace(lies=False, was_there=lambda _since: True, node=SimpleNamespace(disk=lambda _name: rows))
+    holder = SimpleNamespace(
+        is_here=True, lies=False, was_there=lambda _since: True, node=SimpleNamespace(disk=lambda _name: rows)
+    )
     people: Any = People.__new__(People)
     people.world = SimpleNamespace(members=[holder], were_together=lambda *_: True)
     asker: Any = SimpleNamespace()
     assert people._is_held(asker, KEY, 0.0, by="did:a")
     assert not people._is_held(asker, KEY, 0.0, by="did:b")
+    holder.is_here = False  # the other process looks at its disk
+    assert not people._is_held(asker, KEY, 0.0, by="did:a")
+    holder.is_here = True
     people.world.were_together = lambda *_: False
     assert not people._is_held(asker, KEY, 0.0, by="did:a")

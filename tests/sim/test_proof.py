@@ -36,6 +36,12 @@ def test_the_short_form_holds_and_has_seen_enough() -> None:
         "an award with k - 1 arbiters",
     }  # fmt: skip
     assert all(chain["exits"][exit_] for exit_ in EXITS)
+    climbed = {exit_ for exit_ in chain["exits"] if " x" in exit_}
+    assert {exit_.partition(" ")[0] for exit_ in climbed} >= {
+        "award-0-3", "award-1000000000-3", "release-1000000000"
+    }  # fmt: skip
+    assert {exit_.rpartition(" ")[2] for exit_ in climbed} == {"x4", "x16"}
+    assert sum(number for exit_, number in chain["exits"].items() if exit_.endswith("'")) >= 10  # under another id
     assert told["histories_audited"] >= 600
 
 

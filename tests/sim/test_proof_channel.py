@@ -1,10 +1,17 @@
 """`duxnet prove channel`: the short form holds and has seen enough; a fault is found where the sound table is quiet."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
-from dux_sim.proof.channel.cases import full_cases
+from dux_sim.proof.channel import walk
+from dux_sim.proof.channel.cases import NOTHING, full_cases, quick_cases
+from dux_sim.proof.channel.moment import Moment
+from dux_sim.proof.channel.moves import arrivals
 from dux_sim.proof.channel.mutations import MUTATIONS, hunt
 from dux_sim.proof.channel.walk import Walk
+from dux_sim.proof.channel.world import World
 from tests.sim.proof_kit import told_by_short_form
 
 EXITS = ("close 1", "close 2", "close 3", "final 0", "final 1", "final 2", "refund 0")
@@ -41,3 +48,40 @@ def test_without_the_fault_the_same_walk_is_quiet(mutation: object) -> None:
 def test_the_long_form_names_each_case_once() -> None:
     names = [case.name for case in full_cases()]
     assert len(set(names)) == len(names) >= 35
+
+
+DIMENSIONS = {
+    "repetition": ("(1)",),
+    "crashes at every write": (", and crashes after the write", "payer crashes and starts", "payee crashes and starts"),
+    "restored backups on either side": ("the payer's copy is put back", "the payee's copy is put back"),
+    "reorganisations": ("the funding comes back under another id", "the spend waits again", "the spend is forgotten"),
+    "fees: a spend that a block leaves out, and what asks for more": ("a block that leaves it out",),
+    "delay of blocks": ("a block that the payer sees late", "a block that the payee sees late"),
+    "a side that is away": ("the payee goes offline", "the payee is back"),
+    "failure, fuel, giving up": ("fails", "gets more fuel", "gives call"),
+}
+
+
+def test_every_accident_of_the_issue_is_a_dimension_of_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind is offered and taken somewhere in the short form; messages are lost, late, again and out of order."""
+    plain, seen, order = walk.moves, set[str](), {"again": 0, "either first": 0, "none": 0}
+
+    def watched(world: World, moment: Moment) -> Iterator[tuple[str, int, Any]]:
+        found = list(plain(world, moment))
+        seen.update(name for name, _, _ in found)
+        arriving = [name for name, _, _ in arrivals(world, moment)]
+        order["either first"] += len(arriving) > 1
+        order["none"] += bool(arriving) and any(name == "a block" for name, _, _ in found)
+        order["again"] += any("(1)" in name for name in arriving)
+        return iter(found)
+
+    monkeypatch.setattr(walk, "moves", watched)
+    honest = [
+        case for case in quick_cases() if not case.setting.liars and (case.left != NOTHING or case.setting.metered)
+    ]
+    for case in honest:
+        assert Walk(case.name, case.setting, case.left).run(40_000).violations == []
+    for dimension, names in DIMENSIONS.items():
+        for name in names:
+            assert any(name in one for one in seen), f"{dimension}: {name}"
+    assert all(order.values()), order

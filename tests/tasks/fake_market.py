@@ -149,13 +149,24 @@ class Market:
         event = views.KeyRevealed(contract_id=deal.contract_id, content_key=deal.key)
         self.tell(deal.buyer, event)
 
-    def dispute(self, deal: Deal, by: Did, reason: str) -> None:
+    def restores(self, deal: Deal, *, blocks_left: int) -> None:
+        """The seller's disks are new: its escrowd has the contract back from copies, and tells of nothing before."""
+        node = self.nodes[deal.wish.seller]
+        node.events, node.blobs = [], {}
+        returned = views.JobReturned(
+            contract_id=deal.contract_id, buyer=deal.buyer, service_id=deal.wish.service_id, job=deal.wish.job,
+            job_hash=deal.wish.job_hash, price_florins=deal.wish.price_florins, deliver_blocks=deal.wish.deliver_blocks,
+            begun=deal.state == "FUNDED", blocks_left=blocks_left,
+        )  # fmt: skip
+        self.tell(node.did, returned)
+
+    def dispute(self, deal: Deal, by: Did, reason: str, *, too_late: bool = False) -> None:
         """Both sides are told, the arbiters get the case with whatever was delivered."""
         if deal.state in ("DISPUTED", "CLOSED"):
             return
         deal.state, deal.disputed_by = "DISPUTED", by
         for party in deal.parties[:2]:
-            self.tell(party, views.Disputed(contract_id=deal.contract_id, by=by, reason=reason))
+            self.tell(party, views.Disputed(contract_id=deal.contract_id, by=by, reason=reason, too_late=too_late))
         done = deal.delivered
         for arbiter in deal.arbiters:
             case = views.CaseOpened(
@@ -164,7 +175,8 @@ class Market:
                 reason=reason, ciphertext_blob=done.ciphertext_blob if done else None,
                 output_commitment=done.output_commitment if done else b"", content_key=deal.key if done else None,
                 work_receipt=done.work_receipt if done else b"", holders=done.holders if done else (),
-                evidence=deal.evidence, vote_before_height=300,
+                evidence=deal.evidence, vote_before_height=300, receipts=done.receipts if done else (),
+                arbiters=deal.arbiters,
             )  # fmt: skip
             self.tell(arbiter, case)
 
@@ -374,7 +386,7 @@ class FakeNode:
         deal = self._deal(params.contract_id)
         if self.did == deal.buyer:
             self.market.tell(deal.wish.seller, views.CancelAsked(contract_id=deal.contract_id))
-        elif deal.state == "FUNDED":
+        elif deal.state == "FUNDED" or (deal.state == "DISPUTED" and deal.delivered is None):
             self.market.settle(deal, Outcome.CANCELLED, 0)
         else:
             deal.state = "CLOSED"

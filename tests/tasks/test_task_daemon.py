@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 
@@ -103,6 +104,50 @@ async def test_forged_storage_receipts_do_not_count(market: Market, forgers: int
         assert delivered is not None
         assert (len(delivered.receipts), len(market.holds)) == (kept, asked)
         assert delivered.holders == (did(SELLER), *(did(n) for n in (BUYER, *ARBITERS[forgers:])))
+
+
+@pytest.mark.parametrize(
+    ("blocks_left", "outcome"), [(20, Outcome.RELEASED), (0, Outcome.CANCELLED)], ids=["in time", "too late"]
+)
+async def test_a_seller_that_lost_its_disk_runs_its_job_again_or_gives_it_back(
+    market: Market, blocks_left: int, outcome: Outcome
+) -> None:
+    """In the middle of the run: the new taskd knows nothing but what the restored escrowd tells it."""
+    stuck = QuickRunner()
+    stuck.gate = asyncio.Event()
+    async with playing(market, BUYER) as buyer, contextlib.AsyncExitStack() as arbiters:
+        for number in ARBITERS:
+            await arbiters.enter_async_context(playing(market, number))
+        async with playing(market, SELLER, stuck) as lost:
+            service = await sell(lost)
+            task_id = await submit(buyer, service, check="none")
+            await wait_until(lambda: stuck.runs == 1)
+        deal = next(iter(market.deals.values()))
+        package = lost.node.blobs
+        market.restores(deal, blocks_left=blocks_left)
+        lost.node.blobs.update(package)  # a service's package is published, and had from there
+        async with playing(market, SELLER) as again:
+            view = await buyer.until(task_id)
+            assert view.settlement is not None
+            assert view.settlement.outcome is outcome
+            job = await again.until(f"job-{deal.contract_id}")
+            assert again.runner.runs == (1 if blocks_left else 0)
+            assert job.state is (TaskState.PAID if blocks_left else TaskState.REFUNDED)
+
+
+async def test_a_seller_that_is_too_late_gives_back_without_a_verdict(market: Market) -> None:
+    """The buyer asks the arbiters because nothing came in time: nobody has to vote."""
+    slow = QuickRunner()
+    slow.gate = asyncio.Event()
+    async with stage(market, seller=slow) as players:
+        service = await sell(players[SELLER])
+        task_id = await submit(players[BUYER], service, check="none")
+        await wait_until(lambda: slow.runs == 1)
+        deal = next(iter(market.deals.values()))
+        market.dispute(deal, deal.buyer, "nothing was delivered in time", too_late=True)
+        view = await players[BUYER].until(task_id)
+        assert view.settlement is not None
+        assert (view.settlement.outcome, slow.killed) == (Outcome.CANCELLED, 1)
 
 
 async def test_a_wrong_result_is_disputed_and_not_paid(market: Market) -> None:
@@ -346,9 +391,19 @@ async def test_an_arbiter_waits_for_what_is_away_as_long_as_a_vote_is_still_in_t
 
 
 @pytest.mark.usefixtures("quick_looks")
-@pytest.mark.parametrize("shown", [True, False], ids=["the result", "its key"])
-async def test_when_a_vote_is_due_what_is_still_away_counts_as_not_given(market: Market, *, shown: bool) -> None:
-    """At the last height that still allows a vote, a result that nobody gives, or its key, earns nothing."""
+@pytest.mark.parametrize(
+    ("shown", "forgers", "reason"),
+    [(True, 2, "2 had promised"), (True, 1, "had promised to keep"), (False, 0, "key of the result was not shown")],
+    ids=["the result, kept by two", "the result, kept by three", "its key"],
+)
+async def test_when_a_vote_is_due_what_is_still_away_is_weighed(
+    market: Market, *, shown: bool, forgers: int, reason: str
+) -> None:
+    """At the last height that still allows a vote a key that is away earns nothing, nor a result that nobody gives.
+
+    But where three of the contract's nodes had promised to keep it, this node does not vote against the seller.
+    """
+    market.forgers = ARBITERS[:forgers]
     async with stage(market) as players:
         market.hold_keys = True
         task_id = await submit(players[BUYER], await sell(players[SELLER]))
@@ -366,8 +421,10 @@ async def test_when_a_vote_is_due_what_is_still_away_counts_as_not_given(market:
         assert not deal.votes
         market.height = 298
         case = await players[ARBITERS[0]].until(f"case-{deal.contract_id}")
-        assert (case.state, case.good) == (TaskState.VOTED, False)
-        assert ("nobody who promised" if shown else "key of the result was not shown") in case.reason
+        votes = forgers != 1
+        assert (case.state, case.good) == (TaskState.VOTED, False if votes else None)
+        assert bool(deal.votes) is votes
+        assert reason in case.reason
 
 
 async def test_events_of_other_parts_do_not_wait_for_a_proposal(market: Market) -> None:

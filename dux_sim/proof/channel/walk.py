@@ -16,7 +16,7 @@ from dux_escrowd.channel import payee, payer
 from dux_escrowd.channel.model import Payee, Payer
 from dux_escrowd.channel.table import Index
 from dux_sim.proof.channel import laws
-from dux_sim.proof.channel.cast import EDGES, OPEN_EDGE, PAYEE, PAYER, Left, Setting, signable
+from dux_sim.proof.channel.cast import EDGES, NETWORK, OPEN_EDGE, PAYEE, PAYER, Left, Setting, signable
 from dux_sim.proof.channel.chain import Chain
 from dux_sim.proof.channel.heal import Healer
 from dux_sim.proof.channel.moment import Ghost, Moment
@@ -125,7 +125,9 @@ def _first_hello(world: World) -> None:
     for number in list(world.numbers_sent()):
         if world.known.sides[number] == PAYER:
             world.learn_number(PAYER, number)
-    world.sent = 0
+    again = NETWORK in world.setting.accidents  # what was heard may be heard again
+    hellos = [at for at in world.numbers_sent() if again and isinstance(world.known.facts[at], f.HelloCame)]
+    world.sent = sum(1 << number for number in hellos)
 
 
 def exit_of(world: World) -> str:

@@ -332,3 +332,7 @@ registry.add_command(services)
 def main(arguments: list[str] | None = None) -> None:
     """The installed command."""
     sys.exit(run_main(registry, arguments, name=PROGRAM))
+
+
+if __name__ == "__main__":
+    main()

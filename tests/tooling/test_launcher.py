@@ -104,3 +104,17 @@ def test_a_made_environment_becomes_the_command_line_at_once(duxnet: Any, tmp_pa
         check=True,
     )
     assert told.stdout == "-P|-m|dux_cli|wallet|balance|--json|"
+
+
+def test_the_registrys_command_line_is_a_program_of_the_checkout() -> None:
+    """`./duxos-node-registry --help`, as a person types it, lists its verbs; docs/cli.md has each of them."""
+    told = subprocess.run(
+        [LAUNCHER.with_name("duxos-node-registry"), "--help"], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    page = (LAUNCHER.parent / "docs/cli.md").read_text()
+    assert "## duxos-node-registry\n" in page
+    verbs = [line.split()[0] for line in told.stdout.partition("Commands:")[2].splitlines() if line[2:3].strip()]
+    assert {"register", "list", "find", "update-health", "deregister", "show", "capabilities", "ban"} <= set(verbs)
+    for verb in verbs:
+        assert f"## duxos-node-registry {verb}\n" in page

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from common.errors import BadParams, NeighbourDown
+from common.errors import BadParams, CallerMistake, NeighbourDown
 from dux_cli.claims import attest, challenge, claims, disclose, issuers, verify
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.out_files import OutFile, write_out
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from dux_p2pd.session import Address
 
 LOG_FILE_MAX = 131_072
+
+
+class NoExtra(CallerMistake):
+    """A token needs {library}, which is not installed: DUXNET_EXTRAS=token ./duxnet … adds it, for `up` as well."""
+
+    code = 1155
+    key = "no-extra"
 
 
 @click.group(cls=DuxGroup)
@@ -156,8 +163,11 @@ def token(session: Session, *, module: str, label: str, pin_file: Path, keys: in
     from common.identity.branch import BRANCH_FILE, operational_key, operational_seed
     from common.rpc.method import Empty
     from dux_p2pd.key_source import TOKEN_FILE, load_branch
-    from dux_p2pd.token_keys import Token, TokenSettings
 
+    try:
+        from dux_p2pd.token_keys import Token, TokenSettings
+    except ModuleNotFoundError as error:
+        raise NoExtra(library=error.name or "python-pkcs11") from error
     folder = session.node.must_exist().data / "p2pd"
     branch, own = load_branch(folder), session.ask(IDENTITY_OWN, Empty())
     log = session.ask(DID_RESOLVE, Resolve(did=own.did)).log

@@ -50,7 +50,7 @@ def panel_size_for(price_florins: int) -> int:
 
 
 def arbiters_needed_for(price_florins: int) -> int:
-    """k of the smallest k-of-(2k − 1) panel that a lot of this price may have."""
+    """How many of the smallest panel for this price have to agree: more than half."""
     return (panel_size_for(price_florins) + 1) // 2
 
 

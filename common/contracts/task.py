@@ -60,7 +60,7 @@ class NoChecker(Unavailable):
 
 
 class TooFewArbiters(CallerMistake):
-    """{price_florins} florins want {wanted} arbiters that are neither buyer nor seller, {named} are named: name more."""
+    """A price of {price_florins} florins wants {wanted} arbiters beside the parties, {named} are named: name more."""
 
     code = 7015
     key = "too-few-arbiters"

@@ -412,8 +412,9 @@ class FakeNode:
         role = {deal.buyer: "buyer", deal.wish.seller: "seller"}.get(self.did, "arbiter")
         return views.ContractView(
             contract_id=deal.contract_id, cid=deal.contract_id, role=role, status=views.Status.FUNDED, state=deal.state,
-            buyer=deal.buyer, seller=deal.wish.seller, arbiters=deal.arbiters, arbiters_needed=deal.wish.arbiters_needed,
-            service_id=deal.wish.service_id, job_hash=deal.wish.job_hash, price_florins=deal.wish.price_florins,
+            buyer=deal.buyer, seller=deal.wish.seller, arbiters=deal.arbiters,
+            arbiters_needed=deal.wish.arbiters_needed, service_id=deal.wish.service_id,
+            job_hash=deal.wish.job_hash, price_florins=deal.wish.price_florins,
             locked_florins=deal.wish.price_florins, policy="standby", heights=None, address=None, outpoint=None,
             settlement=deal.settlement, disputed_by=deal.disputed_by, reason="", created_ms=0,
         )  # fmt: skip

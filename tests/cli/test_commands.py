@@ -32,7 +32,7 @@ from common.contracts import (
     wallet,
 )
 from common.contracts.escrow_cases import CASES
-from common.contracts.registry_witness import PresenceView
+from common.contracts.registry_witness import PresenceView, Topology
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import NeighbourDown, NotFound, TooBusy
 from common.identity.log import encode_log
@@ -292,6 +292,15 @@ def test_the_wallet_is_checked_and_each_fault_told(run: Any, node: FakeNode) -> 
     told = run("wallet", "check", "--json")
     assert (told.code, [check["what"] for check in told.json["checks"]]) == (3, ["flopd answers"])
     backup.unlink()
+
+
+def test_no_picture_is_drawn_of_a_region_that_is_none(run: Any, node: FakeNode, tmp_path: Path) -> None:
+    """A region of which nobody was heard is an error, and no empty picture."""
+    node.answers[registry.TOPOLOGY_SHOW.name] = Topology(nodes=(), links=(), regions=(), connected=())
+    told = run("topology", "--region", "mars", "--svg", str(tmp_path / "mars.svg"))
+    assert (told.code, "no region 'mars'" in told.err) == (3, True)
+    assert not (tmp_path / "mars.svg").exists()
+    del node.answers[registry.TOPOLOGY_SHOW.name]
 
 
 def test_the_network_is_drawn_beside_its_table(run: Any, tmp_path: Path) -> None:

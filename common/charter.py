@@ -48,6 +48,7 @@ class Founder(Wire, frozen=True):
     address: str  # of its wallet
     fund_pubkey: str  # hex: its key in the community fund's script
     endpoint: str
+    region: str = ""
 
 
 def profile_bytes(profile: NetworkProfile) -> bytes:

@@ -25,3 +25,15 @@ def net_of(address: str) -> str:
     if ip.is_unspecified or ip.is_multicast:
         return UNSEEN
     return str(ip_network((ip, PREFIX[ip.version]), strict=False))
+
+
+def may_listen_at(endpoint: str) -> tuple[str, int] | None:
+    """Host and port of an endpoint's text, or None when it has another form."""
+    host, colon, port = endpoint.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host or "[" in host:
+        return None  # an IPv6 address stands in brackets
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004
+        return None
+    return host, int(port)

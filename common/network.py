@@ -13,8 +13,10 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from common.chain.heights import PROFILES
 from common.codec import Wire, from_plain, to_plain
 from common.errors import BadParams, BadSettings
+from common.nets import may_listen_at
 from common.parameters import FORM, AirdropParameters, ParameterSet, bounds_problem
 from common.quality import DAY_BLOCKS
 from common.units import BPS, FLOP, Did, Florins
@@ -237,6 +239,11 @@ def first_problem(profile: NetworkProfile) -> str:
         return "later parameter sets stand in a file of their own"
     if profile.is_main and (profile.may_keep_phrase or profile.alpn != "dux/1" or profile.premine):
         return "main keeps no phrase, speaks dux/1 and has no premine"
+    if profile.heights not in PROFILES:
+        return f"heights must be one of {', '.join(PROFILES)}, not {profile.heights!r}"
+    for one in profile.bootstrap:
+        if may_listen_at(one.address) is None:
+            return f"bootstrap: {one.address!r} is not host:port"
     return (
         bounds_problem(profile.tax_bps, profile.airdrop)
         or _fund_problem(fund)

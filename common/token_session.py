@@ -1,7 +1,7 @@
 """A session with a PKCS#11 token: opened by PIN, every fault of the token in one error of ours.
 
-Knows nothing of what keys are for. The library is an extra (`pip install duxnet[token]`), looked for when a session is
-opened.
+Knows nothing of what keys are for. The library is an extra (`DUXNET_EXTRAS=token`), looked for when a session
+is opened.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dux_cli.command import EXIT_FAILED, DuxGroup, Session, pass_session
+from dux_cli.out_files import OutFile, write_out
 from dux_cli.output import each, flop
 
 
@@ -78,27 +79,27 @@ def eligible(session: Session) -> None:
 
 @airdrop.command()
 @click.argument("number", type=int)
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=OutFile())
 @pass_session
 def proof(session: Session, number: int, file: Path) -> None:
     """Write the proof of a paid airdrop to FILE: any node can recompute it (`duxnet airdrop verify FILE`)."""
     from common.contracts.airdrop import AIRDROP_PROOF, NumberAsked
 
     told = session.ask(AIRDROP_PROOF, NumberAsked(number=number))
-    file.write_bytes(told.proof)
+    write_out(file, told.proof)
     session.out.record(told, [("written", f"{file} ({len(told.proof)} bytes)")], name=str(file))
 
 
 @airdrop.command()
 @click.argument("number", type=int)
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=OutFile())
 @pass_session
 def publish(session: Session, number: int, file: Path) -> None:
     """Write the public proof file of a paid airdrop: `duxnet verify airdrop FILE` needs no node."""
     from common.contracts.airdrop_fund import AIRDROP_FILE, AirdropFileAsked
 
     told = session.ask(AIRDROP_FILE, AirdropFileAsked(number=number), deadline_s=120.0)
-    file.write_bytes(told.file)
+    write_out(file, told.file)
     session.out.record({"bytes": len(told.file)}, [("written", f"{file} ({len(told.file)} bytes)")], name=str(file))
 
 

@@ -16,6 +16,7 @@ import click
 from common.errors import BadParams, NotNow
 from common.units import Florins
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
+from dux_cli.out_files import OutFile
 from dux_cli.output import flop
 from dux_cli.tasks import facts_of
 from dux_cli.wallet import FLOP_AMOUNT
@@ -56,7 +57,7 @@ class Wish:
 @click.option(
     "--together", is_flag=True, help="Fund all stages by one payment; each begins when the one before is paid."
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where the result goes.")
+@click.option("--output", type=OutFile(), help="Where the result goes.")
 @click.option("--arg", "args", multiple=True, help="Words for the program, such as scale=2.")
 @click.option("--max-price", type=FLOP_AMOUNT, help="Refuse to pay more than this; without it you are asked.")
 @click.option("--check", default="auto", show_default=True,
@@ -209,7 +210,7 @@ def rating_hint(seen: TaskView) -> str:
 
 @click.command(cls=DuxCommand)
 @click.argument("task_id")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Where the result goes.")
+@click.option("--output", type=OutFile(), required=True, help="Where the result goes.")
 @pass_session
 def fetch(session: Session, task_id: str, output: Path) -> None:
     """Wait for a task (or stages) in the node already and write its result (or theirs, numbered).

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
+from dux_cli.out_files import OutFile, write_out
 
 
 @click.command(cls=DuxCommand)
@@ -59,7 +60,7 @@ def challenge(session: Session) -> None:
 @click.argument("name")
 @click.option("--nonce", required=True, help="What the verifier gave: 64 hex digits.")
 @click.option("--issuer", default="", help="By this node's word only.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where to write it.")
+@click.option("--output", type=OutFile(), required=True, help="Where to write it.")
 @pass_session
 def disclose(session: Session, *, name: str, nonce: str, issuer: str, output: Path) -> None:
     """Show one property, such as `tier>=2`, to who gave the nonce.
@@ -71,7 +72,7 @@ def disclose(session: Session, *, name: str, nonce: str, issuer: str, output: Pa
     from common.contracts.registry_claims import CLAIMS_DISCLOSE, Disclose
 
     shown = session.ask(CLAIMS_DISCLOSE, Disclose(name=name, nonce=nonce, issuer=issuer))
-    output.write_bytes(json_bytes(shown) + b"\n")
+    write_out(output, json_bytes(shown) + b"\n")
     session.out.record(shown, [("shown", name), ("proof", str(output))], name=str(output))
 
 

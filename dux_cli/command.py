@@ -8,6 +8,7 @@ used, so that `duxnet --help` stays fast.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import click
 
 from common.errors import CallerMistake, DuxError, NotNow, PeerMisbehaved, Unavailable
 from dux_cli.node_dir import NodeDir, default_node, owner_of
+from dux_cli.out_files import unusable
 from dux_cli.output import Output, error_object, note
 
 if TYPE_CHECKING:
@@ -119,6 +121,12 @@ class DuxCommand(click.Command):
         except DuxError as error:
             out.error(error)
             context.exit(exit_code(error))
+        except OSError as error:
+            if not isinstance(error.filename, str | os.PathLike):
+                raise  # a pipe or a socket, whose caller knows more
+            told = unusable(error, os.fspath(error.filename))
+            out.error(told)
+            context.exit(exit_code(told))
 
 
 def exit_code(error: DuxError) -> int:

@@ -9,6 +9,7 @@ import click
 
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
 from dux_cli.escrow_acts import ACTS, audit_contract
+from dux_cli.out_files import OutFile
 from dux_cli.output import each, flop, short
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def cancel(session: Session, contract_id: str) -> None:
 @escrow.command()
 @click.argument("contract_id", required=False)
 @click.option("--file", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Audit this file.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Keep the contract as a file for others.")
+@click.option("--out", type=OutFile(), help="Keep the contract as a file for others.")
 @click.option("--after", default=0, help="Lines after this number.")
 @click.option("--limit", default=200, show_default=True)
 @pass_session

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
+from dux_cli.out_files import write_out
 from dux_cli.output import counted, each, flop, note, short
 from dux_cli.wallet import FLOP_AMOUNT, check_spend
 
@@ -133,7 +134,7 @@ def _written(folder: Path, single: dict[str, bytes], shown: dict[str, tuple[byte
     folder.mkdir(parents=True, exist_ok=True)
     pieces = single | {f"{did[-12:]}-{at}": item for did, items in shown.items() for at, item in enumerate(items)}
     for name, body in pieces.items():
-        (folder / name).write_bytes(body)
+        write_out(folder / name, body)
     return folder
 
 
@@ -236,7 +237,7 @@ def audit_contract(session: Session, contract_id: str, source: Path | None, out:
     if len(body) > CASE_FILE_BYTES_MAX:
         raise BadParams(detail=f"the file is larger than {CASE_FILE_BYTES_MAX} bytes")
     if out is not None:
-        out.write_bytes(body)
+        write_out(out, body)
     signatures = CaseSignatures(session)
     told = audited(from_json(body, CaseFile), signatures.is_right)
     lines = [

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dux_cli.command import DuxGroup, Session, pass_session
+from dux_cli.out_files import OutFile, write_out
 from dux_cli.output import each, flop
 
 
@@ -93,14 +94,14 @@ def sweeps(session: Session, limit: int) -> None:
 
 @fund.command()
 @click.argument("sweep")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=OutFile())
 @pass_session
 def publish(session: Session, sweep: str, file: Path) -> None:
     """Write the public proof file of a sweep: `duxnet verify sweep FILE` needs no node."""
     from common.contracts.airdrop_fund import SWEEP_FILE, SweepAsked
 
     told = session.ask(SWEEP_FILE, SweepAsked(sweep_id=sweep), deadline_s=120.0)
-    file.write_bytes(told.file)
+    write_out(file, told.file)
     session.out.record({"bytes": len(told.file)}, [("written", f"{file} ({len(told.file)} bytes)")], name=str(file))
 
 
@@ -129,7 +130,7 @@ def join(session: Session, *, name: str, needed: int, members: tuple[str, ...], 
 
 
 @ceremony.command("show")
-@click.option("--roster", type=click.Path(dir_okay=False, path_type=Path), help="Write the finished roster here.")
+@click.option("--roster", type=OutFile(), help="Write the finished roster here.")
 @pass_session
 def show_ceremonies(session: Session, roster: Path | None) -> None:
     """Whom ceremonies wait for; the keys for the profile once all have agreed."""
@@ -144,5 +145,5 @@ def show_ceremonies(session: Session, roster: Path | None) -> None:
         lines += [("  not agreed yet", did) for did in one.agreements_missing]
         lines += [(f"  {did}", key) for did, key in one.pubkeys.items()]
         if roster and one.roster:
-            roster.write_bytes(one.roster)
+            write_out(roster, one.roster)
     session.out.record(told, lines or [("ceremonies", "none")], name=str(len(told.ceremonies)))

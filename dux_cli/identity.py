@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from common.errors import BadParams, NeighbourDown
+from common.errors import BadParams, CallerMistake, NeighbourDown
 from dux_cli.claims import attest, challenge, claims, disclose, issuers, verify
 from dux_cli.command import DuxGroup, Session, pass_session
+from dux_cli.out_files import OutFile, write_out
 
 if TYPE_CHECKING:
     from common.contracts.p2p import OwnIdentity
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 LOG_FILE_MAX = 131_072
 
 
+class NoExtra(CallerMistake):
+    """A token needs {library}, which is not installed: DUXNET_EXTRAS=token ./duxnet … adds it, for `up` as well."""
+
+    code = 1155
+    key = "no-extra"
+
+
 @click.group(cls=DuxGroup)
 def identity() -> None:
     """This node's name: its keys, its event log, recovery and end."""
@@ -33,7 +41,7 @@ def identity() -> None:
 
 @identity.command()
 @click.argument("did", default="")
-@click.option("--event-log", "log_out", type=click.Path(path_type=Path), help="Write the event log there, too.")
+@click.option("--event-log", "log_out", type=OutFile(), help="Write the event log there, too.")
 @pass_session
 def show(session: Session, did: str, log_out: Path | None) -> None:
     """A name as the network knows it: state, keys, event log; with --json the DID document too."""
@@ -46,7 +54,7 @@ def show(session: Session, did: str, log_out: Path | None) -> None:
     found = session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600))
     log = decode_log(found.log, now_ms=1 << 52, inception_bits=0)
     if log_out is not None:
-        log_out.write_bytes(found.log)
+        write_out(log_out, found.log)
     lines = [("DID", found.did), ("state", state_of(found.ended, found.frozen, found.disputed))]
     lines += [("confirmed", f"{found.age_s} s ago by {found.sources} independent nodes")]
     if found.proof:
@@ -155,8 +163,11 @@ def token(session: Session, *, module: str, label: str, pin_file: Path, keys: in
     from common.identity.branch import BRANCH_FILE, operational_key, operational_seed
     from common.rpc.method import Empty
     from dux_p2pd.key_source import TOKEN_FILE, load_branch
-    from dux_p2pd.token_keys import Token, TokenSettings
 
+    try:
+        from dux_p2pd.token_keys import Token, TokenSettings
+    except ModuleNotFoundError as error:
+        raise NoExtra(library=error.name or "python-pkcs11") from error
     folder = session.node.must_exist().data / "p2pd"
     branch, own = load_branch(folder), session.ask(IDENTITY_OWN, Empty())
     log = session.ask(DID_RESOLVE, Resolve(did=own.did)).log
@@ -235,8 +246,8 @@ def _fetch(session: Session, did: Did, ask: tuple[str, ...]) -> Log:
 
 def _addresses(session: Session, ask: tuple[str, ...]) -> list[Address]:
     """Where to ask: what the command names, the node's own bootstrap list, the network's."""
+    from common.nets import may_listen_at
     from common.settings import load_settings
-    from dux_p2pd.rules import may_listen_at
     from dux_p2pd.settings import P2pdSettings
 
     settings = load_settings(session.node.config, "p2pd", P2pdSettings, {})

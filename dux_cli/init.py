@@ -7,6 +7,7 @@ that it is written down, then erased. Source: settled.md 1.
 from __future__ import annotations
 
 import shutil
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,13 @@ class NodeExists(CallerMistake):
     key = "node-exists"
 
 
+class KeysOfFounder(CallerMistake):
+    """`duxnet network founder` has made the keys in {path}: it takes a phrase and a passphrase; leave them out here."""
+
+    code = 1154
+    key = "keys-of-founder"
+
+
 @click.command(cls=DuxCommand)
 @click.option("--network", default=LOCAL, show_default=True, help="The network's YAML file; `local`: duxnet testnet's.")
 @click.option(
@@ -51,10 +59,12 @@ class NodeExists(CallerMistake):
 @click.option(
     "--passphrase-file", type=click.Path(exists=True, path_type=Path), help="Seal the keys with what it holds."
 )
+@click.option("--region", default="", help="Where it stands, in a word of its network; a founder's card may say it.")
 @pass_session
 def init(
     session: Session, *, network: str, index: int | None, peers: tuple[str, ...], chain_url: str, chain_user: str,
     chain_password_file: Path | None, listen: str, phrase_file: Path | None, passphrase_file: Path | None,
+    region: str,
 ) -> None:  # fmt: skip
     """Make a node: its keys, its configuration, its place in a network.
 
@@ -68,23 +78,49 @@ def init(
     """
     if session.node.exists():
         raise NodeExists(path=str(session.node.path))
+    if (session.node.path / FOUNDER_FILE).exists() and (phrase_file or passphrase_file):
+        raise KeysOfFounder(path=str(session.node.path))
+    check_listen(listen)
     if network == LOCAL:
         place = local_place(session.node, index)
     else:
         login = ChainLogin(chain_url, chain_user, chain_password_file, peers)
         place = Place(read_profile(network), index or 0, port_base_of(index or 0), login)
         check_way_to_chain(login, place.profile.chain)
-    passphrase = passphrase_file.read_text().strip() if passphrase_file else ""
-    if passphrase_file:
-        check_strength(passphrase)
     made = make_node(
         session.node,
         place,
         listen=listen,
         phrase=phrase_file.read_text().strip() if phrase_file else "",
-        passphrase=passphrase.encode(),
+        passphrase=strong_passphrase(passphrase_file),
+        region=region,
     )
     tell(session, made)
+
+
+def strong_passphrase(file: Path | None) -> bytes:
+    """The passphrase in a file, which is strong enough; none without a file.
+
+    Raises:
+        BadParams: it is too weak.
+    """
+    passphrase = file.read_text().strip() if file else ""
+    if file:
+        check_strength(passphrase)
+    return passphrase.encode()
+
+
+def check_listen(listen: str) -> None:
+    """Nothing happens for addresses that a node can listen at, with commas between them.
+
+    Raises:
+        BadParams: one is none.
+    """
+    for one in filter(None, listen.split(",")):
+        try:
+            ip_address(one.strip())
+        except ValueError as error:
+            raise BadParams(detail=f"--listen: {one.strip()!r} is no IP address of this machine") from error
 
 
 def check_way_to_chain(chain: ChainLogin, family: str) -> None:
@@ -143,12 +179,19 @@ def local_place(folder: NodeDir, index: int | None) -> Place:
 
 
 def make_node(
-    folder: NodeDir, place: Place, *, listen: str = "", phrase: str = "", passphrase: bytes = b""
+    folder: NodeDir,
+    place: Place,
+    *,
+    listen: str = "",
+    phrase: str = "",
+    passphrase: bytes = b"",
+    region: str = "",
 ) -> KeysMade:
     """Keys and configuration of a node. The coin node's login is copied to where only flopd will read it."""
     from common.clock import SystemClock
     from common.keygen import make_keys
     from common.randomness import SystemRandomness
+    from dux_cli.network import read_founder
 
     card = folder.path / FOUNDER_FILE
     made = (
@@ -172,6 +215,7 @@ def make_node(
         chain=own_login(folder, place.chain),
         listen_host=listen,
         extra=place.settings(made.address),
+        region=region or (read_founder(card).region if card.exists() else ""),
     )
     return made
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from common.contracts.task import INPUT_BYTES_MAX
 from common.errors import CallerMistake
+from dux_cli.out_files import write_out
 from dux_cli.pictures import FORMATS, MAGIC, raw_from_file, write_picture
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def write_output(data: bytes, path: Path) -> str:
     if data.startswith(MAGIC) and path.suffix.lower() in FORMATS:
         width, height = write_picture(data, path)
         return f"{path} ({width} x {height} pixels)"
-    path.write_bytes(data)
+    write_out(path, data)
     return f"{path} ({len(data)} bytes)"
 
 

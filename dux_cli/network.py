@@ -14,18 +14,22 @@ from typing import TYPE_CHECKING
 import click
 
 from common.errors import BadParams, CallerMistake
+from common.nets import may_listen_at
 from common.units import FLOP, Florins
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.council import NoFounder, founder_signs, known_of, offline_option
-from dux_cli.init import FOUNDER_FILE
+from dux_cli.init import FOUNDER_FILE, strong_passphrase
 from dux_cli.node_files import outside_endpoint, port_base_of
+from dux_cli.out_files import OutFile, write_out
 from dux_cli.wallet import FLOP_AMOUNT
 
 if TYPE_CHECKING:
     from common.charter import Founder
     from common.council import Signature
+    from common.keygen import KeysMade
     from common.network import NetworkProfile
 
+FIXED = {"name", "genesis", "version", "council", "arbiters", "fund", "bootstrap", "premine"}  # by cards and options
 FUND_SHARE = 2  # of the custodians' number: how many sign, rounded up
 
 
@@ -34,6 +38,13 @@ class OlderProfile(CallerMistake):
 
     code = 1142
     key = "older-profile"
+
+
+class ProfileExists(CallerMistake):
+    """{path} is there already, and founders may have signed it: name another file, or write over it with --force."""
+
+    code = 1149
+    key = "profile-exists"
 
 
 @click.group(cls=DuxGroup)
@@ -49,20 +60,34 @@ def network() -> None:
 
 
 @network.command()
-@click.option("--card", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where to write the card.")
+@click.option("--card", type=OutFile(), required=True, help="Where to write the card.")
 @click.option("--index", type=click.IntRange(0, 60_000), default=0, help="The node's number on its machine.")
 @click.option("--endpoint", default="", help="host:port at which it will be reached; left out: its loopback address.")
+@click.option("--region", default="", help="Where it stands, in a word that the network has chosen.")
+@click.option("--phrase-file", type=click.Path(exists=True, path_type=Path), help="Restore the keys of this phrase.")
+@click.option(
+    "--passphrase-file", type=click.Path(exists=True, path_type=Path), help="Seal the keys with what it holds."
+)
 @pass_session
-def founder(session: Session, *, card: Path, index: int, endpoint: str) -> None:
+def founder(
+    session: Session, *, card: Path, index: int, endpoint: str, region: str, phrase_file: Path | None,
+    passphrase_file: Path | None,
+) -> None:  # fmt: skip
     """Make a founder's keys, and a card with what of them is public."""
+    from msgspec.structs import replace
+
     from common.codec import to_plain
     from common.identity.branch import inception_of
     from common.identity.log import encode_log, read_log
 
-    made = _founder_keys(session)
+    if endpoint and may_listen_at(endpoint) is None:
+        raise BadParams(detail=f"--endpoint: {endpoint!r} is not host:port")
+    made = _founder_keys(session, phrase_file, passphrase_file)
     branch = _branch(session)
     log = read_log([inception_of(branch, 0)], now_ms=_now_ms(), inception_bits=0)
-    told: Founder = _founder_of(made.did, encode_log(log), made.address, made.fund_pubkey, endpoint, index)
+    told: Founder = replace(
+        _founder_of(made.did, encode_log(log), made.address, made.fund_pubkey, endpoint, index), region=region
+    )
     for path in (session.node.path / FOUNDER_FILE, card):
         _write_yaml(path, to_plain(told))
     lines = [("card", str(card)), ("DID", told.did), ("phrase", made.phrase)]
@@ -78,14 +103,21 @@ def _founder_of(did: str, log: bytes, address: str, fund: str, endpoint: str, in
     return Founder(did=Did(did), log=log.hex(), address=address, fund_pubkey=fund, endpoint=reached)
 
 
-def _founder_keys(session: Session):  # type: ignore[no-untyped-def]  # noqa: ANN202 - imported late
+def _founder_keys(session: Session, phrase: Path | None, passphrase: Path | None) -> KeysMade:
     from common.clock import SystemClock
     from common.keygen import make_keys
     from common.network import NetworkProfile
     from common.randomness import SystemRandomness
 
     blank = NetworkProfile(name="founding", chain="embedded", genesis="00" * 32, heights="demo")
-    return make_keys(session.node.data, blank, randomness=SystemRandomness(), made_ms=SystemClock().unix_ms())
+    return make_keys(
+        session.node.data,
+        blank,
+        randomness=SystemRandomness(),
+        made_ms=SystemClock().unix_ms(),
+        phrase=phrase.read_text().strip() if phrase else "",
+        passphrase=strong_passphrase(passphrase),
+    )
 
 
 def _branch(session: Session):  # type: ignore[no-untyped-def]  # noqa: ANN202 - imported late
@@ -106,29 +138,37 @@ def _now_ms() -> int:
 def _write_yaml(path: Path, plain: object) -> None:
     import yaml
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(plain, sort_keys=False))
+    write_out(path, yaml.safe_dump(plain, sort_keys=False).encode())
 
 
 def read_founder(path: Path) -> Founder:
-    """A founder's card.
+    """A founder's card; its name is the one that its event log makes, its address one that can be dialled.
 
     Raises:
         BadParams: it is none.
     """
     from common.charter import Founder
     from common.codec import from_plain
-    from common.errors import BadSettings
+    from common.errors import BadSettings, DuxError
+    from common.identity.log import decode_log
     from common.yaml_file import read_yaml
 
     try:
-        return from_plain(read_yaml(path), Founder)
-    except BadSettings as error:
+        told = from_plain(read_yaml(path), Founder)
+        log = decode_log(bytes.fromhex(told.log), now_ms=_now_ms(), inception_bits=0)
+    except (BadParams, BadSettings) as error:
         raise BadParams(detail=f"{path}: {error.fields['detail']}") from error
+    except (DuxError, ValueError) as error:
+        raise BadParams(detail=f"{path}: its log is none: {error}") from error
+    if log.did != told.did:
+        raise BadParams(detail=f"{path}: its log is that of {log.did}, not of {told.did}")
+    if may_listen_at(told.endpoint) is None:
+        raise BadParams(detail=f"{path}: endpoint {told.endpoint!r} is not host:port")
+    return told
 
 
 @network.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=OutFile())
 @click.option("--name", required=True, help="What the network is called.")
 @click.option(
     "--founder",
@@ -146,21 +186,26 @@ def read_founder(path: Path) -> Founder:
 @click.option(
     "--parameters", type=click.Path(exists=True, path_type=Path), help="YAML with more of the profile's keys."
 )
+@click.option("--force", is_flag=True, help="Write over FILE and its signatures, if they are there.")
 @pass_session
 def create(
     session: Session, *, file: Path, name: str, cards: tuple[Path, ...], threshold: int | None, heights: str,
-    premine: Florins, parameters: Path | None,
+    premine: Florins, parameters: Path | None, force: bool,
 ) -> None:  # fmt: skip
     """Write the profile of a new network on its own embedded chain, for its founders to sign.
 
     \b
     duxnet network create --name ours --founder one.yaml --founder two.yaml --founder three.yaml ours.yaml
     """
+    from common.charter import signatures_file
     from common.network import save_profile
 
+    if file.exists() and not force:
+        raise ProfileExists(path=str(file))
     founders = [read_founder(card) for card in cards]
     profile = profile_of(name, founders, threshold=threshold, heights=heights, premine=premine, more=parameters)
     save_profile(profile, file)
+    signatures_file(file).unlink(missing_ok=True)  # they were under other words
     lines = [
         ("network", profile.name),
         ("genesis", profile.genesis),
@@ -180,7 +225,6 @@ def profile_of(
     Raises:
         BadParams, BadSettings: the cards or the parameters do not fit together.
     """
-    import yaml
     from msgspec.structs import replace
 
     from common.codec import from_plain
@@ -189,8 +233,8 @@ def profile_of(
 
     if len({one.did for one in founders}) != len(founders):
         raise BadParams(detail="--founder: one card stands twice")
-    extra = yaml.safe_load(more.read_text()) if more else {}
-    plain: dict[str, object] = {"name": name, "chain": "embedded", "genesis": "00" * 32, "heights": heights} | extra
+    plain: dict[str, object] = {"name": name, "chain": "embedded", "genesis": "00" * 32, "heights": heights}
+    plain |= _more_of(more) if more else {}
     profile = replace(
         from_plain(plain, NetworkProfile),
         version=1,
@@ -200,14 +244,30 @@ def profile_of(
             threshold=threshold or len(founders) // FUND_SHARE + 1,
             custodians=tuple(Custodian(did=one.did, pubkey=one.fund_pubkey) for one in founders),
         ),
-        bootstrap=tuple(Bootstrap(address=one.endpoint, did=one.did) for one in founders),
+        bootstrap=tuple(Bootstrap(address=one.endpoint, did=one.did, region=one.region) for one in founders),
         premine=tuple((one.address, premine) for one in founders),
     )
-    profile = replace(profile, genesis=genesis_hash(chain_of(profile)))
     problem = first_problem(profile)
     if problem:
         raise BadParams(detail=problem)
-    return profile
+    return replace(profile, genesis=genesis_hash(chain_of(profile)))
+
+
+def _more_of(path: Path) -> dict[str, object]:
+    """More keys of a profile, from a file that may not say what the founders' cards say.
+
+    Raises:
+        BadParams: it is no mapping, or names such a key. BadSettings: it is no YAML.
+    """
+    from common.yaml_file import read_yaml
+
+    plain = read_yaml(path)
+    if not isinstance(plain, dict):
+        raise BadParams(detail=f"{path}: it is no mapping of the profile's keys to values")
+    fixed = sorted(FIXED & plain.keys())
+    if fixed:
+        raise BadParams(detail=f"{path}: {', '.join(fixed)}: the command line and the founders' cards say that")
+    return plain
 
 
 @network.command()

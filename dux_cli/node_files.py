@@ -67,17 +67,21 @@ def write_config(
     chain: ChainLogin,
     listen_host: str = "",
     extra: Mapping[str, Mapping[str, Any]] | None = None,
+    region: str = "",
 ) -> None:
     """Write `config/*.yaml` of a node, `common.yaml` last. `extra`: daemon (or `common`) -> more settings for it.
 
     `listen_host` is where p2pd listens for the world; empty: node `index`'s own loopback address.
+    `region` is where it stands: bootstraps of its own are asked first, and buyers may ask for it.
     """
     host = listen_host or outside_address(index)
     flopd, ways_out = chain_settings(chain, profile.chain)
     p2pd: dict[str, Any] = {"listen_host": host, "egress_allow": {"flopd": ways_out}}
     if not profile.is_main:
         p2pd["known_after_s"] = 0  # on a test network nobody has been here for an hour
-    files: dict[str, dict[str, Any]] = {daemon: {} for daemon in DAEMONS} | {"flopd": flopd, "p2pd": p2pd}
+    where = {"region": region} if region else {}
+    files: dict[str, dict[str, Any]] = {daemon: {} for daemon in DAEMONS}
+    files |= {"flopd": flopd, "p2pd": p2pd | where, "registryd": where}
     shared = {
         "network_profile": PROFILE_FILE,
         "data_dir": str(folder.data),

@@ -14,6 +14,7 @@ import click
 from common.errors import BadParams
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.council import founder_signs, known_of, offline_option
+from dux_cli.out_files import OutFile
 
 if TYPE_CHECKING:
     from common.network import NetworkProfile
@@ -75,7 +76,7 @@ def _leaves(stem: str, plain: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @parameters.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=OutFile())
 @click.option("--from-height", type=click.IntRange(1), required=True, help="Height from which it holds.")
 @click.option("--set", "changes", multiple=True, required=True, metavar="NAME=VALUE", help="One figure; repeatable.")
 @pass_session
@@ -101,10 +102,9 @@ def changed(held: ParameterSet, from_height: int, changes: tuple[str, ...]) -> P
     Raises:
         BadParams: no such figure, or no such value.
     """
-    import yaml
-
     from common.codec import from_plain, to_plain
     from common.parameters import ParameterSet, next_set
+    from common.yaml_file import yaml_in
 
     plain = to_plain(next_set(held, from_height=from_height))
     known = dict(_rows(held))
@@ -116,7 +116,10 @@ def changed(held: ParameterSet, from_height: int, changes: tuple[str, ...]) -> P
         *stems, leaf = name.split(".")
         for stem in stems:
             place = place[stem]
-        place[leaf] = text if isinstance(place[leaf], str) else yaml.safe_load(text)
+        try:
+            place[leaf] = text if isinstance(place[leaf], str) else yaml_in(text.encode())
+        except ValueError as error:
+            raise BadParams(detail=f"--set {name}: {text!r} is no value") from error
     return from_plain(plain, ParameterSet)
 
 
@@ -163,7 +166,7 @@ def publish(session: Session, *, file: Path) -> None:
 
 
 @parameters.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=OutFile())
 @pass_session
 def fetch(session: Session, *, file: Path) -> None:
     """Write the signed set after this node's to FILE, as the network has it; `apply` judges it once more."""

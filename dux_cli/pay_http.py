@@ -20,6 +20,7 @@ import click
 from common.errors import BadParams
 from common.units import Florins
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, pass_session
+from dux_cli.out_files import OutFile, write_out
 from dux_cli.output import flop
 from dux_cli.wallet import FLOP_AMOUNT
 
@@ -226,7 +227,7 @@ def gateway(
 @click.option("--request", "-X", "method", default="", help="GET, or POST when there is a body.")
 @click.option("--header", "-H", "headers", multiple=True, metavar="NAME: VALUE", help="A header of the request.")
 @click.option("--data", "-d", help="The body; @FILE reads it from a file.")
-@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Where the answer goes.")
+@click.option("--output", "-o", type=OutFile(), help="Where the answer goes.")
 @click.option("--stream", is_flag=True, help="Read and pay part by part, at most one step ahead.")
 @click.option("--oid", help="Repeat an earlier call's id: the same answer, paid once.")
 @limit_options
@@ -291,7 +292,7 @@ def tell(session: Session, got: Fetched, output: Path | None, *, streamed: bool)
     for line in got.said:
         session.out.step(line)
     if output and not streamed:
-        output.write_bytes(got.body)
+        write_out(output, got.body)
     if session.out.as_json:
         session.out.json({
             "status": got.status, "oid": got.oid, "charged_florins": str(charged),

@@ -52,7 +52,9 @@ def registry() -> None:
 
 
 @registry.command()
-@click.option("--wallet-address", type=WalletAddress(), help="Where this node is paid; left out: a new one is made.")
+@click.option(
+    "--wallet-address", type=WalletAddress(), help="Where this node is paid; the first time, left out: a new one."
+)
 @click.option("--ip-address", default="", help="Where it is reached; left out: what p2pd tells others.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Its outside port; left out: p2pd's.")
 @click.option("--hostname", default="", help="Its name; left out: the machine's.")
@@ -61,10 +63,11 @@ def registry() -> None:
 @click.option("--cpu-cores", type=click.IntRange(0, 65_536), default=0, help="Cores offered; left out: all.")
 @click.option("--memory-gb", type=click.FloatRange(0, 1e6), default=0.0, help="Memory offered, GB; left out: all.")
 @click.option("--storage-gb", type=click.FloatRange(0, 1e9), default=0.0, help="Storage offered, GB; left out: all.")
-@click.option("--gpu-enabled", is_flag=True, help="It offers a GPU.")
+@click.option("--gpu-enabled/--no-gpu", default=None, help="It offers a GPU, or none.")
 @click.option("--gpu-model", default="", help="Which GPU.")
 @click.option("--region", default="", help="Where it stands, for buyers that want a near one.")
 @click.option("--capability", "capabilities", multiple=True, help="What it offers, such as task_execution; repeatable.")
+@click.option("--measure", is_flag=True, help="Host name, place, versions and hardware anew, whatever was told before.")
 @pass_session
 def register(
     session: Session,
@@ -73,19 +76,21 @@ def register(
     memory_gb: float,
     storage_gb: float,
     capabilities: tuple[str, ...],
-    **fields: str | int | bool,
+    **fields: str | int | bool | None,
 ) -> None:
-    """Register this node, or describe it anew. What is left out is measured on this machine.
+    """Register this node, or change what it tells. What is left out stays; the first time it is measured.
 
     \b
     duxos-node-registry register --cpu-cores 8 --memory-gb 16 --storage-gb 500
+    duxos-node-registry register --region eu
+    duxos-node-registry register --measure
     """
     from common.codec import from_plain
     from common.contracts.registry import NODE_REGISTER, RegisterNode
 
     wish: dict[str, object] = {
         "request_id": new_request_id("register"),
-        "wallet_address": wallet_address or _new_address(session),
+        "wallet_address": wallet_address or _address(session),
         "memory_mb": round(memory_gb * MB_PER_GB),
         "storage_gb": round(storage_gb),
         **fields,
@@ -96,9 +101,18 @@ def register(
     _print_node(session, view)
 
 
-def _new_address(session: Session) -> str:
+def _address(session: Session) -> str:
+    """A new address for a node that has told none yet; empty: it stays."""
+    from common.contracts.registry import NODE_SELF, NotRegistered
     from common.contracts.wallet import WALLET_NEW_ADDRESS, NewAddress
+    from common.rpc.method import Empty
 
+    try:
+        session.ask(NODE_SELF, Empty())
+    except NotRegistered:
+        pass
+    else:
+        return ""
     wish = NewAddress(request_id=new_request_id("address"), label="node registration")
     return session.ask(WALLET_NEW_ADDRESS, wish).address
 
@@ -332,3 +346,7 @@ registry.add_command(services)
 def main(arguments: list[str] | None = None) -> None:
     """The installed command."""
     sys.exit(run_main(registry, arguments, name=PROGRAM))
+
+
+if __name__ == "__main__":
+    main()

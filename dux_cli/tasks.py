@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
+from dux_cli.out_files import OutFile
 from dux_cli.output import each, flop
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def probe(session: Session) -> None:
 @task.command("run")
 @click.argument("service", type=click.Path(exists=True, path_type=Path))
 @click.option("--input", "input_file", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--output", type=click.Path(path_type=Path), help="Where the result goes; else only its size is told.")
+@click.option("--output", type=OutFile(), help="Where the result goes; else only its size is told.")
 @click.option("--arg", "args", multiple=True, help="Words for the program, such as scale=2.")
 @pass_session
 def run_here(session: Session, service: Path, input_file: Path, output: Path | None, args: tuple[str, ...]) -> None:

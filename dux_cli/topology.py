@@ -7,21 +7,14 @@ from pathlib import Path
 
 import click
 
-from common.errors import CallerMistake
 from dux_cli.command import DuxCommand, Session, pass_session
-
-
-class NoPicture(CallerMistake):
-    """The picture cannot be written to {path}: {reason}. Name a file in a folder that you may write."""
-
-    code = 1135
-    key = "no-picture"
+from dux_cli.out_files import OutFile, write_out
 
 
 @click.command(cls=DuxCommand)
 @click.option("--region", default="", help="Only this region's nodes.")
 @click.option("--links", is_flag=True, help="Every measured way between two nodes, instead of the regions.")
-@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture of it to this file.")
+@click.option("--svg", type=OutFile(), help="Write a picture of it to this file.")
 @pass_session
 def topology(session: Session, *, region: str, links: bool, svg: Path | None) -> None:
     """The network's regions and the latencies that nodes have measured between them.
@@ -38,10 +31,7 @@ def topology(session: Session, *, region: str, links: bool, svg: Path | None) ->
     if svg is not None:
         from dux_cli.topology_picture import picture
 
-        try:
-            svg.write_text(picture(found), encoding="utf-8")
-        except OSError as error:
-            raise NoPicture(path=str(svg), reason=error.strerror or "it is no file") from error
+        write_out(svg, picture(found).encode())
         session.out.step(f"picture of {len(found.nodes)} nodes written to {svg}")
     if links:
         rows = [

@@ -186,13 +186,12 @@ def _use_core(node: NodeDir, port: int, login: Path) -> None:
         "flopd": {"source": "core", "node_url": f"http://127.0.0.1:{port}", "node_password_file": str(login)},
         "p2pd": {"egress_allow": {"flopd": [f"127.0.0.1:{port}"]}},
     }
-    import yaml
-
+    from common.yaml_file import read_yaml
     from dux_cli.node_files import write_yaml
 
     for name, wanted in changes.items():
         path = node.config / f"{name}.yaml"
-        found = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
+        found = (read_yaml(path) if path.exists() else None) or {}
         found.pop("node_user", None)
         merged = found.get("egress_allow", {}) | wanted["egress_allow"] if name == "p2pd" else None
         write_yaml(node, name, found | wanted | ({"egress_allow": merged} if merged else {}))

@@ -10,6 +10,7 @@ import click
 
 from common.errors import BadParams
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
+from dux_cli.out_files import OutFile, write_out
 from dux_cli.output import each, flop
 from dux_cli.wallet_coins import ask_patiently
 
@@ -100,7 +101,7 @@ def partial() -> None:
 @partial.command("make")
 @click.argument("source")
 @click.argument("payees", nargs=-1, required=True, metavar="ADDRESS=FLOP…")
-@click.option("--output", type=click.Path(path_type=Path), help="Write it there; else to the terminal.")
+@click.option("--output", type=OutFile(), help="Write it there; else to the terminal.")
 @pass_session
 def make_partial(session: Session, source: str, payees: tuple[str, ...], output: Path | None) -> None:
     """The coordinator's part: an unsigned payment from a shared or watched address, or a watched account.
@@ -129,7 +130,7 @@ def show_partial(session: Session, file: Path) -> None:
 
 @partial.command("sign")
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), help="Where the signed copy goes; else to the terminal.")
+@click.option("--output", type=OutFile(), help="Where the signed copy goes; else to the terminal.")
 @click.option("--yes", "agreed", default="", metavar="TRANSACTION", help="Sign without asking, if it is this one.")
 @click.option("--request-id", default="", help="Repeat an earlier call's id.")
 @pass_session
@@ -178,7 +179,7 @@ def finish_partial(session: Session, files: tuple[Path, ...], request_id: str) -
 def tell_partial(session: Session, view: PartialView, output: Path | None) -> None:
     """The review, and the file or its text."""
     if output is not None:
-        output.write_text(view.psbt + "\n")
+        write_out(output, view.psbt.encode() + b"\n")
     where = ("psbt", view.psbt) if output is None else ("written", str(output))
     session.out.record(view, [*partial_lines(view), where], name=view.txid)
 

@@ -135,10 +135,6 @@ def _end(until: str) -> str:
     return f"until {until}" if until else "until its reason is gone or it is lifted"
 
 
-def _part(part: float | None, of: str, never: str) -> str:
-    return never if part is None else f"{part:.1%} {of}"
-
-
 @why.command()
 @click.argument("did", default="")
 @pass_session

@@ -21,6 +21,7 @@ from structlog.typing import FilteringBoundLogger
 from common.clock import Clock
 from dux_p2pd.local_address import links
 from dux_p2pd.meters import TokenBucket
+from dux_p2pd.one_link import host_of
 
 PORT = 32577
 GROUP = "ff02::6475:7831"  # IPv6 has no broadcast: a link-local group of our own
@@ -104,19 +105,16 @@ class LanBeacon(asyncio.DatagramProtocol):
         """Somebody tells."""
         port = read_beacon(data, self._network)
         if port is not None and self._bucket.take(1, self._clock.monotonic()):
-            self._found(f"{host_of(addr)}:{port}")
+            self._found(f"{heard_at(addr)}:{port}")
 
     def error_received(self, exc: Exception) -> None:
         """The network is down: the next datagram may go."""
 
 
-def host_of(sender: tuple[str | int, ...]) -> str:
+def heard_at(sender: tuple[str | int, ...]) -> str:
     """The sender's host as in an endpoint; an IPv6 one of this link alone keeps its interface, to be dialled by it."""
-    host = str(sender[0]).split("%", 1)[0]
-    if ":" not in host:
-        return host
-    scope = sender[3] if len(sender) > 3 else 0  # noqa: PLR2004 - host, port, flow, interface
-    return f"[{host}%{scope}]" if scope else f"[{host}]"
+    host = host_of(sender)
+    return f"[{host}]" if ":" in host else host
 
 
 def _socket4() -> socket.socket:

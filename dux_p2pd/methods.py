@@ -23,6 +23,7 @@ from common.identity.keys import is_signed
 from common.identity.log import Log, decode_log, encode_log, recovers, split_of, was_valid_when_seen
 from common.identity.node_record import open_coin_link
 from common.identity.purposes import OWNER, Purpose
+from common.nets import may_listen_at
 from common.rpc.method import Done, Empty, Topic
 from common.rpc.table import Ctx, MethodTable
 from common.units import UnixMs
@@ -40,7 +41,6 @@ from dux_p2pd.records import GOSSIP_PAYLOAD_BYTES_MAX
 from dux_p2pd.renewal import Renewal
 from dux_p2pd.resolver import Resolver
 from dux_p2pd.router import Router
-from dux_p2pd.rules import may_listen_at
 from dux_p2pd.session import Session
 from dux_p2pd.upkeep import Upkeep
 

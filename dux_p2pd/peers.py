@@ -23,7 +23,7 @@ from common.codec import canonical, from_canonical
 from common.contracts.p2p import PeerView
 from common.contracts.p2p_errors import PeerUnknown, PeerUnreachable, SessionClosed
 from common.errors import DeadlinePassed, DuxError, NotNow, PeerMisbehaved, Unavailable
-from common.nets import net_of
+from common.nets import may_listen_at, net_of
 from common.randomness import Randomness
 from common.rpc.method import CP, CR, PeerMethod
 from common.units import Did, UnixMs
@@ -31,7 +31,7 @@ from dux_p2pd.abuse import Abuse, AbuseCounts
 from dux_p2pd.circuits import is_relay_address, is_relayed, relay_address
 from dux_p2pd.directory import Directory, Known
 from dux_p2pd.patience import Patience
-from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, inbound_of_net_max, may_listen_at, papers_fault, pause_s
+from dux_p2pd.rules import SESSION_LIFE_MS, endpoint_of, inbound_of_net_max, papers_fault, pause_s
 from dux_p2pd.scores import BAN_S, Scores
 from dux_p2pd.session import Address, Session, Transport
 from dux_p2pd.tasks import Tasks

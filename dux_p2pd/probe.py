@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from dux_p2pd.engine import Phase, TlsEngine
+from dux_p2pd.one_link import connected, is_of_one_link
 from dux_p2pd.session import Address
 from dux_p2pd.tls_contexts import TlsContexts
 from dux_p2pd.wire_limits import HANDSHAKE_S
@@ -21,7 +22,10 @@ async def answers(
     """Whether it is."""
     try:
         async with asyncio.timeout(HANDSHAKE_S):
-            reader, writer = await asyncio.open_connection(*address, local_addr=source)
+            if is_of_one_link(address):
+                reader, writer = await asyncio.open_connection(sock=await connected(address, source))
+            else:
+                reader, writer = await asyncio.open_connection(*address, local_addr=source)
             try:
                 return await _has_key(TlsEngine(contexts, server_side=False, expected_keys=keys), reader, writer)
             finally:

@@ -123,7 +123,7 @@ class Punch:
         try:
             import iroh
         except ImportError as error:
-            raise BadSettings(path="hole_punching", detail="install the extra: pip install 'duxnet[punch]'") from error
+            raise BadSettings(path="hole_punching", detail="iroh is missing: start with DUXNET_EXTRAS=punch") from error
         options = iroh.EndpointOptions(
             preset=iroh.preset_minimal(),
             bind_addr=f"0.0.0.0:{self._port}",

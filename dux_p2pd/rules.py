@@ -16,6 +16,7 @@ from common.identity.log import Log, recovers, split_of
 from common.identity.node_record import NodeRecord
 from common.identity.purposes import Purpose
 from common.identity.stamp import stamped_part
+from common.nets import may_listen_at
 from common.rpc.method import Namespace
 from dux_p2pd.records import GossipBody, RecordBody
 
@@ -167,15 +168,3 @@ def contact_at(endpoint: str) -> tuple[str, int] | None:
         return str(ip_address(address[0])), address[1]
     except ValueError:
         return None
-
-
-def may_listen_at(endpoint: str) -> tuple[str, int] | None:
-    """Host and port of an endpoint's text, or None when it has another form."""
-    host, colon, port = endpoint.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host or "[" in host:
-        return None  # an IPv6 address stands in brackets
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004
-        return None
-    return host, int(port)

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 
-from common.nets import net_of
+from common.nets import may_listen_at, net_of
 from common.randomness import Randomness
 from common.units import Did
-from dux_p2pd.rules import contact_at, may_listen_at
+from dux_p2pd.rules import contact_at
 from dux_p2pd.session import Address
 
 ALONE_PAUSE_S = 5.0  # who is connected to nobody tries each address this often: the fault is likely at this end

@@ -22,6 +22,7 @@ from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.doorway import Doorway
 from dux_p2pd.engine import Phase, Step, TlsEngine
 from dux_p2pd.local_address import has_way_to
+from dux_p2pd.one_link import connected, host_of, is_of_one_link
 from dux_p2pd.probe import answers
 from dux_p2pd.rules import contact_at, endpoint_of
 from dux_p2pd.session import Address
@@ -135,8 +136,8 @@ class TlsTransport(BaseTransport):
     async def _connect_to(self, address: Address, line: TlsLine) -> None:
         """A name may have addresses of both families, which race; an address has nothing to race."""
         loop, own = asyncio.get_running_loop(), self._source_for(address[0])
-        if "%" in address[0]:
-            await loop.create_connection(lambda: line, sock=await _of_one_link(address, own))
+        if is_of_one_link(address):
+            await loop.create_connection(lambda: line, sock=await connected(address, own))
             return
         if contact_at(endpoint_of((address[0], 1))) is not None:
             await loop.create_connection(lambda: line, *address, local_addr=own)
@@ -145,24 +146,6 @@ class TlsTransport(BaseTransport):
         here = await loop.getaddrinfo(*own, type=socket.SOCK_STREAM) if own else None
         winner = await start_connection(there, local_addr_infos=here, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
         await loop.create_connection(lambda: line, sock=winner)
-
-
-async def _of_one_link(address: Address, own: Address | None) -> socket.socket:
-    """A connection to an IPv6 address of one link alone: it names its interface.
-
-    libuv forgets which one was named, and guesses by a question that p2pd's unit does not allow (netlink): there it
-    reaches nobody, and elsewhere the first interface's neighbours.
-    """
-    made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-    try:
-        made.setblocking(False)
-        if own is not None:
-            made.bind(own)
-        await asyncio.get_running_loop().sock_connect(made, address)
-    except BaseException:
-        made.close()
-        raise
-    return made
 
 
 class Dialled:
@@ -200,7 +183,7 @@ class TlsLine(asyncio.BufferedProtocol):
         if not name or not self._admit(str(name[0])):
             transport.abort()
             return
-        self._address = str(name[0]), int(name[1])
+        self._address = host_of(name), int(name[1])
         self._owner.lines.add(self)
         _tune(transport)
         self._tell_own_host(transport)

@@ -16,6 +16,7 @@ from pathlib import Path
 from common.clock import Clock
 from common.contracts.peer_benchmark import (
     BUSY,
+    LOADED,
     UNDER_WAY,
     FillAnswer,
     FillAsk,
@@ -78,8 +79,10 @@ class BenchProver:
 
     async def _refusal(self, period: int, sender: Did, part: str, at_most: int = TRIES_MAX) -> str:
         """Why not now, or nothing; what is allowed is counted."""
-        if self._clock.monotonic() < self._busy_until_s or self._is_loaded():
+        if self._clock.monotonic() < self._busy_until_s:
             return BUSY
+        if self._is_loaded():
+            return LOADED
         key = (period, sender, part)
         if self._used.get(key, 0) >= at_most:
             return AGAIN

@@ -23,6 +23,7 @@ from common.contracts.peer_benchmark import (
     BENCHMARK_WALK,
     BUSY,
     CHUNK_BYTES,
+    LOADED,
     UNDER_WAY,
     FillAsk,
     HashAsk,
@@ -174,7 +175,7 @@ class Benchmarker:
             try:
                 await self.measure(node.info, period)
             except NotMeasured as error:
-                if error.fields["reason"] in (BUSY, UNDER_WAY):
+                if error.fields["reason"] in (BUSY, LOADED, UNDER_WAY):
                     self._tries[did] -= 1  # it will have time later
                 raise
             self._tries[did] = TRIES
@@ -289,7 +290,7 @@ class Benchmarker:
             await self._ask(found, BENCHMARK_FILL, fill)
         except NotMeasured as error:
             self._log.info("nothing held", did=found.info.did, reason=error.fields["reason"])
-            if error.fields["reason"] in (BUSY, UNDER_WAY):
+            if error.fields["reason"] in (BUSY, LOADED, UNDER_WAY):
                 raise
             return 0
         await asyncio.sleep(self._rules.hold_s)

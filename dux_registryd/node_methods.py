@@ -96,29 +96,39 @@ class NodeMethods:
         return view
 
     async def _described(self, own: Did, params: RegisterNode) -> NodeInfo2:
-        self._check_wallet(params.wallet_address)
-        here = self._machine.hardware()
-        host, port = await self._outside.endpoint()
-        gpu = params.gpu_model or ((here.gpu_model or "GPU") if params.gpu_enabled else "")
+        held, here = self._held(own), self._machine.hardware()
+        told = None if params.measure else held  # of machine and place
+        wallet = params.wallet_address or (held.wallet_address if held else self._settings.wallet_address)
+        self._check_wallet(wallet)
+        host, port = (told.ip_address, told.port) if told else await self._outside.endpoint()
+        gpu = _gpu(params, told.gpu_model if told else "", here.gpu_model)
+        offered = params.capabilities or (held.capabilities if held else self._settings.capabilities)
+        offered = tuple(name for name in offered if params.capabilities or name != "gpu")  # goes by the GPU itself
         info = NodeInfo(
             network=self._network.genesis,
             did=own,
             at_ms=self._later_than_held(own),
             withdrawn=False,
-            wallet_address=params.wallet_address,
+            wallet_address=wallet,
             ip_address=params.ip_address or host,
             port=params.port or port,
-            hostname=params.hostname or here.hostname,
-            os_version=params.os_version or here.os_version,
-            duxos_version=params.duxos_version or __version__,
-            cpu_cores=params.cpu_cores or here.cpu_cores,
-            memory_mb=params.memory_mb or here.memory_mb,
-            storage_gb=params.storage_gb or here.storage_gb,
+            hostname=params.hostname or (told or here).hostname,
+            os_version=params.os_version or (told or here).os_version,
+            duxos_version=params.duxos_version or (told.duxos_version if told else __version__),
+            cpu_cores=params.cpu_cores or (told or here).cpu_cores,
+            memory_mb=params.memory_mb or (told or here).memory_mb,
+            storage_gb=params.storage_gb or (told or here).storage_gb,
             gpu_model=gpu[:128],
-            region=params.region or self._settings.region,
-            capabilities=capabilities_of([*params.capabilities, *(["gpu"] if gpu else [])]),
+            region=params.region or (held.region if held else self._settings.region),
+            capabilities=capabilities_of([*offered, *(["gpu"] if gpu else [])]),
         )
         return NodeInfo2(version=2, info=info, hardware=here.closer)
+
+    def _held(self, own: Did) -> NodeInfo | None:
+        """What this node told of itself in this network, unless it took that back."""
+        held = self._book.node(own)
+        counts = held is not None and not held.info.withdrawn and held.info.network == self._network.genesis
+        return held.info if held and counts else None
 
     def _check_wallet(self, address: str) -> None:
         fault = wallet_fault(address)
@@ -259,6 +269,13 @@ class NodeMethods:
         if held is None:
             raise NotFound(what="node", name=did)
         return self._view(self._scores.rate(held), own, self._clock.unix_ms())
+
+
+def _gpu(params: RegisterNode, told: str, here: str) -> str:
+    """The GPU that is offered, by its model; empty for none."""
+    if params.gpu_enabled is None:
+        return params.gpu_model or told
+    return (params.gpu_model or told or here or "GPU") if params.gpu_enabled else ""
 
 
 def _with_health(measured: Load, params: UpdateHealth) -> Load:

@@ -136,6 +136,7 @@ class Monitor:
                 tx.emit("NodeChanged", {"node_id": did, "status": status.value})
             self._book.thin_statements(tx, now_ms)
             for did in self._book.forget_nodes(tx, own, now_ms - int(self._settings.forget_after_s * 1000)):
+                self._book.forget_presence_of(tx, did)
                 tx.emit("NodeForgotten", {"node_id": did})
         return changed
 

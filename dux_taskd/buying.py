@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from common.chain.contract_rules import panel_size_for
 from common.codec import canonical
 from common.contracts.store import (
     SERVICE_SEARCH,
@@ -16,7 +17,7 @@ from common.contracts.store import (
     ServiceView,
     SortBy,
 )
-from common.contracts.task import BadJob, NoChecker, NotForSale, PriceAbove, Submit
+from common.contracts.task import BadJob, NoChecker, NotForSale, PriceAbove, Submit, TooFewArbiters
 from common.errors import NotFound
 from common.network import NetworkProfile
 from common.peers import Peers
@@ -61,6 +62,18 @@ class Bought(msgspec.Struct, frozen=True):
     audience: tuple[Did, ...]
 
 
+def _seat(arbiters: tuple[Did, ...], own: Did, services: list[ServiceView]) -> None:
+    """See that every contract that may be made has its panel.
+
+    Raises:
+        TooFewArbiters: one of them has not.
+    """
+    for one in services:
+        wanted, named = panel_size_for(one.price_florins), len(set(arbiters) - {own, one.provider})
+        if named < wanted:
+            raise TooFewArbiters(price_florins=int(one.price_florins), wanted=wanted, named=named)
+
+
 class Buying:
     """Plans purchases."""
 
@@ -71,7 +84,7 @@ class Buying:
         """The task for a wish.
 
         Raises:
-            NotForSale, PriceAbove, NoChecker, BadJob: with what to change.
+            NotForSale, PriceAbove, NoChecker, TooFewArbiters, BadJob: with what to change.
         """
         own = (await self._peers.info()).did
         services = [await self._service(wish, one, own) for one in (wish.service_id, *wish.alternatives)]
@@ -79,6 +92,7 @@ class Buying:
         comparator = _comparator(wish)
         checkers = await self._checkers(wish, services[0], own, [s.provider for s in services])
         arbiters = wish.arbiters or self._network.arbiters
+        _seat(arbiters, own, [*services, *checkers])
         audience = tuple(dict.fromkeys((own, *(s.provider for s in [*services, *checkers]), *arbiters)))
         given = await self._input(wish)
         job_of = _JobMaker(wish, given, comparator, audience)

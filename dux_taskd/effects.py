@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from common.chain.address import address_to_script
+from common.chain.contract_rules import arbiters_needed_for
 from common.chain.params import family_named
 from common.codec import canonical, from_canonical, from_json
 from common.contracts import escrow, registry
@@ -123,6 +124,7 @@ class Effects:
             job_hash=bytes(job_hash(job)),
             price_florins=leg.plan.price_florins,
             arbiters=tuple(did for did in task.arbiters if did not in (task.buyer, leg.plan.worker)),
+            arbiters_needed=arbiters_needed_for(leg.plan.price_florins),
             deliver_blocks=task.deliver_blocks,
             lots=task.lots if leg.plan.kind is model.LegKind.MAIN else None,
             royalty=await self._royalty(leg.plan),

@@ -49,6 +49,11 @@ def panel_size_for(price_florins: int) -> int:
     return next((size for limit, size in PANEL_SIZES if price_florins < limit), PANEL_SIZE_LARGEST)
 
 
+def arbiters_needed_for(price_florins: int) -> int:
+    """How many of the smallest panel for this price have to agree: more than half."""
+    return (panel_size_for(price_florins) + 1) // 2
+
+
 def contract_problems(contract: Contract) -> list[str]:
     """Every law that the contract breaks, in words; empty for one that may be entered."""
     profile = heights_profile(contract.heights_profile)

@@ -15,6 +15,7 @@ from common.rpc.method import PeerMethod
 from common.witness import Slot
 
 BUSY, UNDER_WAY = "it works for money now; ask later", "another measurement is under way; ask later"
+LOADED = "its load is too high for a fair measurement now; ask later"
 LANES_MAX = 256  # cores measured side by side
 MARKS_MAX = 256
 SIZE_MB_MAX = 4_096

@@ -91,10 +91,10 @@ class ReceiptState(StrEnum):
 
 
 class RegisterNode(Wire, frozen=True):
-    """Register or re-register this node; what is left out is measured on this machine."""
+    """Register or re-register this node; what is left out stays as it was told, or is measured on this machine."""
 
     request_id: str
-    wallet_address: str
+    wallet_address: str = ""  # empty: as told before, else the settings'
     node_id: str = ""  # this node's own DID, or empty
     ip_address: str = ""
     port: Annotated[int, Meta(ge=0, lt=65_536)] = 0
@@ -104,10 +104,11 @@ class RegisterNode(Wire, frozen=True):
     cpu_cores: Annotated[int, Meta(ge=0, le=65_536)] = 0
     memory_mb: Count = 0
     storage_gb: Count = 0
-    gpu_enabled: bool = False
+    gpu_enabled: bool | None = None  # None: as told before
     gpu_model: str = ""
     region: str = ""
-    capabilities: tuple[str, ...] = ("api_hosting", "task_execution")
+    capabilities: tuple[str, ...] = ()  # none: as told before, else the settings'
+    measure: bool = False  # machine and place anew, whatever was told before
 
 
 class NodeView(Wire, frozen=True):

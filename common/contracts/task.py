@@ -59,6 +59,13 @@ class NoChecker(Unavailable):
     key = "no-checker"
 
 
+class TooFewArbiters(CallerMistake):
+    """A price of {price_florins} florins wants {wanted} arbiters beside the parties, {named} are named: name more."""
+
+    code = 7015
+    key = "too-few-arbiters"
+
+
 class NoResult(NotNow):
     """Task {task_id} is {state}, so there is no result to fetch ({reason}); `task.explain` tells what comes next."""
 
@@ -395,7 +402,7 @@ SUBMIT: Method[Submit, TaskRef] = Method(
         ),
         _REF,
     ),
-    raises=(NotForSale, PriceAbove, NoChecker, BadJob),
+    raises=(NotForSale, PriceAbove, NoChecker, TooFewArbiters, BadJob),
     deadline_max_s=60.0,
 )
 STATUS: Method[TaskRef, TaskView] = Method(

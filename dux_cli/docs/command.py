@@ -118,6 +118,7 @@ def ordinary(moves: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
 def cli_page() -> str:
     """Every command's help, as it prints it."""
     from dux_cli.main import SECTIONS, duxnet
+    from dux_cli.registry import PROGRAM, registry
 
     context = click.Context(duxnet, info_name="duxnet", terminal_width=100)
     parts = ["# The command line\n\nMade by `duxnet docs` from the commands; do not edit.", help_of(duxnet, context)]
@@ -126,6 +127,7 @@ def cli_page() -> str:
             command = duxnet.get_command(context, name)
             if command is not None:
                 parts += helps(command, click.Context(command, parent=context, info_name=name, terminal_width=100))
+    parts += helps(registry, click.Context(registry, info_name=PROGRAM, terminal_width=100))
     return "\n\n".join(parts) + "\n"
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -298,8 +299,8 @@ def test_the_network_is_drawn_beside_its_table(run: Any, tmp_path: Path) -> None
     assert told.code == 0
     assert "eu\tus\t92 ms\t12\t1 and 0" in told.out
     assert (tmp_path / "net.svg").read_text().startswith("<svg")
-    told = run("topology", "--svg", str(tmp_path / "none" / "net.svg"))
-    assert (told.code, "Name a file" in told.err) == (3, True)
+    told = run("topology", "--svg", str(tmp_path / "net.svg" / "net.svg"))
+    assert (told.code, "name another" in told.err) == (2, True)
 
 
 def test_amounts_a_person_writes_arrive_as_florins(run: Any, node: FakeNode) -> None:
@@ -601,3 +602,14 @@ def test_a_signed_set_goes_to_the_network_and_comes_from_it(run: Any, node: Fake
     assert "holds 2 sets" in run("parameters", "publish", str(there)).err
     node.answers = {"airdrop.find_parameters": airdrop_parameters.NoNewerSet(version=1)}
     assert "after version 1" in run("parameters", "fetch", str(here)).err
+
+
+def test_a_token_without_its_library_is_an_error_that_says_what_to_do(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the extra is missing there is no traceback, but the way to have it."""
+    monkeypatch.setitem(sys.modules, "pkcs11", None)
+    monkeypatch.delitem(sys.modules, "dux_p2pd.token_keys", raising=False)
+    (tmp_path / "pin").write_text("1234")
+    told = run("identity", "token", "--module", "x.so", "--token", "t", "--pin-file", str(tmp_path / "pin"))
+    assert (told.code, "DUXNET_EXTRAS=token" in told.err) == (3, True)

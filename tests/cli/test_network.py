@@ -177,3 +177,114 @@ def test_a_node_is_a_light_wallet_s_unless_it_is_given_a_coin_node(desk: Desk) -
     assert sources == {"light": "spv", "core": "core"}
     p2pd = yaml.safe_load((desk.home / "light/config/p2pd.yaml").read_text())
     assert p2pd["egress_allow"] == {"flopd": ["127.0.0.1:7"]}
+
+
+LIES = [
+    ({"endpoint": "nonsense"}, "is not host:port"),
+    ({"did": "did:dux:" + "a" * 52}, "not of did:dux:aaaa"),
+    ({"log": "zz"}, "its log is none"),
+    ({"log": "00"}, "a.card: LogBytes"),
+    ({"fund_pubkey": "02"}, "pubkey"),
+]
+
+
+@pytest.mark.parametrize(("lie", "said"), LIES)
+def test_a_card_that_lies_makes_no_network(desk: Desk, lie: dict[str, str], said: str) -> None:
+    """A name that its log does not make, an address that nobody can dial, a key that is none: refused, nothing made."""
+    card = desk.home / "a.card"
+    desk.types("network", "founder", "--card", str(card), node="a")
+    card.write_text(yaml.safe_dump(yaml.safe_load(card.read_text()) | lie))
+    file = desk.home / "x.yaml"
+    assert said in desk.types("network", "create", "--name", "x", "--founder", str(card), str(file), code=3)
+    assert not file.exists()
+
+
+def test_heights_and_addresses_of_a_profile_are_judged_wherever_it_is_read(desk: Desk) -> None:
+    """Unknown heights and a bootstrap that is none are refused by create, founder, init and show."""
+    file = desk.found("a")
+    words = ["network", "create", "--name", "x", "--founder", str(desk.home / "a.card"), str(desk.home / "x.yaml")]
+    assert "heights must be one of" in desk.types(*words, "--heights", "nosuch", code=3)
+    card = str(desk.home / "b.card")
+    assert "host:port" in desk.types("network", "founder", "--card", card, "--endpoint", "here", node="b", code=3)
+    assert not (desk.home / "b").exists(), "no keys were made for a card that nobody could use"
+    plain: Any = yaml.safe_load(file.read_text())
+    for name, value, said in (("heights", "nosuch", "heights"), ("bootstrap", [{"address": "here"}], "bootstrap")):
+        file.write_text(yaml.safe_dump(plain | {name: value}))
+        assert said in desk.types("network", "show", str(file), code=3)
+        assert said in desk.types("init", "--network", str(file), *CHAIN, node="j", code=3)
+
+
+def test_a_profile_is_written_over_only_when_that_is_asked_for(desk: Desk) -> None:
+    """A file that is there, signed perhaps, stays; with --force its signatures go with it."""
+    file = desk.found("a")
+    desk.types("network", "sign", str(file), node="a")
+    held = file.read_bytes()
+    words = ["network", "create", "--name", "other", "--founder", str(desk.home / "a.card"), str(file)]
+    assert "--force" in desk.types(*words, code=3)
+    assert (file.read_bytes(), len(read_signatures(file))) == (held, 1)
+    desk.types(*words, "--force")
+    assert (load_profile(file).name, read_signatures(file)) == ("other", ())
+
+
+def test_what_the_founders_cards_say_stands_in_no_other_file(desk: Desk) -> None:
+    """--parameters with keys of the cards, with no mapping and with no YAML: refused by the file's name."""
+    desk.found("a")
+    more = desk.home / "more.yaml"
+    words = ["network", "create", "--name", "x", "--founder", str(desk.home / "a.card"), str(desk.home / "x.yaml")]
+    for text, said in (("council: []\narbiters: []", "arbiters, council"), ("- 1", "no mapping"), ("{", "more.yaml")):
+        more.write_text(text)
+        assert said in desk.types(*words, "--parameters", str(more), code=3)
+        assert json.loads(desk.types(*words, "--parameters", str(more), "--json", code=3))["error"]["message"]
+
+
+PASSPHRASE = "correct horse battery staple 7 florins"
+
+
+def test_a_founders_keys_are_sealed_when_they_are_made(desk: Desk) -> None:
+    """`network founder` takes passphrase and phrase; `init` after it refuses them, instead of leaving keys unsealed."""
+    secret = desk.home / "pp"
+    secret.write_text(PASSPHRASE + "\n")
+    sealed = ["--passphrase-file", str(secret)]
+    card = str(desk.home / "a.card")
+    told = json.loads(desk.types("network", "founder", "--card", card, *sealed, "--json", node="a"))
+    assert not (desk.home / "a/data/flopd/unlock.key").exists()
+    desk.found("b")
+    assert (desk.home / "b/data/flopd/unlock.key").exists()
+    file = desk.home / "ours.yaml"
+    desk.types("network", "sign", str(file), node="b")
+    words = ["init", "--network", str(file), *CHAIN]
+    for option in ("--passphrase-file", "--phrase-file"):
+        assert "network founder" in desk.types(*words, option, str(secret), node="b", code=3)
+        assert not (desk.home / "b/config").exists()
+    secret.write_text("12345")
+    desk.types("network", "founder", "--card", card, *sealed, node="weak", code=3)
+    secret.write_text(told["phrase"])
+    again = ["network", "founder", "--card", card, "--phrase-file", str(secret), "--json"]
+    restored = json.loads(desk.types(*again, node="c"))
+    assert restored["card"]["did"] == told["card"]["did"]
+
+
+def test_a_region_goes_from_the_card_to_profile_and_daemons(desk: Desk) -> None:
+    """A founder's region is its bootstrap's; its node, and one that names its own, tell p2pd and registryd."""
+    card, file = desk.home / "a.card", desk.home / "ours.yaml"
+    desk.types("network", "founder", "--card", str(card), "--region", "eu", node="a")
+    desk.types("network", "create", "--name", "ours", "--founder", str(card), str(file))
+    assert [one.region for one in load_profile(file).bootstrap] == ["eu"]
+    desk.types("network", "sign", str(file), node="a")
+    desk.types("init", "--network", str(file), *CHAIN, node="a")
+    desk.types("init", "--network", str(file), *CHAIN, "--region", "us", node="b")
+    desk.types("init", "--network", str(file), *CHAIN, node="c")
+    for name, region in (("a", "eu"), ("b", "us"), ("c", None)):
+        for daemon in ("p2pd", "registryd"):
+            found = yaml.safe_load((desk.home / name / f"config/{daemon}.yaml").read_text())
+            assert found.get("region") == region
+
+
+def test_a_node_listens_at_addresses(desk: Desk) -> None:
+    """Names and nonsense are refused before there are keys; several addresses are taken."""
+    file = desk.found("a")
+    desk.types("network", "sign", str(file), node="a")
+    words = ["init", "--network", str(file), *CHAIN]
+    assert "no IP address" in desk.types(*words, "--listen", "nonsense", node="b", code=3)
+    assert not (desk.home / "b").exists()
+    desk.types(*words, "--listen", "127.0.0.1, ::1", node="b")

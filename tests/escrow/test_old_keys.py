@@ -52,6 +52,22 @@ async def test_what_a_seller_said_before_its_key_changed_wins_its_case(net: Net,
             assert (1 in keys) if recovers else (keys <= {0, 1})
 
 
+async def test_words_of_a_party_that_is_away_count_under_the_key_of_then(net: Net) -> None:
+    """The panel hears them of the buyer alone, more than a day after the seller's key was rotated away."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await deliver(seller, contract_id)
+        await buyer.event(KeyRevealed)
+        seller.changes_key()
+        seller.off = True
+        await judge(buyer, contract_id, good=False)
+        for arbiter in arbiters:
+            await until(lambda one=arbiter: one.shelf().heard(contract_id, Word.DELIVERED), "the delivery is heard of")
+            held = arbiter.shelf().heard(contract_id, Word.DELIVERED)
+            assert [heard.attested.key_seq for heard in held] == [0]
+
+
 async def test_words_of_a_key_that_a_recovery_stopped_are_refused(net: Net) -> None:
     """They could be a thief's: an old envelope is sent by hand, the owner's own under its new key is taken."""
     async with market(net, *NAMES) as (buyer, seller, *arbiters):

@@ -37,6 +37,7 @@ from common.identity.node_record import RECORD_BYTES_MAX, open_record
 from common.identity.purposes import Purpose
 from common.identity.signed import decode_signed
 from common.jws import KEY_FRAGMENT, BadJws, OfferClaims, digest_of, opened, sealed, signer_of, signing_input
+from common.nets import may_listen_at
 from common.randomness import SeededRandomness
 from common.receipts import ATTESTED_BYTES_MAX, Attested
 from common.rpc.method import Method
@@ -54,7 +55,7 @@ from dux_p2pd.lan_beacon import read_beacon
 from dux_p2pd.mux import Mux
 from dux_p2pd.mux_events import Received
 from dux_p2pd.records import GossipBody, RecordBody, sign_gossip, sign_record, split_gossip, split_record
-from dux_p2pd.rules import contact_at, gossip_fault, may_listen_at, record_fault
+from dux_p2pd.rules import contact_at, gossip_fault, record_fault
 from dux_p2pd.socks import SocksFault, parse_target, read_greeting, read_login, read_request
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.wire_errors import FramingBroken

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from common.clock import ManualClock
-from common.contracts.peer_benchmark import FillAnswer, HashAnswer, PullAnswer, PushAnswer, WalkAnswer
+from common.contracts.peer_benchmark import BUSY, LOADED, FillAnswer, HashAnswer, PullAnswer, PushAnswer, WalkAnswer
 from common.network import BenchmarkParameters
 from common.randomness import SeededRandomness
 from common.standing import BenchmarkResult
 from dux_registryd import benchmarker
+from dux_registryd.bench_prover import BenchProver
 from dux_registryd.bench_work import MIB, chain, chain_is_right, fill, stream, walk, walk_is_right
 from dux_registryd.benchmark_rules import (
     GRACE_S,
@@ -206,3 +207,21 @@ def test_what_failed_is_told_apart() -> None:
     failed = ("cpu", "memory-slow", "up")
     assert (wrong_parts(failed), slow_parts(failed)) == (("cpu", "up"), ("memory",))
     assert wrong_parts([""]) == ()
+
+
+async def test_a_loaded_node_says_that_it_is_loaded() -> None:
+    """Load and paid work are two reasons: who looks for a job that is not there looks in vain."""
+    load = SimpleNamespace(load_milli=(9_000, 0, 0))
+    machine: Any = SimpleNamespace(load=lambda _: load, hardware=lambda: SimpleNamespace(cpu_cores=1))
+    clock = ManualClock()
+
+    async def yes(*_: object) -> Any:
+        return True
+
+    prover = BenchProver(yes, yes, rules=RULES, machine=machine, clock=clock, folder=None)
+    assert await prover._refusal(1, did_number(2), "hash") == LOADED
+    prover.busy(10.0)
+    assert await prover._refusal(1, did_number(2), "hash") == BUSY
+    clock.advance(11.0)
+    load.load_milli = (0, 0, 0)
+    assert await prover._refusal(1, did_number(2), "hash") == ""

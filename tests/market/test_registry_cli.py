@@ -90,6 +90,26 @@ async def test_the_specifications_lines(tmp_path: Path, capsys: pytest.CaptureFi
             assert word in out
 
 
+async def test_what_register_is_not_told_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`register --region us` changes nothing else; --measure takes the machine anew, but not the address."""
+    net = FakeNet()
+    async with shell(tmp_path, capsys, net) as sh:
+        whole = await sh.json(f"{REGISTER} --capability rendering --region eu")
+        again = await sh.json("register --region us")
+        moving = {"region", "last_heartbeat", "uptime", "status", "load_average", "available_memory", "available_cpu"}
+        moving |= {"memory_usage", "disk_usage", "witnessed_uptime", "tier", "reputation_score"}
+        assert {key for key in whole if whole[key] != again[key]} - moving == set()
+        assert (whole["region"], again["region"]) == ("eu", "us")
+        assert (whole["gpu_model"], again["gpu_model"]) == ("NVIDIA RTX 3080", "NVIDIA RTX 3080")
+        bare = await sh.json("register --no-gpu")
+        assert (bare["gpu_enabled"], bare["capabilities"]) == (False, ["rendering"])
+        measured = await sh.json("register --measure --cpu-cores 3")
+        assert (measured["cpu_cores"], measured["gpu_model"]) == (3, "")
+        assert measured["hostname"] != "my-node"
+        assert measured["capabilities"] == ["rendering"]
+        assert [measured[name] for name in ("wallet_address", "region")] == [whole["wallet_address"], "us"]
+
+
 async def test_the_specifications_logging(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--log-level tells more on stderr, --log-file writes it to a file whose folder is made; a bad place says so."""
     net = FakeNet()

@@ -640,8 +640,17 @@ async def test_who_comes_and_goes_is_told(tmp_path: Path) -> None:
             assert await gossip(target, TOPIC_NODE.name, canonical(told)) == "accept"
         gone = node(did=did_number(2), wallet_address=WALLET, withdrawn=True, at_ms=net.clock.unix_ms() + 1)
         assert await gossip(target, TOPIC_NODE.name, canonical(attest(2, Purpose.REGISTRATION, gone))) == "accept"
+        store = target.daemons["registryd"].parts.table.store
+        with store.transaction() as tx:
+            for number in (1, 3):
+                tx.execute("INSERT INTO presence VALUES (?, 1)", did_number(number))
+                tx.execute("INSERT INTO days VALUES (?, 1, 1)", did_number(number))
         net.clock.advance(3_700)
         await until(lambda: _kinds(one, {"NodeRegistered", "NodeWithdrawn", "NodeForgotten"}))
+        for table in ("presence", "days"):
+            assert [row["did"] for row in store.rows(f"SELECT did FROM {table}")] == [did_number(1)], (
+                "and what was seen"
+            )
         assert (await one.call(registry.NODE_LIST, ListNodes())).total == 0
         gauges = target.daemons["registryd"].parts.gauges
         assert (gauges["taken_in_accept"](), gauges["nodes_active"](), gauges["nodes"]()) == (3.0, 0.0, 0.0)

@@ -302,3 +302,8 @@ async def test_two_hosts_of_a_lan_find_each_other(tmp_path: Path, way: str, fami
         await taken(f"two hosts of a LAN found each other ({way}, IPv{family})", lambda: see(hosts, 1), 20)
         assert hosts[1].did in {peer.did for peer in await hosts[0].peers()}
         assert "heard of on the LAN" in hosts[0].log() + hosts[1].log()
+
+        async def dialled_back() -> bool:
+            return all([(await host.call(p2p.P2P_REACHABILITY, Empty())).how == "direct" for host in hosts])
+
+        await taken("each dialled back by the other", dialled_back, 30)

@@ -19,10 +19,10 @@ from common.contracts.p2p_errors import TooFewSources
 from common.identity.branch import BRANCH_FILE, did_of_branch, encode_branch, make_branch
 from common.keygen import INCEPTION_MS
 from common.keys import new_phrase, seed_of
+from common.nets import may_listen_at
 from common.network import Bootstrap, save_profile
 from common.randomness import SeededRandomness, SystemRandomness
 from dux_p2pd.log_fetch import LogFetch
-from dux_p2pd.rules import may_listen_at
 from tests.p2pd.overlay_kit import Node, network, profile, wait_until
 
 PHRASE = new_phrase(SeededRandomness(5))

@@ -27,7 +27,7 @@ from dux_p2pd import local_address, reach
 from dux_p2pd.circuits import relay_address
 from dux_p2pd.endpoints import HOLDS_S, SEEN_MAX, Endpoints
 from dux_p2pd.exchange import TOLD_EVERY_S, Exchange
-from dux_p2pd.lan_beacon import HEARD_BURST, LanBeacon, beacon, host_of, read_beacon
+from dux_p2pd.lan_beacon import HEARD_BURST, LanBeacon, beacon, heard_at, read_beacon
 from dux_p2pd.lan_mdns import known_to_zeroconf
 from dux_p2pd.local_address import LinkAddress, link_addresses, links, towards
 from dux_p2pd.reach import DialBack
@@ -268,8 +268,9 @@ async def test_a_flood_of_beacons_is_cut() -> None:
     ear = LanBeacon(found.append, network="n", port=1, clock=ManualClock(), log=structlog.get_logger())
     for number in range(500):
         ear.datagram_received(beacon("n", 1000 + number), ("10.0.0.1", 9))
-    assert host_of(("fe80::1%eth0", 9, 0, 2)) == "[fe80::1%2]"
-    assert host_of(("fd00::1", 9, 0, 0)) == "[fd00::1]"
+    assert heard_at(("fe80::1%eth0", 9, 0, 2)) == "[fe80::1%2]"
+    assert heard_at(("fd00::1", 9, 0, 0)) == "[fd00::1]"
+    assert heard_at(("10.0.0.1", 9)) == "10.0.0.1"
     assert len(found) == HEARD_BURST
     assert found[0] == "10.0.0.1:1000"
 

@@ -15,6 +15,7 @@ from common.contracts.peer_store import TagPointer
 from common.errors import BadParams
 from common.identity.keys import SigningKey
 from common.identity.stamp import has_stamp, make_stamp
+from common.nets import may_listen_at
 from common.rpc.method import OWN_DID, Names, Namespace
 from common.units import Did
 from dux_p2pd.records import GossipBody, RecordBody, message_id, record_key, sign_gossip, split_gossip, split_record
@@ -24,7 +25,6 @@ from dux_p2pd.rules import (
     Shelf,
     gossip_fault,
     keep_fault,
-    may_listen_at,
     pause_s,
     record_fault,
     stamped_gossip,

@@ -41,6 +41,7 @@ from common.rpc.method import Done, Empty, Method
 from common.rpc.table import Ctx, MethodTable
 from common.store import Store
 from common.units import BlockHeight, Did, Florins, UnixMs, tax_of
+from dux_escrowd.agreement import wish_problem
 
 LOG = structlog.wrap_logger(
     structlog.PrintLogger(sys.__stderr__), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
@@ -79,7 +80,7 @@ class Deal:
 
     @property
     def arbiters(self) -> tuple[Did, ...]:
-        return self.wish.arbiters[:3]
+        return self.wish.arbiters[: 2 * self.wish.arbiters_needed - 1]
 
     @property
     def parties(self) -> tuple[Did, ...]:
@@ -333,6 +334,10 @@ class FakeNode:
         return self.market.deals[contract_id]
 
     def _propose(self, wish: escrow.Propose) -> escrow.ContractRef:
+        problem = wish_problem(price_florins=wish.price_florins, arbiters=wish.arbiters, needed=wish.arbiters_needed,
+                               parties=(self.did, wish.seller))  # fmt: skip
+        if problem is not None:
+            raise escrow.BadTerms(reason=problem)
         contract_id = hashlib.sha256(f"{self.did}{wish.request_id}".encode()).hexdigest()
         deal = Deal(contract_id, wish, self.did, key=hashlib.sha256(contract_id.encode()).digest())
         self.market.deals[contract_id] = deal
@@ -407,8 +412,9 @@ class FakeNode:
         role = {deal.buyer: "buyer", deal.wish.seller: "seller"}.get(self.did, "arbiter")
         return views.ContractView(
             contract_id=deal.contract_id, cid=deal.contract_id, role=role, status=views.Status.FUNDED, state=deal.state,
-            buyer=deal.buyer, seller=deal.wish.seller, arbiters=deal.arbiters, arbiters_needed=2,
-            service_id=deal.wish.service_id, job_hash=deal.wish.job_hash, price_florins=deal.wish.price_florins,
+            buyer=deal.buyer, seller=deal.wish.seller, arbiters=deal.arbiters,
+            arbiters_needed=deal.wish.arbiters_needed, service_id=deal.wish.service_id,
+            job_hash=deal.wish.job_hash, price_florins=deal.wish.price_florins,
             locked_florins=deal.wish.price_florins, policy="standby", heights=None, address=None, outpoint=None,
             settlement=deal.settlement, disputed_by=deal.disputed_by, reason="", created_ms=0,
         )  # fmt: skip

@@ -104,3 +104,39 @@ def test_a_made_environment_becomes_the_command_line_at_once(duxnet: Any, tmp_pa
         check=True,
     )
     assert told.stdout == "-P|-m|dux_cli|wallet|balance|--json|"
+
+
+def test_the_registrys_command_line_is_a_program_of_the_checkout() -> None:
+    """`./duxos-node-registry --help`, as a person types it, lists its verbs; docs/cli.md has each of them."""
+    told = subprocess.run(
+        [LAUNCHER.with_name("duxos-node-registry"), "--help"], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    page = (LAUNCHER.parent / "docs/cli.md").read_text()
+    assert "## duxos-node-registry\n" in page
+    verbs = [line.split()[0] for line in told.stdout.partition("Commands:")[2].splitlines() if line[2:3].strip()]
+    assert {"register", "list", "find", "update-health", "deregister", "show", "capabilities", "ban"} <= set(verbs)
+    for verb in verbs:
+        assert f"## duxos-node-registry {verb}\n" in page
+
+
+def test_extras_come_from_lock_files_of_their_own(
+    duxnet: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """$DUXNET_EXTRAS names them; an unknown one ends the start; the hashes are those that the tests run with."""
+    assert duxnet.extra_locks() == []
+    monkeypatch.setenv("DUXNET_EXTRAS", "token, punch")
+    assert duxnet.extra_locks() == ["requirements-token.lock", "requirements-punch.lock"]
+    monkeypatch.setenv("DUXNET_EXTRAS", "gold")
+    with pytest.raises(SystemExit) as ended:
+        duxnet.extra_locks()
+    assert (ended.value.code, "token and punch" in capsys.readouterr().err) == (69, True)
+    tested = (LAUNCHER.parent / "requirements-dev.lock").read_text()
+    for lock in duxnet.EXTRAS.values():
+        pinned = [
+            line.strip()
+            for line in (LAUNCHER.parent / lock).read_text().splitlines()
+            if "==" in line or "--hash" in line
+        ]
+        assert pinned
+        assert [line for line in pinned if line.split()[0] not in tested] == []

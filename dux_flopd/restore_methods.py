@@ -1,4 +1,4 @@
-"""contract.blob_key, contract.missing, contract.restore, purse.restore: a wallet takes open contracts and channels back.
+"""contract.blob_key, contract.missing, contract.restore, purse.restore: a wallet takes contracts and channels back.
 
 Promise: one is taken back only where this wallet's own key stands in it as the copy says, under every law of a contract
 or a channel; its key's number is never handed out for another, and what it was paid meanwhile is looked for in the

@@ -10,6 +10,7 @@ import pytest
 from common.clock import SystemClock
 from common.contracts import escrow
 from common.contracts import wallet_channel as purse
+from common.contracts.channel_restore import CHANNEL_RESTORE
 from common.contracts.escrow_restore import RECOVER, RESTORE, RecoverContracts
 from common.contracts.escrow_views import CaseOpened, Funded, JobReturned, KeyRevealed, Started
 from common.contracts.p2p import DhtGet, Records
@@ -18,6 +19,8 @@ from common.contracts.peer_escrow import CASE_GET, CaseGet
 from common.contracts.registry import NODE_LIST, ListNodes, NodeList
 from common.contracts.wallet_restore import CONTRACT_BLOB_KEY
 from common.errors import BadParams, Unavailable
+from common.network import Custodian, FundParameters, Quorum
+from common.parameters import next_set
 from common.randomness import SystemRandomness
 from common.receipts import Outcome
 from common.rpc.method import Empty
@@ -26,6 +29,8 @@ from common.units import FLOP, Florins
 from dux_escrowd import keeping
 from dux_escrowd.copies import opened, tag_of
 from dux_escrowd.records import CASE, VOTE
+from tests.chain.contract_kit import public_key
+from tests.escrow.channel_kit import open_channel
 from tests.escrow.kit import LOG, Net, Node, deliver, in_state, judge, market, propose, request_id, until
 
 NAMES = ("buyer", "seller", "anna", "bert", "carl")
@@ -251,6 +256,32 @@ async def test_a_quiet_contract_s_pointer_is_renewed_by_the_clock(net: Net, monk
         await net.mine(1)
         assert await buyer.state(contract_id) == "FUNDED"
         await until(lambda: any(buyer.did in by for by in net.records.values()), "the buyer's pointer is there again")
+
+
+async def test_what_was_agreed_under_an_earlier_tax_and_custodians_comes_back(net: Net) -> None:
+    """Tax and custodians have changed since: a contract and a channel of before are taken back all the same."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(in_state(buyer, contract_id, "FUNDED"), "funded")
+        chid = await open_channel(net, buyer, seller)
+        await until(lambda: net.records, "copies are kept")
+        before = net.profile()
+        later = next_set(before.parameters, from_height=net.height, tax_bps=400)
+        keepers = tuple(
+            Custodian(did=one.did, pubkey=public_key(f"new-{one.did}").hex()) for one in before.fund.custodians
+        )
+        fund = FundParameters(threshold=2, custodians=keepers, before=(Quorum(2, before.fund.custodians),))
+        changed = msgspec.structs.replace(
+            before, tax_bps=400, parameter_sets=(before.first_parameters, later), fund=fund
+        )
+        net.profile = lambda: changed  # type: ignore[method-assign]
+        again = await back(net, buyer)
+        async with again.running():
+            found = await again.call(RESTORE, Empty())
+            assert ((*found.restored, *found.known), found.problems) == ((contract_id,), ())
+            channels = await again.call(CHANNEL_RESTORE, Empty())
+            assert ((*channels.restored, *channels.known), channels.problems) == ((chid,), ())
+            assert (await again.show(contract_id)).state == "FUNDED"
 
 
 async def test_numbers_that_came_to_nothing_hide_no_contract(net: Net) -> None:

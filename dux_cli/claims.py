@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
+from dux_cli.did_param import NodeDid
 from dux_cli.out_files import OutFile, write_out
 
 
 @click.command(cls=DuxCommand)
-@click.argument("peer")
+@click.argument("peer", type=NodeDid())
 @pass_session
 def attest(session: Session, peer: str) -> None:
     """Have the node PEER attest what it knows of this one: tier, reputation, uptime, bond, measured parts."""
@@ -35,7 +36,7 @@ def claims(session: Session) -> None:
 
 
 @click.command(cls=DuxCommand)
-@click.argument("did")
+@click.argument("did", type=NodeDid())
 @pass_session
 def issuers(session: Session, did: str) -> None:
     """Who vouches for the node DID, as the network knows it; for what, only that node can show."""

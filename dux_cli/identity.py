@@ -16,6 +16,7 @@ import click
 from common.errors import BadParams, CallerMistake, NeighbourDown
 from dux_cli.claims import attest, challenge, claims, disclose, issuers, verify
 from dux_cli.command import DuxGroup, Session, pass_session
+from dux_cli.did_param import NodeDid
 from dux_cli.out_files import OutFile, write_out
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def identity() -> None:
 
 
 @identity.command()
-@click.argument("did", default="")
+@click.argument("did", type=NodeDid(), default="")
 @click.option("--event-log", "log_out", type=OutFile(), help="Write the event log there, too.")
 @pass_session
 def show(session: Session, did: str, log_out: Path | None) -> None:

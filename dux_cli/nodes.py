@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dux_cli.command import DuxGroup, Session, pass_session
-from dux_cli.output import each, short
+from dux_cli.output import done_well, each, running_for, seen_up, short
 
 
 @click.group(cls=DuxGroup)
@@ -17,8 +17,8 @@ def nodes() -> None:
 @click.option(
     "--capability", "capabilities", multiple=True, help="Only nodes that offer this; repeatable: all of them."
 )
-@click.option("--min-reputation", type=click.FloatRange(0, 1), default=0.0)
-@click.option("--region", default="")
+@click.option("--min-reputation", type=click.FloatRange(0, 1), default=0.0, help="At least this Q, 0 to 1.")
+@click.option("--region", default="", help="Stands there.")
 @click.option("--active", is_flag=True, help="Only nodes heard of lately.")
 @click.option("--all", "everyone", is_flag=True, help="Banned and suspended ones too.")
 @click.option("--limit", default=100, show_default=True)
@@ -80,7 +80,9 @@ def show(session: Session, node_id: str) -> None:
         ("status", f"{node.status}, heard of {node.last_heartbeat or 'never'}"),
         ("sanction", node.sanction),
         ("reputation", f"{node.reputation_score:.3f} (0.5 = nothing known), tier {node.tier}"),
-        ("jobs", f"{node.total_tasks_completed} done, {node.success_rate:.0%} well"),
+        ("jobs paid", done_well(node.total_tasks_completed, node.success_rate)),
+        ("seen up", seen_up(node.witnessed_uptime)),
+        ("running", running_for(node.uptime)),
         ("offers", ", ".join(node.capabilities)),
         ("machine", f"{node.cpu_cores} cores, {node.memory_gb:g} GB, {node.storage_gb} GB disk"),
         ("verified", ", ".join(node.verified) or "nothing: the machine is only declared"),

@@ -149,6 +149,23 @@ def flop(florins: int) -> str:
     return f"{format_flop(florins)} FLOP"
 
 
+def seen_up(part: float | None) -> str:
+    """How much of a node's time others saw it."""
+    return "never judged" if part is None else f"{part:.1%} of what was judged of the last 7 days, as others saw it"
+
+
+def running_for(seconds: int) -> str:
+    """How long a node says that it runs."""
+    hours, rest = divmod(seconds, 3_600)
+    days, hours = divmod(hours, 24)
+    return f"for {days} d {hours} h {rest // 60} min, it says" if seconds else ""
+
+
+def done_well(done: int, rate: float) -> str:
+    """Jobs done, and how many of all that ended were."""
+    return f"{done} ({rate:.0%} of all)" if done or rate else "none yet"
+
+
 def each(values: Iterable[Any], show: Callable[[Any], Row]) -> list[Row]:
     """The rows of a table."""
     return [show(value) for value in values]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session, run_main
-from dux_cli.output import each, flop, printable, short
+from dux_cli.output import done_well, each, flop, printable, running_for, seen_up, short
 from dux_cli.registry_audits import audit, services
 from dux_cli.registry_machines import machine
 from dux_cli.registry_sanctions import add_to
@@ -320,7 +320,9 @@ def _lines(view: NodeView) -> list[tuple[str, str]]:
         ("health", usage if view.last_heartbeat else ""),
         ("reputation", f"{view.reputation_score:.2f}, tier {view.tier}"),
         ("bonded", flop(view.bonded_florins) if view.bonded_florins else ""),
-        ("jobs paid", f"{view.total_tasks_completed} ({view.success_rate:.0%} of all)"),
+        ("jobs paid", done_well(view.total_tasks_completed, view.success_rate)),
+        ("seen up", seen_up(view.witnessed_uptime)),
+        ("running", running_for(view.uptime)),
     ]
 
 

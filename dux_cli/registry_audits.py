@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dux_cli.command import DuxCommand, DuxGroup, Session, new_request_id, pass_session
+from dux_cli.did_param import NodeDid
 from dux_cli.output import each, short
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def show(session: Session, audit_id: str) -> None:
 
 
 @click.command(cls=DuxCommand)
-@click.argument("node_id", required=False, default="")
+@click.argument("node_id", type=NodeDid(), required=False, default="")
 @pass_session
 def services(session: Session, node_id: str) -> None:
     """What a node did for the network in sixty days, as those signed whom it served. Without NODE_ID this node."""

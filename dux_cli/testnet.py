@@ -204,7 +204,10 @@ def profile_of(helpers: list[KeysMade]) -> NetworkProfile:
 
 @click.group(cls=DuxGroup)
 def testnet() -> None:
-    """A network on this machine: a coin chain, arbiters, custodians and a bank to be given coins by."""
+    """A network on this machine: a coin chain, arbiters, custodians and a bank to be given coins by.
+
+    It is one for all nodes of a user, whatever --node says; $DUXNET_TESTNET names another folder for it.
+    """
 
 
 testnet.add_command(compose_files)

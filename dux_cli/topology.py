@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from common.errors import NotFound
 from dux_cli.command import DuxCommand, Session, pass_session
 from dux_cli.out_files import OutFile, write_out
 
@@ -28,6 +29,8 @@ def topology(session: Session, *, region: str, links: bool, svg: Path | None) ->
     from common.contracts.registry_witness import TopologyAsked
 
     found = session.ask(TOPOLOGY_SHOW, TopologyAsked(region=region))
+    if region and not found.nodes:
+        raise NotFound(what="region", name=region)
     if svg is not None:
         from dux_cli.topology_picture import picture
 

@@ -8,7 +8,8 @@ import click
 
 from common.errors import NotFound
 from dux_cli.command import DuxGroup, Session, pass_session
-from dux_cli.output import counted, flop
+from dux_cli.did_param import NodeDid
+from dux_cli.output import counted, flop, seen_up
 
 if TYPE_CHECKING:
     from common.contracts.registry import Reputation
@@ -48,7 +49,7 @@ def contract(session: Session, contract_id: str) -> None:
 
 
 @why.command()
-@click.argument("node_id")
+@click.argument("node_id", type=NodeDid())
 @pass_session
 def node(session: Session, node_id: str) -> None:
     """Why a node stands where it stands: receipts that count, what drawn challengers saw of it, and the evidence."""
@@ -82,6 +83,7 @@ def node(session: Session, node_id: str) -> None:
     told, presence, audits, services, machine = session.run(ask())
     days = f"{counted(told.days_witnessed, 'day')} witnessed, {told.days_good} good"
     facts = [
+        ("", "" if machine else "no such node is registered here: what follows is what is assumed of anybody"),
         ("reputation", f"{told.score:.3f} (0.5 = nothing known)"),
         (
             "tier",
@@ -89,10 +91,7 @@ def node(session: Session, node_id: str) -> None:
         ),
         ("duties", ", ".join(told.duties)),
         *((one.state, f"{one.reason} (set by {one.set_by}, {_end(one.until)})") for one in told.sanctions),
-        (
-            "uptime",
-            "never judged" if told.uptime is None else f"{told.uptime:.1%} of 7 days, as drawn challengers saw it",
-        ),
+        ("uptime", seen_up(told.uptime)),
         ("looks at others", "never drawn" if told.probing is None else f"{told.probing:.0%} of the times it was drawn"),
         ("services", ", ".join(f"{one.service} {one.count}" for one in services.services)),
         ("machine", _machine(machine)),

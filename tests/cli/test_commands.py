@@ -32,7 +32,7 @@ from common.contracts import (
     wallet,
 )
 from common.contracts.escrow_cases import CASES
-from common.contracts.registry_witness import PresenceView
+from common.contracts.registry_witness import PresenceView, Topology
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import NeighbourDown, NotFound, TooBusy
 from common.identity.log import encode_log
@@ -41,6 +41,7 @@ from common.parameter_file import SignedSet, read_sets, write_sets
 from common.parameters import next_set
 from common.rpc.method import Method
 from common.units import FLOP, BlockHeight, Florins
+from dux_cli import output
 from dux_cli.command import run_main
 from dux_cli.main import SECTIONS, duxnet
 from dux_cli.output import printable
@@ -242,12 +243,12 @@ def test_royalties_are_paid_under_the_names_that_escrowd_gives(run: Any, node: F
 
 def test_a_nodes_standing_comes_with_what_was_seen_of_it(run: Any) -> None:
     """`why node`: reputation and presence in one JSON object, each as its contract says; both told to people."""
-    told = run("why", "node", "did:dux:x", "--json")
+    told = run("why", "node", "did:dux:" + "a" * 52, "--json")
     assert from_plain(told.json["reputation"], registry.Reputation) == registry.REPUTATION_GET.example[1]
     assert from_plain(told.json["presence"], PresenceView) == registry.PRESENCE_SHOW.example[1]
-    piped = run("why", "node", "did:dux:x")
+    piped = run("why", "node", "did:dux:" + "a" * 52)
     assert "seen by 6 of 7 drawn in 203.0.113.0/24: up" in piped.out
-    assert "98.0% of 7 days" in piped.out
+    assert "98.0% of what was judged of the last 7 days" in piped.out
 
 
 def test_everything_that_the_phrase_brings_back_in_one_go(run: Any, node: FakeNode) -> None:
@@ -291,6 +292,15 @@ def test_the_wallet_is_checked_and_each_fault_told(run: Any, node: FakeNode) -> 
     told = run("wallet", "check", "--json")
     assert (told.code, [check["what"] for check in told.json["checks"]]) == (3, ["flopd answers"])
     backup.unlink()
+
+
+def test_no_picture_is_drawn_of_a_region_that_is_none(run: Any, node: FakeNode, tmp_path: Path) -> None:
+    """A region of which nobody was heard is an error, and no empty picture."""
+    node.answers[registry.TOPOLOGY_SHOW.name] = Topology(nodes=(), links=(), regions=(), connected=())
+    told = run("topology", "--region", "mars", "--svg", str(tmp_path / "mars.svg"))
+    assert (told.code, "no region 'mars'" in told.err) == (3, True)
+    assert not (tmp_path / "mars.svg").exists()
+    del node.answers[registry.TOPOLOGY_SHOW.name]
 
 
 def test_the_network_is_drawn_beside_its_table(run: Any, tmp_path: Path) -> None:
@@ -613,3 +623,18 @@ def test_a_token_without_its_library_is_an_error_that_says_what_to_do(
     (tmp_path / "pin").write_text("1234")
     told = run("identity", "token", "--module", "x.so", "--token", "t", "--pin-file", str(tmp_path / "pin"))
     assert (told.code, "DUXNET_EXTRAS=token" in told.err) == (3, True)
+
+
+def test_what_is_no_name_is_refused_at_once(run: Any) -> None:
+    """A typo is the caller's: not another node's fault, and no standing is told of nobody."""
+    for line in ("identity show foo", "why node foo", "identity issuers foo", "identity attest foo"):
+        told = run(*line.split())
+        assert (told.code, "is no node's name" in told.err) == (2, True), line
+
+
+def test_what_was_never_seen_and_never_done_is_told_so() -> None:
+    """No 0 % of no jobs, no 100 % of days that were not; hours and minutes of what a node says."""
+    assert (output.done_well(0, 0.0), output.done_well(3, 0.75)) == ("none yet", "3 (75% of all)")
+    assert output.seen_up(None) == "never judged"
+    assert output.seen_up(1.0).startswith("100.0% of what was judged")
+    assert (output.running_for(0), output.running_for(90_061)) == ("", "for 1 d 1 h 1 min, it says")

@@ -53,6 +53,8 @@ from tests.identity import log_kit
 from tests.ports import free_base
 from tests.rules.test_escrow_cases import case_of
 
+pytestmark = pytest.mark.patient
+
 ROOT = Path(__file__).resolve().parents[2]
 ID = "5f" * 32
 

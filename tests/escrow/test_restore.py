@@ -33,6 +33,8 @@ from tests.chain.contract_kit import public_key
 from tests.escrow.channel_kit import open_channel
 from tests.escrow.kit import LOG, Net, Node, deliver, in_state, judge, market, propose, request_id, until
 
+pytestmark = pytest.mark.patient
+
 NAMES = ("buyer", "seller", "anna", "bert", "carl")
 
 
@@ -285,9 +287,9 @@ async def test_what_was_agreed_under_an_earlier_tax_and_custodians_comes_back(ne
 
 
 async def test_numbers_that_came_to_nothing_hide_no_contract(net: Net) -> None:
-    """Thirty offers that nobody paid for used thirty keys of the seller; its next contract is found all the same."""
+    """Offers that nobody paid for used 120 keys of the seller; its next contract is found all the same."""
     async with market(net, *NAMES) as (buyer, seller, *arbiters):
-        for at in range(30):
+        for at in range(120):
             wish = purse.NewChannelKey(request_id=f"n{at}", side="payee", nonce=str(at).encode().ljust(32, b"."))
             await seller.wallet.call(purse.PURSE_KEY, wish, "escrowd")
         contract_id = await propose(buyer, seller, arbiters)
@@ -298,4 +300,4 @@ async def test_numbers_that_came_to_nothing_hide_no_contract(net: Net) -> None:
             found = await again.call(RESTORE, Empty())
             assert ((*found.restored, *found.known), found.problems) == ((contract_id,), ())
             wish = purse.NewChannelKey(request_id="after", side="payee", nonce=b"a" * 32)
-            assert (await again.wallet.call(purse.PURSE_KEY, wish, "escrowd")).index > 30
+            assert (await again.wallet.call(purse.PURSE_KEY, wish, "escrowd")).index > 120

@@ -238,8 +238,9 @@ def audit_contract(session: Session, contract_id: str, source: Path | None, out:
         raise BadParams(detail=f"the file is larger than {CASE_FILE_BYTES_MAX} bytes")
     if out is not None:
         write_out(out, body)
-    signatures = CaseSignatures(session)
-    told = audited(from_json(body, CaseFile), signatures.is_right)
+    case = from_json(body, CaseFile)
+    signatures = CaseSignatures(session, case.logs)
+    told = audited(case, signatures.is_right)
     lines = [
         ("contract hash", told.cid),
         ("seen by", told.seen_by),

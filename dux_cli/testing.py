@@ -68,7 +68,7 @@ SECOND_TRY = (
     "--reruns",
     "1",
 )  # docs/decisions/second-try.md says why; tests/conftest.py tells the first failure
-SLOW_MARKS = "not constellation and not coin_node and not sandbox and not nspawn and not containers and not histories"
+SLOW = ("constellation", "coin_node", "sandbox", "nspawn", "containers", "histories", "patient")
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def second_try(environment: dict[str, str]) -> tuple[str, ...]:
 def run_whole_suite(environment: dict[str, str], *, fast: bool, aside: bool) -> tuple[int, str]:
     """(exit code, the summary line) of all tests; the words of those that ran beside stand before it."""
     if fast:
-        return run_pytest(["-q", "-m", SLOW_MARKS], environment, aside=aside)
+        return run_pytest(["-q", "-m", " and ".join(f"not {mark}" for mark in SLOW)], environment, aside=aside)
     rest = " and ".join(f"not ({one.marks})" for one in ASIDES)
     with ExitStack() as stack:
         others = {one.name: stack.enter_context(run_beside(one, environment)) for one in ASIDES}
@@ -224,7 +224,11 @@ def development_packages_are_here() -> bool:
     is_flag=True,
     help="A missing program fails its tests; a failed test gets a second try, told aloud.",
 )
-@click.option("--fast", is_flag=True, help="Only what takes seconds: no types, no processes, no coin node, no sandbox.")
+@click.option(
+    "--fast",
+    is_flag=True,
+    help="Only what takes a minute: no types, processes, coin node, sandbox, nor what waits for seconds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object; all else goes to stderr.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def test(*, everything: bool, fast: bool, as_json: bool, pytest_arguments: tuple[str, ...]) -> None:

@@ -49,6 +49,7 @@ class CaseFile(Struct, frozen=True, kw_only=True):
     statements: tuple[bytes, ...]
     births: tuple[Lot, ...]
     facts: tuple[LoggedFact, ...]
+    logs: dict[str, bytes] = {}  # by signer: its event log when the file was made, for keys that a recovery took out
 
 
 class CaseAudit(Struct, frozen=True, kw_only=True):

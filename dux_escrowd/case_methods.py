@@ -5,6 +5,8 @@ Promise: reading changes nothing; a reminder is told once for each thing and hei
 
 from __future__ import annotations
 
+import contextlib
+
 from common.chain.heights import heights_profile
 from common.contracts.escrow import ContractRef, NotYours
 from common.contracts.escrow_cases import (
@@ -19,7 +21,7 @@ from common.contracts.escrow_cases import (
     EvidenceView,
 )
 from common.contracts.escrow_views import CaseDue
-from common.errors import NotFound
+from common.errors import NotFound, NotNow, Unavailable
 from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
 from common.storage_receipts import RECEIPTS_MIN, checked
@@ -35,6 +37,7 @@ from dux_escrowd.store import Agreed
 from dux_escrowd.words import SaidDelivered
 
 NOTHING = bytes(32)
+LOG_AGE_MAX_S = 10 * 365 * 86_400  # what is held of a signer will do: a file is made without asking around
 
 
 class CaseMethods:
@@ -118,7 +121,7 @@ class CaseMethods:
         contract = self._shelf.raw(name, CONTRACT)
         if contract is None:
             raise NotFound(what="sealed contract", name=name)
-        terms = self._shelf.owned(name, TERMS)
+        terms, accepts = self._shelf.owned(name, TERMS), self._shelf.owned(name, ACCEPT)
         chains = sorted(self._shelf.chains(name))
         lots = [lot for lot in self._shelf.births() if lot.contract_id == name]
         facts = [
@@ -132,12 +135,21 @@ class CaseMethods:
             contract=contract,
             by_buyer=terms.get(row.buyer, b""),
             by_seller=terms.get(row.seller, b""),
-            accepts=tuple(self._shelf.owned(name, ACCEPT).values()),
+            accepts=tuple(accepts.values()),
             statements=tuple(body for signer in chains for body in self._shelf.said(name, signer)),
             births=tuple(lots),
             facts=tuple(facts),
+            logs=await self._logs({row.buyer, row.seller, *accepts, *chains}),
         )
         return CaseFileBytes(file=case_bytes(case))
+
+    async def _logs(self, signers: set[str]) -> dict[str, bytes]:
+        """The event logs of those whose log is to be had: who recovers later still has signed what it signed."""
+        logs: dict[str, bytes] = {}
+        for did in sorted(signers):
+            with contextlib.suppress(NotNow, Unavailable):
+                logs[did] = (await self._desk.peers.resolve(Did(did), max_age_s=LOG_AGE_MAX_S)).log
+        return logs
 
 
 class Reminders:

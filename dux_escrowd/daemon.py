@@ -8,6 +8,7 @@ from common.contracts.escrow_royalties import ROYALTIES, ROYALTY_PAID, ROYALTY_P
 from common.daemon import DuxOSDaemon
 from common.parts import Parts
 from dux_escrowd import orders
+from dux_escrowd.adopting import Adopting
 from dux_escrowd.book import Book
 from dux_escrowd.case_methods import CaseMethods
 from dux_escrowd.catching_up import CatchingUp
@@ -76,6 +77,13 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         parts.table.serve(ROYALTIES, royalties.royalties)
         parts.table.serve(ROYALTY_PAY, royalties.pay)
         parts.table.serve(ROYALTY_PAID, royalties.paid)
+        adopting = Adopting(
+            desk, channels.ledger.shelf, channels.restoring, follower.looking, channels.follower.looking
+        )
+        adopting.when_back.append(channels.hands.again)
+        adopting.then += [follower.look_now, channels.follower.look_now]
+        effects.knows_all = lambda: adopting.done
+        parts.background("adopting", adopting.run)
         parts.background("restorer", Restorer(desk, keeping.take_back, channels.restoring.look).run)
 
 

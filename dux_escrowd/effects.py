@@ -20,7 +20,8 @@ from common.contracts import wallet_chain as chain
 from common.contracts import wallet_contract as wallet
 from common.contracts.escrow import StaleTip
 from common.contracts.escrow_views import FundingFailed
-from common.errors import DuxError, NotFound
+from common.contracts.wallet_errors import ContractUnknown
+from common.errors import DuxError, NotFound, NotNow
 from common.store import Effect, Tx
 from common.units import BlockHeight, Did, Florins
 from dux_escrowd.book import Errand
@@ -247,6 +248,7 @@ class Effects:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self.knows_all: Callable[[], bool] = lambda: True  # whether the wallet was handed what it had forgotten
         self._orders: dict[str, Callable[[Job, Any], Awaitable[None]]] = {}
         self._others: dict[str, tuple[type[Any], Callable[[Any], Awaitable[None]]]] = {}
 
@@ -273,7 +275,12 @@ class Effects:
         errand = msgspec.json.decode(effect.body, type=Errand)
         job = await self._job(errand, effect)
         if job is not None and not self._is_over(errand.contract_id, effect):
-            await self._orders[effect.kind](job, errand.order)
+            try:
+                await self._orders[effect.kind](job, errand.order)
+            except ContractUnknown as error:
+                if self.knows_all():
+                    raise
+                raise NotNow from error
 
     async def _job(self, errand: Errand, effect: Effect) -> Job | None:
         lot = self._desk.book.shelf.lot(errand.contract_id, errand.number)

@@ -49,6 +49,11 @@ class Follower:
         self._looking = asyncio.Lock()
         self._spends: dict[tuple[str, str], tuple[Exit, int]] = {}  # outpoint and txid -> how it was read
 
+    @property
+    def looking(self) -> asyncio.Lock:
+        """Held by whoever wants no look: what the wallet says of coins is not to be believed meanwhile."""
+        return self._looking
+
     async def run(self) -> None:
         """Look now and after every change, until cancelled."""
         while True:

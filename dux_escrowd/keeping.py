@@ -128,7 +128,7 @@ class Keeping:
         births = [lot for lot in self._shelf.births() if lot.contract_id == name]
         return Copy(
             row=row,
-            nonce=self._nonce(row, contract),
+            nonce=key_nonce(self._desk, row, contract),
             documents=tuple(Document(*one) for one in self._shelf.documents(name)),
             statements=tuple(
                 body for signer in sorted(self._shelf.chains(name)) for body in self._shelf.said(name, signer)
@@ -140,14 +140,6 @@ class Keeping:
                 for fact, state, _at_ms in self._shelf.facts(name, lot.number)
             ),
         )
-
-    def _nonce(self, row: Agreed, contract: Contract) -> bytes:
-        """What this node's contract key was made for."""
-        if row.role is Role.ARBITER:
-            terms = self._book.records.terms(row.contract_id)
-            digest = deal.terms_hash(terms) if terms else b""
-            return bytes(tagged_hash(Purpose.ESCROW_ACCEPT, digest + self._desk.me.encode()))
-        return contract.buyer.nonce if row.role is Role.BUYER else contract.seller.nonce
 
     # --- others' copies are kept --------------------------------------------------------------------------------------
 
@@ -226,11 +218,7 @@ class Keeping:
         lots = _replayed(copy)
         body = next((one.body for one in copy.documents if one.kind == "contract"), b"")
         contract = from_canonical(body, Contract, max_bytes=CONTRACT_BYTES_MAX)
-        wish = RestoreContract(
-            request_id=f"{copy.row.contract_id}/restore", contract=canonical(contract), role=copy.row.role.value,
-            key_index=copy.row.key_index or 0, nonce=copy.nonce,
-        )  # fmt: skip
-        await self._desk.flopd.call(CONTRACT_RESTORE, wish)
+        await self._desk.flopd.call(CONTRACT_RESTORE, _wish(copy.row, contract, copy.nonce))
         if copy.row.script is not None:
             await self._desk.read_again(copy.row.contract_id, copy.row.script, contract.heights.start)
         height = await self._desk.height()
@@ -246,6 +234,27 @@ class Keeping:
             await caught_up(self._desk, lots[0])
         except DuxError as error:  # asked again before this node says anything
             self._desk.log.info("nobody tells what was said", contract_id=copy.row.contract_id, reason=error.message)
+
+
+def key_nonce(desk: Desk, row: Agreed, contract: Contract) -> bytes:
+    """What this node's contract key was made for."""
+    if row.role is Role.ARBITER:
+        terms = desk.book.records.terms(row.contract_id)
+        digest = deal.terms_hash(terms) if terms else b""
+        return bytes(tagged_hash(Purpose.ESCROW_ACCEPT, digest + desk.me.encode()))
+    return contract.buyer.nonce if row.role is Role.BUYER else contract.seller.nonce
+
+
+def wallet_wish(desk: Desk, row: Agreed, contract: Contract) -> RestoreContract:
+    """The wallet is to know a contract again that stands in the book."""
+    return _wish(row, contract, key_nonce(desk, row, contract))
+
+
+def _wish(row: Agreed, contract: Contract, nonce: bytes) -> RestoreContract:
+    return RestoreContract(
+        request_id=f"{row.contract_id}/restore", contract=canonical(contract), role=row.role.value,
+        key_index=row.key_index or 0, nonce=nonce,
+    )  # fmt: skip
 
 
 def _remember(desk: Desk, tx: Tx, lot: Lot, heard: Heard) -> None:

@@ -155,6 +155,19 @@ class Shelf:
         names = ", ".join(f"{name} = ?" for name in values)
         tx.execute(f"UPDATE contracts SET {names} WHERE contract_id = ?", *values.values(), contract_id)  # noqa: S608 - own names
 
+    def keys_beyond(self, numbers: int) -> tuple[int, int]:
+        """The highest key number in use from `numbers` on, -1 for none, and the height of the oldest one's agreement.
+
+        Channels count, too: their keys have the same numbers.
+        """
+        row = self._store.row(
+            "SELECT max(key_index) AS highest, min(created_height) AS height FROM ("
+            "SELECT key_index, created_height FROM contracts UNION ALL SELECT key_index, created_height FROM channels) "
+            "WHERE key_index >= ?",
+            numbers,
+        )
+        return (-1, 0) if row is None or row["highest"] is None else (int(row["highest"]), int(row["height"]))
+
     # --- documents: what was signed or sent for a contract ----------------------------------------------------------
 
     def document(self, contract_id: str, kind: str, form: type[C], owner: str = "") -> C | None:

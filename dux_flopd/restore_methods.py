@@ -1,4 +1,4 @@
-"""contract.blob_key, contract.restore, purse.restore: a wallet from its phrase takes open contracts and channels back.
+"""contract.blob_key, contract.missing, contract.restore, purse.restore: a wallet takes contracts and channels back.
 
 Promise: one is taken back only where this wallet's own key stands in it as the copy says, under every law of a contract
 or a channel; its key's number is never handed out for another, and what it was paid meanwhile is looked for in the
@@ -13,11 +13,14 @@ from common.contracts.wallet_channel import AdoptedChannel
 from common.contracts.wallet_contract import Adopted
 from common.contracts.wallet_restore import (
     CONTRACT_BLOB_KEY,
+    CONTRACT_MISSING,
     CONTRACT_RESTORE,
     PURSE_RESTORE,
     BlobKey,
+    Missing,
     RestoreChannel,
     RestoreContract,
+    Standing,
 )
 from common.keygen import BRANCH_PAYOUT
 from common.network import NetworkProfile
@@ -45,6 +48,7 @@ class RestoreMethods:
     def serve(self, table: MethodTable) -> None:
         """Answer them on this table."""
         table.serve(CONTRACT_BLOB_KEY, self.blob_key)
+        table.serve(CONTRACT_MISSING, self.missing)
         table.serve(CONTRACT_RESTORE, self.restore)
         table.serve(PURSE_RESTORE, self.restore_channel)
 
@@ -53,6 +57,14 @@ class RestoreMethods:
         with self._store.store.transaction() as tx:
             numbers = self._store.last_seen(tx, BRANCH_PAYOUT) + 1
         return BlobKey(key=self._keys.blob_key(), numbers=numbers, restored=self._keys.is_restored())
+
+    async def missing(self, params: Standing, ctx: Ctx) -> Missing:
+        """Books from a backup know neither what was adopted after it nor the keys that were handed out since."""
+        with self._store.store.transaction() as tx:
+            if params.highest > self._store.last_seen(tx, BRANCH_PAYOUT):
+                self._wallet.take_back(tx, params.highest, params.from_height)
+                tx.audit("key numbers in use", {"highest": params.highest, "caller": ctx.caller})
+        return Missing(names=tuple(name for name in params.names if self._store.contract(name) is None))
 
     async def restore(self, params: RestoreContract, ctx: Ctx) -> Adopted:
         """Adopt again."""

@@ -14,6 +14,7 @@ from typing import Literal
 from common.chain.heights import depth_for, heights_profile
 from common.clock import Clock
 from common.codec import canonical
+from common.contracts.registry import ReceiptState
 from common.errors import BadParams, DuxError, Unavailable
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
@@ -32,7 +33,14 @@ from common.receipts import (
 from common.store import Tx
 from common.units import Did, UnixMs
 from dux_registryd.effects import TELL_RECEIPT, Outside, TipSeen, Told
-from dux_registryd.payment_rules import claim_finding, contract_finding, overall, payment_finding, word_finding
+from dux_registryd.payment_rules import (
+    GIVEN_WAY,
+    overall,
+    payment_finding,
+    rival_finding,
+    strength_of,
+    word_finding,
+)
 from dux_registryd.rules import hardware_fault, heartbeat_fault, newer_node, node_fault
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book, Claim
@@ -183,12 +191,20 @@ class Intake:
         seen = await self._outside.payment(receipt.txid, receipt.height)
         depth = depth_for(self._heights, receipt.price_florins)
         chain = payment_finding(receipt, seen, tip=tip.height, depth=depth)
-        word = word_finding(receipt, claim.signers, self._network.arbiters)
         with self._book.store.transaction() as tx:
-            payment = claim_finding(self._book.payment_of(receipt.txid, facts))
-            contract = contract_finding(settled_otherwise=self._book.settled_otherwise(receipt.cid, facts))
-            self._book.set_state(tx, facts, overall(chain, payment, contract, word))
+            claim = self._book.claim(facts) or claim  # a word may have come while the chain was looked at
+            word = word_finding(receipt, claim.signers, self._network.arbiters)
+            rivals = self._book.rivals(facts, receipt)
+            others = [(rival.receipt, self._strength(rival)) for rival in rivals]
+            found = overall(chain, rival_finding(receipt, self._strength(claim), others), word)
+            if found[0] is ReceiptState.SETTLED:
+                for rival in rivals:
+                    self._book.set_state(tx, rival.facts, GIVEN_WAY)
+            self._book.set_state(tx, facts, found)
         return self._book.claim(facts)
+
+    def _strength(self, claim: Claim) -> int:
+        return strength_of(claim.receipt, claim.signers, self._network.arbiters)
 
     async def signed(self, purpose: Purpose, envelope: Attested, at_ms: UnixMs) -> Taken:
         """Whether an envelope's signature is its DID's, as a word on it."""

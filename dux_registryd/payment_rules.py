@@ -8,14 +8,17 @@ enough?
 - Nothing was paid (an award or a refund to the buyer): the buyer alone could slander for nothing. It counts when the
   seller signed it too, or two of the network's arbiters did (their verdict). Until then it stays pending.
 
-One transaction settles one contract: a second contract that names the same one is refused.
+One transaction settles one contract. A receipt is not signed by the keys in the script that was spent, so anybody can
+name a stranger's payment. Of rival claims the best attested counts, whichever came first; among equals the first one
+settled. So a thief with one name never stands in the way of two parties who have both signed; one with two names, who
+is first, does.
 
 Source: mechanisms.md §1.1 (evidence) and §5 (negative votes on refunded jobs: free slander).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from common.contracts.registry import ReceiptState
@@ -37,6 +40,7 @@ class SeenPayment:
 
 Finding = tuple[ReceiptState, str]
 _SETTLED: Finding = (ReceiptState.SETTLED, "")
+GIVEN_WAY: Finding = (ReceiptState.REFUSED, "a better attested claim names its payment or contract otherwise")
 
 
 def payment_finding(receipt: SettledReceipt, seen: SeenPayment | None, *, tip: int, depth: int) -> Finding:
@@ -63,18 +67,24 @@ def word_finding(receipt: SettledReceipt, signers: Collection[Did], arbiters: Co
     return ReceiptState.PENDING, "only the buyer says so: the seller's or two arbiters' receipts are awaited"
 
 
-def claim_finding(settled_by: bytes | None) -> Finding:
-    """Whether the transaction was not claimed for other facts before (`settled_by`: their contract)."""
-    if settled_by is not None:
-        return ReceiptState.REFUSED, f"its payment settled contract {settled_by.hex()[:16]}… already"
-    return _SETTLED
+def strength_of(receipt: SettledReceipt, signers: Collection[Did], arbiters: Collection[Did]) -> int:
+    """How well these facts are attested: 1 or 2 by so many parties, 3 by two arbiters of the network, 0 by less."""
+    if len(set(signers) & set(arbiters)) >= WITNESSES_NEEDED:
+        return 3
+    return len({receipt.buyer, receipt.seller} & set(signers))
 
 
-def contract_finding(*, settled_otherwise: bool) -> Finding:
-    """Whether the contract's end was not settled with other figures before."""
-    if settled_otherwise:
+def rival_finding(receipt: SettledReceipt, strength: int, rivals: Iterable[tuple[SettledReceipt, int]]) -> Finding:
+    """Whether a settled claim with other facts and its strength, of the same payment or contract, stands against it.
+
+    Rivals that do not are weaker: they give way when this claim settles.
+    """
+    holder = next((told for told, theirs in rivals if theirs >= strength), None)
+    if holder is None:
+        return _SETTLED
+    if holder.cid == receipt.cid:
         return ReceiptState.REFUSED, "the chain has settled this contract with other figures"
-    return _SETTLED
+    return ReceiptState.REFUSED, f"its payment settled contract {holder.cid.hex()[:16]}… already"
 
 
 def overall(*findings: Finding) -> Finding:

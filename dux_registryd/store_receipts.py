@@ -38,7 +38,10 @@ class ReceiptShelf:
     store: Store
 
     def put_word(self, tx: Tx, facts: bytes, receipt: SettledReceipt, envelope: Attested) -> bool:
-        """Keep a signer's word, and the claim it makes if it is the first; whether it was new."""
+        """Keep a signer's word, and the claim it makes if it is the first; whether it was new.
+
+        A claim that was refused waits again: a further signer may make it the better attested of two.
+        """
         new = tx.execute(
             "INSERT OR IGNORE INTO words (facts, signer, height, body) VALUES (?, ?, ?, ?)",
             facts,
@@ -46,8 +49,11 @@ class ReceiptShelf:
             receipt.height,
             canonical(envelope),
         ).rowcount
-        if new and tx.row("SELECT 1 FROM claims WHERE facts = ?", facts) is None:
+        held = tx.row("SELECT state FROM claims WHERE facts = ?", facts)
+        if new and held is None:
             self._open_claim(tx, facts, receipt)
+        elif new and held is not None and held["state"] == ReceiptState.REFUSED.value:
+            self.set_state(tx, facts, (ReceiptState.PENDING, "a further signer was heard"))
         return bool(new)
 
     def _open_claim(self, tx: Tx, facts: bytes, receipt: SettledReceipt) -> None:
@@ -113,15 +119,15 @@ class ReceiptShelf:
         rows = self.store.rows("SELECT state, count(*) AS n FROM claims GROUP BY state")
         return {row["state"]: row["n"] for row in rows}
 
-    def payment_of(self, txid: str, facts: bytes) -> bytes | None:
-        """The contract that another claim has settled with this transaction."""
-        row = self.store.row("SELECT cid FROM claims WHERE txid = ? AND state = 'settled' AND facts != ?", txid, facts)
-        return bytes(row["cid"]) if row else None
-
-    def settled_otherwise(self, cid: bytes, facts: bytes) -> bool:
-        """Whether this contract was settled with other facts."""
-        sql = "SELECT 1 FROM claims WHERE cid = ? AND state = 'settled' AND facts != ?"
-        return self.store.row(sql, cid, facts) is not None
+    def rivals(self, facts: bytes, receipt: SettledReceipt) -> list[Claim]:
+        """The settled claims with other facts that name the same payment or the same contract: at most two."""
+        rows = self.store.rows(
+            "SELECT * FROM claims WHERE (txid = ? OR cid = ?) AND state = 'settled' AND facts != ? ORDER BY cursor",
+            receipt.txid,
+            receipt.cid,
+            facts,
+        )
+        return [self._claim(row) for row in rows]
 
     def claims_after(self, cursor: int, from_height: int, *, settled_only: bool, limit: int) -> list[Claim]:
         """Claims that changed after a cursor, oldest change first."""

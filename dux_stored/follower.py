@@ -43,12 +43,16 @@ class Follower:
         for _ in range(PAGES_MAX):
             page = await self._outside.receipts_since(self._shelf.place(PLACE))
             for view in page.receipts:
-                self._apply(view)
+                self._apply(await self._counting(view))
             self._shelf.keep_place(PLACE, page.next_cursor)
             changed += len(page.receipts)
             if not page.receipts:
                 break
         return changed
+
+    async def _counting(self, view: ReceiptView) -> ReceiptView:
+        """What counts of a contract: that one claim of it was refused says nothing of the one that is settled."""
+        return view if view.state is ReceiptState.SETTLED else await self._outside.receipt(view.cid) or view
 
     def _apply(self, view: ReceiptView) -> None:
         paid = view.state is ReceiptState.SETTLED and view.gross_florins > 0

@@ -74,7 +74,7 @@ from common.contracts.wallet_errors import (
 from common.contracts.wallet_jws import WALLET_SIGN_OFFER, WALLET_SIGN_RECEIPT
 from common.contracts.wallet_preview import WALLET_PREVIEW
 from common.contracts.wallet_recovery import CONTRACT_FIND_KEY, WALLET_RECOVER, WALLET_RECOVERY
-from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, CONTRACT_RESTORE, PURSE_RESTORE
+from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, CONTRACT_MISSING, CONTRACT_RESTORE, PURSE_RESTORE
 from common.contracts.wallet_shared import (
     WALLET_PARTIAL_FINISH,
     WALLET_PARTIAL_MAKE,
@@ -359,6 +359,7 @@ __all__ = [
     "CONTRACT_CHECK",
     "CONTRACT_FIND_KEY",
     "CONTRACT_FUND",
+    "CONTRACT_MISSING",
     "CONTRACT_NEW_KEY",
     "CONTRACT_RESTORE",
     "CONTRACT_RESULT_LOCK",

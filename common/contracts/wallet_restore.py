@@ -16,7 +16,10 @@ from common.contracts.wallet_channel import EXAMPLE_CHID, AdoptedChannel, Side
 from common.contracts.wallet_contract import EXAMPLE_CID, Adopted, Role
 from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed
 from common.rpc.method import Empty, Method
-from common.units import Florins
+from common.units import BlockHeight, Florins
+
+NAMES_MAX = 256  # asked for at once
+KEY_NUMBER_MAX = 1_000_000
 
 
 class BlobKey(Wire, frozen=True):
@@ -55,6 +58,24 @@ class RestoreChannel(Wire, frozen=True):
     from_height: Annotated[int, Meta(ge=0)]
 
 
+class Standing(Wire, frozen=True):
+    """Ids of contracts and channels that escrowd follows, and the highest key number in use by any of them.
+
+    `highest`: -1 for none beyond those that the wallet knows of; `from_height`: where payments to numbers up to it that
+    the wallet does not know of are looked for.
+    """
+
+    names: Annotated[tuple[str, ...], Meta(max_length=NAMES_MAX)]
+    highest: Annotated[int, Meta(ge=-1, le=KEY_NUMBER_MAX)]
+    from_height: BlockHeight
+
+
+class Missing(Wire, frozen=True):
+    """Those that this wallet has not adopted."""
+
+    names: tuple[str, ...]
+
+
 CONTRACT_BLOB_KEY: Method[Empty, BlobKey] = Method(
     name="contract.blob_key",
     params=Empty,
@@ -62,6 +83,17 @@ CONTRACT_BLOB_KEY: Method[Empty, BlobKey] = Method(
     summary="What escrowd finds and opens copies of its contracts with, the same from the same phrase.",
     callers=("escrowd",),
     example=(Empty(), BlobKey(key=b"\x07" * 32, numbers=7, restored=False)),
+)
+CONTRACT_MISSING: Method[Standing, Missing] = Method(
+    name="contract.missing",
+    params=Standing,
+    result=Missing,
+    summary="Which of these the wallet has not adopted; key numbers up to the highest are never handed out again.",
+    callers=("escrowd",),
+    example=(
+        Standing(names=(EXAMPLE_CID, EXAMPLE_CHID), highest=7, from_height=BlockHeight(140)),
+        Missing(names=(EXAMPLE_CHID,)),
+    ),
 )
 CONTRACT_RESTORE: Method[RestoreContract, Adopted] = Method(
     name="contract.restore",

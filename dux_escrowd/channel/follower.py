@@ -49,6 +49,11 @@ class ChannelFollower:
         self._clocked: dict[str, int] = {}
         self.on_tip: list[Callable[[int], Awaitable[None]]] = []
 
+    @property
+    def looking(self) -> asyncio.Lock:
+        """Held by whoever wants no look: what the wallet says of coins is not to be believed meanwhile."""
+        return self._looking
+
     async def run(self) -> None:
         """Look now and after every change, until cancelled."""
         while True:

@@ -15,8 +15,8 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from common.chain.channel import channel_output_script, chid
-from common.codec import from_canonical
+from common.chain.channel import ChannelTerms, channel_output_script, chid
+from common.codec import canonical, from_canonical
 from common.contracts import wallet_chain as chain
 from common.contracts.channel_restore import ChannelsRestored
 from common.contracts.escrow import Refused, WrongPhase
@@ -193,16 +193,14 @@ class Restoring:
                 break
         return state
 
+    async def adopted_again(self, book: Book) -> None:
+        """The wallet is to know a channel again that stands in the book."""
+        wish = _wish(book.terms, key_index=book.key_index, payer=book.side == "payer", height=book.created_height)
+        await self._desk.flopd.call(PURSE_RESTORE, wish)
+
     async def _adopted(self, name: str, copy: ChannelCopy) -> Book:
         terms, payer = copy.agreed, copy.payer is not None
-        wish = RestoreChannel(
-            request_id=f"{name}/restore",
-            terms=copy.terms,
-            side="payer" if payer else "payee",
-            key_index=copy.key_index,
-            nonce=hashlib.sha256(terms.payer_key).digest() if payer else payee_nonce(terms.payer, terms.payer_key),
-            from_height=max(0, copy.created_height - 1),
-        )
+        wish = _wish(terms, key_index=copy.key_index, payer=payer, height=copy.created_height)
         adopted = await self._desk.flopd.call(PURSE_RESTORE, wish)
         return Book(
             chid=name,
@@ -220,6 +218,17 @@ class Restoring:
             final=b"",
             copied=copy.version,
         )
+
+
+def _wish(terms: ChannelTerms, *, key_index: int, payer: bool, height: int) -> RestoreChannel:
+    return RestoreChannel(
+        request_id=f"{chid(terms).hex()}/restore",
+        terms=canonical(terms),
+        side="payer" if payer else "payee",
+        key_index=key_index,
+        nonce=hashlib.sha256(terms.payer_key).digest() if payer else payee_nonce(terms.payer, terms.payer_key),
+        from_height=max(0, height - 1),
+    )
 
 
 def bodies_back(shelf: ChannelShelf, tx: Tx, state: Payee, copy: ChannelCopy) -> None:

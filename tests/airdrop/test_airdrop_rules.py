@@ -49,6 +49,8 @@ from dux_airdropd.model import (
 from dux_airdropd.payout_rules import NothingToPay
 from tests.market import makers
 
+pytestmark = pytest.mark.patient
+
 NETWORK = makers.NETWORK
 KEYS = tuple(sorted(PrivateKey(bytes([n]) * 32).public_key.format() for n in range(1, 4)))
 FUND = fund_output_script(2, KEYS)

@@ -27,6 +27,8 @@ from dux_sim.chain import audit
 from tests.airdrop.conftest import Made
 from tests.airdrop.world import World, sign_all
 
+pytestmark = pytest.mark.patient
+
 
 def prepared(world: World) -> None:
     """All nodes are there, two trades lift the fund over 100 FLOP: nodes 0 to 3 took part, node 4 did not."""

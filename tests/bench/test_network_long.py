@@ -15,6 +15,8 @@ from bench.network_long import SIM, SIM_SHORT, SOAK, SOAK_SHORT, measure_sim, me
 from bench.rows import Finding
 from bench.soak import Rest, Soaked
 
+pytestmark = pytest.mark.patient
+
 REST = Rest(nodes=20, sessions=200, tasks=1200, sockets=230, handles=300, rss_mib=400.0)
 TOLD: dict[str, Any] = {
     "seconds": 600.0, "cpu_seconds": 590.0, "repeat": "./duxnet sim …", "history_hash": "ab", "violations": [],

@@ -48,6 +48,8 @@ from tests.chain.contract_kit import (
     with_stage,
 )
 
+pytestmark = pytest.mark.patient
+
 BOND_OUTPOINT = Outpoint("cd" * 32, 0)
 
 

@@ -34,7 +34,7 @@ from common.contracts import (
 from common.contracts.escrow_cases import CASES
 from common.contracts.registry_witness import PresenceView, Topology
 from common.contracts.wallet_errors import InsufficientFunds
-from common.errors import NeighbourDown, NotFound, TooBusy
+from common.errors import BadParams, NeighbourDown, NotFound, TooBusy
 from common.identity.log import encode_log
 from common.network import NetworkProfile
 from common.parameter_file import SignedSet, read_sets, write_sets
@@ -46,12 +46,14 @@ from dux_cli.command import run_main
 from dux_cli.main import SECTIONS, duxnet
 from dux_cli.output import printable
 from dux_cli.pictures import make_test_picture, raw_from_picture
-from dux_escrowd.case_file import case_bytes
+from dux_escrowd.case_file import audited, case_bytes
 from tests.cli.fake_node import FakeNode, running
 from tests.cli.toy_node import make_toy_node
 from tests.identity import log_kit
 from tests.ports import free_base
 from tests.rules.test_escrow_cases import case_of
+
+pytestmark = pytest.mark.patient
 
 ROOT = Path(__file__).resolve().parents[2]
 ID = "5f" * 32
@@ -573,6 +575,30 @@ def test_an_audit_believes_keys_that_have_been_replaced_since(node: FakeNode, ru
     found = run("escrow", "audit", ID)
     assert (found.code, "everything follows" in found.out) == (0, True), found.out
     assert ("has recovered or closed its name since" in found.out) is stopped
+
+
+@pytest.mark.parametrize("brought", ["a log", "no log"])
+def test_an_audit_believes_a_key_that_a_recovery_took_out_by_the_log_in_the_file(
+    node: FakeNode, run: Any, brought: str
+) -> None:
+    """What was signed before a recovery is still shown by who has the file: with the log of then, and a warning."""
+    case, then = case_of(), b"the log of then"
+    signers: set[str] = set()
+    audited(case, lambda _purpose, one: signers.add(one.did) is None)
+    logs = dict.fromkeys(signers, then if brought == "a log" else b"none")
+    node.answers["escrow.case_file"] = escrow_cases.CaseFileBytes(
+        file=case_bytes(msgspec.structs.replace(case, logs=logs))
+    )
+
+    def verify(ask: p2p.Verify) -> p2p.Verdict:
+        if ask.kept == b"none":
+            raise BadParams(detail="no log")
+        return p2p.Verdict(valid=(ask.kept, ask.ever) == (then, True), reason="no such key", stopped=True)
+
+    node.answers["identity.verify"] = verify
+    found = run("escrow", "audit", ID)
+    assert ("everything follows" in found.out) is (brought == "a log"), found.out
+    assert found.out.count("has recovered or closed its name since") == (len(signers) if brought == "a log" else 0)
 
 
 def test_evidence_is_written_where_an_arbiter_wants_it(run: Any, tmp_path: Path) -> None:

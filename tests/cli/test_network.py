@@ -15,6 +15,8 @@ from common.network import load_profile, save_profile
 from dux_cli.command import run_main
 from dux_cli.main import duxnet
 
+pytestmark = pytest.mark.patient
+
 NOW_MS = 1_800_000_000_000
 
 

@@ -46,6 +46,8 @@ from tests.cli.test_network import CHAIN, NOW_MS, Desk
 from tests.identity.log_kit import ICP, LATER_MS, ROT1, log
 from tests.identity.log_kit import key as log_key
 
+pytestmark = pytest.mark.patient
+
 PROFILE = NetworkProfile(name="x", chain="embedded", genesis="ab" * 32, heights="demo")
 FIRST = PROFILE.first_parameters
 SECOND = next_set(FIRST, from_height=100, tax_bps=400)

@@ -16,6 +16,8 @@ from dux_cli.supervisor import HOST, Node, NotStarted, end_recorded, record_pid,
 from tests.cli.toy_node import make_toy_node, write_toys
 from tests.ports import free_base
 
+pytestmark = pytest.mark.patient
+
 
 @pytest.fixture
 def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:

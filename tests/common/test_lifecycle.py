@@ -17,6 +17,8 @@ import pytest
 from common.network import NetworkProfile, save_profile
 from tests.ports import free_ports
 
+pytestmark = pytest.mark.patient
+
 ROOT = Path(__file__).resolve().parents[2]
 DAEMON = ROOT / "examples" / "daemon_template" / "daemon.py"
 

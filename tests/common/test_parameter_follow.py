@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import structlog
 from msgspec.structs import replace
-from structlog.testing import capture_logs
+from structlog.testing import CapturingLogger
 
 from common.clock import ManualClock
 from common.errors import NeighbourDown
@@ -29,9 +29,10 @@ class Desk:
         save_profile(ALONE, self.path)
         self.network: NetworkProfile = replace(ALONE)
         self.height, self.asked, self.told = 50, 0, 0
+        self.said = CapturingLogger()
+        log = structlog.wrap_logger(self.said, processors=[], wrapper_class=structlog.make_filtering_bound_logger(0))
         self.follower = ParameterFollower(
-            self.path, self.network, self.tip, clock=ManualClock(unix_ms=LATER_MS), log=structlog.get_logger(),
-            taken=[self.tell],
+            self.path, self.network, self.tip, clock=ManualClock(unix_ms=LATER_MS), log=log, taken=[self.tell],
         )  # fmt: skip
 
     async def tip(self) -> int:
@@ -112,6 +113,7 @@ async def test_the_loop_tells_and_goes_on(desk: Desk, monkeypatch: pytest.Monkey
 
     plain = desk.follower.look
     monkeypatch.setattr(desk.follower, "look", look)
-    with capture_logs() as logs, pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):
         await desk.follower.run()
-    assert [one["event"] for one in logs if one["log_level"] == "error"] == ["parameter set not taken"]
+    errors = [call.kwargs["event"] for call in desk.said.calls if call.method_name == "error"]
+    assert errors == ["parameter set not taken"]

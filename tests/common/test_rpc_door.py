@@ -27,6 +27,8 @@ from common.rpc.server import BODY_BYTES_MAX, CALLS_PER_CALLER_MAX
 from common.rpc.table import Ctx
 from common.settings import DaemonSettings
 
+pytestmark = pytest.mark.patient
+
 PLANTED_SECRET = "correct horse battery staple"
 
 

@@ -33,6 +33,8 @@ from dux_sim.chain.server import RpcServer, auth_line
 from tests.embedded_chain.coin_bench import FEE, Coin, pay, raw, spend, txid
 from tests.ports import free_ports
 
+pytestmark = pytest.mark.patient
+
 ADDRESS = script_to_address(pay("funder"), EMBEDDED) or ""
 PROFILE = ChainProfile(name="process", premine=(Premine(ADDRESS, str(50 * FLOP)),) * 3, mine_to=ADDRESS)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from common.codec import canonical
 from common.contracts.base import PEER_HANDLE, PeerCallIn
 from common.contracts.escrow_views import CaseOpened, Closed, Funded, KeyRevealed
@@ -20,6 +22,8 @@ from dux_escrowd.words import Said, SaidAward, SaidCancelAsk, SaidDispute, SaidR
 from tests.attacks.registry import attack
 from tests.escrow.kit import Net, Node, deliver, holds_soon, in_state, judge, market, propose, until
 from tests.escrow.test_bad_days import vote
+
+pytestmark = pytest.mark.patient
 
 NAMES = ("buyer", "seller", "anna", "bert", "carl")
 PRICE = Florins(10 * FLOP)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from common.chain.fees import FEE_LADDER
 from common.chain.tx import parse
 from common.contracts import escrow
@@ -21,6 +23,8 @@ from tests.escrow.kit import (
     request_id,
     until,
 )
+
+pytestmark = pytest.mark.patient
 
 NAMES = ("buyer", "seller", "anna", "bert", "carl")
 BLOCKS_LEFT_OUT_MAX = 12  # a rung is two, and a busy machine's daemons may hear of one late

@@ -30,6 +30,8 @@ from tests.escrow.channel_kit import (
 )
 from tests.escrow.kit import Net, Node, market, request_id, until
 
+pytestmark = pytest.mark.patient
+
 
 async def channels_of(node: Node) -> list[c.ChannelView]:
     return list((await node.call(c.LIST, c.ListChannels(open_only=False))).channels)

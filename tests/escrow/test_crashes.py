@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from common.chain.tx import Outpoint
 from common.contracts import escrow
 from common.contracts.escrow_views import CaseOpened, Closed, Funded, KeyRevealed
@@ -10,6 +12,8 @@ from common.receipts import Outcome
 from common.units import FLOP, Florins
 from dux_escrowd.hearing import outpoint_of
 from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, request_id, until
+
+pytestmark = pytest.mark.patient
 
 NAMES = ("buyer", "seller", "anna", "bert", "carl")
 

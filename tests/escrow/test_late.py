@@ -80,8 +80,10 @@ async def test_a_late_payment_counts_when_both_have_signed_and_everybody_audits_
 async def audit_of(node: Node, contract_id: str) -> tuple[str, str]:
     """State and outcome as the contract's file gives them on any machine."""
     file = await node.call(CASE_FILE, escrow.ContractRef(contract_id=contract_id))
-    found = audited(msgspec.json.decode(file.file, type=CaseFile), lambda _purpose, _one: True)
+    case = msgspec.json.decode(file.file, type=CaseFile)
+    found = audited(case, lambda _purpose, _one: True)
     assert found.problems == ()
+    assert set(found.signers) <= set(case.logs), "whoever has the file can judge keys that a recovery takes out later"
     page = await node.call(escrow.AUDIT, escrow.AuditRead(after=0, limit=1))
     assert page.replayed
     return found.state, found.outcome

@@ -30,6 +30,8 @@ from dux_taskd.sandbox.model import Outcome as RunOutcome
 from tests.escrow.channel_kit import is_in, open_channel, view
 from tests.escrow.kit import LOG, Net, Node, market, until
 
+pytestmark = pytest.mark.patient
+
 PRICE = FLOP // 1000
 
 

@@ -28,6 +28,8 @@ from dux_escrowd.words import SaidCancelAsk
 from tests.attacks.registry import attack
 from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, request_id, until
 
+pytestmark = pytest.mark.patient
+
 NAMES = ("buyer", "seller", "anna", "bert", "carl")
 
 

@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
+import pytest
+
 from common.community_fund import fund_script_of
 from common.contracts import channel as c
 from common.contracts import escrow
@@ -24,6 +26,8 @@ from common.units import FLOP, Florins
 from dux_cli.demo.coin_chain import to_florins
 from tests.escrow.channel_kit import PRICE, call, is_in, live, offer, open_channel, view
 from tests.escrow.kit import Net, Node, deliver, give, in_state, judge, propose, request_id, until
+
+pytestmark = pytest.mark.patient
 
 PARTIES = ("buyer", "seller")
 ARBITERS = ("anna", "bert", "carl")

@@ -18,6 +18,8 @@ from dux_escrowd.copies import opened, tag_of
 from dux_escrowd.records import CASE, VOTE
 from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, request_id, until
 
+pytestmark = pytest.mark.patient
+
 NAMES = ("buyer", "seller", "anna", "bert", "carl")
 
 

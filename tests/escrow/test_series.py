@@ -29,6 +29,8 @@ from dux_escrowd.drawing import SHOWN, ShownNonces, own_nonce, shown_nonces, tak
 from tests.chain.contract_kit import public_key
 from tests.escrow.kit import Net, Node, deliver, give, in_state, judge, market, propose, request_id, until
 
+pytestmark = pytest.mark.patient
+
 SERIES = b"s" * 32
 
 

@@ -23,6 +23,8 @@ from tests.flopd.test_payments import funded
 from tests.flopd.test_tools import to_bank
 from tests.flopd.wallets import WalletNode
 
+pytestmark = pytest.mark.patient
+
 
 async def states(wallet: WalletNode) -> dict[str, str]:
     entries = (await wallet.call(WALLET_HISTORY, HistoryAsked())).entries

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from common.chain.verify import is_signature
 
+pytestmark = pytest.mark.patient
+
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 ROOT = Path(__file__).resolve().parents[2]
 INNER = Path(__file__).with_name("token_run.py")

@@ -74,6 +74,8 @@ from tests.flopd.coin_node import CoinBench, high_s
 from tests.flopd.test_payments import funded
 from tests.flopd.wallets import WalletNode, network_of
 
+pytestmark = pytest.mark.patient
+
 PRICE = 10 * FLOP
 ROLES = ("buyer", "seller", "arbiter", "arbiter", "arbiter")
 

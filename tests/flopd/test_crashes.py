@@ -31,6 +31,8 @@ from tests.flopd.test_payments import bank_address, funded
 from tests.flopd.wallets import WalletNode
 from tests.ports import free_ports
 
+pytestmark = pytest.mark.patient
+
 
 @dataclass
 class Gate:

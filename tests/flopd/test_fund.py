@@ -32,6 +32,8 @@ from tests.chain.contract_kit import public_key
 from tests.flopd.coin_node import CoinBench
 from tests.flopd.wallets import WalletNode, network_of
 
+pytestmark = pytest.mark.patient
+
 
 @pytest.fixture
 async def custodians(tmp_path: Path, bench: CoinBench) -> AsyncIterator[list[WalletNode]]:

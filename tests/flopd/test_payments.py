@@ -28,6 +28,8 @@ from common.units import FLOP, Florins
 from tests.flopd.coin_node import BANK_SCRIPT, CoinBench
 from tests.flopd.wallets import WalletNode
 
+pytestmark = pytest.mark.patient
+
 
 async def funded(wallet: WalletNode, *amounts: int) -> None:
     """Coins from the bank, one output each, in a block."""

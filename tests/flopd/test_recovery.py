@@ -48,6 +48,8 @@ from tests.flopd.test_payments import funded
 from tests.flopd.test_tools import to_bank
 from tests.flopd.wallets import WalletNode
 
+pytestmark = pytest.mark.patient
+
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoinBench]:

@@ -15,6 +15,8 @@ from tests.flopd.coin_node import BANK_FEE, BANK_SCRIPT, CoinBench, high_s
 from tests.flopd.test_payments import bank_address, funded
 from tests.flopd.wallets import WalletNode
 
+pytestmark = pytest.mark.patient
+
 
 @pytest.fixture
 def crafting(bench: CoinBench) -> CoinBench:

@@ -20,6 +20,8 @@ from tests.flopd.test_tools import to_bank
 from tests.flopd.wallets import WalletNode
 from tests.p2pd.overlay_kit import Node, profile
 
+pytestmark = pytest.mark.patient
+
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoinBench]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import reduce
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from common.identity.log import Log, encode_log, merge, recovers, split_of
 from common.identity.news import fault_between, read_news
 from common.identity.signed import Signed
 from tests.identity.log_kit import ICP, LATER_MS, body_of, key, log, next_event
+
+pytestmark = pytest.mark.patient
 
 Choice = tuple[int, str, int]  # which chain grows, by which kind, and which of two twins
 

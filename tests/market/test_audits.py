@@ -51,6 +51,8 @@ from tests.market.fakes import FakeNet, attest, did_number, network, running, un
 from tests.market.makers import NETWORK, NOW_MS, changed
 from tests.market.test_registryd import QUICK, gossip, register
 
+pytestmark = pytest.mark.patient
+
 RULES = AuditParameters(draw_after_blocks=2, answer_blocks=20, per_asker=2, per_asker_blocks=100)
 QUIET: dict[str, Any] = QUICK | {"benchmark": False, "probe_s": 60.0}
 PANEL = tuple(did_number(number) for number in (3, 4, 5))

@@ -38,6 +38,8 @@ from tests.market.fakes import FakeNet, attest, did_number, running, until
 from tests.market.makers import changed
 from tests.market.test_registryd import QUICK, TAX, TXID, paid, register, submit, taken_back
 
+pytestmark = pytest.mark.patient
+
 NONCE, OTHER_NONCE = "ab" * 32, "cd" * 32
 QUIET: dict[str, Any] = QUICK | {"benchmark": False, "probe_s": 60.0}
 

@@ -9,10 +9,10 @@ from common.receipts import Outcome
 from common.units import Did
 from dux_registryd.payment_rules import (
     SeenPayment,
-    claim_finding,
-    contract_finding,
     overall,
     payment_finding,
+    rival_finding,
+    strength_of,
     word_finding,
 )
 from tests.market.makers import ARBITERS, BUYER, SELLER, STRANGER, lost, receipt
@@ -64,12 +64,29 @@ def test_a_buyer_alone_cannot_slander(signers: tuple[Did, ...], state: ReceiptSt
     assert word_finding(lost(outcome=Outcome.CANCELLED), signers, ARBITERS) == (SETTLED, "")
 
 
-def test_one_transaction_settles_one_contract_once() -> None:
-    """Other facts that name a payment or a contract which is settled already are refused."""
-    assert claim_finding(None)[0] is SETTLED
-    assert claim_finding(b"b")[0] is REFUSED
-    assert contract_finding(settled_otherwise=False)[0] is SETTLED
-    assert contract_finding(settled_otherwise=True)[0] is REFUSED
+def test_the_better_attested_of_two_claims_counts() -> None:
+    """Of claims of one payment or contract the stronger counts, whichever came first; of equals the first."""
+    mine, other = receipt(), receipt(cid=b"\x02" * 32, seller=STRANGER, signer=STRANGER)
+    assert rival_finding(mine, 1, []) == (SETTLED, "")
+    assert rival_finding(mine, 2, [(other, 1)]) == (SETTLED, "")
+    assert rival_finding(mine, 1, [(other, 1)]) == (REFUSED, "its payment settled contract 0202020202020202… already")
+    assert rival_finding(mine, 1, [(other, 0), (receipt(seller=STRANGER), 2)])[1].endswith("with other figures")
+
+
+@pytest.mark.parametrize(
+    ("signers", "strength"),
+    [
+        ((), 0),
+        ((STRANGER, ARBITERS[0], ARBITERS[0]), 0),
+        ((SELLER, STRANGER), 1),
+        ((BUYER, BUYER), 1),
+        ((BUYER, SELLER, ARBITERS[0]), 2),
+        (ARBITERS[:2], 3),
+    ],
+)
+def test_strength_counts_parties_and_arbiters_alone(signers: tuple[Did, ...], strength: int) -> None:
+    """Nobody else's word makes a claim stronger, and nobody's counts twice."""
+    assert strength_of(receipt(), signers, ARBITERS) == strength
 
 
 def test_the_worst_finding_decides() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from common.codec import canonical, from_canonical
 from common.contracts import registry
@@ -27,6 +28,8 @@ from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, attest, did_number, network, running, until
 from tests.market.makers import NETWORK
 from tests.market.test_registryd import gossip, register
+
+pytestmark = pytest.mark.patient
 
 QUICK: dict[str, Any] = {"heartbeat_s": 0.1, "check_s": 0.02, "sync_s": 60.0, "probe_s": 0.02, "probe_spread_s": 0.0}
 RULES = PresenceParameters(slot_blocks=10)

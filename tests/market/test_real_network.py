@@ -38,6 +38,8 @@ from tests.market.fakes import LOG, FakeChain, network, until
 from tests.market.makers import NOW_MS, receipt
 from tests.p2pd.overlay_kit import Node, all_connected
 
+pytestmark = pytest.mark.patient
+
 WALLET = "mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef"
 SETTINGS: dict[str, dict[str, Any]] = {
     "registryd": {"heartbeat_s": 0.5, "check_s": 0.1, "sync_s": 1.0, "probe_s": 0.1},

@@ -401,6 +401,23 @@ async def test_one_payment_is_not_counted_for_two_contracts(tmp_path: Path) -> N
         assert await score(one, 3) == 0.5
 
 
+@attack("registry", tries="a stranger's payment as one's own, told first", meets="gives way to both parties' words")
+@pytest.mark.parametrize("cid", [b"\x02" * 32, b"\x01" * 32])
+async def test_a_thief_who_tells_first_gives_way_to_the_parties(tmp_path: Path, cid: bytes) -> None:
+    """Told by one name, a stolen payment, or a stolen contract, counts only until both parties have told of theirs."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, TAX)
+    net.chain.height = 101
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        assert await submit(one, paid(4, 3, 3, cid=cid), "thief") is ReceiptState.SETTLED
+        assert await submit(one, paid(5, 1, 1), "seller") is ReceiptState.REFUSED
+        assert await submit(one, paid(5, 1, 5), "buyer") is ReceiptState.SETTLED
+        assert await submit(one, paid(6, 3, 3, cid=cid), "again") is ReceiptState.REFUSED
+        await until(lambda: _scored(one, 1, 0.9))
+        assert await score(one, 3) == 0.5
+        assert (await one.call(registry.REGISTRY_STATUS, Empty())).receipts == {"settled": 1, "refused": 2}
+
+
 @attack(
     "registry",
     tries="a buyer's receipt alone, to lower a seller",

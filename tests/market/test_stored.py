@@ -14,7 +14,7 @@ from common.contracts import p2p, registry
 from common.contracts import store as contract
 from common.contracts.base import GOSSIP_HANDLE, GossipIn
 from common.contracts.peer_store import TOPIC_RATING, TOPIC_SERVICE, TagPointer
-from common.contracts.registry import NodeStatus, ReceiptState, RegisterNode
+from common.contracts.registry import NodeStatus, ReceiptState, RegisterNode, SubmitReceipt
 from common.contracts.store import (
     AdmitBuyer,
     AlreadyRated,
@@ -410,10 +410,35 @@ async def _has_stars(client: LocalClient, service_id: str, stars: float) -> bool
     return await _stars(client, service_id) == stars
 
 
+def _followed(node: FakeNode) -> bool:
+    told, read = node.daemons["registryd"].parts.table.store, node.daemons["stored"].parts.table.store
+    newest = told.row("SELECT max(cursor) AS n FROM claims") if told else None
+    place = read.row("SELECT value AS n FROM counter WHERE name = 'receipts'") if read else None
+    return newest is not None and place is not None and place["n"] == newest["n"]
+
+
 def _forgotten(node: FakeNode) -> bool:
     store = node.daemons["stored"].parts.table.store
     row = store.row("SELECT count(*) AS n FROM ratings") if store else None
     return row is not None and row["n"] == 0
+
+
+@attack(
+    "registry", tries="a second claim about a settled contract", meets="refused, and the contract's call stays counted"
+)
+async def test_a_refused_claim_takes_no_call_away(tmp_path: Path) -> None:
+    """The registry tells of the thief's claim, too: the market goes by the one that counts."""
+    net = FakeNet()
+    async with market(net.node(1), tmp_path) as client:
+        mine = await client.call(contract.SERVICE_PUBLISH, publish())
+        taskd = LocalClient(client._table, "taskd")
+        paid = TouchReceipt(request_id="t", receipt=settled_receipt(net, 2, 1))
+        assert (await taskd.call(contract.SERVICE_TOUCH, paid)).total_calls == 1
+        stolen = SubmitReceipt(request_id="s", receipt=settled_receipt(net, 4, 3))
+        registryd = net.node(1).client("registryd", "taskd")
+        assert (await registryd.call(registry.REPUTATION_SUBMIT, stolen)).state is ReceiptState.REFUSED
+        await until(lambda: _followed(net.node(1)))
+        assert (await client.call(contract.SERVICE_SHOW, ServiceName(service_id=mine.id))).service.total_calls == 1
 
 
 async def test_touch_counts_a_call_at_once(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from tests.p2pd.overlay_kit import Node, network, wait_until
 from tests.p2pd.test_blobs import get, put
 from tests.p2pd.test_processes import processes
 
+pytestmark = pytest.mark.patient
+
 DATA = bytes(index % 251 for index in range(12 * CHUNK_BYTES + 777))
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from msgspec.structs import replace
 
@@ -23,6 +24,8 @@ from common.peers import MONEY_MAX_AGE_S, MONEY_SOURCES
 from common.units import Did
 from tests.attacks.registry import attack, met
 from tests.p2pd.overlay_kit import Node, network, profile, wait_until
+
+pytestmark = pytest.mark.patient
 
 FROM_HEIGHT = 100
 NOW_MS = 1_800_000_000_000

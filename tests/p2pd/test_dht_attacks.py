@@ -42,6 +42,8 @@ from tests.p2pd.dht_kit import (
 from tests.p2pd.virtual_net import LoopClock
 from tests.p2pd.wire_kit import virtually
 
+pytestmark = pytest.mark.patient
+
 HONEST, LIARS = 24, 8
 TRUE = pointer("true")
 

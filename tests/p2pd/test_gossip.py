@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from common.randomness import SeededRandomness
 from dux_p2pd.gossip_flow import framed
 from dux_p2pd.gossip_limits import MESH_HIGH, MESH_LOW
@@ -12,6 +14,8 @@ from dux_p2pd.memory_transport import CalmWeather, MemoryNetwork
 from tests.p2pd.gossip_kit import TOPIC, GossipNode, all_heard, gossip_net, said
 from tests.p2pd.virtual_net import until
 from tests.p2pd.wire_kit import virtually
+
+pytestmark = pytest.mark.patient
 
 
 async def spread(nodes: list[GossipNode], messages: int, every_s: float) -> list[float]:

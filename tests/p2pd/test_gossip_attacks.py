@@ -28,6 +28,8 @@ from tests.p2pd.gossip_kit import TOPIC, GossipNode, all_heard, gossip_net, said
 from tests.p2pd.virtual_net import until
 from tests.p2pd.wire_kit import virtually
 
+pytestmark = pytest.mark.patient
+
 
 async def say(stream: Stream, *messages: bytes, **more: object) -> None:
     await stream.write(framed(said(*messages, **more)))  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
+import pytest
 from msgspec.structs import replace
 
 from common.codec import from_canonical
@@ -19,6 +20,8 @@ from dux_p2pd.session import Peer
 from tests.p2pd.dht_kit import KEY, DhtNode, dht_net, did_number, pointer
 from tests.p2pd.virtual_net import HOUR_S, skip, until
 from tests.p2pd.wire_kit import virtually
+
+pytestmark = pytest.mark.patient
 
 TRUE = pointer("true")
 

@@ -14,6 +14,8 @@ from dux_p2pd.wire_limits import HELLO_BYTES, KNOWN, LOG_TAIL_BYTES, STRANGER
 from tests.attacks.registry import attack
 from tests.p2pd.wire_kit import TestPapers, myself
 
+pytestmark = pytest.mark.patient
+
 ALICE, BOB, EVE = TestPapers("alice"), TestPapers("bob"), TestPapers("eve")
 WISH = bytes(4)
 

@@ -31,6 +31,8 @@ from dux_p2pd.session import Session
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import network
 
+pytestmark = pytest.mark.patient
+
 OWN = (DHT_FIND, DHT_GET_AT, DHT_STORE, DID_LOG, BLOB_MANIFEST, BLOB_KEEP)
 ODD: tuple[tuple[object, object], ...] = (
     (DHT_FIND, FindNode(key=b"")),

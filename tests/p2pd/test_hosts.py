@@ -24,6 +24,7 @@ from tests.p2pd.overlay_kit import MADE_MS, wait_until
 WHY_NOT = why_not()
 pytestmark = [
     pytest.mark.hosts,
+    pytest.mark.patient,
     pytest.mark.timeout(300),
     pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "-"),
 ]

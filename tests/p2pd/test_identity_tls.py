@@ -25,6 +25,8 @@ from common.randomness import SeededRandomness, SystemRandomness
 from dux_p2pd.log_fetch import LogFetch
 from tests.p2pd.overlay_kit import Node, network, profile, wait_until
 
+pytestmark = pytest.mark.patient
+
 PHRASE = new_phrase(SeededRandomness(5))
 
 

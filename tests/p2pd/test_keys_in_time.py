@@ -202,6 +202,8 @@ def test_an_old_signature_is_judged_by_the_log_of_its_time(one: One) -> None:
     assert judged(kept=kept, seen_ms=one.clock.unix_ms() + 1)[0]  # what was seen is never later than now
     one.clock.advance(HOUR_S)
     assert not judged(kept=kept, seen_ms=one.clock.unix_ms())[0]
+    assert judged(kept=kept, ever=True) == (True, "")  # a contract's file: the key came before the recovery
+    assert not judged(ever=True)[0]
     assert judged(key_seq=9) == (False, "the event log has no key 9")
 
 

@@ -49,6 +49,8 @@ from dux_p2pd.mail_rules import (
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, network, wait_until
 
+pytestmark = pytest.mark.patient
+
 SEED, OTHER = b"m" * 32, b"o" * 32
 PUBLIC = X25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()
 ONE, TWO = did_of(b"1" * 32), did_of(b"2" * 32)

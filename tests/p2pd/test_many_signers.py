@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from common.contracts.peer_p2p import DID_LOG, AskLog, LogAnswer
 from common.identity.branch import operational_key
 from common.units import Did
@@ -12,6 +14,8 @@ from dux_p2pd.records import Offered, RecordBody, sign_record
 from dux_p2pd.session import Peer
 from tests.p2pd.dht_kit import NAME, DhtNode, branch, dht_net, did_number, log_bytes, pointer
 from tests.p2pd.wire_kit import virtually
+
+pytestmark = pytest.mark.patient
 
 SIGNERS, FIRST = 48, 2000
 SLOW_S = 0.3  # still within what a node waits for

@@ -39,6 +39,8 @@ from dux_p2pd.wire_limits import CALL_BURST_UNITS, CALL_UNITS_PER_S
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import WAIT_S, Node, all_connected, network, tagged, wait_until
 
+pytestmark = pytest.mark.patient
+
 NOBODY = Did("did:dux:" + "a" * 52)
 
 

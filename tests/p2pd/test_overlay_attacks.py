@@ -15,6 +15,8 @@ from common.units import BlockHeight, Did
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, network, tagged, wait_until
 
+pytestmark = pytest.mark.patient
+
 NOWHERE = ("127.9.9.9", 9)
 
 

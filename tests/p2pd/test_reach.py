@@ -34,6 +34,8 @@ from dux_p2pd.reach import DialBack
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, network, profile, wait_until
 
+pytestmark = pytest.mark.patient
+
 X, Y, Z = Did("did:dux:x"), Did("did:dux:y"), Did("did:dux:z")
 OWN, SEEN = "10.0.0.5:99", "203.0.113.7:99"
 

@@ -30,6 +30,8 @@ from dux_p2pd.session import Session
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, profile, wait_until
 
+pytestmark = pytest.mark.patient
+
 NOWHERE = "127.9.9.9:9"  # what the hidden node tells of itself: nobody listens there
 A, B, C = Did("did:dux:a"), Did("did:dux:b"), Did("did:dux:c")
 

@@ -17,6 +17,8 @@ from tests.attacks.registry import attack
 from tests.p2pd.virtual_net import DAY_S, HOUR_S, LoopClock, VirtualNode, seed_of, skip, until, virtual_net
 from tests.p2pd.wire_kit import virtually
 
+pytestmark = pytest.mark.patient
+
 
 def recovered(node: VirtualNode, base: Log, *, at_ms: int | None = None, account: int = 1) -> Log:
     """The log that the owner of the node's phrase makes on top of `base`."""

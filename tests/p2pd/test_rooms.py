@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import structlog
 
 from common.randomness import SeededRandomness
@@ -18,6 +19,8 @@ from tests.attacks.registry import attack
 from tests.p2pd.dht_kit import DhtNode, dht_net
 from tests.p2pd.virtual_net import LoopClock, until
 from tests.p2pd.wire_kit import virtually
+
+pytestmark = pytest.mark.patient
 
 
 @virtually

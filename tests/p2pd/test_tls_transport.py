@@ -24,6 +24,8 @@ from tests.attacks.registry import attack
 from tests.p2pd.tls_kit import HOSTILE_LEAVES, RawEnd, honest_pem, hostile_context
 from tests.p2pd.wire_kit import ALPN, TestPapers, myself, tls_node, until
 
+pytestmark = pytest.mark.patient
+
 A, B, C = "127.0.1.1", "127.0.2.1", "127.0.3.1"
 
 

@@ -34,9 +34,12 @@ pkcs11 = pytest.importorskip("pkcs11", reason="no python-pkcs11 (pip install pyt
 from common.token_session import TokenAway  # noqa: E402 - needs that library
 from dux_p2pd.token_keys import Token, TokenSettings  # noqa: E402
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("softhsm2-util") is None or not MODULE.exists(), reason="no SoftHSM2 (apt-get install softhsm2)"
-)
+pytestmark = [
+    pytest.mark.patient,
+    pytest.mark.skipif(
+        shutil.which("softhsm2-util") is None or not MODULE.exists(), reason="no SoftHSM2 (apt-get install softhsm2)"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

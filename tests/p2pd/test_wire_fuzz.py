@@ -22,6 +22,8 @@ from dux_p2pd.wire_errors import FramingBroken, MessageTooLong, PeerBusy
 from dux_p2pd.wire_limits import HEAD_BYTES, KNOWN, STRANGER, WINDOW_BYTES
 from tests.p2pd.wire_kit import VirtualLoop, memory_node
 
+pytestmark = pytest.mark.patient
+
 A, B = "127.0.1.1", "127.0.2.1"
 
 

@@ -23,6 +23,8 @@ from dux_p2pd.wire_limits import KNOWN, MESSAGE_BYTES, SESSION_LIFE_S, STRANGER,
 from tests.attacks.registry import attack
 from tests.p2pd.wire_kit import TestPapers, memory_node, virtually
 
+pytestmark = pytest.mark.patient
+
 A, B, C = "127.0.1.1", "127.0.2.1", "127.0.3.1"
 
 

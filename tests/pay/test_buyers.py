@@ -26,6 +26,8 @@ from tests.attacks.registry import attack
 from tests.pay.kit import World
 from tests.pay.test_exchange import Shop, served
 
+pytestmark = pytest.mark.patient
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pay_http"
 JS = """
 import { x402Client, wrapFetchWithPayment, decodePaymentResponseHeader } from "@x402/fetch";

@@ -24,6 +24,8 @@ from dux_pay.statuses import Reason, status_of
 from tests.attacks.registry import attack
 from tests.pay.kit import World
 
+pytestmark = pytest.mark.patient
+
 
 class Shop:
     """A seller's application with one handler of each kind."""

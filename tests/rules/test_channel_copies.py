@@ -26,6 +26,8 @@ from dux_escrowd.schema import MIGRATIONS
 from tests.chain.test_channel import terms
 from tests.rules.channel_kit import COIN, OTHER_COIN, PRICE, TIP, oid, open_pair, req, voucher, wanted, went
 
+pytestmark = pytest.mark.patient
+
 ANNA, BERT = Did("did:dux:anna"), Did("did:dux:bert")
 TERMS = terms()
 KEY, NONCE = b"k" * 32, b"n" * 12

@@ -21,6 +21,8 @@ from dux_sim.proof.minds import Minds
 from dux_sim.proof.mutations import late_key, late_reveals, silent_in_flight, without
 from dux_sim.proof.world import World
 
+pytestmark = [pytest.mark.patient, pytest.mark.timeout(600)]  # only computes, on a machine that may be busy
+
 WHO_LIES = st.sampled_from([(), (B,), (S,), ("anna",), (B, "anna"), (S, "anna"), ("anna", "bert"), (B, "anna", "bert")])
 WHO_IS_SILENT = st.sampled_from([(), ("carl",), ("bert", "carl"), ARBITERS])
 JUMPS = ["deliver_by", "dispute_by", "answer_by", "commit_by", "reveal_by", "vote_by", "timeout"]

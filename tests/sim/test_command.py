@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.patient
+
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = ("--nodes", "5", "--hours", "0.4", "--faults", "all")
 

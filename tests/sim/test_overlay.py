@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.patient
+
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--story", "overlay", "--nodes", "20", "--hours", "0.08", "--faults", "churn,partition,liars", "--json")
 LEAST = {

@@ -14,6 +14,8 @@ from dux_sim.orders import Order, perform
 from dux_sim.world.faults import FaultKind
 from dux_sim.world.world import quiet_memory
 
+pytestmark = pytest.mark.patient
+
 
 def laws_broken(kinds: tuple[FaultKind, ...] = ()) -> str:
     """The names of the laws that a short history breaks."""

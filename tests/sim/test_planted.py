@@ -20,6 +20,8 @@ from dux_sim.shrink import shrink
 from dux_sim.world.faults import FaultKind
 from dux_sim.world.world import quiet_memory
 
+pytestmark = pytest.mark.patient
+
 SEEDS = 60  # tried one after another until the bug is found
 
 

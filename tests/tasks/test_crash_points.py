@@ -23,6 +23,8 @@ from common.units import FLOP
 from tests.tasks.fake_market import ARBITERS, Market, did
 from tests.tasks.task_daemons import Player, QuickRunner, playing, sell, submit
 
+pytestmark = pytest.mark.patient
+
 BUYER, SELLER, CHECKER = 1, 2, 3
 NEVER = 10**6
 

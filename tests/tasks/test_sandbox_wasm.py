@@ -22,6 +22,8 @@ from dux_taskd.sandbox.wasm_forks import Forks
 from dux_taskd.sandbox.wasm_process import Start, start_fresh
 from tests.tasks.task_kit import child_processes, wait_until
 
+pytestmark = pytest.mark.patient
+
 LIMITS = Limits(fuel=1_000_000, memory_bytes=4 << 20, wall_s=5, output_bytes=65_536)
 HEAD = wasm_probe._HEAD
 RUN = wasm_probe._RUN

@@ -23,6 +23,8 @@ from dux_taskd.sandbox.wasm_forks import Forks
 from dux_taskd.sandbox.wasm_probe import BYTES, ECHO, LOOP
 from tests.tasks.task_kit import child_processes, wait_until
 
+pytestmark = pytest.mark.patient
+
 DUCK = b"duck"
 
 

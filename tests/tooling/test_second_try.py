@@ -10,6 +10,8 @@ import pytest
 from dux_cli.testing import CHECKOUT, SECOND_TRY
 from tests.conftest import SECOND_TRIES_MAX
 
+pytestmark = pytest.mark.patient
+
 ONCE = """
 import pathlib
 import pytest

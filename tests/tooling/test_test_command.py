@@ -10,6 +10,8 @@ import pytest
 
 from dux_cli import testing
 
+pytestmark = pytest.mark.patient
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

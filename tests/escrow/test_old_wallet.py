@@ -1,0 +1,92 @@
+"""The wallet's books are put back to an earlier day, escrowd's are not: nothing that is younger is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from common.contracts import channel as c
+from common.contracts import wallet_channel as purse
+from common.contracts.wallet_restore import CONTRACT_MISSING, Standing
+from common.receipts import Outcome
+from common.units import FLOP, BlockHeight
+from tests.escrow.channel_kit import call, is_in, offer, open_channel, view
+from tests.escrow.kit import Net, Node, give, in_state, propose, request_id, until
+
+
+@asynccontextmanager
+async def others(net: Net, *names: str) -> AsyncIterator[list[Node]]:
+    """Nodes that run through all of it."""
+    async with AsyncExitStack() as stack:
+        nodes = [Node(net, name) for name in names]
+        for node in nodes:
+            await stack.enter_async_context(node.running())
+        yield nodes
+
+
+def books(node: Node) -> Path:
+    (found,) = (node.net.folder / node.name / "data").rglob("flopd.sqlite")
+    return found
+
+
+def keep(node: Node, to: Path) -> None:
+    """As `duxnet wallet backup` does."""
+    store = node.wallet.daemon.parts.table.store
+    assert store is not None
+    store.backup(to)
+
+
+def put_back(node: Node, backup: Path) -> None:
+    """As `duxnet wallet restore` does, while the node is off."""
+    there = books(node)
+    for ending in ("-wal", "-shm"):
+        there.with_name(there.name + ending).unlink(missing_ok=True)
+    there.write_bytes(backup.read_bytes())
+
+
+async def new_key(node: Node) -> int:
+    """The number of the key that would be handed out now."""
+    wish = purse.NewChannelKey(request_id=request_id(), side="payer", nonce=request_id().encode().ljust(32, b"."))
+    return (await node.wallet.call(purse.PURSE_KEY, wish, "escrowd")).index
+
+
+async def test_a_buyer_with_an_older_wallet_has_both_refunds(net: Net, tmp_path: Path) -> None:
+    """A contract at T and a channel at EXP, with everybody else away; no key in use is handed out a second time."""
+    async with others(net, "seller", "anna", "bert", "carl") as (seller, *arbiters):
+        buyer = Node(net, "buyer")
+        async with buyer.running():
+            await give(net, buyer, 40 * FLOP)
+            keep(buyer, tmp_path / "backup")
+            contract_id = await propose(buyer, seller, arbiters)
+            await net.mine_until(in_state(buyer, contract_id, "FUNDED"), "funded")
+            chid, made = await open_channel(net, buyer, seller), await offer(seller)
+            await call(buyer, seller, made)
+            cid = (await buyer.show(contract_id)).cid
+            assert cid is not None
+            used = await new_key(buyer)
+        put_back(buyer, tmp_path / "backup")
+        for node in (seller, *arbiters):
+            node.off = True
+        async with buyer.running():
+            await net.mine(1)
+
+            async def knows_both() -> bool:
+                asked = Standing(names=(cid, chid), highest=-1, from_height=BlockHeight(0))
+                return not (await buyer.wallet.call(CONTRACT_MISSING, asked, "escrowd")).names
+
+            await until(knows_both, "the wallet knows both again")
+            assert await new_key(buyer) >= used
+            assert (await buyer.show(contract_id)).state == "FUNDED"
+            heights = (await buyer.show(contract_id)).heights
+            assert heights is not None
+            await net.mine_to(heights.timeout)
+            await net.mine_until(in_state(buyer, contract_id, "CLOSED"), "the refund is final")
+            settlement = (await buyer.show(contract_id)).settlement
+            assert settlement is not None
+            assert settlement.outcome is Outcome.REFUNDED
+            await net.mine_to((await view(buyer, chid)).exp)
+            await net.mine_until(partial(is_in, buyer, chid, "CLOSED"), "the channel's coin is back")
+            page = await buyer.call(c.LIST, c.ListChannels(open_only=False))
+            assert [one.state for one in page.channels] == ["CLOSED"]

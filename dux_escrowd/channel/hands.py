@@ -122,7 +122,7 @@ class WalletHands:
 
     async def take_back(self, chid: str, outpoint: Outpoint, step: int) -> None:
         """An output beside the channel's coin goes back to its payer; what cannot be done now is tried again."""
-        request_id = f"{chid}/further/{outpoint}/{step}"
+        request_id = f"{chid}/{outpoint.txid[:40]}:{outpoint.vout}/{step}"  # an id has 128 characters at most
         wish = purse.RefundWish(request_id=request_id, chid=chid, outpoint=outpoint, step=step)
         try:
             made = await self._desk.flopd.call(purse.PURSE_REFUND, wish)

@@ -14,9 +14,9 @@ from tests.escrow.channel_kit import call, is_in, live, offer, view
 from tests.escrow.kit import Net, Node, give, market, request_id, until
 
 
-async def opened(buyer: Node, seller: Node, cap: int = 3 * FLOP) -> tuple[str, bytes]:
+async def opened(buyer: Node, seller: Node, cap: int = 3 * FLOP, blocks: int | None = None) -> tuple[str, bytes]:
     """A channel of which the funding waits, and its script."""
-    wish = c.OpenChannel(request_id=request_id(), payee=seller.did, cap_florins=Florins(cap), blocks=64)
+    wish = c.OpenChannel(request_id=request_id(), payee=seller.did, cap_florins=Florins(cap), blocks=blocks)
     chid = (await buyer.call(c.OPEN, wish)).chid
     row = buyer.daemon.parts.table.store.row("SELECT * FROM channels WHERE chid = ?", chid)
     return chid, bytes(row["output_script"])
@@ -31,7 +31,7 @@ async def test_a_stranger_pays_the_script_first(net: Net, stranger: int) -> None
     """Dust is passed over, and enough carries the channel: either way the rest of the script is the payer's at EXP."""
     async with market(net, "buyer", "seller") as (buyer, seller):
         had = await owned(buyer)
-        chid, script = await opened(buyer, seller)
+        chid, script = await opened(buyer, seller, blocks=64)
         await until(lambda: bool(net.bench.rpc("getrawmempool")), "the funding waits at the node")
         net.bench.craft(net.bench.pay((script, stranger), send=False))
         await net.mine(2)

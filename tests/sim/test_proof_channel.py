@@ -54,12 +54,7 @@ DIMENSIONS = {
     "repetition": ("(1)",),
     "crashes at every write": (", and crashes after the write", "payer crashes and starts", "payee crashes and starts"),
     "restored backups on either side": ("the payer's copy is put back", "the payee's copy is put back"),
-    "reorganisations": (
-        "the funding comes back under another id",
-        "its spend is gone and the funding comes back",
-        "the spend waits again",
-        "the spend is forgotten",
-    ),
+    "reorganisations": ("the funding comes back under another id", "the spend waits again", "the spend is forgotten"),
     "fees: a spend that a block leaves out, and what asks for more": ("a block that leaves it out",),
     "delay of blocks": ("a block that the payer sees late", "a block that the payee sees late"),
     "a side that is away": ("the payee goes offline", "the payee is back"),

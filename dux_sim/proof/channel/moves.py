@@ -252,9 +252,8 @@ def _accidents(world: World, moment: Moment) -> Iterator[Move]:
 
 def _reorganisations(world: World) -> Iterator[Move]:
     chain = world.chain
-    if chain.coin == 1 and 0 < chain.depth(world.height) < SHALLOW:
-        gone = "the funding comes back" if chain.spend is None else "its spend is gone and the funding comes back"
-        yield f"{gone} under another id", ACCIDENT, World.coin_moves
+    if chain.spend is None and chain.coin == 1 and 0 < chain.depth(world.height) < SHALLOW:
+        yield "the funding comes back under another id", ACCIDENT, World.coin_moves
     if chain.spend is not None and chain.spend_depth(world.height) <= world.setting.rules.depth:
         yield "the spend waits again", ACCIDENT, partial(World.spend_goes, forgotten=False)
         yield "the spend is forgotten", ACCIDENT, partial(World.spend_goes, forgotten=True)

@@ -226,9 +226,6 @@ class World:
 
     def _look_at_coin(self, side: int) -> None:
         chain, mine = self.chain, self.node(side).channel.coin
-        known = self.node(side).channel.spend
-        if mine is not None and mine.outpoint != chain.outpoint and known is not None:
-            self.learn(side, f.SpendGone(at=0, txid=known.txid))
         if mine is not None and mine.outpoint != chain.outpoint:
             self.learn(side, f.CoinGone(at=0, outpoint=mine.outpoint))
         mine = self.node(side).channel.coin

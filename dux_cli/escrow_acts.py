@@ -20,6 +20,7 @@ from dux_cli.wallet import FLOP_AMOUNT, check_spend
 if TYPE_CHECKING:
     from common.contracts.escrow import ContractRef
     from common.contracts.escrow_cases import CaseItem, EvidenceView
+    from common.contracts.escrow_restore import Restored
     from common.units import Florins
 
 
@@ -149,7 +150,25 @@ def restore(session: Session) -> None:
     from common.contracts.escrow_restore import RESTORE
     from common.rpc.method import Empty
 
-    told = session.ask(RESTORE, Empty(), deadline_s=300.0)
+    _tell_restored(session, session.ask(RESTORE, Empty(), deadline_s=300.0))
+
+
+@click.command(cls=DuxCommand)
+@click.option("--from", "holder", required=True, help="The name of a node that a contract was with.")
+@pass_session
+def recover(session: Session, holder: str) -> None:
+    """As `restore`, and the node that you name is asked, too: a buyer, seller or arbiter that may keep copies.
+
+    \b
+    duxnet escrow recover --from did:dux:…
+    """
+    from common.contracts.escrow_restore import RECOVER, RecoverContracts
+    from common.units import Did
+
+    _tell_restored(session, session.ask(RECOVER, RecoverContracts(holder=Did(holder)), deadline_s=300.0))
+
+
+def _tell_restored(session: Session, told: Restored) -> None:
     lines = [("restored", name) for name in told.restored] + [("here already", name) for name in told.known]
     lines += [("cannot be taken back", why) for why in told.problems]
     session.out.record(told, lines or [("restored", "no copy of a contract was found")])
@@ -323,4 +342,4 @@ def pay_royalties(session: Session, *, yes: bool, max_amount: Florins | None, ev
         raise SystemExit(EXIT_FAILED)
 
 
-ACTS = (judge, confirm, pay_part, take_part, late_ok, vote, evidence, restore, royalties, pay_royalties)
+ACTS = (judge, confirm, pay_part, take_part, late_ok, vote, evidence, restore, recover, royalties, pay_royalties)

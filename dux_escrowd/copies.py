@@ -24,7 +24,7 @@ from dux_escrowd.replay import LoggedFact
 from dux_escrowd.store import Agreed
 
 POINTER_AGAIN_MS = 43_200_000  # a quarter of what a pointer lives
-GAP = 20  # numbers without a copy after which no more are looked for
+GAP = 200  # numbers without a copy after which no more are looked for: offers and seats that came to nothing use some
 NONCE_BYTES = 12
 OPENED_BYTES_MAX = 1_048_576  # an honest copy has a few hundred kilobytes before it is packed
 LARGE_KINDS = ("offer", "wish", "case")  # left out where a copy would be too large: the peers have them
@@ -47,6 +47,7 @@ class Copy(Struct, frozen=True, kw_only=True):
     statements: tuple[bytes, ...]
     births: tuple[Lot, ...]
     facts: tuple[LoggedFact, ...]
+    highest: int = -1  # number of a contract's or channel's key in use when the copy was made
 
 
 def tag_of(key: bytes, number: int, kind: bytes = b"tag") -> bytes:
@@ -92,7 +93,7 @@ def _smaller(copy: Copy) -> Copy:
     kept = tuple(document for document in copy.documents if document.kind not in LARGE_KINDS)
     return Copy(
         row=copy.row, nonce=copy.nonce, documents=kept, statements=copy.statements, births=copy.births,
-        facts=copy.facts,
+        facts=copy.facts, highest=copy.highest,
     )  # fmt: skip
 
 

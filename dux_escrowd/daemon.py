@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.contracts import escrow, peer_escrow
-from common.contracts.escrow_restore import RESTORE
+from common.contracts.escrow_restore import RECOVER, RESTORE
 from common.contracts.escrow_royalties import ROYALTIES, ROYALTY_PAID, ROYALTY_PAY
 from common.daemon import DuxOSDaemon
 from common.parts import Parts
@@ -65,8 +65,10 @@ class EscrowDaemon(DuxOSDaemon[EscrowSettings]):
         keeping = Keeping(desk)
         effects.sends(KEEP, Keep, keeping.send)
         parts.table.serve(RESTORE, keeping.restore)
+        parts.table.serve(RECOVER, keeping.recover)
         parts.serve_peer(peer_escrow.COPY_PUT, keeping.take)
         parts.serve_peer(peer_escrow.COPY_GET, keeping.give)
+        parts.serve_peer(peer_escrow.COPIES_HELD, keeping.held)
         parts.outbox(store, effects.perform, effects.refused)
         follower = Follower(desk, parley, keeping)
         keeping.when_back += [CatchingUp(desk, inbox).look, follower.look_now]

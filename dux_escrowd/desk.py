@@ -17,8 +17,9 @@ from common.contracts import wallet_chain as chain
 from common.contracts.escrow import BadStatement, BadTerms, PeerNotReady
 from common.contracts.p2p import Signature
 from common.contracts.p2p_errors import PeerAnswered
+from common.contracts.registry import NODE_LIST, ListNodes, NodeStatus
 from common.contracts.wallet_errors import NotSynced
-from common.errors import NotFound
+from common.errors import DuxError, NotFound
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.peers import Peers
@@ -98,6 +99,14 @@ class Desk:
                 detail = str(error.fields.get("detail", ""))
                 raise PeerNotReady(did=did, method=method.name, detail=detail) from error
             raise
+
+    async def active(self) -> list[Did]:
+        """Nodes that are known to live; none where the registry cannot say."""
+        try:
+            found = await self.registryd.call(NODE_LIST, ListNodes(status=NodeStatus.ACTIVE))
+        except DuxError:
+            return []
+        return [node.node_id for node in found.nodes]
 
     async def attest(self, purpose: Purpose, value: Canon) -> Attested:
         """The value under this node's signature."""

@@ -11,33 +11,42 @@ Source: escrow_protocol.md §7, §10.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from common.chain.contract import Contract
 from common.codec import canonical, from_canonical
-from common.contracts.escrow_restore import Restored
+from common.contracts.escrow_restore import RecoverContracts, Restored
 from common.contracts.peer_escrow import (
+    COPIES_HELD,
     COPY_GET,
     COPY_NS,
     COPY_PUT,
     STATEMENTS_GET,
     Ack,
     AskStatements,
+    CopiesAsked,
+    CopiesHeld,
     CopyAnswer,
     CopyGet,
     CopyPointer,
     CopyPut,
 )
-from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, CONTRACT_RESTORE, RestoreContract
+from common.contracts.wallet_restore import (
+    CONTRACT_BLOB_KEY,
+    CONTRACT_MISSING,
+    CONTRACT_RESTORE,
+    RestoreContract,
+    Standing,
+)
 from common.errors import BadParams, CorruptStore, DuxError, NotFound
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.rpc.method import RECORD_TTL_S_MAX, Empty
 from common.rpc.table import Ctx
 from common.store import Tx
-from common.units import Did
+from common.units import BlockHeight, Did
 from dux_escrowd import agreement as deal
 from dux_escrowd.copies import GAP, NONCE_BYTES, POINTER_AGAIN_MS, Copy, Document, opened, sealed, tag_of
 from dux_escrowd.desk import Desk
@@ -56,6 +65,8 @@ KEEP = "copy"
 SPEAKS = b"0"  # of `silent`: what this node itself had said is known
 ATTEMPTS_MAX = 3  # a later step sends a later copy
 CONTRACT_BYTES_MAX = 8_192
+AT_ONCE = 50  # numbers looked through together; their tags fit one question
+ASKED_MAX = 64  # active nodes that are asked besides those that pointers name
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -71,7 +82,7 @@ class Keeping:
         self._desk = desk
         self._book = desk.book
         self._shelf = desk.book.shelf
-        self._sent: dict[str, int] = {}  # contract -> version that went out in this life
+        self._sent: dict[str, tuple[int, int]] = {}  # contract -> version and half day of what went out in this life
         self._pointed_ms: dict[str, int] = {}
         self._key = b""
         self._busy = asyncio.Lock()
@@ -80,12 +91,14 @@ class Keeping:
     # --- own copies go out --------------------------------------------------------------------------------------------
 
     def look(self, tx: Tx, row: Agreed) -> None:
-        """A contract has moved since its last copy: want the next one sent."""
-        version = self._version(row.contract_id)
-        if not self._desk.settings.copies or row.cid is None or self._sent.get(row.contract_id, -1) >= version:
+        """A contract has moved since its last copy, or its pointer gets old: want the next one sent."""
+        state = self._version(row.contract_id), int(self._desk.clock.unix_ms()) // POINTER_AGAIN_MS
+        if not self._desk.settings.copies or row.cid is None or self._sent.get(row.contract_id) == state:
             return
-        self._sent[row.contract_id] = version
-        tx.outbox(f"{row.contract_id}/copy/{version}", KEEP, Keep(row.contract_id), lane=f"{row.contract_id}/copy")
+        self._sent[row.contract_id] = state
+        tx.outbox(
+            f"{row.contract_id}/copy/{state[0]}/{state[1]}", KEEP, Keep(row.contract_id), lane=f"{row.contract_id}/copy"
+        )
 
     def _version(self, contract_id: str) -> int:
         lots = sum(self._shelf.position(contract_id, lot.number) for lot in self._shelf.lots(contract_id))
@@ -109,7 +122,7 @@ class Keeping:
 
     def _is_pointer_due(self, contract_id: str) -> bool:
         last = self._pointed_ms.get(contract_id)
-        return last is None or self._desk.clock.unix_ms() - last >= POINTER_AGAIN_MS
+        return last is None or self._desk.clock.unix_ms() - last >= POINTER_AGAIN_MS // 2
 
     async def _put(self, did: Did, put: CopyPut) -> bool:
         try:
@@ -127,6 +140,7 @@ class Keeping:
         name = row.contract_id
         births = [lot for lot in self._shelf.births() if lot.contract_id == name]
         return Copy(
+            highest=self._shelf.keys_beyond(0)[0],
             row=row,
             nonce=key_nonce(self._desk, row, contract),
             documents=tuple(Document(*one) for one in self._shelf.documents(name)),
@@ -161,50 +175,92 @@ class Keeping:
 
     # --- a restored node takes its own back ---------------------------------------------------------------------------
 
+    async def held(self, ask: CopiesAsked, _sender: Did) -> CopiesHeld:
+        """Of which of these tags a copy is kept, to whoever knows them."""
+        return CopiesHeld(tuple(tag for tag in ask.tags if self._shelf.copy(tag) is not None))
+
     async def restore(self, _params: Empty, _ctx: Ctx) -> Restored:
         """Every number that the wallet and the chain know of, and on until GAP of them have no copy."""
         return await self.take_back()
 
-    async def take_back(self) -> Restored:
+    async def recover(self, params: RecoverContracts, _ctx: Ctx) -> Restored:
+        """The same; a node that its owner remembers is asked first."""
+        return await self.take_back((params.holder,))
+
+    async def take_back(self, holders: tuple[Did, ...] = ()) -> Restored:
         """The same, for this node itself."""
         async with self._busy:
-            return await self._restored()
+            return await self._restored(holders)
 
-    async def _restored(self) -> Restored:
-        blob = await self._desk.flopd.call(CONTRACT_BLOB_KEY, Empty())
+    async def _restored(self, holders: tuple[Did, ...]) -> Restored:
         restored, known, problems = list[str](), list[str](), list[str]()
-        number, end = 0, max(blob.numbers, GAP)
-        while number < end:
-            batch = range(number, number + GAP)
-            copies = await asyncio.gather(*(self._found(blob.key, at) for at in batch))
-            end = max([end, *(at + 1 + GAP for at, copy in zip(batch, copies, strict=True) if copy)])
-            number += GAP
-            for copy in (one for one in copies if one is not None):
-                if self._shelf.contract(copy.row.contract_id) is not None:
-                    known.append(copy.row.contract_id)
-                    continue
-                try:
-                    await self._bring_back(copy)
-                    restored.append(copy.row.contract_id)
-                except DuxError as error:
-                    problems.append(f"{copy.row.contract_id}: {error.message}")
+        for copy in await self._found(holders):
+            if self._shelf.contract(copy.row.contract_id) is not None:
+                known.append(copy.row.contract_id)
+                continue
+            try:
+                await self._bring_back(copy)
+                restored.append(copy.row.contract_id)
+            except DuxError as error:
+                problems.append(f"{copy.row.contract_id}: {error.message}")
         if restored or known:
             for hook in self.when_back:
                 await hook()
         return Restored(restored=tuple(restored), known=tuple(known), problems=tuple(problems))
 
-    async def _found(self, key: bytes, number: int) -> Copy | None:
-        """The newest copy of a number that anybody gives and that opens."""
-        tag = tag_of(key, number)
-        records = await self._desk.peers.get_records(COPY_NS, tag.hex())
+    async def _found(self, holders: tuple[Did, ...]) -> list[Copy]:
+        """Whatever anybody keeps; the wallet hands out no key again that was in use by what is found."""
+        blob = await self._desk.flopd.call(CONTRACT_BLOB_KEY, Empty())
+        active = [did for did in (await self._desk.active())[:ASKED_MAX] if did not in holders]
+        found, number, end, highest = list[Copy](), 0, blob.numbers + GAP, -1
+        while number < end:
+            tags = {tag_of(blob.key, at): at for at in range(number, number + AT_ONCE)}
+            copies = await self._batch(blob.key, tags, (*holders, *active))
+            found += copies
+            highest = max([highest, *(max(copy.highest, copy.row.key_index or 0) for copy in copies)])
+            end = max(end, highest + 1 + GAP)
+            number += AT_ONCE
+        if highest >= blob.numbers:
+            begun = min(copy.row.created_height for copy in found)
+            standing = Standing(names=(), highest=highest, from_height=BlockHeight(begun))
+            await self._desk.flopd.call(CONTRACT_MISSING, standing)
+        return found
+
+    async def _batch(self, key: bytes, tags: dict[bytes, int], active: Sequence[Did]) -> list[Copy]:
+        """The newest copy of each number of which anybody gives one that opens."""
+        named = await asyncio.gather(*(self._pointed(tag) for tag in tags))
+        holders = {tag: dict.fromkeys(dids) for tag, dids in zip(tags, named, strict=True)}
+        asked = [did for did in active if did != self._desk.me]
+        for did, held in zip(
+            asked, await asyncio.gather(*(self._held(did, tuple(tags)) for did in asked)), strict=True
+        ):
+            for tag in held:
+                holders.get(tag, {})[did] = None
+        copies = await asyncio.gather(*(self._newest(key, tag, tuple(holders[tag])) for tag in tags))
+        return [copy for copy in copies if copy is not None]
+
+    async def _pointed(self, tag: bytes) -> list[Did]:
+        """Who keeps a copy, as this node itself has said; none where nobody can be asked, or the pointer is too old."""
+        try:
+            records = await self._desk.peers.get_records(COPY_NS, tag.hex())
+        except DuxError:
+            return []
         mine = [record.payload for record in records if record.did == self._desk.me]
-        holders = [did for body in mine for did in from_canonical(body, CopyPointer, max_bytes=4_096).holders]
-        answers = await asyncio.gather(*(self._ask(did, tag) for did in dict.fromkeys(holders)))
+        return [did for body in mine for did in from_canonical(body, CopyPointer, max_bytes=4_096).holders]
+
+    async def _held(self, did: Did, tags: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        try:
+            return (await self._desk.call(did, COPIES_HELD, CopiesAsked(tags))).tags
+        except DuxError:
+            return ()
+
+    async def _newest(self, key: bytes, tag: bytes, holders: tuple[Did, ...]) -> Copy | None:
+        answers = await asyncio.gather(*(self._ask(did, tag) for did in holders))
         for answer in sorted((one for one in answers if one), key=lambda one: -one.version):
             try:
                 return opened(answer.sealed, key, tag)
             except BadParams as error:
-                self._desk.log.warning("copy does not open", number=number, reason=error.message)
+                self._desk.log.warning("copy does not open", reason=error.message)
         return None
 
     async def _ask(self, did: Did, tag: bytes) -> CopyAnswer | None:

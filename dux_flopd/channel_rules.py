@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from common.chain.channel import ChannelTerms, chid
 from common.chain.channel_heights import channel_profile, terms_problems
 from common.chain.fees import FEE_LADDER
-from common.community_fund import fund_script_of
 from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.units import FLOP
+from dux_flopd.contract_rules import fund_scripts
 from dux_flopd.model import ContractKeyRow, OwnCoin
 from dux_flopd.rules import coin_state
 
@@ -34,7 +34,7 @@ def check_channel(terms: ChannelTerms, network: NetworkProfile, tip: int, *, los
     """
     laws = {
         "it is for another network": terms.network == network.genesis,
-        "its fund script is not our network's": terms.fund_script == fund_script_of(network.fund),
+        "its fund script is not our network's": terms.fund_script in fund_scripts(network, ever=lost),
         "its tax is not our network's": terms.tax_bps in network.taxes_bps,
         "its heights are not our network's": terms.profile == network.heights,
     }

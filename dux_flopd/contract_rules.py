@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from common.chain.contract import Contract, Party
 from common.chain.templates import Award, Cancel, Refund, Release, Side, Template
-from common.community_fund import fund_script_of
+from common.community_fund import fund_script_of, tax_scripts_of
 from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed, TooEarly, TooLate, TooShallow
 from common.network import NetworkProfile
 from dux_flopd.model import ContractKeyRow
@@ -17,21 +17,27 @@ from dux_flopd.rules import confirmations
 REFUND_DEPTH_BLOCKS = 1  # the buyer alone takes what is its own; only an id that may still change is waited for
 
 
-def check_network(contract: Contract, network: NetworkProfile) -> None:
-    """Nothing happens for a contract of our network.
+def check_network(contract: Contract, network: NetworkProfile, *, back: bool = False) -> None:
+    """Nothing happens for a contract of our network; of one that comes `back` the fund may have had other custodians.
 
     Raises:
         NotAgreed: another chain, fund, tax or table of heights.
     """
     laws = {
         "it is for another network": contract.network == network.genesis,
-        "its fund script is not our network's": contract.fund_script == fund_script_of(network.fund),
+        "its fund script is not our network's": contract.fund_script in fund_scripts(network, ever=back),
         "its tax is not our network's": contract.tax_bps in network.taxes_bps,
         "its heights are not our network's": contract.heights_profile == network.heights,
     }
     broken = [complaint for complaint, holds in laws.items() if not holds]
     if broken:
         raise NotAgreed(reason="; ".join(broken))
+
+
+def fund_scripts(network: NetworkProfile, *, ever: bool) -> frozenset[bytes]:
+    """Where the tax is paid to: now, or ever in this network, as its profile tells."""
+    now = fund_script_of(network.fund)
+    return tax_scripts_of(network.fund) if ever else frozenset((now,))
 
 
 def own_party(contract: Contract, role: str) -> Party | None:

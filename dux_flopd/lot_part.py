@@ -33,15 +33,19 @@ class LotPart:
         self._wallet = wallet
         self._network = network
 
-    def checked(self, body: bytes, role: str, index: int, key: ContractKeyRow | None) -> Contract:
+    def checked(
+        self, body: bytes, role: str, index: int, key: ContractKeyRow | None, *, back: bool = False
+    ) -> Contract:
         """The contract in these bytes, in which `key`, of number `index`, is this wallet's own for the role.
+
+        `back`: it was agreed before, under the network's parameters of then.
 
         Raises:
             BadParams, NotAgreed: it is no contract of this network, or this wallet's part is another.
         """
         contract = from_canonical(body, Contract, max_bytes=CONTRACT_BYTES_MAX)
         check_contract(contract)
-        check_network(contract, self._network)
+        check_network(contract, self._network, back=back)
         keys, party = self._wallet.keyring, own_party(contract, role)
         check_own_part(
             contract,

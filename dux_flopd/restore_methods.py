@@ -71,7 +71,7 @@ class RestoreMethods:
         index = params.key_index
         known = self._store.contract_key_at(index)
         key = known or ContractKeyRow(index, params.role, params.nonce, "")
-        contract = self._part.checked(params.contract, params.role, index, key)
+        contract = self._part.checked(params.contract, params.role, index, key, back=True)
         with self._store.store.transaction() as tx:
             self._wallet.take_back(tx, index, contract.heights.start)
             if known is None:

@@ -38,7 +38,7 @@ from common.contracts.channel_restore import CHANNEL_RESTORE
 from common.contracts.escrow_base import ContractId, ContractRef, NotYours
 from common.contracts.escrow_cases import CASE_FILE, CASES, EVIDENCE
 from common.contracts.escrow_late import LATE_OK
-from common.contracts.escrow_restore import RESTORE
+from common.contracts.escrow_restore import RECOVER, RESTORE
 from common.contracts.escrow_royalties import ROYALTIES, ROYALTY_PAID, ROYALTY_PAY
 from common.contracts.escrow_views import AuditLine, ContractView, FundMovement, HeightsView, Settlement, Status
 from common.errors import CallerMistake, NotNow, PeerMisbehaved
@@ -644,6 +644,7 @@ __all__ = [  # those of its parts
     "CHANNEL_RESTORE",
     "EVIDENCE",
     "LATE_OK",
+    "RECOVER",
     "RESTORE",
     "ROYALTIES",
     "ROYALTY_PAID",

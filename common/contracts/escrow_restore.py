@@ -1,4 +1,4 @@
-"""escrow.restore: open contracts come back to a node that has nothing but its phrase.
+"""escrow.restore, escrow.recover: open contracts come back to a node that has nothing but its phrase.
 
 Source: escrow_protocol.md §10.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from common.codec import Wire
 from common.rpc.method import PEOPLE, Empty, Method
+from common.units import Did
 
 
 class Restored(Wire, frozen=True):
@@ -17,6 +18,23 @@ class Restored(Wire, frozen=True):
     problems: tuple[str, ...]
 
 
+class RecoverContracts(Wire, frozen=True):
+    """`holder`: who is asked for copies besides those that pointers and the registry name."""
+
+    holder: Did
+
+
+RECOVER: Method[RecoverContracts, Restored] = Method(
+    name="escrow.recover",
+    params=RecoverContracts,
+    result=Restored,
+    summary="As escrow.restore; the node named is asked, too: anybody with whom there was a contract.",
+    callers=PEOPLE,
+    example=(
+        RecoverContracts(holder=Did("did:dux:" + "b" * 52)),
+        Restored(restored=("3f" * 32,), known=(), problems=()),
+    ),
+)
 RESTORE: Method[Empty, Restored] = Method(
     name="escrow.restore",
     params=Empty,

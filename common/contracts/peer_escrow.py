@@ -19,6 +19,7 @@ from common.units import Did, Florins
 STATEMENT_BYTES_MAX = 4_000  # one signed statement; two of them fit a gossip message as a proof of fault
 STATEMENTS_AT_ONCE = 12  # with their limit below 64 KiB, a peer message
 ARBITERS_MAX = 16  # candidates in an offer
+TAGS_AT_ONCE = 64
 COPY_BYTES_MAX = 49_152  # an encrypted copy fits a peer message
 
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -235,6 +236,18 @@ class CopyGet(Canon, frozen=True):
     tag: Bytes32
 
 
+class CopiesAsked(Canon, frozen=True):
+    """Which of these tags there is a copy of."""
+
+    tags: Annotated[tuple[Bytes32, ...], Meta(min_length=1, max_length=TAGS_AT_ONCE)]
+
+
+class CopiesHeld(Canon, frozen=True):
+    """Those of them that are kept here."""
+
+    tags: Annotated[tuple[Bytes32, ...], Meta(max_length=TAGS_AT_ONCE)]
+
+
 class CopyAnswer(Canon, frozen=True):
     """What is kept, opaque to whoever keeps it."""
 
@@ -315,6 +328,11 @@ COPY_GET = PeerMethod(
     name="escrow.copy_get", repeated="read",
     owner="escrowd", params=CopyGet, result=CopyAnswer, callers=_BY, cost=8, params_bytes_max=256,
     summary="An encrypted copy, to whoever knows its tag.",
+)  # fmt: skip
+COPIES_HELD = PeerMethod(
+    name="escrow.copies_held", repeated="read",
+    owner="escrowd", params=CopiesAsked, result=CopiesHeld, callers=_BY, cost=8, params_bytes_max=4_096,
+    summary="Of which of these tags a copy is kept, to whoever knows them.",
 )  # fmt: skip
 
 FAULT = Topic(

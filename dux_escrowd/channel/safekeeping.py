@@ -27,7 +27,6 @@ from common.contracts.peer_copies import (
     KeptCopy,
 )
 from common.contracts.peer_escrow import COPY_NS, CopyPointer
-from common.contracts.registry import NODE_LIST, ListNodes, NodeStatus
 from common.contracts.wallet_restore import CONTRACT_BLOB_KEY
 from common.errors import DuxError
 from common.rpc.method import RECORD_TTL_S_MAX, Empty
@@ -178,11 +177,7 @@ class Safekeeping:
 
     async def active(self) -> list[Did]:
         """Nodes that are known to live; none where the registry cannot say."""
-        try:
-            found = await self._desk.registryd.call(NODE_LIST, ListNodes(status=NodeStatus.ACTIVE))
-        except DuxError:
-            return []
-        return [node.node_id for node in found.nodes]
+        return await self._desk.active()
 
     async def _put(self, did: Did, put: KeepCopy) -> bool:
         try:

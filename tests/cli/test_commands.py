@@ -144,6 +144,7 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     (f"escrow evidence {ID}", escrow_cases.EVIDENCE),
     ("cases", escrow_cases.CASES),
     ("escrow restore", escrow_restore.RESTORE),
+    ("escrow recover --from did:dux:x", escrow_restore.RECOVER),
     ("escrow royalties", escrow.ROYALTIES),
     ("escrow pay-royalties --yes --max-amount 1", escrow.ROYALTIES),
     (f"escrow confirm {ID}", escrow.CONFIRM),

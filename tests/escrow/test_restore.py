@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
 import pytest
 
+from common.clock import SystemClock
 from common.contracts import escrow
-from common.contracts.escrow_restore import RESTORE
+from common.contracts import wallet_channel as purse
+from common.contracts.channel_restore import CHANNEL_RESTORE
+from common.contracts.escrow_restore import RECOVER, RESTORE, RecoverContracts
 from common.contracts.escrow_views import CaseOpened, Funded, JobReturned, KeyRevealed, Started
+from common.contracts.p2p import DhtGet, Records
 from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.peer_escrow import CASE_GET, CaseGet
+from common.contracts.registry import NODE_LIST, ListNodes, NodeList
 from common.contracts.wallet_restore import CONTRACT_BLOB_KEY
-from common.errors import BadParams
+from common.errors import BadParams, Unavailable
+from common.network import Custodian, FundParameters, Quorum
+from common.parameters import next_set
+from common.randomness import SystemRandomness
 from common.receipts import Outcome
 from common.rpc.method import Empty
+from common.rpc.table import Ctx, MethodTable
 from common.units import FLOP, Florins
+from dux_escrowd import keeping
 from dux_escrowd.copies import opened, tag_of
 from dux_escrowd.records import CASE, VOTE
-from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, request_id, until
+from tests.chain.contract_kit import public_key
+from tests.escrow.channel_kit import open_channel
+from tests.escrow.kit import LOG, Net, Node, deliver, in_state, judge, market, propose, request_id, until
 
 pytestmark = pytest.mark.patient
 
@@ -197,3 +212,92 @@ def test_a_copy_opens_for_its_owner_alone() -> None:
     for body in (b"", b"n" * 12, b"n" * 100):
         with pytest.raises(BadParams, match="no copy"):
             opened(body, key, tag_of(key, 0))
+
+
+async def test_a_contract_without_a_pointer_is_found_by_active_nodes_and_by_name(net: Net) -> None:
+    """Over two days off: no pointer lives, look-ups may fail; the registry's nodes are asked, or one that is named."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(in_state(buyer, contract_id, "FUNDED"), "funded")
+        await until(lambda: net.records, "copies are kept")
+        net.records.clear()
+        again = await back(net, buyer)
+        async with again.running():
+            assert not (await again.call(RESTORE, Empty())).known
+            found = await again.call(RECOVER, RecoverContracts(holder=arbiters[0].did))
+            assert ((*found.restored, *found.known), found.problems) == ((contract_id,), ())
+        net.records.clear()
+        once_more = await back(net, again)
+        alive = [msgspec.structs.replace(NODE_LIST.example[1].nodes[0], node_id=one.did) for one in (seller, *arbiters)]
+
+        async def listed(_params: ListNodes, _ctx: Ctx) -> NodeList:
+            return NodeList(nodes=tuple(alive), total=len(alive))
+
+        async def fails(_params: DhtGet, _ctx: Ctx) -> Records:
+            raise Unavailable
+
+        once_more.registryd.serve(NODE_LIST, listed)
+        once_more.p2pd = MethodTable(log=LOG, clock=SystemClock(), randomness=SystemRandomness())
+        once_more._get = fails  # type: ignore[method-assign]
+        once_more._serve_p2pd()
+        async with once_more.running():
+            found = await once_more.call(RESTORE, Empty())
+            assert ((*found.restored, *found.known), found.problems) == ((contract_id,), ())
+
+
+async def test_a_quiet_contract_s_pointer_is_renewed_by_the_clock(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing moves in it; its pointer would be gone after two days."""
+    monkeypatch.setattr(keeping, "POINTER_AGAIN_MS", 2_000)
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(in_state(buyer, contract_id, "FUNDED"), "funded")
+        await net.mine(2)
+        await until(lambda: net.records, "copies are kept")
+        net.records.clear()
+        await asyncio.sleep(2.5)
+        await net.mine(1)
+        assert await buyer.state(contract_id) == "FUNDED"
+        await until(lambda: any(buyer.did in by for by in net.records.values()), "the buyer's pointer is there again")
+
+
+async def test_what_was_agreed_under_an_earlier_tax_and_custodians_comes_back(net: Net) -> None:
+    """Tax and custodians have changed since: a contract and a channel of before are taken back all the same."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(in_state(buyer, contract_id, "FUNDED"), "funded")
+        chid = await open_channel(net, buyer, seller)
+        await until(lambda: net.records, "copies are kept")
+        before = net.profile()
+        later = next_set(before.parameters, from_height=net.height, tax_bps=400)
+        keepers = tuple(
+            Custodian(did=one.did, pubkey=public_key(f"new-{one.did}").hex()) for one in before.fund.custodians
+        )
+        fund = FundParameters(threshold=2, custodians=keepers, before=(Quorum(2, before.fund.custodians),))
+        changed = msgspec.structs.replace(
+            before, tax_bps=400, parameter_sets=(before.first_parameters, later), fund=fund
+        )
+        net.profile = lambda: changed  # type: ignore[method-assign]
+        again = await back(net, buyer)
+        async with again.running():
+            found = await again.call(RESTORE, Empty())
+            assert ((*found.restored, *found.known), found.problems) == ((contract_id,), ())
+            channels = await again.call(CHANNEL_RESTORE, Empty())
+            assert ((*channels.restored, *channels.known), channels.problems) == ((chid,), ())
+            assert (await again.show(contract_id)).state == "FUNDED"
+
+
+async def test_numbers_that_came_to_nothing_hide_no_contract(net: Net) -> None:
+    """Offers that nobody paid for used 120 keys of the seller; its next contract is found all the same."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        for at in range(120):
+            wish = purse.NewChannelKey(request_id=f"n{at}", side="payee", nonce=str(at).encode().ljust(32, b"."))
+            await seller.wallet.call(purse.PURSE_KEY, wish, "escrowd")
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await until(lambda: any(seller.did in by for by in net.records.values()), "copies are kept")
+        again = await back(net, seller)
+        async with again.running():
+            found = await again.call(RESTORE, Empty())
+            assert ((*found.restored, *found.known), found.problems) == ((contract_id,), ())
+            wish = purse.NewChannelKey(request_id="after", side="payee", nonce=b"a" * 32)
+            assert (await again.wallet.call(purse.PURSE_KEY, wish, "escrowd")).index > 120

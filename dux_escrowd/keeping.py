@@ -11,6 +11,7 @@ Source: escrow_protocol.md §7, §10.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from common.chain.contract import Contract
 from common.codec import canonical, from_canonical
 from common.contracts.escrow_restore import RecoverContracts, Restored
+from common.contracts.peer_copies import CHANNEL_COPY_BYTES_MAX, COPY_KEEP, KeepCopy
 from common.contracts.peer_escrow import (
     COPIES_HELD,
     COPY_GET,
@@ -65,6 +67,9 @@ KEEP = "copy"
 SPEAKS = b"0"  # of `silent`: what this node itself had said is known
 ATTEMPTS_MAX = 3  # a later step sends a later copy
 CONTRACT_BYTES_MAX = 8_192
+HOLDERS_MAX = 10  # named in a pointer
+KEEPERS = 8  # of a contract's copy, the parties among them
+KEPT_AFTER_BLOCKS = 1_440  # beyond T: its owner may have been away
 AT_ONCE = 50  # numbers looked through together; their tags fit one question
 ASKED_MAX = 64  # active nodes that are asked besides those that pointers name
 
@@ -116,9 +121,31 @@ class Keeping:
         named = [Did(did) for did in named_in(contract) if did != self._desk.me]
         kept = await asyncio.gather(*(self._put(did, put) for did in named))
         holders = tuple(did for did, is_kept in zip(named, kept, strict=True) if is_kept)
+        holders += await self._strangers(contract, named, put)
         if holders and self._is_pointer_due(row.contract_id):
-            await self._desk.peers.put_record(COPY_NS, tag.hex(), CopyPointer(holders), ttl_s=RECORD_TTL_S_MAX)
+            await self._desk.peers.put_record(
+                COPY_NS, tag.hex(), CopyPointer(holders[:HOLDERS_MAX]), ttl_s=RECORD_TTL_S_MAX
+            )
             self._pointed_ms[row.contract_id] = self._desk.clock.unix_ms()
+
+    async def _strangers(self, contract: Contract, named: Sequence[Did], put: CopyPut) -> tuple[Did, ...]:
+        """Those of a few active nodes, chosen by the tag, that keep the copy beside the parties, until T and after."""
+        if len(put.sealed) > CHANNEL_COPY_BYTES_MAX:
+            return ()
+        free = [did for did in await self._desk.active() if did not in (*named, self._desk.me)]
+        order = sorted(free, key=lambda did: hashlib.sha256(put.tag + did.encode()).digest())
+        chosen = order[: max(0, KEEPERS - len(named))]
+        until = contract.heights.timeout + KEPT_AFTER_BLOCKS
+        keep = KeepCopy(tag=put.tag, version=put.version, until=until, sealed=put.sealed)
+        kept = await asyncio.gather(*(self._keep(did, keep) for did in chosen))
+        return tuple(did for did, is_kept in zip(chosen, kept, strict=True) if is_kept)
+
+    async def _keep(self, did: Did, keep: KeepCopy) -> bool:
+        try:
+            return (await self._desk.call(did, COPY_KEEP, keep)).kept
+        except DuxError as error:
+            self._desk.log.info("copy not kept", peer=did, reason=error.message)
+            return False
 
     def _is_pointer_due(self, contract_id: str) -> bool:
         last = self._pointed_ms.get(contract_id)
@@ -166,18 +193,21 @@ class Keeping:
             self._shelf.keep_copy(tx, put.tag, sender, put.contract_id.hex(), put.version, put.sealed)
         return Ack(kept=True)
 
-    async def give(self, ask: CopyGet, _sender: Did) -> CopyAnswer:
+    async def give(self, ask: CopyGet, sender: Did) -> CopyAnswer:
         """A copy, to whoever knows its tag: it opens for its owner alone."""
-        found = self._shelf.copy(ask.tag)
+        found = self._kept(ask.tag, sender)
         if found is None:
             raise NotFound(what="copy", name=ask.tag.hex())
         return CopyAnswer(*found)
 
     # --- a restored node takes its own back ---------------------------------------------------------------------------
 
-    async def held(self, ask: CopiesAsked, _sender: Did) -> CopiesHeld:
+    def _kept(self, tag: bytes, asker: Did) -> tuple[int, bytes] | None:
+        return self._shelf.copy(tag) or self._shelf.stranger_copy(tag, asker)
+
+    async def held(self, ask: CopiesAsked, sender: Did) -> CopiesHeld:
         """Of which of these tags a copy is kept, to whoever knows them."""
-        return CopiesHeld(tuple(tag for tag in ask.tags if self._shelf.copy(tag) is not None))
+        return CopiesHeld(tuple(tag for tag in ask.tags if self._kept(tag, sender) is not None))
 
     async def restore(self, _params: Empty, _ctx: Ctx) -> Restored:
         """Every number that the wallet and the chain know of, and on until GAP of them have no copy."""

@@ -360,6 +360,13 @@ class Shelf:
         row = self._store.row("SELECT version, sealed FROM copies WHERE tag = ?", tag)
         return (int(row["version"]), bytes(row["sealed"])) if row else None
 
+    def stranger_copy(self, tag: bytes, asker: str) -> tuple[int, bytes] | None:
+        """The same of a copy that its owner has with nodes that are no party; the asker's own before anybody's."""
+        row = self._store.row(
+            "SELECT version, sealed FROM kept_copies WHERE tag = ? ORDER BY owner = ? DESC, version DESC", tag, asker
+        )
+        return (int(row["version"]), bytes(row["sealed"])) if row else None
+
     @staticmethod
     def keep_copy(tx: Tx, tag: bytes, owner: str, contract_id: str, version: int, sealed: bytes) -> None:
         """One copy for each owner of a contract: a larger version takes the place of a smaller one."""

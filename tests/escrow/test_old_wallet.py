@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from common.contracts import channel as c
 from common.contracts import wallet_channel as purse
 from common.contracts.wallet_restore import CONTRACT_MISSING, Standing
@@ -14,6 +16,8 @@ from common.receipts import Outcome
 from common.units import FLOP, BlockHeight
 from tests.escrow.channel_kit import call, is_in, offer, open_channel, view
 from tests.escrow.kit import Net, Node, give, in_state, propose, request_id, until
+
+pytestmark = pytest.mark.patient
 
 
 @asynccontextmanager

@@ -286,6 +286,31 @@ async def test_what_was_agreed_under_an_earlier_tax_and_custodians_comes_back(ne
             assert (await again.show(contract_id)).state == "FUNDED"
 
 
+async def test_a_contract_comes_back_with_every_party_away(net: Net) -> None:
+    """Active nodes that are no party keep copies as well; they learn nothing, and the phrase alone opens them."""
+    async with market(net, *NAMES, "dora") as (buyer, seller, anna, bert, carl, dora):
+        alive = [msgspec.structs.replace(NODE_LIST.example[1].nodes[0], node_id=dora.did)]
+
+        async def listed(_params: ListNodes, _ctx: Ctx) -> NodeList:
+            return NodeList(nodes=tuple(alive), total=len(alive))
+
+        buyer.registryd.serve(NODE_LIST, listed)
+        contract_id = await propose(buyer, seller, [anna, bert, carl])
+        await net.mine_until(in_state(buyer, contract_id, "FUNDED"), "funded")
+        await net.mine(1)
+        key, row = (await buyer.wallet.call(CONTRACT_BLOB_KEY, Empty())).key, buyer.shelf().contract(contract_id)
+        assert row is not None
+        tag = tag_of(key, row.key_index or 0)
+        await until(lambda: dora.shelf().stranger_copy(tag, buyer.did), "a stranger keeps it")
+        for node in (seller, anna, bert, carl):
+            node.off = True
+        net.records.clear()
+        again = await back(net, buyer)
+        async with again.running():
+            found = await again.call(RECOVER, RecoverContracts(holder=dora.did))
+            assert ((*found.restored, *found.known), found.problems) == ((contract_id,), ())
+
+
 async def test_numbers_that_came_to_nothing_hide_no_contract(net: Net) -> None:
     """Offers that nobody paid for used 120 keys of the seller; its next contract is found all the same."""
     async with market(net, *NAMES) as (buyer, seller, *arbiters):

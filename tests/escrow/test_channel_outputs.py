@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from common.contracts import channel as c
-from common.contracts.channel_errors import ChannelBusy
 from common.contracts.wallet import WALLET_BALANCE
 from common.contracts.wallet_errors import InsufficientFunds
 from common.rpc.method import Empty
@@ -67,8 +66,6 @@ async def test_an_empty_wallet_opens_nothing_and_what_was_never_paid_is_withdraw
         assert await is_in(buyer, held_up, "FUND_SENT"), "the change of the first is in no block yet"
         done = await buyer.call(c.CLOSE, c.CloseChannel(request_id=request_id(), chid=held_up))
         assert done.state == "CLOSED"
-        with pytest.raises(ChannelBusy):
-            await buyer.call(c.CLOSE, c.CloseChannel(request_id=request_id(), chid=paid))
         await net.mine(3)
         await live(buyer, paid)
         await until(lambda: bool(net.bench.rpc("getrawmempool")), "the second funding waits at the node")

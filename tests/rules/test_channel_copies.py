@@ -22,6 +22,7 @@ from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.model import Call, CallState, Payee, PayeeState, Receipt
 from dux_escrowd.channel.restoring import Restoring
 from dux_escrowd.channel.safekeeping import PER_OWNER_MAX, Safekeeping
+from dux_escrowd.copies import GAP
 from dux_escrowd.schema import MIGRATIONS
 from tests.chain.test_channel import terms
 from tests.rules.channel_kit import COIN, OTHER_COIN, PRICE, TIP, oid, open_pair, req, voucher, wanted, went
@@ -163,7 +164,7 @@ async def test_numbers_are_looked_through_as_far_as_anybody_knows_and_a_gap_beyo
     assert [copy.key_index for copy in await node._found()] == [59, 78]
     assert max(node._safe.seen) == 9  # later copies of this node have later versions
     assert await looking(0)._found() == []
-    assert [copy.key_index for copy in await looking(0, (3, 1), (23, 1), (200, 1))._found()] == [3, 23]
+    assert [copy.key_index for copy in await looking(0, (3, 1), (23, 1), (24 + GAP, 1))._found()] == [3, 23]
 
 
 async def test_the_chain_is_looked_at_once_more_when_channels_came_back(monkeypatch: pytest.MonkeyPatch) -> None:

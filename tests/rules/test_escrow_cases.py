@@ -11,12 +11,13 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from common.chain.contract import CONTRACT_BYTES_MAX, Contract, cid, lot_script, lot_value
+from common.chain.spends import SpendKind
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, serialize
 from common.codec import canonical, from_canonical
 from common.contracts.wallet_chain import Coins, CoinView, SpendView
 from common.identity.purposes import Purpose
 from common.receipts import Attested
-from common.units import Did
+from common.units import Did, Florins
 from dux_escrowd import agreement as deal
 from dux_escrowd import facts as f
 from dux_escrowd.case_chain import outputs_of
@@ -24,7 +25,7 @@ from dux_escrowd.case_file import NO_CHAIN, CaseFile, audited, case_bytes
 from dux_escrowd.case_methods import Reminders
 from dux_escrowd.docket import Item, is_near, items
 from dux_escrowd.model import Coin, Exit, Lot, Role, Spend, State
-from dux_escrowd.observe import OnChain
+from dux_escrowd.observe import OnChain, exit_of
 from dux_escrowd.orders import Word
 from dux_escrowd.replay import LoggedFact
 from dux_escrowd.rules import decide
@@ -278,6 +279,7 @@ def test_a_spend_on_the_chain_is_read_as_the_contract_says() -> None:
     found = outputs_of(contract, Coins(coins=[coin, spent], tip=110))  # type: ignore[arg-type]
     assert found[0].spend is None
     assert found[1].spend == Spend(Exit.RELEASE, "t", int(lot_value(contract)), None)
+    assert exit_of(SpendKind.AWARD, Florins(0)) is Exit.AWARD
 
 
 def _contract(case: CaseFile) -> Contract:

@@ -72,8 +72,15 @@ def extra_fee(base_fee_florins: int, step: int) -> int:
     return base_fee_florins * (FEE_LADDER[min(step, len(FEE_LADDER) - 1)] - 1)
 
 
-def fee_coin(coins: Sequence[OwnCoin], need_florins: int, tip: int, maturity_blocks: int) -> OwnCoin | None:
-    """The smallest confirmed free coin that pays a step's fee whole; none is better than one far too large."""
-    free = [item for item in coins if coin_state(item, tip, maturity_blocks) == "spendable"]
-    fit = [item for item in free if need_florins <= item.coin.value <= max(need_florins, FEE_COIN_MAX_FLORINS)]
+def fee_coin(
+    coins: Sequence[OwnCoin], need_florins: int, tip: int, maturity_blocks: int, *, earned_florins: int
+) -> OwnCoin | None:
+    """The smallest confirmed free coin of the node's account that pays a step's fee whole.
+
+    None is better than one far too large, or than one worth what the close earns; other accounts are the owner's alone.
+    """
+    most = min(max(need_florins, FEE_COIN_MAX_FLORINS), earned_florins - 1)
+    node = [item for item in coins if item.account == 0]
+    free = [item for item in node if coin_state(item, tip, maturity_blocks) == "spendable"]
+    fit = [item for item in free if need_florins <= item.coin.value <= most]
     return min(fit, key=lambda item: (item.coin.value, str(item.coin.outpoint)), default=None)

@@ -16,6 +16,7 @@ from common.chain.channel import (
     refund_sig,
     refund_tx,
     script_of,
+    shares_of,
     state_digest,
     state_fee,
     state_tx,
@@ -60,7 +61,8 @@ class ChannelSpends:
         digest = state_digest(terms, params.outpoint, value, int(params.cum_florins), params.next_script)
         if not is_state_signature(terms.payer_key, digest, params.payer_sig):
             raise NotAgreed(reason="the payer's signature is not of this state")
-        coin = self._fee_coin(terms, params.step) if params.publish and params.step else None
+        earned = shares_of(terms, value, int(params.cum_florins))[0]
+        coin = self._fee_coin(terms, params.step, earned) if params.publish and params.step else None
         made = self._closed(row, terms, params, value, coin)
         with self._store.store.transaction() as tx:
             if params.publish:
@@ -71,11 +73,12 @@ class ChannelSpends:
             ctx.remember(tx, made)
         return made
 
-    def _fee_coin(self, terms: ChannelTerms, step: int) -> OwnCoin | None:
+    def _fee_coin(self, terms: ChannelTerms, step: int, earned: int) -> OwnCoin | None:
         if not self._wallet.family.replaces:
             return None
         need = extra_fee(int(state_fee(terms)), step)
-        return fee_coin(self._store.unspent(), need, self._view.height, self._wallet.family.maturity_blocks)
+        maturity = self._wallet.family.maturity_blocks
+        return fee_coin(self._store.unspent(), need, self._view.height, maturity, earned_florins=earned)
 
     def _closed(
         self, row: ContractRow, terms: ChannelTerms, params: CloseWish, value: int, coin: OwnCoin | None

@@ -25,6 +25,8 @@ from common.channel_messages import (
     Pricing,
 )
 from common.codec import Wire
+from common.contracts.channel_errors import ChannelBusy
+from common.contracts.wallet_errors import InsufficientFunds
 from common.rpc.method import PEOPLE, Done, Empty, Method
 from common.units import FLOP, Did, Florins
 
@@ -465,6 +467,7 @@ OPEN: Method[OpenChannel, ChannelRef] = Method(
     result=ChannelRef,
     summary="Open a channel to a payee: agree, fund; calls can go over it once its coin is in a block.",
     callers=WORKERS,
+    raises=(InsufficientFunds,),
     once=True,
     example=(OpenChannel(request_id="r1", payee=_BOB, cap_florins=Florins(10 * FLOP)), ChannelRef(chid=_CHID)),
 )
@@ -474,6 +477,7 @@ TOP_UP: Method[TopUp, ChannelRef] = Method(
     result=ChannelRef,
     summary="Open another channel to the same payee; both run, the older one is used up first.",
     callers=WORKERS,
+    raises=(InsufficientFunds,),
     once=True,
     example=(TopUp(request_id="r2", chid=_CHID, cap_florins=Florins(10 * FLOP)), ChannelRef(chid=_CHID)),
 )
@@ -483,6 +487,7 @@ CLOSE: Method[CloseChannel, ChannelView] = Method(
     result=ChannelView,
     summary="End a channel: together where the other side answers; the payer's rest may open the next one.",
     callers=WORKERS,
+    raises=(ChannelBusy,),
     once=True,
     example=(CloseChannel(request_id="r3", chid=_CHID), _VIEW),
 )

@@ -67,7 +67,7 @@ class Channels:
             opening=self.opening,
         )
         self.watch = Watch(self.counter)
-        self.follower = ChannelFollower(self.counter, self.greeting.begin, self.hands.again)
+        self.follower = ChannelFollower(self.counter, self.greeting.begin, self.hands.again, self.hands.take_back)
         self.follower.on_tip += (self.watch.look, self.safe.look, self.watchers.look)
         self.restoring.when_back.append(self.follower.look_now)
 

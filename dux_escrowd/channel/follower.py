@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from common.chain.channel import ChannelTerms
+from common.chain.channel import ChannelTerms, refund_fee
+from common.chain.fees import FEE_LADDER, is_dust
 from common.chain.script import pushes
-from common.chain.tx import parse
+from common.chain.tx import Outpoint, parse
 from common.contracts import wallet_chain as chain
 from common.contracts.base import EventsSince
 from common.contracts.escrow import Refused, WrongPhase
 from common.errors import NotFound, NotNow, Unavailable
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.counter import Counter
-from dux_escrowd.channel.model import Channel, Coin, Payer, PayerState, Spend, SpendKind
+from dux_escrowd.channel.model import Channel, Coin, Payee, Payer, PayerState, Spend, SpendKind
 from dux_escrowd.channel.shelf import Book
 
 EVENTS_WAIT_S = 20.0
@@ -26,6 +27,7 @@ EVENTS_AT_ONCE = 500
 PAUSE_S = 1.0
 FACTS_PER_LOOK_MAX = 32  # per channel: a look that finds more goes on at the next block
 FOLLOWED_AFTER_END_BLOCKS = 1_440
+FURTHER_AT_ONCE = 16  # refunds of outputs beside the channel's coin, per look: the most valuable first
 CLOSE_PUSHES = 4  # both signatures, the selector, the script
 
 
@@ -33,11 +35,15 @@ class ChannelFollower:
     """Looks at the chain and tells the ledger."""
 
     def __init__(
-        self, counter: Counter, begin: Callable[[str], Awaitable[None]], again: Callable[[str], Awaitable[None]]
+        self,
+        counter: Counter,
+        begin: Callable[[str], Awaitable[None]],
+        again: Callable[[str], Awaitable[None]],
+        take_back: Callable[[str, Outpoint, int], Awaitable[None]],
     ) -> None:
         self._counter = counter
         self._ledger = counter.ledger
-        self._begin, self._again = begin, again
+        self._begin, self._again, self._take_back = begin, again, take_back
         self._cursor = 0
         self._looking = asyncio.Lock()
         self._clocked: dict[str, int] = {}
@@ -110,6 +116,8 @@ class ChannelFollower:
             await self._take(book.chid, f.Clock(at=height))
             if self._ledger.state(book.chid).state is PayerState.FUND_SENT:
                 await self._again(book.chid)  # its coins may have been waiting for this block
+            for outpoint, step in further_due(self._ledger.state(book.chid), book.terms, found.coins, height):
+                await self._take_back(book.chid, outpoint, step)
         self._let_go(book.chid, height)
 
     async def _take(self, chid: str, fact: f.Fact) -> bool:
@@ -129,6 +137,8 @@ class ChannelFollower:
     def _let_go(self, chid: str, height: int) -> None:
         state = self._ledger.state(chid)
         rests_on = state.spend.height if state.spend else None
+        if isinstance(state, Payer):
+            rests_on = max(rests_on or 0, state.rules.exp)  # only then can outputs beside the coin be taken back
         if state.state.value == "CLOSED" and rests_on is not None and height > rests_on + FOLLOWED_AFTER_END_BLOCKS:
             with self._ledger.store.transaction() as tx:
                 self._ledger.note(tx, chid, follow=0)
@@ -138,14 +148,47 @@ def next_fact(state: Channel, terms: ChannelTerms, coins: list[chain.CoinView], 
     """The next thing that the chain shows and the channel does not know; None when they agree."""
     seen = {str(item.outpoint): item for item in coins}
     if state.coin is None:
-        first = next((item for item in coins if item.height is not None), None)
+        first = _to_rest_on(state, coins)
         return None if first is None else f.CoinSeen(at=tip, coin=_coin(first))
     own = seen.get(state.coin.outpoint)
+    if own is None and state.spend is not None:  # its block went, too: first the state from before it
+        return f.SpendGone(at=tip, txid=state.spend.txid)
     if own is None:
         return f.CoinGone(at=tip, outpoint=state.coin.outpoint)
     if _coin(own) != state.coin:
         return f.CoinSeen(at=tip, coin=_coin(own))
     return _spend_fact(state, terms, own, tip)
+
+
+def _to_rest_on(state: Channel, coins: list[chain.CoinView]) -> chain.CoinView | None:
+    """The first output in a block that holds enough, the same for both sides; one that was rested on comes before it.
+
+    Anybody may pay a script: what is too small is passed over, so that it never hides the funding.
+    """
+    least = state.rules.coin_min_florins
+    fit = [item for item in coins if item.height is not None and int(item.value_florins) >= least]
+    known = state.outpoint if isinstance(state, Payee) else ""
+    return next((item for item in fit if str(item.outpoint) == known), fit[0] if fit else None)
+
+
+def further_due(
+    state: Channel, terms: ChannelTerms, coins: list[chain.CoinView], tip: int
+) -> list[tuple[Outpoint, int]]:
+    """Outputs beside the channel's coin that its payer takes back now, with the step of the fee; none before EXP.
+
+    The fee climbs as long as something is left; what is less than the first fee and dust stays where it is.
+    """
+    if not isinstance(state, Payer) or tip < state.rules.exp:
+        return []
+    own = "" if state.coin is None else state.coin.outpoint
+    fee, late = int(refund_fee(terms)), (tip - state.rules.exp) // state.rules.step
+    due = []
+    for item in sorted(coins, key=lambda item: -int(item.value_florins)):
+        waits = item.spend is None or item.spend.height is None
+        rungs = [step for step, times in enumerate(FEE_LADDER) if not is_dust(int(item.value_florins) - fee * times)]
+        if str(item.outpoint) != own and item.height is not None and waits and rungs:
+            due.append((item.outpoint, min(late, rungs[-1])))
+    return due[:FURTHER_AT_ONCE]
 
 
 def _spend_fact(state: Channel, terms: ChannelTerms, own: chain.CoinView, tip: int) -> f.Fact | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from common.chain.tx import Outpoint
 from common.channel_messages import FINAL_BYTES_MAX, Final
 from common.codec import from_canonical
 from common.contracts import peer_channel as peer
@@ -118,6 +119,17 @@ class WalletHands:
         )
         made = await self._desk.flopd.call(purse.PURSE_REFUND, wish)
         self._desk.log.info("channel refunded", chid=chid, txid=made.txid)
+
+    async def take_back(self, chid: str, outpoint: Outpoint, step: int) -> None:
+        """An output beside the channel's coin goes back to its payer; what cannot be done now is tried again."""
+        request_id = f"{chid}/{outpoint.txid[:40]}:{outpoint.vout}/{step}"  # an id has 128 characters at most
+        wish = purse.RefundWish(request_id=request_id, chid=chid, outpoint=outpoint, step=step)
+        try:
+            made = await self._desk.flopd.call(purse.PURSE_REFUND, wish)
+        except DuxError as error:
+            self._desk.log.info("further output waits", chid=chid, outpoint=str(outpoint), reason=error.message)
+        else:
+            self._desk.log.info("further output taken back", chid=chid, outpoint=str(outpoint), txid=made.txid)
 
     async def _final(self, chid: str, order: o.SendFinal) -> None:
         book, state = self._ledger.book(chid), self._ledger.payer(chid)

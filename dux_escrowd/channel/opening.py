@@ -11,7 +11,7 @@ import asyncio
 
 from common.chain.channel import TERMS_BYTES_MAX, ChannelTerms, channel_output_script, chid
 from common.chain.channel_heights import channel_profile, terms_problems
-from common.chain.fees import FEE_RATE_FLORINS_PER_KB
+from common.chain.fees import FEE_RATE_FLORINS_PER_KB, fee_for
 from common.chain.params import family_named
 from common.channel_messages import is_channel_signature
 from common.codec import canonical, from_canonical
@@ -21,10 +21,13 @@ from common.contracts import wallet_channel as purse
 from common.contracts.channel_errors import BadChannelMessage, BadChannelTerms
 from common.contracts.p2p_errors import PeerAnswered
 from common.contracts.registry import REPUTATION_GET, NodeName
+from common.contracts.wallet import WALLET_BALANCE
+from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import DuxError, NotFound
 from common.identity.purposes import Purpose
 from common.identity.signed import decode_signed
 from common.identity.stamp import STAMP_BITS, has_stamp, make_stamp, stamped_part
+from common.rpc.method import Empty
 from common.units import Did, Florins
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.agree import offered_problem, rules_of, terms_for
@@ -36,6 +39,7 @@ from dux_escrowd.channel.shelf import ROLLED, Book
 
 OPEN_PER_DID = 4  # and its tier
 WISH_BYTES_MAX = 1_024
+FUNDING_BYTES_MIN = 190  # one input, one output to a script's hash
 
 
 class Opening:
@@ -66,6 +70,8 @@ class Opening:
         rolled: bool = False,
     ) -> str:
         """Agree, adopt, fund; the channel's id. Its hello follows when the coin is in a block."""
+        if not rolled:
+            await self._require_funds(cap_florins)
         await self._desk.require_sound(payee)
         nonce = self._counter.random.bytes(32)
         key = await self._desk.flopd.call(
@@ -82,6 +88,17 @@ class Opening:
         if not rolled:
             await self._counter.carry(book.chid, taken.effects)
         return book.chid
+
+    async def _require_funds(self, cap_florins: int) -> None:
+        """No channel waits for coins that the wallet does not have at all, to take them whenever some come.
+
+        Raises:
+            InsufficientFunds: all that it holds, also what waits for a block, is less than the cap and its fee.
+        """
+        have = int((await self._desk.flopd.call(WALLET_BALANCE, Empty())).total_florins)
+        need = cap_florins + int(fee_for(FUNDING_BYTES_MIN, FEE_RATE_FLORINS_PER_KB))
+        if have < need:
+            raise InsufficientFunds(have_florins=have, need_florins=need)
 
     async def _wish(
         self, nonce: bytes, key: purse.ChannelKey, cap: int, blocks: int | None, developer: bytes, royalty: int

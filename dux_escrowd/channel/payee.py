@@ -25,6 +25,10 @@ ROWS: tuple[Row, ...] = (
     # --- opening ---
     row(S.NEW, f.OpenAsked, p.may_open, to=S.OFFERED, change=p.offer, orders=r.open_ok, source="§6 NEW OpenReq"),
     row(
+        S.ABANDONED, f.CoinSeen, p.same_outpoint, p.holds_for_it, c.confirmed, p.past_zone,
+        to=S.CLOSE_SENT, change=p.close_returned, orders=r.close, source="§6 Clock tip >= EXP - 288, W > 0: it is back",
+    ),
+    row(
         (S.OFFERED, S.ABANDONED), f.CoinSeen, c.no_coin, c.enough, c.confirmed, p.before_zone,
         to=p.open_by_depth, options=OPENED, change=p.rest_on, orders=r.tell(News.OPENED),
         source="§6 OFFERED OutputSeen",

@@ -39,6 +39,11 @@ def same_outpoint(payee: Payee, fact: f.CoinSeen) -> bool:
     return payee.coin is None and fact.coin.outpoint == payee.outpoint
 
 
+def holds_for_it(payee: Payee, _fact: f.CoinSeen) -> bool:
+    """W > 0: vouchers are stored."""
+    return payee.held_florins > 0
+
+
 def known_call(payee: Payee, fact: f.VoucherCame) -> bool:
     """The number and the oid are those of one known call, and it asked for the same."""
     known = _known(payee, fact)
@@ -342,6 +347,11 @@ def close_now(payee: Payee, fact: f.Fact) -> Payee:
     """The smallest stored voucher that covers S: surplus goes back without anybody's asking."""
     cum = next((cum for cum in payee.cums if cum >= payee.owed_florins), payee.held_florins)
     return replace(payee, closing=Closing(cum), acted_at=fact.at, steps=0, session=b"")
+
+
+def close_returned(payee: Payee, fact: f.CoinSeen) -> Payee:
+    """The coin is back when nothing may be waited for any more."""
+    return close_now(rest_on(payee, fact), fact)
 
 
 def close_finally(payee: Payee, fact: f.FinalCame) -> Payee:

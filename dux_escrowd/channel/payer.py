@@ -32,7 +32,7 @@ ROWS: tuple[Row, ...] = (
         LIVE, f.CoinSeen, c.no_coin, c.enough, c.confirmed,
         to=S.RESYNC, change=c.take_coin, source="§6 OutputMoved: W is signed again with the next hello",
     ),
-    row((*LIVE, S.REFUND_SENT, *SEEN, S.CLOSED), f.CoinSeen, source="further outputs are the payer's own at EXP"),
+    row((*LIVE, S.REFUND_SENT, *SEEN, S.CLOSED), f.CoinSeen, source="the follower takes further outputs back at EXP"),
     row(FUNDED, f.CoinGone, c.that_outpoint, to=S.RESYNC, change=c.lose_coin, source="§6 OutputMoved"),
     row(EVERY, f.CoinGone, source="another output's"),
     # --- sessions ---
@@ -75,6 +75,10 @@ ROWS: tuple[Row, ...] = (
         change=p.drop, orders=p.say_hello, source="§10.5 the same while DRAINING",
     ),
     # --- the end ---
+    row(
+        S.FUND_SENT, f.CloseWanted,
+        to=S.CLOSED, orders=p.tell(News.CLOSED), source="§6 FUND_SENT, nothing paid: withdrawn",
+    ),
     row(
         LIVE, f.CloseWanted, p.something_waits,
         to=S.DRAINING, change=p.ask_what_waits, orders=p.say_hello,

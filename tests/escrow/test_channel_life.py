@@ -103,7 +103,7 @@ async def test_a_seller_that_named_nobody_has_found_a_watcher(net: Net) -> None:
         async def listed(_params: ListNodes, _ctx: Ctx) -> NodeList:
             return NodeList(nodes=tuple(lives), total=len(lives))
 
-        seller.wallet.daemon.parts.table.serve(NODE_LIST, listed)
+        seller.registryd.serve(NODE_LIST, listed)
         wish = c.OpenChannel(request_id=request_id(), payee=seller.did, cap_florins=Florins(3 * FLOP), blocks=64)
         chid = (await buyer.call(c.OPEN, wish)).chid
         await until(lambda: bool(net.bench.rpc("getrawmempool")), "the funding waits")

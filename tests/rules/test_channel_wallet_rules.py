@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from common.accounts import ACCOUNT_SHIFT, TOKEN_ACCOUNT
 from common.chain.address import pay_to_key
 from common.chain.tx import Outpoint
 from common.community_fund import fund_script_of
@@ -77,13 +78,26 @@ def test_each_side_signs_its_own_messages() -> None:
 def test_fees_of_steps() -> None:
     """The ladder's rungs, the last one over and over; the smallest confirmed coin that pays it, never a large one."""
     assert [extra_fee(1_000_000, step) for step in (0, 1, 2, 9)] == [0, 3_000_000, 15_000_000, 15_000_000]
-    assert fee_coin([], 3_000_000, 100, 1) is None
+    assert fee_coin([], 3_000_000, 100, 1, earned_florins=FLOP) is None
     coins = [own(1, 2_000_000), own(2, 50 * FLOP), own(3, 9_000_000), own(4, 4_000_000, height=None), own(5, 8_000_000)]
-    found = fee_coin(coins, 3_000_000, 100, 1)
+    found = fee_coin(coins, 3_000_000, 100, 1, earned_florins=FLOP)
     assert found is not None
     assert found.coin.value == 8_000_000
 
 
-def own(number: int, value: int, height: int | None = 9) -> OwnCoin:
+def test_a_fee_never_takes_the_owner_s_coins_nor_more_than_the_close_earns() -> None:
+    """Coins of accounts 1 and 9 stay where they are; none is burnt that is worth the payee's whole part."""
+    private = [own(1, 4_000_000, account=1), own(2, 4_000_000, account=TOKEN_ACCOUNT)]
+    assert fee_coin(private, 3_000_000, 100, 1, earned_florins=FLOP) is None
+    found = fee_coin([*private, own(3, 5_000_000)], 3_000_000, 100, 1, earned_florins=FLOP)
+    assert found is not None
+    assert found.account == 0
+    assert fee_coin([own(3, 5_000_000)], 3_000_000, 100, 1, earned_florins=5_000_000) is None
+    assert fee_coin([own(3, 5_000_000)], 3_000_000, 100, 1, earned_florins=5_000_001) is not None
+
+
+def own(number: int, value: int, height: int | None = 9, account: int = 0) -> OwnCoin:
     point = Outpoint(f"{number:064x}", 0)
-    return OwnCoin(Coin(point, b"s", value, height, 0, is_coinbase=False), 0, number, is_locked=False)
+    return OwnCoin(
+        Coin(point, b"s", value, height, 0, is_coinbase=False), account << ACCOUNT_SHIFT, number, is_locked=False
+    )

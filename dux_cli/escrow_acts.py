@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from common.contracts.escrow_cases import CaseItem, EvidenceView
     from common.contracts.escrow_restore import Restored
     from common.units import Florins
+    from dux_escrowd.case_file import CaseFile
+    from dux_escrowd.observe import OnChain
 
 
 def _next(session: Session, done: ContractRef, what: str) -> None:
@@ -259,22 +261,49 @@ def audit_contract(session: Session, contract_id: str, source: Path | None, out:
         write_out(out, body)
     case = from_json(body, CaseFile)
     signatures = CaseSignatures(session, case.logs)
-    told = audited(case, signatures.is_right)
+    outputs, why = _on_chain(session, case)
+    told = audited(case, signatures.is_right, outputs)
     lines = [
         ("contract hash", told.cid),
         ("seen by", told.seen_by),
         ("state", told.state),
         ("outcome", f"{told.outcome} (the same from every party's file)"),
         ("checked", f"{counted(told.statements, 'statement')}, {counted(told.facts, 'fact')}"),
-        ("found", "; ".join(told.problems) or "everything follows from what was signed"),
+        ("found", "; ".join(told.problems) or _FOUND[bool(told.unchecked)]),
+        *(("not checked", item) for item in told.unchecked),
+        *([("next", f"the chain cannot be asked: {why}; ask again when it can")] if why else []),
         *(
             ("recovered", f"{did} has recovered or closed its name since: believe its dates with care")
             for did in sorted(signatures.stopped)
         ),
     ]
     session.out.record(told, lines, name=contract_id)
-    if told.problems:
+    if told.problems or told.unchecked:
         raise SystemExit(EXIT_FAILED)
+
+
+_FOUND = ("everything follows from what was signed, and from the chain", "no fault, but not all of it was checked")
+
+
+def _on_chain(session: Session, case: CaseFile) -> tuple[tuple[OnChain, ...] | None, str]:
+    """What this node's own chain shows on the contract's script; None and the reason when it cannot be asked."""
+    from common.chain.contract import CONTRACT_BYTES_MAX, Contract, lot_output_script
+    from common.codec import from_canonical
+    from common.contracts.wallet_chain import CHAIN_COINS, CHAIN_WATCH, ScriptAsked, WatchScripts
+    from common.errors import DuxError
+    from common.units import BlockHeight
+    from dux_escrowd.case_chain import outputs_of
+
+    contract = from_canonical(case.contract, Contract, max_bytes=CONTRACT_BYTES_MAX)
+    script = lot_output_script(contract)
+    watch = WatchScripts(
+        request_id=new_request_id("audit"), scripts=[script], from_height=BlockHeight(contract.heights.start)
+    )
+    try:
+        session.ask(CHAIN_WATCH, watch, deadline_s=300.0)
+        return outputs_of(contract, session.ask(CHAIN_COINS, ScriptAsked(script=script))), ""
+    except DuxError as error:
+        return None, error.message
 
 
 @click.command(cls=DuxCommand)

@@ -1,9 +1,11 @@
 """One contract as a file, and its audit on any machine: who signed what, and that the state follows from it.
 
-Promise: the audit needs the file and somebody who can tell right signatures; with them it says whether the contract
-follows from terms and acceptances, every statement chain is whole, every fact that another's word led to is backed by
-that word, and the log of facts gives the state that the file claims. `outcome` is made of what all sides must agree on
-(contract, how the coin was spent, by which transaction, for how much), so it is the same from every party's file.
+Promise: the audit needs the file, somebody who can tell right signatures, and what a chain shows on the contract's
+script; with them it says whether the contract follows from terms and acceptances, the lots begin as the terms say,
+every statement chain is whole, every fact that another's word led to is backed by that word, the log of facts gives the
+state that the file claims, and the chain shows the same coins and spends. What could not be held against anything
+stands in `unchecked`. `outcome` is made of what all sides must agree on (contract, how the coin was spent, by which
+transaction, for how much), so it is the same from every party's file.
 
 Pure. Source: escrow_protocol.md §7; money.md §1 law 6.
 """
@@ -22,14 +24,17 @@ from common.errors import DuxError
 from common.identity.purposes import Purpose
 from common.receipts import Attested
 from dux_escrowd import facts as f
-from dux_escrowd.agreement import ACCEPT_BYTES_MAX, TERMS_BYTES_MAX, Accept, Terms, seal_problem
+from dux_escrowd.agreement import ACCEPT_BYTES_MAX, TERMS_BYTES_MAX, Accept, Terms, deal_of, seal_problem
+from dux_escrowd.case_chain import chain_problems
 from dux_escrowd.hearing import Ear, fact_of, named_in
-from dux_escrowd.model import Lot
+from dux_escrowd.model import Lot, Role, State
+from dux_escrowd.observe import OnChain
 from dux_escrowd.replay import LoggedFact
 from dux_escrowd.rules import decide
 from dux_escrowd.statements import NO_PREV, Heard, opened_statement, statement_problem
 
 CASE_FILE_BYTES_MAX = 8_388_608
+NO_CHAIN = "coins and spends, as the file tells them: no chain was asked"
 IsSigned = Callable[[Purpose, Attested], bool]
 HEARD = (
     f.Ready, f.StartSaid, f.LateOkSaid, f.DeliverySaid, f.ReleaseSaid, f.CancelAsked, f.CancelSaid, f.DisputeSaid,
@@ -63,10 +68,11 @@ class CaseAudit(Struct, frozen=True, kw_only=True):
     signers: tuple[str, ...]
     facts: int
     problems: tuple[str, ...]
+    unchecked: tuple[str, ...] = ()  # what the file says and nothing here could be held against
 
 
-def audited(case: CaseFile, is_signed: IsSigned) -> CaseAudit:
-    """The audit of a file.
+def audited(case: CaseFile, is_signed: IsSigned, outputs: Sequence[OnChain] | None = None) -> CaseAudit:
+    """The audit of a file; `outputs`: all that the auditor's own chain shows on the contract's script, None: no chain.
 
     Raises:
         BadParams: something in it is none of what it should be.
@@ -77,7 +83,10 @@ def audited(case: CaseFile, is_signed: IsSigned) -> CaseAudit:
     problems = [
         *_agreement_problems(case, contract, is_signed),
         *_chain_problems(case, contract, heard, is_signed),
+        *_birth_problems(case, contract),
         *replay_problems,
+        *_short_problems(lots),
+        *(chain_problems(tuple(lots.values()), outputs) if outputs is not None else ()),
         *_unbacked(case, contract, heard),
     ]
     main = lots.get(0)
@@ -90,6 +99,7 @@ def audited(case: CaseFile, is_signed: IsSigned) -> CaseAudit:
         signers=tuple(sorted({one.statement.signer for one in heard})),
         facts=len(case.facts),
         problems=tuple(problems),
+        unchecked=(*_unheard(heard), *(() if outputs is not None else (NO_CHAIN,))),
     )
 
 
@@ -135,6 +145,40 @@ def _chain_problems(case: CaseFile, contract: Contract, heard: Sequence[Heard], 
             problems.append(f"the signature of statement {said.seq} of {signer} is wrong")
         last[signer] = (said.seq, one.hash)
     return problems
+
+
+def _birth_problems(case: CaseFile, contract: Contract) -> list[str]:
+    """Lots that do not begin as the terms say: nobody's word is taken for what was agreed, nor for a later state."""
+    terms = from_canonical(
+        from_canonical(case.by_buyer, Attested, max_bytes=TERMS_BYTES_MAX).body, Terms, max_bytes=TERMS_BYTES_MAX
+    )
+    roles = {one.did: Role.ARBITER for one in contract.arbiters}
+    roles |= {contract.seller.did: Role.SELLER, contract.buyer.did: Role.BUYER}
+    role = roles.get(case.me)
+    if role is None:
+        return ["the file is of nobody in the contract"]
+    main = Lot(contract_id=terms.contract_id.hex(), me=case.me, role=role, deal=deal_of(terms))
+    panel = tuple(arbiter.did for arbiter in contract.arbiters)
+    stray = replace(main, panel=panel, state=State.FUNDED_SEEN)
+    numbers = [birth.number for birth in case.births]
+    problems = [] if numbers == list(range(len(numbers))) and numbers else ["the lots are not numbered from 0 on"]
+    for birth in case.births:
+        right = replace(stray, number=birth.number, coin=birth.coin) if birth.number else main
+        if birth != right:
+            problems.append(f"lot {birth.number} does not begin as the terms say")
+    return problems
+
+
+def _short_problems(lots: dict[int, Lot]) -> list[str]:
+    early = 0 in lots and lots[0].state in (State.DRAFT, State.DRAWING)
+    return ["the contract is sealed, and the facts do not come so far"] if early else []
+
+
+def _unheard(heard: Sequence[Heard]) -> list[str]:
+    """Statements that others' statements name and the file does not have."""
+    known = {one.hash for one in heard}
+    missing = {ref.signer for one in heard for ref in one.statement.heads if ref.hash not in known}
+    return [f"a statement of {signer} that another names is not in the file" for signer in sorted(missing)]
 
 
 def _replayed(case: CaseFile) -> tuple[dict[int, Lot], list[str]]:

@@ -10,20 +10,20 @@ import asyncio
 
 from common.chain.contract import Contract
 from common.chain.heights import heights_profile
-from common.chain.spends import SpendKind, classify
+from common.chain.spends import classify
 from common.contracts import wallet_chain as chain
 from common.contracts.base import EventsSince
 from common.contracts.escrow import Refused, WrongPhase
 from common.errors import NotFound, NotNow, Unavailable
 from common.store import Tx
-from common.units import BlockHeight, Florins
+from common.units import BlockHeight
 from dux_escrowd.case_methods import Reminders
 from dux_escrowd.desk import Desk
 from dux_escrowd.facts import Clock, Fact, KeyShown
 from dux_escrowd.keeping import Keeping
 from dux_escrowd.lots import Lots
 from dux_escrowd.model import Coin, Exit, Lot, Role, Spend, State
-from dux_escrowd.observe import OnChain, next_fact
+from dux_escrowd.observe import OnChain, exit_of, next_fact
 from dux_escrowd.parley import Parley
 from dux_escrowd.records import SPEND, SpendRead
 from dux_escrowd.store import Agreed
@@ -193,13 +193,6 @@ def _lot_over(lot: Lot, height: int) -> bool:
         return height > lot.deal.heights.timeout + FOLLOWED_AFTER_END_BLOCKS
     rests_on = lot.spend.height if lot.spend else None
     return lot.state is State.CLOSED and rests_on is not None and height > rests_on + FOLLOWED_AFTER_END_BLOCKS
-
-
-def exit_of(kind: SpendKind, gross_florins: Florins) -> Exit:
-    """The way out, also for a spend that both parties signed in a shape of their own: named by whom it paid."""
-    if kind is SpendKind.UNKNOWN:
-        return Exit.RELEASE if gross_florins > 0 else Exit.CANCEL
-    return Exit(kind.value)
 
 
 def _height(height: BlockHeight | None) -> int | None:

@@ -12,12 +12,21 @@ from collections.abc import Container, Iterator, Sequence
 
 from msgspec import Struct
 
+from common.chain.spends import SpendKind
+from common.units import Florins
 from dux_escrowd.beside import strays_asked
 from dux_escrowd.facts import CoinDeep, Fact, LateCoin, OutputGone, OutputSeen, SpendDeep, SpendGone, SpendSeen
 from dux_escrowd.guards import first_enough
-from dux_escrowd.model import SEEN, Coin, Lot, Role, Spend, State
+from dux_escrowd.model import SEEN, Coin, Exit, Lot, Role, Spend, State
 
 STRAYS_MAX = 16  # outputs of less than A + a beside the lot that are followed
+
+
+def exit_of(kind: SpendKind, gross_florins: Florins) -> Exit:
+    """The way out, also for a spend that both parties signed in a shape of their own: named by whom it paid."""
+    if kind is SpendKind.UNKNOWN:
+        return Exit.RELEASE if gross_florins > 0 else Exit.CANCEL
+    return Exit(kind.value)
 
 
 class OnChain(Struct, frozen=True):

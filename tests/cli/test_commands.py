@@ -14,7 +14,9 @@ import pytest
 from click.shell_completion import ShellComplete
 from PIL import Image
 
-from common.codec import from_json, from_plain, json_bytes, to_plain
+from common.chain.contract import CONTRACT_BYTES_MAX, Contract, lot_value
+from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, serialize
+from common.codec import from_canonical, from_json, from_plain, json_bytes, to_plain
 from common.contracts import (
     airdrop,
     airdrop_parameters,
@@ -30,6 +32,7 @@ from common.contracts import (
     store,
     task,
     wallet,
+    wallet_chain,
 )
 from common.contracts.escrow_cases import CASES
 from common.contracts.registry_witness import PresenceView, Topology
@@ -543,10 +546,37 @@ def test_a_letter_is_shown_whole_and_found_by_the_start_of_its_id(run: Any) -> N
     assert run("mail", "read", "ffff").code == 3
 
 
+def show_chain(node: FakeNode) -> None:
+    """The node's chain shows the coin of `case_of` and the spend that gave it back."""
+    contract = from_canonical(case_of().contract, Contract, max_bytes=CONTRACT_BYTES_MAX)
+    point, value = Outpoint("ab" * 32, 0), lot_value(contract)
+    back = Tx(inputs=(TxInput(point),), outputs=(TxOutput(Florins(1), contract.buyer.payout_script),))
+    spend = wallet_chain.SpendView(txid="t", height=BlockHeight(107), raw=serialize(back), script_sig=b"")
+    coin = wallet_chain.CoinView(outpoint=point, value_florins=value, height=BlockHeight(105), position=0, spend=spend)
+    node.answers["chain.coins"] = wallet_chain.Coins(coins=[coin], tip=BlockHeight(110))
+
+
+def test_an_audit_asks_the_own_chain_and_says_when_it_could_not(node: FakeNode, run: Any) -> None:
+    """Without the chain nothing is called whole; what the chain does not show is a fault; both end with an error."""
+    node.answers["escrow.case_file"] = escrow_cases.CaseFileBytes(file=case_bytes(case_of()))
+    node.answers["chain.coins"] = NeighbourDown(daemon="flopd", detail="off")
+    blind = run("escrow", "audit", ID)
+    assert blind.code != 0
+    assert "no chain was asked" in blind.out
+    assert "everything follows" not in blind.out
+    node.answers["chain.coins"] = wallet_chain.Coins(coins=[], tip=BlockHeight(110))
+    forged = run("escrow", "audit", ID)
+    assert forged.code != 0
+    assert "is not on this chain" in forged.out
+    show_chain(node)
+    assert run("escrow", "audit", ID).code == 0
+
+
 def test_a_contract_is_audited_from_the_node_or_from_a_file(node: FakeNode, run: Any, tmp_path: Path) -> None:
     """The same outcome from the node and from the file it kept; a changed file is told and ends with an error."""
     case = case_of()
     node.answers["escrow.case_file"] = escrow_cases.CaseFileBytes(file=case_bytes(case))
+    show_chain(node)
     kept = tmp_path / "contract.json"
     first = run(*f"escrow audit {ID} --out {kept} --json".split())
     assert (first.code, first.json["problems"], first.json["state"]) == (0, [], "CLOSED")
@@ -565,6 +595,7 @@ def test_an_audit_believes_keys_that_have_been_replaced_since(node: FakeNode, ru
     """A file is read months later: each signature counts by the key of its time; who has recovered since is named."""
     log = log_kit.log(log_kit.ICP, log_kit.ROT1)
     told = p2p.DID_RESOLVE.example[1]
+    show_chain(node)
     node.answers["escrow.case_file"] = escrow_cases.CaseFileBytes(file=case_bytes(case_of()))
     node.answers["did.resolve"] = lambda _ask: msgspec.structs.replace(told, log=encode_log(log))
 
@@ -583,6 +614,7 @@ def test_an_audit_believes_a_key_that_a_recovery_took_out_by_the_log_in_the_file
     node: FakeNode, run: Any, brought: str
 ) -> None:
     """What was signed before a recovery is still shown by who has the file: with the log of then, and a warning."""
+    show_chain(node)
     case, then = case_of(), b"the log of then"
     signers: set[str] = set()
     audited(case, lambda _purpose, one: signers.add(one.did) is None)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from common.chain.contract import CONTRACT_BYTES_MAX, Contract, lot_output_script
+from common.codec import from_canonical
 from common.contracts import escrow
 from common.contracts.escrow_cases import CASE_FILE
 from common.contracts.escrow_late import LATE_OK, LateOk, NoLateCoin
 from common.contracts.escrow_views import ArbitersSilent, Closed, Funded, KeyRevealed, Voided
+from common.contracts.wallet_chain import CHAIN_COINS, ScriptAsked
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.receipts import Outcome
 from common.units import FLOP
 from dux_escrowd.book import Book
+from dux_escrowd.case_chain import outputs_of
 from dux_escrowd.case_file import CaseFile, audited
 from dux_escrowd.model import Exit, Lot, State
 from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, request_id, until
@@ -78,11 +82,14 @@ async def test_a_late_payment_counts_when_both_have_signed_and_everybody_audits_
 
 
 async def audit_of(node: Node, contract_id: str) -> tuple[str, str]:
-    """State and outcome as the contract's file gives them on any machine."""
+    """State and outcome as the contract's file gives them on any machine, held against the node's own chain."""
     file = await node.call(CASE_FILE, escrow.ContractRef(contract_id=contract_id))
     case = msgspec.json.decode(file.file, type=CaseFile)
-    found = audited(case, lambda _purpose, _one: True)
-    assert found.problems == ()
+    contract = from_canonical(case.contract, Contract, max_bytes=CONTRACT_BYTES_MAX)
+    script = ScriptAsked(script=lot_output_script(contract))
+    outputs = outputs_of(contract, await node.neighbours("flopd").call(CHAIN_COINS, script))
+    found = audited(case, lambda _purpose, _one: True, outputs)
+    assert (found.problems, found.unchecked) == ((), ())
     assert set(found.signers) <= set(case.logs), "whoever has the file can judge keys that a recovery takes out later"
     page = await node.call(escrow.AUDIT, escrow.AuditRead(after=0, limit=1))
     assert page.replayed

@@ -28,6 +28,7 @@ from dux_escrowd import agreement
 from dux_escrowd.drawing import SHOWN, ShownNonces, own_nonce, shown_nonces, take_nonce
 from tests.chain.contract_kit import public_key
 from tests.escrow.kit import Net, Node, deliver, give, in_state, judge, market, propose, request_id, until
+from tests.escrow.test_late import audit_of
 
 pytestmark = pytest.mark.patient
 
@@ -146,6 +147,8 @@ async def test_a_seller_that_never_starts_pays_the_arbiters_from_its_bond(net: N
         assert (view.settlement.outcome, view.settlement.gross_florins) == (Outcome.AWARDED, 0)
         bonds = [found for found in (await buyer.call(escrow.LIST, escrow.ListContracts())).contracts if found.bond]
         assert [bond.settlement.txid for bond in bonds if bond.settlement] == [view.settlement.txid], "one transaction"
+        for contract_id in (only, bonds[0].contract_id):
+            assert await audit_of(buyer, contract_id) == await audit_of(seller, contract_id)
         spend = await buyer.wallet.call(CHAIN_TX, TxAsked(txid=view.settlement.txid))
         outputs = sorted(int(output.value_florins) for output in parse(spend.raw).outputs)
         assert outputs[-1] >= view.price_florins + 3 * FLOP // 20 - 2 * FLOP // 100, "the lot, less at most the fee"

@@ -10,17 +10,22 @@ import structlog
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from common.chain.contract import cid, lot_script, lot_value
+from common.chain.contract import CONTRACT_BYTES_MAX, Contract, cid, lot_script, lot_value
+from common.chain.spends import SpendKind
+from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, serialize
 from common.codec import canonical, from_canonical
+from common.contracts.wallet_chain import Coins, CoinView, SpendView
 from common.identity.purposes import Purpose
 from common.receipts import Attested
-from common.units import Did
+from common.units import Did, Florins
 from dux_escrowd import agreement as deal
 from dux_escrowd import facts as f
-from dux_escrowd.case_file import CaseFile, audited, case_bytes
+from dux_escrowd.case_chain import outputs_of
+from dux_escrowd.case_file import NO_CHAIN, CaseFile, audited, case_bytes
 from dux_escrowd.case_methods import Reminders
 from dux_escrowd.docket import Item, is_near, items
 from dux_escrowd.model import Coin, Exit, Lot, Role, Spend, State
+from dux_escrowd.observe import OnChain, exit_of
 from dux_escrowd.orders import Word
 from dux_escrowd.replay import LoggedFact
 from dux_escrowd.rules import decide
@@ -189,6 +194,96 @@ def test_whatever_was_changed_is_named() -> None:
     other_end = replace(case, facts=lines[:-2])
     assert audited(other_end, is_right).outcome != audited(case, is_right).outcome
     assert audited(replace(case, births=(), facts=()), is_right).state == ""
+
+
+def on_chain() -> tuple[OnChain, ...]:
+    """What every chain shows of `case_of`: its coin, and the spend that gave it back."""
+    lot = case_of().births[0]
+    return (OnChain(Coin("ab" * 32 + ":0", lot.deal.lot_florins, 105), Spend(Exit.CANCEL, "t", 0, 107)),)
+
+
+def test_what_the_file_says_of_the_chain_is_held_against_the_auditors_own() -> None:
+    """Another exit, id, gross, height or coin, an end that was cut off, a payment left out: each is named."""
+    case, shown = case_of(), on_chain()
+    assert audited(case, is_right, shown).problems == ()
+    assert audited(case, is_right, shown).unchecked == ()
+    assert audited(case, is_right).unchecked == (NO_CHAIN,)
+    coin, spend = shown[0].coin, shown[0].spend
+    assert spend is not None
+    spends = [replace(spend, exit=Exit.AWARD), replace(spend, txid="u"), replace(spend, gross_florins=1),
+              replace(spend, height=108), None]  # fmt: skip
+    for other in spends:
+        assert any("the spend t (cancel)" in one for one in audited(case, is_right, (OnChain(coin, other),)).problems)
+    for bent in (replace(coin, height=104), replace(coin, value_florins=coin.value_florins + 1)):
+        assert any("amount or height" in one for one in audited(case, is_right, (OnChain(bent, spend),)).problems)
+    assert any("not on this chain" in one for one in audited(case, is_right, ()).problems)
+    cut = replace(case, facts=case.facts[:-2])
+    assert any("the file ends before" in one for one in audited(cut, is_right, shown).problems)
+    assert audited(cut, is_right, (OnChain(coin, None),)).problems == ()
+    unpaid = replace(case, facts=case.facts[:7])
+    assert any("does not tell of it" in one for one in audited(unpaid, is_right, shown).problems)
+    dust = OnChain(Coin("cd" * 32 + ":0", 1, 105), None)
+    assert audited(case, is_right, (*shown, dust)).problems == ()
+
+
+def test_what_was_not_in_a_block_when_the_file_was_made_may_be_in_one_now() -> None:
+    """Heights that the file does not name are no lie."""
+    case = case_of()
+    facts = list(case.facts[:-2])
+    seen = f.SpendSeen(at=107, spend=Spend(Exit.CANCEL, "t", 0, None))
+    early = replace(case, facts=(*facts, replace(case.facts[-2], fact=seen)))
+    assert audited(early, is_right, on_chain()).problems == ()
+
+
+def test_lots_begin_as_the_terms_say_and_as_nothing_else() -> None:
+    """A later state, another price, eyes that the contract does not name, no lot, a stray of another panel."""
+    case = case_of()
+    (birth,) = case.births
+    stray = replace(birth, number=1, state=State.FUNDED_SEEN, coin=Coin("cd" * 32 + ":0", 1, 106), panel=DIDS[:3])
+    seats = tuple(arbiter.did for arbiter in _contract(case).arbiters)
+    begins = "does not begin as the terms say"
+    cases = {
+        begins: (replace(birth, state=State.CLOSED),),
+        f"lot 0 {begins}": (replace(birth, deal=replace(birth.deal, price_florins=1)),),
+        f"lot 1 {begins}": (birth, replace(stray, panel=())),
+        "not numbered": (),
+    }
+    for words, births in cases.items():
+        assert any(words in one for one in audited(replace(case, births=births, facts=()), is_right).problems), words
+    assert audited(replace(case, births=(birth, replace(stray, panel=seats))), is_right).problems == ()
+    assert "the file is of nobody in the contract" in audited(replace(case, me=DIDS[3]), is_right).problems
+
+
+def test_a_file_that_was_cut_off_is_no_whole_one() -> None:
+    """No facts after the seal, or a statement that another names: the audit does not call it whole."""
+    case = case_of()
+    cut = replace(case, statements=case.statements[:1], facts=())
+    assert "the contract is sealed, and the facts do not come so far" in audited(cut, is_right).problems
+    name = cid(_contract(case))
+    first = _said(name, ALICE, [], Word.READY, SaidReady(b"", b""))
+    named = next_statement(
+        net=NET, cid=name, signer=Did(BOB), hashes=[], heads={Did(ALICE): first.hash}, word=Word.START,
+        said=SaidStart(), height=101, block="00" * 32,
+    )  # fmt: skip
+    told = audited(replace(case, statements=(canonical(attested(named, BOB)),)), is_right)
+    assert f"a statement of {ALICE} that another names is not in the file" in told.unchecked
+
+
+def test_a_spend_on_the_chain_is_read_as_the_contract_says() -> None:
+    """An unspent coin has no spend; a spend in no known shape is named by whom it paid."""
+    contract = _contract(case_of())
+    point = Outpoint("ab" * 32, 0)
+    raw = serialize(Tx(inputs=(TxInput(point),), outputs=(TxOutput(lot_value(contract), contract.fund_script),)))
+    coin = CoinView(outpoint=point, value_florins=lot_value(contract), height=None, position=0, spend=None)
+    spent = replace(coin, spend=SpendView(txid="t", height=None, raw=raw, script_sig=b""))
+    found = outputs_of(contract, Coins(coins=[coin, spent], tip=110))  # type: ignore[arg-type]
+    assert found[0].spend is None
+    assert found[1].spend == Spend(Exit.RELEASE, "t", int(lot_value(contract)), None)
+    assert exit_of(SpendKind.AWARD, Florins(0)) is Exit.AWARD
+
+
+def _contract(case: CaseFile) -> Contract:
+    return from_canonical(case.contract, Contract, max_bytes=CONTRACT_BYTES_MAX)
 
 
 def _as(data: bytes, did: str) -> bytes:

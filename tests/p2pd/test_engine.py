@@ -247,6 +247,14 @@ def test_a_closed_channel_is_an_end_and_a_changed_byte_a_failure():
     assert server.receive(client._outgoing.read()).phase is Phase.ENDED
 
 
+def test_what_follows_the_end_is_not_read():
+    """One piece with close_notify and much behind it: what came before is given, the rest is left, nothing fails."""
+    client, server = joined()
+    piece = client.send(b"last words") + ended(client)
+    step = server.receive(piece + b"\x17\x03\x03\xff" * 16_384)
+    assert (step.phase, step.plaintext, step.error) == (Phase.ENDED, b"last words", None)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.binary(min_size=1, max_size=300), st.booleans())
 def test_fuzz_noise_never_raises_and_never_opens(noise, server_side):

@@ -35,6 +35,7 @@ from dux_escrowd.channel.copies import CallCopy, ChannelCopy, channel_tag, payee
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.model import Payer
 from dux_escrowd.channel.shelf import Book
+from dux_escrowd.channel.wants import Wants
 from dux_escrowd.copies import NONCE_BYTES, POINTER_AGAIN_MS
 
 CHOSEN = 4  # active nodes that keep a copy besides the other side and the watchers
@@ -54,8 +55,7 @@ class Safekeeping:
         self._ledger = counter.ledger
         self._desk = counter.desk
         self._key = b""
-        self._wanted: dict[str, None] = {}
-        self._wake = asyncio.Event()
+        self._wanted = Wants()
         self._placed: dict[str, int] = {}  # channel -> height of its last copy in this life
         self._holders: dict[bytes, tuple[Did, ...]] = {}  # tag -> who keeps the copy, until the pointer says so
         self._pointed: dict[bytes, tuple[tuple[Did, ...], int]] = {}  # tag -> what the pointer says, since when
@@ -75,17 +75,13 @@ class Safekeeping:
 
     def want(self, chid: str) -> None:
         """A copy is wanted soon; nobody waits for it."""
-        self._wanted[chid] = None
-        self._wake.set()
+        self._wanted.add(chid)
 
     async def run(self) -> None:
         """Place what is wanted and point to what was placed, one after the other, until cancelled."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._wanted:
-                chid = next(iter(self._wanted))
-                del self._wanted[chid]
+            await self._wanted.some()
+            for chid in self._wanted.taken():
                 await self.place(chid)
             while self._holders:
                 await self._point(*self._holders.popitem())
@@ -141,7 +137,7 @@ class Safekeeping:
             self._placed[book.chid] = self._counter.tip
         if holders and not over:
             self._holders[tag] = holders
-            self._wake.set()
+            self._wanted.wake()
         return bool(holders)
 
     def _is_over(self, chid: str) -> bool:

@@ -8,7 +8,6 @@ A watcher can publish a close and not change it. Source: channel_protocol.md §3
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from dux_escrowd.channel.model import Payee
 from dux_escrowd.channel.safekeeping import Safekeeping
 from dux_escrowd.channel.shelf import Book, ChannelShelf
 from dux_escrowd.channel.signing import outpoint_of
+from dux_escrowd.channel.wants import Wants
 
 ASKED_MAX = 6  # nodes that nobody named are asked, for one channel at one time
 ASK_S = 3.0
@@ -54,8 +54,7 @@ class Watchers:
         self._ledger = counter.ledger
         self._desk = counter.desk
         self._placed: dict[str, _Placed] = {}
-        self._wanted: dict[str, None] = {}
-        self._wake = asyncio.Event()
+        self._wanted = Wants()
 
     @property
     def _named(self) -> list[Did]:
@@ -81,17 +80,13 @@ class Watchers:
 
     def _want(self, chid: str) -> None:
         if self._named or self._desk.settings.channel_watchers_auto:
-            self._wanted[chid] = None
-            self._wake.set()
+            self._wanted.add(chid)
 
     async def run(self) -> None:
         """Place what is wanted, one channel after the other, until cancelled."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._wanted:
-                chid = next(iter(self._wanted))
-                del self._wanted[chid]
+            await self._wanted.some()
+            for chid in self._wanted.taken():
                 state = self._ledger.state(chid)
                 if isinstance(state, Payee) and state.coin is not None and state.held_florins:
                     await self._by_whom(chid, state.held_florins)

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -77,6 +78,9 @@ def play_half(
             found = story.find()
         except Stuck as stuck:
             why = str(stuck)
+        except Exception:  # noqa: BLE001 - whatever it is, no half goes on; said once, not once for every coroutine
+            traceback.print_exc()
+            why = "a process of the history broke; what it wrote says why"
         finally:
             shutil.rmtree(story.world.folder, ignore_errors=True)
         result.send_bytes(msgspec.msgpack.encode(Played(found, why, time.process_time())))

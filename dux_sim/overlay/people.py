@@ -30,7 +30,6 @@ RECORD_TTL_S = 7200
 WORKERS_TRIED_MAX = 4  # of those that are there, before it is looked up anew
 KEPT_MAX = 4000  # records that are asked for later
 HEARD_FROM_ALL_S = 3 * AHEAD_S  # a question to every process, and the answers
-WITNESS = 1 << 20  # who says that a record is held: no node has this number
 
 
 @dataclass(frozen=True)
@@ -250,7 +249,7 @@ class People:
         """Asked of every process: whether a disk of its own nodes has it."""
         who, dids = self.world.members[asker], [self.world.members[one].node.did for one in signers]
         if any(self._is_held(who, key, since_s, by=did) for did in dids):
-            self.world.post.tell(WITNESS, "held", number)
+            self.world.post.testify("held", number)
 
     def _on_held(self, number: int) -> None:
         if number in self._held:

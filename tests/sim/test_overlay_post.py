@@ -53,6 +53,25 @@ def test_what_comes_over_the_border_takes_its_place_among_the_letters_from_here(
         loop.run_until(lambda: "too far" in heard)
 
 
+def test_both_processes_may_testify_at_one_moment() -> None:
+    """Neither's word takes the other's place: they are heard one after the other, in the same order on both sides."""
+    heard: tuple[list[str], list[str]] = [], []
+    ends = socket.socketpair()
+    loops = [VirtualLoop() for _ in ends]  # type: ignore[abstract]
+    posts = [Post(loops[side], Context(), Border(ends[side].fileno()), region=side) for side in (0, 1)]
+    for side, post in enumerate(posts):
+        post.on("held", heard[side].append)
+        post.testify("held", f"by {side}")
+    for step in range(1, 3 * STEPS):
+        for loop in loops:
+            loop.call_at(step * AHEAD_S / STEPS, lambda: None, context=Context())
+    for _ in range(3 * STEPS - 1):
+        for loop in loops:
+            loop._jump()
+            loop._moment()
+    assert heard == (["by 0", "by 1"], ["by 0", "by 1"])
+
+
 def test_two_that_have_much_to_give_do_not_wait_for_each_other() -> None:
     """More than a socket holds, both ways, before either takes."""
     one, other = socket.socketpair()

@@ -10,6 +10,7 @@ from common.errors import NotFound
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.did_param import NodeDid
 from dux_cli.output import counted, flop, seen_up, short
+from dux_cli.short_ids import the_contract
 
 if TYPE_CHECKING:
     from common.contracts.registry import Opinion, Reputation
@@ -45,6 +46,7 @@ def contract(session: Session, contract_id: str) -> None:
     """Why a contract is in its state, and who must act by which block."""
     from common.contracts.escrow import EXPLAIN, ContractRef
 
+    contract_id = the_contract(session, contract_id)
     told = session.ask(EXPLAIN, ContractRef(contract_id=contract_id))
     session.out.record(told, [("", line) for line in told.lines], name=told.contract_id)
 

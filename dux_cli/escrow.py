@@ -66,6 +66,8 @@ def facts_of(seen: ContractView) -> list[tuple[str, str]]:
         ("arbiters", f"{', '.join(seen.arbiters)} ({seen.arbiters_needed} decide)"),
         ("service", seen.service_id),
         ("stage", _stage(seen)),
+        ("who goes first", _first(seen)),
+        ("struck by the seller", ", ".join(seen.struck)),
         ("price", flop(seen.price_florins)),
         ("locked", flop(seen.locked_florins)),
         ("disputed by", seen.disputed_by or ""),
@@ -81,6 +83,17 @@ def _stage(seen: ContractView) -> str:
         return ""
     place = "the seller's bond" if seen.bond else f"{seen.stage + 1} of {seen.stages}"
     return f"{place}, series {seen.series[:16]}"
+
+
+def _first(seen: ContractView) -> str:
+    """Whether the money or the result comes first; nothing of a bond, which buys none."""
+    if seen.bond or not seen.policy:
+        return ""
+    if not seen.result_lock:
+        return "the seller: the result is open to the buyer before it is paid"
+    if seen.policy == "swap":
+        return f"the buyer, up to {flop(seen.swap_limit_florins)}: the result's key comes with the payment (swap)"
+    return "the seller: it shows the result's key while arbiters stand by (standby)"
 
 
 def heights_of(seen: ContractView) -> list[tuple[str, str]]:

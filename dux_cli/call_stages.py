@@ -150,6 +150,7 @@ def stage_facts(view: StagesView) -> list[tuple[str, str]]:
         ("state", f"{view.state} {view.reason}".strip()),
         ("service", view.service_id),
         ("funded", "together, by one payment" if view.together else "one by one"),
+        ("bond", "the seller locked it first" if view.bonded else ""),
         ("paid", flop(view.paid_florins)),
     ]
     return facts + [(f"stage {stage.number}", _stage_text(stage)) for stage in view.stages]

@@ -39,7 +39,9 @@ def list_contracts(session: Session, status: str | None, limit: int) -> None:
 
     wanted = Status(status.upper()) if status else None
     found = session.ask(LIST, ListContracts(status=wanted, limit=limit))
-    rows = each(found.contracts, lambda c: (c.contract_id, c.role, str(c.status), flop(c.price_florins), c.service_id))
+    rows = each(
+        found.contracts, lambda c: (c.contract_id, _role(c), str(c.status), flop(c.price_florins), c.service_id)
+    )
     session.out.table(found, ("contract", "role", "status", "price", "service"), rows, empty="no contracts yet")
 
 
@@ -60,7 +62,7 @@ def facts_of(seen: ContractView) -> list[tuple[str, str]]:
     facts = [
         ("contract", seen.contract_id),
         ("status", f"{seen.status} ({seen.state})"),
-        ("this node is", seen.role),
+        ("this node is", _role(seen)),
         ("buyer", seen.buyer),
         ("seller", seen.seller),
         ("arbiters", f"{', '.join(seen.arbiters)} ({seen.arbiters_needed} decide)"),
@@ -75,6 +77,11 @@ def facts_of(seen: ContractView) -> list[tuple[str, str]]:
         ("coin", seen.outpoint or ""),
     ]
     return facts + heights_of(seen) + settlement_of(seen)
+
+
+def _role(seen: ContractView) -> str:
+    """Who this node is; in a bond lot the roles are swapped, so the work's seller is told from a buyer."""
+    return f"{seen.role}, of the bond" if seen.bond else seen.role
 
 
 def _stage(seen: ContractView) -> str:

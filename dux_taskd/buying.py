@@ -86,7 +86,7 @@ def _require_swap(wish: Submit, services: list[ServiceView]) -> None:
     price, limit = format_flop(dearest), format_flop(wish.swap_limit_florins)
     laws = (
         (wish.check == "none", "a second worker's finding would come after the payment; buy with check none"),
-        (dearest <= wish.swap_limit_florins, f"it costs {price} FLOP, and at most {limit} are risked so"),
+        (dearest <= wish.swap_limit_florins, f"it costs {price} FLOP, and the swap limit is {limit} FLOP"),
         (all(one.result_lock for one in services), "the service shows its results before they are paid"),
     )
     reason = next((why for holds, why in laws if not holds), "")

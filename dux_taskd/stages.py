@@ -161,6 +161,7 @@ class StageDesk:
             state=stage_rules.state_of(stages, self._seen(stages)),
             service_id=stages.wish.service_id,
             together=stages.wish.together,
+            bonded=stages.wish.bonded,
             paid_florins=Florins(paid),
             reason=stages.stopped,
             stages=tuple(views),

@@ -63,7 +63,7 @@ class NoChecker(Unavailable):
 
 
 class TooFewArbiters(CallerMistake):
-    """A price of {price_florins} wants {wanted} arbiters beside the parties, {named} are named: name more."""
+    """{price_florins} want {wanted} arbiters beside the parties, {named} are named: name more, or strike fewer."""
 
     code = 7015
     key = "too-few-arbiters"

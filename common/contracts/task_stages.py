@@ -109,6 +109,7 @@ class StagesView(Wire, frozen=True, kw_only=True):
     reason: str
     stages: tuple[StageView, ...]
     lines: tuple[str, ...]
+    bonded: bool = False
 
 
 _REF = StagesRef(stages_id="stages-1")

@@ -367,8 +367,9 @@ def buy(run: Any, node: FakeNode, tmp_path: Path) -> Any:
     one = task_stages.STAGES_SHOW.example[1].stages[0]
     paid = msgspec.structs.replace(one, number=1, state="paid", good=True, output_blob="ab" * 32, reason="")
     node.answers["task.stages"] = msgspec.structs.replace(
-        task_stages.STAGES_SHOW.example[1], state=task_stages.StagesState.ACCEPTED, reason="", stages=(paid,)
-    )
+        task_stages.STAGES_SHOW.example[1], state=task_stages.StagesState.ACCEPTED, reason="", stages=(paid,),
+        bonded=True,
+    )  # fmt: skip
 
     def bought(*words: str) -> Any:
         files = ["--input", str(tmp_path / "in.bin"), "--output", str(tmp_path / "out.bin"), "--max-price", "10"]
@@ -415,6 +416,7 @@ def test_a_bond_is_asked_for_with_one_call_or_with_stages(buy: Any, node: FakeNo
     """One call is a series of one; its result goes where it was wanted, without a number."""
     told = buy("--bond")
     assert told.code == 0, told.err
+    assert "the seller locked it first" in told.out
     asked = node.asked("task.submit_stages")
     assert (asked.count, asked.together, asked.bonded, asked.check) == (1, True, True, "none")
     assert (tmp_path / "out.bin").read_bytes() == b"DUCK"
@@ -439,7 +441,8 @@ def test_a_contract_tells_who_goes_first_and_whom_the_seller_struck(
     node.answers["escrow.show"] = msgspec.structs.replace(CONTRACT, **changes)
     assert words in run("escrow", "show", ID).out
     node.answers["escrow.show"] = msgspec.structs.replace(CONTRACT, bond=True, **changes)
-    assert "who goes first" not in run("escrow", "show", ID).out
+    told = run("escrow", "show", ID).out
+    assert ("who goes first" in told, ", of the bond" in told) == (False, True)
 
 
 @pytest.mark.parametrize("lock", [True, False])

@@ -319,7 +319,7 @@ async def test_the_panel_grows_with_the_price(market: Market, price: int, panel:
     async with stage(market) as players:
         service = await sell(players[SELLER], price=price)
         dear = {"price_limit_florins": Florins(price), "arbiters": (did(BUYER), did(SELLER), *candidates[: panel - 1])}
-        with pytest.raises(contract.TooFewArbiters, match=f"wants {panel} arbiters .* {panel - 1} are named"):
+        with pytest.raises(contract.TooFewArbiters, match=f"want {panel} arbiters .* {panel - 1} are named"):
             await submit(players[BUYER], service, **dear)
         assert market.deals == {}
         task_id = await submit(players[BUYER], service, **(dear | {"arbiters": candidates}))
@@ -348,7 +348,7 @@ async def test_paying_first_is_refused_where_it_gains_nothing(market: Market) ->
         await sell(players[CHECKER], "check", FLOP)
         open_one = market.publish(OTHER, "wasm", 2 * FLOP, result_lock=False)
         for service, changes, words in (
-            (dear, {}, "it costs 3 FLOP, and at most 2.5 are risked so"),
+            (dear, {}, r"it costs 3 FLOP, and the swap limit is 2\.5 FLOP"),
             (dear, {"swap_limit_florins": Florins(4 * FLOP), "check": "auto"}, "buy with check none"),
             (open_one, {}, "shows its results before they are paid"),
         ):
@@ -379,7 +379,7 @@ async def test_the_buyer_strikes_two_arbiters(market: Market) -> None:
     async with stage(market) as players:
         service = await sell(players[SELLER])
         wish = {"arbiters": candidates, "strikes": candidates[1:3]}
-        with pytest.raises(contract.TooFewArbiters, match=r"wants 3 arbiters .* 2 are named"):
+        with pytest.raises(contract.TooFewArbiters, match=r"want 3 arbiters .* 2 are named"):
             await submit(players[BUYER], service, **(wish | {"arbiters": candidates[:4]}))
         await submit(players[BUYER], service, **wish)
         await wait_until(lambda: bool(market.deals))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dux_p2pd.session import Address
 
 LOG_FILE_MAX = 131_072
+EVENT_WORDS = {"icp": "made", "rot": "key changed", "rec": "taken back with the phrase", "end": "closed"}
 
 
 class NoExtra(CallerMistake):
@@ -48,12 +49,17 @@ def identity() -> None:
 def show(session: Session, did: str, log_out: Path | None) -> None:
     """A name as the network knows it: state, keys, event log; with --json the DID document too."""
     from common.contracts.p2p import DID_RESOLVE, P2P_INFO, Resolve
+    from common.contracts.p2p_errors import PeerUnknown, TooFewSources
     from common.identity.log import decode_log
+    from common.peers import MONEY_SOURCES
     from common.rpc.method import Empty
     from common.units import Did
 
     wanted = Did(did) if did else session.ask(P2P_INFO, Empty()).did
-    found = session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600))
+    try:
+        found = session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600, min_sources=MONEY_SOURCES))
+    except (PeerUnknown, TooFewSources):
+        found = session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600))
     log = decode_log(found.log, now_ms=1 << 52, inception_bits=0)
     if log_out is not None:
         write_out(log_out, found.log)
@@ -62,7 +68,8 @@ def show(session: Session, did: str, log_out: Path | None) -> None:
     if found.proof:
         lines.append(("proof", f"{len(found.proof)} bytes show two events at one place (--json has them)"))
     for event in log.events:
-        lines.append((f"event {event.seq}", f"{event.kind} of {_day(event.at_ms)}, key {event.key.hex()[:16]}…"))
+        when = "" if event.kind == "icp" else f" on {_day(event.at_ms)}"  # that of a beginning is the same for all
+        lines.append((f"event {event.seq}", f"{EVENT_WORDS[event.kind]}{when}, key {event.key.hex()[:16]}…"))
     session.out.record(found, lines, name=found.did)
 
 

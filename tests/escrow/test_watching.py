@@ -58,8 +58,8 @@ def at_exp(exp: int) -> ChannelTerms:
 
 
 @attack(
-    "channel",
-    tries="a payer hands junk to the watchers under its channel's id before the payee has a close, so that theirs is refused",
+    "payment",
+    tries="a payer hands junk to watchers under its channel's id before the payee has a close, whose own is refused then",
     meets="a watcher keeps closes alone that both parties signed, one for each node that hands one in",
 )
 async def test_junk_under_a_channels_id_is_not_kept_and_does_not_stand_in_its_way() -> None:

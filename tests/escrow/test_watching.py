@@ -59,7 +59,7 @@ def at_exp(exp: int) -> ChannelTerms:
 
 @attack(
     "payment",
-    tries="a payer hands junk to watchers under its channel's id before the payee has a close, whose own is refused then",
+    tries="junk under a channel id from its payer, at the watchers, before the payee has a close to hand in",
     meets="a watcher keeps closes alone that both parties signed, one for each node that hands one in",
 )
 async def test_junk_under_a_channels_id_is_not_kept_and_does_not_stand_in_its_way() -> None:

@@ -18,7 +18,7 @@ from dux_cli.claims import attest, challenge, claims, disclose, issuers, verify
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.did_param import NodeDid
 from dux_cli.out_files import OutFile, write_out
-from dux_cli.output import note
+from dux_cli.output import counted, note
 
 if TYPE_CHECKING:
     from common.contracts.p2p import OwnIdentity, Resolved
@@ -55,7 +55,7 @@ def show(session: Session, did: str, log_out: Path | None) -> None:
     if log_out is not None:
         write_out(log_out, found.log)
     lines = [("DID", found.did), ("state", state_of(found.ended, found.frozen, found.disputed))]
-    lines += [("confirmed", f"{found.age_s} s ago by {found.sources} independent nodes")]
+    lines += [("confirmed", _confirmed(found.age_s, found.sources))]
     if found.proof:
         lines.append(("proof", f"{len(found.proof)} bytes show two events at one place (--json has them)"))
     for event in log.events:
@@ -80,7 +80,7 @@ def document_of(session: Session, did: str) -> None:
     found = _resolved(session, did)
     document, state = json.loads(found.document), state_of(found.ended, found.frozen, found.disputed)
     if found.node_record is None:
-        note("no node record is known: the document names keys alone; it lives for a day after its node was last there")
+        note("no node record is known (a day after its node was last there): the document names keys alone")
     if state != SOUND:
         note(f"the name is {state}")
     if session.out.as_json:
@@ -106,6 +106,12 @@ def state_of(ended: bool, frozen: bool, disputed: bool) -> str:  # noqa: FBT001 
     if frozen:
         return "frozen for good: two recoveries of one epoch are known; the phrase is in two hands"
     return "disputed: two rotations of one key are known; `duxnet identity recover` clears it" if disputed else SOUND
+
+
+def _confirmed(age_s: int, sources: int) -> str:
+    if not sources:
+        return "by nobody else lately: this is what is held here"
+    return f"{age_s} s ago by {counted(sources, 'independent node')}"
 
 
 def _day(at_ms: int) -> str:

@@ -674,6 +674,31 @@ def test_an_audit_believes_keys_that_have_been_replaced_since(node: FakeNode, ru
     assert ("has recovered or closed its name since" in found.out) is stopped
 
 
+def test_a_did_document_is_printed_as_it_is_and_what_it_cannot_say_beside_it(node: FakeNode, run: Any) -> None:
+    """W3C JSON on stdout, one's own or another's; that the name is disputed, or keys are all there is, on stderr."""
+    did, asked = "did:dux:" + "c" * 52, list[str]()
+    told = {"@context": ["https://www.w3.org/ns/did/v1"], "id": did, "alsoKnownAs": ["flopcoin:x"]}
+    body = msgspec.json.encode(told).decode()
+    found = msgspec.structs.replace(p2p.DID_RESOLVE.example[1], did=did, document=body)
+    sound = msgspec.structs.replace(found, node_record=b"\x90")
+
+    def resolve(ask: p2p.Resolve) -> p2p.Resolved:
+        asked.append(ask.did)
+        return sound if ask.did == did else msgspec.structs.replace(found, disputed=True)
+
+    node.answers["did.resolve"] = resolve
+    shown = run("identity", "document", did)
+    assert (shown.code, json.loads(shown.out), shown.err) == (0, told, "")
+    assert shown.out.count("\n") > 5
+    assert run("identity", "document", did, "--json").json == told
+    assert run("identity", "document", did, "--quiet").out.strip() == did
+    own = run("identity", "document")
+    assert asked[-1] == p2p.P2P_INFO.example[1].did
+    assert "disputed" in own.err
+    assert "no node record is known" in own.err
+    assert json.loads(own.out) == told
+
+
 @pytest.mark.parametrize("brought", ["a log", "no log"])
 def test_an_audit_believes_a_key_that_a_recovery_took_out_by_the_log_in_the_file(
     node: FakeNode, run: Any, brought: str

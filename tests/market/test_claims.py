@@ -199,7 +199,6 @@ async def test_what_was_issued_is_put_again_while_it_holds(tmp_path: Path) -> No
         assert place not in net.dht
 
 
-@attack("registry", tries="an issuer gives leaves of another root, or another node's attestation", meets="refused")
 def test_uptime_is_attested_after_a_day_of_slots() -> None:
     """Up in every slot: 143 of them say nothing that should hold for a month, 144 do."""
     clock = ManualClock()
@@ -220,6 +219,7 @@ def test_uptime_is_attested_after_a_day_of_slots() -> None:
     assert attested_at == {1: [], day - 1: [], day: ["uptime%>=95"]}
 
 
+@attack("registry", tries="an issuer gives leaves of another root, or another node's attestation", meets="refused")
 async def test_an_issuer_that_gives_something_else_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ AREAS: dict[str, Area] = {
     "network": Area(
         "bench.network",
         "the network's table: calls, memory, DHT, gossip, the way back; simulated and soaked when asked for",
-        parts=("calls", "memory", "dht", "gossip", "return", "sim", "soak"),
+        parts=("calls", "memory", "dht", "gossip", "return", "spread", "sim", "soak"),
     ),
     "sim": Area("bench.sim", "simulated histories per second", cheap=True),
 }

@@ -11,6 +11,7 @@ from bench.network_gossip import measure_gossip
 from bench.network_long import left_out, measure_sim, measure_soak
 from bench.network_memory import measure_memory
 from bench.network_return import measure_return
+from bench.network_spread import measure_spread
 from bench.rows import Finding
 
 PARTS: Mapping[str, Callable[[Run], Awaitable[list[Finding]]]] = {
@@ -20,7 +21,11 @@ PARTS: Mapping[str, Callable[[Run], Awaitable[list[Finding]]]] = {
     "gossip": measure_gossip,
     "return": measure_return,
 }
-LONG: Mapping[str, Callable[[Run], Awaitable[list[Finding]]]] = {"sim": measure_sim, "soak": measure_soak}
+LONG: Mapping[str, Callable[[Run], Awaitable[list[Finding]]]] = {
+    "spread": measure_spread,
+    "sim": measure_sim,
+    "soak": measure_soak,
+}
 
 
 async def measure(run: Run) -> list[Finding]:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from common.contracts.escrow_views import Settlement
-from common.units import Florins
+from common.units import Florins, format_flop
 from common.work import ComparatorKind, JobKind, JobSpec, Limits, job_hash
 from dux_taskd.model import Assignment, Consider, GiveBack, GiveQuote, HandOver, JobState, Order
 
@@ -49,6 +49,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes_max: int
     wall_s_max: int
     royalty_is_right: bool = True
+    lock_is_right: bool = True
     arbiters: frozenset[str] = frozenset()  # of the contract that is offered; looked up for private inputs
 
 
@@ -59,7 +60,7 @@ def offer_fault(offer: Assignment, job: JobSpec, terms: Terms) -> str:
         (bytes(job_hash(job)) == offer.job_hash, "the job is not the one that its hash names"),
         (terms.kind == job.kind.value, f"the service is of kind {terms.kind}"),
         (job.kind.runtime in terms.kinds_offered, f"this machine cannot run {job.kind.runtime.value} jobs safely now"),
-        (offer.price_florins >= terms.price_florins, f"the price is {int(terms.price_florins)} florins"),
+        (offer.price_florins >= terms.price_florins, f"the price is {format_flop(terms.price_florins)} FLOP"),
         (job.kind is JobKind.CHECK or job.package == terms.package, "the service runs another package"),
         (job.kind is JobKind.CHECK or job.entry == terms.entry, "the service has another entry"),
         (within(job.limits, terms.limits), "the limits are above the service's"),
@@ -73,6 +74,7 @@ def offer_fault(offer: Assignment, job: JobSpec, terms: Terms) -> str:
             "the input is not meant for the arbiters: they could not judge the result",
         ),
         (terms.royalty_is_right, "the offer does not pay the service's developer its royalty"),
+        (terms.lock_is_right, "the offer does not sell the result as the service does: by its key, or open"),
         (terms.open_jobs < terms.open_jobs_max, "this node has all the jobs it can take; ask again later"),
     )
     return next((fault for holds, fault in claims if not holds), "")

@@ -16,6 +16,7 @@ from msgspec import Meta, field
 from common.channel_messages import Outcome
 from common.codec import Wire
 from common.contracts.base import events_method
+from common.contracts.channel import PAYING
 from common.contracts.escrow_views import Settlement
 from common.contracts.store import CallLimits
 from common.contracts.task_stages import STAGES_CANCEL, STAGES_SHOW, STAGES_SUBMIT
@@ -23,6 +24,8 @@ from common.errors import CallerMistake, NotNow, Unavailable
 from common.rpc.method import Empty, Method, callers_of
 from common.units import FLOP, Did, Florins, UnixMs
 
+SWAP_LIMIT_FLORINS = Florins(250_000_000)  # EP §2: one lot of 2.5 FLOP
+STRIKES_MAX = 2  # EP §5: each side may strike two
 INPUT_BYTES_MAX = 64 * 1024 * 1024  # what a node takes as one job's input
 REASON_CHARS_MAX = 500
 
@@ -46,7 +49,7 @@ class NotForSale(CallerMistake):
 
 
 class PriceAbove(CallerMistake):
-    """Service {service_id} costs {price_florins} florins, more than the {limit_florins} you allow."""
+    """Service {service_id} costs {price_florins}, more than the {limit_florins} that you allow."""
 
     code = 7003
     key = "price-above"
@@ -60,10 +63,17 @@ class NoChecker(Unavailable):
 
 
 class TooFewArbiters(CallerMistake):
-    """A price of {price_florins} florins wants {wanted} arbiters beside the parties, {named} are named: name more."""
+    """{price_florins} want {wanted} arbiters beside the parties, {named} are named: name more, or strike fewer."""
 
     code = 7015
     key = "too-few-arbiters"
+
+
+class NoSwap(CallerMistake):
+    """This cannot be paid before its result is seen: {reason}."""
+
+    code = 7016
+    key = "no-swap"
 
 
 class NoResult(NotNow):
@@ -109,7 +119,7 @@ class CallNotTaken(NotNow):
 
 
 class CallRefused(NotNow):
-    """Service {service_id} refused the call ({reason}, {missing} florins missing); nothing was charged."""
+    """Service {service_id} refused the call: {reason}; nothing was charged{said}."""
 
     code = 7010
     key = "call-refused"
@@ -175,7 +185,11 @@ class Serving(Wire, frozen=True):
 
 
 class Submit(Wire, frozen=True, kw_only=True):
-    """Buy one call. `input_blob` is already at p2pd. `check`: `none`, `auto`, or the id of a service of kind check."""
+    """Buy one call. `input_blob` is already at p2pd. `check`: `none`, `auto`, or the id of a service of kind check.
+
+    `policy` swap: pay before the result is seen, its key comes with the payment; only up to `swap_limit_florins` and
+    without a check. `strikes`: arbiters that shall not judge.
+    """
 
     request_id: RequestId
     service_id: str
@@ -191,6 +205,9 @@ class Submit(Wire, frozen=True, kw_only=True):
     tolerance_step: Annotated[int, Meta(ge=0, le=255)] = 0  # most by which two bytes may differ
     tolerance_share_ppm: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # millionths of the bytes that may differ
     alternatives: Annotated[tuple[str, ...], Meta(max_length=4)] = ()  # services tried next when one gives nothing
+    policy: Literal["standby", "swap"] = "standby"
+    swap_limit_florins: Florins = field(default_factory=lambda: SWAP_LIMIT_FLORINS)
+    strikes: Annotated[tuple[Did, ...], Meta(max_length=STRIKES_MAX)] = ()
 
 
 class CallPaid(Wire, frozen=True, kw_only=True):
@@ -402,7 +419,7 @@ SUBMIT: Method[Submit, TaskRef] = Method(
         ),
         _REF,
     ),
-    raises=(NotForSale, PriceAbove, NoChecker, TooFewArbiters, BadJob),
+    raises=(NotForSale, PriceAbove, NoChecker, TooFewArbiters, BadJob, NoSwap),
     deadline_max_s=60.0,
 )
 STATUS: Method[TaskRef, TaskView] = Method(
@@ -489,7 +506,7 @@ CALL: Method[CallPaid, CalledPaid] = Method(
             said=("over channel c4c4c4c4",),
         ),
     ),
-    raises=(NotForSale, PriceAbove, CallNotTaken, CallRunning, CallRefused),
+    raises=(NotForSale, PriceAbove, CallNotTaken, CallRunning, CallRefused, *PAYING),
     deadline_max_s=120.0,
 )
 EVENTS = events_method("task", callers_of("taskd"))

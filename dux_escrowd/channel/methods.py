@@ -8,18 +8,17 @@ from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.community_fund import fund_script_of
 from common.contracts import channel as c
 from common.contracts import peer_channel as peer
-from common.contracts import wallet_chain as chain
 from common.contracts.channel_errors import BadChannelTerms, ChannelBusy
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx, MethodTable
-from common.units import Did, Florins
+from common.units import Did, Florins, format_flop
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.buying import Buying
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.greeting import Greeting
-from dux_escrowd.channel.model import PayerState
 from dux_escrowd.channel.offers import Offers
 from dux_escrowd.channel.opening import Opening
+from dux_escrowd.channel.payer import LIVE
 from dux_escrowd.channel.selling import Selling
 from dux_escrowd.channel.sessions import Sessions
 from dux_escrowd.channel.views import call_view, channel_view, lines
@@ -117,8 +116,6 @@ class ChannelMethods:
     async def close(self, params: c.CloseChannel, _ctx: Ctx) -> c.ChannelView:
         """The end is wanted; `roll` agrees on the next channel first."""
         state = self._ledger.state(params.chid)
-        if state.state is PayerState.FUND_SENT:
-            await self._require_unpaid(params.chid)
         next_script = b""
         if params.roll:
             next_script = await self._next(params.chid)
@@ -128,21 +125,14 @@ class ChannelMethods:
         await self._counter.carry(params.chid, taken.effects)
         return await self._view(state.chid)
 
-    async def _require_unpaid(self, chid: str) -> None:
-        """A funding that is on its way cannot be called back: the close comes when it is in a block."""
-        asked = chain.ScriptAsked(script=self._ledger.book(chid).output_script)
-        least = self._ledger.state(chid).rules.coin_min_florins
-        found = await self._counter.desk.flopd.call(chain.CHAIN_COINS, asked)
-        if any(int(coin.value_florins) >= least for coin in found.coins):
-            reason = "its funding waits for a block; close it then"
-            raise ChannelBusy(chid=chid, state=PayerState.FUND_SENT.value, reason=reason)
-
     async def _next(self, chid: str) -> bytes:
         """A channel that the rest of this one opens, on the same terms."""
         state, terms = self._ledger.payer(chid), self._ledger.book(chid).terms
         rest = state.usable_florins - max(state.need_florins, state.rules.first_min_florins if state.j else 0)
         if rest < state.rules.coin_min_florins:
-            raise BadChannelTerms(reason=f"{rest} florins would be left for the next channel; close this one instead")
+            raise BadChannelTerms(
+                reason=f"{format_flop(max(0, rest))} FLOP would be left for the next channel; close this one instead"
+            )
         following = await self._opening.open(
             Did(terms.payee),
             rest,
@@ -157,7 +147,7 @@ class ChannelMethods:
     async def refund(self, params: c.ChannelAct, _ctx: Ctx) -> c.ChannelView:
         """By agreement while nothing was spent; alone from EXP on, which the tables do by themselves."""
         state, tip = self._ledger.payer(params.chid), await self._counter.height()
-        if state.spent_florins and tip < state.rules.exp:
+        if state.state in LIVE and state.spent_florins and tip < state.rules.exp:
             reason = f"calls were paid; close it, or wait for height {state.rules.exp}"
             raise ChannelBusy(chid=params.chid, state=state.state.value, reason=reason)
         nonce = self._counter.random.bytes(32)
@@ -168,7 +158,9 @@ class ChannelMethods:
 
     async def listed(self, params: c.ListChannels, _ctx: Ctx) -> c.ChannelList:
         """Newest first."""
-        names = self._ledger.shelf.listed(params.role, open_only=params.open_only, limit=params.limit)
+        names = self._ledger.shelf.listed(
+            params.role, open_only=params.open_only, limit=params.limit, start=params.start
+        )
         return c.ChannelList(channels=tuple([await self._view(name) for name in names]))
 
     async def show(self, params: c.ChannelRef, _ctx: Ctx) -> c.ChannelDetail:

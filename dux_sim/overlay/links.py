@@ -22,16 +22,20 @@ from dux_sim.overlay.post import AHEAD_S, region_of
 from dux_sim.world.history import History
 from dux_sim.world.weather import Storm
 
-DELAY_LEAST_S, DELAY_MOST_S = 0.01, 0.09  # one way; each link has its own, as cities do; AHEAD_S between regions
+CITIES_S = 0.01, 0.09  # one way, least and most; each link has its own, as cities do; AHEAD_S between regions
 LINK_BYTES = 8  # of a hash, that give a link its delay
 
 
 class Links(Storm):
     """The weather between hosts: each is on a side, and may be without power."""
 
-    def __init__(self, randomness: Randomness, history: History, seed: int) -> None:
+    def __init__(
+        self, randomness: Randomness, history: History, seed: int, delays_s: tuple[float, float] = CITIES_S
+    ) -> None:
+        """`delays_s`: the shortest and the longest link, one way; below AHEAD_S regions are as near as neighbours."""
         super().__init__(randomness, history)
         self._seed = seed
+        self._delays_s = delays_s
         self.sides: Mapping[str, int] = {}  # of hosts that stand apart from the others, on side 0
         self.dark: dict[str, None] = {}  # hosts without power
         self._delays: dict[tuple[str, str], float] = {}
@@ -51,8 +55,9 @@ class Links(Storm):
             digest = hashlib.sha256(f"{self._seed}/{link[0]}/{link[1]}".encode()).digest()
             share = int.from_bytes(digest[:LINK_BYTES]) / (1 << 8 * LINK_BYTES)
             is_far = region_of(number_of(source)) != region_of(number_of(target))
-            least_s = AHEAD_S if is_far else DELAY_LEAST_S
-            found = self._delays[link] = least_s + share * (DELAY_MOST_S - least_s)
+            least_s, most_s = self._delays_s
+            least_s = AHEAD_S if is_far and most_s > AHEAD_S else least_s
+            found = self._delays[link] = least_s + share * (most_s - least_s)
         return found
 
 

@@ -19,7 +19,7 @@ import msgspec
 from common.network import Bootstrap, NetworkProfile
 from dux_p2pd.overlay import Overlay
 from dux_sim.overlay.liars import LyingHousehold, LyingP2pd
-from dux_sim.overlay.links import Links, ToldNetwork
+from dux_sim.overlay.links import CITIES_S, Links, ToldNetwork
 from dux_sim.overlay.nodes import P2PD, Household, OverlayP2pd, make
 from dux_sim.overlay.pipes import host_of
 from dux_sim.overlay.post import Border, Post
@@ -122,14 +122,15 @@ class OverlayWorld(World):
     history: NodeHistories
 
     def __init__(
-        self, seed: int, *, trace: bool = False, until: int | None = None, border: Border | None = None, region: int = 0
-    ) -> None:
+        self, seed: int, *, trace: bool = False, until: int | None = None, border: Border | None = None,
+        region: int = 0, delays_s: tuple[float, float] = CITIES_S,
+    ) -> None:  # fmt: skip
         """`border`: to the process that plays the other region, where this one plays but `region`."""
         super().__init__(seed, overlay_profile(), trace=trace, until=until)
         history = self.history
         self.is_first = border is None or region == 0  # what is no node's is noted here
         self.post = Post(self.loop, self.context, border, region)
-        self.weather = Links(self.stream("weather"), history, seed)
+        self.weather = Links(self.stream("weather"), history, seed, delays_s)
         self.net = ToldNetwork(
             self.weather, lambda a, b, data: history.note("frame", f"{a}>{b}", data, of=b), self.post, self.loop.time
         )

@@ -39,7 +39,17 @@ from common.contracts.registry import (
 from common.errors import BadParams, NotFound, NotPermitted
 from common.identity.purposes import Purpose
 from common.keygen import PAYOUT_FILE
-from common.receipts import Heartbeat, LotKeys, SettledReceipt, attested, body_of, described, receipt_in
+from common.receipts import (
+    Heartbeat,
+    LotKeys,
+    SettledReceipt,
+    attested,
+    body_of,
+    described,
+    facts_id,
+    receipt_in,
+    without_key,
+)
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
 from common.units import BlockHeight, Hash32
@@ -47,6 +57,7 @@ from dux_registryd.daemon import RegistryDaemon, paid_at
 from dux_registryd.finder import INDEX_AGE_S
 from dux_registryd.machine import Machine
 from dux_registryd.settings import RegistrydSettings
+from dux_registryd.store import Book
 from dux_registryd.upkeep import Announcer
 from tests.attacks.registry import attack
 from tests.market.fakes import LOG, FakeNet, FakeNode, attest, did_number, running, until
@@ -550,14 +561,20 @@ async def test_a_key_that_comes_by_gossip_to_a_settled_receipt_is_looked_for(tmp
     net = shown()
     async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
         assert await submit(one, paid(5, 1, 1), "word") is ReceiptState.SETTLED
+        net.chain.up = False
         word = under_key(5, 1, 1)
         assert [await gossip(net.node(1), TOPIC_RECEIPT.name, word) for _ in range(2)] == ["accept", "ignore"]
+        book = Book(net.node(1).daemons["registryd"].parts.table.store)
+        told = receipt_in(attested(word))
 
-        def judged() -> bool:
-            row = net.node(1).daemons["registryd"].parts.table.store.row("SELECT key FROM words")
-            return row is not None and row["key"] == "shown"
+        def heard() -> tuple[SettledReceipt, ...]:
+            claim = book.claim(facts_id(told))
+            assert claim is not None
+            return claim.told
 
-        await until(judged)
+        assert heard() == (without_key(told),)
+        net.chain.up, net.chain.height = True, 102
+        await until(lambda: heard() == (told,))
 
 
 @attack(

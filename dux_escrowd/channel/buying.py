@@ -215,7 +215,9 @@ class Buying:
         if left:
             state = self._ledger.payer(chid)
             what = f"its coin is too young for calls of {format_flop(state.spent_florins + least_florins)} FLOP in all"
-            reason = f"{said}{what}, {left} more block{'s are' if left > 1 else ' is'} needed; repeat with the same oid"
+            reason = (
+                f"{said}{what}, {left} more block{'s are' if left > 1 else ' is'} needed; repeat the same call then"
+            )
             raise ChannelBusy(chid=chid, state=state.state.value, reason=reason)
 
     async def _live(self, chid: str, wait_s: float, *, said: str = "") -> None:
@@ -229,7 +231,7 @@ class Buying:
         if not await self._greeting.live(chid, wait_s):
             state = self._ledger.payer(chid)
             reason = "its funding waits for a block" if state.coin is None else "the payee has not answered a hello"
-            raise ChannelBusy(chid=chid, state=state.state.value, reason=f"{said}{reason}; repeat with the same oid")
+            raise ChannelBusy(chid=chid, state=state.state.value, reason=f"{said}{reason}; repeat the same call")
 
     # --- what becomes of a call ---------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.greeting import Greeting
 from dux_escrowd.channel.offers import Offers
 from dux_escrowd.channel.opening import Opening
+from dux_escrowd.channel.payer import LIVE
 from dux_escrowd.channel.selling import Selling
 from dux_escrowd.channel.sessions import Sessions
 from dux_escrowd.channel.views import call_view, channel_view, lines
@@ -146,7 +147,7 @@ class ChannelMethods:
     async def refund(self, params: c.ChannelAct, _ctx: Ctx) -> c.ChannelView:
         """By agreement while nothing was spent; alone from EXP on, which the tables do by themselves."""
         state, tip = self._ledger.payer(params.chid), await self._counter.height()
-        if state.spent_florins and tip < state.rules.exp:
+        if state.state in LIVE and state.spent_florins and tip < state.rules.exp:
             reason = f"calls were paid; close it, or wait for height {state.rules.exp}"
             raise ChannelBusy(chid=params.chid, state=state.state.value, reason=reason)
         nonce = self._counter.random.bytes(32)

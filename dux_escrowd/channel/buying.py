@@ -168,7 +168,7 @@ class Buying:
             state = self._ledger.payer(chid)
             left = state.usable_florins - max(state.cum_florins, state.need_florins)
             room = state.usable_florins - state.need_florins
-            if not wants_session(state) or room < price:
+            if not wants_session(state) or state.closing or room < price:
                 reasons.append(f"{chid[:8]} is {state.state.value} with {format_flop(max(0, room))} FLOP left")
                 continue
             if await self._blocks_to_wait(chid, least_florins):
@@ -189,7 +189,8 @@ class Buying:
         return (terms.developer_script, terms.royalty_bps) == wanted
 
     async def _opened(self, params: c.Pay, names: list[str], least_florins: int) -> tuple[str, tuple[str, ...]]:
-        waiting = next((name for name in names if self._ledger.payer(name).state is PayerState.FUND_SENT), None)
+        unseen = [name for name in names if self._ledger.payer(name).state is PayerState.FUND_SENT]
+        waiting = next((name for name in unseen if not self._ledger.payer(name).closing), None)
         cap = int(params.open_florins or 0)
         script, bps = self._counter.royalty(params.developer, params.royalty_bps)
         chid = waiting or await self._opening.open(Did(params.payee), cap, developer_script=script, royalty_bps=bps)

@@ -47,17 +47,20 @@ def identity() -> None:
 @pass_session
 def show(session: Session, did: str, log_out: Path | None) -> None:
     """A name as the network knows it: state, keys, event log; with --json the DID document too."""
-    from common.contracts.p2p import DID_RESOLVE, P2P_INFO, Resolve
+    from common.contracts.p2p import DID_RESOLVE, IDENTITY_OWN, Resolve
     from common.identity.log import decode_log
     from common.rpc.method import Empty
     from common.units import Did
 
-    wanted = Did(did) if did else session.ask(P2P_INFO, Empty()).did
+    own = None if did else session.ask(IDENTITY_OWN, Empty())
+    wanted = own.did if own else Did(did)
     found = session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600))
     log = decode_log(found.log, now_ms=1 << 52, inception_bits=0)
     if log_out is not None:
         write_out(log_out, found.log)
     lines = [("DID", found.did), ("state", state_of(found.ended, found.frozen, found.disputed))]
+    if own and own.standing == "recovered elsewhere":
+        lines.append(("this node", "without its keys since it was recovered elsewhere: `duxnet identity recover`"))
     lines += [("confirmed", _confirmed(found.age_s, found.sources))]
     if found.proof:
         lines.append(("proof", f"{len(found.proof)} bytes show two events at one place (--json has them)"))

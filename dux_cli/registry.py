@@ -191,10 +191,20 @@ def list_nodes(
 HEADINGS = ("node", "status", "reputation", "tier", "cores", "memory", "storage", "gpu", "host", "verified")
 
 
+SHORT_HEADINGS = ("node", "status", "score", "tier", "cores", "RAM GB", "disk GB", "gpu", "host", "verified")
+
+
 def _print_list(session: Session, found: NodeList, *, empty: str) -> None:
-    session.out.table(found, HEADINGS, each(found.nodes, lambda view: _row(session, view)), empty=empty)
+    rows, headings = each(found.nodes, lambda view: _row(session, view)), list(HEADINGS)
+    if session.out.for_person:  # a terminal has 80 columns: what nobody of these has is left out
+        told = [at for at, _ in enumerate(headings) if any(row[at] != "-" for row in rows)]
+        headings = [SHORT_HEADINGS[at] for at in told]
+        rows = [tuple(row[at] for at in told) for row in rows]
+    session.out.table(found, headings, rows, empty=empty)
     if session.out.for_person and found.nodes:
         session.out.step("?: declared, not measured by others")
+        if any(view.gpu_model and not view.gpu_seen for view in found.nodes):
+            session.out.step("??: a GPU that its own node does not see, either")
 
 
 def _row(session: Session, view: NodeView) -> tuple[str, ...]:
@@ -204,8 +214,9 @@ def _row(session: Session, view: NodeView) -> tuple[str, ...]:
         f"{view.reputation_score:.2f}",
         str(view.tier),
         str(view.cpu_cores) + _doubt(session, view, "cpu"),
-        f"{view.memory_gb:g} GB" + _doubt(session, view, "memory"),
-        f"{view.storage_gb} GB" + _doubt(session, view, "storage"),
+        (f"{view.memory_gb:.3g}" if session.out.for_person else f"{view.memory_gb:g} GB")
+        + _doubt(session, view, "memory"),
+        f"{view.storage_gb}{'' if session.out.for_person else ' GB'}" + _doubt(session, view, "storage"),
         _gpu(session, view),
         printable(view.hostname),
         " ".join(view.verified) or "-",
@@ -215,7 +226,9 @@ def _row(session: Session, view: NodeView) -> tuple[str, ...]:
 def _gpu(session: Session, view: NodeView) -> str:
     if not view.gpu_model:
         return "-"
-    return printable(view.gpu_model) + (_doubt(session, view, "gpu") if view.gpu_seen else " (declared)")
+    if not session.out.for_person:
+        return printable(view.gpu_model) + ("" if view.gpu_seen else " (declared)")
+    return printable(view.gpu_model) + ("?" if view.gpu_seen else "??")
 
 
 def _doubt(session: Session, view: NodeView, part: str) -> str:

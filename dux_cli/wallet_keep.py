@@ -62,13 +62,14 @@ def restore(session: Session, file: Path, passphrase_file: Path | None) -> None:
     duxnet init --phrase-file words.txt && duxnet identity recover --phrase-file words.txt
     duxnet wallet restore wallet.dux && duxnet up
     """
+    from common.clock import SystemClock
     from common.keys import SubKey
     from dux_flopd.backup import restore_books
 
     node = _stopped(session.node.must_exist(), "restore")
     secrets = _open_keys(node, passphrase_file)
     store = node.data / "flopd" / "flopd.sqlite"
-    restore_books(file, secrets.sub_key(SubKey.BACKUP), store)
+    restore_books(file, secrets.sub_key(SubKey.BACKUP), store, SystemClock())
     _give_to(store, node.data / "flopd")
     told = {"restored": str(store), "from": str(file)}
     session.out.record(told, [*told.items(), ("next", "duxnet up")], name=str(store))

@@ -170,6 +170,7 @@ class NodeName(Wire, frozen=True):
 class ListNodes(Wire, frozen=True):
     """Only nodes that meet every filter; 0, empty and None filter nothing."""
 
+    start: Annotated[str, Meta(max_length=60)] = ""  # of the node's id
     min_cpu: int = 0
     min_memory_mb: int = 0
     min_storage_gb: int = 0

@@ -17,6 +17,7 @@ import pytest
 
 from common.network import save_profile
 from dux_cli.command import run_main
+from dux_cli.output import Output
 from dux_cli.registry import PROGRAM, registry
 from dux_registryd.daemon import RegistryDaemon
 from tests.market.fakes import FakeNet, did_number, network, running, until
@@ -154,7 +155,9 @@ async def test_the_specifications_logging(tmp_path: Path, capsys: pytest.Capture
         assert "name a file that you may write" in err
 
 
-async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_every_verb_for_a_person(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Text answers name what a person looks for; filters pass through; deregister empties the list."""
     net = FakeNet()
     async with shell(tmp_path, capsys, net) as sh:
@@ -187,6 +190,11 @@ async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFix
         assert "nothing: all of this it only declares" in shown
         assert "gpu\tNVIDIA RTX 3080, declared by its operator: its node sees none" in shown
         assert "NVIDIA RTX 3080 (declared)" in (await sh.type("find gpu_declared"))[1]
+        with monkeypatch.context() as terminal:
+            terminal.setattr(Output, "for_person", property(lambda out: not out.as_json))
+            table = (await sh.type("list"))[1]
+        assert "verified" not in table  # nobody of these has anything verified, and a terminal is narrow
+        assert all(word in table for word in ("score", "RAM GB", "16?", "??"))
         assert (await sh.json("find gpu"))["total"] == 0
         code, _, err = await sh.type("register --no-gpu")
         assert code == 0

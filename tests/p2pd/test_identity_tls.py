@@ -48,12 +48,17 @@ def make_typed(node: Node) -> None:
 
 async def typed(node: Node, *words: str) -> dict[str, Any]:
     """What a command answers, in a process of its own."""
-    command = [sys.executable, "-m", "dux_cli", "identity", *words, "--node", str(node.folder), "--json"]
+    answer: dict[str, Any] = json.loads(await printed(node, *words, "--json"))
+    return answer
+
+
+async def printed(node: Node, *words: str) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", "dux_cli", "identity", *words, "--node", str(node.folder)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     assert process.returncode == 0, output
-    answer: dict[str, Any] = json.loads(output)
-    return answer
+    return output.decode()
 
 
 async def seen_by(node: Node, did: str) -> Resolved:
@@ -177,6 +182,7 @@ async def test_a_machine_that_was_off_when_its_name_went_on_learns_it_by_itself(
             assert (keeper.standing, keeper.may_sign) == ("recovered elsewhere", False)
             assert "recovered elsewhere: stop the node, or take the name back" in problems(typist)
             assert "catch-up" not in problems(typist)
+            assert "without its keys since it was recovered elsewhere" in await printed(typist, "show")
 
 
 def problems(node: Node) -> str:

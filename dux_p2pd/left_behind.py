@@ -94,8 +94,8 @@ class LeftBehind:
             found = await self._fetch(self._keeper.did, list(self._known()))
             before = self._keeper.log
             self._directory.learn(self._keeper.did, encode_log(found))
-        except DuxError as error:
-            self._log.info("own event log not heard", reason=error.message)
+        except (DuxError, OSError) as error:  # OSError: no place for the keys of the other name
+            self._log.info("own event log not heard", reason=str(error))
             return
         self._is_newest = self._keeper.log == before
         if not self._is_newest:

@@ -66,9 +66,9 @@ async def test_nobody_there_is_no_refusal() -> None:
 async def test_it_asks_rarely_and_begins_anew_after_a_connection() -> None:
     """Not again within five minutes, whatever came of it; a session makes all of it void."""
     node = Alone()
-    node.answer = PeerUnknown(did=LOG.did)
     node.refused()
     for wait_s, asked in ((0.0, 1), (ASK_AGAIN_S - 1, 1), (1.0, 2)):
+        node.answer = PeerUnknown(did=LOG.did) if asked == 1 else OSError("the disk is full")
         node.clock.advance(wait_s)
         await node.part.turn()
         assert (node.asked, node.part.problem()) == (asked, REFUSED)

@@ -21,7 +21,9 @@ from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.event_loop import new_event_loop
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import KeySource, load_keys
+from dux_p2pd.left_behind import Fetch, LeftBehind
 from dux_p2pd.local_address import towards
+from dux_p2pd.log_fetch import LogFetch
 from dux_p2pd.mail_parts import mailbox_keys, open_mailbox
 from dux_p2pd.mail_table import MailTable
 from dux_p2pd.mailbox import Mailbox
@@ -61,6 +63,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     renewal: Renewal
     resolver: Resolver
     mailbox: Mailbox
+    _has_others: bool
 
     async def assemble(self, parts: Parts[P2pdSettings]) -> None:
         """Identity first, then the overlay, then what the other daemons see of it."""
@@ -122,6 +125,10 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             **shared_arguments(parts, directory),
         )
 
+    def log_fetch(self, parts: Parts[P2pdSettings]) -> Fetch | None:
+        """Asks for this node's own log under another name; the simulator's nodes have no other."""
+        return LogFetch(parts.network, clock=parts.clock, random=parts.random, log=parts.log).fetch
+
     async def _listen_outside(self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay) -> None:
         try:
             host, port = await net.transport.serve(net.peers.on_session, net.router.handle)
@@ -135,11 +142,10 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             whereabouts.guessed(towards([address for address in known if address is not None]))
         if endpoints:  # else the first connections have told already where we are
             self.endpoints.own(endpoints)
-        parts.problems.append(lambda: "" if keeper.standing == "sound" else f"this node's name is {keeper.standing}")
+        parts.problems.append(lambda: keeper.problem)
         parts.log.info("listening outside", did=keeper.did, address=endpoint_of((host, port)))
-        others = [n for n in bootstrap_list(parts) if n.address not in endpoints and n.did != keeper.did]
+        self._has_others = any(n.address not in endpoints and n.did != keeper.did for n in bootstrap_list(parts))
         parts.problems.append(keeper.clock_problem)
-        parts.problems.append(lambda: "" if net.peers.sessions() or not others else "no peer is connected")
 
     # what the other daemons see
 
@@ -244,6 +250,17 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         )
         net.router.answer(DID_TELL, renewal.on_tell)
         parts.background("renewal", renewal.run)
+        left_behind = LeftBehind(
+            keeper,
+            net.directory,
+            net.peers,
+            lambda: [source.address for source in upkeep.sources],
+            self.log_fetch(parts),
+            clock=parts.clock,
+            log=parts.log,
+        )
+        renewal.left_behind, upkeep.on_failure = left_behind, left_behind.dial_failed
+        parts.problems.append(lambda: left_behind.problem() if self._has_others else "")
         self.renewal = renewal
         return renewal
 

@@ -128,6 +128,9 @@ class SimP2pd(InWorld[P2pdSettings], P2pDaemon):
         )
         return self.transport
 
+    def log_fetch(self, parts: Parts[P2pdSettings]) -> None:
+        """Nobody asks over sockets."""
+
     async def open_egress(self, parts: Parts[P2pdSettings]) -> Egress:
         """There is nowhere to go."""
         return shut_egress(parts)

@@ -42,7 +42,7 @@ class Presence:
     days_good: int = 0  # of these, days of which drawn challengers saw most slots
     uptime_bps: int | None = None  # part of the last seven days' slots that were up; None: never judged
     services: tuple[tuple[str, int], ...] = ()  # what it did for the network, by name, as those whom it served signed
-    probing_bps: int | None = None  # part of its own duty to look at others that it did; None: never drawn
+    probing_bps: int | None = None  # part of the looks at others that it owed and made; None: it owed none
 
 
 @dataclass(frozen=True, slots=True)

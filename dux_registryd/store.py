@@ -77,6 +77,12 @@ MIGRATIONS = [
     ALTER TABLE slots ADD COLUMN net TEXT NOT NULL DEFAULT '';
     CREATE INDEX slots_slot ON slots (slot);
     """,
+    """
+    ALTER TABLE nodes ADD COLUMN look_key BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE nodes ADD COLUMN look_since INTEGER NOT NULL DEFAULT 0;
+    UPDATE probing SET drawn = drawn * 1000;
+    DELETE FROM sightings;
+    """,
 ]
 
 

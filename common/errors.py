@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from common.units import format_flop
+
 FieldValue = str | int | float | bool | None
 
 CODE_MAX, KEY_CHARS_MAX = 65_535, 64  # of any error, ours or a third party's: what the answer to a peer has room for
@@ -29,12 +31,24 @@ class DuxError(Exception):
 
     @property
     def message(self) -> str:
-        """The docstring's first line with the fields filled in; missing fields are left out rather than raising."""
+        """The docstring's first line with the fields filled in; missing fields are left out rather than raising.
+
+        Who reads it is a person: a field named `…_florins` stands there as FLOP (settled.md 10), and a sentence inside
+        the sentence leaves its full stop out.
+        """
         template = (self.__doc__ or "error").strip().splitlines()[0]
         try:
-            return template.format(**self.fields)
+            return template.format(**{name: _for_people(name, value) for name, value in self.fields.items()})
         except (KeyError, IndexError, ValueError):
             return f"{template} {self.fields}" if self.fields else template
+
+
+def _for_people(name: str, value: FieldValue) -> FieldValue:
+    """A field as it stands in a message."""
+    if name.endswith("florins") and isinstance(value, int):
+        return f"{format_flop(value)} FLOP"
+    is_sentence = isinstance(value, str) and " " in value and value.endswith(".") and not value.endswith("..")
+    return value[:-1] if isinstance(value, str) and is_sentence else value
 
 
 class CallerMistake(DuxError):

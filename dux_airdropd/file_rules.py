@@ -1,7 +1,8 @@
 """Checking a public proof file: everything is computed again from what it shows, and every lie has its words.
 
 Pure: bytes in, a verdict out. Nothing in the file is believed but what its headers, signatures and hashes bind; what is
-still taken on trust is told in `notes`. Source: money.md §6 ("the proof file lets anyone recompute it").
+still taken on trust is told in `notes` and `chain_notes`. Source: money.md §6 ("the proof file lets anyone recompute
+it").
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class Verdict(msgspec.Struct):
     fee_florins: int = 0
     problems: list[str] = []
     notes: list[str] = []
+    chain_notes: list[str] = []  # what stays on trust until a coin node's own blocks were read
     outcome: Outcome | None = None
     chain: FileChain | None = None
     cutoff: int = 0
@@ -92,7 +94,7 @@ def check_file(
     asns: Mapping[str, int] | None = None,
 ) -> Verdict:  # fmt: skip
     """Check a file. `trusted`: the checker's own copy of the profile; `before`: the outcome of the file before."""
-    verdict = Verdict(problems=[], notes=[])
+    verdict = Verdict(problems=[], notes=[], chain_notes=[])
     try:
         file = from_canonical(data, FundFile, max_bytes=FILE_BYTES_MAX)
         profile = _profile(file, trusted, verdict)
@@ -103,9 +105,11 @@ def check_file(
         verdict.chain = chain = FileChain(file, profile.genesis)
         verdict.problems += chain.problems
         if chain.low:
-            verdict.notes.append(f"its headers begin at height {chain.low}: a coin node knows the first (--coin-node)")
+            low = f"its headers begin at height {chain.low}: a coin node knows the first (--coin-node)"
+            verdict.chain_notes.append(low)
         if chain.merge_mined:
-            verdict.notes.append(f"the work of {chain.merge_mined} headers stands in another chain (--coin-node)")
+            work = f"the work of {chain.merge_mined} headers stands in another chain (--coin-node)"
+            verdict.chain_notes.append(work)
         if kind == "airdrop":
             proof = from_canonical(file.proof, Proof, max_bytes=PROOF_BYTES_MAX)
             _Airdrop(file, proof, profile, chain, verdict, asns or {}).check(before)

@@ -8,6 +8,7 @@ import click
 
 from dux_cli.command import DuxCommand, DuxGroup, Session, new_request_id, pass_session
 from dux_cli.output import each, flop
+from dux_cli.short_ids import the_channel
 from dux_cli.wallet import FLOP_AMOUNT
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def show(session: Session, chid: str) -> None:
     """One channel: what it holds, what calls have cost, its newest calls, and what comes next."""
     from common.contracts.channel import SHOW, ChannelRef
 
-    seen = session.ask(SHOW, ChannelRef(chid=chid))
+    seen = session.ask(SHOW, ChannelRef(chid=the_channel(session, chid)))
     calls = [(f"call {call.j}", f"{call.state}, {flop(call.price_florins)}") for call in seen.calls]
     facts = [*facts_of(seen.channel), *(("next", line) for line in seen.lines), *calls]
     session.out.record(seen, facts, name=seen.channel.chid)
@@ -105,7 +106,7 @@ def top_up(session: Session, *, chid: str, amount: Florins) -> None:
     """Open one more channel to the same seller; the older one is used up first."""
     from common.contracts.channel import TOP_UP, TopUp
 
-    wish = TopUp(request_id=new_request_id("channel"), chid=chid, cap_florins=amount)
+    wish = TopUp(request_id=new_request_id("channel"), chid=the_channel(session, chid), cap_florins=amount)
     _told(session, session.ask(TOP_UP, wish, deadline_s=30.0).chid)
 
 
@@ -123,7 +124,8 @@ def close(session: Session, chid: str, *, roll: bool) -> None:
     """End a channel: the seller is paid what calls have cost, the rest comes back."""
     from common.contracts.channel import CLOSE, CloseChannel
 
-    seen = session.ask(CLOSE, CloseChannel(request_id=new_request_id("channel"), chid=chid, roll=roll), deadline_s=30.0)
+    wish = CloseChannel(request_id=new_request_id("channel"), chid=the_channel(session, chid), roll=roll)
+    seen = session.ask(CLOSE, wish, deadline_s=30.0)
     session.out.record(seen, facts_of(seen), name=seen.chid)
 
 
@@ -149,5 +151,6 @@ def refund(session: Session, chid: str) -> None:
     """Take everything back: by agreement while nothing was spent, alone once the channel's end is reached."""
     from common.contracts.channel import REFUND, ChannelAct
 
-    seen = session.ask(REFUND, ChannelAct(request_id=new_request_id("channel"), chid=chid), deadline_s=30.0)
+    wish = ChannelAct(request_id=new_request_id("channel"), chid=the_channel(session, chid))
+    seen = session.ask(REFUND, wish, deadline_s=30.0)
     session.out.record(seen, facts_of(seen), name=seen.chid)

@@ -182,9 +182,19 @@ class LazyGroup(click.Group):
 
 
 class DuxGroup(click.Group):
-    """A noun with verbs; each verb is a DuxCommand."""
+    """A noun with verbs; each verb is a DuxCommand. The noun alone, or with options only, may stand for one of them."""
 
     command_class = DuxCommand
+
+    def __init__(self, *arguments: Any, alone: str | None = None, **settings: Any) -> None:
+        """As click's. `alone`: the verb that the noun without one stands for."""
+        super().__init__(*arguments, **settings)
+        self._alone = alone
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The verb and what follows it."""
+        has_verb = bool(args) and (not args[0].startswith("-") or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if has_verb or self._alone is None else [self._alone, *args])
 
 
 def run_main(group: click.Group, arguments: list[str] | None = None, *, name: str = "duxnet") -> int:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
-from dux_cli.escrow_acts import ACTS, audit_contract
+from dux_cli.escrow_acts import ACTS
 from dux_cli.out_files import OutFile
 from dux_cli.output import each, flop, short
+from dux_cli.short_ids import the_contract
 
 if TYPE_CHECKING:
     from common.contracts.escrow_views import ContractView
@@ -49,6 +50,7 @@ def show(session: Session, contract_id: str) -> None:
     """One contract: parties, amounts, who must act by which block, and how it ended."""
     from common.contracts.escrow import SHOW, ContractRef
 
+    contract_id = the_contract(session, contract_id)
     seen = session.ask(SHOW, ContractRef(contract_id=contract_id))
     session.out.record(seen, facts_of(seen), name=seen.contract_id)
 
@@ -115,6 +117,7 @@ def dispute(session: Session, contract_id: str, reason: str) -> None:
     """Call the arbiters: they run the job again and decide who is paid."""
     from common.contracts.escrow import DISPUTE, Dispute
 
+    contract_id = the_contract(session, contract_id)
     wish = Dispute(request_id=new_request_id("dispute"), contract_id=contract_id, reason=reason)
     done = session.ask(DISPUTE, wish)
     session.out.record(done, [("disputed", contract_id), ("next", f"duxnet why contract {contract_id}")])
@@ -127,6 +130,7 @@ def cancel(session: Session, contract_id: str) -> None:
     """Ask the other side to end the contract and give the coins back."""
     from common.contracts.escrow import CANCEL, Cancel
 
+    contract_id = the_contract(session, contract_id)
     done = session.ask(CANCEL, Cancel(request_id=new_request_id("cancel"), contract_id=contract_id))
     session.out.record(done, [("cancelling", contract_id), ("next", f"duxnet escrow show {contract_id}")])
 
@@ -135,21 +139,29 @@ def cancel(session: Session, contract_id: str) -> None:
 @click.argument("contract_id", required=False)
 @click.option("--file", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Audit this file.")
 @click.option("--out", type=OutFile(), help="Keep the contract as a file for others.")
+@click.option("--coin-node", default="", help="A coin node's RPC, to read the chain where no node is.")
+@click.option("--login", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with user:password.")
 @click.option("--after", default=0, help="Lines after this number.")
 @click.option("--limit", default=200, show_default=True)
 @pass_session
 def audit(
-    session: Session, contract_id: str | None, source: Path | None, out: Path | None, after: int, limit: int
-) -> None:
+    session: Session, *, contract_id: str | None, source: Path | None, out: Path | None, coin_node: str,
+    login: Path | None, after: int, limit: int,
+) -> None:  # fmt: skip
     """The log of every decision about money; with a CONTRACT or a file: whether its state follows from what was signed.
 
     \b
     duxnet escrow audit                              the hash-chained log
     duxnet escrow audit CONTRACT --out contract.json audit one contract, and keep it for others
-    duxnet escrow audit --file contract.json         audit what somebody else has kept
+    duxnet escrow audit --file contract.json         audit what somebody else has kept; no node is needed
+    duxnet escrow audit --file contract.json --coin-node http://127.0.0.1:32551/ --login rpc.auth
     """
     if contract_id is not None or source is not None:
-        audit_contract(session, contract_id or "", source, out)
+        from dux_cli.case_audit import AuditWish, audit_contract
+
+        name = the_contract(session, contract_id) if contract_id is not None and source is None else ""
+        wish = AuditWish(contract_id=name, source=source, out=out, coin_node=coin_node, login=login)
+        audit_contract(session, wish)
         return
     from common.contracts.escrow import AUDIT, AuditRead
 

@@ -15,6 +15,7 @@ import click
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
 from dux_cli.out_files import write_out
 from dux_cli.output import counted, each, flop, note, short
+from dux_cli.short_ids import the_contract
 from dux_cli.wallet import FLOP_AMOUNT, check_spend
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from common.contracts.escrow_cases import CaseItem, EvidenceView
     from common.contracts.escrow_restore import Restored
     from common.units import Florins
-    from dux_escrowd.case_file import CaseFile
-    from dux_escrowd.observe import OnChain
 
 
 def _next(session: Session, done: ContractRef, what: str) -> None:
@@ -40,6 +39,7 @@ def judge(session: Session, contract_id: str, *, good: bool, reason: str, eviden
     """Buyer: the result was looked at."""
     from common.contracts.escrow import JUDGE, Judge
 
+    contract_id = the_contract(session, contract_id)
     shown = evidence.read_bytes() if evidence else b""
     wish = Judge(request_id=new_request_id("judge"), contract_id=contract_id, good=good, reason=reason, evidence=shown)
     _next(session, session.ask(JUDGE, wish), "paid" if good else "disputed")
@@ -57,6 +57,7 @@ def pay_part(session: Session, contract_id: str, amount: Florins) -> None:
     """
     from common.contracts.escrow import PAY_PART, PayPart
 
+    contract_id = the_contract(session, contract_id)
     wish = PayPart(request_id=new_request_id("part"), contract_id=contract_id, gross_florins=amount)
     _next(session, session.ask(PAY_PART, wish), "offered")
 
@@ -68,6 +69,7 @@ def late_ok(session: Session, contract_id: str) -> None:
     """Buyer: let a coin that came too late count after all; the seller agrees by itself while all windows fit."""
     from common.contracts.escrow_late import LATE_OK, LateOk
 
+    contract_id = the_contract(session, contract_id)
     wish = LateOk(request_id=new_request_id("late"), contract_id=contract_id)
     _next(session, session.ask(LATE_OK, wish), "asked")
 
@@ -80,6 +82,7 @@ def take_part(session: Session, contract_id: str, amount: Florins) -> None:
     """Seller: take exactly the part that the buyer has offered."""
     from common.contracts.escrow import TAKE_PART, TakePart
 
+    contract_id = the_contract(session, contract_id)
     wish = TakePart(request_id=new_request_id("take"), contract_id=contract_id, gross_florins=amount)
     _next(session, session.ask(TAKE_PART, wish), "taken")
 
@@ -97,6 +100,7 @@ def vote(session: Session, contract_id: str, amount: Florins, reason: str) -> No
     """
     from common.contracts.escrow import VOTE, Vote
 
+    contract_id = the_contract(session, contract_id)
     wish = Vote(request_id=new_request_id("vote"), contract_id=contract_id, gross_florins=amount, reason=reason)
     _next(session, session.ask(VOTE, wish), "voted")
 
@@ -110,6 +114,7 @@ def evidence(session: Session, contract_id: str, out: Path | None) -> None:
     from common.contracts.escrow import ContractRef
     from common.contracts.escrow_cases import EVIDENCE
 
+    contract_id = the_contract(session, contract_id)
     told = session.ask(EVIDENCE, ContractRef(contract_id=contract_id))
     lines = [
         ("disputed by", told.disputed_by or ""),
@@ -185,6 +190,7 @@ def confirm(session: Session, contract_id: str) -> None:
     """Buyer: other workers have found the same output, so paying a larger lot before seeing it is safe."""
     from common.contracts.escrow import CONFIRM, Confirm
 
+    contract_id = the_contract(session, contract_id)
     _next(
         session,
         session.ask(CONFIRM, Confirm(request_id=new_request_id("confirm"), contract_id=contract_id)),
@@ -243,67 +249,6 @@ def _of_the_fund(session: Session) -> tuple[CaseItem, ...]:
         blocks_left=due - int(told.tip), otherwise="a later cut-off decides", commands=("duxnet airdrop status",),
     )  # fmt: skip
     return (item,)
-
-
-def audit_contract(session: Session, contract_id: str, source: Path | None, out: Path | None) -> None:
-    """Run the audit of one contract: from this node, or from a file of anybody's."""
-    from common.codec import from_json
-    from common.contracts.escrow import ContractRef
-    from common.contracts.escrow_cases import CASE_FILE
-    from common.errors import BadParams
-    from dux_cli.case_signatures import CaseSignatures
-    from dux_escrowd.case_file import CASE_FILE_BYTES_MAX, CaseFile, audited
-
-    body = session.ask(CASE_FILE, ContractRef(contract_id=contract_id)).file if source is None else source.read_bytes()
-    if len(body) > CASE_FILE_BYTES_MAX:
-        raise BadParams(detail=f"the file is larger than {CASE_FILE_BYTES_MAX} bytes")
-    if out is not None:
-        write_out(out, body)
-    case = from_json(body, CaseFile)
-    signatures = CaseSignatures(session, case.logs)
-    outputs, why = _on_chain(session, case)
-    told = audited(case, signatures.is_right, outputs)
-    lines = [
-        ("contract hash", told.cid),
-        ("seen by", told.seen_by),
-        ("state", told.state),
-        ("outcome", f"{told.outcome} (the same from every party's file)"),
-        ("checked", f"{counted(told.statements, 'statement')}, {counted(told.facts, 'fact')}"),
-        ("found", "; ".join(told.problems) or _FOUND[bool(told.unchecked)]),
-        *(("not checked", item) for item in told.unchecked),
-        *([("next", f"the chain cannot be asked: {why}; ask again when it can")] if why else []),
-        *(
-            ("recovered", f"{did} has recovered or closed its name since: believe its dates with care")
-            for did in sorted(signatures.stopped)
-        ),
-    ]
-    session.out.record(told, lines, name=contract_id)
-    if told.problems or told.unchecked:
-        raise SystemExit(EXIT_FAILED)
-
-
-_FOUND = ("everything follows from what was signed, and from the chain", "no fault, but not all of it was checked")
-
-
-def _on_chain(session: Session, case: CaseFile) -> tuple[tuple[OnChain, ...] | None, str]:
-    """What this node's own chain shows on the contract's script; None and the reason when it cannot be asked."""
-    from common.chain.contract import CONTRACT_BYTES_MAX, Contract, lot_output_script
-    from common.codec import from_canonical
-    from common.contracts.wallet_chain import CHAIN_COINS, CHAIN_WATCH, ScriptAsked, WatchScripts
-    from common.errors import DuxError
-    from common.units import BlockHeight
-    from dux_escrowd.case_chain import outputs_of
-
-    contract = from_canonical(case.contract, Contract, max_bytes=CONTRACT_BYTES_MAX)
-    script = lot_output_script(contract)
-    watch = WatchScripts(
-        request_id=new_request_id("audit"), scripts=[script], from_height=BlockHeight(contract.heights.start)
-    )
-    try:
-        session.ask(CHAIN_WATCH, watch, deadline_s=300.0)
-        return outputs_of(contract, session.ask(CHAIN_COINS, ScriptAsked(script=script))), ""
-    except DuxError as error:
-        return None, error.message
 
 
 @click.command(cls=DuxCommand)

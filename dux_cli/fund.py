@@ -66,7 +66,7 @@ def accounts(session: Session) -> None:
         ("swept", flop(told.swept_florins)),
         ("in the fund", flop(told.fund_florins)),
         ("on collectors", flop(told.collectors_florins)),
-        ("difference", f"{int(told.difference_florins)} florins"),
+        ("difference", flop(told.difference_florins)),
         ("parameters", f"version {told.parameters}"),
         *((address, words) for address, words in told.addresses.items()),
     ]

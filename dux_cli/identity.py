@@ -18,6 +18,7 @@ from dux_cli.claims import attest, challenge, claims, disclose, issuers, verify
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.did_param import NodeDid
 from dux_cli.out_files import OutFile, write_out
+from dux_cli.output import counted
 
 if TYPE_CHECKING:
     from common.contracts.p2p import OwnIdentity
@@ -57,7 +58,7 @@ def show(session: Session, did: str, log_out: Path | None) -> None:
     if log_out is not None:
         write_out(log_out, found.log)
     lines = [("DID", found.did), ("state", state_of(found.ended, found.frozen, found.disputed))]
-    lines += [("confirmed", f"{found.age_s} s ago by {found.sources} independent nodes")]
+    lines += [("confirmed", _confirmed(found.age_s, found.sources))]
     if found.proof:
         lines.append(("proof", f"{len(found.proof)} bytes show two events at one place (--json has them)"))
     for event in log.events:
@@ -72,6 +73,12 @@ def state_of(ended: bool, frozen: bool, disputed: bool) -> str:  # noqa: FBT001 
     if frozen:
         return "frozen for good: two recoveries of one epoch are known; the phrase is in two hands"
     return "disputed: two rotations of one key are known; `duxnet identity recover` clears it" if disputed else "sound"
+
+
+def _confirmed(age_s: int, sources: int) -> str:
+    if not sources:
+        return "by nobody else lately: this is what is held here"
+    return f"{age_s} s ago by {counted(sources, 'independent node')}"
 
 
 def _day(at_ms: int) -> str:

@@ -300,7 +300,7 @@ async def rate_contract(session: Session, name: str, stars: int, review: str) ->
 
 
 async def full_hash(session: Session, name: str) -> Hash32:
-    """The full hash of the contract with this id, or of the contract of the task with this id.
+    """The full hash of the contract with this id (or its start), or of the contract of the task with this id.
 
     Raises:
         NotFound: there is none, or it was never agreed.
@@ -309,8 +309,11 @@ async def full_hash(session: Session, name: str) -> Hash32:
     from common.contracts.task import STATUS, TaskRef
     from common.errors import NotFound
     from common.units import Hash32
+    from dux_cli.short_ids import START, contract_named
 
-    if not HASH_FORM.fullmatch(name):
+    if START.fullmatch(name.lower()):
+        name = await contract_named(session, name)
+    elif not HASH_FORM.fullmatch(name):
         name = (await session.call(STATUS, TaskRef(task_id=name))).contract_id or name
     cid = (await session.call(SHOW, ContractRef(contract_id=name))).cid
     if cid is None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import click
 
 from dux_cli.command import DuxGroup, Session, pass_session
-from dux_cli.output import done_well, each, running_for, seen_up, short
+from dux_cli.did_param import NodeDid
+from dux_cli.output import done_well, each, gpu_told, running_for, seen_up, short
 
 
-@click.group(cls=DuxGroup)
+@click.group(cls=DuxGroup, alone="list")
 def nodes() -> None:
-    """The nodes of the network as this node knows them."""
+    """The nodes of the network as this node knows them; without a verb: the list.
+
+    \b
+    duxnet nodes
+    duxnet nodes --active
+    """
 
 
 @nodes.command("list")
@@ -21,7 +27,7 @@ def nodes() -> None:
 @click.option("--region", default="", help="Stands there.")
 @click.option("--active", is_flag=True, help="Only nodes heard of lately.")
 @click.option("--all", "everyone", is_flag=True, help="Banned and suspended ones too.")
-@click.option("--limit", default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="At most so many.")
 @pass_session
 def list_nodes(
     session: Session,
@@ -67,7 +73,7 @@ def list_nodes(
 
 
 @nodes.command()
-@click.argument("node_id")
+@click.argument("node_id", type=NodeDid())
 @pass_session
 def show(session: Session, node_id: str) -> None:
     """One node: what it offers and how it stands."""
@@ -85,6 +91,7 @@ def show(session: Session, node_id: str) -> None:
         ("running", running_for(node.uptime)),
         ("offers", ", ".join(node.capabilities)),
         ("machine", f"{node.cpu_cores} cores, {node.memory_gb:g} GB, {node.storage_gb} GB disk"),
+        ("gpu", gpu_told(node.gpu_model, seen=node.gpu_seen)),
         ("verified", ", ".join(node.verified) or "nothing: the machine is only declared"),
         ("region", node.region),
         ("paid at", node.wallet_address),

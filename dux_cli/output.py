@@ -154,6 +154,12 @@ def seen_up(part: float | None) -> str:
     return "never judged" if part is None else f"{part:.1%} of what was judged of the last 7 days, as others saw it"
 
 
+def gpu_told(model: str, *, seen: bool) -> str:
+    """A GPU that a node offers, and by whose word."""
+    whose = "as its node sees it" if seen else "declared by its operator: its node sees none"
+    return f"{model}, {whose}; nobody measures GPUs" if model else ""
+
+
 def running_for(seconds: int) -> str:
     """How long a node says that it runs."""
     hours, rest = divmod(seconds, 3_600)

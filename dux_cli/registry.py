@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session, run_main
-from dux_cli.output import done_well, each, flop, printable, running_for, seen_up, short
+from dux_cli.did_param import NodeDid
+from dux_cli.output import done_well, each, flop, gpu_told, printable, running_for, seen_up, short
 from dux_cli.registry_audits import audit, services
 from dux_cli.registry_machines import machine
 from dux_cli.registry_sanctions import add_to
@@ -63,8 +64,12 @@ def registry() -> None:
 @click.option("--cpu-cores", type=click.IntRange(0, 65_536), default=0, help="Cores offered; left out: all.")
 @click.option("--memory-gb", type=click.FloatRange(0, 1e6), default=0.0, help="Memory offered, GB; left out: all.")
 @click.option("--storage-gb", type=click.FloatRange(0, 1e9), default=0.0, help="Storage offered, GB; left out: all.")
-@click.option("--gpu-enabled/--no-gpu", default=None, help="It offers a GPU, or none.")
-@click.option("--gpu-model", default="", help="Which GPU.")
+@click.option(
+    "--gpu-enabled/--no-gpu",
+    default=None,
+    help="It offers a GPU, or none. Where the machine shows none, name the model.",
+)
+@click.option("--gpu-model", default="", help="Which GPU; where the machine shows none, it is told as gpu_declared.")
 @click.option("--region", default="", help="Where it stands, for buyers that want a near one.")
 @click.option("--capability", "capabilities", multiple=True, help="What it offers, such as task_execution; repeatable.")
 @click.option("--measure", is_flag=True, help="Host name, place, versions and hardware anew, whatever was told before.")
@@ -125,7 +130,7 @@ def _address(session: Session) -> str:
 @click.option("--min-tier", type=click.IntRange(0, 3), default=0, help="At least this tier.")
 @click.option("--capability", "capabilities", multiple=True, help="Offers this; repeatable: all of them.")
 @click.option("--region", default="", help="Stands there.")
-@click.option("--gpu", is_flag=True, help="Offers a GPU.")
+@click.option("--gpu", is_flag=True, help="Offers a GPU. Nobody measures them; --capability gpu: its node sees one.")
 @click.option("--gpu-model", default="", help="Offers a GPU with this in its name.")
 @click.option("--hostname", default="", help="Has this in its host name.")
 @click.option("--wallet-address", default="", help="Is paid at this address.")
@@ -204,10 +209,16 @@ def _row(session: Session, view: NodeView) -> tuple[str, ...]:
         str(view.cpu_cores) + _doubt(session, view, "cpu"),
         f"{view.memory_gb:g} GB" + _doubt(session, view, "memory"),
         f"{view.storage_gb} GB" + _doubt(session, view, "storage"),
-        printable(view.gpu_model) + _doubt(session, view, "gpu") if view.gpu_model else "-",
+        _gpu(session, view),
         printable(view.hostname),
         " ".join(view.verified) or "-",
     )
+
+
+def _gpu(session: Session, view: NodeView) -> str:
+    if not view.gpu_model:
+        return "-"
+    return printable(view.gpu_model) + (_doubt(session, view, "gpu") if view.gpu_seen else " (declared)")
 
 
 def _doubt(session: Session, view: NodeView, part: str) -> str:
@@ -222,6 +233,9 @@ def _doubt(session: Session, view: NodeView, part: str) -> str:
 def find(session: Session, capabilities: tuple[str, ...], limit: int) -> None:
     """Who offers all of these capabilities: nodes known here, and those that the network's index names.
 
+    All of it is what nodes say of themselves. `gpu`: the node sees one on its machine; `gpu_declared`: it does not, and
+    its operator says so.
+
     \b
     duxos-node-registry find task_execution
     duxos-node-registry find task_execution gpu
@@ -233,13 +247,15 @@ def find(session: Session, capabilities: tuple[str, ...], limit: int) -> None:
 
 
 @registry.command(name="update-health")
-@click.argument("node_id", required=False, default="")
+@click.argument("node_id", type=NodeDid(), required=False, default="")
 @click.option("--load-average", type=click.FloatRange(0), help="Load over one minute; left out: measured.")
 @click.option("--memory-usage", type=click.FloatRange(0, 100), help="Percent of memory used; left out: measured.")
 @click.option("--disk-usage", type=click.FloatRange(0, 100), help="Percent of storage used; left out: measured.")
 @pass_session
 def update_health(session: Session, /, node_id: str, **health: float | None) -> None:
     """Tell the network how this node fares, now. NODE_ID, when given, is this node's own.
+
+    What you tell holds until the next heartbeat, a minute at most, which measures anew.
 
     \b
     duxos-node-registry update-health --load-average 0.5 --memory-usage 65.5 --disk-usage 45.2
@@ -251,7 +267,7 @@ def update_health(session: Session, /, node_id: str, **health: float | None) -> 
 
 
 @registry.command()
-@click.argument("node_id", required=False, default="")
+@click.argument("node_id", type=NodeDid(), required=False, default="")
 @pass_session
 def deregister(session: Session, node_id: str) -> None:
     """Take this node off the list; what it earned in reputation stays. NODE_ID, when given, is this node's own."""
@@ -262,7 +278,7 @@ def deregister(session: Session, node_id: str) -> None:
 
 
 @registry.command()
-@click.argument("node_id", required=False, default="")
+@click.argument("node_id", type=NodeDid(), required=False, default="")
 @click.option("--why", is_flag=True, help="Also the receipts behind its reputation.")
 @pass_session
 def show(session: Session, node_id: str, *, why: bool) -> None:
@@ -314,7 +330,7 @@ def _lines(view: NodeView) -> list[tuple[str, str]]:
         ("offers", f"{view.cpu_cores} cores, {view.memory_gb:g} GB memory, {view.storage_gb} GB storage"),
         ("verified", ", ".join(view.verified) or "nothing: all of this it only declares"),
         ("processor", printable(f"{view.cpu_model or 'unknown'}, {view.cpu_arch}, {view.cpu_mhz} MHz")),
-        ("gpu", printable(view.gpu_model)),
+        ("gpu", printable(gpu_told(view.gpu_model, seen=view.gpu_seen))),
         ("capabilities", printable(", ".join(view.capabilities))),
         ("region", printable(view.region)),
         ("health", usage if view.last_heartbeat else ""),

@@ -41,7 +41,7 @@ def audit_lines(view: AuditView) -> list[tuple[str, str]]:
 
 
 @audit.command()
-@click.argument("node_id", required=False, default="")
+@click.argument("node_id", type=NodeDid(), required=False, default="")
 @click.option("--reason", required=True, help="What the panel is to look at.")
 @click.option("--evidence", default="", help="Where it can be seen.")
 @click.option("--appeals", default="", help="The audit that this one appeals against.")
@@ -74,7 +74,7 @@ def verdict(session: Session, audit_id: str, *, passed: bool, reason: str) -> No
 
 
 @audit.command(name="list")
-@click.argument("node_id", required=False, default="")
+@click.argument("node_id", type=NodeDid(), required=False, default="")
 @click.option("--mine", is_flag=True, help="Only those that wait for this node's verdict.")
 @pass_session
 def list_audits(session: Session, node_id: str, *, mine: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dux_cli.command import DuxCommand, Session, pass_session
+from dux_cli.did_param import NodeDid
 from dux_cli.output import counted
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=DuxCommand)
-@click.argument("node_id", required=False, default="")
+@click.argument("node_id", type=NodeDid(), required=False, default="")
 @pass_session
 def machine(session: Session, node_id: str) -> None:
     """Declared and measured, part by part, and by whom. Without NODE_ID this node; --json has the signed results.

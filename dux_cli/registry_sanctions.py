@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
+from dux_cli.did_param import NodeDid
 from dux_cli.output import each
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def sanction_lines(view: SanctionView) -> list[tuple[str, str]]:
 
 
 @_verbs.command()
-@click.argument("node_id")
+@click.argument("node_id", type=NodeDid())
 @click.option("--reason", required=True, help="Why; shown with it.")
 @click.option("--evidence", default="", help="Where it can be seen: a log, a contract, a fault.")
 @click.option(
@@ -73,7 +74,7 @@ def ban(session: Session, node_id: str, *, reason: str, evidence: str, days: flo
 
 
 @_verbs.command()
-@click.argument("node_id")
+@click.argument("node_id", type=NodeDid())
 @click.option("--reason", required=True, help="Why; shown with it.")
 @click.option("--evidence", default="", help="Where it can be seen.")
 @click.option(
@@ -86,7 +87,7 @@ def suspend(session: Session, node_id: str, *, reason: str, evidence: str, days:
 
 
 @_verbs.command()
-@click.argument("node_id")
+@click.argument("node_id", type=NodeDid())
 @pass_session
 def unban(session: Session, node_id: str) -> None:
     """Lift your own ban or suspension of a node before it ends."""
@@ -97,7 +98,7 @@ def unban(session: Session, node_id: str) -> None:
 
 
 @_verbs.command()
-@click.argument("node_id", required=False, default="")
+@click.argument("node_id", type=NodeDid(), required=False, default="")
 @pass_session
 def sanctions(session: Session, node_id: str) -> None:
     """What is kept from whom: why, by whom, until when. Without NODE_ID of all nodes."""
@@ -109,7 +110,7 @@ def sanctions(session: Session, node_id: str) -> None:
 
 
 @_verbs.command()
-@click.argument("node_id", required=False, default="")
+@click.argument("node_id", type=NodeDid(), required=False, default="")
 @pass_session
 def faults(session: Session, node_id: str) -> None:
     """Proven faults: two signed statements of one node that contradict each other. --json prints them."""

@@ -30,6 +30,8 @@ def topology(session: Session, *, region: str, links: bool, svg: Path | None) ->
 
     found = session.ask(TOPOLOGY_SHOW, TopologyAsked(region=region))
     if region and not found.nodes:
+        there = {node.region for node in session.ask(TOPOLOGY_SHOW, TopologyAsked()).nodes}
+        session.out.step(f"regions with nodes: {', '.join(sorted(there)) or 'none yet'}")
         raise NotFound(what="region", name=region)
     if svg is not None:
         from dux_cli.topology_picture import picture

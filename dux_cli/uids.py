@@ -21,7 +21,7 @@ UIDS_PER_NODE = 10
 
 
 class Unreachable(CallerMistake):
-    """User {uid}, which root gives to the daemon, may not enter {path}: move it to /opt, say, or chmod o+x it."""
+    """User {uid}, whom root gives the daemon, may not enter {path}: move it, or chmod o+x it; testing: --same-user."""
 
     code = 1122
     key = "unreachable"

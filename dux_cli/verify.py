@@ -89,7 +89,7 @@ def _ask_node(told: Verdict, url: str, login: Path | None) -> None:
     import asyncio
 
     if not url:
-        told.notes.append("that no coin was left out is taken on trust (--coin-node checks)")
+        told.notes += [*told.chain_notes, "that no coin was left out is taken on trust (--coin-node checks)"]
         return
     user, _, password = (login.read_text().strip() if login else "").partition(":")
     told.problems += asyncio.run(_scanned(told, url, (user, password)))

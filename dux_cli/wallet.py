@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from common.chain.tx import Outpoint
     from common.contracts.wallet import Send
     from common.contracts.wallet_chain import ChainStatus
+    from common.contracts.wallet_preview import Previewed
 
 TXID_CHARS = 64
 REFUSED = 3  # exit code: an answer that is no
@@ -41,7 +42,7 @@ FLOP_AMOUNT = FlopAmount()
 
 
 class OverMaxAmount(BadParams):
-    """{amount_florins} florins are more than --max-amount allows ({max_florins})."""
+    """{amount_florins} are more than --max-amount allows: {max_florins}."""
 
     code = 1123
     key = "over-max-amount"
@@ -145,7 +146,7 @@ def send(
     session: Session, *, to_address: str, amount: Florins, label: str, chosen: tuple[str, ...], account: int,
     yes: bool, max_amount: Florins | None, dry_run: bool, request_id: str,
 ) -> None:  # fmt: skip
-    """Pay an address. Asks before it pays.
+    """Pay an address. Says fee and total, and asks before it pays.
 
     \b
     duxnet wallet send F… 10.5
@@ -164,7 +165,9 @@ def send(
     if not yes and (session.out.as_json or session.out.quiet):
         raise BadParams(detail="nobody can be asked here: add --yes and --max-amount FLOP")
     if not yes:
-        click.confirm(f"Pay {flop(amount)} to {to_address}?", abort=True, err=True)
+        cost = _looked_at(session, wish)
+        total = f"{flop(cost.amount_florins)} and {flop(cost.fee_florins)} fee"
+        click.confirm(f"Pay {total} to {to_address}?", abort=True, err=True)
     paid = session.ask(WALLET_SEND, wish)
     session.out.record(
         paid,
@@ -173,12 +176,16 @@ def send(
     )
 
 
-def _preview(session: Session, wish: Send) -> None:
-    """What the payment would be, coin by coin."""
+def _looked_at(session: Session, wish: Send) -> Previewed:
+    """The payment as it would be: what is wrong with address, amount, coins or limits is told now."""
     from common.contracts.wallet_preview import WALLET_PREVIEW, Preview
 
-    asked = Preview(wish.address, wish.amount_florins, wish.coins, wish.account)
-    told = session.ask(WALLET_PREVIEW, asked)
+    return session.ask(WALLET_PREVIEW, Preview(wish.address, wish.amount_florins, wish.coins, wish.account))
+
+
+def _preview(session: Session, wish: Send) -> None:
+    """What the payment would be, coin by coin."""
+    told = _looked_at(session, wish)
     facts = [
         ("would pay", flop(told.amount_florins)),
         ("to", wish.address),
@@ -325,19 +332,29 @@ def verify_message(session: Session, their_address: str, signature: str, message
     type=click.Path(exists=True, path_type=Path),
     help="A file with the passphrase; else you are asked.",
 )
-@click.option("--unattended", is_flag=True, help="By the node's own unlock file or credential.")
+@click.option("--unattended", is_flag=True, help="By the node's own unlock file or credential alone; nobody is asked.")
 @pass_session
 def unlock(session: Session, for_s: int, passphrase_file: Path | None, *, unattended: bool) -> None:
-    """Open the sealed keys, so that the node can sign."""
+    """Open the sealed keys, so that the node can sign: by the node's own unlock file, or by your passphrase.
+
+    \b
+    duxnet wallet unlock --for 600
+    """
     from common.contracts.wallet import WALLET_UNLOCK
+    from common.contracts.wallet_errors import DoesNotOpen, WalletLocked
     from common.contracts.wallet_tools import Unlock
 
     words = passphrase_file.read_text().strip() if passphrase_file else ""
-    if not words and not unattended:
+    try:
+        told = session.ask(WALLET_UNLOCK, Unlock(passphrase=words, for_s=for_s), deadline_s=60.0)
+    except (WalletLocked, DoesNotOpen):  # nothing opens them unattended: a person has to
+        if words or unattended:
+            raise
         words = click.prompt("Passphrase", hide_input=True, err=True)
-    told = session.ask(WALLET_UNLOCK, Unlock(passphrase=words, for_s=for_s), deadline_s=60.0)
+        told = session.ask(WALLET_UNLOCK, Unlock(passphrase=words, for_s=for_s), deadline_s=60.0)
     until = f"for {for_s} s" if told.until_ms else "until `duxnet wallet lock`"
-    session.out.record(told, [("unlocked", until)], name="unlocked")
+    by = "" if words else ", by the node's own unlock file or credential"
+    session.out.record(told, [("unlocked", until + by)], name="unlocked")
 
 
 @wallet.command()

@@ -9,16 +9,18 @@ import click
 from common.errors import NotFound
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.did_param import NodeDid
-from dux_cli.output import counted, flop, seen_up
+from dux_cli.output import counted, flop, seen_up, short
+from dux_cli.short_ids import the_contract
 
 if TYPE_CHECKING:
-    from common.contracts.registry import Reputation
+    from common.contracts.registry import Opinion, Reputation
     from common.contracts.registry_audit import Audits
     from common.contracts.registry_machine import MachineView
     from common.contracts.registry_service import Services
     from common.contracts.registry_witness import PresenceView, SlotShown
 
 SLOTS_SHOWN = 12  # two hours
+ASK_S = 120.0  # 200 receipts, each looked up on the chain, and signers' logs that may have to be fetched
 
 
 @click.group(cls=DuxGroup)
@@ -44,21 +46,32 @@ def contract(session: Session, contract_id: str) -> None:
     """Why a contract is in its state, and who must act by which block."""
     from common.contracts.escrow import EXPLAIN, ContractRef
 
+    contract_id = the_contract(session, contract_id)
     told = session.ask(EXPLAIN, ContractRef(contract_id=contract_id))
     session.out.record(told, [("", line) for line in told.lines], name=told.contract_id)
 
 
 @why.command()
 @click.argument("node_id", type=NodeDid())
+@click.option("--ask", "peer", type=NodeDid(), default="", help="First ask this node for its score and evidence.")
 @pass_session
-def node(session: Session, node_id: str) -> None:
-    """Why a node stands where it stands: receipts that count, what drawn challengers saw of it, and the evidence."""
+def node(session: Session, node_id: str, *, peer: str) -> None:
+    """Why a node stands where it stands: receipts that count, what drawn challengers saw of it, and the evidence.
+
+    The evidence of a node that is asked is checked here as any other, and counts from then on; its score does not.
+
+    \b
+    duxnet why node did:dux:…
+    duxnet why node did:dux:… --ask did:dux:…
+    """
     from common.contracts.registry import (
         AUDIT_LIST,
         MACHINE_SHOW,
         PRESENCE_SHOW,
         REPUTATION_GET,
+        REPUTATION_OPINION,
         SERVICE_LIST,
+        AskOpinion,
         NodeName,
     )
     from common.contracts.registry_audit import AuditsAsked
@@ -66,13 +79,16 @@ def node(session: Session, node_id: str) -> None:
     from common.contracts.registry_service import ServicesAsked
     from common.contracts.registry_witness import PresenceAsked
 
-    async def ask() -> tuple[Reputation, PresenceView, Audits, Services, MachineView | None]:
+    async def ask() -> tuple[Opinion | None, Reputation, PresenceView, Audits, Services, MachineView | None]:
+        wish = AskOpinion(of=node_id, peer=peer)
+        opinion = await session.call(REPUTATION_OPINION, wish, deadline_s=ASK_S) if peer else None
         presence = PresenceAsked(node_id=node_id, slots=SLOTS_SHOWN, evidence=True)
         try:
             machine = await session.call(MACHINE_SHOW, MachineAsked(node_id=node_id))
         except NotFound:
             machine = None  # it is not registered here, and may have a reputation all the same
         return (
+            opinion,
             await session.call(REPUTATION_GET, NodeName(node_id=node_id)),
             await session.call(PRESENCE_SHOW, presence),
             await session.call(AUDIT_LIST, AuditsAsked(node_id=node_id)),
@@ -80,10 +96,11 @@ def node(session: Session, node_id: str) -> None:
             machine,
         )
 
-    told, presence, audits, services, machine = session.run(ask())
+    opinion, told, presence, audits, services, machine = session.run(ask())
     days = f"{counted(told.days_witnessed, 'day')} witnessed, {told.days_good} good"
     facts = [
         ("", "" if machine else "no such node is registered here: what follows is what is assumed of anybody"),
+        *(_asked(peer, opinion) if opinion else ()),
         ("reputation", f"{told.score:.3f} (0.5 = nothing known)"),
         (
             "tier",
@@ -113,9 +130,17 @@ def node(session: Session, node_id: str) -> None:
     facts.append(("signed", f"{counted(len(presence.evidence), 'sighting')} held here; --json prints them"))
     whole = {
         "reputation": told, "presence": presence, "audits": audits.audits, "services": services.services,
-        "machine": machine,
+        "machine": machine, "opinion": opinion,
     }  # fmt: skip
     session.out.record(whole, facts, name=str(told.score))
+
+
+def _asked(peer: str, opinion: Opinion) -> list[tuple[str, str]]:
+    """What another node says, and whether this one comes to the same."""
+    notes = counted(opinion.notes, "statement")
+    shown = f"{counted(opinion.receipts, 'receipt')} ({opinion.new_receipts} new here) and {notes} shown"
+    agrees = "this node comes to the same" if opinion.agrees else f"this node does not come to that: {opinion.reason}"
+    return [(f"{short(peer)} says", f"{opinion.score:.3f} at block {opinion.at_height}; {shown}; {agrees}")]
 
 
 def _machine(view: MachineView | None) -> str:

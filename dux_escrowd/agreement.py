@@ -39,7 +39,7 @@ from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.network import NetworkProfile
 from common.parameters import version_problem
-from common.units import FLOP, Did, Florins
+from common.units import FLOP, Did, Florins, format_flop
 from dux_escrowd.model import Deal
 
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -202,7 +202,7 @@ def wish_problem(
     seats = 2 * needed - 1
     least = GROSS_MIN_FLORINS if kind is LotKind.WORK else int(bond_value(0, seats))
     if not least <= price_florins <= PRICE_MAX_FLORINS:
-        return f"a price is from {int(least)} to {int(PRICE_MAX_FLORINS)} florins"
+        return f"a price is from {format_flop(least)} to {format_flop(PRICE_MAX_FLORINS)} FLOP"
     if kind is LotKind.WORK and seats < panel_size_for(price_florins):
         return f"this price wants {panel_size_for(price_florins)} arbiters, {seats} seats are asked for"
     if len(set(arbiters)) != len(arbiters) or not seats <= len(arbiters) <= ARBITERS_MAX:

@@ -13,7 +13,7 @@ from typing import cast
 import msgspec
 
 from common.codec import Wire
-from common.contracts.escrow import Refused, WrongPhase
+from common.contracts.escrow_base import Refused, WrongPhase
 from common.errors import CorruptStore
 from common.store import Store, Tx
 from common.units import Did

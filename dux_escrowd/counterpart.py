@@ -21,7 +21,7 @@ from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.receipts import Attested
 from common.store import Tx
-from common.units import Did, Florins
+from common.units import Did, Florins, format_flop
 from dux_escrowd import agreement as deal
 from dux_escrowd.desk import Desk
 from dux_escrowd.draw import STRIKES_MAX
@@ -91,7 +91,7 @@ class Counterpart:
             if not wanted or self._shelf.of_series(name, buyer=sender, seller=self._desk.me, bond=1):
                 return "no bond of this series is waited for"
             least = max(int(bond_value(wish.price_florins, 2 * wish.arbiters_needed - 1)) for wish in wanted)
-            return None if int(offer.price_florins) >= least else f"the bond is less than {least} florins"
+            return None if int(offer.price_florins) >= least else f"the bond is less than {format_flop(least)} FLOP"
         known = self._shelf.of_series(name, buyer=sender, seller=self._desk.me, bond=0)
         return "that lot of the series was offered before" if number in {row.number for row in known} else None
 

@@ -13,7 +13,7 @@ from common.chain.heights import heights_profile
 from common.chain.spends import classify
 from common.contracts import wallet_chain as chain
 from common.contracts.base import EventsSince
-from common.contracts.escrow import Refused, WrongPhase
+from common.contracts.escrow_base import Refused, WrongPhase
 from common.errors import NotFound, NotNow, Unavailable
 from common.store import Tx
 from common.units import BlockHeight

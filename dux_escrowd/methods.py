@@ -278,7 +278,7 @@ class Methods:
         found: list[ContractView] = []
         before: str | None = params.before
         while len(found) < params.limit:
-            rows = self._shelf.listed(before, params.limit)
+            rows = self._shelf.listed(before, params.limit, params.start)
             views = [self._view(row) for row in rows]
             found += [view for view in views if params.status is None or view.status == params.status]
             if len(rows) < params.limit:

@@ -10,7 +10,7 @@ import asyncio
 
 from common.chain.contract import Contract
 from common.codec import from_canonical
-from common.contracts.escrow import Refused, WrongPhase
+from common.contracts.escrow_base import Refused, WrongPhase
 from common.contracts.peer_escrow import CASE, FAULT, KEY, STANDBY, CaseCall, CaseGet, FaultProof, KeyCall, StandbyCall
 from common.errors import DuxError, NotFound
 from common.units import Did, Florins

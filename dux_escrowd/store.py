@@ -76,14 +76,15 @@ class Shelf:
         )
         return [row["contract_id"] for row in rows]
 
-    def listed(self, before: str | None, limit: int) -> list[Agreed]:
-        """Newest first."""
+    def listed(self, before: str | None, limit: int, start: str = "") -> list[Agreed]:
+        """Newest first; those whose id begins so."""
         rows = self._store.rows(
-            "SELECT * FROM contracts WHERE ?1 IS NULL OR (created_ms, contract_id) < "
-            "(SELECT created_ms, contract_id FROM contracts WHERE contract_id = ?1) "
-            "ORDER BY created_ms DESC, contract_id DESC LIMIT ?2",
+            "SELECT * FROM contracts WHERE (?1 IS NULL OR (created_ms, contract_id) < "
+            "(SELECT created_ms, contract_id FROM contracts WHERE contract_id = ?1)) "
+            "AND substr(contract_id, 1, length(?3)) = ?3 ORDER BY created_ms DESC, contract_id DESC LIMIT ?2",
             before,
             limit,
+            start,
         )
         return [_agreed(row) for row in rows]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from common.contracts.escrow import Refused, WrongPhase
+from common.contracts.escrow_base import Refused, WrongPhase
 from dux_escrowd.facts import Fact
 from dux_escrowd.model import Lot, Role, State
 from dux_escrowd.orders import Order, Tell

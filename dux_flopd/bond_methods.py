@@ -32,7 +32,7 @@ from common.keygen import BRANCH_BOND, BRANCH_RECEIVE
 from common.network import NetworkProfile
 from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
-from common.units import BlockHeight, Did, Florins
+from common.units import BlockHeight, Did, Florins, format_flop
 from dux_flopd.model import Coin, FollowedScript, NewPayment, PaymentKind, ScriptKind
 from dux_flopd.owner_store import BondRow
 from dux_flopd.wallet import Wallet
@@ -58,7 +58,8 @@ class BondMethods:
     async def make(self, params: MakeBond, ctx: Ctx) -> BondMade:
         """Pay the bond's script, and follow it."""
         if params.amount_florins < GROSS_MIN_FLORINS:
-            raise BadBond(reason=f"{params.amount_florins} florins are less than {GROSS_MIN_FLORINS}, the least bond")
+            least = f"{format_flop(GROSS_MIN_FLORINS)} FLOP, the least bond"
+            raise BadBond(reason=f"{format_flop(params.amount_florins)} FLOP are less than {least}")
         wallet = self._wallet
         number = number_for(params.until, wallet.view.height, self._step_blocks)
         script = self._script(number)

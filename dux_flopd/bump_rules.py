@@ -13,7 +13,7 @@ from typing import Literal
 from common.chain.fees import FEE_MAX_FLORINS, KB, fee_for, is_dust
 from common.chain.tx import Tx, TxOutput, p2pkh_input_bytes
 from common.contracts.wallet_errors import BumpRefused, InsufficientFunds
-from common.units import Florins
+from common.units import Florins, format_flop
 from dux_flopd.model import OwnCoin, Selection
 from dux_flopd.rules import (
     CHANGE_SCRIPT,
@@ -118,7 +118,9 @@ def child(
     have = sum(owned.coin.value for owned in own)
     fee = child_fee(parent_bytes, parent_fee, len(own), (TxOutput(Florins(0), script),), rate)
     if is_dust(have - fee) or fee > FEE_MAX_FLORINS:
-        raise BumpRefused(txid=name, reason=f"what it gives back, {have} florins, does not pay a fee of {fee}")
+        raise BumpRefused(
+            txid=name, reason=f"what it gives back, {format_flop(have)} FLOP, does not pay a fee of {format_flop(fee)}"
+        )
     return have - fee, fee
 
 

@@ -142,11 +142,12 @@ class WalletMethods:
             raise DustAmount(amount_florins=int(asked.amount_florins), least_florins=DUST_FLORINS)
         return TxOutput(asked.amount_florins, script)
 
-    async def preview(self, params: Preview, _ctx: Ctx) -> Previewed:
-        """What `send` would decide now."""
+    async def preview(self, params: Preview, ctx: Ctx) -> Previewed:
+        """What `send` would decide now, for the same caller."""
         wallet, outputs = self._wallet, (self._output(params),)
         with wallet.store.store.transaction() as tx:
             wallet.check_account(tx, params.account)
+            wallet.check_limits(tx, int(params.amount_florins), ctx.caller, params.address)
         chosen = wallet.select(outputs, params.coins, params.account)
         return Previewed(
             amount_florins=params.amount_florins,

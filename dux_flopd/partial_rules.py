@@ -100,7 +100,7 @@ def warnings(
     unnamed = [output for output in partial.tx.outputs if not is_p2pkh(output.script) and not is_p2sh(output.script)]
     wrong = [at for at, item in enumerate(partial.inputs) if len(item.signatures) > inputs[at].signed]
     found = {
-        f"it pays more than it spends: {-fee} florins": fee < 0,
+        f"it pays {format_flop(-fee)} FLOP more than it spends": fee < 0,
         f"the fee, {format_flop(fee)} FLOP, is under what nodes relay": 0 <= fee < usual,
         f"the fee, {format_flop(max(0, fee))} FLOP, is over {FEE_ODD_FACTOR} times what its size asks for": (
             fee > FEE_ODD_FACTOR * usual

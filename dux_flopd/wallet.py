@@ -148,8 +148,7 @@ class Wallet:
             OverLimit, InsufficientFunds, CoinsPending, CoinNotFree, WalletLocked: nothing was decided.
         """
         amount = sum(int(output.value_florins) for output in outputs)
-        if caller != OWNER:
-            check_limits(self.settings, amount, self.store.spent_since(tx, caller, counterparty), caller)
+        self.check_limits(tx, amount, caller, counterparty)
         chosen = self.select(outputs, only, account)
         signed = self.signed(tx, chosen, outputs, account)
         payment = NewPayment(
@@ -166,6 +165,15 @@ class Wallet:
         )
         self.decide(tx, payment)
         return payment
+
+    def check_limits(self, tx: Tx, amount: int, caller: str, counterparty: str) -> None:
+        """Nothing happens when the caller may pay so much: the owner always, others within its standing approval.
+
+        Raises:
+            OverLimit: naming the limit that it breaks.
+        """
+        if caller != OWNER:
+            check_limits(self.settings, amount, self.store.spent_since(tx, caller, counterparty), caller)
 
     def decide(self, tx: Tx, payment: NewPayment) -> None:
         """Store what was signed, bind its coins, want it broadcast, and write down that it was decided."""

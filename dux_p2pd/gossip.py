@@ -108,9 +108,14 @@ class GossipNet:
         tasks.spawn(self.mesh.run(self._beat), "gossip heartbeat")
 
     def gauges(self) -> dict[str, Callable[[], float]]:
-        """How many copies were refused, for each reason, under its name in /metrics."""
+        """How many copies were refused, for each reason, under its name in /metrics; and how many wait for a word."""
         names = [fault.name.lower() for fault in Fault] + ["reject"]
-        return {f"gossip_{name}": partial(self._copies, name) for name in names}
+        refused = {f"gossip_{name}": partial(self._copies, name) for name in names}
+        return refused | {"gossip_waiting": self._waiting}
+
+    def _waiting(self) -> float:
+        """Messages that wait for their owner's word."""
+        return float(self._verdicts.waiting())
 
     def _copies(self, name: str) -> float:
         return float(self.counted[name])
@@ -352,10 +357,6 @@ class GossipNet:
         now = self._clock.monotonic()
         self._conducts.of(whom, now).broke_rule(now)
         self.mesh.change()
-
-    def waiting_verdicts(self) -> int:
-        """Messages that wait for their owner's word."""
-        return self._verdicts.waiting()
 
     # ids
 

@@ -187,11 +187,6 @@ class Mux:
         """Whether both ends said GOAWAY, so that no new stream can be under way."""
         return self._said_goodbye and self._heard_goodbye
 
-    @property
-    def unread_bytes(self) -> int:
-        """Bytes received and not yet consumed, over all streams."""
-        return sum(flow.unread for flow in self._flows.values())
-
     # -- what the peer sends
 
     def receive(self, data: bytes, now: float) -> Iterator[Event]:

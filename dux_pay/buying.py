@@ -84,7 +84,7 @@ class CallOver(NotNow):
 
 
 class OverOwnLimit(NotNow):
-    """The call costs {price_florins} florins, at most {limit_florins} were allowed for it; nothing was promised."""
+    """The call costs {price_florins}, at most {limit_florins} were allowed for it; nothing was promised."""
 
     code = 3167
     key = "over-own-limit"

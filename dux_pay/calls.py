@@ -34,14 +34,14 @@ class BodyTooSlow(NotNow):
 
 
 class OverPrice(CallerMistake):
-    """A handler charges {florins} florins of a call that was promised to cost at most {limit_florins}."""
+    """A handler charges {florins} of a call that was promised to cost at most {limit_florins}."""
 
     code = 3155
     key = "over-price"
 
 
 class NotCovered(NotNow):
-    """The meter stands at {florins} florins and the payer has not covered it; what was delivered is charged."""
+    """The meter stands at {florins} and the payer has not covered it; what was delivered is charged."""
 
     code = 3156
     key = "meter-not-covered"

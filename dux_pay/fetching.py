@@ -39,6 +39,13 @@ class SellerUnreachable(Unavailable):
     key = "seller-unreachable"
 
 
+class NobodyThere(Unavailable):
+    """{url} does not answer ({reason}); nothing was paid: is the address right, and does its server run?"""
+
+    code = 3172
+    key = "nobody-there"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fetching:
     """A request to be made. `oid`: of an earlier try; `most_florins`: its own limit."""
@@ -89,7 +96,7 @@ class Fetcher:
         """The answer, paid for when it had to be.
 
         Raises:
-            DuxError: as `Purse.pay` and `Purse.settled`, or SellerUnreachable.
+            DuxError: as `Purse.pay` and `Purse.settled`, or SellerUnreachable, NobodyThere.
         """
         got = await self._ask(asked, None)
         said: tuple[str, ...] = ()
@@ -135,7 +142,7 @@ class Fetcher:
         try:
             came, status, headers = await reading.run()
         except (TimeoutError, aiohttp.ClientError) as error:
-            raise SellerUnreachable(url=asked.url, reason=str(error), oid=header.oid) from error
+            raise SellerUnreachable(url=asked.url, reason=_why(error), oid=header.oid) from error
         ended = await self.purse.settled(came) if came else None
         said = (*header.said, *(ended.said if ended else ()))
         return Fetched(status=status, headers=headers, body=b"", oid=header.oid, ended=ended, said=said)
@@ -171,11 +178,10 @@ class Fetcher:
                 async with asyncio.timeout(self.answer_s), self._request(asked, paid) as answer:
                     return await _read(answer)
             except (TimeoutError, aiohttp.ClientError) as error:
-                oid = header.oid if header else ""
                 if not left:
-                    raise SellerUnreachable(url=asked.url, reason=str(error), oid=oid) from error
+                    raise _silent(asked, header, _why(error)) from error
             await asyncio.sleep(PAUSE_S)
-        raise SellerUnreachable(url=asked.url, reason="no try was left", oid="")
+        raise _silent(asked, header, "no try was left")
 
     def _request(self, asked: Fetching, more: dict[str, str]) -> Any:
         """The request, byte for byte, with these headers more."""
@@ -197,6 +203,19 @@ async def _read(answer: aiohttp.ClientResponse) -> Fetched:
         parts.append(part)
     headers = tuple((name, value) for name, value in answer.headers.items() if name.lower() not in ONE_HOP)
     return Fetched(status=answer.status, headers=headers, body=b"".join(parts))
+
+
+def _silent(asked: Fetching, header: Header | None, reason: str) -> Unavailable:
+    """What to do about a server that does not answer: repeat what may have been paid, look at the address otherwise."""
+    oid = header.oid if header else asked.oid
+    if oid:
+        return SellerUnreachable(url=asked.url, reason=reason, oid=oid)
+    return NobodyThere(url=asked.url, reason=reason)
+
+
+def _why(error: Exception) -> str:
+    """In words for a person; a deadline has none of its own."""
+    return str(error) or "it took too long"
 
 
 def _header(got: Fetched, name: str) -> str:

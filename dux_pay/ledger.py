@@ -30,14 +30,14 @@ MIGRATIONS = (
 
 
 class OverCallLimit(CallerMistake):
-    """This call may cost {most_florins} florins, {limit_florins} are allowed for one: raise --max-per-call."""
+    """This call may cost {most_florins}, {limit_florins} are allowed for one: raise --max-per-call."""
 
     code = 3160
     key = "over-call-limit"
 
 
 class OverDayLimit(NotNow):
-    """Today {spent_florins} florins are spent or promised, {limit_florins} are allowed: wait for 00:00 UTC."""
+    """Today {spent_florins} are spent or promised, {limit_florins} are allowed: wait for 00:00 UTC."""
 
     code = 3161
     key = "over-day-limit"

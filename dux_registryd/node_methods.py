@@ -40,13 +40,17 @@ from dux_registryd.machine import Machine
 from dux_registryd.model import KnownNode, Load, RatedNode
 from dux_registryd.pulse import Pulse
 from dux_registryd.rules import (
+    GPU,
+    GPU_DECLARED,
     by_reputation,
     capabilities_of,
     capability_index,
+    gpu_of,
     is_asked_for,
     meets,
     node_fault,
     status_of,
+    with_gpu,
 )
 from dux_registryd.scores import Scores
 from dux_registryd.settings import RegistrydSettings
@@ -103,7 +107,6 @@ class NodeMethods:
         host, port = (told.ip_address, told.port) if told else await self._outside.endpoint()
         gpu = _gpu(params, told.gpu_model if told else "", here.gpu_model)
         offered = params.capabilities or (held.capabilities if held else self._settings.capabilities)
-        offered = tuple(name for name in offered if params.capabilities or name != "gpu")  # goes by the GPU itself
         info = NodeInfo(
             network=self._network.genesis,
             did=own,
@@ -120,7 +123,7 @@ class NodeMethods:
             storage_gb=params.storage_gb or (told or here).storage_gb,
             gpu_model=gpu[:128],
             region=params.region or (held.region if held else self._settings.region),
-            capabilities=capabilities_of([*offered, *(["gpu"] if gpu else [])]),
+            capabilities=with_gpu(offered, gpu, here.gpu_model),
         )
         return NodeInfo3(version=3, info=info, hardware=here.closer, look_key=await self._outside.look_key())
 
@@ -275,11 +278,22 @@ class NodeMethods:
         return self._view(self._scores.rate(held), own, self._clock.unix_ms())
 
 
-def _gpu(params: RegisterNode, told: str, here: str) -> str:
-    """The GPU that is offered, by its model; empty for none."""
-    if params.gpu_enabled is None:
-        return params.gpu_model or told
-    return (params.gpu_model or told or here or "GPU") if params.gpu_enabled else ""
+def _gpu(params: RegisterNode, told: str, seen: str) -> str:
+    """The GPU that is offered, by its model; empty for none.
+
+    Raises:
+        BadNode: one is offered that this machine does not show and nobody names.
+    """
+    asked = params.gpu_enabled
+    if asked is None and GPU in capabilities_of(params.capabilities):
+        asked = True
+    gpu = gpu_of(asked, params.gpu_model, told, seen)
+    if asked and not gpu:
+        raise BadNode(
+            detail="it offers a GPU, and this machine shows none. Name the model (`--gpu-model`), and it is told as "
+            f"{GPU_DECLARED}; or leave it out"
+        )
+    return gpu
 
 
 def _with_health(measured: Load, params: UpdateHealth) -> Load:

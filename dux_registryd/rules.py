@@ -22,6 +22,11 @@ WITNESS_BLOCKS = 60  # a heartbeat whose block is further from this node's own t
 ACTIVE_HEARTBEATS = 3  # missed in a row before a node is stale
 OFFLINE_AFTER_MS = 3_600_000  # the hour that the specification's airdrop asks for
 
+HEARTBEAT_S = 60.0  # the usual rhythm
+
+GPU = "gpu"  # offered, and the node's own look at its machine shows one
+GPU_DECLARED = "gpu_declared"  # offered by its operator's word alone
+
 _CAPABILITY = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _PRINTABLE_FIELDS = ("os_version", "duxos_version", "gpu_model", "region")
@@ -72,6 +77,22 @@ def capabilities_of(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in tidy if name))[:CAPABILITIES_MAX]
 
 
+def gpu_of(asked: bool | None, model: str, told: str, seen: str) -> str:  # noqa: FBT001 - as the wish has it
+    """The GPU that a node offers, by its model; empty for none.
+
+    `asked`: offered or not, None: as `told` before; `model`: as its operator names it; `seen`: on the machine.
+    """
+    if asked is None:
+        return model or told
+    return (model or told or seen) if asked else ""
+
+
+def with_gpu(offered: Iterable[str], model: str, seen: str) -> tuple[str, ...]:
+    """The capabilities that a node tells: which of the two words for a GPU stands there goes by the GPU alone."""
+    words = [GPU if seen else GPU_DECLARED] if model else []
+    return capabilities_of([*(name for name in capabilities_of(offered) if name not in (GPU, GPU_DECLARED)), *words])
+
+
 def newer_node(held: NodeInfo | None, new: NodeInfo, now_ms: int) -> bool:
     """Whether a description replaces the one held: later, and not from the future."""
     if new.at_ms > now_ms + FUTURE_MS:
@@ -95,11 +116,13 @@ def heartbeat_fault(
 
 
 def status_of(heard_ms: int, now_ms: int, interval_s: float) -> NodeStatus:
-    """How lately a node was heard of, in its own heartbeats' rhythm."""
+    """How lately a node was heard of; `interval_s` is this node's rhythm, and a quick one makes nobody else late."""
     silent_ms = now_ms - heard_ms
     if heard_ms == 0 or silent_ms > OFFLINE_AFTER_MS:
         return NodeStatus.OFFLINE
-    return NodeStatus.ACTIVE if silent_ms <= ACTIVE_HEARTBEATS * interval_s * 1000 else NodeStatus.STALE
+    return (
+        NodeStatus.ACTIVE if silent_ms <= ACTIVE_HEARTBEATS * max(interval_s, HEARTBEAT_S) * 1000 else NodeStatus.STALE
+    )
 
 
 def is_asked_for(rated: RatedNode, wanted: ListNodes) -> bool:

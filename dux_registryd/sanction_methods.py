@@ -88,7 +88,7 @@ class SanctionMethods:
         try:
             did_bytes(node_id)
         except DuxError as error:
-            raise BadSanction(detail=error.message) from error
+            raise BadSanction(detail=error.message.rstrip(".")) from error
         if node_id == await self._outside.own_did():
             raise BadSanction(detail="it is this node itself; `duxos-node-registry deregister` takes it off the list")
         return Did(node_id)

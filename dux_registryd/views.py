@@ -11,6 +11,7 @@ from common.quality import PPM
 from common.units import BPS, BlockHeight, Did, Florins, Hash32
 from dux_registryd.model import Presence, RatedNode, Sanction, Score, Weight
 from dux_registryd.reputation_rules import jobs
+from dux_registryd.rules import GPU
 from dux_registryd.sanction_rules import worst
 from dux_registryd.store import Claim
 
@@ -56,6 +57,7 @@ def node_view(rated: RatedNode, status: NodeStatus, *, own: bool) -> NodeView:
         storage_gb=info.storage_gb,
         gpu_enabled=bool(info.gpu_model),
         gpu_model=info.gpu_model,
+        gpu_seen=bool(info.gpu_model) and GPU in info.capabilities,
         region=info.region,
         cpu_model=more.cpu_model,
         cpu_arch=more.cpu_arch,

@@ -23,7 +23,7 @@ WAIT_MAX_S = 20.0
 
 
 class LeaseOver(NotNow):
-    """The lease of call {j} is overdrawn: {covered_florins} florins were covered; pay on sooner next time."""
+    """The lease of call {j} is overdrawn: {covered_florins} were covered; pay on sooner next time."""
 
     code = 7011
     key = "lease-over"

@@ -34,8 +34,14 @@ PAUSE_S = 0.25
 CALL_WITHIN_S = 30.0
 RUNNING_S = 80.0  # within the deadline of `task.call`, one last ask included; whoever wants repeats it
 AFTER_WALL_S = 30.0  # a run may have waited for its turn
-FOR_GOOD = ("offer_expired", "closing", "depth", "conflict", "gone")
-RUNNING, BUSY = "running", "busy"
+FOR_GOOD = {
+    "offer_expired": "its offer is over twice",
+    "closing": "the channel is closing: the next call opens another",
+    "conflict": "this id was used for another call",
+    "gone": "it was answered before, and the answer was dropped",
+}
+RUNNING = "running"
+PAUSED = ("busy", "depth")  # a moment helps: other calls end, the seller's node sees the next block, too
 OFFERS_KEPT = 256
 SERVICE_CHECKED = 256
 
@@ -190,10 +196,11 @@ class PaidBuying:
             self._forget(service)
             await self._report(paid, answer.reason, drop=True)
             if answer.reason != "offer_expired" or patience.attempt:
-                raise CallRefused(service_id=service.id, reason=answer.reason, missing=int(answer.missing_florins))
+                said = "".join(f"; {line}" for line in paid.said)
+                raise CallRefused(service_id=service.id, reason=FOR_GOOD[answer.reason], said=said)
         else:
             await self._report(paid, answer.reason, drop=False)
-        await patience.failed(pause_s=PAUSE_S if answer.reason == BUSY else 0)
+        await patience.failed(pause_s=PAUSE_S if answer.reason in PAUSED else 0)
 
     async def _report(self, paid: c.Paid, reason: str, *, drop: bool) -> None:
         await self._escrowd.call(c.REFUSED, c.ReportRefusal(call=paid.call, reason=reason, drop=drop))

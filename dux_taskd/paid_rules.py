@@ -75,11 +75,14 @@ def not_for_channel(service: ServiceView, own_did: str, input_bytes: int) -> str
     return next((why for holds, why in laws if not holds), "")
 
 
-def pay_by(wish: str, price_florins: int, *, checked: bool, fits: bool, open_channel: bool) -> tuple[PayBy, str]:
+def pay_by(
+    wish: str, price_florins: int, *, checked: bool, fits: bool, open_channel: bool, young_channel: bool = False
+) -> tuple[PayBy, str]:
     """Channel or escrow, and why, in words for people.
 
     A second worker, a private or a large input need escrow; a price under 0.2 FLOP can only be paid over a channel;
     what is left goes over a channel that is open already, and otherwise by escrow, which needs no second call to pay.
+    `young_channel`: there is one that would carry the price if its coin lay deeper.
     """
     if wish != "auto":
         return PayBy(wish), "as asked"
@@ -91,4 +94,5 @@ def pay_by(wish: str, price_florins: int, *, checked: bool, fits: bool, open_cha
         return PayBy.CHANNEL, "its price is too small for a transaction of its own"
     if open_channel:
         return PayBy.CHANNEL, "a channel to this seller is open"
-    return PayBy.ESCROW, "no channel to this seller is open; --pay channel opens one"
+    young = "the channel to this seller is too young for so much; --pay channel waits for its blocks"
+    return PayBy.ESCROW, young if young_channel else "no channel to this seller is open; --pay channel opens one"

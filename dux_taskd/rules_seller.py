@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from common.contracts.escrow_views import Settlement
-from common.units import Florins
+from common.units import Florins, format_flop
 from common.work import ComparatorKind, JobKind, JobSpec, Limits, job_hash
 from dux_taskd.model import Assignment, Consider, GiveBack, GiveQuote, HandOver, JobState, Order
 
@@ -59,7 +59,7 @@ def offer_fault(offer: Assignment, job: JobSpec, terms: Terms) -> str:
         (bytes(job_hash(job)) == offer.job_hash, "the job is not the one that its hash names"),
         (terms.kind == job.kind.value, f"the service is of kind {terms.kind}"),
         (job.kind.runtime in terms.kinds_offered, f"this machine cannot run {job.kind.runtime.value} jobs safely now"),
-        (offer.price_florins >= terms.price_florins, f"the price is {int(terms.price_florins)} florins"),
+        (offer.price_florins >= terms.price_florins, f"the price is {format_flop(terms.price_florins)} FLOP"),
         (job.kind is JobKind.CHECK or job.package == terms.package, "the service runs another package"),
         (job.kind is JobKind.CHECK or job.entry == terms.entry, "the service has another entry"),
         (within(job.limits, terms.limits), "the limits are above the service's"),

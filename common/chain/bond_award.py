@@ -17,7 +17,7 @@ from common.chain.fees import FEE_LADDER, fee_for, is_dust
 from common.chain.script import PLACEHOLDER_SIG, award_sig
 from common.chain.settle import MissingSignature
 from common.chain.templates import BadTemplate
-from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, parse, sighash, size_with
+from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, sighash, size_with
 from common.chain.verify import is_signature, verify_spend
 from common.units import Florins
 
@@ -111,21 +111,6 @@ def judge_both(lot: LotCoin, bond: LotCoin, tx: Tx) -> None:
     """
     coins = [TxOutput(Florins(coin.value_florins), lot_output_script(coin.contract)) for coin in (lot, bond)]
     verify_spend(tx, coins)
-
-
-def revealed_in(lot: LotCoin, bond: LotCoin, raw: bytes) -> tuple[int, ...] | None:
-    """The seats that this transaction pays as an award of both, when it is one to the last florin; else None."""
-    tx = parse(raw)
-    paid = {output.script for output in tx.outputs}
-    seats = tuple(seat for seat, arbiter in enumerate(lot.contract.arbiters) if arbiter.payout_script in paid)
-    for rung in range(len(FEE_LADDER)):
-        try:
-            rebuilt = build_both(lot, bond, seats, rung)
-        except BadTemplate:
-            return None
-        if rebuilt.outputs == tx.outputs and [i.outpoint for i in rebuilt.inputs] == [i.outpoint for i in tx.inputs]:
-            return seats
-    return None
 
 
 def _check(lot: LotCoin, bond: LotCoin, revealed: tuple[int, ...], rung: int) -> None:

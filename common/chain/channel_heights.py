@@ -11,7 +11,7 @@ from common.chain.address import is_p2pkh
 from common.chain.channel import CAP_MIN_FLORINS, CHANNEL_VERSION, ChannelTerms, state_fee
 from common.chain.heights import UnknownHeights
 from common.chain.verify import is_pubkey
-from common.units import BPS, FLOP, Florins
+from common.units import BPS, FLOP
 
 WINDOW_MAX = 32
 ROYALTY_MAX_BPS = 5_000
@@ -132,8 +132,3 @@ def terms_problems(terms: ChannelTerms, tip: int) -> list[str]:
         "copies are made at some step": int(terms.mirror_florins) > 0 and int(terms.limit_florins) > 0,
     }
     return [law for law, holds in laws.items() if not holds]
-
-
-def depth_cap(profile: ChannelProfile, depth: int) -> Florins:
-    """What may be owed for calls on a coin that lies so deep."""
-    return Florins(max((cap.florins for cap in profile.caps if cap.depth <= depth), default=0))

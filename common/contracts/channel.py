@@ -25,8 +25,9 @@ from common.channel_messages import (
     Pricing,
 )
 from common.codec import Wire
-from common.contracts.channel_errors import ChannelBusy
-from common.contracts.wallet_errors import InsufficientFunds
+from common.contracts.channel_errors import BadChannelMessage, BadChannelTerms, CallUnknown, ChannelBusy, NoChannel
+from common.contracts.escrow_base import IdStart, Refused, WrongChannelPhase
+from common.contracts.wallet_errors import CoinsPending, InsufficientFunds, OverLimit, WalletLocked
 from common.rpc.method import PEOPLE, Done, Empty, Method
 from common.units import FLOP, Did, Florins
 
@@ -43,6 +44,9 @@ AnswerBytes = Annotated[bytes, Meta(max_length=ANSWER_BYTES_MAX + ENVELOPE_BYTES
 OfferBytes = Annotated[bytes, Meta(max_length=OFFER_BYTES_MAX + 2 * ENVELOPE_BYTES)]
 Worker = Annotated[str, Meta(max_length=64)]  # the program that is at work at a call, as it names itself
 WORKERS = ("taskd", *PEOPLE)
+OPENING = (BadChannelTerms, BadChannelMessage, InsufficientFunds, CoinsPending, OverLimit, WalletLocked)
+NOT_SO = (WrongChannelPhase, Refused)  # what does not fit where the channel stands
+PAYING = (NoChannel, ChannelBusy, *NOT_SO, *OPENING)
 
 
 class MakeOffer(Wire, frozen=True, kw_only=True):
@@ -265,7 +269,10 @@ class CallView(Wire, frozen=True, kw_only=True):
 
 
 class ChannelView(Wire, frozen=True, kw_only=True):
-    """A channel as this node sees it. `held` is W, `owed` is S: for the payer what it signed and what calls cost."""
+    """A channel as this node sees it. `held` is W, `owed` is S: for the payer what it signed and what calls cost.
+
+    `trusted`: what may be owed for calls on a coin that lies as deep as this one does now.
+    """
 
     chid: Chid
     role: Literal["payer", "payee"]
@@ -273,6 +280,7 @@ class ChannelView(Wire, frozen=True, kw_only=True):
     state: str
     cap_florins: Florins
     usable_florins: Florins
+    trusted_florins: Florins
     held_florins: Florins
     owed_florins: Florins
     exp: int
@@ -287,11 +295,12 @@ class ChannelView(Wire, frozen=True, kw_only=True):
 
 
 class ListChannels(Wire, frozen=True, kw_only=True):
-    """Which channels."""
+    """Which channels: of this role, and whose id begins so."""
 
     role: Literal["payer", "payee", "any"] = "any"
     open_only: bool = True
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    start: IdStart = ""
 
 
 class ChannelList(Wire, frozen=True):
@@ -336,6 +345,7 @@ _VIEW = ChannelView(
     state="OPEN",
     cap_florins=Florins(10 * FLOP),
     usable_florins=Florins(999_000_000),
+    trusted_florins=Florins(1_000 * FLOP),
     held_florins=Florins(20_000_000),
     owed_florins=Florins(700_000),
     exp=10_180,
@@ -404,6 +414,7 @@ PAY: Method[Pay, Paid] = Method(
     result=Paid,
     summary="Buyer: a voucher for one request, over an open channel or one opened for it.",
     callers=WORKERS,
+    raises=PAYING,
     example=(
         Pay(payee=_BOB, offer=b"\x92", oid=_OID, req=b"r" * 32, price_max_florins=Florins(100_000)),
         Paid(voucher=b"\x92", call=_CALL, said=("over channel c4c4c4c4, 9.98 FLOP left",)),
@@ -415,6 +426,7 @@ FUEL: Method[Fuel, Paid] = Method(
     result=Paid,
     summary="Buyer: let a metered call cost more; the same call's next voucher.",
     callers=WORKERS,
+    raises=(CallUnknown, *NOT_SO),
     example=(Fuel(call=_CALL, price_max_florins=Florins(300_000)), Paid(voucher=b"\x92", call=_CALL)),
 )
 SETTLED: Method[Settle, SettledCall] = Method(
@@ -423,6 +435,7 @@ SETTLED: Method[Settle, SettledCall] = Method(
     result=SettledCall,
     summary="Buyer: check and store the payee's answer; what the call cost.",
     callers=WORKERS,
+    raises=(BadChannelMessage,),
     example=(
         Settle(call=_CALL, answer=b"\x92", resp=b"s" * 32),
         SettledCall(call=_CALL, outcome=Outcome.OK, charged_florins=Florins(100_000), state="OK"),
@@ -467,7 +480,7 @@ OPEN: Method[OpenChannel, ChannelRef] = Method(
     result=ChannelRef,
     summary="Open a channel to a payee: agree, fund; calls can go over it once its coin is in a block.",
     callers=WORKERS,
-    raises=(InsufficientFunds,),
+    raises=OPENING,
     once=True,
     example=(OpenChannel(request_id="r1", payee=_BOB, cap_florins=Florins(10 * FLOP)), ChannelRef(chid=_CHID)),
 )
@@ -477,7 +490,7 @@ TOP_UP: Method[TopUp, ChannelRef] = Method(
     result=ChannelRef,
     summary="Open another channel to the same payee; both run, the older one is used up first.",
     callers=WORKERS,
-    raises=(InsufficientFunds,),
+    raises=OPENING,
     once=True,
     example=(TopUp(request_id="r2", chid=_CHID, cap_florins=Florins(10 * FLOP)), ChannelRef(chid=_CHID)),
 )
@@ -487,7 +500,7 @@ CLOSE: Method[CloseChannel, ChannelView] = Method(
     result=ChannelView,
     summary="End a channel: together where the other side answers; the payer's rest may open the next one.",
     callers=WORKERS,
-    raises=(ChannelBusy,),
+    raises=(ChannelBusy, *NOT_SO, *OPENING),
     once=True,
     example=(CloseChannel(request_id="r3", chid=_CHID), _VIEW),
 )
@@ -497,6 +510,7 @@ REFUND: Method[ChannelAct, ChannelView] = Method(
     result=ChannelView,
     summary="Payer: everything back, by agreement while nothing was spent, alone from EXP on.",
     callers=WORKERS,
+    raises=(ChannelBusy, *NOT_SO),
     once=True,
     example=(ChannelAct(request_id="r4", chid=_CHID), _VIEW),
 )

@@ -6,7 +6,7 @@ from common.errors import CallerMistake, NotNow, PeerMisbehaved
 
 
 class NoChannel(NotNow):
-    """No channel to {payee} can carry {price_florins} florins now: {reason}; `duxnet channel open` opens one."""
+    """No channel to {payee} can carry {price_florins} now: {reason}; `duxnet channel open` opens one."""
 
     code = 3100
     key = "no-channel"

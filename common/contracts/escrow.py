@@ -35,7 +35,7 @@ from common.contracts.channel_carried import BROUGHT as CHANNEL_BROUGHT
 from common.contracts.channel_carried import CARRIED as CHANNEL_CARRIED
 from common.contracts.channel_carried import ERRANDS as CHANNEL_ERRANDS
 from common.contracts.channel_restore import CHANNEL_RESTORE
-from common.contracts.escrow_base import ContractId, ContractRef, NotYours
+from common.contracts.escrow_base import ContractId, ContractRef, IdStart, NotYours, Refused, WrongPhase
 from common.contracts.escrow_cases import CASE_FILE, CASES, EVIDENCE
 from common.contracts.escrow_late import LATE_OK
 from common.contracts.escrow_restore import RECOVER, RESTORE
@@ -57,20 +57,6 @@ Blob = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
 TASKD = ("taskd", *PEOPLE)
 READERS = ("taskd", "airdropd", *PEOPLE)
-
-
-class WrongPhase(NotNow):
-    """{fact} does not fit state {state} of contract {contract_id}; nothing changed; see escrow.show."""
-
-    code = 3001
-    key = "wrong-phase"
-
-
-class Refused(NotNow):
-    """{fact} is not allowed in state {state}: {guards}; nothing changed."""
-
-    code = 3002
-    key = "escrow-refused"
 
 
 class BadTerms(CallerMistake):
@@ -279,11 +265,12 @@ class Vote(Wire, frozen=True):
 
 
 class ListContracts(Wire, frozen=True):
-    """Newest first; `status` narrows, `before` is the contract_id to go on after."""
+    """Newest first; `status` and how the id begins narrow, `before` is the contract_id to go on after."""
 
     status: Status | None = None
     before: ContractId | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
+    start: IdStart = ""
 
 
 class ContractList(Wire, frozen=True):
@@ -652,4 +639,6 @@ __all__ = [  # those of its parts
     "ContractId",
     "ContractRef",
     "NotYours",
+    "Refused",
+    "WrongPhase",
 ]

@@ -37,7 +37,7 @@ class RoyaltyBook(Wire, frozen=True):
 
 
 class NothingOwed(NotNow):
-    """{owed_florins} florins are owed to {address}: an output is made from {least_florins} on; wait for more work."""
+    """{owed_florins} are owed to {address}: an output is made from {least_florins} on; wait for more work."""
 
     code = 3015
     key = "nothing-owed"

@@ -138,6 +138,7 @@ class NodeView(Wire, frozen=True):
     storage_gb: int
     gpu_enabled: bool
     gpu_model: str
+    gpu_seen: bool  # the node's own look at its machine shows one; else by its operator's word; nobody measures GPUs
     region: str
     cpu_model: str
     cpu_arch: str
@@ -169,7 +170,7 @@ class ListNodes(Wire, frozen=True):
     min_tier: int = 0
     capabilities: Annotated[tuple[str, ...], Meta(max_length=CAPABILITIES_MAX)] = ()  # offers all of these
     region: str = ""
-    gpu: bool = False
+    gpu: bool = False  # offers one, seen or declared; `gpu` and `gpu_declared` of `capabilities` tell them apart
     gpu_model: str = ""  # a part of it
     hostname: str = ""  # a part of it
     wallet_address: str = ""
@@ -397,6 +398,7 @@ _VIEW = NodeView(
     storage_gb=500,
     gpu_enabled=False,
     gpu_model="",
+    gpu_seen=False,
     region="",
     cpu_model="AMD EPYC 7763",
     cpu_arch="x86_64",
@@ -568,6 +570,7 @@ REPUTATION_OPINION = Method(
     result=Opinion,
     summary="Ask another node for its score of a node; the evidence it shows is checked here like any other.",
     callers=("cli", "module", "taskd"),
+    deadline_max_s=120.0,
     example=(
         AskOpinion(of=_DID, peer=_OTHER),
         Opinion(

@@ -16,6 +16,7 @@ from msgspec import Meta, field
 from common.channel_messages import Outcome
 from common.codec import Wire
 from common.contracts.base import events_method
+from common.contracts.channel import PAYING
 from common.contracts.escrow_views import Settlement
 from common.contracts.store import CallLimits
 from common.contracts.task_stages import STAGES_CANCEL, STAGES_SHOW, STAGES_SUBMIT
@@ -46,7 +47,7 @@ class NotForSale(CallerMistake):
 
 
 class PriceAbove(CallerMistake):
-    """Service {service_id} costs {price_florins} florins, more than the {limit_florins} you allow."""
+    """Service {service_id} costs {price_florins}, more than the {limit_florins} that you allow."""
 
     code = 7003
     key = "price-above"
@@ -60,7 +61,7 @@ class NoChecker(Unavailable):
 
 
 class TooFewArbiters(CallerMistake):
-    """A price of {price_florins} florins wants {wanted} arbiters beside the parties, {named} are named: name more."""
+    """A price of {price_florins} wants {wanted} arbiters beside the parties, {named} are named: name more."""
 
     code = 7015
     key = "too-few-arbiters"
@@ -109,7 +110,7 @@ class CallNotTaken(NotNow):
 
 
 class CallRefused(NotNow):
-    """Service {service_id} refused the call ({reason}, {missing} florins missing); nothing was charged."""
+    """Service {service_id} refused the call: {reason}; nothing was charged{said}."""
 
     code = 7010
     key = "call-refused"
@@ -489,7 +490,7 @@ CALL: Method[CallPaid, CalledPaid] = Method(
             said=("over channel c4c4c4c4",),
         ),
     ),
-    raises=(NotForSale, PriceAbove, CallNotTaken, CallRunning, CallRefused),
+    raises=(NotForSale, PriceAbove, CallNotTaken, CallRunning, CallRefused, *PAYING),
     deadline_max_s=120.0,
 )
 EVENTS = events_method("task", callers_of("taskd"))

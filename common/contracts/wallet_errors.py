@@ -6,28 +6,28 @@ from common.errors import CallerMistake, DuxError, NotFound, NotNow, Unavailable
 
 
 class InsufficientFunds(CallerMistake):
-    """The wallet has {have_florins} florins, {need_florins} are needed, fee included: receive some first."""
+    """The wallet has {have_florins}, {need_florins} are needed, fee included: receive some first."""
 
     code = 2101
     key = "insufficient-funds"
 
 
 class CoinsPending(NotNow):
-    """{need_florins} florins are needed, {have_florins} are free, {pending_florins} wait for a block: repeat then."""
+    """{need_florins} are needed, {have_florins} are free, {pending_florins} wait for a block: repeat then."""
 
     code = 2102
     key = "coins-pending"
 
 
 class DustAmount(CallerMistake):
-    """{amount_florins} florins cannot be paid: nodes refuse outputs under {least_florins}; pay more, or by channel."""
+    """{amount_florins} cannot be paid: nodes refuse outputs under {least_florins}; pay more, or by channel."""
 
     code = 2103
     key = "dust-amount"
 
 
 class OverLimit(CallerMistake):
-    """{amount_florins} florins break the limit {limit} of {limit_florins}: raise it in flopd.yaml, or pay by hand."""
+    """{amount_florins} break the limit {limit} of {limit_florins}: raise it in flopd.yaml, or pay by hand."""
 
     code = 2104
     key = "over-limit"

@@ -10,7 +10,14 @@ from common.accounts import TOKEN_ACCOUNT
 from common.chain.address import BadAddress
 from common.chain.tx import Outpoint
 from common.codec import Wire
-from common.contracts.wallet_errors import CoinNotFree, CoinsPending, DustAmount, InsufficientFunds, NoSuchAccount
+from common.contracts.wallet_errors import (
+    CoinNotFree,
+    CoinsPending,
+    DustAmount,
+    InsufficientFunds,
+    NoSuchAccount,
+    OverLimit,
+)
 from common.rpc.method import Method
 from common.units import Florins
 
@@ -54,7 +61,7 @@ WALLET_PREVIEW: Method[Preview, Previewed] = Method(
     result=Previewed,
     summary="What a payment would cost, and of which coins it would be made; nothing is bound.",
     callers=OWNERS,
-    raises=(BadAddress, DustAmount, InsufficientFunds, CoinsPending, CoinNotFree, NoSuchAccount),
+    raises=(BadAddress, DustAmount, InsufficientFunds, CoinsPending, CoinNotFree, NoSuchAccount, OverLimit),
     example=(
         Preview(address=_ADDRESS, amount_florins=Florins(1_000_000_000)),
         Previewed(

@@ -129,7 +129,7 @@ WALLET_UNLOCK: Method[Unlock, LockState] = Method(
     result=LockState,
     summary="Open the sealed keys, for a time or until they are locked.",
     callers=OWNER,
-    raises=(DoesNotOpen,),
+    raises=(DoesNotOpen, WalletLocked),
     deadline_max_s=60.0,
     example=(Unlock(for_s=600), LockState(unlocked=True, until_ms=UnixMs(1_790_000_600_000))),
 )

@@ -25,7 +25,16 @@ from dux_escrowd.channel.carrying import Carrying
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.greeting import Greeting, wants_session
 from dux_escrowd.channel.ledger import Taken
-from dux_escrowd.channel.model import ENDED, IN_FLIGHT, Call, CallState, Payer, PayerState, call_of
+from dux_escrowd.channel.model import (
+    ENDED,
+    IN_FLIGHT,
+    Call,
+    CallState,
+    Payer,
+    PayerState,
+    blocks_until_trusted,
+    call_of,
+)
 from dux_escrowd.channel.offers import read_offer
 from dux_escrowd.channel.opening import Opening
 from dux_escrowd.channel.shelf import CallRow
@@ -54,7 +63,7 @@ class Buying:
         again = self._known(params)
         if again is not None:
             return await self._again(again, params)
-        chid, said = await self._channel(params)
+        chid, said = await self._channel(params, int(offer.price_florins))
         fact = f.CallWanted(
             at=await self._counter.height(),
             oid=params.oid,
@@ -112,7 +121,9 @@ class Buying:
                 self._offers.clear()
             known = self._offers[params.offer] = offer
         if known.price_florins > params.price_max_florins:
-            raise BadParams(detail=f"the offer asks {known.price_florins} florins, more than price_max allows")
+            raise BadParams(
+                detail=f"the offer asks {format_flop(known.price_florins)} FLOP, more than price_max allows"
+            )
         return known
 
     # --- which channel ------------------------------------------------------------------------------------------------
@@ -145,9 +156,13 @@ class Buying:
         voucher = await self._counter.signer.voucher(row.voucher)
         return c.Paid(voucher=voucher, call=c.CallRef(chid=chid, j=j), said=("the same call as before",))
 
-    async def _channel(self, params: c.Pay) -> tuple[str, tuple[str, ...]]:
-        """A channel with a session that carries the price; one is opened where that is allowed."""
-        price, reasons = int(params.price_max_florins), list[str]()
+    async def _channel(self, params: c.Pay, least_florins: int) -> tuple[str, tuple[str, ...]]:
+        """A channel with a session that carries the price; one is opened where that is allowed.
+
+        Raises:
+            ChannelBusy: the one that will carry it does not yet, because its coin is too young: repeat the call.
+        """
+        price, reasons, young = int(params.price_max_florins), list[str](), list[str]()
         names = [name for name in self._ledger.shelf.with_payee(params.payee) if self._pays_royalty(name, params)]
         for chid in names:
             state = self._ledger.payer(chid)
@@ -156,11 +171,16 @@ class Buying:
             if not wants_session(state) or room < price:
                 reasons.append(f"{chid[:8]} is {state.state.value} with {format_flop(max(0, room))} FLOP left")
                 continue
+            if await self._blocks_to_wait(chid, least_florins):
+                young.append(chid)
+                continue
             await self._live(chid, params.wait_s)
             return chid, (f"over channel {chid[:8]}, {format_flop(max(0, left))} FLOP not yet promised",)
+        if young:
+            await self._old_enough(young[0], least_florins)
         if params.open_florins is None:
             raise NoChannel(payee=params.payee, price_florins=price, reason="; ".join(reasons) or "there is none")
-        return await self._opened(params, names)
+        return await self._opened(params, names, least_florins)
 
     def _pays_royalty(self, chid: str, params: c.Pay) -> bool:
         """The channel's terms pay the royalty of this call and no other."""
@@ -168,16 +188,37 @@ class Buying:
         wanted = self._counter.royalty(params.developer, params.royalty_bps)
         return (terms.developer_script, terms.royalty_bps) == wanted
 
-    async def _opened(self, params: c.Pay, names: list[str]) -> tuple[str, tuple[str, ...]]:
+    async def _opened(self, params: c.Pay, names: list[str], least_florins: int) -> tuple[str, tuple[str, ...]]:
         waiting = next((name for name in names if self._ledger.payer(name).state is PayerState.FUND_SENT), None)
         cap = int(params.open_florins or 0)
         script, bps = self._counter.royalty(params.developer, params.royalty_bps)
         chid = waiting or await self._opening.open(Did(params.payee), cap, developer_script=script, royalty_bps=bps)
-        await self._live(chid, params.wait_s)
-        return chid, (f"opened channel {chid[:8]} of {format_flop(cap)} FLOP",)
+        size = int(self._ledger.book(chid).terms.cap_florins)
+        said = f"opened channel {chid[:8]} of {format_flop(size)} FLOP"
+        await self._live(chid, params.wait_s, said=f"{said}; ")
+        await self._old_enough(chid, least_florins, said=f"{said}; ")
+        return chid, (said,)
 
-    async def _live(self, chid: str, wait_s: float) -> None:
-        """A session, or why there is none yet.
+    async def _blocks_to_wait(self, chid: str, least_florins: int) -> int:
+        """How many blocks more until the payee takes a call that costs so much: 0 where nothing is waited for."""
+        state, tip = self._ledger.payer(chid), await self._counter.height()
+        return blocks_until_trusted(state.coin, state.rules, tip, state.spent_florins + least_florins) or 0
+
+    async def _old_enough(self, chid: str, least_florins: int, *, said: str = "") -> None:
+        """The payee takes the call: its coin is not too young for it. `said`: what was done before, for people.
+
+        Raises:
+            ChannelBusy: repeat the call after so many blocks.
+        """
+        left = await self._blocks_to_wait(chid, least_florins)
+        if left:
+            state = self._ledger.payer(chid)
+            what = f"its coin is too young for calls of {format_flop(state.spent_florins + least_florins)} FLOP in all"
+            reason = f"{said}{what}, {left} more block{'s are' if left > 1 else ' is'} needed; repeat with the same oid"
+            raise ChannelBusy(chid=chid, state=state.state.value, reason=reason)
+
+    async def _live(self, chid: str, wait_s: float, *, said: str = "") -> None:
+        """A session, or why there is none yet. `said`: what was done before, for people.
 
         Raises:
             ChannelBusy: repeat the call.
@@ -187,7 +228,7 @@ class Buying:
         if not await self._greeting.live(chid, wait_s):
             state = self._ledger.payer(chid)
             reason = "its funding waits for a block" if state.coin is None else "the payee has not answered a hello"
-            raise ChannelBusy(chid=chid, state=state.state.value, reason=f"{reason}; repeat with the same oid")
+            raise ChannelBusy(chid=chid, state=state.state.value, reason=f"{said}{reason}; repeat with the same oid")
 
     # --- what becomes of a call ---------------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ No logic, no secret. Nonces for sessions come in with the fact. Source: channel_
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from common.channel_messages import Outcome
@@ -13,8 +15,9 @@ from dux_escrowd.channel.model import Call, Coin, Payee, Receipt, Spend
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="fact", tag=True):
-    """Base of all facts."""
+    """Base of all facts. `words`: what it is called where a person is told that it does not fit."""
 
+    words: ClassVar[str] = ""
     at: int
 
 
@@ -61,6 +64,7 @@ class CloseWanted(Fact, frozen=True, kw_only=True):
     `nonce`: for the payer's hello that finds out which of its waiting calls the payee has.
     """
 
+    words: ClassVar[str] = "a close"
     next_script: bytes = b""
     nonce: bytes = b""
 
@@ -83,6 +87,7 @@ class Started(Fact, frozen=True, kw_only=True):
 class CallWanted(Fact, frozen=True, kw_only=True):
     """A call is to be paid."""
 
+    words: ClassVar[str] = "a call"
     oid: str
     req: bytes
     price_max_florins: int
@@ -92,6 +97,7 @@ class CallWanted(Fact, frozen=True, kw_only=True):
 class FuelWanted(Fact, frozen=True, kw_only=True):
     """A metered call needs more: the same j, up to this price."""
 
+    words: ClassVar[str] = "a higher price"
     j: int
     price_max_florins: int
 

@@ -15,7 +15,7 @@ from common.chain.script import pushes
 from common.chain.tx import Outpoint, parse
 from common.contracts import wallet_chain as chain
 from common.contracts.base import EventsSince
-from common.contracts.escrow import Refused, WrongPhase
+from common.contracts.escrow_base import Refused, WrongPhase
 from common.errors import NotFound, NotNow, Unavailable
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.counter import Counter

@@ -27,7 +27,7 @@ from common.channel_messages import (
 )
 from common.codec import canonical, from_canonical
 from common.contracts.channel_errors import BadChannelMessage
-from common.contracts.escrow import Refused, WrongPhase
+from common.contracts.escrow_base import Refused, WrongPhase
 from common.errors import DuxError
 from common.identity.purposes import Purpose
 from common.store import Tx

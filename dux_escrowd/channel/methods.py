@@ -12,7 +12,7 @@ from common.contracts import wallet_chain as chain
 from common.contracts.channel_errors import BadChannelTerms, ChannelBusy
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx, MethodTable
-from common.units import Did, Florins
+from common.units import Did, Florins, format_flop
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.buying import Buying
 from dux_escrowd.channel.counter import Counter
@@ -142,7 +142,9 @@ class ChannelMethods:
         state, terms = self._ledger.payer(chid), self._ledger.book(chid).terms
         rest = state.usable_florins - max(state.need_florins, state.rules.first_min_florins if state.j else 0)
         if rest < state.rules.coin_min_florins:
-            raise BadChannelTerms(reason=f"{rest} florins would be left for the next channel; close this one instead")
+            raise BadChannelTerms(
+                reason=f"{format_flop(max(0, rest))} FLOP would be left for the next channel; close this one instead"
+            )
         following = await self._opening.open(
             Did(terms.payee),
             rest,
@@ -168,7 +170,9 @@ class ChannelMethods:
 
     async def listed(self, params: c.ListChannels, _ctx: Ctx) -> c.ChannelList:
         """Newest first."""
-        names = self._ledger.shelf.listed(params.role, open_only=params.open_only, limit=params.limit)
+        names = self._ledger.shelf.listed(
+            params.role, open_only=params.open_only, limit=params.limit, start=params.start
+        )
         return c.ChannelList(channels=tuple([await self._view(name) for name in names]))
 
     async def show(self, params: c.ChannelRef, _ctx: Ctx) -> c.ChannelDetail:

@@ -98,6 +98,19 @@ class Coin(msgspec.Struct, frozen=True):
         return 0 if self.height is None else max(0, tip - self.height + 1)
 
 
+def trusted_florins(coin: Coin | None, rules: Rules, tip: int) -> int:
+    """What may be owed for calls on a coin that lies as deep as this one does."""
+    depth = 0 if coin is None else coin.depth(tip)
+    return max((cap.florins for cap in rules.caps if cap.depth <= depth), default=0)
+
+
+def blocks_until_trusted(coin: Coin | None, rules: Rules, tip: int, owed_florins: int) -> int | None:
+    """How many blocks more until so much may be owed: 0 if it may now, None if it never may."""
+    depth = 0 if coin is None else coin.depth(tip)
+    wanted = min((cap.depth for cap in rules.caps if cap.florins >= owed_florins), default=None)
+    return None if wanted is None else max(0, wanted - depth)
+
+
 class SpendKind(StrEnum):
     """Which way out was taken."""
 
@@ -256,8 +269,7 @@ class Payee(msgspec.Struct, frozen=True, kw_only=True):
 
     def cap_florins(self, tip: int) -> int:
         """What may be owed on a coin that lies as deep as it does."""
-        depth = 0 if self.coin is None else self.coin.depth(tip)
-        return max((cap.florins for cap in self.rules.caps if cap.depth <= depth), default=0)
+        return trusted_florins(self.coin, self.rules, tip)
 
 
 Channel = Payer | Payee

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from common.contracts.escrow import WrongPhase
+from common.contracts.escrow_base import WrongPhase
 from common.errors import DuxError
 from common.store import Tx
 from common.units import Did

@@ -19,7 +19,7 @@ from common.chain.channel import ChannelTerms, channel_output_script, chid
 from common.codec import canonical, from_canonical
 from common.contracts import wallet_chain as chain
 from common.contracts.channel_restore import ChannelsRestored
-from common.contracts.escrow import Refused, WrongPhase
+from common.contracts.escrow_base import Refused, WrongPhase
 from common.contracts.peer_copies import COPIES_GET, TAGS_AT_ONCE, CopiesAsked
 from common.contracts.peer_escrow import COPY_NS, CopyPointer
 from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, PURSE_RESTORE, RestoreChannel

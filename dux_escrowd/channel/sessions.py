@@ -23,7 +23,7 @@ from common.channel_messages import (
 )
 from common.codec import from_canonical
 from common.contracts.channel_errors import BadChannelMessage, ChannelBusy
-from common.contracts.escrow import Refused, WrongPhase
+from common.contracts.escrow_base import Refused, WrongPhase
 from common.identity.purposes import Purpose
 from common.identity.signed import decode_signed
 from common.store import Tx

@@ -70,14 +70,15 @@ class ChannelShelf:
         rows = self._store.rows("SELECT chid FROM channels WHERE follow = 1 ORDER BY created_ms, chid")
         return [row["chid"] for row in rows]
 
-    def listed(self, side: str, *, open_only: bool, limit: int) -> list[str]:
-        """Newest first."""
+    def listed(self, side: str, *, open_only: bool, limit: int, start: str = "") -> list[str]:
+        """Newest first; those whose id begins so."""
         rows = self._store.rows(
             "SELECT chid FROM channels WHERE (?1 = 'any' OR side = ?1) AND (?2 = 0 OR phase NOT IN "
-            "('CLOSED', 'ABANDONED')) ORDER BY created_ms DESC, chid LIMIT ?3",
+            "('CLOSED', 'ABANDONED')) AND substr(chid, 1, length(?4)) = ?4 ORDER BY created_ms DESC, chid LIMIT ?3",
             side,
             int(open_only),
             limit,
+            start,
         )
         return [row["chid"] for row in rows]
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from common.contracts.escrow import Refused, WrongPhase
+from common.contracts.escrow_base import Refused, WrongChannelPhase
 from dux_escrowd.channel.facts import Fact
 from dux_escrowd.channel.model import Payee, Payer
 from dux_escrowd.channel.orders import Order
@@ -88,12 +88,12 @@ def step(index: Index, channel: N, fact: Fact) -> Decision[N]:
     """The channel after the fact, and what is ordered.
 
     Raises:
-        WrongPhase: no row names this pair. Refused: no row's guards hold.
+        WrongChannelPhase: no row names this pair. Refused: no row's guards hold.
     """
     rows = index.get((channel.state, type(fact)), ())
-    name = type(fact).__name__
+    name = fact.words or type(fact).__name__
     if not rows:
-        raise WrongPhase(fact=name, state=channel.state.value, contract_id=channel.chid)
+        raise WrongChannelPhase(fact=name, state=channel.state.value, chid=channel.chid)
     for line in rows:
         if all(guard(channel, fact) for guard in line.guards):
             return line.take(channel, fact)

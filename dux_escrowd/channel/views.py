@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.chain.channel import usable
 from common.contracts.channel import CallView, ChannelView
 from common.units import Did, Florins, format_flop
-from dux_escrowd.channel.model import Channel, Payee, PayeeState, Payer, PayerState
+from dux_escrowd.channel.model import Channel, Payee, PayeeState, Payer, PayerState, trusted_florins
 from dux_escrowd.channel.shelf import Book, CallRow
 
 NEXT = {
@@ -46,6 +46,7 @@ def channel_view(book: Book, state: Channel, tip: int) -> ChannelView:
         state=state.state.value,
         cap_florins=Florins(coin.value_florins) if coin else book.terms.cap_florins,
         usable_florins=usable(book.terms, coin.value_florins) if coin else Florins(0),
+        trusted_florins=Florins(trusted_florins(coin, state.rules, tip)),
         held_florins=Florins(held),
         owed_florins=Florins(owed),
         exp=book.terms.exp,

@@ -67,7 +67,8 @@ async def test_a_file_of_an_airdrop_holds_and_every_lie_in_it_is_found(make: Mad
     verdict = checked(file, trusted=world.network)
     assert verdict.problems == []
     assert any("event logs are the file's own" in note for note in verdict.notes)
-    assert all("stands in another chain" in note or "event logs" in note for note in verdict.notes)
+    assert all("event logs" in note for note in verdict.notes)
+    assert all("stands in another chain" in note for note in verdict.chain_notes)
     assert (verdict.nodes, verdict.paid_florins) == (4, sum(world.paid(n) for n in range(4)))
     assert verdict.spent_florins == verdict.paid_florins + verdict.fee_florins
     found, proof = opened(file)
@@ -149,7 +150,7 @@ async def test_lies_about_parameters_places_and_draws_are_found(make: Made, monk
         problems = checked(lied(file, **changes), trusted=world.network).problems
         assert any(words in problem for problem in problems), (changes.keys(), problems)
     later = lied(file, file_headers=found.headers[80:], file_headers_from=1)
-    assert any("begin at height 1" in note for note in checked(later).notes)
+    assert any("begin at height 1" in note for note in checked(later).chain_notes)
     of_bonded = lied(file, file_profile=bonded)
     monkeypatch.setattr(FileChain, "beacon", lambda _self, _height: None)
     assert any("taken on trust" in note for note in checked(of_bonded).notes)
@@ -346,4 +347,5 @@ async def test_a_coin_node_answers_what_a_file_cannot(
         told = json.loads(capsys.readouterr().out)
         assert told["holds"] == holds
         assert holds or "block" in told["problems"][-1]
+        assert not any("--coin-node" in note for note in told["notes"]), "it was asked: nothing of that is on trust"
         await server.close()

@@ -34,7 +34,6 @@ from common.chain.channel_heights import (
     MAIN,
     Cap,
     channel_profile,
-    depth_cap,
     profile_problems,
     terms_problems,
 )
@@ -153,8 +152,6 @@ def test_profiles_are_sound(profile: Any) -> None:
     assert profile_problems(profile) == []
     assert profile_problems(msgspec.structs.replace(profile, margin_blocks=1, caps=(Cap(6, 1), Cap(1, 2))))
     assert channel_profile(profile.name) is profile
-    assert [int(depth_cap(profile, cap.depth)) for cap in profile.caps] == [cap.florins for cap in profile.caps]
-    assert depth_cap(profile, 0) == 0
     with pytest.raises(UnknownHeights):
         channel_profile("none")
 

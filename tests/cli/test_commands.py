@@ -35,7 +35,7 @@ from common.contracts import (
     wallet_chain,
 )
 from common.contracts.escrow_cases import CASES
-from common.contracts.registry_witness import PresenceView, Topology
+from common.contracts.registry_witness import PresenceView
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import BadParams, NeighbourDown, NotFound, TooBusy
 from common.identity.log import encode_log
@@ -53,6 +53,7 @@ from dux_escrowd.case_file import audited, case_bytes
 from tests.cli.fake_node import FakeNode, running
 from tests.cli.toy_node import make_toy_node
 from tests.identity import log_kit
+from tests.p2pd.wire_kit import TestPapers
 from tests.ports import free_base
 from tests.rules.test_escrow_cases import case_of
 
@@ -153,7 +154,9 @@ READS: list[tuple[str, Method[Any, Any]]] = [
     (f"escrow confirm {ID}", escrow.CONFIRM),
     ("fund", escrow.FUND_STATUS),
     ("nodes list --active --capability gpu --capability api", registry.NODE_LIST),
-    ("nodes show did:dux:x", registry.NODE_SHOW),
+    (f"nodes show did:dux:{'b' * 52}", registry.NODE_SHOW),
+    ("nodes", registry.NODE_LIST),
+    ("nodes --active --limit 3", registry.NODE_LIST),
     ("nodes peers", p2p.P2P_PEERS),
     ("mail list", p2p_mail.MAIL_LIST),
     ("mail send did:dux:x text --subject hello", p2p_mail.MAIL_SEND),
@@ -257,6 +260,41 @@ def test_a_nodes_standing_comes_with_what_was_seen_of_it(run: Any) -> None:
     assert "98.0% of what was judged of the last 7 days" in piped.out
 
 
+def test_another_nodes_opinion_is_asked_first_and_told_beside_what_is_known_here(run: Any, node: FakeNode) -> None:
+    """`why node ID --ask PEER`: its score, what it showed, and whether this node comes to the same."""
+    of, peer = "did:dux:" + "a" * 52, "did:dux:" + "b" * 52
+    told = run("why", "node", of, "--ask", peer, "--json")
+    assert from_plain(told.json["opinion"], registry.Opinion) == registry.REPUTATION_OPINION.example[1]
+    assert [name for name, _ in node.seen].index("reputation.opinion") == 0
+    asked = node.asked("reputation.opinion")
+    assert (asked.of, asked.peer) == (of, peer)
+    piped = run("why", "node", of, "--ask", peer).out
+    assert "0.900 at block 820; 4 receipts (1 new here) and 0 statements shown; this node comes to the same" in piped
+    other = msgspec.structs.replace(registry.REPUTATION_OPINION.example[1], agrees=False, reason="it showed nothing")
+    node.answers["reputation.opinion"] = other
+    assert "this node does not come to that: it showed nothing" in run("why", "node", of, "--ask", peer).out
+    assert run("why", "node", of, "--json").json["opinion"] is None
+    assert run("why", "node", of, "--ask", "foo").code == run("nodes", "show", "foo").code == 2
+
+
+def test_a_region_without_nodes_is_none_and_those_there_are_named(run: Any, node: FakeNode, tmp_path: Path) -> None:
+    """No picture of nobody is written; the error line comes after the list of regions."""
+    whole = registry.TOPOLOGY_SHOW.example[1]
+    node.answers["topology.show"] = lambda asked: msgspec.structs.replace(whole, nodes=()) if asked.region else whole
+    told = run("topology", "--region", "mars", "--svg", str(tmp_path / "mars.svg"))
+    assert (told.code, f"regions with nodes: {whole.nodes[0].region}" in told.err) == (3, True)
+    assert not (tmp_path / "mars.svg").exists()
+
+
+def test_a_name_that_nobody_else_confirmed_is_said_to_be_held_here(run: Any, node: FakeNode) -> None:
+    """`identity show` does not word "0 independent nodes" as a confirmation."""
+    found = msgspec.structs.replace(p2p.DID_RESOLVE.example[1], sources=0, log=encode_log(TestPapers("a").log))
+    node.answers["did.resolve"] = found
+    assert "by nobody else lately" in run("identity", "show").out
+    node.answers["did.resolve"] = msgspec.structs.replace(found, sources=2, age_s=7)
+    assert "7 s ago by 2 independent nodes" in run("identity", "show").out
+
+
 def test_everything_that_the_phrase_brings_back_in_one_go(run: Any, node: FakeNode) -> None:
     """Coins, contracts and channels with what comes next; exit code 1 while something is missing."""
     told = run("restore", "--json")
@@ -300,15 +338,6 @@ def test_the_wallet_is_checked_and_each_fault_told(run: Any, node: FakeNode) -> 
     backup.unlink()
 
 
-def test_no_picture_is_drawn_of_a_region_that_is_none(run: Any, node: FakeNode, tmp_path: Path) -> None:
-    """A region of which nobody was heard is an error, and no empty picture."""
-    node.answers[registry.TOPOLOGY_SHOW.name] = Topology(nodes=(), links=(), regions=(), connected=())
-    told = run("topology", "--region", "mars", "--svg", str(tmp_path / "mars.svg"))
-    assert (told.code, "no region 'mars'" in told.err) == (3, True)
-    assert not (tmp_path / "mars.svg").exists()
-    del node.answers[registry.TOPOLOGY_SHOW.name]
-
-
 def test_the_network_is_drawn_beside_its_table(run: Any, tmp_path: Path) -> None:
     """--svg writes a file beside the table; where it cannot, it says what to do."""
     told = run("topology", "--svg", str(tmp_path / "net.svg"))
@@ -335,7 +364,8 @@ def test_amounts_a_person_writes_arrive_as_florins(run: Any, node: FakeNode) -> 
 def test_nothing_is_paid_without_a_yes_and_a_limit(run: Any, node: FakeNode, options: list[str], code: int) -> None:
     """--yes without a limit, an amount above it, a dry run, and nobody to answer: no payment in any of them."""
     assert run("wallet", "send", wallet.EXAMPLE_ADDRESS, "10", *options).code == code
-    assert [name for name, _ in node.seen] == (["wallet.preview"] if "--dry-run" in options else [])
+    looked = "--dry-run" in options or not options
+    assert [name for name, _ in node.seen] == (["wallet.preview"] if looked else [])
 
 
 def test_a_dry_run_shows_fee_size_coins_and_change(run: Any, node: FakeNode) -> None:
@@ -363,10 +393,10 @@ def test_an_error_has_its_classes_exit_code_and_says_what_to_do(
 ) -> None:
     """The daemon's error arrives as text on stderr, as an object on stdout with --json; bugs do not leak."""
     node.answers["node.show"] = error
-    told = run("nodes", "show", "x")
+    told = run("nodes", "show", f"did:dux:{'b' * 52}")
     assert (told.code, told.out) == (code, "")
     assert told.err.startswith("error: ")
-    as_json = run("nodes", "show", "x", "--json")
+    as_json = run("nodes", "show", f"did:dux:{'b' * 52}", "--json")
     assert as_json.code == code
     assert set(as_json.json["error"]) == {"code", "key", "message", "fields"}
     assert "our own bug" not in told.err + as_json.out

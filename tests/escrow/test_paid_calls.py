@@ -14,11 +14,12 @@ from common.clock import SystemClock
 from common.codec import canonical, from_canonical
 from common.contracts import channel as c
 from common.contracts import peer_channel
+from common.contracts.channel_errors import ChannelBusy
 from common.contracts.escrow_royalties import ROYALTIES
 from common.contracts.p2p_errors import PeerAnswered, PeerUnreachable
 from common.contracts.registry import NODE_SHOW
 from common.contracts.store import SERVICE_SHOW, ServiceView
-from common.contracts.task import CallPaid, NotForSale, PriceAbove
+from common.contracts.task import CallPaid, CallRefused, NotForSale, PriceAbove
 from common.contracts.wallet import WALLET_BALANCE, WALLET_NEW_ADDRESS, NewAddress
 from common.errors import DuxError, may_repeat
 from common.rpc.method import Empty
@@ -212,6 +213,71 @@ async def test_the_first_call_opens_the_channel(net: Net) -> None:
         assert done.said[0].startswith("opened channel")
         assert await is_in(buyer, done.chid, "OPEN")
         assert there.runs == [b"duck"]
+
+
+async def test_a_dear_call_waits_for_the_depth_of_the_channel_that_it_opened(net: Net) -> None:
+    """10 FLOP over a coin one block old: nothing is signed, the blocks to go are said, then it is paid, once."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        buying, _, here, there = parts(buyer, seller)
+        dear = Florins(10 * FLOP)
+        here.service, there.service = (msgspec.structs.replace(w.service, price_florins=dear) for w in (here, there))
+        asked = wish(1, price_limit_florins=dear, open_florins=Florins(12 * FLOP))
+        opening = asyncio.ensure_future(buying.call(asked))
+        await until(lambda: bool(net.bench.rpc("getrawmempool")), "the funding waits")
+        await net.mine(1)
+        with pytest.raises(
+            ChannelBusy, match=r"opened channel \w{8} of 12 FLOP; .* too young .* 10 FLOP .* 1 more block"
+        ):
+            await opening
+        (young,) = (await buyer.call(c.LIST, c.ListChannels())).channels
+        assert (young.depth, young.trusted_florins, young.calls, young.held_florins) == (1, FLOP, 0, 0)
+        with pytest.raises(ChannelBusy, match="1 more block is needed"):
+            await buying.call(asked)
+        assert len((await buyer.call(c.LIST, c.ListChannels())).channels) == 1, "no other channel was opened for it"
+        for start, found in ((young.chid[:4], 1), (young.chid, 1), (young.chid[1:9], 0)):
+            assert len((await buyer.call(c.LIST, c.ListChannels(start=start))).channels) == found, start
+        assert there.runs == []
+        await net.mine(1)
+        done = await buying.call(asked)
+        assert (done.output, done.charged_florins, done.chid) == (b"DUCK", dear, young.chid)
+        assert (await view(buyer, young.chid)).trusted_florins == 1_000 * FLOP
+
+
+async def test_a_refusal_for_depth_is_no_refusal_for_good(net: Net) -> None:
+    """The seller's node does not see the block yet: the same call is asked again, and taken once it does."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        chid = await open_channel(net, buyer, seller)
+        buying, selling, _, _ = parts(buyer, seller)
+        plain, asked = selling.call, list[bytes]()
+
+        async def behind(call: Any, sender: Any) -> Any:
+            asked.append(call.voucher)
+            if len(asked) == 1:
+                return peer_channel.PaidAnswer(
+                    answer=b"", data=b"", detail="", reason="depth", missing_florins=Florins(0)
+                )
+            return await plain(call, sender)
+
+        selling.call = behind  # type: ignore[method-assign]
+        done = await buying.call(wish(1))
+        assert (done.output, done.chid, len(asked), asked[0]) == (b"DUCK", chid, 2, asked[1])
+        assert (await view(buyer, chid)).owed_florins == PRICE
+
+
+async def test_what_is_refused_for_good_says_why_and_what_was_done(net: Net) -> None:
+    """Not the code of a reason, but words; and over which channel."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        await open_channel(net, buyer, seller)
+        buying, selling, _, _ = parts(buyer, seller)
+
+        async def closing(_call: Any, _sender: Any) -> Any:
+            return peer_channel.PaidAnswer(
+                answer=b"", data=b"", detail="", reason="closing", missing_florins=Florins(0)
+            )
+
+        selling.call = closing  # type: ignore[method-assign]
+        with pytest.raises(CallRefused, match=r"is closing: .* nothing was charged; over channel \w{8}, "):
+            await buying.call(wish(1))
 
 
 async def test_a_developer_is_paid_by_the_calls_of_its_service_alone(net: Net) -> None:

@@ -145,7 +145,11 @@ async def test_a_seller_that_never_starts_pays_the_arbiters_from_its_bond(net: N
         view = await buyer.show(only)
         assert view.settlement is not None
         assert (view.settlement.outcome, view.settlement.gross_florins) == (Outcome.AWARDED, 0)
-        bonds = [found for found in (await buyer.call(escrow.LIST, escrow.ListContracts())).contracts if found.bond]
+        listed = (await buyer.call(escrow.LIST, escrow.ListContracts())).contracts
+        for one in listed:
+            named = (await buyer.call(escrow.LIST, escrow.ListContracts(start=one.contract_id[:16]))).contracts
+            assert [found.contract_id for found in named] == [one.contract_id]
+        bonds = [found for found in listed if found.bond]
         assert [bond.settlement.txid for bond in bonds if bond.settlement] == [view.settlement.txid], "one transaction"
         for contract_id in (only, bonds[0].contract_id):
             assert await audit_of(buyer, contract_id) == await audit_of(seller, contract_id)

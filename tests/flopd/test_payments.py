@@ -220,6 +220,10 @@ async def test_a_program_spends_its_own_limit_and_no_more(wallet: WalletNode) ->
         await by_module(wallet, "m1")
     async with wallet.running():
         await wallet.synced()
+        asked = Preview(bank_address(wallet.bench), Florins(FLOP))
+        assert (await wallet.call(WALLET_PREVIEW, asked)).amount_florins == FLOP, "the owner has no limit"
+        with pytest.raises(OverLimit, match="1 FLOP break the limit of module and day of 2 FLOP"):
+            await wallet.call(WALLET_PREVIEW, asked, caller="module")
         with pytest.raises(OverLimit, match="of module and day"):
             await by_module(wallet, "m2")
         used = {one.name: one.spent_florins for one in (await wallet.call(WALLET_LIMITS, Empty())).limits}

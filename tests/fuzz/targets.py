@@ -76,7 +76,7 @@ from dux_pay.headers import encode as encode_header
 from dux_pay.terms import Offered, required_of
 from tests.fuzz.targets_lan import LAN_TARGETS, lan_seeds
 from tests.fuzz.targets_papers import PAPER_TARGETS, paper_seeds
-from tests.p2pd.wire_kit import ALPN, MADE_MS, TestPapers, myself
+from tests.p2pd.wire_kit import ALPN, MADE_MS, TestPapers, myself, unread_bytes
 from tests.pay import payments
 
 Target = Callable[[bytes], None]
@@ -123,7 +123,7 @@ def mux(data: bytes) -> None:
             now += 0.01
             state.take_output()
             assert state.open_streams - state.own_streams <= limits.streams
-            assert state.unread_bytes <= (limits.streams + 1) * WINDOW_BYTES + limits.credit_bytes
+            assert unread_bytes(state) <= (limits.streams + 1) * WINDOW_BYTES + limits.credit_bytes
 
 
 def introduction(data: bytes) -> None:

@@ -148,7 +148,6 @@ async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFix
             ("--min-success-rate 0.1", 0),
             ("--status offline", 0),
             ("--verified cpu --verified tpm", 0),
-            ("--verified cpu --verified tpm", 0),
         ):
             assert (await sh.json(f"list {flags}"))["total"] == found
         code, out, _ = await sh.type("list --quiet")
@@ -157,10 +156,15 @@ async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFix
         assert (await sh.json("find nothing_such --limit 3"))["total"] == 0
         code, out, _ = await sh.type("machine")
         assert "measured\tnothing yet" in out
-        assert "nothing: all of this it only declares" in (await sh.type("show"))[1]
-        code, out, _ = await sh.type("machine")
-        assert "measured\tnothing yet" in out
-        assert "nothing: all of this it only declares" in (await sh.type("show"))[1]
+        shown = (await sh.type("show"))[1]
+        assert "nothing: all of this it only declares" in shown
+        assert "gpu\tNVIDIA RTX 3080, declared by its operator: its node sees none" in shown
+        assert "NVIDIA RTX 3080 (declared)" in (await sh.type("find gpu_declared"))[1]
+        assert (await sh.json("find gpu"))["total"] == 0
+        code, _, err = await sh.type("register --no-gpu")
+        assert code == 0
+        code, _, err = await sh.type("register --gpu-enabled")
+        assert (code, "--gpu-model" in err) == (3, True)
         code, out, _ = await sh.type("capabilities")
         assert "arbiter\t1" in out
         shown = await sh.json(f"show {did_number(1)} --why")
@@ -194,8 +198,12 @@ async def test_bans_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[s
             assert (await sh.json(f"list {flags}"))["total"] == found
         code, _, err = await sh.type(f"ban {did_number(1)} --reason r")
         assert (code, "this node itself" in err) == (3, True)
-        code, _, err = await sh.type("ban did:dux:x --reason r")
-        assert code == 3
+        for line in ("ban foo --reason r", "suspend foo --reason r", "unban foo", "sanctions foo", "faults foo"):
+            code, _, err = await sh.type(line)
+            assert (code, "no node's name" in err) == (2, True)
+        for line in ("show foo", "update-health foo", "deregister foo", "machine foo", "audit list foo"):
+            code, _, err = await sh.type(line)
+            assert (code, "no node's name" in err) == (2, True)
         assert (await sh.type(f"unban {other}"))[0] == 0
         code, _, err = await sh.type(f"unban {other}")
         assert (code, "duxnet why node" in err) == (3, True)

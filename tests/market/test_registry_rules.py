@@ -18,12 +18,14 @@ from dux_registryd.rules import (
     by_reputation,
     capabilities_of,
     capability_index,
+    gpu_of,
     hardware_fault,
     heartbeat_fault,
     meets,
     newer_node,
     node_fault,
     status_of,
+    with_gpu,
 )
 from tests.market.makers import BUYER, NETWORK, NOW_MS, SELLER, changed, heartbeat, node
 
@@ -112,6 +114,22 @@ def test_silence_makes_a_node_stale_and_then_offline() -> None:
     silent[HOUR_MS + 1] = NodeStatus.OFFLINE
     assert {ms: status_of(NOW_MS - ms, NOW_MS, 60.0) for ms in silent} == silent
     assert status_of(0, NOW_MS, 60.0) is NodeStatus.OFFLINE
+    assert {ms: status_of(NOW_MS - ms, NOW_MS, 10.0) for ms in silent} == silent, "a quick node makes nobody late"
+    assert status_of(NOW_MS - 300_000, NOW_MS, 100.0) is NodeStatus.ACTIVE
+
+
+def test_a_gpu_goes_by_what_is_asked_named_told_and_seen() -> None:
+    """Named before told before seen; nothing asked keeps what was told; refused takes all of it back."""
+    assert gpu_of(None, "", "told", "seen") == "told"
+    assert gpu_of(None, "named", "told", "") == "named"
+    assert [gpu_of(True, *words) for words in (("", "", "seen"), ("", "told", "seen"), ("", "", ""))] == [
+        "seen", "told", "",
+    ]  # fmt: skip
+    assert gpu_of(False, "named", "told", "seen") == ""
+    offered = ("API", "GPU", "gpu-declared")
+    assert with_gpu(offered, "", "seen") == ("api",)
+    assert with_gpu(offered, "named", "seen") == ("api", "gpu")
+    assert with_gpu(offered, "named", "") == ("api", "gpu_declared")
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ async def test_a_registered_node_is_known_to_the_others(tmp_path: Path) -> None:
     ):
         view = await one.call(registry.NODE_REGISTER, register())
         assert (view.node_id, view.own, view.memory_gb, view.gpu_enabled) == (did_number(1), True, 16.0, True)
-        assert view.capabilities == ("api_hosting", "gpu", "task_execution")
+        assert view.capabilities == ("api_hosting", "gpu_declared", "task_execution")
 
         async def seen() -> Any:
             listed = (await two.call(registry.NODE_LIST, ListNodes(status=NodeStatus.ACTIVE))).nodes
@@ -122,9 +122,41 @@ async def test_a_registered_node_is_known_to_the_others(tmp_path: Path) -> None:
         assert other.last_heartbeat == "2026-09-21T14:13:20Z"
         assert other.tier == 1
         index = await two.call(registry.NODE_CAPABILITIES, Empty())
-        assert index.capabilities["gpu"] == (did_number(1),)
+        assert index.capabilities["gpu_declared"] == (did_number(1),)
         assert ("registered", did_number(1)) in net.dht
-        assert ("capability", "gpu") in net.dht
+        assert ("capability", "gpu_declared") in net.dht
+
+
+async def test_a_gpu_is_seen_by_its_node_or_declared_and_told_apart(tmp_path: Path, gpu_here: dict[str, str]) -> None:
+    """None here and none named: refused, saying what to do. Named: declared. Found by the node: seen."""
+    net = FakeNet()
+    async with (
+        running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one,
+        running(net.node(2), RegistryDaemon, tmp_path, **QUICK) as two,
+    ):
+        for number, wish in enumerate(({"gpu_enabled": True, "gpu_model": ""}, {"capabilities": ("GPU",)})):
+            bare = RegisterNode(request_id=f"b{number}", wallet_address=WALLET, **wish)
+            with pytest.raises(BadNode, match="--gpu-model"):
+                await one.call(registry.NODE_REGISTER, bare)
+        named = RegisterNode(request_id="n", wallet_address=WALLET, capabilities=("gpu", "api"), gpu_model="RTX 3080")
+        view = await one.call(registry.NODE_REGISTER, named)
+        assert (view.gpu_enabled, view.gpu_seen, view.capabilities) == (True, False, ("api", "gpu_declared"))
+        await until(lambda: _finds(two, "gpu_declared"))
+        assert not await _finds(two, "gpu")
+        gpu_here["model"] = "NVIDIA 0x2206"
+        view = await one.call(registry.NODE_REGISTER, RegisterNode(request_id="s", region="eu"))
+        assert (view.gpu_model, view.gpu_seen, view.capabilities) == ("RTX 3080", True, ("api", "gpu"))
+        await until(lambda: _finds(two, "gpu"))
+        found = (await two.call(registry.NODE_SHOW, NodeName(node_id=did_number(1)))).gpu_seen
+        assert (found, await _finds(two, "gpu_declared")) == (True, False)
+        view = await one.call(registry.NODE_REGISTER, RegisterNode(request_id="o", gpu_enabled=False))
+        assert (view.gpu_enabled, view.gpu_seen, view.capabilities) == (False, False, ("api",))
+        view = await one.call(registry.NODE_REGISTER, RegisterNode(request_id="y", gpu_enabled=True))
+        assert (view.gpu_model, view.gpu_seen) == ("NVIDIA 0x2206", True)
+
+
+async def _finds(client: LocalClient, capability: str) -> bool:
+    return (await client.call(registry.NODE_FIND, FindNodes(capabilities=(capability,)))).total == 1
 
 
 async def test_a_late_node_learns_by_asking(tmp_path: Path) -> None:
@@ -195,7 +227,7 @@ async def test_the_same_request_registers_once(tmp_path: Path) -> None:
         assert one_signed(net.node(1)) == held
         again = await one.call(registry.NODE_REGISTER, register("r2", cpu_cores=4, gpu_enabled=False, gpu_model=""))
         assert (again.cpu_cores, again.gpu_enabled) == (4, False)
-        await until(lambda: not net.dht.get(("capability", "gpu")))
+        await until(lambda: not net.dht.get(("capability", "gpu_declared")))
 
 
 def one_signed(node_: FakeNode) -> Any:
@@ -325,7 +357,7 @@ async def test_silence_is_noticed_and_told(tmp_path: Path) -> None:
         async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
             await one.call(registry.NODE_REGISTER, register())
             await until(lambda: _told(two, "active"))
-        net.clock.advance(1)
+        net.clock.advance(181)
         await until(lambda: _told(two, "stale"))
         assert await _status(two, NodeStatus.STALE)
         net.clock.advance(3_600)

@@ -217,7 +217,7 @@ async def test_an_operators_ban_binds_its_own_node_until_it_ends(tmp_path: Path)
         only = (await one.call(registry.NODE_LIST, ListNodes(sanctioned="only"))).nodes
         assert [(node.node_id, node.sanction) for node in only] == [(did_number(2), "banned")]
         assert (await one.call(registry.NODE_LIST, ListNodes(sanctioned="shown"))).total == 2
-        assert (await one.call(registry.NODE_FIND, registry.FindNodes(capabilities=("gpu",)))).total == 1
+        assert (await one.call(registry.NODE_FIND, registry.FindNodes(capabilities=("gpu_declared",)))).total == 1
         told = await one.call(registry.REPUTATION_GET, NodeName(node_id=did_number(2)))
         assert (told.duties, told.sanctions[0].reason) == ((), "sends junk")
         for reason, node_id in (("own", did_number(1)), ("form", "did:dux:x")):

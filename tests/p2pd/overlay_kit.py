@@ -100,6 +100,7 @@ class Node:
             listen_port=self.base + 10,
             **settings,
         )
+        self.own_settings = ("listen_host", "listen_port", *settings)  # of p2pd.yaml
         self.daemon: P2pDaemon
         self._task: asyncio.Task[None] | None = None
 

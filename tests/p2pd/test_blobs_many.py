@@ -20,8 +20,8 @@ from dux_p2pd.blob_store import all_chunks
 from dux_p2pd.session import Incoming, Session
 from tests.attacks.registry import attack
 from tests.p2pd.overlay_kit import Node, network, wait_until
+from tests.p2pd.process_kit import processes
 from tests.p2pd.test_blobs import get, put
-from tests.p2pd.test_processes import processes
 
 pytestmark = pytest.mark.patient
 

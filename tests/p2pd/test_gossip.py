@@ -162,7 +162,7 @@ async def test_a_slow_owner_holds_a_bounded_queue_and_nobody_else_up(tmp_path: P
             await nodes[1 + number % 5].publish(b"%d" % number)
             await asyncio.sleep(0.01)
         await asyncio.sleep(5)
-        assert nodes[0].gossip.waiting_verdicts() <= 512 + 8
+        assert nodes[0].gossip.gauges()["gossip_waiting"]() <= 512 + 8
         assert all(len(node.owner.heard) == 560 for node in nodes[1:])
 
 

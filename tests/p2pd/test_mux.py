@@ -13,6 +13,7 @@ from dux_p2pd.mux_events import Answered, Asked, Dropped, Finished, GoingAway, O
 from dux_p2pd.wire_errors import FramingBroken
 from dux_p2pd.wire_limits import FRAME_BYTES, KNOWN, STRANGER, WINDOW_BYTES, WINDOW_MAX_BYTES
 from tests.attacks.registry import attack
+from tests.p2pd.wire_kit import unread_bytes
 
 FRAMES = st.lists(
     st.one_of(
@@ -81,7 +82,7 @@ def test_fuzz_any_bytes_give_frames_or_a_breach(data):
             assert event
     except FramingBroken:
         return
-    assert mux.unread_bytes <= 8 * WINDOW_BYTES
+    assert unread_bytes(mux) <= 8 * WINDOW_BYTES
 
 
 class Pair:
@@ -108,7 +109,7 @@ def test_a_small_call_is_one_frame_each_way(is_read_first):
     out = pair.a.take_output()
     assert (taken, struct.unpack(">BBHII", out[:12])) == (8, (0, 0, SYN | FIN, 1, 8))
     assert list(pair.b.receive(out, 0.0)) == [Asked(stream, b"question")]
-    assert pair.b.unread_bytes == 8
+    assert unread_bytes(pair.b) == 8
     if is_read_first:
         pair.b.consumed(stream, 8)
         pair.b.send(stream, b"answer", finish=True)
@@ -142,7 +143,7 @@ def test_what_only_looks_like_a_small_call_is_told_in_full():
         Received(stream, b"late"),
         Finished(stream),
     ]
-    assert pair.a.unread_bytes == 9
+    assert unread_bytes(pair.a) == 9
     assert list(acceptor().receive(encode(Kind.DATA, SYN | FIN, 1, 0), 0.0)) == [Opened(1), Finished(1)]
 
 
@@ -199,8 +200,8 @@ def test_every_byte_arrives_in_order_and_credit_is_never_exceeded(data):
             if isinstance(event, Received):
                 unread[event.stream] += event.data
         pair.to_a()
-        assert pair.b.unread_bytes == sum(map(len, unread.values()))
-        assert pair.b.unread_bytes <= len(sent) * WINDOW_BYTES + KNOWN.credit_bytes
+        assert unread_bytes(pair.b) == sum(map(len, unread.values()))
+        assert unread_bytes(pair.b) <= len(sent) * WINDOW_BYTES + KNOWN.credit_bytes
     for stream, whole in sent.items():
         assert read[stream] + unread[stream] == whole
 
@@ -420,7 +421,7 @@ def test_an_owner_may_drop_a_stream_between_two_events():
     assert next(events) == Opened(stream)
     pair.b.refuse(stream)
     assert list(events) == []
-    assert pair.b.unread_bytes == 0
+    assert unread_bytes(pair.b) == 0
     stream, _ = pair.a.open(b"ques", finish=False)
     pair.a.send(stream, b"tion", finish=True)
     events = pair.b.receive(pair.a.take_output(), 0.0)

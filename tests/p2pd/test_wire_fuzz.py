@@ -20,7 +20,7 @@ from dux_p2pd.mux import Mux
 from dux_p2pd.mux_events import Answered, Asked, Finished, Opened, Received
 from dux_p2pd.wire_errors import FramingBroken, MessageTooLong, PeerBusy
 from dux_p2pd.wire_limits import HEAD_BYTES, KNOWN, STRANGER, WINDOW_BYTES
-from tests.p2pd.wire_kit import VirtualLoop, memory_node
+from tests.p2pd.wire_kit import VirtualLoop, memory_node, unread_bytes
 
 pytestmark = pytest.mark.patient
 
@@ -107,7 +107,7 @@ def test_a_mux_fed_with_near_sense_keeps_its_laws(frames, dialler, known):
                     mux.consumed(event.stream, len(event.data) // 2)
             mux.take_output()
             assert mux.open_streams - mux.own_streams <= limits.streams
-            assert mux.unread_bytes <= (limits.streams + 1) * WINDOW_BYTES + limits.credit_bytes
+            assert unread_bytes(mux) <= (limits.streams + 1) * WINDOW_BYTES + limits.credit_bytes
     except FramingBroken:
         return
 

@@ -22,6 +22,7 @@ from dux_p2pd.base_transport import BaseTransport
 from dux_p2pd.certs import public_key
 from dux_p2pd.hello import Myself
 from dux_p2pd.memory_transport import MemoryNetwork, MemoryTransport
+from dux_p2pd.mux import Mux
 from dux_p2pd.session import OwnPapers, Prompt, Session, Vouched
 from dux_p2pd.tls_keys import contexts_of_seed
 from dux_p2pd.tls_transport import TlsTransport
@@ -30,6 +31,11 @@ NETWORK = "00" * 32
 ALPN = "dux-test/1"
 MADE_MS = 1_790_000_000_000
 DAY_MS = 86_400_000
+
+
+def unread_bytes(mux: Mux) -> int:
+    """Bytes received and not yet consumed, over all streams."""
+    return sum(flow.unread for flow in mux._flows.values())
 
 
 class TestPapers:

@@ -38,6 +38,7 @@ def test_fuel_goes_up_by_periods_to_the_limit_and_no_further() -> None:
         ("auto", 1, {}, PayBy.CHANNEL),
         ("auto", FLOP, {"open_channel": True}, PayBy.CHANNEL),
         ("auto", FLOP, {}, PayBy.ESCROW),
+        ("auto", 10 * FLOP, {"young_channel": True}, PayBy.ESCROW),
     ],
 )
 def test_channel_or_escrow(wish: str, price: int, case: dict[str, bool], way: PayBy) -> None:
@@ -45,6 +46,7 @@ def test_channel_or_escrow(wish: str, price: int, case: dict[str, bool], way: Pa
     chosen, why = pay_by(wish, price, **{"checked": False, "fits": True, "open_channel": False, **case})
     assert chosen is way
     assert why
+    assert ("too young" in why) == ("young_channel" in case)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ async def test_what_has_come_together_is_paid_once(book: RoyaltyMethods) -> None
     assert (int(second.amount_florins), second.payment_id != first.payment_id) == (1_200_000, True)
     await book.paid(RoyaltyPaid(payment_id=second.payment_id, txid="ef" * 32), ctx)
     assert await sums(book) == [(0, 999_999, 0), (5_000_000, 0, 2_200_000)]
-    with pytest.raises(NothingOwed, match="0 florins"):
+    with pytest.raises(NothingOwed, match="0 FLOP are owed"):
         await book.pay(PayRoyalty(address=anna), ctx)
 
 

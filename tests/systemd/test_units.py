@@ -1,8 +1,10 @@
 """Laws of the unit files and of what lies beside them, seen without booting anything and without root."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,22 @@ def test_only_p2pd_has_the_world_open() -> None:
         assert ("IPAddressDeny", "any") in lines, unit
         allowed = {value for name, value in lines if name == "IPAddressAllow"}
         assert allowed == ({"localhost", "any"} if unit == "dux-p2pd.service" else {"localhost"}), unit
+
+
+def test_openssl_itself_is_narrowed_where_p2pd_runs_as_a_unit() -> None:
+    """Behind what the code demands: a bare context in p2pd's unit meets no key but an Ed25519 one."""
+    (found,) = [value for value in values("dux-p2pd.service", "Environment") if value.startswith("OPENSSL_CONF=")]
+    shipped = ROOT / found.partition("=/")[2]
+    meet = Path(__file__).with_name("bare_tls.py")
+
+    def ends(**more: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, meet], env=dict(os.environ) | more, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    assert ends() == ["ed25519:TLSv1.3", "p256:TLSv1.3"]
+    assert ends(OPENSSL_CONF=str(shipped)) == ["ed25519:TLSv1.3", "p256:refused"]
 
 
 def test_what_a_unit_needs_beyond_the_shared_hardening_has_its_reason() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from common.contracts.escrow import Refused, WrongPhase
+from common.contracts.escrow_base import Refused, WrongPhase
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.model import Call, Coin, Payee, Payer, Receipt
 from dux_escrowd.channel.orders import Order

@@ -331,6 +331,7 @@ class ServiceRecord(Canon, frozen=True):
     min_buyer_reputation_bps: Annotated[int, Meta(ge=0, le=BPS)]
     developer: Annotated[str, Meta(max_length=60)]  # a DID, or empty: the provider wrote it itself
     royalty_bps: Annotated[int, Meta(ge=0, le=BPS)]
+    result_lock: bool  # contracts sell the result's key; False: the buyer reads the result before it pays
     created_ms: UnixMs
     updated_ms: UnixMs
     withdrawn: bool

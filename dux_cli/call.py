@@ -7,7 +7,7 @@ task, which goes on in the node and can be looked at and fetched later.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import click
 from common.errors import BadParams, NotNow
 from common.units import Florins
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
+from dux_cli.contract_terms import ContractTerms, check_of, contract_options, terms_of
 from dux_cli.out_files import OutFile
 from dux_cli.output import flop
 from dux_cli.tasks import facts_of
@@ -45,6 +46,7 @@ class Wish:
     max_price: Florins
     check: str
     request_id: str
+    terms: ContractTerms = field(default_factory=ContractTerms)
 
 
 @click.command(cls=DuxCommand)
@@ -57,6 +59,10 @@ class Wish:
 @click.option(
     "--together", is_flag=True, help="Fund all stages by one payment; each begins when the one before is paid."
 )
+@click.option(
+    "--bond", is_flag=True, help="The seller locks a bond first: it pays the arbiters where the seller loses."
+)
+@contract_options
 @click.option("--output", type=OutFile(), help="Where the result goes.")
 @click.option("--arg", "args", multiple=True, help="Words for the program, such as scale=2.")
 @click.option("--max-price", type=FLOP_AMOUNT, help="Refuse to pay more than this; without it you are asked.")
@@ -71,7 +77,7 @@ class Wish:
 def call(
     session: Session, *, service_id: str, input_files: tuple[Path, ...], output: Path | None, args: tuple[str, ...],
     max_price: Florins | None, check: str, no_wait: bool, request_id: str, pay: str, open_florins: Florins | None,
-    stages: int | None, together: bool,
+    stages: int | None, together: bool, bond: bool, policy: str, swap_limit: Florins | None, strikes: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Buy one call of a service and wait for its result.
 
@@ -82,14 +88,17 @@ def call(
     duxnet call SERVICE --input small.png --output large.png --arg scale=2
     duxnet call SERVICE --input small.png --max-price 10 --check none --json
     duxnet call SERVICE --input small.png --stages 2 --arg scale=2     twice as large, twice
-    duxnet call SERVICE --input a.png --input b.png --together --check none
+    duxnet call SERVICE --input a.png --input b.png --together --bond
+    duxnet call SERVICE --input small.png --policy swap --swap-limit 2.5
     """
     from dux_cli.call_stages import StagesWish, buy_stages, count_of
     from dux_cli.job_files import default_output
 
-    count, input_file = count_of(input_files, stages, together=together, pay=pay), input_files[0]
+    terms, input_file = terms_of(policy, swap_limit, strikes, pay), input_files[0]
+    count = count_of(input_files, stages, together=together, bond=bond, pay=pay)
+    check = check_of(check, terms, together=together or bond)
     limit = max_price if max_price is not None else ask_price(session, service_id, count)
-    if count > 1:
+    if count > 1 or bond:
         several = StagesWish(
             service_id=service_id,
             inputs=input_files,
@@ -98,8 +107,10 @@ def call(
             args=args,
             max_price=limit,
             check=check,
-            together=together,
+            together=together or bond,
             request_id=request_id or new_request_id("stages"),
+            terms=terms,
+            bonded=bond,
         )
         session.run(buy_stages(session, several, wait=not no_wait))
         return
@@ -111,6 +122,7 @@ def call(
         max_price=limit,
         check=check,
         request_id=request_id or new_request_id("call"),
+        terms=terms,
     )
     session.run(bought(session, wish, pay=pay, open_florins=open_florins, wait=not no_wait))
 
@@ -158,6 +170,9 @@ async def buy(session: Session, wish: Wish, *, wait: bool) -> None:
         args=wish.args,
         price_limit_florins=wish.max_price,
         check=wish.check,
+        policy=wish.terms.policy,
+        swap_limit_florins=wish.terms.swap_limit,
+        strikes=wish.terms.strikes,
     )
     task_id = (await session.call(SUBMIT, asked, deadline_s=60.0)).task_id
     session.out.step(f"task {task_id}; Ctrl-C ends this view, not the task")

@@ -29,6 +29,8 @@ def size_of(price_florins: int, most: Florins | None) -> Florins:
 
 async def choose(session: Session, wish: Wish, data: bytes, pay: str) -> tuple[bool, str]:
     """Whether the call goes over a channel, and why."""
+    if wish.terms.named:
+        return False, f"{wish.terms.named} takes a contract"
     from common.contracts.channel import LIST, ListChannels
     from common.contracts.store import SERVICE_SHOW, ServiceName
     from dux_taskd.paid_rules import OVER_CHANNEL, PayBy, pay_by

@@ -7,12 +7,13 @@ ends the telling, not the work.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import BadParams, NotNow
-from dux_cli.output import flop
+from dux_cli.contract_terms import ContractTerms
+from dux_cli.output import counted, flop
 
 if TYPE_CHECKING:
     from common.contracts.task_stages import StagesView, StageView
@@ -42,27 +43,32 @@ class StagesWish:
     check: str
     together: bool
     request_id: str
+    terms: ContractTerms = field(default_factory=ContractTerms)
+    bonded: bool = False
 
 
-def count_of(inputs: tuple[Path, ...], stages: int | None, *, together: bool, pay: str) -> int:
-    """How many stages are wanted; 1 is a call like any other.
+def count_of(inputs: tuple[Path, ...], stages: int | None, *, together: bool, bond: bool, pay: str) -> int:
+    """How many stages are wanted; 1 is a call like any other, unless its seller has to lock a bond.
 
     Raises:
         BadParams: the number and the inputs do not fit.
     """
     count = stages or len(inputs)
-    if count == 1 and together:
+    if count == 1 and together and not bond:
         raise BadParams(detail="--together is for several stages: give several --input")
-    if count > 1 and pay == "channel":
-        raise BadParams(detail="stages are contracts in escrow; leave --pay out, or make single calls over the channel")
+    if count > 1 and bond and not together:
+        raise BadParams(detail="a bond stands beside stages that are funded together: add --together")
+    if (count > 1 or bond) and pay == "channel":
+        what = "a bond stands beside a contract" if bond else "stages are contracts"
+        raise BadParams(detail=f"{what} in escrow; leave --pay out, or make single calls over the channel")
     if len(inputs) not in (1, count):
         raise BadParams(detail=f"give one --input, or one for each of the {count} stages")
     return count
 
 
-def output_of(wish_output: Path, number: int) -> Path:
-    """Where a stage's result goes: the output's name with the stage's number."""
-    return wish_output.with_name(f"{wish_output.stem}-{number}{wish_output.suffix}")
+def output_of(wish_output: Path, number: int, count: int) -> Path:
+    """Where a stage's result goes: the output's name with the stage's number; without it where there is only one."""
+    return wish_output if count == 1 else wish_output.with_name(f"{wish_output.stem}-{number}{wish_output.suffix}")
 
 
 async def buy_stages(session: Session, wish: StagesWish, *, wait: bool) -> None:
@@ -81,9 +87,13 @@ async def buy_stages(session: Session, wish: StagesWish, *, wait: bool) -> None:
         price_limit_florins=wish.max_price,
         check=wish.check,
         together=wish.together,
+        bonded=wish.bonded,
+        policy=wish.terms.policy,
+        swap_limit_florins=wish.terms.swap_limit,
+        strikes=wish.terms.strikes,
     )
     stages_id = (await session.call(STAGES_SUBMIT, asked, deadline_s=60.0)).stages_id
-    session.out.step(f"{wish.count} stages, {stages_id}; Ctrl-C ends this view, not the work")
+    session.out.step(f"{counted(wish.count, 'stage')}, {stages_id}; Ctrl-C ends this view, not the work")
     if wait:
         await finish_stages(session, stages_id, wish.output)
         return
@@ -104,7 +114,7 @@ async def finish_stages(session: Session, stages_id: str, output: Path) -> None:
     if view.state is StagesState.STOPPED:
         raise StagesStopped(reason=view.reason, paid=flop(view.paid_florins), stages_id=stages_id)
     lines = [*stage_facts(view), *(("written", text) for text in written.values())]
-    files = [str(output_of(output, number)) for number in sorted(written)]
+    files = [str(output_of(output, number, len(view.stages))) for number in sorted(written)]
     session.out.record({**to_plain(view), "written": files}, lines, name=stages_id)
 
 
@@ -119,7 +129,7 @@ async def _followed(session: Session, stages_id: str, output: Path) -> tuple[Sta
         told = len(view.lines)
         for stage in view.stages:
             if stage.output_blob and stage.number not in written:
-                written[stage.number] = await _write(session, stage, output)
+                written[stage.number] = await _write(session, stage, output_of(output, stage.number, len(view.stages)))
                 session.out.step(f"  result of stage {stage.number}: {written[stage.number]}")
         if view.state in STAGES_FINAL:
             return view, written
@@ -130,7 +140,7 @@ async def _write(session: Session, stage: StageView, output: Path) -> str:
     from dux_cli.job_files import write_output
 
     data = await session.client("p2pd").transfer("GET", f"/blob/{stage.output_blob}", None)
-    return write_output(data, output_of(output, stage.number))
+    return write_output(data, output)
 
 
 def stage_facts(view: StagesView) -> list[tuple[str, str]]:
@@ -140,6 +150,7 @@ def stage_facts(view: StagesView) -> list[tuple[str, str]]:
         ("state", f"{view.state} {view.reason}".strip()),
         ("service", view.service_id),
         ("funded", "together, by one payment" if view.together else "one by one"),
+        ("bond", "the seller locked it first" if view.bonded else ""),
         ("paid", flop(view.paid_florins)),
     ]
     return facts + [(f"stage {stage.number}", _stage_text(stage)) for stage in view.stages]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dux_cli.command import DuxCommand, DuxGroup, Session, new_request_id, pass_session
-from dux_cli.output import each, flop
+from dux_cli.output import counted, each, flop
 from dux_cli.short_ids import the_channel
 from dux_cli.wallet import FLOP_AMOUNT
 
@@ -66,10 +66,11 @@ def facts_of(seen: ChannelView) -> list[tuple[str, str]]:
         ("with", seen.other),
         ("size", flop(seen.cap_florins)),
         (spent, flop(seen.held_florins)),
-        ("calls cost", f"{flop(seen.owed_florins)} for {seen.calls} calls, {seen.in_flight} in flight"),
+        ("calls cost", f"{flop(seen.owed_florins)} for {counted(seen.calls, 'call')}, {seen.in_flight} in flight"),
         ("ends at", f"height {seen.exp}, the tip is {seen.height}"),
         ("address", seen.address),
         ("coin", f"{seen.outpoint}, {seen.depth} deep" if seen.outpoint else "not in a block yet"),
+        ("so deep it carries", flop(seen.trusted_florins) if 0 < seen.trusted_florins < seen.usable_florins else ""),
     ]
 
 

@@ -39,7 +39,9 @@ def list_contracts(session: Session, status: str | None, limit: int) -> None:
 
     wanted = Status(status.upper()) if status else None
     found = session.ask(LIST, ListContracts(status=wanted, limit=limit))
-    rows = each(found.contracts, lambda c: (c.contract_id, c.role, str(c.status), flop(c.price_florins), c.service_id))
+    rows = each(
+        found.contracts, lambda c: (c.contract_id, _role(c), str(c.status), flop(c.price_florins), c.service_id)
+    )
     session.out.table(found, ("contract", "role", "status", "price", "service"), rows, empty="no contracts yet")
 
 
@@ -60,12 +62,14 @@ def facts_of(seen: ContractView) -> list[tuple[str, str]]:
     facts = [
         ("contract", seen.contract_id),
         ("status", f"{seen.status} ({seen.state})"),
-        ("this node is", seen.role),
+        ("this node is", _role(seen)),
         ("buyer", seen.buyer),
         ("seller", seen.seller),
         ("arbiters", f"{', '.join(seen.arbiters)} ({seen.arbiters_needed} decide)"),
         ("service", seen.service_id),
         ("stage", _stage(seen)),
+        ("who goes first", _first(seen)),
+        ("struck by the seller", ", ".join(seen.struck)),
         ("price", flop(seen.price_florins)),
         ("locked", flop(seen.locked_florins)),
         ("disputed by", seen.disputed_by or ""),
@@ -75,12 +79,28 @@ def facts_of(seen: ContractView) -> list[tuple[str, str]]:
     return facts + heights_of(seen) + settlement_of(seen)
 
 
+def _role(seen: ContractView) -> str:
+    """Who this node is; in a bond lot the roles are swapped, so the work's seller is told from a buyer."""
+    return f"{seen.role}, of the bond" if seen.bond else seen.role
+
+
 def _stage(seen: ContractView) -> str:
     """Its place among the lots of one series."""
     if not seen.series:
         return ""
     place = "the seller's bond" if seen.bond else f"{seen.stage + 1} of {seen.stages}"
     return f"{place}, series {seen.series[:16]}"
+
+
+def _first(seen: ContractView) -> str:
+    """Whether the money or the result comes first; nothing of a bond, which buys none."""
+    if seen.bond or not seen.policy:
+        return ""
+    if not seen.result_lock:
+        return "the seller: the result is open to the buyer before it is paid"
+    if seen.policy == "swap":
+        return f"the buyer, up to {flop(seen.swap_limit_florins)}: the result's key comes with the payment (swap)"
+    return "the seller: it shows the result's key while arbiters stand by (standby)"
 
 
 def heights_of(seen: ContractView) -> list[tuple[str, str]]:

@@ -54,6 +54,7 @@ class ServiceFile(Wire, frozen=True):
     min_buyer_reputation: float = 0.0
     developer: str = ""
     royalty_bps: int = 0
+    result_lock: bool = True
 
 
 def read_service(path: Path) -> ServiceFile:
@@ -186,6 +187,7 @@ async def publish_service(
         min_buyer_reputation=described.min_buyer_reputation,
         developer=described.developer,
         royalty_bps=described.royalty_bps,
+        result_lock=described.result_lock,
     )
     view = await session.call(SERVICE_PUBLISH, wish)
     await session.call(SERVE, Serve(request_id=new_request_id("serve"), service_id=view.id))
@@ -251,6 +253,7 @@ def show(session: Session, service_id: str) -> None:
         ("paid calls", str(s.total_calls)),
         ("tags", ", ".join(s.tags)),
         ("kind", s.kind),
+        ("result", "sold by its key" if s.result_lock else "open to the buyer before it is paid"),
         ("limits", f"{s.limits.memory_bytes >> 20} MiB, {s.limits.wall_s} s, {s.limits.output_bytes >> 20} MiB out"),
     ]
     lines += [(f"{review.stars} stars", f"{review.review} ({review.at})") for review in detail.reviews]

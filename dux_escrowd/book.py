@@ -84,7 +84,7 @@ class Book:
     def _take(self, tx: Tx, contract_id: str, number: int, fact: Fact) -> Lot:
         lot = self.shelf.lot(contract_id, number)
         if lot is None:
-            raise WrongPhase(fact=type(fact).__name__, state="no lot", contract_id=contract_id)
+            raise WrongPhase(fact=fact.words or type(fact).__name__, state="without terms yet", contract_id=contract_id)
         after, orders = decide(lot, fact)
         if after == lot and not orders and isinstance(fact, Clock):
             return lot

@@ -8,14 +8,17 @@ Source: escrow_protocol.md §8.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from dux_escrowd.model import AwardKey, Coin, Exit, Spend, Standing
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="fact", tag=True):
-    """Base of all facts."""
+    """Base of all facts. `words`: what it is called where a person is told that it does not fit."""
 
+    words: ClassVar[str] = ""
     at: int
 
 
@@ -224,39 +227,52 @@ class DeliveryMade(Fact, frozen=True, kw_only=True):
 class OutputConfirmed(Fact, frozen=True, kw_only=True):
     """Buyer: other workers found the same output hash."""
 
+    words: ClassVar[str] = "a confirmation"
+
 
 class ResultGood(Fact, frozen=True, kw_only=True):
     """Buyer: own check passed."""
+
+    words: ClassVar[str] = "a judgement (good)"
 
 
 class ResultBad(Fact, frozen=True, kw_only=True):
     """Buyer: own check failed."""
 
+    words: ClassVar[str] = "a judgement (bad)"
+
 
 class PartWanted(Fact, frozen=True, kw_only=True):
     """Buyer: pay a part, if the seller takes it."""
 
+    words: ClassVar[str] = "an offered part"
     gross_florins: int
 
 
 class PartTaken(Fact, frozen=True, kw_only=True):
     """Seller: take the part that the buyer offers."""
 
+    words: ClassVar[str] = "taking a part"
     gross_florins: int
 
 
 class LateWanted(Fact, frozen=True, kw_only=True):
     """Buyer: let this late coin be the lot's after all, if the seller agrees."""
 
+    words: ClassVar[str] = "late funding"
     coin: Coin
 
 
 class DisputeWanted(Fact, frozen=True, kw_only=True):
     """Buyer or seller: ask the arbiters now."""
 
+    words: ClassVar[str] = "a dispute"
+
 
 class CancelWanted(Fact, frozen=True, kw_only=True):
     """Buyer or seller: end with everything back."""
+
+    words: ClassVar[str] = "a cancel"
 
 
 class EvidenceArrived(Fact, frozen=True, kw_only=True):

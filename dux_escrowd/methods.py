@@ -14,14 +14,14 @@ from common.chain.contract import NO_ROYALTY, LotKind, Royalty
 from common.contracts import escrow as c
 from common.contracts import wallet_contract as wallet
 from common.contracts.escrow_views import AuditLine, ContractView, HeightsView, status_of
-from common.contracts.peer_escrow import ONE_LOT, OfferedStage
+from common.contracts.peer_escrow import ONE_LOT, Offer, OfferedStage
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.rpc.table import Ctx, MethodTable
 from common.storage_receipts import KEY_AWAY, checked
 from common.store import Tx
 from common.units import Did, Florins
-from dux_escrowd.agreement import contract_id_of, wish_problem
+from dux_escrowd.agreement import Terms, contract_id_of, wish_problem
 from dux_escrowd.audit import AuditHead
 from dux_escrowd.counterpart import ASK_OFFER, ASK_QUOTE
 from dux_escrowd.desk import Desk, receipts_wanted
@@ -363,7 +363,7 @@ def contract_view(row: Agreed, lot: Lot | None, desk: Desk) -> ContractView:
     """A contract as callers see it, also while there is only an offer."""
     records = desk.book.records
     terms, wish, offer = records.terms(row.contract_id), records.wish(row.contract_id), records.offer(row.contract_id)
-    asked = terms or offer or wish
+    asked, quote = terms or offer or wish, records.quote(row.contract_id)
     settlement = records.settlement(lot) if lot else None
     state = lot.state.value if lot else ("VOID" if row.stage == "refused" else "DRAFT")
     gross = lot.spend.gross_florins if lot and lot.spend else 0
@@ -398,7 +398,15 @@ def contract_view(row: Agreed, lot: Lot | None, desk: Desk) -> ContractView:
         developer=asked.royalty.did if asked else "",
         royalty_bps=asked.royalty.bps if asked else 0,
         part_florins=Florins(lot.part_florins) if lot and lot.part_florins is not None else None,
+        result_lock=_is_locked(asked),
+        swap_limit_florins=asked.swap_limit_florins if asked else Florins(0),
+        struck=quote.strikes if quote else (),
     )
+
+
+def _is_locked(asked: Terms | Offer | Wish | None) -> bool:
+    """Whether the result's key is bought: by the lock that stands in the terms, or by the wish for one."""
+    return bool(asked.result_hash) if isinstance(asked, Terms) else asked is None or asked.result_lock
 
 
 def _arbiters(lot: Lot | None, asked: object) -> tuple[Did, ...]:

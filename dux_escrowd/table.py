@@ -99,7 +99,7 @@ def step(index: Index, lot: Lot, fact: Fact) -> tuple[Lot, tuple[Order, ...]]:
     if found is not None:
         return found.take(lot, fact)
     rows = [line for line in index.get((lot.state, type(fact)), ()) if line.who is None or lot.role in line.who]
-    name = type(fact).__name__
+    name = fact.words or type(fact).__name__
     if not rows:
         raise WrongPhase(fact=name, state=lot.state.value, contract_id=lot.contract_id)
     failed = [" and ".join(guard.__name__ for guard in line.guards if not guard(lot, fact)) for line in rows]

@@ -31,17 +31,20 @@ from common.contracts.wallet_channel import (
     PURSE_ADOPT,
     PURSE_FINAL,
     PURSE_FUND,
+    PURSE_FUNDING,
     PURSE_KEY,
     PURSE_LOST_KEYS,
     PURSE_MESSAGES,
     PURSE_VOUCHERS,
     AdoptChannel,
     AdoptedChannel,
+    ChannelAsked,
     ChannelFunded,
     ChannelKey,
     Envelopes,
     FinalSigned,
     FundChannel,
+    FundingMade,
     KeysFound,
     LostKeys,
     NewChannelKey,
@@ -90,6 +93,7 @@ class ChannelMethods:
         table.serve(PURSE_LOST_KEYS, self.lost_keys)
         table.serve(PURSE_ADOPT, self.adopt)
         table.serve(PURSE_FUND, self.fund)
+        table.serve(PURSE_FUNDING, self.funding)
         table.serve(PURSE_VOUCHERS, self.vouchers)
         table.serve(PURSE_MESSAGES, self.messages)
         table.serve(PURSE_FINAL, self.final)
@@ -160,6 +164,12 @@ class ChannelMethods:
             answer = ChannelFunded(txid=payment.txid, fee_florins=Florins(payment.fee))
             ctx.remember(tx, answer)
         return answer
+
+    async def funding(self, params: ChannelAsked, _ctx: Ctx) -> FundingMade:
+        """The payment that a repetition of `fund` would be told of."""
+        self.channel(params.chid, "payer")
+        made = self._store.live_payment(params.chid, PaymentKind.FUND_CHANNEL)
+        return FundingMade(txid="" if made is None else made.txid)
 
     async def vouchers(self, params: SignVouchers, _ctx: Ctx) -> Envelopes:
         """Fill in the coin part of each voucher and sign the whole."""

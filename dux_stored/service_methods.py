@@ -78,6 +78,7 @@ class ServiceMethods:
             min_buyer_reputation_bps=round(params.min_buyer_reputation * BPS),
             developer=params.developer,
             royalty_bps=params.royalty_bps,
+            result_lock=params.result_lock,
             created_ms=held.created_ms if held else now_ms,
             updated_ms=now_ms,
             withdrawn=False,

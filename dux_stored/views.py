@@ -60,6 +60,7 @@ def service_view(offer: Offer, *, own: bool) -> ServiceView:
         provider_status=offer.status,
         withdrawn=record.withdrawn,
         own=own,
+        result_lock=record.result_lock,
     )
 
 

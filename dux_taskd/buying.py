@@ -17,13 +17,13 @@ from common.contracts.store import (
     ServiceView,
     SortBy,
 )
-from common.contracts.task import BadJob, NoChecker, NotForSale, PriceAbove, Submit, TooFewArbiters
+from common.contracts.task import BadJob, NoChecker, NoSwap, NotForSale, PriceAbove, Submit, TooFewArbiters
 from common.errors import NotFound
 from common.network import NetworkProfile
 from common.peers import Peers
 from common.randomness import Randomness, new_id
 from common.rpc.client import Client
-from common.units import Did
+from common.units import Did, Florins, format_flop
 from common.work import (
     EQUAL,
     Comparator,
@@ -74,6 +74,26 @@ def _seat(arbiters: tuple[Did, ...], own: Did, services: list[ServiceView]) -> N
             raise TooFewArbiters(price_florins=int(one.price_florins), wanted=wanted, named=named)
 
 
+def _require_swap(wish: Submit, services: list[ServiceView]) -> None:
+    """See that who pays first has said so, and gains by it.
+
+    Raises:
+        NoSwap: the price is above the limit, a check would come too late, or the result is to be seen anyway.
+    """
+    if wish.policy != "swap":
+        return
+    dearest = max(int(one.price_florins) for one in services)
+    price, limit = format_flop(dearest), format_flop(wish.swap_limit_florins)
+    laws = (
+        (wish.check == "none", "a second worker's finding would come after the payment; buy with check none"),
+        (dearest <= wish.swap_limit_florins, f"it costs {price} FLOP, and the swap limit is {limit} FLOP"),
+        (all(one.result_lock for one in services), "the service shows its results before they are paid"),
+    )
+    reason = next((why for holds, why in laws if not holds), "")
+    if reason:
+        raise NoSwap(reason=reason)
+
+
 class Buying:
     """Plans purchases."""
 
@@ -84,14 +104,15 @@ class Buying:
         """The task for a wish.
 
         Raises:
-            NotForSale, PriceAbove, NoChecker, TooFewArbiters, BadJob: with what to change.
+            NotForSale, PriceAbove, NoChecker, TooFewArbiters, BadJob, NoSwap: with what to change.
         """
         own = (await self._peers.info()).did
         services = [await self._service(wish, one, own) for one in (wish.service_id, *wish.alternatives)]
         services = await self._there_first(services)
         comparator = _comparator(wish)
         checkers = await self._checkers(wish, services[0], own, [s.provider for s in services])
-        arbiters = wish.arbiters or self._network.arbiters
+        _require_swap(wish, services)
+        arbiters = tuple(did for did in wish.arbiters or self._network.arbiters if did not in wish.strikes)
         _seat(arbiters, own, [*services, *checkers])
         audience = tuple(dict.fromkeys((own, *(s.provider for s in [*services, *checkers]), *arbiters)))
         given = await self._input(wish)
@@ -107,6 +128,8 @@ class Buying:
             deliver_blocks=wish.deliver_blocks,
             created_ms=now_ms,
             spare=(*mains, *checks),
+            policy=wish.policy,
+            swap_limit_florins=wish.swap_limit_florins if wish.policy == "swap" else Florins(0),
         )
         return Bought(task, given, audience)
 
@@ -215,4 +238,5 @@ def _plan(kind: LegKind, service: ServiceView, job: JobSpec) -> Plan:
         job=canonical(job),
         developer=service.developer,
         royalty_bps=service.royalty_bps,
+        result_lock=service.result_lock,
     )

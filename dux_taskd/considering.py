@@ -73,6 +73,7 @@ class Considering:
             wall_s_max=self._wall_s_max,
             arbiters=await self._arbiters(offer) if job.input_private else frozenset(),
             royalty_is_right=await self._is_royalty(offer, service),
+            lock_is_right=await self._is_lock(offer, service),
         )
         return rules_seller.offer_fault(offer, job, terms) or await self._not_admitted(offer)
 
@@ -82,6 +83,11 @@ class Considering:
             return True
         seen = await self._escrowd.call(SHOW, ContractRef(contract_id=offer.contract_id))
         return (seen.developer, seen.royalty_bps) == (service.developer, service.royalty_bps)
+
+    async def _is_lock(self, offer: Assignment, service: ServiceView) -> bool:
+        """The offer locks the result where the service does: whoever reads it first need not pay."""
+        seen = await self._escrowd.call(SHOW, ContractRef(contract_id=offer.contract_id))
+        return seen.result_lock == service.result_lock
 
     async def _arbiters(self, offer: Assignment) -> frozenset[str]:
         """Who may have to open the input one day."""

@@ -116,6 +116,7 @@ class Effects:
         if leg.state is not model.LegState.NEW:
             return
         job = from_canonical(leg.plan.job, JobSpec, max_bytes=JOB_BYTES_MAX)
+        is_main = leg.plan.kind is model.LegKind.MAIN
         wish = escrow.Propose(
             request_id=effect.effect_id,
             seller=leg.plan.worker,
@@ -126,7 +127,10 @@ class Effects:
             arbiters=tuple(did for did in task.arbiters if did not in (task.buyer, leg.plan.worker)),
             arbiters_needed=arbiters_needed_for(leg.plan.price_florins),
             deliver_blocks=task.deliver_blocks,
-            lots=task.lots if leg.plan.kind is model.LegKind.MAIN else None,
+            result_lock=leg.plan.result_lock,
+            policy=task.policy if is_main else "standby",
+            swap_limit_florins=task.swap_limit_florins if is_main else Florins(0),
+            lots=task.lots if is_main else None,
             royalty=await self._royalty(leg.plan),
         )
         answer = await self._escrowd.call(escrow.PROPOSE, wish)

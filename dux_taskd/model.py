@@ -7,6 +7,7 @@ Facts are past tense, orders imperative; both are written to the store as they s
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from common.codec import Wire
 from common.contracts.escrow import SeriesWish
@@ -46,6 +47,7 @@ class Plan(Wire, frozen=True):
     job: bytes  # canonical JobSpec
     developer: str = ""  # who is paid a royalty of the provider's part
     royalty_bps: int = 0
+    result_lock: bool = True  # the service's: its results are sold by their keys
 
 
 class Leg(Wire, frozen=True):
@@ -94,6 +96,8 @@ class Task(Wire, frozen=True):
     stages_id: str = ""  # of the purchase in stages that it is one of
     stage: int = 0
     lots: SeriesWish | None = None  # its place among stages that are funded together
+    policy: Literal["standby", "swap"] = "standby"  # of the contract for the job; a check's is standby
+    swap_limit_florins: Florins = Florins(0)  # most that is paid before the result is seen
     reason: str = ""  # of the last turn worth telling
 
 

@@ -238,7 +238,8 @@ def _propose_next(task: Task, kind: LegKind) -> Turn | None:
 def _judge_faulty(task: Task) -> Turn | None:
     """What does not open as promised is bad, whatever it was for."""
     for leg in task.legs:
-        if leg.state is LegState.FAULTY and leg.good is None:
+        is_faulty = leg.state is LegState.FAULTY or (leg.faulty and paid_first(task, leg))
+        if is_faulty and leg.good is None:
             return _judge(task, leg, good=False, reason=leg.reason)
     return None
 
@@ -246,7 +247,7 @@ def _judge_faulty(task: Task) -> Turn | None:
 def _judge_opened(task: Task) -> Turn | None:
     """Judge what was opened, as soon as enough is known: the job's result first, then the check."""
     main, check = main_leg(task), check_leg(task)
-    if main is not None and main.state is LegState.OPENED and main.good is None:
+    if main is not None and _is_open(task, main) and main.good is None:
         verdict = _verdict_on_main(task, main, check)
         if verdict is not None:
             return _judge(task, main, good=verdict[0], reason=verdict[1])
@@ -255,6 +256,19 @@ def _judge_opened(task: Task) -> Turn | None:
         if verdict is not None:
             return _judge(task, check, good=verdict[0], reason=verdict[1])
     return None
+
+
+def paid_first(task: Task, leg: Leg) -> bool:
+    """Policy swap: the result's key comes with the payment, so that a judgement moves nothing any more.
+
+    A disputed contract is judged all the same: the arbiters hear it.
+    """
+    return task.policy == "swap" and leg.plan.kind is LegKind.MAIN and not leg.disputed
+
+
+def _is_open(task: Task, leg: Leg) -> bool:
+    """Its result is here and may be judged; of one that was paid first, also when the contract is over by then."""
+    return leg.state is LegState.OPENED or (bool(leg.output_hash) and paid_first(task, leg))
 
 
 def _verdict_on_main(task: Task, main: Leg, check: Leg | None) -> tuple[bool, str] | None:
@@ -289,10 +303,13 @@ def _verdict_on_check(task: Task, main: Leg | None, check: Leg) -> tuple[bool, s
 
 
 def _judge(task: Task, leg: Leg, *, good: bool, reason: str) -> Turn:
+    judged = _with_leg(task, replace(leg, good=good, reason=reason), reason=reason)
+    if paid_first(task, leg):
+        return Turn(judged, ())
     order = JudgeLeg(
         task_id=task.task_id, leg=leg.number, good=good, reason=reason, evidence=b"" if good else evidence(task, leg)
     )
-    return Turn(_with_leg(task, replace(leg, good=good, reason=reason), reason=reason), (order,))
+    return Turn(judged, (order,))
 
 
 def evidence(task: Task, leg: Leg) -> bytes:

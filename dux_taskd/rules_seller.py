@@ -49,6 +49,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes_max: int
     wall_s_max: int
     royalty_is_right: bool = True
+    lock_is_right: bool = True
     arbiters: frozenset[str] = frozenset()  # of the contract that is offered; looked up for private inputs
 
 
@@ -73,6 +74,7 @@ def offer_fault(offer: Assignment, job: JobSpec, terms: Terms) -> str:
             "the input is not meant for the arbiters: they could not judge the result",
         ),
         (terms.royalty_is_right, "the offer does not pay the service's developer its royalty"),
+        (terms.lock_is_right, "the offer does not sell the result as the service does: by its key, or open"),
         (terms.open_jobs < terms.open_jobs_max, "this node has all the jobs it can take; ask again later"),
     )
     return next((fault for holds, fault in claims if not holds), "")

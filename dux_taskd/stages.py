@@ -120,6 +120,9 @@ class StageDesk:
             deliver_blocks=stage_rules.deliver_blocks_of(stages, number),
             arbiters=wish.arbiters,
             private_input=wish.private_input,
+            policy=wish.policy,
+            swap_limit_florins=wish.swap_limit_florins,
+            strikes=wish.strikes,
         )
         return await self._buying.plan(one, self._clock.unix_ms())
 
@@ -158,6 +161,7 @@ class StageDesk:
             state=stage_rules.state_of(stages, self._seen(stages)),
             service_id=stages.wish.service_id,
             together=stages.wish.together,
+            bonded=stages.wish.bonded,
             paid_florins=Florins(paid),
             reason=stages.stopped,
             stages=tuple(views),

@@ -21,7 +21,7 @@ P2SH_BYTES = 23
 
 
 class BadAddress(CallerMistake):
-    """{address!r} is no address of {family}: {reason}; ask the receiver for a {family} address."""
+    """{address!r} is no address of {family}: {reason}; ask the receiver for one of {family}."""
 
     code = 2011
     key = "bad-address"

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from msgspec import field
+
 from common.codec import Wire, from_plain
 from common.contracts.base import EventView
 from common.errors import BadParams
@@ -128,6 +130,9 @@ class ContractView(Wire, frozen=True):
     developer: str = ""  # DID of who is paid a royalty; empty: nobody
     royalty_bps: int = 0
     part_florins: Florins | None = None  # seller: what the buyer offers to end with
+    result_lock: bool = True  # the result's key is bought; False: the buyer reads the result before it pays
+    swap_limit_florins: Florins = field(default_factory=Florins)  # policy swap: most that is paid before it is seen
+    struck: tuple[Did, ...] = ()  # arbiters that the seller did not want, at buyer and seller
 
 
 class OfferReceived(Wire, frozen=True):

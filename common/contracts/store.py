@@ -108,6 +108,7 @@ class PublishService(Wire, frozen=True):
     min_buyer_reputation: Ratio = 0.0
     developer: str = ""  # DID of who wrote it, if another than the provider
     royalty_bps: Count = 0
+    result_lock: bool = True  # False: buyers by contract read the result before they pay
 
 
 class UpdateService(Wire, frozen=True):
@@ -126,6 +127,7 @@ class UpdateService(Wire, frozen=True):
     entry: str | None = None
     limits: CallLimits | None = None
     min_buyer_reputation: Ratio | None = None
+    result_lock: bool | None = None
 
 
 class WithdrawService(Wire, frozen=True):
@@ -169,6 +171,7 @@ class ServiceView(Wire, frozen=True):
     provider_status: NodeStatus | None  # None: the registry does not know the provider
     withdrawn: bool
     own: bool
+    result_lock: bool = True  # contracts sell the result's key; False: the result is read before it is paid
 
 
 class ReviewView(Wire, frozen=True):

@@ -24,6 +24,8 @@ from common.errors import CallerMistake, NotNow, Unavailable
 from common.rpc.method import Empty, Method, callers_of
 from common.units import FLOP, Did, Florins, UnixMs
 
+SWAP_LIMIT_FLORINS = Florins(250_000_000)  # EP §2: one lot of 2.5 FLOP
+STRIKES_MAX = 2  # EP §5: each side may strike two
 INPUT_BYTES_MAX = 64 * 1024 * 1024  # what a node takes as one job's input
 REASON_CHARS_MAX = 500
 
@@ -61,10 +63,17 @@ class NoChecker(Unavailable):
 
 
 class TooFewArbiters(CallerMistake):
-    """A price of {price_florins} wants {wanted} arbiters beside the parties, {named} are named: name more."""
+    """{price_florins} want {wanted} arbiters beside the parties, {named} are named: name more, or strike fewer."""
 
     code = 7015
     key = "too-few-arbiters"
+
+
+class NoSwap(CallerMistake):
+    """This cannot be paid before its result is seen: {reason}."""
+
+    code = 7016
+    key = "no-swap"
 
 
 class NoResult(NotNow):
@@ -176,7 +185,11 @@ class Serving(Wire, frozen=True):
 
 
 class Submit(Wire, frozen=True, kw_only=True):
-    """Buy one call. `input_blob` is already at p2pd. `check`: `none`, `auto`, or the id of a service of kind check."""
+    """Buy one call. `input_blob` is already at p2pd. `check`: `none`, `auto`, or the id of a service of kind check.
+
+    `policy` swap: pay before the result is seen, its key comes with the payment; only up to `swap_limit_florins` and
+    without a check. `strikes`: arbiters that shall not judge.
+    """
 
     request_id: RequestId
     service_id: str
@@ -192,6 +205,9 @@ class Submit(Wire, frozen=True, kw_only=True):
     tolerance_step: Annotated[int, Meta(ge=0, le=255)] = 0  # most by which two bytes may differ
     tolerance_share_ppm: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # millionths of the bytes that may differ
     alternatives: Annotated[tuple[str, ...], Meta(max_length=4)] = ()  # services tried next when one gives nothing
+    policy: Literal["standby", "swap"] = "standby"
+    swap_limit_florins: Florins = field(default_factory=lambda: SWAP_LIMIT_FLORINS)
+    strikes: Annotated[tuple[Did, ...], Meta(max_length=STRIKES_MAX)] = ()
 
 
 class CallPaid(Wire, frozen=True, kw_only=True):
@@ -403,7 +419,7 @@ SUBMIT: Method[Submit, TaskRef] = Method(
         ),
         _REF,
     ),
-    raises=(NotForSale, PriceAbove, NoChecker, TooFewArbiters, BadJob),
+    raises=(NotForSale, PriceAbove, NoChecker, TooFewArbiters, BadJob, NoSwap),
     deadline_max_s=60.0,
 )
 STATUS: Method[TaskRef, TaskView] = Method(

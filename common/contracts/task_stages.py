@@ -9,7 +9,7 @@ stage that fails ends the rest, and what is at stake at any time is one stage.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
@@ -51,7 +51,7 @@ class SubmitStages(Wire, frozen=True, kw_only=True):
 
     With one input the result of each stage is the input of the next. `together`: agree on all and fund them by one
     payment; that needs an input for each and takes no second worker. `bonded`: the seller locks a bond first; only
-    together.
+    together. `policy`, `swap_limit_florins`, `strikes`: as of a single call (task.submit), for each stage.
     """
 
     request_id: _RequestId
@@ -67,6 +67,9 @@ class SubmitStages(Wire, frozen=True, kw_only=True):
     private_input: bool = False
     together: bool = False
     bonded: bool = False
+    policy: Literal["standby", "swap"] = "standby"
+    swap_limit_florins: Florins = field(default_factory=lambda: Florins(250_000_000))
+    strikes: Annotated[tuple[Did, ...], Meta(max_length=2)] = ()
 
 
 class StagesRef(Wire, frozen=True):
@@ -106,6 +109,7 @@ class StagesView(Wire, frozen=True, kw_only=True):
     reason: str
     stages: tuple[StageView, ...]
     lines: tuple[str, ...]
+    bonded: bool = False
 
 
 _REF = StagesRef(stages_id="stages-1")

@@ -103,6 +103,18 @@ class ChannelFunded(Wire, frozen=True):
     fee_florins: Florins
 
 
+class ChannelAsked(Wire, frozen=True):
+    """An adopted channel of which this wallet is the payer."""
+
+    chid: Chid
+
+
+class FundingMade(Wire, frozen=True):
+    """The payment that funds the channel or will; empty: there is none, or it can never be in a block."""
+
+    txid: str
+
+
 class SignVouchers(Wire, frozen=True):
     """Vouchers in canonical bytes, their coin part empty: the wallet fills it in and signs the whole."""
 
@@ -228,6 +240,15 @@ PURSE_FUND: Method[FundChannel, ChannelFunded] = Method(
         ChannelFunded(txid=EXAMPLE_TXID, fee_florins=Florins(1_000_000)),
     ),
     raises=(ContractUnknown, NotAgreed, OverLimit, InsufficientFunds, CoinsPending),
+)
+PURSE_FUNDING: Method[ChannelAsked, FundingMade] = Method(
+    name="purse.funding",
+    params=ChannelAsked,
+    result=FundingMade,
+    summary="Whether a channel was paid for: only one that was not may be given up before its end.",
+    callers=ESCROW,
+    example=(ChannelAsked(chid=EXAMPLE_CHID), FundingMade(txid=EXAMPLE_TXID)),
+    raises=(ContractUnknown, NotAgreed),
 )
 PURSE_VOUCHERS: Method[SignVouchers, Envelopes] = Method(
     name="purse.vouchers",

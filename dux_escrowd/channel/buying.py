@@ -168,7 +168,7 @@ class Buying:
             state = self._ledger.payer(chid)
             left = state.usable_florins - max(state.cum_florins, state.need_florins)
             room = state.usable_florins - state.need_florins
-            if not wants_session(state) or room < price:
+            if not wants_session(state) or state.closing or room < price:
                 reasons.append(f"{chid[:8]} is {state.state.value} with {format_flop(max(0, room))} FLOP left")
                 continue
             if await self._blocks_to_wait(chid, least_florins):
@@ -189,7 +189,8 @@ class Buying:
         return (terms.developer_script, terms.royalty_bps) == wanted
 
     async def _opened(self, params: c.Pay, names: list[str], least_florins: int) -> tuple[str, tuple[str, ...]]:
-        waiting = next((name for name in names if self._ledger.payer(name).state is PayerState.FUND_SENT), None)
+        unseen = [name for name in names if self._ledger.payer(name).state is PayerState.FUND_SENT]
+        waiting = next((name for name in unseen if not self._ledger.payer(name).closing), None)
         cap = int(params.open_florins or 0)
         script, bps = self._counter.royalty(params.developer, params.royalty_bps)
         chid = waiting or await self._opening.open(Did(params.payee), cap, developer_script=script, royalty_bps=bps)
@@ -214,7 +215,9 @@ class Buying:
         if left:
             state = self._ledger.payer(chid)
             what = f"its coin is too young for calls of {format_flop(state.spent_florins + least_florins)} FLOP in all"
-            reason = f"{said}{what}, {left} more block{'s are' if left > 1 else ' is'} needed; repeat with the same oid"
+            reason = (
+                f"{said}{what}, {left} more block{'s are' if left > 1 else ' is'} needed; repeat the same call then"
+            )
             raise ChannelBusy(chid=chid, state=state.state.value, reason=reason)
 
     async def _live(self, chid: str, wait_s: float, *, said: str = "") -> None:
@@ -228,7 +231,7 @@ class Buying:
         if not await self._greeting.live(chid, wait_s):
             state = self._ledger.payer(chid)
             reason = "its funding waits for a block" if state.coin is None else "the payee has not answered a hello"
-            raise ChannelBusy(chid=chid, state=state.state.value, reason=f"{said}{reason}; repeat with the same oid")
+            raise ChannelBusy(chid=chid, state=state.state.value, reason=f"{said}{reason}; repeat the same call")
 
     # --- what becomes of a call ---------------------------------------------------------------------------------------
 

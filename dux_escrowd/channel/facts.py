@@ -84,6 +84,10 @@ class Started(Fact, frozen=True, kw_only=True):
     nonce: bytes
 
 
+class NotFunded(Fact, frozen=True, kw_only=True):
+    """Nothing that could pay the script is on its way, and from now on nothing will be: `orders.Withdraw` asked."""
+
+
 class CallWanted(Fact, frozen=True, kw_only=True):
     """A call is to be paid."""
 

@@ -7,16 +7,19 @@ Source: channel_protocol.md §3, §6, §8.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from common.chain.tx import Outpoint
 from common.channel_messages import FINAL_BYTES_MAX, Final
 from common.codec import from_canonical
 from common.contracts import peer_channel as peer
+from common.contracts import wallet_chain as chain
 from common.contracts import wallet_channel as purse
 from common.errors import DuxError
 from common.identity.signed import decode_signed
 from common.units import Did, Florins
+from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import orders as o
 from dux_escrowd.channel.carrying import Carrying
 from dux_escrowd.channel.counter import Counter
@@ -41,6 +44,7 @@ class WalletHands:
         self._ledger = counter.ledger
         self._desk = counter.desk
         self._greeting = greeting
+        self._paying = asyncio.Lock()  # no funding starts between the look for one and what follows from it
 
     async def carry(self, chid: str, effects: Iterable[o.Order]) -> None:
         """Each in its turn; one that fails is told and keeps none of the others."""
@@ -53,7 +57,9 @@ class WalletHands:
     async def _one(self, chid: str, order: o.Order) -> None:
         match order:
             case o.Fund():
-                await self._desk.flopd.call(purse.PURSE_FUND, purse.FundChannel(request_id=f"{chid}/fund", chid=chid))
+                await self._fund(chid)
+            case o.Withdraw():
+                await self._withdraw(chid)
             case o.Close():
                 await self._close(chid, order)
             case o.Refund():
@@ -109,6 +115,30 @@ class WalletHands:
 
     # --- the payer's --------------------------------------------------------------------------------------------------
 
+    async def _fund(self, chid: str) -> None:
+        async with self._paying:
+            state = self._ledger.payer(chid)
+            if state.state is PayerState.FUND_SENT and not state.closing:
+                await self._desk.flopd.call(purse.PURSE_FUND, purse.FundChannel(request_id=f"{chid}/fund", chid=chid))
+
+    async def _withdraw(self, chid: str) -> None:
+        """The channel ends without a coin, unless one may still come: then its close follows the coin."""
+        async with self._paying:
+            if not await self._may_come(chid):
+                fact = f.NotFunded(at=await self._counter.height())
+                await self.carry(chid, (await self._ledger.take(chid, fact)).effects)
+
+    async def _may_come(self, chid: str) -> bool:
+        """A payment that the wallet made and nothing has undone, a close that pays it on, or a coin that waits."""
+        book = self._ledger.book(chid)
+        if book.opening == ROLLED and self._ledger.shelf.opens(chid):
+            return True
+        paid = await self._desk.flopd.call(purse.PURSE_FUNDING, purse.ChannelAsked(chid=chid))
+        asked = chain.ScriptAsked(script=book.output_script)
+        coins = (await self._desk.flopd.call(chain.CHAIN_COINS, asked)).coins
+        least = self._ledger.state(chid).rules.coin_min_florins
+        return bool(paid.txid) or any(int(coin.value_florins) >= least for coin in coins)
+
     async def _refund(self, chid: str, order: o.Refund) -> None:
         state = self._ledger.payer(chid)
         if state.coin is None:
@@ -150,9 +180,11 @@ class WalletHands:
     async def again(self, chid: str) -> None:
         """What the state wants and may not have been done before this daemon ended."""
         state = self._ledger.state(chid)
-        waits = isinstance(state, Payer) and state.state is PayerState.FUND_SENT and state.coin is None
-        if waits and self._ledger.book(chid).opening != ROLLED:  # that one is funded by another channel's close
-            await self.carry(chid, (o.Fund(),))
+        if isinstance(state, Payer) and state.state is PayerState.FUND_SENT and state.coin is None:
+            if state.closing:
+                await self.carry(chid, (o.Withdraw(),))
+            elif self._ledger.book(chid).opening != ROLLED:  # that one is funded by another channel's close
+                await self.carry(chid, (o.Fund(),))
         if isinstance(state, Payer) and state.state is PayerState.REFUND_SENT:
             await self.carry(chid, (o.Refund(step=state.steps),))
         if isinstance(state, Payee) and state.state is PayeeState.CLOSE_SENT and state.closing is not None:

@@ -8,7 +8,6 @@ from common.chain.fees import FEE_RATE_FLORINS_PER_KB
 from common.community_fund import fund_script_of
 from common.contracts import channel as c
 from common.contracts import peer_channel as peer
-from common.contracts import wallet_chain as chain
 from common.contracts.channel_errors import BadChannelTerms, ChannelBusy
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx, MethodTable
@@ -17,9 +16,9 @@ from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.buying import Buying
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.greeting import Greeting
-from dux_escrowd.channel.model import PayerState
 from dux_escrowd.channel.offers import Offers
 from dux_escrowd.channel.opening import Opening
+from dux_escrowd.channel.payer import LIVE
 from dux_escrowd.channel.selling import Selling
 from dux_escrowd.channel.sessions import Sessions
 from dux_escrowd.channel.views import call_view, channel_view, lines
@@ -117,8 +116,6 @@ class ChannelMethods:
     async def close(self, params: c.CloseChannel, _ctx: Ctx) -> c.ChannelView:
         """The end is wanted; `roll` agrees on the next channel first."""
         state = self._ledger.state(params.chid)
-        if state.state is PayerState.FUND_SENT:
-            await self._require_unpaid(params.chid)
         next_script = b""
         if params.roll:
             next_script = await self._next(params.chid)
@@ -127,15 +124,6 @@ class ChannelMethods:
         taken = await self._ledger.take(params.chid, fact)
         await self._counter.carry(params.chid, taken.effects)
         return await self._view(state.chid)
-
-    async def _require_unpaid(self, chid: str) -> None:
-        """A funding that is on its way cannot be called back: the close comes when it is in a block."""
-        asked = chain.ScriptAsked(script=self._ledger.book(chid).output_script)
-        least = self._ledger.state(chid).rules.coin_min_florins
-        found = await self._counter.desk.flopd.call(chain.CHAIN_COINS, asked)
-        if any(int(coin.value_florins) >= least for coin in found.coins):
-            reason = "its funding waits for a block; close it then"
-            raise ChannelBusy(chid=chid, state=PayerState.FUND_SENT.value, reason=reason)
 
     async def _next(self, chid: str) -> bytes:
         """A channel that the rest of this one opens, on the same terms."""
@@ -159,7 +147,7 @@ class ChannelMethods:
     async def refund(self, params: c.ChannelAct, _ctx: Ctx) -> c.ChannelView:
         """By agreement while nothing was spent; alone from EXP on, which the tables do by themselves."""
         state, tip = self._ledger.payer(params.chid), await self._counter.height()
-        if state.spent_florins and tip < state.rules.exp:
+        if state.state in LIVE and state.spent_florins and tip < state.rules.exp:
             reason = f"calls were paid; close it, or wait for height {state.rules.exp}"
             raise ChannelBusy(chid=params.chid, state=state.state.value, reason=reason)
         nonce = self._counter.random.bytes(32)

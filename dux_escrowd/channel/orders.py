@@ -35,6 +35,10 @@ class Fund(Order, frozen=True, kw_only=True):
     """Have the wallet pay the cap to the script."""
 
 
+class Withdraw(Order, frozen=True, kw_only=True):
+    """Find out whether the funding was paid; if not, it never is."""
+
+
 class SendHello(Order, frozen=True, kw_only=True):
     """Ask for a session, showing the best voucher, signed for the present coin."""
 

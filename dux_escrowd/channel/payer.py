@@ -77,8 +77,13 @@ ROWS: tuple[Row, ...] = (
     # --- the end ---
     row(
         S.FUND_SENT, f.CloseWanted,
+        change=p.begin_close, orders=p.withdraw, source="§6 FUND_SENT: what was paid already is closed once it is seen",
+    ),
+    row(
+        S.FUND_SENT, f.NotFunded, p.end_wanted,
         to=S.CLOSED, orders=p.tell(News.CLOSED), source="§6 FUND_SENT, nothing paid: withdrawn",
     ),
+    row(EVERY, f.NotFunded, source="the coin came first"),
     row(
         LIVE, f.CloseWanted, p.something_waits,
         to=S.DRAINING, change=p.ask_what_waits, orders=p.say_hello,

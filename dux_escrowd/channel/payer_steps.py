@@ -99,6 +99,11 @@ def drops_in_flight(payer: Payer, fact: f.CallDropped) -> bool:
     return call is not None and call.state in IN_FLIGHT
 
 
+def end_wanted(payer: Payer, _fact: f.Fact) -> bool:
+    """The owner wants the end."""
+    return payer.closing
+
+
 def something_waits(payer: Payer, _fact: f.CloseWanted) -> bool:
     """A call waits for its answer, or was never sent: only the payee can tell which."""
     return bool(payer.in_flight)
@@ -270,6 +275,11 @@ def abandon(payer: Payer, _fact: f.SpendDeep) -> Payer:
 def fund(_before: Payer, _after: Payer, _fact: f.Fact) -> tuple[o.Order, ...]:
     """Pay the script."""
     return (o.Fund(),)
+
+
+def withdraw(_before: Payer, _after: Payer, _fact: f.CloseWanted) -> tuple[o.Order, ...]:
+    """Look whether the script was paid."""
+    return (o.Withdraw(),)
 
 
 def say_hello(_before: Payer, after: Payer, _fact: f.Fact) -> tuple[o.Order, ...]:

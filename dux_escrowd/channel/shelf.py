@@ -98,6 +98,11 @@ class ChannelShelf:
         )
         return [row["chid"] for row in rows]
 
+    def opens(self, chid: str) -> bool:
+        """Whether another channel that has not ended may pay its rest into this one."""
+        sql = "SELECT 1 FROM channels WHERE opening = ? AND phase <> 'CLOSED'"
+        return self._store.row(sql, chid.encode()) is not None
+
     def open_of(self, payer: str) -> int:
         """How many channels of a payer stand open here."""
         row = self._store.row(

@@ -20,6 +20,7 @@ NEXT = {
     PayerState.REFUND_SEEN: "the refund was seen and waits for its depth",
     PayerState.CLOSED: "it has ended",
 }
+BEFORE_CLOSE = (PayerState.FUND_SENT, PayerState.OPEN_SEEN, PayerState.RESYNC)
 NEXT_PAYEE = {
     PayeeState.NEW: "the terms are not signed yet",
     PayeeState.OFFERED: "the payer has not funded it yet",
@@ -90,6 +91,8 @@ def lines(book: Book, state: Channel, faults: int) -> tuple[str, ...]:
         said = [NEXT_PAYEE[state.state], _worth(state)]
     else:
         said = [NEXT[state.state], f"{format_flop(state.spent_florins)} FLOP spent, the rest of the coin comes back"]
+        if state.closing and state.state in BEFORE_CLOSE:
+            said.append("its end is wanted: no calls any more, and it closes as soon as its coin is in a block")
     if faults:
         said.append(f"{faults} vouchers are kept that prove a fault of the payer")
     said.append(f"it can be taken back by the payer alone from height {book.terms.exp} on")

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from common.chain.address import script_to_address
 from common.chain.params import EMBEDDED
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, serialize
-from common.contracts import channel, escrow, store, task, wallet
+from common.contracts import channel, escrow, store, task, task_stages, wallet
 from common.contracts.channel_errors import BadChannelTerms, ChannelBusy
 from common.contracts.wallet_errors import DoesNotOpen, DustAmount, InsufficientFunds, WalletLocked
 from common.errors import DuxError, NotNow
@@ -352,3 +352,112 @@ async def test_a_coin_node_is_read_from_the_contracts_first_block_on() -> None:
         whole = await coins_of(script, 0, url, ("user", "word"))
         assert ([(coin.value_florins, coin.height) for coin in whole.coins], whole.tip) == ([(5 * FLOP, 0)], 3)
         assert (await coins_of(script, 1, url, ("user", "word"))).coins == []
+
+
+# --- what a buyer may ask of a contract -------------------------------------------------------------------------------
+
+ANNA, BERT, CARL = (f"did:dux:{letter * 52}" for letter in "abc")
+
+
+@pytest.fixture
+def buy(run: Any, node: FakeNode, tmp_path: Path) -> Any:
+    """`duxnet call` of the example service, for a file, up to 10 FLOP."""
+    (tmp_path / "in.bin").write_bytes(b"duck")
+    node.blobs |= {"ab" * 32: b"DUCK", "cd" * 32: b"SWAN"}
+    one = task_stages.STAGES_SHOW.example[1].stages[0]
+    paid = msgspec.structs.replace(one, number=1, state="paid", good=True, output_blob="ab" * 32, reason="")
+    node.answers["task.stages"] = msgspec.structs.replace(
+        task_stages.STAGES_SHOW.example[1], state=task_stages.StagesState.ACCEPTED, reason="", stages=(paid,),
+        bonded=True,
+    )  # fmt: skip
+
+    def bought(*words: str) -> Any:
+        files = ["--input", str(tmp_path / "in.bin"), "--output", str(tmp_path / "out.bin"), "--max-price", "10"]
+        return run("call", "svc", *files, *words)
+
+    return bought
+
+
+def test_policy_limit_and_strikes_go_into_the_task(buy: Any, node: FakeNode) -> None:
+    """As they were written, and by a contract whatever the price; nobody is paid to check what was paid for already."""
+    told = buy("--policy", "swap", "--swap-limit", "5", "--strike", ANNA, "--strike", BERT)
+    assert told.code == 0, told.err
+    assert "paid by escrow: --policy swap takes a contract" in told.err
+    asked = node.asked("task.submit")
+    assert (asked.policy, asked.swap_limit_florins, asked.strikes) == ("swap", 5 * FLOP, (ANNA, BERT))
+    assert asked.check == "none"
+    told = buy("--strike", ANNA)
+    assert "--strike takes a contract" in told.err
+    asked = node.asked("task.submit")
+    assert (asked.policy, asked.swap_limit_florins, asked.check) == ("standby", 250_000_000, "auto")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--swap-limit", "5"], "goes with --policy swap"),
+        (["--policy", "swap", "--pay", "channel"], "--pay channel makes none"),
+        (["--strike", ANNA, "--pay", "channel"], "--pay channel makes none"),
+        (["--strike", ANNA, "--strike", BERT, "--strike", CARL], "2 arbiters may be struck, not 3"),
+        (["--stages", "2", "--bond"], "add --together"),
+        (["--bond", "--pay", "channel"], "a bond"),
+    ],
+)
+def test_what_does_not_fit_together_is_told_before_anything_is_asked(
+    buy: Any, node: FakeNode, words: list[str], why: str
+) -> None:
+    """No task, and words that say what to leave out."""
+    told = buy(*words)
+    assert (told.code, why in told.err) == (3, True), told.err
+    assert node.seen == []
+
+
+def test_a_bond_is_asked_for_with_one_call_or_with_stages(buy: Any, node: FakeNode, tmp_path: Path) -> None:
+    """One call is a series of one; its result goes where it was wanted, without a number."""
+    told = buy("--bond")
+    assert told.code == 0, told.err
+    assert "the seller locked it first" in told.out
+    asked = node.asked("task.submit_stages")
+    assert (asked.count, asked.together, asked.bonded, asked.check) == (1, True, True, "none")
+    assert (tmp_path / "out.bin").read_bytes() == b"DUCK"
+    told = buy("--input", str(tmp_path / "in.bin"), "--together", "--bond", "--policy", "swap", "--strike", ANNA)
+    asked = node.asked("task.submit_stages")
+    assert (asked.count, asked.bonded, asked.policy, asked.strikes) == (2, True, "swap", (ANNA,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "it shows the result's key while arbiters stand by (standby)"),
+        ({"policy": "swap", "swap_limit_florins": Florins(2 * FLOP)}, "the buyer, up to 2 FLOP"),
+        ({"policy": "swap", "result_lock": False}, "open to the buyer before it is paid"),
+        ({"struck": (Did(ANNA),)}, ANNA),
+    ],
+)
+def test_a_contract_tells_who_goes_first_and_whom_the_seller_struck(
+    run: Any, node: FakeNode, changes: dict[str, Any], words: str
+) -> None:
+    """In the lines of `escrow show`; a bond buys nothing, so of it nothing is said."""
+    node.answers["escrow.show"] = msgspec.structs.replace(CONTRACT, **changes)
+    assert words in run("escrow", "show", ID).out
+    node.answers["escrow.show"] = msgspec.structs.replace(CONTRACT, bond=True, **changes)
+    told = run("escrow", "show", ID).out
+    assert ("who goes first" in told, ", of the bond" in told) == (False, True)
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_a_service_file_says_whether_results_are_sold_by_their_key(
+    run: Any, node: FakeNode, tmp_path: Path, *, lock: bool
+) -> None:
+    """`result_lock: false` goes into the record, and stands in what others are shown."""
+    (tmp_path / "p.wasm").write_bytes(b"\0asm")
+    line = "" if lock else "result_lock: false\n"
+    (tmp_path / "service.yaml").write_text(f"slug: x\nname: X\nprice: 1\npackage: p.wasm\nentry: dux-wasm/1\n{line}")
+    assert run("publish", str(tmp_path)).code == 0
+    assert node.asked("service.publish").result_lock is lock
+    shown = store.SERVICE_SHOW.example[1]
+    node.answers["service.show"] = msgspec.structs.replace(
+        shown, service=msgspec.structs.replace(shown.service, result_lock=lock)
+    )
+    words = "sold by its key" if lock else "open to the buyer before it is paid"
+    assert words in run("services", "show", "svc").out

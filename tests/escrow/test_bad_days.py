@@ -149,8 +149,24 @@ async def test_a_swap_shows_the_key_with_the_payment(net: Net) -> None:
         await deliver(seller, contract_id)
         await buyer.event(Delivered)
         assert not await buyer.told(KeyRevealed)
+        shown = await buyer.show(contract_id)
+        assert (shown.policy, shown.swap_limit_florins, shown.result_lock) == ("swap", 250_000_000, True)
         await net.mine_until(lambda: buyer.told(KeyRevealed), "K is on the chain")
         assert (await buyer.event(KeyRevealed)).content_key == key.content_key
+        await net.mine_until(lambda: seller.told(Closed), "paid")
+
+
+async def test_without_a_lock_the_buyer_reads_the_result_before_it_pays(net: Net) -> None:
+    """Script E: the key is the buyer's with the delivery, and all sides see in the contract that it was agreed so."""
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters, result_lock=False)
+        assert not (await seller.show(contract_id)).result_lock, "seen with the offer, before anything is signed"
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        key = await seller.call(escrow.RESULT_KEY, escrow.ContractRef(contract_id=contract_id))
+        await deliver(seller, contract_id)
+        assert (await buyer.event(KeyRevealed)).content_key == key.content_key
+        assert [(await node.show(contract_id)).result_lock for node in (buyer, seller, arbiters[0])] == [False] * 3
+        await judge(buyer, contract_id, good=True)
         await net.mine_until(lambda: seller.told(Closed), "paid")
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from common.contracts import channel as c
+from common.contracts.channel_errors import ChannelBusy, NoChannel
 from common.contracts.wallet import WALLET_BALANCE
 from common.contracts.wallet_errors import InsufficientFunds
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
-from tests.escrow.channel_kit import call, is_in, live, offer, view
+from tests.escrow.channel_kit import call, is_in, live, new_oid, offer, pay, view
 from tests.escrow.kit import Net, Node, give, market, request_id, until
 
 
@@ -40,6 +41,8 @@ async def test_a_stranger_pays_the_script_first(net: Net, stranger: int) -> None
         assert usable == (await view(seller, chid)).usable_florins
         assert (usable > 2 * FLOP) == (stranger < FLOP)
         await call(buyer, seller, await offer(seller))
+        with pytest.raises(ChannelBusy, match="calls were paid; close it"):
+            await buyer.call(c.REFUND, c.ChannelAct(request_id=request_id(), chid=chid))
         await buyer.call(c.CLOSE, c.CloseChannel(request_id=request_id(), chid=chid))
         await until(lambda: is_in(buyer, chid, "CLOSE_SEEN", "CLOSED"), "the close is seen")
         await net.mine_to((await view(buyer, chid)).exp)
@@ -50,6 +53,29 @@ async def test_a_stranger_pays_the_script_first(net: Net, stranger: int) -> None
             assert await owned(buyer) > had - spent_at_most
         else:
             assert await owned(buyer) > had + stranger - spent_at_most
+
+
+async def test_a_channel_whose_funding_was_sent_is_closed_once_its_coin_is_there(net: Net) -> None:
+    """A payment cannot be called back: the close waits for it, also over a start, no call goes out, and all returns."""
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        had = await owned(buyer)
+        chid, _ = await opened(buyer, seller)
+        wish = c.CloseChannel(request_id=request_id(), chid=chid)
+        assert (await buyer.call(c.CLOSE, wish)).state == "FUND_SENT"
+        assert "its end is wanted" in (await buyer.call(c.SHOW, c.ChannelRef(chid=chid))).lines[-2]
+        with pytest.raises(NoChannel):
+            await pay(buyer, seller, await offer(seller), new_oid(), b"x")
+        await until(lambda: bool(net.bench.rpc("getrawmempool")), "the funding waits at the node")
+        before = buyer.daemon
+        buyer.death.set()
+        await until(lambda: buyer.daemon not in (None, before), "the buyer is there again")
+        assert await is_in(buyer, chid, "FUND_SENT")
+        await net.mine(1)
+        await until(lambda: is_in(buyer, chid, "CLOSE_SEEN"), "the close is seen")
+        await net.mine(2)
+        await until(lambda: is_in(buyer, chid, "CLOSED"), "the close lies deep")
+        assert (await view(seller, chid)).owed_florins == 0
+        assert await owned(buyer) > had - FLOP // 10
 
 
 async def test_an_empty_wallet_opens_nothing_and_what_was_never_paid_is_withdrawn(net: Net) -> None:

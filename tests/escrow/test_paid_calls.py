@@ -238,6 +238,11 @@ async def test_a_dear_call_waits_for_the_depth_of_the_channel_that_it_opened(net
             assert len((await buyer.call(c.LIST, c.ListChannels(start=start))).channels) == found, start
         assert there.runs == []
         await net.mine(1)
+
+        async def deep() -> bool:
+            return (await view(buyer, young.chid)).depth > 1
+
+        await until(deep, "the buyer's node has seen the next block")
         done = await buying.call(asked)
         assert (done.output, done.charged_florins, done.chid) == (b"DUCK", dear, young.chid)
         assert (await view(buyer, young.chid)).trusted_florins == 1_000 * FLOP

@@ -129,6 +129,7 @@ def service(**changes: Any) -> ServiceRecord:
         min_buyer_reputation_bps=0,
         developer="",
         royalty_bps=0,
+        result_lock=True,
         created_ms=UnixMs(NOW_MS),
         updated_ms=UnixMs(NOW_MS),
         withdrawn=False,

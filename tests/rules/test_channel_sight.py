@@ -8,14 +8,17 @@ from msgspec.structs import replace
 from common.chain.channel import ChannelTerms, refund_fee
 from common.chain.tx import Outpoint
 from common.contracts import wallet_chain as chain
+from common.contracts.escrow import WrongPhase
 from common.units import FLOP, BlockHeight, Florins
 from dux_escrowd.channel import facts as f
+from dux_escrowd.channel import orders as o
+from dux_escrowd.channel import payer
 from dux_escrowd.channel.follower import FURTHER_AT_ONCE, further_due, next_fact
 from dux_escrowd.channel.ledger import decide
 from dux_escrowd.channel.model import Channel, Coin, Payee, PayeeState, Payer, PayerState, Spend, SpendKind
 from dux_escrowd.channel.orders import Close
 from tests.chain.test_channel import terms
-from tests.rules.channel_kit import RULES, open_pair, voucher, wanted, went
+from tests.rules.channel_kit import RULES, hello_back, open_pair, voucher, wanted, went
 
 TERMS: ChannelTerms = terms()
 CLOSE = Spend(SpendKind.CLOSE, "cc" * 32, 20_000_000, 105)
@@ -107,11 +110,27 @@ def test_a_reorganisation_that_takes_close_and_funding(more: tuple[f.Fact, ...])
 def test_a_channel_that_was_never_paid_is_withdrawn() -> None:
     """Its owner may say so before a coin is there; what is paid all the same is the payer's again at EXP."""
     buyer, _ = waiting_pair()
-    after = went(buyer, f.CloseWanted(at=104, nonce=b"n" * 32))
+    wanted, orders = payer.decide(buyer, f.CloseWanted(at=104, nonce=b"n" * 32))
+    assert (wanted.state, orders) == (PayerState.FUND_SENT, (o.Withdraw(),))
+    assert went(buyer, f.NotFunded(at=104)) == buyer  # nobody wants its end
+    after = went(wanted, f.NotFunded(at=104))
     assert after.state is PayerState.CLOSED
     coins = [output("bb", 5 * FLOP, 105)]
     assert looked(after, coins, 106) == after
     assert further_due(after, TERMS, coins, EXP) == [(coins[0].outpoint, 0)]
+
+
+def test_a_channel_whose_funding_is_on_its_way_is_closed_once_the_coin_is_there() -> None:
+    """The end was wanted before: the first session asks for it, no call goes out, and a late word is nothing."""
+    buyer, _ = waiting_pair()
+    seen = looked(went(buyer, f.CloseWanted(at=104, nonce=b"n" * 32)), [output("bb", 10 * FLOP, 105)], 105)
+    assert (seen.state, seen.closing) == (PayerState.OPEN_SEEN, True)
+    assert went(seen, f.NotFunded(at=105)) == seen
+    with pytest.raises(WrongPhase):
+        payer.decide(seen, wanted(1))
+    greeted = went(seen, f.Started(at=105, nonce=b"m" * 32))
+    ending, orders = payer.decide(greeted, hello_back(nonce=b"m" * 32))
+    assert (ending.state, orders) == (PayerState.DRAINING, (o.SendFinal(cum_florins=0, next_script=b""),))
 
 
 def test_a_coin_that_is_back_in_the_zone_is_closed_at_once() -> None:

@@ -101,6 +101,32 @@ def kinds(turn: Turn) -> list[str]:
 ALONE = task(plan(LegKind.MAIN))
 
 
+SWAP = replace(ALONE, policy="swap")
+
+
+@pytest.mark.parametrize("order", ["key first", "closed first"])
+def test_what_was_paid_first_is_judged_for_oneself_alone(order: str) -> None:
+    """Policy swap: good or bad is written down, also when the contract is over by then; nothing is told to anybody."""
+    key, end = KeyShown(leg=MAIN, content_key=b"k"), closed(MAIN)
+    facts = (key, end) if order == "key first" else (end, key)
+    good = play(SWAP, *delivered(MAIN), *facts, Opened(leg=MAIN, output_hash=RIGHT, output_blob="o"))
+    bad = play(SWAP, *delivered(MAIN), *facts, FoundFaulty(leg=MAIN, reason="it does not open"))
+    for turn, verdict in ((good, True), (bad, False)):
+        assert (turn.task.legs[MAIN].good, judged(turn)) == (verdict, {})
+        assert (state_of(turn.task), is_over(turn.task)) == (TaskState.PAID, True)
+    assert bad.task.reason == "it does not open"
+
+
+def test_a_disputed_swap_is_judged_before_the_arbiters() -> None:
+    """The seller did not take the payment and asked them: what the buyer found is heard."""
+    disputed = DisputeSeen(leg=MAIN, reason="no release")
+    key = KeyShown(leg=MAIN, content_key=b"k")
+    turn = play(SWAP, *delivered(MAIN), disputed, key, Opened(leg=MAIN, output_hash=RIGHT, output_blob="o"))
+    assert judged(turn) == {MAIN: True}
+    checked = replace(task(), policy="swap")
+    assert not rules_buyer.paid_first(checked, play(checked, *agreed(MAIN)).task.legs[CHECK]), "a check is standby"
+
+
 def test_the_check_is_asked_for_once_the_job_is_agreed() -> None:
     """One contract at the start, the second worker's when the first is agreed, not before."""
     assert kinds(play(task())) == ["Propose"]

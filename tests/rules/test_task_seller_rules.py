@@ -77,6 +77,7 @@ def test_a_fitting_offer_is_taken() -> None:
         ),
         (job(input_private=True, audience=(A,)), {}, FLOP, "not meant"),
         (job(), {"royalty_is_right": False}, FLOP, "royalty"),
+        (job(), {"lock_is_right": False}, FLOP, "sell the result as the service does"),
         (job(), {"open_jobs": 1}, FLOP, "later"),
     ],
 )  # fmt: skip

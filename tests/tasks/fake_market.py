@@ -77,6 +77,7 @@ class Deal:
     votes: dict[Did, int] = field(default_factory=dict)
     settlement: views.Settlement | None = None
     key: bytes = b""
+    judged: list[bool] = field(default_factory=list)
 
     @property
     def arbiters(self) -> tuple[Did, ...]:
@@ -309,7 +310,7 @@ class FakeNode:
 
     def _serve_escrowd(self) -> None:
         table = self.tables["escrowd"]
-        self.once(table, escrow.PROPOSE, self._propose)
+        self.once(table, escrow.PROPOSE, self.propose)
         self.once(table, escrow.QUOTE, self._quote)
         self.once(table, escrow.DELIVER, self._deliver)
         self.once(table, escrow.JUDGE, self._judge)
@@ -333,7 +334,7 @@ class FakeNode:
             raise NotFound(what="contract", name=contract_id)
         return self.market.deals[contract_id]
 
-    def _propose(self, wish: escrow.Propose) -> escrow.ContractRef:
+    def propose(self, wish: escrow.Propose) -> escrow.ContractRef:
         problem = wish_problem(price_florins=wish.price_florins, arbiters=wish.arbiters, needed=wish.arbiters_needed,
                                parties=(self.did, wish.seller))  # fmt: skip
         if problem is not None:
@@ -373,6 +374,8 @@ class FakeNode:
                 output_commitment=params.output_commitment, work_receipt=params.work_receipt, holders=params.holders,
             )  # fmt: skip
             self.market.tell(deal.buyer, event)
+            if deal.wish.policy == "swap":  # the buyer's escrowd pays first, and the key comes with the payment
+                self.market.settle(deal, Outcome.RELEASED, deal.wish.price_florins)
             if not self.market.hold_keys:
                 self.market.show_key(deal)
         return escrow.ContractRef(contract_id=deal.contract_id)
@@ -380,6 +383,7 @@ class FakeNode:
     def _judge(self, params: escrow.Judge) -> escrow.ContractRef:
         deal = self._deal(params.contract_id)
         assert self.did == deal.buyer
+        deal.judged.append(params.good)
         if params.good:
             self.market.settle(deal, Outcome.RELEASED, deal.wish.price_florins)
         else:
@@ -417,6 +421,7 @@ class FakeNode:
             job_hash=deal.wish.job_hash, price_florins=deal.wish.price_florins,
             locked_florins=deal.wish.price_florins, policy="standby", heights=None, address=None, outpoint=None,
             settlement=deal.settlement, disputed_by=deal.disputed_by, reason="", created_ms=0,
+            result_lock=deal.wish.result_lock,
         )  # fmt: skip
 
     def _serve_flopd(self) -> None:

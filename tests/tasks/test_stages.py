@@ -222,6 +222,23 @@ async def test_the_next_stage_is_not_funded_before_the_one_before_is_paid(market
         assert len(market.deals) == 2
 
 
+async def test_what_is_asked_of_the_contracts_holds_for_each_stage(market: Market) -> None:
+    """Policy, limit and strikes go into every stage's contract, the bond into the series."""
+    async with stage(market) as players:
+        candidates = tuple(market.node(number).did for number in range(10, 14))
+        service = await sell(players[SELLER], price=2 * FLOP)
+        await buy(
+            players[BUYER], service, 2, (b"duck", b"swan"), inputs=2, together=True, bonded=True, policy="swap",
+            swap_limit_florins=Florins(2 * FLOP), arbiters=candidates, strikes=candidates[:1],
+        )  # fmt: skip
+        await wait_until(lambda: len(market.deals) == 2)
+        for deal in market.deals.values():
+            assert (deal.wish.policy, deal.wish.swap_limit_florins) == ("swap", 2 * FLOP)
+            assert deal.wish.arbiters == candidates[1:]
+            assert deal.wish.lots is not None
+            assert deal.wish.lots.bonded
+
+
 async def test_a_failed_stage_stops_the_rest(market: Market) -> None:
     """The second result is wrong: coins back, no third contract, the first stays paid; the reason names the stage."""
     async with stage(market, Appending(wrong_at=2)) as players:

@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from common.contracts import task as contract
 from common.contracts.task import TaskState
@@ -318,13 +319,72 @@ async def test_the_panel_grows_with_the_price(market: Market, price: int, panel:
     async with stage(market) as players:
         service = await sell(players[SELLER], price=price)
         dear = {"price_limit_florins": Florins(price), "arbiters": (did(BUYER), did(SELLER), *candidates[: panel - 1])}
-        with pytest.raises(contract.TooFewArbiters, match=f"wants {panel} arbiters .* {panel - 1} are named"):
+        with pytest.raises(contract.TooFewArbiters, match=f"want {panel} arbiters .* {panel - 1} are named"):
             await submit(players[BUYER], service, **dear)
         assert market.deals == {}
         task_id = await submit(players[BUYER], service, **(dear | {"arbiters": candidates}))
         assert (await players[BUYER].until(task_id)).state is TaskState.PAID
         (deal,) = market.deals.values()
         assert len(deal.arbiters) == panel
+
+
+async def test_who_pays_first_gets_the_result_with_the_payment_and_judges_no_more(market: Market) -> None:
+    """Policy swap: the contract says so, the result is here although all is over, and nobody is asked to judge."""
+    async with stage(market) as players:
+        service = await sell(players[SELLER], price=2 * FLOP)
+        task_id = await submit(players[BUYER], service, policy="swap")
+        view = await players[BUYER].until(task_id)
+        assert (view.state, view.good) == (TaskState.PAID, True)
+        assert players[BUYER].node.blobs[str(view.output_blob)] == b"DUCK"
+        (deal,) = market.deals.values()
+        assert (deal.wish.policy, deal.wish.swap_limit_florins, deal.wish.result_lock) == ("swap", 250_000_000, True)
+        assert deal.judged == [], "a judgement would move nothing"
+
+
+async def test_paying_first_is_refused_where_it_gains_nothing(market: Market) -> None:
+    """Above the limit, with a check that would come too late, of a service that shows its results anyway."""
+    async with stage(market) as players:
+        dear = await sell(players[SELLER], price=3 * FLOP)
+        await sell(players[CHECKER], "check", FLOP)
+        open_one = market.publish(OTHER, "wasm", 2 * FLOP, result_lock=False)
+        for service, changes, words in (
+            (dear, {}, r"it costs 3 FLOP, and the swap limit is 2\.5 FLOP"),
+            (dear, {"swap_limit_florins": Florins(4 * FLOP), "check": "auto"}, "buy with check none"),
+            (open_one, {}, "shows its results before they are paid"),
+        ):
+            with pytest.raises(contract.NoSwap, match=words):
+                await submit(players[BUYER], service, policy="swap", **changes)
+        assert market.deals == {}
+
+
+async def test_a_service_may_show_its_results_before_they_are_paid(market: Market) -> None:
+    """As its record says, so its contracts are; a buyer that would have the lock left out is refused by the seller."""
+    async with stage(market) as players:
+        service = await sell(players[SELLER], result_lock=False)
+        task_id = await submit(players[BUYER], service)
+        assert (await players[BUYER].until(task_id)).state is TaskState.PAID
+        (deal,) = market.deals.values()
+        assert (deal.wish.result_lock, deal.judged) == (False, [True])
+        number, shown = market.services[service]
+        market.services[service] = (number, replace(shown, result_lock=True))
+        sly = market.node(BUYER).propose(replace(deal.wish, request_id="sly"))
+        job = await players[SELLER].until(f"job-{sly.contract_id}")
+        assert job.state is TaskState.REFUSED
+        assert "does not sell the result as the service does" in job.reason
+
+
+async def test_the_buyer_strikes_two_arbiters(market: Market) -> None:
+    """They are not among the candidates; with too few others nothing is proposed."""
+    candidates = tuple(market.node(number).did for number in range(10, 15))
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        wish = {"arbiters": candidates, "strikes": candidates[1:3]}
+        with pytest.raises(contract.TooFewArbiters, match=r"want 3 arbiters .* 2 are named"):
+            await submit(players[BUYER], service, **(wish | {"arbiters": candidates[:4]}))
+        await submit(players[BUYER], service, **wish)
+        await wait_until(lambda: bool(market.deals))
+        (deal,) = market.deals.values()
+        assert deal.wish.arbiters == (candidates[0], *candidates[3:])
 
 
 async def test_a_repeated_submit_buys_once(market: Market) -> None:

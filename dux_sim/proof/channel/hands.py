@@ -35,6 +35,11 @@ def _fund(world: World, _order: o.Fund) -> None:
     world.chain = world.chain.fund()
 
 
+def _withdraw(world: World, _order: o.Withdraw) -> None:
+    if not world.chain.coin:
+        world.learn(PAYER, f.NotFunded(at=0))
+
+
 def _send_hello(world: World, order: o.SendHello) -> None:
     payer = world.payer
     outpoint = payer.coin.outpoint if payer.coin is not None else ""
@@ -171,6 +176,7 @@ def _nothing(_world: World, _order: o.Order) -> None:
 NUDGE = f.Started(at=0, nonce=b"hello!")
 HANDS: dict[type[o.Order], Callable[[World, Any], None]] = {
     o.Fund: _fund,
+    o.Withdraw: _withdraw,
     o.SendHello: _send_hello,
     o.SendVoucher: _send_voucher,
     o.SendFinal: _send_final,

@@ -22,6 +22,7 @@ from dux_registryd.presence_rules import KNOWN_BLOCKS
 from dux_registryd.reputation_rules import score_of
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import MIGRATIONS, Book
+from tests.attacks.registry import attack
 from tests.market.fakes import attest, did_number, look_seed
 from tests.market.makers import NETWORK, changed, heartbeat, node
 
@@ -109,6 +110,11 @@ def test_slots_are_looked_at_by_those_whose_key_was_known_before_them() -> None:
     assert 1 < sum(len(found) for found in later) / len(later) < 3.5  # two are wanted, with slack for others' views
 
 
+@attack(
+    "presence",
+    tries="an old name takes another look key when a slot's beacon is known",
+    meets="the new key counts from when it was told, the old one no more",
+)
 def test_another_look_key_counts_from_when_it_was_told() -> None:
     """However long its node has been known; the one before counts no more."""
     view = View(SINCE, AT)

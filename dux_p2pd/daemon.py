@@ -24,10 +24,11 @@ from dux_p2pd.key_source import KeySource, load_keys
 from dux_p2pd.left_behind import Fetch, LeftBehind
 from dux_p2pd.local_address import towards
 from dux_p2pd.log_fetch import LogFetch
+from dux_p2pd.look_key import LookKey
 from dux_p2pd.mail_parts import mailbox_keys, open_mailbox
 from dux_p2pd.mail_table import MailTable
 from dux_p2pd.mailbox import Mailbox
-from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
+from dux_p2pd.methods import BlobMethods, IdentityMethods, LookMethods, NetworkMethods
 from dux_p2pd.outward import Outward, Passwords, way_out
 from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
 from dux_p2pd.record_table import RecordTable
@@ -109,6 +110,10 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             period_s=parts.settings.rotate_transport_every_s,
         )
         return load_keys(parts.data_dir), transport_keys
+
+    def load_look_key(self, parts: Parts[P2pdSettings]) -> LookKey:
+        """The key that looks at others are proved with, from its file; the simulator hands in another."""
+        return LookKey(parts.data_dir, parts.random)
 
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         """TLS over TCP; the simulator puts another one here."""
@@ -219,6 +224,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         refusals.serve(parts.table)
         family = family_named(parts.network.chain)
         IdentityMethods(keeper, resolver, renewal, parts.data_dir, family, clock=parts.clock).serve(parts.table)
+        LookMethods(self.load_look_key(parts)).serve(parts.table)
         BlobMethods(blobs, swap).serve(parts.table)
         swap.publish, swap.find = upkeep.put, net.dht.get
         parts.background("blobs kept", swap.run_offers)

@@ -6,7 +6,7 @@ direction; a figure that could not be taken is null, and then so is the verdict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
@@ -90,6 +90,15 @@ class Finding:
             peer_value=None if peer_value is None else short(peer_value),
             ratio=None if ratio is None else short(ratio),
         )
+
+
+NO_VERDICT = "short: the goal is about the full run, so there is no verdict"
+
+
+def in_small(finding: Finding) -> Finding:
+    """The row of a run smaller than the one that its goal is about: the figure without goal and verdict, and why."""
+    note = "; ".join(filter(None, (finding.note, NO_VERDICT)))
+    return replace(finding, name=f"{finding.name} (short)", goal=None, note=note)
 
 
 def one(value: float) -> Samples:

@@ -18,15 +18,17 @@ from dux_cli.claims import attest, challenge, claims, disclose, issuers, verify
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.did_param import NodeDid
 from dux_cli.out_files import OutFile, write_out
-from dux_cli.output import counted
+from dux_cli.output import counted, note
 
 if TYPE_CHECKING:
-    from common.contracts.p2p import OwnIdentity
+    from common.contracts.p2p import OwnIdentity, Resolved
     from common.identity.log import Log
     from common.units import Did
     from dux_p2pd.session import Address
 
 LOG_FILE_MAX = 131_072
+EVENT_WORDS = {"icp": "made", "rot": "key changed", "rec": "taken back with the phrase", "end": "closed"}
+SOUND = "sound"
 
 
 class NoExtra(CallerMistake):
@@ -46,14 +48,10 @@ def identity() -> None:
 @click.option("--event-log", "log_out", type=OutFile(), help="Write the event log there, too.")
 @pass_session
 def show(session: Session, did: str, log_out: Path | None) -> None:
-    """A name as the network knows it: state, keys, event log; with --json the DID document too."""
-    from common.contracts.p2p import DID_RESOLVE, P2P_INFO, Resolve
+    """A name as the network knows it: state, keys, event log (`duxnet identity document` has its W3C form)."""
     from common.identity.log import decode_log
-    from common.rpc.method import Empty
-    from common.units import Did
 
-    wanted = Did(did) if did else session.ask(P2P_INFO, Empty()).did
-    found = session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600))
+    found = _resolved(session, did)
     log = decode_log(found.log, now_ms=1 << 52, inception_bits=0)
     if log_out is not None:
         write_out(log_out, found.log)
@@ -62,8 +60,50 @@ def show(session: Session, did: str, log_out: Path | None) -> None:
     if found.proof:
         lines.append(("proof", f"{len(found.proof)} bytes show two events at one place (--json has them)"))
     for event in log.events:
-        lines.append((f"event {event.seq}", f"{event.kind} of {_day(event.at_ms)}, key {event.key.hex()[:16]}…"))
+        when = "" if event.kind == "icp" else f" on {_day(event.at_ms)}"  # that of a beginning is the same for all
+        lines.append((f"event {event.seq}", f"{EVENT_WORDS[event.kind]}{when}, key {event.key.hex()[:16]}…"))
     session.out.record(found, lines, name=found.did)
+
+
+@identity.command("document")
+@click.argument("did", type=NodeDid(), default="")
+@pass_session
+def document_of(session: Session, did: str) -> None:
+    """The DID document of a name, this node's without one: W3C JSON, made of event log and node record when asked.
+
+    \b
+    duxnet identity document             keys, endpoints and coin address of this node
+    duxnet identity document DID         of another
+
+    It is unsigned: the log is the truth (`duxnet identity show DID --event-log FILE`).
+    """
+    import json
+
+    found = _resolved(session, did)
+    document, state = json.loads(found.document), state_of(found.ended, found.frozen, found.disputed)
+    if found.node_record is None:
+        note("no node record is known (a day after its node was last there): the document names keys alone")
+    if state != SOUND:
+        note(f"the name is {state}")
+    if session.out.as_json:
+        session.out.json(document)
+    else:
+        session.out.text(found.did if session.out.quiet else json.dumps(document, indent=2))
+
+
+def _resolved(session: Session, did: str) -> Resolved:
+    """What the network knows of a name; of this node's, where none is named."""
+    from common.contracts.p2p import DID_RESOLVE, P2P_INFO, Resolve
+    from common.contracts.p2p_errors import PeerUnknown, TooFewSources
+    from common.peers import MONEY_SOURCES
+    from common.rpc.method import Empty
+    from common.units import Did
+
+    wanted = Did(did) if did else session.ask(P2P_INFO, Empty()).did
+    try:
+        return session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600, min_sources=MONEY_SOURCES))
+    except (PeerUnknown, TooFewSources):
+        return session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600))
 
 
 def state_of(ended: bool, frozen: bool, disputed: bool) -> str:  # noqa: FBT001 - as the contract has them
@@ -72,7 +112,7 @@ def state_of(ended: bool, frozen: bool, disputed: bool) -> str:  # noqa: FBT001 
         return "closed for good"
     if frozen:
         return "frozen for good: two recoveries of one epoch are known; the phrase is in two hands"
-    return "disputed: two rotations of one key are known; `duxnet identity recover` clears it" if disputed else "sound"
+    return "disputed: two rotations of one key are known; `duxnet identity recover` clears it" if disputed else SOUND
 
 
 def _confirmed(age_s: int, sources: int) -> str:

@@ -64,7 +64,7 @@ class RecordPlace(NamedTuple):
 class Counts:
     """What is held that one record's quotas are about."""
 
-    of_did: int
+    of_did: int  # names, each at one or more of its keys
     of_did_in_ns: int
     dids_at_key: int
     bytes_held: int
@@ -78,7 +78,7 @@ class RecordTable:
         self._rows = self._count_rows()  # of all, floors among them: counted once, then kept up
         # the last answers of `newest` and `counts`, until something is written: one offer asks for them several times
         self._newest: tuple[tuple[str, str, str, int], tuple[int, int] | None] | None = None
-        self._counts: tuple[tuple[str, str, bytes], tuple[int, int, int]] | None = None
+        self._counts: tuple[tuple[str, str, str, bytes], tuple[int, int, int]] | None = None
 
     def at(self, key: bytes, now_ms: int) -> list[RecordRow]:
         """The unexpired records at a place, newest first."""
@@ -145,15 +145,19 @@ class RecordTable:
             self._newest = asked, (row["key_seq"], row["seq_ms"]) if row else None
         return self._newest[1]
 
-    def counts(self, did: str, ns: str, key: bytes) -> Counts:
-        """What the quotas of a record are measured by."""
-        asked = did, ns, key
+    def counts(self, did: str, ns: str, name: str, key: bytes) -> Counts:
+        """What the quotas of a record are measured by: the signer's other names, and who else stands at this key.
+
+        A name counts once, however many of its keys are here: in a small network one node holds them all.
+        """
+        asked = did, ns, name, key
         if self._counts is None or self._counts[0] != asked:
             row = self._store.row(
-                "SELECT (SELECT count(*) FROM records WHERE did = ? AND envelope IS NOT NULL) AS of_did, "
-                "(SELECT count(*) FROM records WHERE did = ? AND ns = ? AND envelope IS NOT NULL) AS in_ns, "
+                "SELECT (SELECT count(*) FROM (SELECT DISTINCT ns, name FROM records WHERE did = ? "
+                "AND (ns, name) <> (?, ?) AND envelope IS NOT NULL)) AS of_did, (SELECT count(DISTINCT name) "
+                "FROM records WHERE did = ? AND ns = ? AND name <> ? AND envelope IS NOT NULL) AS in_ns, "
                 "(SELECT count(DISTINCT did) FROM records WHERE key = ? AND envelope IS NOT NULL) AS at_key",
-                *(did, did, ns, key),
+                *(did, ns, name, did, ns, name, key),
             )
             self._counts = asked, (row["of_did"], row["in_ns"], row["at_key"]) if row else (0, 0, 0)
         return Counts(*self._counts[1], self._rows * RECORD_ROOM_BYTES)

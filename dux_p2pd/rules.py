@@ -59,7 +59,7 @@ class Shelf:
     """What the store holds that matters for one record offered to it."""
 
     newest: tuple[int, int] | None  # (key_seq, seq_ms) of the same (did, ns, name), also when expired
-    of_did: int  # records held of this signer
+    of_did: int  # other names held of this signer
     of_did_in_ns: int  # of these, in the record's namespace
     dids_at_key: int  # signers at this place
     bytes_held: int

@@ -118,7 +118,7 @@ class RecordShelf:
 
     def _shelf(self, offered: Offered, nearer_nodes: int) -> Shelf:
         body = offered.body
-        counts = self.table.counts(body.did, body.ns, offered.key)
+        counts = self.table.counts(body.did, body.ns, body.name, offered.key)
         newest = self.table.newest(body.did, body.ns, body.name, offered.salt)
         known, ns = self._directory.is_known(body.did), self._namespaces[body.ns]
         wants_room = known and newest is None  # only then it matters who else is there

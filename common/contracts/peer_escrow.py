@@ -348,7 +348,7 @@ class CopyPointer(Canon, frozen=True):
 
 
 COPY_NS = Namespace(
-    name="escrow-copy", owner="escrowd", payload=CopyPointer, per_name_max=2,
+    name="escrow-copy", owner="escrowd", payload=CopyPointer, per_name_max=2, salted=2,
     names=Names(pattern="[0-9a-f]{64}", says="a tag that only the owner's phrase gives", example="cd" * 32),
     summary="Who keeps an encrypted copy of somebody's contract, under a tag from its owner's phrase.",
 )  # fmt: skip

@@ -145,7 +145,7 @@ class Namespace(Generic[CP]):
     summary: str
     payload_bytes_max: int = RECORD_PAYLOAD_BYTES_MAX
     ttl_s_max: int = RECORD_TTL_S_MAX
-    per_signer_max: int = 64  # records of one signer in this namespace, at one storer
+    per_signer_max: int = 64  # names of one signer in this namespace, at one storer, at however many of its keys
     per_name_max: int = 64  # signers under one name, at one storer
     salted: int = 0  # copies under so many other keys, so that who owns one place cannot hide it
     belongs: Callable[[str, str, CP], str | None] | None = None

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from bench import network
 from bench.areas import AREAS
 from bench.measure import Run
-from bench.network import LONG, PARTS
+from bench.network import BY_SIZE, LONG, PARTS, measure
 from bench.network_calls import measure_calls
 from bench.network_dht import Gets
 from bench.network_memory import measure_memory
 from bench.peers.go_p2pd import Calls, field, framed, parsed, read_message, request, varint
+from bench.rows import NO_VERDICT, Finding, Goal, one
 
 
 @pytest.mark.parametrize(("number", "encoded"), [(0, b"\0"), (127, b"\x7f"), (128, b"\x80\x01"), (300, b"\xac\x02")])
@@ -51,6 +53,28 @@ async def test_calls_are_cut_from_any_pieces_of_the_control_socket() -> None:
     calls._waiting[b"e"] = second = asyncio.get_running_loop().create_future()
     calls.data_received(framed(field(1, b"d")) + framed(field(1, b"e")))
     assert (first.result(), second.result()) == ({1: [b"d"]}, {1: [b"e"]})
+
+
+@pytest.mark.parametrize("quick", [True, False])
+async def test_a_short_run_is_not_judged_by_the_goals_of_the_full_one(
+    monkeypatch: pytest.MonkeyPatch, *, quick: bool
+) -> None:
+    """A dozen nodes at 86 KiB a side say nothing of a goal about 120; a full run at 86 KiB has missed it."""
+
+    async def part(_run: Run) -> list[Finding]:
+        return [Finding(name="a figure", unit="KiB", ours=one(86), goal=Goal("value", "<=", 60), note="of some")]
+
+    monkeypatch.setattr(network, "PARTS", dict.fromkeys(PARTS, part))
+    found = await measure(Run(Path(), quick=quick, tell=print, only=("calls", *BY_SIZE)))
+    rows = [finding.row() for finding in found]
+    assert (rows[0].name, rows[0].met) == ("a figure", False)  # two nodes are two nodes in either
+    if quick:
+        assert [(row.name, row.value, row.goal, row.met) for row in rows[1:]] == [
+            ("a figure (short)", 86, None, None)
+        ] * 3
+        assert {finding.note for finding in found[1:]} == {f"of some; {NO_VERDICT}"}
+    else:
+        assert [row.met for row in rows] == [False] * 4
 
 
 def test_a_lookup_that_finds_nothing_counts_in_both_figures() -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from functools import partial
 
 import pytest
 from msgspec.structs import replace
 
-from common.codec import from_canonical
+from common.codec import canonical, from_canonical
+from common.contracts.peer_escrow import COPY_NS, CopyPointer
 from common.contracts.peer_p2p import LOG_NS, FindNode, LogChunk, chunk_name
 from common.identity.log import encode_log
 from dux_p2pd.circuits import relay_address
 from dux_p2pd.dht_offers import Parcel
 from dux_p2pd.log_chunks import chunks_of
+from dux_p2pd.record_table import RecordRow
 from dux_p2pd.records import Offered, record_key
 from dux_p2pd.routing import K
 from dux_p2pd.session import Peer
+from dux_p2pd.shelf import RecordShelf
 from tests.p2pd.dht_kit import KEY, DhtNode, dht_net, did_number, pointer
 from tests.p2pd.virtual_net import HOUR_S, skip, until
 from tests.p2pd.wire_kit import virtually
@@ -80,6 +84,26 @@ async def test_a_log_is_found_by_its_chunks_at_any_of_three_keys() -> None:
         assert chunks_of(nodes[3].keeper.log) == [found[0].payload]
         assert events == nodes[3].keeper.log.envelopes
         assert encode_log(nodes[3].keeper.log)
+
+
+@virtually
+async def test_a_pointer_to_a_contract_s_copy_is_found_at_any_of_three_keys() -> None:
+    """Whoever owns two of the three places and holds the records back hides no copy from its owner."""
+    async with dht_net(8) as (nodes, _):
+        tag, told = "ab" * 32, canonical(CopyPointer(holders=(nodes[1].did,)))
+        await nodes[3].upkeep.put(COPY_NS.name, tag, told, 3600)
+        keys = [record_key(COPY_NS.name, tag, salt) for salt in range(3)]
+        assert all(holders(nodes[:3] + nodes[4:], key) for key in keys)
+        for left in keys:
+            for node in nodes:
+                node.overlay.dht.shelf.at = partial(only_at, left, node.overlay.dht.shelf)  # type: ignore[method-assign]
+            found = await nodes[5].overlay.dht.get(COPY_NS.name, tag)
+            assert [(body.did, body.payload) for body in found] == [(nodes[3].did, told)], keys.index(left)
+
+
+def only_at(left: bytes, shelf: RecordShelf, key: bytes) -> list[RecordRow]:
+    """A node that shows the records of one place alone."""
+    return RecordShelf.at(shelf, key) if key == left else []
 
 
 @virtually

@@ -71,6 +71,11 @@ async def test_a_name_is_rotated_recovered_and_ended_over_tls() -> None:
         fetch = LogFetch(typist.profile, clock=SystemClock(), random=SystemRandomness(), log=structlog.get_logger())
         address = may_listen_at(one.address)
         assert address is not None
+        document = await typed(typist, "document")
+        assert (document["id"], document["versionId"]) == (typist.did, "1")
+        assert document["authentication"] == [f"{typist.did}#k1"]
+        assert document["service"][0]["serviceEndpoint"] == typist.address
+        assert await typed(typist, "document", one.did) == json.loads((await seen_by(typist, one.did)).document)
         log = await fetch.fetch(typist.did, [address])
         assert log == typist.daemon.net.keeper.log
 

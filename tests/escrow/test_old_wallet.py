@@ -137,7 +137,7 @@ async def test_a_wallet_that_reads_for_long_makes_no_contract_void(
                 await net.mine(1)
                 await asyncio.sleep(1.5)  # more than a round of handing over, and than a look that is tried again
                 assert (await buyer.show(contract_id)).state == "FUNDED"
-                assert await is_in(buyer, chid, "OPEN")
+                assert await is_in(buyer, chid, "OPEN", "RESYNC")
             is_slow[0] = False
             await net.mine_to(heights.timeout)
             await net.mine_until(in_state(buyer, contract_id, "CLOSED"), "the refund is final")

@@ -11,6 +11,7 @@ hashes it rests on. Whoever can write the file beside the profile can thus place
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from common.yaml_file import read_yaml
 
 SUFFIX = ".parameters"
 WAITING = ".next"
+UNFINISHED = ".part"
 FILE_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -146,9 +148,28 @@ def _read(path: Path, version: int, plain: Any) -> SignedSet:
         raise ParametersRefused(path=str(path), version=version, reason=str(error.fields["detail"])) from error
 
 
+def taken_sets(path: Path) -> tuple[SignedSet, ...]:
+    """The later sets of a profile's file that this node has taken: those in force, then those that wait.
+
+    Whoever takes sets writes the file in force first: what stands in both, after a crash between them, counts once.
+
+    Raises:
+        ParametersRefused: a file cannot be read.
+    """
+    in_force, waiting = (read_sets(one) if one.exists() else () for one in (parameters_file(path), waiting_file(path)))
+    known = [one.parameters for one in in_force]
+    return (*in_force, *(one for one in waiting if one.parameters not in known))
+
+
 def write_sets(path: Path, sets: Sequence[SignedSet]) -> None:
-    """Write sets in their order."""
-    path.write_text(yaml.safe_dump([to_plain(one) for one in sets], sort_keys=False))
+    """Write sets in their order; the file is there whole or as it was, also after a crash or on a full disk."""
+    text = yaml.safe_dump([to_plain(one) for one in sets], sort_keys=False)
+    unfinished = path.with_name(path.name + UNFINISHED)
+    with unfinished.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 def add_signature(path: Path, one: Signature) -> int:

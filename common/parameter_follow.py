@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from common.clock import Clock
 from common.errors import DuxError
 from common.network import NetworkProfile
-from common.parameter_file import parameters_file, read_sets, under, waiting_file
+from common.parameter_file import parameters_file, taken_sets, under, waiting_file
 from common.parameters import ParametersRefused
 
 LOOK_S = 5.0
@@ -40,6 +40,7 @@ class ParameterFollower:
         log: FilteringBoundLogger,
         taken: list[Callable[[], None]],
     ) -> None:
+        self._profile = profile
         self._files = (parameters_file(profile), waiting_file(profile))
         self._network = network
         self._tip = tip
@@ -76,7 +77,7 @@ class ParameterFollower:
         self._take(tip)
 
     def _take(self, tip: int) -> None:
-        signed = [one for path in self._files if path.exists() for one in read_sets(path)]
+        signed = taken_sets(self._profile)
         held = len(self._network.parameter_sets[1:])
         at, now_ms = len(signed), self._clock.unix_ms()
         under(self._network.as_signed, signed, path=self._files[0], now_ms=now_ms)  # those that wait, too

@@ -39,6 +39,8 @@ Hex64 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 DidText = Annotated[Did, Meta(pattern="^did:dux:[a-z2-7]{52}$")]
 Short = Annotated[str, Meta(max_length=64)]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
+Key33 = Annotated[bytes, Meta(min_length=33, max_length=33)]
+CoinSignature = Annotated[bytes, Meta(max_length=73)]  # DER with the hash type behind it
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 OptionalBytes32 = Annotated[bytes, Meta(max_length=32)]  # 32 bytes, or none for «there is none»
 
@@ -117,6 +119,47 @@ class SettledReceipt(Canon, frozen=True):
     output_hash: OptionalBytes32
     signer: DidText
     at_ms: UnixMs
+
+
+class LotKeys(Canon, frozen=True):
+    """The coin keys of a contract's two parties, as they stand in the script of its lot."""
+
+    buyer: Key33
+    seller: Key33
+
+
+class KeyedReceipt(SettledReceipt, frozen=True):
+    """Version 2: a party's receipt that its coin key of the contract has signed, too (`common.receipt_keys`)."""
+
+    lot: LotKeys
+    lot_signature: CoinSignature  # by the signer's key of the two, over a `LotWord`
+
+
+def receipt_in(envelope: Attested) -> SettledReceipt:
+    """The receipt in an envelope, of either version; no signature is checked here.
+
+    Raises:
+        BadParams: it is neither.
+    """
+    try:
+        return body_of(envelope, KeyedReceipt, RECEIPT_BYTES_MAX)
+    except BadParams:
+        return body_of(envelope, SettledReceipt, RECEIPT_BYTES_MAX)
+
+
+def opened_receipt(data: bytes) -> tuple[Attested, SettledReceipt]:
+    """The envelope in bytes and the receipt inside it, of either version; no signature is checked here.
+
+    Raises:
+        BadParams: as `attested` and `receipt_in`.
+    """
+    envelope = attested(data)
+    return envelope, receipt_in(envelope)
+
+
+def without_key(receipt: SettledReceipt) -> SettledReceipt:
+    """The same receipt as version 1 says it: for a key of which the chain has shown nothing yet."""
+    return SettledReceipt(**{name: getattr(receipt, name) for name in SettledReceipt.__struct_fields__})
 
 
 def receipt_fault(

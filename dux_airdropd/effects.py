@@ -76,6 +76,7 @@ from common.identity.log import Log
 from common.identity.purposes import Purpose
 from common.parts import Neighbours
 from common.peers import Peers, log_in
+from common.receipt_keys import lots_in
 from common.receipts import Attested, Heartbeat, SettledReceipt
 from common.rpc.method import CP, CR, RECORD_TTL_S_MAX, Empty, PeerMethod
 from common.units import BlockHeight, Did, UnixMs
@@ -157,7 +158,7 @@ class Outside:
             view = await self._flopd.call(CHAIN_TX, TxAsked(txid=txid, height=BlockHeight(height)))
         except NotFound:
             return None
-        return Payment(view.height, tuple(view.outputs))
+        return Payment(view.height, tuple(view.outputs), lots_in(view.raw))
 
     async def tx_proof(self, txid: str, height: int) -> TxProof:
         """A transaction with its way to the header's root."""

@@ -3,9 +3,10 @@
 Pure: signatures, block hashes and payments are looked up elsewhere and come in as `Facts`. The same items give the same
 members on every machine, in whatever order they come.
 
-Two limits of this rule are why it refuses `main`: identities cost nothing, so shares can be collected by many; and a
-settled transaction names no DID, so that of two different receipts for one transaction the one with more of its
-parties' signatures counts (then the lower contract id), which colluders could contest.
+A receipt under a key counts only where the payment spends a script with this key; of rival stories of one payment the
+best attested counts, and of equals none: whoever names a stranger's payment gains nothing by it.
+
+A limit of this rule is why it refuses `main`: identities cost nothing, so shares can be collected by many.
 
 Source: settled.md 23 and 31, mechanisms.md §2.1.
 """
@@ -23,17 +24,19 @@ from common.errors import BadParams
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.quality import age_days, decayed, missed_tax_florins, quality_ppm
+from common.receipt_keys import ARBITERS_NEEDED, of_other_lots, strength, word_fault
 from common.receipts import (
     HEARTBEAT_BYTES_MAX,
-    RECEIPT_BYTES_MAX,
     Attested,
     Heartbeat,
+    KeyedReceipt,
     NodeInfo,
     Outcome,
     SettledReceipt,
     facts_id,
     opened,
     opened_node,
+    opened_receipt,
     receipt_fault,
 )
 from common.units import Did
@@ -58,7 +61,6 @@ PURPOSES = {
     Kind.RECEIPT: Purpose.SETTLED_RECEIPT,
     Kind.WITNESS: Purpose.AIRDROP_WITNESS,
 }
-WITNESSES_NEEDED = 2  # arbiters whose word makes an unpaid job count without the seller's
 
 Body = Heartbeat | NodeInfo | SettledReceipt | WitnessWord
 
@@ -85,7 +87,7 @@ def open_item(item: Item) -> tuple[Attested, Body]:
         return opened_node(item.data)
     if item.kind is Kind.WITNESS:
         return opened(item.data, WitnessWord, body_bytes_max=ITEM_BYTES_MAX)
-    return opened(item.data, SettledReceipt, body_bytes_max=RECEIPT_BYTES_MAX)
+    return opened_receipt(item.data)
 
 
 def open_bond(item: Item) -> tuple[BondShown, BondProof]:
@@ -174,7 +176,7 @@ def _heartbeat_fault(beat: Heartbeat, facts: Facts, window: Window) -> str:
 
 
 def _receipt_fault(receipt: SettledReceipt, facts: Facts, window: Window) -> str:
-    fault = receipt_fault(receipt, window.network, window.taxes_bps, window.arbiters)
+    fault = receipt_fault(receipt, window.network, window.taxes_bps, window.arbiters) or word_fault(receipt)
     if fault:
         return fault
     if not window.from_height <= receipt.height <= window.to_height:
@@ -184,6 +186,8 @@ def _receipt_fault(receipt: SettledReceipt, facts: Facts, window: Window) -> str
     taxes = [int(out.value_florins) for out in facts.payment.outputs if out.script in window.tax_scripts]
     if receipt.gross_florins > 0 and int(receipt.tax_florins) not in taxes:
         return "its payment does not pay the community fund the tax"
+    if isinstance(receipt, KeyedReceipt) and receipt.lot not in facts.payment.lots:
+        return "its keys are not of the script that its payment spends"
     return ""
 
 
@@ -193,7 +197,8 @@ def _receipt_fault(receipt: SettledReceipt, facts: Facts, window: Window) -> str
 def settled(receipts: Iterable[SettledReceipt], arbiters: frozenset[Did]) -> list[SettledReceipt]:
     """One receipt per settled contract, in the order of contract ids.
 
-    Of one transaction one contract counts; an unpaid job counts by the seller's word or two arbiters'.
+    Of one transaction one contract counts, the best attested, and none where two are attested equally well; an unpaid
+    job counts by the seller's word or two arbiters'.
     """
     by_facts: dict[bytes, list[SettledReceipt]] = defaultdict(list)
     for receipt in receipts:
@@ -202,25 +207,34 @@ def settled(receipts: Iterable[SettledReceipt], arbiters: frozenset[Did]) -> lis
     for told in by_facts.values():
         if _word_is_enough(told, arbiters):
             by_tx[told[0].txid].append(told)
-    chosen = [min(claims, key=_claim_rank)[0] for claims in by_tx.values()]
-    by_contract: dict[bytes, list[SettledReceipt]] = defaultdict(list)
-    for receipt in chosen:
-        by_contract[receipt.cid].append(receipt)
-    return [min(told, key=lambda receipt: receipt.txid) for _, told in sorted(by_contract.items())]
+    by_contract: dict[bytes, list[list[SettledReceipt]]] = defaultdict(list)
+    for claims in by_tx.values():
+        for told in _best(claims, arbiters):
+            by_contract[told[0].cid].append(told)
+    return [told[0] for _, claims in sorted(by_contract.items()) for told in _apart(claims, arbiters)]
+
+
+def _best(claims: Sequence[list[SettledReceipt]], arbiters: frozenset[Did]) -> list[list[SettledReceipt]]:
+    """The best attested of rival claims to one transaction; none of several that are."""
+    most = max(strength(told, arbiters) for told in claims)
+    best = [told for told in claims if strength(told, arbiters) == most]
+    return best if len(best) == 1 else []
+
+
+def _apart(claims: Sequence[list[SettledReceipt]], arbiters: frozenset[Did]) -> list[list[SettledReceipt]]:
+    """Of payments under one contract id the best attested, and with it those whose keys are of other lots."""
+    taken: list[list[SettledReceipt]] = []
+    for told in sorted(claims, key=lambda told: (-strength(told, arbiters), told[0].txid)):
+        if all(of_other_lots(told, other) for other in taken):
+            taken.append(told)
+    return taken
 
 
 def _word_is_enough(told: Sequence[SettledReceipt], arbiters: frozenset[Did]) -> bool:
     first, signers = told[0], {receipt.signer for receipt in told}
     if first.gross_florins > 0 or first.outcome is Outcome.CANCELLED or first.seller in signers:
         return True
-    return len(signers & arbiters) >= WITNESSES_NEEDED
-
-
-def _claim_rank(told: Sequence[SettledReceipt]) -> tuple[int, bytes, bytes]:
-    """Sort key of rival claims to one transaction: the least counts."""
-    first = told[0]
-    parties = {receipt.signer for receipt in told} & {first.buyer, first.seller}
-    return (-len(parties), first.cid, facts_id(first))
+    return len(signers & arbiters) >= ARBITERS_NEEDED
 
 
 def quality_of(did: Did, receipts: Iterable[SettledReceipt], *, tip: int, tax_bps: int) -> int:

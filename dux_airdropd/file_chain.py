@@ -14,6 +14,7 @@ from common.chain.merkle import root_by_branch
 from common.chain.tx import Outpoint, Tx, parse, txid
 from common.chain.wire import HEADER_BYTES, DecodeError, Header, Reader, read_header, shown
 from common.errors import DuxError
+from common.receipt_keys import lots_spent
 from dux_airdropd.file_model import FundFile, TxShown
 from dux_airdropd.model import FundCoin, Payment
 
@@ -83,11 +84,11 @@ class FileChain:
         return "" if header is None else shown(header.hash)
 
     def payment(self, name: str, height: int) -> Payment | None:
-        """A transaction's outputs, if it is at that height."""
+        """A transaction's outputs and the lots it spends, if it is at that height."""
         found = self.txs.get(name)
         if found is None or found[0].height != height:
             return None
-        return Payment(height, found[1].outputs)
+        return Payment(height, found[1].outputs, lots_spent(found[1]))
 
     def coins(self, script: bytes) -> list[FundCoin]:
         """Every shown output on a script, with the shown transaction that spent it."""

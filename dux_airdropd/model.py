@@ -13,7 +13,7 @@ from common.chain.tx import Outpoint, TxOutput
 from common.codec import Canon
 from common.contracts.airdrop import Phase
 from common.parameters import BondedParameters
-from common.receipts import Count, DidText, Heartbeat, Hex64, NodeInfo, SettledReceipt
+from common.receipts import Count, DidText, Heartbeat, Hex64, LotKeys, NodeInfo, SettledReceipt
 from common.units import BPS, BlockHeight, Did, Florins, UnixMs
 from common.witness import Height
 
@@ -158,6 +158,7 @@ class Payment(msgspec.Struct, frozen=True):
 
     height: int | None
     outputs: tuple[TxOutput, ...]
+    lots: tuple[LotKeys, ...] = ()  # the keys in the scripts that it spends
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -102,6 +102,18 @@ def standard_options() -> list[click.Parameter]:
     ]
 
 
+class InPart(click.ParamType[str]):
+    """A name that may be written in part: which one it is the node knows, once the command has one."""
+
+    async def whole(self, session: Session, text: str) -> str:
+        """The name that a person means.
+
+        Raises:
+            NotFound, SeveralFit: it is nobody's, or that of several.
+        """
+        raise NotImplementedError
+
+
 class DuxCommand(click.Command):
     """A command with the standard options and a Session as its context object."""
 
@@ -117,6 +129,7 @@ class DuxCommand(click.Command):
         context.obj = Session(NodeDir(taken["node"] or default_node()), out)
         start_log(context.command_path, taken["log_level"], taken["log_file"])
         try:
+            self._complete(context)
             return super().invoke(context)
         except DuxError as error:
             out.error(error)
@@ -127,6 +140,14 @@ class DuxCommand(click.Command):
             told = unusable(error, os.fspath(error.filename))
             out.error(told)
             context.exit(exit_code(told))
+
+    def _complete(self, context: click.Context) -> None:
+        """What was written in part is asked for whole."""
+        for param in self.params:
+            given = context.params.get(param.name or "")
+            if isinstance(param.type, InPart) and given:
+                session: Session = context.obj
+                context.params[param.name or ""] = session.run(param.type.whole(session, given))
 
 
 def exit_code(error: DuxError) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dux_p2pd.session import Address
 
 LOG_FILE_MAX = 131_072
+EVENT_WORDS = {"icp": "made", "rot": "key changed", "rec": "taken back with the phrase", "end": "closed"}
 SOUND = "sound"
 
 
@@ -59,7 +60,8 @@ def show(session: Session, did: str, log_out: Path | None) -> None:
     if found.proof:
         lines.append(("proof", f"{len(found.proof)} bytes show two events at one place (--json has them)"))
     for event in log.events:
-        lines.append((f"event {event.seq}", f"{event.kind} of {_day(event.at_ms)}, key {event.key.hex()[:16]}…"))
+        when = "" if event.kind == "icp" else f" on {_day(event.at_ms)}"  # that of a beginning is the same for all
+        lines.append((f"event {event.seq}", f"{EVENT_WORDS[event.kind]}{when}, key {event.key.hex()[:16]}…"))
     session.out.record(found, lines, name=found.did)
 
 
@@ -92,11 +94,16 @@ def document_of(session: Session, did: str) -> None:
 def _resolved(session: Session, did: str) -> Resolved:
     """What the network knows of a name; of this node's, where none is named."""
     from common.contracts.p2p import DID_RESOLVE, P2P_INFO, Resolve
+    from common.contracts.p2p_errors import PeerUnknown, TooFewSources
+    from common.peers import MONEY_SOURCES
     from common.rpc.method import Empty
     from common.units import Did
 
     wanted = Did(did) if did else session.ask(P2P_INFO, Empty()).did
-    return session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600))
+    try:
+        return session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600, min_sources=MONEY_SOURCES))
+    except (PeerUnknown, TooFewSources):
+        return session.ask(DID_RESOLVE, Resolve(did=wanted, max_age_s=600))
 
 
 def state_of(ended: bool, frozen: bool, disputed: bool) -> str:  # noqa: FBT001 - as the contract has them

@@ -15,11 +15,14 @@ import click
 
 from common.chain.coin_network import coin_network
 from common.errors import BadParams, CallerMistake
+from common.nets import may_listen_at
 from common.passphrase import check_strength
+from common.settings import is_loopback
 from dux_cli.command import DuxCommand, DuxGroup, Session, pass_session
-from dux_cli.node_files import ChainLogin, port_base_of, write_config
+from dux_cli.node_files import ChainLogin, outside_endpoint, port_base_of, write_config
 
 if TYPE_CHECKING:
+    from common.charter import Founder
     from common.keygen import KeysMade
     from common.network import NetworkProfile
     from dux_cli.node_dir import NodeDir
@@ -95,7 +98,7 @@ def init(
         passphrase=strong_passphrase(passphrase_file),
         region=region,
     )
-    tell(session, made)
+    tell(session, made, phrase_file)
 
 
 def strong_passphrase(file: Path | None) -> bytes:
@@ -189,14 +192,16 @@ def make_node(
 ) -> KeysMade:
     """Keys and configuration of a node. The coin node's login is copied to where only flopd will read it."""
     from common.clock import SystemClock
-    from common.keygen import make_keys
+    from common.keygen import KeysMade, make_keys
     from common.randomness import SystemRandomness
     from dux_cli.network import read_founder
 
     card = folder.path / FOUNDER_FILE
+    told = read_founder(card) if card.exists() else None
+    listen, reached = place_of_card(told, listen, place) if told else (listen, {})
     made = (
-        founders_keys(card)
-        if card.exists()
+        KeysMade(did=told.did, address=told.address, fund_pubkey=told.fund_pubkey, phrase="")  # it was shown then
+        if told
         else make_keys(
             folder.data,
             place.profile,
@@ -207,6 +212,7 @@ def make_node(
         )
     )
     folder.config.mkdir(parents=True, exist_ok=True)
+    extra = place.settings(made.address)
     write_config(
         folder,
         place.profile,
@@ -214,19 +220,24 @@ def make_node(
         port_base=place.port_base,
         chain=own_login(folder, place.chain),
         listen_host=listen,
-        extra=place.settings(made.address),
-        region=region or (read_founder(card).region if card.exists() else ""),
+        extra=extra | {"p2pd": extra.get("p2pd", {}) | reached},
+        region=region or (told.region if told else ""),
     )
     return made
 
 
-def founders_keys(card: Path) -> KeysMade:
-    """The keys that `duxnet network founder` has made here; their phrase was shown then."""
-    from common.keygen import KeysMade
-    from dux_cli.network import read_founder
+def place_of_card(told: Founder, listen: str, place: Place) -> tuple[str, dict[str, Any]]:
+    """Where a founder's node listens, and more settings of p2pd: others look for it where its card says.
 
-    told = read_founder(card)
-    return KeysMade(did=told.did, address=told.address, fund_pubkey=told.fund_pubkey, phrase="")
+    An address of the loopback is listened at itself; for any other one it is every address of this machine, unless
+    `--listen` says which.
+    """
+    address = may_listen_at(told.endpoint)
+    if address is None or told.endpoint == outside_endpoint(place.index, place.port_base):
+        return listen, {}
+    host, port = address
+    own = host if is_loopback(host) else "0.0.0.0"  # noqa: S104 - a founder is there to be reached
+    return listen or own, {"listen_port": port, "endpoints": [told.endpoint]}
 
 
 def own_login(folder: NodeDir, chain: ChainLogin) -> ChainLogin:
@@ -239,8 +250,8 @@ def own_login(folder: NodeDir, chain: ChainLogin) -> ChainLogin:
     return ChainLogin(chain.url, chain.user, copy)
 
 
-def tell(session: Session, made: KeysMade) -> None:
-    """Say what was made; the phrase among it, once."""
+def tell(session: Session, made: KeysMade, phrase_file: Path | None = None) -> None:
+    """Say what was made; the phrase among it, once. `phrase_file`: what it was restored from."""
     told = {"node": str(session.node.path), "did": made.did, "address": made.address, "phrase": made.phrase}
     session.out.record(
         told,
@@ -250,10 +261,17 @@ def tell(session: Session, made: KeysMade) -> None:
             ("address", made.address),
             ("phrase", made.phrase),
             ("", ADVICE if made.phrase else ""),
-            ("next", "duxnet up --detach"),
+            *(("next", step) for step in next_steps(phrase_file)),
         ],
         name=made.did,
     )
+
+
+def next_steps(phrase_file: Path | None) -> tuple[str, ...]:
+    """What to type after `init`. A restored name has rotated its keys: others take the phrase's first ones no more."""
+    if phrase_file is None:
+        return ("duxnet up --detach",)
+    return f"duxnet identity recover --phrase-file {phrase_file}", "duxnet up --detach", "duxnet restore"
 
 
 @click.group(cls=DuxGroup)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from common.errors import BadParams, CallerMistake
+from common.errors import BadParams, CallerMistake, DuxError
 from common.nets import may_listen_at
 from common.units import FLOP, Florins
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.council import NoFounder, founder_signs, known_of, offline_option
 from dux_cli.init import FOUNDER_FILE, strong_passphrase
 from dux_cli.node_files import outside_endpoint, port_base_of
-from dux_cli.out_files import OutFile, write_out
+from dux_cli.out_files import OutFile, try_out, write_out
 from dux_cli.wallet import FLOP_AMOUNT
 
 if TYPE_CHECKING:
@@ -45,6 +45,13 @@ class ProfileExists(CallerMistake):
 
     code = 1149
     key = "profile-exists"
+
+
+class FounderExists(CallerMistake):
+    """This founder's keys are made: {path} is the card, copy it; `duxnet phrase show` has the words till erased."""
+
+    code = 1156
+    key = "founder-exists"
 
 
 @click.group(cls=DuxGroup)
@@ -82,7 +89,15 @@ def founder(
 
     if endpoint and may_listen_at(endpoint) is None:
         raise BadParams(detail=f"--endpoint: {endpoint!r} is not host:port")
-    made = _founder_keys(session, phrase_file, passphrase_file)
+    if (session.node.path / FOUNDER_FILE).exists():
+        raise FounderExists(path=str(session.node.path / FOUNDER_FILE))
+    is_new = try_out(card)  # keys whose phrase was not shown must not be left
+    try:
+        made = _founder_keys(session, phrase_file, passphrase_file)
+    except DuxError:
+        if is_new:
+            card.unlink()
+        raise
     branch = _branch(session)
     log = read_log([inception_of(branch, 0)], now_ms=_now_ms(), inception_bits=0)
     told: Founder = replace(

@@ -6,7 +6,7 @@ import click
 
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.did_param import NodeDid
-from dux_cli.output import done_well, each, gpu_told, running_for, seen_up, short
+from dux_cli.output import ago, done_well, each, gpu_told, running_for, seen_up, short
 
 
 @click.group(cls=DuxGroup, alone="list")
@@ -45,6 +45,7 @@ def list_nodes(
     duxnet nodes list --active --min-reputation 0.6
     duxnet nodes list --capability task_execution --capability gpu
     """
+    from common.clock import SystemClock
     from common.contracts.registry import NODE_LIST, ListNodes, NodeStatus
 
     wanted = ListNodes(
@@ -55,20 +56,20 @@ def list_nodes(
         sanctioned="shown" if everyone else "hidden",
         limit=limit,
     )
-    found = session.ask(NODE_LIST, wanted)
+    found, now_ms = session.ask(NODE_LIST, wanted), SystemClock().unix_ms()
     rows = each(
         found.nodes,
         lambda n: (
             n.node_id,
-            n.hostname,
+            f"{n.hostname} (you)" if n.own and session.out.for_person else n.hostname,
             n.sanction or str(n.status),
             f"{n.reputation_score:.2f}",
             str(n.tier),
-            n.last_heartbeat,
+            ago(n.last_heartbeat, now_ms) if session.out.for_person else n.last_heartbeat,
             " ".join(n.verified) or "-",
         ),
     )
-    headings = ("node", "name", "status", "reputation", "tier", "heard of", "verified")
+    headings = ("node", "name", "status", "score", "tier", "heard of", "verified")
     session.out.table(found, headings, rows, empty="no nodes yet")
 
 
@@ -77,13 +78,14 @@ def list_nodes(
 @pass_session
 def show(session: Session, node_id: str) -> None:
     """One node: what it offers and how it stands."""
+    from common.clock import SystemClock
     from common.contracts.registry import NODE_SHOW, NodeName
 
     node = session.ask(NODE_SHOW, NodeName(node_id=node_id))
     lines = [
         ("node", node.node_id),
         ("name", node.hostname),
-        ("status", f"{node.status}, heard of {node.last_heartbeat or 'never'}"),
+        ("status", f"{node.status}, heard of {ago(node.last_heartbeat, SystemClock().unix_ms())}"),
         ("sanction", node.sanction),
         ("reputation", f"{node.reputation_score:.3f} (0.5 = nothing known), tier {node.tier}"),
         ("jobs paid", done_well(node.total_tasks_completed, node.success_rate)),

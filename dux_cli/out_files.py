@@ -47,6 +47,21 @@ def unwritable(path: Path) -> str:
     return "" if os.access(nearest, os.W_OK) else f"the rights of {nearest} forbid it"
 
 
+def try_out(path: Path) -> bool:
+    """Have the place show that it takes a file, since rights do not tell all; whether the file is new and empty.
+
+    Raises:
+        Unusable: it takes none.
+    """
+    is_new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            return is_new
+    except OSError as error:
+        raise unusable(error, path) from error
+
+
 def write_out(path: Path, data: bytes) -> None:
     """Write an answer's file, its folder too.
 

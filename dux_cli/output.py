@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -162,9 +163,26 @@ def gpu_told(model: str, *, seen: bool) -> str:
 
 def running_for(seconds: int) -> str:
     """How long a node says that it runs."""
-    hours, rest = divmod(seconds, 3_600)
-    days, hours = divmod(hours, 24)
-    return f"for {days} d {hours} h {rest // 60} min, it says" if seconds else ""
+    return f"for {span(seconds)}, it says" if seconds else ""
+
+
+def span(seconds: int) -> str:
+    """A time by its two largest units: `1 d 3 h`, `5 min 20 s`."""
+    parts, rest = [], max(0, seconds)
+    for unit_s, name in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        count, rest = divmod(rest, unit_s)
+        parts.append((count, name))
+    first = next((at for at, (count, _) in enumerate(parts) if count), len(parts) - 1)
+    told = [f"{count} {name}" for count, name in parts[first : first + 2] if count]
+    return " ".join(told) or "0 s"
+
+
+def ago(moment: str, now_ms: int) -> str:
+    """How long a time of the contracts (ISO 8601; empty: never) is past, for a person."""
+    if not moment:
+        return "never"
+    then = datetime.fromisoformat(moment).timestamp()
+    return f"{span(now_ms // 1_000 - round(then))} ago"
 
 
 def done_well(done: int, rate: float) -> str:

@@ -55,10 +55,12 @@ def show(session: Session) -> None:
 
 def _waiting(session: Session) -> tuple[ParameterSet, ...]:
     """Sets that were taken before their heights."""
-    from common.parameter_file import read_sets, waiting_file
+    from common.parameter_file import parameters_file, read_sets, taken_sets
 
-    file = waiting_file(session.node.config / session.node.settings.network_profile)
-    return tuple(one.parameters for one in read_sets(file)) if file.exists() else ()
+    path = session.node.config / session.node.settings.network_profile
+    beside = parameters_file(path)
+    in_force = read_sets(beside) if beside.exists() else ()
+    return tuple(one.parameters for one in taken_sets(path)[len(in_force) :])
 
 
 def _rows(one: ParameterSet) -> list[tuple[str, str]]:
@@ -195,13 +197,21 @@ def fetch(session: Session, *, file: Path) -> None:
 def apply(session: Session, *, file: Path, tip: int | None, offline: bool) -> None:
     """Take the set in FILE for this node, when it follows those it has; running daemons begin at its height."""
     from common.clock import SystemClock
-    from common.parameter_file import parameters_file, read_sets, taking_problem, under, waiting_file, write_sets
+    from common.parameter_file import (
+        parameters_file,
+        read_sets,
+        taken_sets,
+        taking_problem,
+        under,
+        waiting_file,
+        write_sets,
+    )
     from common.parameters import ParametersRefused
 
     node, now_ms = session.node.must_exist(), SystemClock().unix_ms()
     path = node.config / node.settings.network_profile
     held, beside, waiting = node.profile(), parameters_file(path), waiting_file(path)
-    before = tuple(one for place in (beside, waiting) if place.exists() for one in read_sets(place))
+    before = taken_sets(path)
     own, new = held.as_signed, read_sets(file)
     sets = (*before, *new)
     made = under(own, sets, path=file, now_ms=now_ms)

@@ -54,16 +54,18 @@ def registry() -> None:
 
 @registry.command()
 @click.option(
-    "--wallet-address", type=WalletAddress(), help="Where this node is paid; the first time, left out: a new one."
+    "--wallet-address",
+    type=WalletAddress(),
+    help="Where this node is paid; left out: as before, as its settings say, or a new one.",
 )
 @click.option("--ip-address", default="", help="Where it is reached; left out: what p2pd tells others.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Its outside port; left out: p2pd's.")
 @click.option("--hostname", default="", help="Its name; left out: the machine's.")
 @click.option("--os-version", default="", help="Version of the operating system; left out: read here.")
 @click.option("--duxos-version", default="", help="Version of Dux OS; left out: the installed one.")
-@click.option("--cpu-cores", type=click.IntRange(0, 65_536), default=0, help="Cores offered; left out: all.")
-@click.option("--memory-gb", type=click.FloatRange(0, 1e6), default=0.0, help="Memory offered, GB; left out: all.")
-@click.option("--storage-gb", type=click.FloatRange(0, 1e9), default=0.0, help="Storage offered, GB; left out: all.")
+@click.option("--cpu-cores", type=click.IntRange(1, 65_536), help="Cores offered; left out: all.")
+@click.option("--memory-gb", type=click.FloatRange(0.001, 1e6), help="Memory offered, GB; left out: all.")
+@click.option("--storage-gb", type=click.FloatRange(1, 1e9), help="Storage offered, GB; left out: all.")
 @click.option(
     "--gpu-enabled/--no-gpu",
     default=None,
@@ -78,8 +80,8 @@ def register(
     session: Session,
     /,
     wallet_address: str | None,
-    memory_gb: float,
-    storage_gb: float,
+    memory_gb: float | None,
+    storage_gb: float | None,
     capabilities: tuple[str, ...],
     **fields: str | int | bool | None,
 ) -> None:
@@ -91,33 +93,28 @@ def register(
     duxos-node-registry register --measure
     """
     from common.codec import from_plain
-    from common.contracts.registry import NODE_REGISTER, RegisterNode
+    from common.contracts.registry import NODE_REGISTER, NotPaidAnywhere, RegisterNode
 
     wish: dict[str, object] = {
         "request_id": new_request_id("register"),
-        "wallet_address": wallet_address or _address(session),
-        "memory_mb": round(memory_gb * MB_PER_GB),
-        "storage_gb": round(storage_gb),
-        **fields,
+        "wallet_address": wallet_address or "",
+        "memory_mb": round((memory_gb or 0) * MB_PER_GB),
+        "storage_gb": round(storage_gb or 0),
+        **{name: value for name, value in fields.items() if value is not None},
     }
     if capabilities:
         wish["capabilities"] = list(capabilities)
-    view = session.run(session.call(NODE_REGISTER, from_plain(wish, RegisterNode)))
+    try:
+        view = session.ask(NODE_REGISTER, from_plain(wish, RegisterNode))
+    except NotPaidAnywhere:
+        again = {"request_id": new_request_id("register"), "wallet_address": _new_address(session)}
+        view = session.ask(NODE_REGISTER, from_plain(wish | again, RegisterNode))
     _print_node(session, view)
 
 
-def _address(session: Session) -> str:
-    """A new address for a node that has told none yet; empty: it stays."""
-    from common.contracts.registry import NODE_SELF, NotRegistered
+def _new_address(session: Session) -> str:
     from common.contracts.wallet import WALLET_NEW_ADDRESS, NewAddress
-    from common.rpc.method import Empty
 
-    try:
-        session.ask(NODE_SELF, Empty())
-    except NotRegistered:
-        pass
-    else:
-        return ""
     wish = NewAddress(request_id=new_request_id("address"), label="node registration")
     return session.ask(WALLET_NEW_ADDRESS, wish).address
 
@@ -194,10 +191,20 @@ def list_nodes(
 HEADINGS = ("node", "status", "reputation", "tier", "cores", "memory", "storage", "gpu", "host", "verified")
 
 
+SHORT_HEADINGS = ("node", "status", "score", "tier", "cores", "RAM GB", "disk GB", "gpu", "host", "verified")
+
+
 def _print_list(session: Session, found: NodeList, *, empty: str) -> None:
-    session.out.table(found, HEADINGS, each(found.nodes, lambda view: _row(session, view)), empty=empty)
+    rows, headings = each(found.nodes, lambda view: _row(session, view)), list(HEADINGS)
+    if session.out.for_person:  # a terminal has 80 columns: what nobody of these has is left out
+        told = [at for at, _ in enumerate(headings) if any(row[at] != "-" for row in rows)]
+        headings = [SHORT_HEADINGS[at] for at in told]
+        rows = [tuple(row[at] for at in told) for row in rows]
+    session.out.table(found, headings, rows, empty=empty)
     if session.out.for_person and found.nodes:
         session.out.step("?: declared, not measured by others")
+        if any(view.gpu_model and not view.gpu_seen for view in found.nodes):
+            session.out.step("??: a GPU that its own node does not see, either")
 
 
 def _row(session: Session, view: NodeView) -> tuple[str, ...]:
@@ -207,8 +214,9 @@ def _row(session: Session, view: NodeView) -> tuple[str, ...]:
         f"{view.reputation_score:.2f}",
         str(view.tier),
         str(view.cpu_cores) + _doubt(session, view, "cpu"),
-        f"{view.memory_gb:g} GB" + _doubt(session, view, "memory"),
-        f"{view.storage_gb} GB" + _doubt(session, view, "storage"),
+        (f"{view.memory_gb:.3g}" if session.out.for_person else f"{view.memory_gb:g} GB")
+        + _doubt(session, view, "memory"),
+        f"{view.storage_gb}{'' if session.out.for_person else ' GB'}" + _doubt(session, view, "storage"),
         _gpu(session, view),
         printable(view.hostname),
         " ".join(view.verified) or "-",
@@ -218,7 +226,9 @@ def _row(session: Session, view: NodeView) -> tuple[str, ...]:
 def _gpu(session: Session, view: NodeView) -> str:
     if not view.gpu_model:
         return "-"
-    return printable(view.gpu_model) + (_doubt(session, view, "gpu") if view.gpu_seen else " (declared)")
+    if not session.out.for_person:
+        return printable(view.gpu_model) + ("" if view.gpu_seen else " (declared)")
+    return printable(view.gpu_model) + ("?" if view.gpu_seen else "??")
 
 
 def _doubt(session: Session, view: NodeView, part: str) -> str:

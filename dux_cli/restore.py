@@ -41,8 +41,13 @@ def restore(session: Session, wait: int) -> None:
     A node made from its phrase looks by itself as soon as it runs; this looks once more and shows how it stands. The
     exit code is 1 while something is missing: those who keep copies may be away, so repeat it later.
 
+    A name's keys change every 90 days, and others take the newest alone: `identity recover` comes before `up`. Leave it
+    out where nobody has known this name yet.
+
     \b
-    duxnet init --phrase-file words.txt && duxnet up --detach && duxnet restore
+    duxnet init --phrase-file words.txt
+    duxnet identity recover --phrase-file words.txt
+    duxnet up --detach && duxnet restore
     """
     found = session.run(_found(session, wait))
     head = ("what", "which", "state", "next")

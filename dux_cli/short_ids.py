@@ -39,7 +39,7 @@ async def contract_named(session: Session, text: str) -> str:
     if end is None:
         return start
     found = await session.call(LIST, ListContracts(start=start, limit=200))
-    return _only([one.contract_id for one in found.contracts], start, end, "contract")
+    return only([one.contract_id for one in found.contracts], start, end, "contract")
 
 
 async def channel_named(session: Session, text: str) -> str:
@@ -54,7 +54,7 @@ async def channel_named(session: Session, text: str) -> str:
     if end is None:
         return start
     found = await session.call(LIST, ListChannels(open_only=False, start=start, limit=200))
-    return _only([one.chid for one in found.channels], start, end, "channel")
+    return only([one.chid for one in found.channels], start, end, "channel")
 
 
 def the_contract(session: Session, text: str) -> str:
@@ -79,7 +79,12 @@ def _read(text: str, what: str, where: str) -> tuple[str, str | None]:
     return read[1], read[2] or ""
 
 
-def _only(names: Sequence[str], start: str, end: str, what: str) -> str:
+def only(names: Sequence[str], start: str, end: str, what: str) -> str:
+    """The one of these names that begins and ends so.
+
+    Raises:
+        NotFound, SeveralFit: none does, or several.
+    """
     fitting = [name for name in names if name.startswith(start) and name.endswith(end)]
     if not fitting:
         raise NotFound(what=what, name=start)

@@ -59,15 +59,17 @@ def restore(session: Session, file: Path, passphrase_file: Path | None) -> None:
     """Put the books of a backup in place. The node is off, and its keys are there (`duxnet init --phrase-file`).
 
     \b
-    duxnet init --phrase-file words.txt && duxnet wallet restore wallet.dux && duxnet up
+    duxnet init --phrase-file words.txt && duxnet identity recover --phrase-file words.txt
+    duxnet wallet restore wallet.dux && duxnet up
     """
+    from common.clock import SystemClock
     from common.keys import SubKey
     from dux_flopd.backup import restore_books
 
     node = _stopped(session.node.must_exist(), "restore")
     secrets = _open_keys(node, passphrase_file)
     store = node.data / "flopd" / "flopd.sqlite"
-    restore_books(file, secrets.sub_key(SubKey.BACKUP), store)
+    restore_books(file, secrets.sub_key(SubKey.BACKUP), store, SystemClock())
     _give_to(store, node.data / "flopd")
     told = {"restored": str(store), "from": str(file)}
     session.out.record(told, [*told.items(), ("next", "duxnet up")], name=str(store))
@@ -260,8 +262,7 @@ def _backup_age_s(node: NodeDir) -> int | None:
 def recover(session: Session, from_height: int, request_id: str) -> None:
     """Look again for everything that the phrase can have: all accounts, all bonds. `duxnet wallet recovery` tells.
 
-    \b
-    duxnet init --phrase-file words.txt && duxnet up --detach      does it by itself, once
+    A node made by `duxnet init --phrase-file` does it by itself, once.
     """
     from common.contracts.wallet import WALLET_RECOVER
     from common.contracts.wallet_recovery import Recover

@@ -110,11 +110,11 @@ def node(session: Session, node_id: str, *, peer: str) -> None:
         *((one.state, f"{one.reason} (set by {one.set_by}, {_end(one.until)})") for one in told.sanctions),
         ("uptime", seen_up(told.uptime)),
         ("looks at others", "never drawn" if told.probing is None else f"{told.probing:.0%} of the times it was drawn"),
-        ("services", ", ".join(f"{one.service} {one.count}" for one in services.services)),
+        ("services", ", ".join(f"{one.service} {one.count}" for one in services.services if one.count) or "none yet"),
         ("machine", _machine(machine)),
         *((f"audit {one.audit_id[:16]}", f"{one.state}: {one.reason}") for one in audits.audits),
-        ("for it", f"{flop(told.good_florins)} of tax on {counted(told.jobs_done, 'job')} done well, aged"),
-        ("against it", f"{flop(told.bad_florins)} of tax on {counted(told.jobs_failed, 'job')} that failed, aged"),
+        ("for it", _weight(told.good_florins, f"{counted(told.jobs_done, 'job')} done well")),
+        ("against it", _weight(told.bad_florins, f"{counted(told.jobs_failed, 'job')} that failed")),
         ("as of block", str(told.at_height)),
     ]
     for line in told.evidence:
@@ -138,6 +138,11 @@ def _asked(peer: str, opinion: Opinion) -> list[tuple[str, str]]:
     shown = f"{counted(opinion.receipts, 'receipt')} ({opinion.new_receipts} new here) and {notes} shown"
     agrees = "this node comes to the same" if opinion.agrees else f"this node does not come to that: {opinion.reason}"
     return [(f"{short(peer)} says", f"{opinion.score:.3f} at block {opinion.at_height}; {shown}; {agrees}")]
+
+
+def _weight(florins: int, what: str) -> str:
+    """What counts for or against it."""
+    return f"{flop(florins)} of tax on {what}, aged" if florins else "nothing"
 
 
 def _machine(view: MachineView | None) -> str:

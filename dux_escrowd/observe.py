@@ -20,6 +20,7 @@ from dux_escrowd.guards import first_enough
 from dux_escrowd.model import SEEN, Coin, Exit, Lot, Role, Spend, State
 
 STRAYS_MAX = 16  # outputs of less than A + a beside the lot that are followed
+STRAYS_AT_TIMEOUT_MAX = 256  # by the buyer from T on, the most valuable first: nothing is asked of others then
 
 
 def exit_of(kind: SpendKind, gross_florins: Florins) -> Exit:
@@ -59,7 +60,7 @@ def _facts(lots: Sequence[Lot], outputs: Sequence[OnChain], tip: int) -> Iterato
     yield from ((0, fact) for fact in _late_funding(lots, outputs, tip))
     yield from strays_asked(lots, tip)
     held = {lot.coin.outpoint for lot in lots if lot.coin is not None}
-    for output in _worth_following([item for item in outputs if item.coin.outpoint not in held], lots):
+    for output in _worth_following([item for item in outputs if item.coin.outpoint not in held], lots, tip):
         yield 0, OutputSeen(at=tip, coin=output.coin)
 
 
@@ -94,12 +95,16 @@ def _late_funding(lots: Sequence[Lot], outputs: Sequence[OnChain], tip: int) -> 
             yield LateCoin(at=tip, coin=coin)
 
 
-def _worth_following(others: list[OnChain], lots: Sequence[Lot]) -> list[OnChain]:
+def _worth_following(others: list[OnChain], lots: Sequence[Lot], tip: int) -> list[OnChain]:
     """Outputs of A + a first, however many; smaller ones while there is room: dust must never hide the funding."""
     enough = max((lot.deal.lot_florins for lot in lots), default=0)
     large = [output for output in others if output.coin.value_florins >= enough]
     small = [output for output in others if output.coin.value_florins < enough]
-    return large + (small if len(lots) <= STRAYS_MAX else [])
+    room = STRAYS_MAX
+    if lots[0].role is Role.BUYER and tip >= lots[0].deal.heights.timeout:  # each goes back to it by itself
+        room = STRAYS_AT_TIMEOUT_MAX
+        small = sorted((output for output in small if output.spend is None), key=lambda one: -one.coin.value_florins)
+    return large + (small if len(lots) <= room else [])
 
 
 def _of_lot(lot: Lot, output: OnChain | None, tip: int) -> Iterator[Fact]:

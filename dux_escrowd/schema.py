@@ -95,4 +95,10 @@ MIGRATIONS = (
     """
     CREATE TABLE channel_doors (payee TEXT PRIMARY KEY, url TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    DROP TABLE watched_closes;
+    CREATE TABLE watched_closes (
+        chid BLOB NOT NULL, payee TEXT NOT NULL, raw BLOB NOT NULL, publish_at INTEGER NOT NULL,
+        until INTEGER NOT NULL, published INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (chid, payee)) WITHOUT ROWID;
+    """,
 )

@@ -33,6 +33,7 @@ from common.rpc.table import Ctx, MethodTable
 from common.store import Store
 from common.units import UnixMs
 from dux_flopd.keyring import Keyring
+from dux_flopd.recovery import look_beyond
 
 MAGIC = b"duxnet wallet backup 1\n"
 SALT_BYTES, NONCE_BYTES, KEY_BYTES = 16, 12, 32
@@ -82,11 +83,14 @@ def open_books(data: bytes, secret: bytes, path: str) -> bytes:
     return books
 
 
-def restore_books(backup: Path, secret: bytes, store: Path) -> None:
+def restore_books(backup: Path, secret: bytes, store: Path, clock: Clock) -> None:
     """Put the store of a backup in its place; one that is there stays beside it, as `.before`.
+
+    What is younger than the backup is looked for at the wallet's next start.
 
     Raises:
         BadBackup: the backup does not open; nothing is changed.
+        NewerSchema, CorruptStore: a newer flopd wrote it, or it is damaged; it lies in its place.
     """
     books = open_books(backup.read_bytes(), secret, str(backup))
     for ending in ("", "-wal", "-shm"):
@@ -94,6 +98,7 @@ def restore_books(backup: Path, secret: bytes, store: Path) -> None:
         if old.exists():
             old.replace(store.with_name(f"{store.name}.before{ending}"))
     write_private(store, books)
+    look_beyond(store, clock)
 
 
 def _key(secret: bytes, salt: bytes) -> bytes:

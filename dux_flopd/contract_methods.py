@@ -25,6 +25,7 @@ from common.contracts.wallet_contract import (
     CONTRACT_REVEAL,
     CONTRACT_SETTLE,
     CONTRACT_SIGN,
+    CONTRACT_VOUCH,
     AdoptContract,
     Adopted,
     CheckSignatures,
@@ -33,6 +34,7 @@ from common.contracts.wallet_contract import (
     ContractSignatures,
     FundContract,
     NewContractKey,
+    PartyWord,
     Preimage,
     ResultLock,
     ResultLockAsked,
@@ -41,13 +43,16 @@ from common.contracts.wallet_contract import (
     Settled,
     SignContract,
     Verdict,
+    VouchContract,
 )
 from common.contracts.wallet_errors import ContractUnknown, NotAgreed
 from common.errors import BadParams
 from common.network import NetworkProfile
+from common.receipt_keys import LotWord, word_digest
+from common.receipts import LotKeys
 from common.rpc.table import Ctx, MethodTable
 from common.store import Tx
-from common.units import Florins
+from common.units import Did, Florins
 from dux_flopd.contract_rules import (
     check_depth,
     check_time,
@@ -82,6 +87,7 @@ class ContractMethods:
         table.serve(CONTRACT_CHECK, self.check)
         table.serve(CONTRACT_SETTLE, self.settle)
         table.serve(CONTRACT_REVEAL, self.reveal)
+        table.serve(CONTRACT_VOUCH, self.vouch)
 
     async def new_key(self, params: NewContractKey, ctx: Ctx) -> ContractKey:
         """A key for one lot, and the payout script of the same number. The same nonce gets the same key."""
@@ -194,6 +200,21 @@ class ContractMethods:
         if row.role != "seller":
             raise NotAgreed(reason=f"this wallet is the {row.role}; K is the seller's")
         return Preimage(preimage=self._keys.result_key(contract.seller.nonce, params.lot))
+
+    async def vouch(self, params: VouchContract, _ctx: Ctx) -> PartyWord:
+        """Who the parties are, as the contract itself says it: a caller names no DID and no bytes to be signed."""
+        row, contract = self._contract(params.cid)
+        if row.role not in ("buyer", "seller"):
+            raise NotAgreed(reason=f"this wallet is the {row.role}; buyer and seller tell whose contract it is")
+        word = LotWord(
+            network=contract.network,
+            cid=bytes.fromhex(row.cid),
+            buyer=Did(contract.buyer.did),
+            seller=Did(contract.seller.did),
+            lot=LotKeys(buyer=contract.buyer.key, seller=contract.seller.key),
+        )
+        signature = self._keys.sign_contract(row.key_index, word_digest(word))
+        return PartyWord(buyer_key=word.lot.buyer, seller_key=word.lot.seller, signature=signature)
 
     def _contract(self, name: str) -> tuple[ContractRow, Contract]:
         row = self._store.contract(name)

@@ -10,12 +10,14 @@ Source: BIP44 (accounts and gap limit), common/chain/bond.py (a bond's key numbe
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from structlog.typing import FilteringBoundLogger
 
 from common.accounts import ACCOUNT_SHIFT, ACCOUNTS_MAX, TOKEN_ACCOUNT
 from common.chain.bond import bond_output_script, last_number, until_of
+from common.clock import Clock
 from common.contracts.wallet_contract import ContractKey
 from common.contracts.wallet_errors import KeyNotOurs, KeyUsed
 from common.contracts.wallet_recovery import (
@@ -29,17 +31,36 @@ from common.contracts.wallet_recovery import (
 from common.keygen import BRANCH_BOND, BRANCH_PAYOUT
 from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
-from common.store import Tx
+from common.store import Store, Tx
 from common.units import BlockHeight, Florins
+from dux_flopd.chain_store import ChainStore
 from dux_flopd.model import FollowedScript, ScriptKind
+from dux_flopd.owner_store import OwnerStore
 from dux_flopd.rules import GAP
 from dux_flopd.scanner import Scanner
+from dux_flopd.schema import MIGRATIONS
 from dux_flopd.wallet import ACCOUNT_BRANCHES, OWN_BRANCHES, Wallet
 
 State = Literal["never", "looking", "done"]
 LOOKING = -1
-FROM, DONE = "recover from", "recovered at"  # names of marks
+FROM, DONE, ENDS = "recover from", "recovered at", "books end at"  # names of marks
+REORGANISED_MAX = 100  # blocks below the end of restored books that are looked through with what is younger
 KEYS_SEARCHED = 1_000  # contract keys beyond the last one whose payout was seen
+
+
+def look_beyond(books: Path, clock: Clock) -> None:
+    """Books out of a backup want a search from where they end: a bond that is younger stands in none of them.
+
+    Raises:
+        NewerSchema, CorruptStore: a newer flopd wrote them, or they are damaged.
+    """
+    store = Store.open(books, MIGRATIONS, clock)
+    try:
+        top, owners = ChainStore(store).top(), OwnerStore(store)
+        with store.transaction() as tx:
+            owners.mark(tx, ENDS, 0 if top is None else top[0])
+    finally:
+        store.close()
 
 
 class Recoverer:
@@ -83,6 +104,12 @@ class Recoverer:
         if self._state() == "never" and keyring.is_restored():
             with self._store.store.transaction() as tx:
                 self._store.mark(tx, FROM, max(self._from_height, keyring.birth_height()))
+        ends = self._store.marked(ENDS)
+        if self._state() != "looking" and ends not in (None, LOOKING):
+            with self._store.store.transaction() as tx:
+                self._store.mark(tx, FROM, max(self._from_height, ends - REORGANISED_MAX))
+                self._store.mark(tx, DONE, LOOKING)
+                self._store.mark(tx, ENDS, LOOKING)
         return self._state() == "looking"
 
     async def _look(self, from_height: int) -> None:
@@ -157,10 +184,10 @@ class Recoverer:
         return "looking" if self._store.marked(DONE) in (None, LOOKING) else "done"
 
     def _told(self) -> State:
-        """A search that keys from a phrase will begin by themselves, once the chain is read, counts as begun."""
+        """A search that begins by itself once the chain is read, after a phrase or a backup, counts as begun."""
         keyring = self._wallet.keyring
         begins = self._state() == "never" and keyring.is_open and keyring.is_restored()
-        return "looking" if begins else self._state()
+        return "looking" if begins or self._store.marked(ENDS) not in (None, LOOKING) else self._state()
 
     async def recover(self, params: Recover, ctx: Ctx) -> Recovery:
         """Want it, and tell how it stands."""

@@ -82,7 +82,8 @@ class ClaimDesk:
         found = at_least("tier", score.tier, TIER_STEPS)
         found += at_least("reputation%", score.score_ppm * 100 // PPM, PERCENT_STEPS[:4])[-2:]
         found += at_least("standing", score.standing_milli // 1_000, STANDING_STEPS)[-2:]
-        found += at_least("uptime%", (presence.uptime_bps or 0) * 100 // BPS, PERCENT_STEPS)[-1:]
+        if presence.uptime_days:  # less than a day of slots says nothing that should hold for a month
+            found += at_least("uptime%", (presence.uptime_bps or 0) * 100 // BPS, PERCENT_STEPS)[-1:]
         found += self._bonds.properties(did, self._scores.tip())
         found += [("unsanctioned", "true")] if may_serve(self._scores.sanctions(did)) else []
         parts = self._scores.rate(held).verified if held else ()

@@ -34,6 +34,7 @@ from common.identity.disclosure import ClaimRoot
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
 from common.network import NetworkProfile
+from common.receipt_keys import lots_in
 from common.receipts import ATTESTED_BYTES_MAX, Attested
 from common.rpc.client import Client
 from common.rpc.method import Empty
@@ -201,7 +202,7 @@ class Outside(Attestor):
         self._beacons.clear()
 
     async def payment(self, txid: str, height: int) -> SeenPayment | None:
-        """A transaction as the chain shows it now, with what it pays the community fund.
+        """A transaction as the chain shows it now: what it pays the community fund, and whose lots it spends.
 
         Raises:
             Unavailable: the wallet or its coin node does not answer.
@@ -211,7 +212,7 @@ class Outside(Attestor):
         except NotFound:
             return None
         paid = tuple(int(output.value_florins) for output in found.outputs if output.script in self._tax_scripts)
-        return SeenPayment(height=found.height, fund_florins=paid)
+        return SeenPayment(height=found.height, fund_florins=paid, lots=lots_in(found.raw))
 
     async def outputs(self, txid: str, height: int) -> list[TxOutput]:
         """The outputs of a transaction that the chain has at a height; none when it has no such transaction there.

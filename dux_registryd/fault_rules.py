@@ -17,12 +17,11 @@ from common.errors import BadParams
 from common.identity.purposes import Purpose
 from common.receipts import (
     HEARTBEAT_BYTES_MAX,
-    RECEIPT_BYTES_MAX,
     Attested,
     Heartbeat,
-    SettledReceipt,
     body_of,
     described,
+    receipt_in,
 )
 from common.standing import STATEMENT_BYTES_MAX, AuditVerdict, BenchmarkResult
 from common.units import Did, UnixMs
@@ -56,7 +55,7 @@ def _heartbeat(envelope: Attested) -> Said:
 
 def _receipt(envelope: Attested) -> Said:
     """One payment of one contract has one price, one gross and one outcome; its height may move with the chain."""
-    one = body_of(envelope, SettledReceipt, RECEIPT_BYTES_MAX)
+    one = receipt_in(envelope)
     money = (one.buyer, one.seller, one.price_florins, one.gross_florins, one.tax_florins, one.outcome)
     return Said(one.signer, f"{one.cid.hex()}/{one.txid}", money, one.at_ms)
 

@@ -18,27 +18,29 @@ from common.contracts.registry import ReceiptState
 from common.errors import BadParams, DuxError, Unavailable
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
+from common.receipt_keys import of_other_lots, strength, word_fault
 from common.receipts import (
     HEARTBEAT_BYTES_MAX,
-    RECEIPT_BYTES_MAX,
     Attested,
     Heartbeat,
+    KeyedReceipt,
     SettledReceipt,
     attested,
     body_of,
     described,
     facts_id,
     receipt_fault,
+    receipt_in,
 )
 from common.store import Tx
 from common.units import Did, UnixMs
 from dux_registryd.effects import TELL_RECEIPT, Outside, TipSeen, Told
 from dux_registryd.payment_rules import (
     GIVEN_WAY,
+    heard_finding,
     overall,
     payment_finding,
     rival_finding,
-    strength_of,
     word_finding,
 )
 from dux_registryd.rules import hardware_fault, heartbeat_fault, newer_node, node_fault
@@ -151,15 +153,17 @@ class Intake:
     async def receipt(self, envelope: Attested, *, tell: bool) -> Taken:
         """A party's or an arbiter's receipt; `tell`: it came from a caller here, so the network is told of it."""
         try:
-            receipt = body_of(envelope, SettledReceipt, RECEIPT_BYTES_MAX)
+            receipt = receipt_in(envelope)
         except BadParams as error:
             return Taken("reject", error.message)
         fault = receipt_fault(receipt, self._network.genesis, self._network.taxes_bps, self._network.arbiters)
+        fault = fault or word_fault(receipt)
         if fault or receipt.signer != envelope.did:
             return Taken("reject", fault or "it is signed by another node")
         facts = facts_id(receipt)
         known = self._book.claim(facts)
-        if known and receipt.signer in known.signers:
+        first_key = known and isinstance(receipt, KeyedReceipt) and receipt.signer not in known.keyed
+        if known and receipt.signer in known.signers and not first_key:
             return Taken("ignore", "it is held already", facts)
         if known is None and self._book.count_claims().get("pending", 0) >= self._settings.receipts_pending_max:
             return Taken("ignore", "too many receipts wait for the chain")
@@ -174,7 +178,8 @@ class Intake:
     def _keep_word(self, tx: Tx, facts: bytes, receipt: SettledReceipt, envelope: Attested, *, tell: bool) -> None:
         self._book.put_word(tx, facts, receipt, envelope)
         if tell:
-            effect = f"tell-receipt/{facts.hex()}/{receipt.signer}"
+            key = "/key" if isinstance(receipt, KeyedReceipt) else ""
+            effect = f"tell-receipt/{facts.hex()}/{receipt.signer}{key}"
             tx.outbox(effect, TELL_RECEIPT, Told(signed=canonical(envelope)))
 
     async def check(self, facts: bytes) -> Claim | None:
@@ -192,11 +197,14 @@ class Intake:
         depth = depth_for(self._heights, receipt.price_florins)
         chain = payment_finding(receipt, seen, tip=tip.height, depth=depth)
         with self._book.store.transaction() as tx:
+            if seen is not None:
+                self._book.judge_keys(tx, facts, seen)
             claim = self._book.claim(facts) or claim  # a word may have come while the chain was looked at
-            word = word_finding(receipt, claim.signers, self._network.arbiters)
-            rivals = self._book.rivals(facts, receipt)
+            heard = heard_finding(claim.told)
+            word = word_finding(receipt, [told.signer for told in claim.told], self._network.arbiters)
+            rivals = self._rivals(claim)
             others = [(rival.receipt, self._strength(rival)) for rival in rivals]
-            found = overall(chain, rival_finding(receipt, self._strength(claim), others), word)
+            found = overall(chain, heard, rival_finding(receipt, self._strength(claim), others), word)
             if found[0] is ReceiptState.SETTLED:
                 for rival in rivals:
                     self._book.set_state(tx, rival.facts, GIVEN_WAY)
@@ -204,7 +212,11 @@ class Intake:
         return self._book.claim(facts)
 
     def _strength(self, claim: Claim) -> int:
-        return strength_of(claim.receipt, claim.signers, self._network.arbiters)
+        return strength(claim.told, self._network.arbiters)
+
+    def _rivals(self, claim: Claim) -> list[Claim]:
+        found = self._book.rivals(claim.facts, claim.receipt)
+        return [rival for rival in found if not of_other_lots(claim.told, rival.told)]
 
     async def signed(self, purpose: Purpose, envelope: Attested, at_ms: UnixMs) -> Taken:
         """Whether an envelope's signature is its DID's, as a word on it."""

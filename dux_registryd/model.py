@@ -41,6 +41,7 @@ class Presence:
     days_witnessed: int  # days with a heartbeat or a slot seen, among the last `PRESENCE_WINDOW_DAYS`
     days_good: int = 0  # of these, days of which drawn challengers saw most slots
     uptime_bps: int | None = None  # part of the last seven days' slots that were up; None: never judged
+    uptime_days: int = 0  # whole days of slots behind that part
     services: tuple[tuple[str, int], ...] = ()  # what it did for the network, by name, as those whom it served signed
     probing_bps: int | None = None  # part of its own duty to look at others that it did; None: never drawn
 

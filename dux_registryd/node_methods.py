@@ -21,6 +21,7 @@ from common.contracts.registry import (
     NodeStatus,
     NodeView,
     NotOwnNode,
+    NotPaidAnywhere,
     NotRegistered,
     RegisterNode,
     RegistryStatus,
@@ -134,6 +135,8 @@ class NodeMethods:
         return held.info if held and counts else None
 
     def _check_wallet(self, address: str) -> None:
+        if not address:
+            raise NotPaidAnywhere
         fault = wallet_fault(address)
         if fault:
             raise BadNode(detail=fault)

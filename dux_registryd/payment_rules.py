@@ -8,10 +8,9 @@ enough?
 - Nothing was paid (an award or a refund to the buyer): the buyer alone could slander for nothing. It counts when the
   seller signed it too, or two of the network's arbiters did (their verdict). Until then it stays pending.
 
-One transaction settles one contract. A receipt is not signed by the keys in the script that was spent, so anybody can
-name a stranger's payment. Of rival claims the best attested counts, whichever came first; among equals the first one
-settled. So a thief with one name never stands in the way of two parties who have both signed; one with two names, who
-is first, does.
+One transaction settles one contract. Of rival claims the best attested counts (`common.receipt_keys.Strength`),
+whichever came first; among equals the first one settled. The best are those that both keys of the spent script have
+signed: no thief has these. A key that is not of the script makes a receipt worth nothing.
 
 Source: mechanisms.md §1.1 (evidence) and §5 (negative votes on refunded jobs: free slander).
 """
@@ -20,12 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from common.contracts.registry import ReceiptState
-from common.receipts import Outcome, SettledReceipt
+from common.receipt_keys import ARBITERS_NEEDED
+from common.receipts import KeyedReceipt, LotKeys, Outcome, SettledReceipt
 from common.units import Did
 
-WITNESSES_NEEDED = 2  # of the network's arbiters: panels are 2 of 3 in this version
 MISSING_AFTER_BLOCKS = 1_440  # a payment that the chain does not show a day after its height was never made
 REORG_BLOCKS = 100  # how far below a lost tip settled receipts are checked again
 
@@ -36,6 +36,16 @@ class SeenPayment:
 
     height: int | None  # None: waiting, in no block
     fund_florins: tuple[int, ...]  # what each output on the fund's script is worth
+    lots: tuple[LotKeys, ...] = ()  # the keys in the scripts that it spends
+
+
+class KeyState(StrEnum):
+    """What is known of the key under a receipt."""
+
+    NONE = "none"  # it carries none
+    UNSEEN = "unseen"  # the chain has not shown the payment yet: it counts as one without
+    SHOWN = "shown"  # of the script that the payment spends
+    STRANGE = "strange"  # of another: the receipt is not heard
 
 
 Finding = tuple[ReceiptState, str]
@@ -62,16 +72,23 @@ def word_finding(receipt: SettledReceipt, signers: Collection[Did], arbiters: Co
     """Whether those who signed these facts are enough for them to count."""
     if receipt.gross_florins > 0 or receipt.outcome is Outcome.CANCELLED or receipt.seller in signers:
         return _SETTLED
-    if len(set(signers) & set(arbiters)) >= WITNESSES_NEEDED:
+    if len(set(signers) & set(arbiters)) >= ARBITERS_NEEDED:
         return _SETTLED
     return ReceiptState.PENDING, "only the buyer says so: the seller's or two arbiters' receipts are awaited"
 
 
-def strength_of(receipt: SettledReceipt, signers: Collection[Did], arbiters: Collection[Did]) -> int:
-    """How well these facts are attested: 1 or 2 by so many parties, 3 by two arbiters of the network, 0 by less."""
-    if len(set(signers) & set(arbiters)) >= WITNESSES_NEEDED:
-        return 3
-    return len({receipt.buyer, receipt.seller} & set(signers))
+def key_state(receipt: SettledReceipt, seen: SeenPayment) -> KeyState:
+    """What the payment's scripts say of the key under a receipt. A transaction never shows other scripts later."""
+    if not isinstance(receipt, KeyedReceipt):
+        return KeyState.NONE
+    return KeyState.SHOWN if receipt.lot in seen.lots else KeyState.STRANGE
+
+
+def heard_finding(told: Collection[SettledReceipt]) -> Finding:
+    """Whether anybody is left who tells it, once those with a strange key are not heard."""
+    if told:
+        return _SETTLED
+    return ReceiptState.REFUSED, "its keys are not of the script that its payment spends"
 
 
 def rival_finding(receipt: SettledReceipt, strength: int, rivals: Iterable[tuple[SettledReceipt, int]]) -> Finding:

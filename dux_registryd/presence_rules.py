@@ -97,8 +97,12 @@ def sighting_fault(
 
 def uptime_bps(up_slots: int, first_slot: int | None, now_slot: int, rules: PresenceParameters) -> int | None:
     """The share of the window's finished slots that were up, from the first one known; None before there is one."""
+    finished = slots_finished(first_slot, now_slot, rules)
+    return min(BPS, up_slots * BPS // finished) if finished else None
+
+
+def slots_finished(first_slot: int | None, now_slot: int, rules: PresenceParameters) -> int:
+    """How many finished slots of the window there are from the first one known."""
     if first_slot is None:
-        return None
-    oldest = max(first_slot, now_slot - WINDOW_DAYS * slots_per_day(rules))
-    finished = now_slot - oldest
-    return min(BPS, up_slots * BPS // finished) if finished > 0 else None
+        return 0
+    return max(0, now_slot - max(first_slot, now_slot - WINDOW_DAYS * slots_per_day(rules)))

@@ -146,7 +146,8 @@ def _is_named(node: KnownNode, wanted: ListNodes) -> bool:
     """Names and texts: host and GPU by a part of them, the rest whole."""
     info = node.info
     return (
-        wanted.hostname.lower() in info.hostname.lower()
+        info.did.startswith(wanted.start)
+        and wanted.hostname.lower() in info.hostname.lower()
         and wanted.gpu_model.lower() in info.gpu_model.lower()
         and wanted.wallet_address in ("", info.wallet_address)
         and wanted.os_version in ("", info.os_version)

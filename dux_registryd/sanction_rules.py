@@ -21,8 +21,8 @@ OPERATOR, RULES = "operator", "rules"
 WORST = (State.BANNED, State.SUSPENDED, State.RELIEVED, State.FROZEN)
 
 
-def by_rules(did: Did, penalty: Penalty, *, is_low: bool, heard_ms: int, now_ms: int) -> list[Sanction]:
-    """What the rules keep from a node. `is_low`: standing below 1 with something bad on the books."""
+def by_rules(did: Did, penalty: Penalty, *, low_by: str, heard_ms: int, now_ms: int) -> list[Sanction]:
+    """What the rules keep from a node. `low_by`: what has its standing below 1; empty: it is not."""
     found = []
     if penalty.banned:
         text = f"{penalty.faults} proven faults"
@@ -31,13 +31,19 @@ def by_rules(did: Did, penalty: Penalty, *, is_low: bool, heard_ms: int, now_ms:
         text = f"a second proven fault within {AGAIN_DAYS} days"
         since, until = penalty.suspended_until_ms - SUSPENDED_DAYS * DAY_MS, penalty.suspended_until_ms
         found.append(Sanction(did, State.SUSPENDED, text, "duxos-node-registry faults", RULES, since, until))
-    if is_low:
-        text = "its standing is below 1, with lost contracts on its books"
+    if low_by:
+        text = f"its standing is below 1, with {low_by} on its books"
         found.append(Sanction(did, State.RELIEVED, text, "duxnet why node", RULES, 0, None))
     if heard_ms and now_ms - heard_ms > SILENT_DAYS * DAY_MS:
         text = f"silent for more than {SILENT_DAYS} days"
         found.append(Sanction(did, State.FROZEN, text, "", RULES, heard_ms + SILENT_DAYS * DAY_MS, None))
     return found
+
+
+def causes_of(bad_florins: int, by_audits: int) -> str:
+    """What is bad on a node's books, in words: its lost contracts, its failed audits, or both."""
+    causes = (("lost contracts", bad_florins - by_audits), ("a failed audit", by_audits))
+    return " and ".join(words for words, florins in causes if florins > 0)
 
 
 def in_force(local: Sequence[Sanction], now_ms: int) -> list[Sanction]:

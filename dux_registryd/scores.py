@@ -15,7 +15,7 @@ from dux_registryd.effects import Outside
 from dux_registryd.fault_rules import Penalty, penalty_of
 from dux_registryd.machines import Machines
 from dux_registryd.model import KnownNode, Presence, RatedNode, Sanction, Score, Settlement, Weight
-from dux_registryd.presence_rules import WINDOW_DAYS, is_good_day, slot_of, slots_per_day, uptime_bps
+from dux_registryd.presence_rules import WINDOW_DAYS, is_good_day, slot_of, slots_finished, slots_per_day, uptime_bps
 from dux_registryd.reputation_rules import (
     PRESENCE_WINDOW_DAYS,
     activity_florins,
@@ -25,7 +25,7 @@ from dux_registryd.reputation_rules import (
     score_of,
     weigh,
 )
-from dux_registryd.sanction_rules import by_rules, in_force, may_serve
+from dux_registryd.sanction_rules import by_rules, causes_of, in_force, may_serve
 from dux_registryd.store import Book, by_seller
 from dux_registryd.views import reputation_view
 
@@ -101,7 +101,8 @@ class Scores:
     ) -> tuple[Sanction, ...]:
         now_ms = self._clock.unix_ms()
         is_low = score.trade_tier == 0 and not penalty.banned
-        found = by_rules(did, penalty, is_low=is_low, heard_ms=heard_ms, now_ms=now_ms)
+        low_by = causes_of(score.bad_florins, self.audit_weight(did, self.tip()).bad) if is_low else ""
+        found = by_rules(did, penalty, low_by=low_by, heard_ms=heard_ms, now_ms=now_ms)
         return (*in_force([local] if local else [], now_ms), *found)
 
     def _sold_by(self, did: Did) -> list[Settlement]:
@@ -143,6 +144,7 @@ class Scores:
             days_good=good,
             services=self.services(did),
             uptime_bps=uptime_bps(up, first, now, rules),
+            uptime_days=slots_finished(first, now, rules) // slots_per_day(rules),
             probing_bps=done * BPS // drawn if drawn else None,
         )
 

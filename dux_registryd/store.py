@@ -77,6 +77,11 @@ MIGRATIONS = [
     ALTER TABLE slots ADD COLUMN net TEXT NOT NULL DEFAULT '';
     CREATE INDEX slots_slot ON slots (slot);
     """,
+    """
+    DROP INDEX claims_contract;
+    ALTER TABLE words ADD COLUMN key TEXT NOT NULL DEFAULT 'none';
+    CREATE INDEX words_unseen ON words (facts) WHERE key = 'unseen';
+    """,
 ]
 
 

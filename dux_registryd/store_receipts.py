@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from common.codec import canonical
 from common.contracts.registry import ReceiptState
-from common.receipts import RECEIPT_BYTES_MAX, Attested, Outcome, SettledReceipt, opened
+from common.receipts import Attested, KeyedReceipt, Outcome, SettledReceipt, opened_receipt, without_key
 from common.store import Row, Store, Tx
 from common.units import BlockHeight, Did, Florins
 from dux_registryd.model import Settlement
-from dux_registryd.payment_rules import Finding
+from dux_registryd.payment_rules import Finding, KeyState, SeenPayment, key_state
 from dux_registryd.store_nodes import next_number
 
 
@@ -27,9 +27,11 @@ class Claim:
     cursor: int
     state: ReceiptState
     reason: str
-    receipt: SettledReceipt  # the first word's; words differ in signer, time and output hash only
+    receipt: SettledReceipt  # the first word's; words differ in signer, time, output hash and key only
     signers: tuple[Did, ...]
     words: tuple[bytes, ...]
+    told: tuple[SettledReceipt, ...]  # what counts of the words: none with a strange key, unseen keys left out
+    keyed: frozenset[Did]  # signers whose word carries a key
 
 
 class ReceiptShelf:
@@ -40,14 +42,19 @@ class ReceiptShelf:
     def put_word(self, tx: Tx, facts: bytes, receipt: SettledReceipt, envelope: Attested) -> bool:
         """Keep a signer's word, and the claim it makes if it is the first; whether it was new.
 
-        A claim that was refused waits again: a further signer may make it the better attested of two.
+        A claim that was refused waits again: a further signer may make it the better attested of two. A word under a
+        key takes the place of the same signer's without.
         """
+        keyed = isinstance(receipt, KeyedReceipt)
+        if keyed:
+            tx.execute("DELETE FROM words WHERE facts = ? AND signer = ? AND key = 'none'", facts, receipt.signer)
         new = tx.execute(
-            "INSERT OR IGNORE INTO words (facts, signer, height, body) VALUES (?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO words (facts, signer, height, body, key) VALUES (?, ?, ?, ?, ?)",
             facts,
             receipt.signer,
             receipt.height,
             canonical(envelope),
+            (KeyState.UNSEEN if keyed else KeyState.NONE).value,
         ).rowcount
         held = tx.row("SELECT state FROM claims WHERE facts = ?", facts)
         if new and held is None:
@@ -55,6 +62,12 @@ class ReceiptShelf:
         elif new and held is not None and held["state"] == ReceiptState.REFUSED.value:
             self.set_state(tx, facts, (ReceiptState.PENDING, "a further signer was heard"))
         return bool(new)
+
+    def judge_keys(self, tx: Tx, facts: bytes, seen: SeenPayment) -> None:
+        """Write down which keys of a claim's words are in the scripts that its payment spends."""
+        for word in tx.rows("SELECT number, body FROM words WHERE facts = ? AND key = 'unseen'", facts):
+            state = key_state(opened_receipt(word["body"])[1], seen)
+            tx.execute("UPDATE words SET key = ? WHERE number = ?", state.value, word["number"])
 
     def _open_claim(self, tx: Tx, facts: bytes, receipt: SettledReceipt) -> None:
         tx.execute(
@@ -110,8 +123,12 @@ class ReceiptShelf:
         return self._claim(row) if row else None
 
     def pending(self, limit: int) -> list[Claim]:
-        """Claims that wait for the chain or for more words."""
-        rows = self.store.rows("SELECT * FROM claims WHERE state = 'pending' ORDER BY cursor LIMIT ?", limit)
+        """Claims that wait for the chain or for more words, and settled ones with a key that was not looked for."""
+        rows = self.store.rows(
+            "SELECT * FROM claims WHERE state = 'pending' OR (state = 'settled' AND facts IN "
+            "(SELECT facts FROM words WHERE key = 'unseen')) ORDER BY cursor LIMIT ?",
+            limit,
+        )
         return [self._claim(row) for row in rows]
 
     def count_claims(self) -> dict[str, int]:
@@ -120,7 +137,7 @@ class ReceiptShelf:
         return {row["state"]: row["n"] for row in rows}
 
     def rivals(self, facts: bytes, receipt: SettledReceipt) -> list[Claim]:
-        """The settled claims with other facts that name the same payment or the same contract: at most two."""
+        """The settled claims with other facts that name the same payment or the same contract."""
         rows = self.store.rows(
             "SELECT * FROM claims WHERE (txid = ? OR cid = ?) AND state = 'settled' AND facts != ? ORDER BY cursor",
             receipt.txid,
@@ -191,15 +208,22 @@ class ReceiptShelf:
         tx.execute("INSERT OR REPLACE INTO chain VALUES (1, ?, ?)", height, block_hash)
 
     def _claim(self, row: Row) -> Claim:
-        words = self.store.rows("SELECT signer, body FROM words WHERE facts = ? ORDER BY signer", row["facts"])
+        words = self.store.rows("SELECT signer, body, key FROM words WHERE facts = ? ORDER BY signer", row["facts"])
+        receipts = [(opened_receipt(word["body"])[1], KeyState(word["key"])) for word in words]
         return Claim(
             facts=bytes(row["facts"]),
             cursor=row["cursor"],
             state=ReceiptState(row["state"]),
             reason=row["reason"],
-            receipt=opened(words[0]["body"], SettledReceipt, body_bytes_max=RECEIPT_BYTES_MAX)[1],
+            receipt=receipts[0][0],
             signers=tuple(Did(word["signer"]) for word in words),
             words=tuple(bytes(word["body"]) for word in words),
+            told=tuple(
+                without_key(told) if key is KeyState.UNSEEN else told
+                for told, key in receipts
+                if key is not KeyState.STRANGE
+            ),
+            keyed=frozenset(told.signer for told, key in receipts if key is not KeyState.NONE),
         )
 
 

@@ -101,7 +101,7 @@ def receipt_view(claim: Claim) -> ReceiptView:
         outcome=receipt.outcome.value,
         state=claim.state,
         reason=claim.reason,
-        signed_by=claim.signers,
+        signed_by=tuple(told.signer for told in claim.told),
         cursor=claim.cursor,
         signed=claim.words,
     )

@@ -17,15 +17,14 @@ from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.receipts import (
     RATING_BYTES_MAX,
-    RECEIPT_BYTES_MAX,
     SERVICE_BYTES_MAX,
     Attested,
     Rating,
     RatingNotice,
     ServiceRecord,
-    SettledReceipt,
     attested,
     body_of,
+    receipt_in,
 )
 from common.units import UnixMs
 from dux_stored.effects import Outside
@@ -88,7 +87,7 @@ class Intake:
         try:
             given, paid = attested(notice.rating), attested(notice.receipt)
             rating = body_of(given, Rating, RATING_BYTES_MAX)
-            receipt = body_of(paid, SettledReceipt, RECEIPT_BYTES_MAX)
+            receipt = receipt_in(paid)
         except BadParams as error:
             return Taken("reject", error.message)
         fault = rating_fault(rating, receipt, self._network.genesis)

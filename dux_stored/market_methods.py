@@ -22,7 +22,7 @@ from common.contracts.store import (
 from common.errors import NotFound
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
-from common.receipts import RECEIPT_BYTES_MAX, Rating, RatingNotice, SettledReceipt, opened
+from common.receipts import Rating, RatingNotice, opened_receipt
 from common.rpc.table import Ctx
 from common.units import Did, UnixMs
 from dux_stored.effects import TELL_RATING, Outside, Told
@@ -71,9 +71,7 @@ class MarketMethods:
             review=params.review,
             at_ms=self._clock.unix_ms(),
         )
-        fault = rating_fault(
-            rating, opened(receipt, SettledReceipt, body_bytes_max=RECEIPT_BYTES_MAX)[1], rating.network
-        )
+        fault = rating_fault(rating, opened_receipt(receipt)[1], rating.network)
         if fault:
             raise BadRating(detail=fault)
         envelope = await self._outside.signed(Purpose.RATING, rating)
@@ -115,7 +113,7 @@ class MarketMethods:
     async def touch(self, params: TouchReceipt, _ctx: Ctx) -> TouchVerdict:
         """Hand a fresh receipt to the registry and count the calls anew."""
         state = await self._hand_in(params.receipt, f"touch/{params.request_id}")
-        receipt = opened(params.receipt, SettledReceipt, body_bytes_max=RECEIPT_BYTES_MAX)[1]
+        receipt = opened_receipt(params.receipt)[1]
         await self._follower.once()
         return TouchVerdict(state=state, total_calls=self._shelf.total_calls(receipt.service_id))
 

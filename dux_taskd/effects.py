@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec import structs
+
 from common.chain.address import address_to_script
 from common.chain.contract_rules import arbiters_needed_for
 from common.chain.params import family_named
@@ -20,12 +22,14 @@ from common.contracts.p2p import BlobHold
 from common.contracts.p2p_errors import BlobMissing
 from common.contracts.registry_service import SERVICE_HAD, ServiceHad, ServiceNotTaken
 from common.contracts.task import KindNotOffered, TooFewHolders
+from common.contracts.wallet_contract import CONTRACT_VOUCH, VouchContract
+from common.contracts.wallet_errors import NotAgreed
 from common.errors import DuxError, NotFound, NotNow, Unavailable
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.parts import Neighbours
 from common.peers import Peers
-from common.receipts import Attested, SettledReceipt
+from common.receipts import Attested, KeyedReceipt, LotKeys, SettledReceipt
 from common.storage_receipts import RECEIPTS_MIN, Wanted, checked
 from common.store import Effect, Tx
 from common.units import BlockHeight, Did, Florins, Hash32, UnixMs, tax_of
@@ -64,7 +68,7 @@ class Effects:
         hold_s: int,
     ) -> None:
         self._escrowd, self._registryd = neighbours("escrowd"), neighbours("registryd")
-        self._stored = neighbours("stored")
+        self._stored, self._flopd = neighbours("stored"), neighbours("flopd")
         self._peers = Peers(neighbours("p2pd"))
         self._network, self._store, self._desk, self._executor = network, store, desk, executor
         self._considering, self._stages, self._hold_s = considering, stages, hold_s
@@ -288,7 +292,7 @@ class Effects:
         own = (await self._peers.info()).did
         if order.role == "arbiter" and own not in self._network.arbiters:
             return
-        receipt = settled_receipt(order, own, self._network)
+        receipt = await self._with_key(settled_receipt(order, own, self._network), order.role)
         by = await self._peers.sign(Purpose.SETTLED_RECEIPT, receipt)
         signed = canonical(Attested(body=canonical(receipt), did=by.did, key_seq=by.key_seq, signature=by.signature))
         with self._store.store.transaction() as tx:
@@ -298,6 +302,21 @@ class Effects:
         if order.role != "arbiter":
             await self._thank(order, effect.effect_id)
             await self._touch(effect.effect_id, signed)
+
+    async def _with_key(self, receipt: SettledReceipt, role: str) -> SettledReceipt:
+        """A party's receipt under its coin key of the contract; without, where the wallet knows of no such contract.
+
+        Raises:
+            NotNow, Unavailable: the wallet is shut or away; its word is worth waiting for.
+        """
+        if role == "arbiter":
+            return receipt
+        try:
+            word = await self._flopd.call(CONTRACT_VOUCH, VouchContract(cid=receipt.cid.hex()))
+        except (NotFound, NotAgreed):  # a wallet that was restored from its phrase alone
+            return receipt
+        lot = LotKeys(buyer=word.buyer_key, seller=word.seller_key)
+        return KeyedReceipt(**structs.asdict(receipt), lot=lot, lot_signature=word.signature)
 
     async def _thank(self, order: model.SignReceipt, request_id: str) -> None:
         """A party's word for the arbiters who voted: what their duty is counted by."""

@@ -107,14 +107,11 @@ class TermsFound(Canon, frozen=True):
 
 
 class KeepClose(Canon, frozen=True):
-    """A fully signed close: publish it at this height, if the coin is unspent then. It cannot be changed."""
+    """A fully signed close: publish it at this height, before EXP in any case. It cannot be changed."""
 
     chid: Bytes32
     raw: Annotated[bytes, Meta(max_length=CLOSE_BYTES_MAX)]
-    output_script: Annotated[bytes, Meta(max_length=25)]
-    from_height: int
     publish_at: int
-    until: int
 
 
 class Kept(Canon, frozen=True):

@@ -53,6 +53,13 @@ class BadNode(CallerMistake):
     key = "bad-node"
 
 
+class NotPaidAnywhere(CallerMistake):
+    """Nobody said where this node is paid, nor do its settings: give `--wallet-address`."""
+
+    code = 5016
+    key = "not-paid-anywhere"
+
+
 class BadReceipt(CallerMistake):
     """The receipt is refused: {detail}."""
 
@@ -163,6 +170,7 @@ class NodeName(Wire, frozen=True):
 class ListNodes(Wire, frozen=True):
     """Only nodes that meet every filter; 0, empty and None filter nothing."""
 
+    start: Annotated[str, Meta(max_length=60)] = ""  # of the node's id
     min_cpu: int = 0
     min_memory_mb: int = 0
     min_storage_gb: int = 0
@@ -474,7 +482,7 @@ NODE_REGISTER = Method(
         RegisterNode(request_id="reg-1", wallet_address=_VIEW.wallet_address, cpu_cores=8, memory_mb=16384),
         _VIEW,
     ),
-    raises=(NotOwnNode, BadNode),
+    raises=(NotOwnNode, BadNode, NotPaidAnywhere),
     once=True,
 )
 NODE_SELF = Method(

@@ -180,6 +180,20 @@ class Preimage(Wire, frozen=True):
     preimage: bytes
 
 
+class VouchContract(Wire, frozen=True):
+    """The adopted contract of which this wallet's party tells that it has ended."""
+
+    cid: str
+
+
+class PartyWord(Wire, frozen=True):
+    """The parties' keys of the lot, and this wallet's signature over a `common.receipt_keys.LotWord`."""
+
+    buyer_key: bytes
+    seller_key: bytes
+    signature: bytes
+
+
 class FundKey(Wire, frozen=True):
     """This node's custodian key (33 bytes)."""
 
@@ -377,6 +391,19 @@ CONTRACT_REVEAL: Method[RevealKey, Preimage] = Method(
     callers=ESCROW,
     raises=(ContractUnknown, NotAgreed),
     example=(RevealKey(cid=EXAMPLE_CID), Preimage(preimage=b"\x04" * 32)),
+)
+
+CONTRACT_VOUCH: Method[VouchContract, PartyWord] = Method(
+    name="contract.vouch",
+    params=VouchContract,
+    result=PartyWord,
+    summary="This party's word, under its key of the lot, that the two names of the contract are its parties.",
+    callers=("taskd",),
+    raises=(ContractUnknown, NotAgreed),
+    example=(
+        VouchContract(cid=EXAMPLE_CID),
+        PartyWord(buyer_key=EXAMPLE_KEY, seller_key=EXAMPLE_KEY, signature=EXAMPLE_SIG),
+    ),
 )
 
 FUND_KEY: Method[Empty, FundKey] = Method(

@@ -76,6 +76,7 @@ class Purpose(StrEnum):
     WORK_RECEIPT = "work-receipt"
     SETTLED_RECEIPT = "settled-receipt"
     RECEIPT_FACTS = "receipt-facts"
+    RECEIPT_LOT = "receipt-lot"  # signed by flopd's coin key of the contract, never by p2pd
     # The market: stored and registryd.
     SERVICE = "service"
     SERVICE_ID = "service-id"

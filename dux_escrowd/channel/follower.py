@@ -7,7 +7,7 @@ are decided at, so that a call asks no other daemon for it. Source: channel_prot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from common.chain.channel import ChannelTerms, refund_fee
 from common.chain.fees import FEE_LADDER, is_dust
@@ -144,7 +144,25 @@ class ChannelFollower:
                 self._ledger.note(tx, chid, follow=0)
 
 
-def next_fact(state: Channel, terms: ChannelTerms, coins: list[chain.CoinView], tip: int) -> f.Fact | None:
+def read_spend(terms: ChannelTerms, own: chain.CoinView) -> Spend:
+    """Which way out a spend takes, and what it pays for calls, tax and royalty included."""
+    if own.spend is None:
+        raise TypeError("the coin is not spent")
+    shown = len(pushes(own.spend.script_sig))
+    height = None if own.spend.height is None else int(own.spend.height)
+    if shown < CLOSE_PUSHES:
+        return Spend(SpendKind.REFUND, own.spend.txid, 0, height)
+    paid = (terms.payout_script, terms.fund_script, terms.developer_script)
+    cum = sum(int(output.value_florins) for output in parse(own.spend.raw).outputs if output.script in paid)
+    return Spend(SpendKind.CLOSE, own.spend.txid, cum, height)
+
+
+Read = Callable[[ChannelTerms, chain.CoinView], Spend]
+
+
+def next_fact(
+    state: Channel, terms: ChannelTerms, coins: Sequence[chain.CoinView], tip: int, read: Read = read_spend
+) -> f.Fact | None:
     """The next thing that the chain shows and the channel does not know; None when they agree."""
     seen = {str(item.outpoint): item for item in coins}
     if state.coin is None:
@@ -157,10 +175,10 @@ def next_fact(state: Channel, terms: ChannelTerms, coins: list[chain.CoinView], 
         return f.CoinGone(at=tip, outpoint=state.coin.outpoint)
     if _coin(own) != state.coin:
         return f.CoinSeen(at=tip, coin=_coin(own))
-    return _spend_fact(state, terms, own, tip)
+    return _spend_fact(state, terms, own, tip, read)
 
 
-def _to_rest_on(state: Channel, coins: list[chain.CoinView]) -> chain.CoinView | None:
+def _to_rest_on(state: Channel, coins: Sequence[chain.CoinView]) -> chain.CoinView | None:
     """The first output in a block that holds enough, the same for both sides; one that was rested on comes before it.
 
     Anybody may pay a script: what is too small is passed over, so that it never hides the funding.
@@ -172,7 +190,7 @@ def _to_rest_on(state: Channel, coins: list[chain.CoinView]) -> chain.CoinView |
 
 
 def further_due(
-    state: Channel, terms: ChannelTerms, coins: list[chain.CoinView], tip: int
+    state: Channel, terms: ChannelTerms, coins: Sequence[chain.CoinView], tip: int
 ) -> list[tuple[Outpoint, int]]:
     """Outputs beside the channel's coin that its payer takes back now, with the step of the fee; none before EXP.
 
@@ -191,28 +209,15 @@ def further_due(
     return due[:FURTHER_AT_ONCE]
 
 
-def _spend_fact(state: Channel, terms: ChannelTerms, own: chain.CoinView, tip: int) -> f.Fact | None:
+def _spend_fact(state: Channel, terms: ChannelTerms, own: chain.CoinView, tip: int, read: Read) -> f.Fact | None:
     known = state.spend
     if own.spend is None:
         return f.SpendGone(at=tip, txid=known.txid) if known else None
     height = None if own.spend.height is None else int(own.spend.height)
     if known is None or known.txid != own.spend.txid or known.height != height:
-        return f.SpendSeen(at=tip, spend=read_spend(terms, own))
+        return f.SpendSeen(at=tip, spend=read(terms, own))
     deep = height is not None and tip - height + 1 >= state.rules.depth
     return f.SpendDeep(at=tip, spend=known) if deep and state.state.value in ("CLOSE_SEEN", "REFUND_SEEN") else None
-
-
-def read_spend(terms: ChannelTerms, own: chain.CoinView) -> Spend:
-    """Which way out a spend takes, and what it pays for calls, tax and royalty included."""
-    if own.spend is None:
-        raise TypeError("the coin is not spent")
-    shown = len(pushes(own.spend.script_sig))
-    height = None if own.spend.height is None else int(own.spend.height)
-    if shown < CLOSE_PUSHES:
-        return Spend(SpendKind.REFUND, own.spend.txid, 0, height)
-    paid = (terms.payout_script, terms.fund_script, terms.developer_script)
-    cum = sum(int(output.value_florins) for output in parse(own.spend.raw).outputs if output.script in paid)
-    return Spend(SpendKind.CLOSE, own.spend.txid, cum, height)
 
 
 def _coin(view: chain.CoinView) -> Coin:

@@ -1,11 +1,18 @@
 """Watching for others: fully signed closes that other nodes handed in, published in time. No trust, no penalty.
 
-A watcher can publish a close and not change it; an old one only pays its payee less. One newest close per channel is
-kept, and so many in all. Source: channel_protocol.md §3, §8.
+A watcher can publish a close and not change it; an old one only pays its payee less. Promise: what is kept is a close
+that both parties of its channel signed, of a channel that ends within this network's longest; nobody's close stands in
+the way of another's of the same channel; where the room is full, whoever takes most of it gives way to whoever takes
+less. Source: channel_protocol.md §3, §8.
 """
 
 from __future__ import annotations
 
+import hashlib
+
+from common.chain.channel import BadState
+from common.chain.channel_close import read_close
+from common.chain.channel_heights import channel_profile
 from common.contracts import peer_channel as peer
 from common.contracts import wallet_chain as chain
 from common.errors import DuxError
@@ -13,6 +20,8 @@ from common.units import Did
 from dux_escrowd.channel.counter import Counter
 
 PER_PAYEE_MAX = 16
+KEPT_AFTER_BLOCKS = 144
+REFUSED = peer.Kept(kept=False)
 
 
 class Watch:
@@ -23,39 +32,57 @@ class Watch:
         self._store = counter.ledger.store
 
     async def keep(self, params: peer.KeepClose, sender: Did) -> peer.Kept:
-        """Keep the newest close of a payee's channel; only that payee may replace it."""
-        known = self._store.row("SELECT payee FROM watched_closes WHERE chid = ?", params.chid)
-        if known is not None and known["payee"] != sender:
-            return peer.Kept(kept=False)
-        if known is None and not self._has_room(sender):
-            return peer.Kept(kept=False)
+        """Keep the newest close that a node hands in for a channel, published before EXP whatever it asks for."""
+        try:
+            shown = read_close(params.raw, self._counter.genesis)
+        except BadState as error:
+            self._counter.desk.log.info("a close to watch is none", peer=sender, reason=error.message)
+            return REFUSED
+        longest = channel_profile(self._counter.desk.profile.heights).exp_max_blocks
+        is_too_far = self._counter.tip is not None and shown.exp > self._counter.tip + longest
+        if shown.chid != params.chid or is_too_far or not self._makes_room(shown.chid, sender):
+            return REFUSED
         with self._store.transaction() as tx:
             tx.execute(
-                "INSERT OR REPLACE INTO watched_closes VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-                params.chid, sender, params.raw, params.output_script, params.from_height, params.publish_at,
-                params.until,
+                "INSERT OR REPLACE INTO watched_closes VALUES (?, ?, ?, ?, ?, 0)",
+                shown.chid, sender, params.raw, min(params.publish_at, shown.exp - 1), shown.exp,
             )  # fmt: skip
         return peer.Kept(kept=True)
 
-    def _has_room(self, sender: Did) -> bool:
-        row = self._store.row(
-            "SELECT count(*) AS every, coalesce(sum(payee = ?), 0) AS own FROM watched_closes", sender
-        )
-        every, own = (int(row["every"]), int(row["own"])) if row else (0, 0)
-        return every < self._counter.desk.settings.watch_for_others and own < PER_PAYEE_MAX
+    def _makes_room(self, chid: bytes, sender: Did) -> bool:
+        """Whether there is a place for one more of this node's; somebody with more of them may lose one for it."""
+        rows = self._store.rows("SELECT payee, count(*) AS held FROM watched_closes GROUP BY payee ORDER BY payee")
+        held = {str(row["payee"]): int(row["held"]) for row in rows}
+        own = held.get(sender, 0)
+        if self._store.row("SELECT 1 FROM watched_closes WHERE chid = ? AND payee = ?", chid, sender) is not None:
+            return True
+        if own >= PER_PAYEE_MAX:
+            return False
+        if sum(held.values()) < self._counter.desk.settings.watch_for_others:
+            return True
+        most = max(held, key=lambda payee: held[payee], default="")
+        if not most or held[most] <= own + 1:
+            return False
+        with self._store.transaction() as tx:
+            tx.execute(
+                "DELETE FROM watched_closes WHERE (chid, payee) IN (SELECT chid, payee FROM watched_closes "
+                "WHERE payee = ? ORDER BY until DESC, chid LIMIT 1)", most,
+            )  # fmt: skip
+        return True
 
     async def look(self, tip: int) -> None:
         """Publish what is due; forget what is over. A close that is not needed any more is refused by the chain."""
         due = self._store.rows(
-            "SELECT chid, raw FROM watched_closes WHERE publish_at <= ? AND published = 0 ORDER BY chid", tip
+            "SELECT chid, payee, raw FROM watched_closes WHERE publish_at <= ? AND published = 0 ORDER BY chid, payee",
+            tip,
         )
         for row in due:
-            await self._publish(bytes(row["chid"]), bytes(row["raw"]))
+            await self._publish(bytes(row["chid"]), str(row["payee"]), bytes(row["raw"]))
         with self._store.transaction() as tx:
-            tx.execute("DELETE FROM watched_closes WHERE until + 144 < ?", tip)
+            tx.execute("DELETE FROM watched_closes WHERE until + ? < ?", KEPT_AFTER_BLOCKS, tip)
 
-    async def _publish(self, chid: bytes, raw: bytes) -> None:
-        wish = chain.Broadcast(request_id=f"watched/{chid.hex()}", raw=raw)
+    async def _publish(self, chid: bytes, payee: str, raw: bytes) -> None:
+        wish = chain.Broadcast(request_id=f"watched/{hashlib.sha256(raw).hexdigest()}", raw=raw)
         try:
             sent = await self._counter.desk.flopd.call(chain.CHAIN_BROADCAST, wish)
         except DuxError as error:
@@ -63,4 +90,4 @@ class Watch:
             return
         self._counter.desk.log.info("published for another node", chid=chid.hex(), txid=sent.txid)
         with self._store.transaction() as tx:
-            tx.execute("UPDATE watched_closes SET published = 1 WHERE chid = ?", chid)
+            tx.execute("UPDATE watched_closes SET published = 1 WHERE chid = ? AND payee = ?", chid, payee)

@@ -137,10 +137,7 @@ class Watchers:
         return peer.KeepClose(
             chid=bytes.fromhex(book.chid),
             raw=made.raw,
-            output_script=book.output_script,
-            from_height=book.created_height,
             publish_at=book.terms.exp - profile.watch_blocks,
-            until=book.terms.exp,
         )
 
     async def _kept(self, did: Did, keep: peer.KeepClose) -> bool:

@@ -47,7 +47,9 @@ from dux_airdropd.model import (
     Witness,
 )
 from dux_airdropd.payout_rules import NothingToPay
+from tests.attacks.registry import attack
 from tests.market import makers
+from tests.market.keyed import LOT, OTHER_LOT, keyed
 
 pytestmark = pytest.mark.patient
 
@@ -440,14 +442,43 @@ def test_beyond_the_limit_the_best_quality_counts() -> None:
     assert [(r.did, r.reason) for r in refusals] == [(makers.STRANGER, "more nodes than shares")]
 
 
+@attack(
+    "payment",
+    tries="a stranger's payment as one's own in the evidence, by as many names and with any contract id",
+    meets="keys weigh more than words; of stories told equally well none counts",
+)
 def test_one_transaction_settles_one_contract() -> None:
-    """Of two claims to one transaction the one signed by both parties counts, else the lower contract."""
-    rival = makers.receipt(cid=b"\x00" * 32, buyer=makers.STRANGER, signer=makers.STRANGER)
-    assert settled([PAID, rival], frozenset()) == [rival]
+    """Of two claims to one transaction the better attested counts, under keys before all; of equals none."""
+    names = {"buyer": makers.did("k"), "seller": makers.STRANGER}
+    rivals = [makers.receipt(cid=b"\x00" * 32, signer=name, **names) for name in names.values()]
     both = [PAID, makers.receipt(signer=makers.BUYER)]
-    assert settled([*both, rival], frozenset())[0].cid == PAID.cid
+    assert settled([PAID, rivals[0]], frozenset()) == []
+    assert settled([*both, rivals[0]], frozenset())[0].cid == PAID.cid
+    assert settled([*both, *rivals], frozenset()) == []
+    assert settled([PAID, *rivals], frozenset())[0].cid == rivals[0].cid, "what keys are for"
+    assert settled([keyed(PAID), *rivals], frozenset()) == [keyed(PAID)]
+    buyers = keyed(makers.receipt(signer=makers.BUYER, seller=makers.STRANGER))
+    assert settled([buyers, keyed(PAID)], frozenset()) == [keyed(PAID)]
+
+
+def test_one_contract_is_settled_once_unless_keys_tell_two_apart() -> None:
+    """Of two payments under one id one counts, the better attested; of other lots both do."""
     twice = makers.receipt(txid="ce" * 32)
-    assert len(settled([PAID, twice], frozenset())) == 1, "and one contract is settled once"
+    assert settled([PAID, twice], frozenset()) == [twice if twice.txid < PAID.txid else PAID]
+    assert settled([PAID, keyed(twice)], frozenset()) == [keyed(twice)]
+    assert settled([keyed(PAID), keyed(twice, OTHER_LOT)], frozenset()) == [keyed(PAID), keyed(twice, OTHER_LOT)]
+
+
+@attack("payment", tries="evidence under keys that the payment does not show", meets="it does not verify")
+def test_keys_in_evidence_are_looked_up() -> None:
+    """A receipt's keys stand in the script that its payment spends, and have signed it."""
+    sound = keyed(PAID)
+    payment = GOOD[Kind.RECEIPT][1].payment
+    shows = Facts(True, payment=msgspec.structs.replace(payment, lots=(LOT,)))
+    assert item_fault(item(Kind.RECEIPT, sound), shows, WINDOW) == ""
+    assert "not of the script" in item_fault(item(Kind.RECEIPT, sound), Facts(True, payment=payment), WINDOW)
+    forged = msgspec.structs.replace(sound, lot_signature=b"")
+    assert "not signed by the key" in item_fault(item(Kind.RECEIPT, forged), shows, WINDOW)
 
 
 def test_a_buyer_alone_cannot_slander() -> None:

@@ -30,6 +30,7 @@ from dux_cli.main import duxnet
 from dux_sim.chain.server import RpcServer
 from tests.airdrop.conftest import Made
 from tests.airdrop.world import World, did_of
+from tests.attacks.registry import attack
 
 
 async def airdrop_file(world: World, number: int = 0) -> bytes:
@@ -54,6 +55,23 @@ def lied(file: bytes, **changes: Any) -> bytes:
     proposal = msgspec.structs.replace(proof.proposal, **inner)
     told = msgspec.structs.replace(proof, proposal=proposal, **middle)
     return canonical(msgspec.structs.replace(found, **({"proof": canonical(told)} | outer)))
+
+
+@attack(
+    "payment",
+    tries="a stranger's payment in the airdrop's evidence, by two names and with the lowest contract id",
+    meets="the owners' keys stand in the script that it spends: they are paid, and the file shows it",
+)
+async def test_the_keys_of_the_spent_script_decide_who_is_paid(make: Made) -> None:
+    """Custodians and whoever verifies the file come to the same: the owners, not the two who named their payment."""
+    world = await make()
+    world.announce(*range(5))
+    world.trade_by_contract(0, 1, thieves=(2, 3), gross=20 * FLOP)
+    await world.run(12)
+    assert [world.paid(number) > 0 for number in range(5)] == [True, True, False, False, False]
+    file = await airdrop_file(world)
+    verdict = checked(file, trusted=world.network)
+    assert (verdict.problems, verdict.nodes) == ([], 2)
 
 
 async def test_a_file_of_an_airdrop_holds_and_every_lie_in_it_is_found(make: Made) -> None:

@@ -19,14 +19,15 @@ import structlog
 from coincurve import PrivateKey
 
 from common.ceremony import CeremonyPlan, FundClaim, FundWord, claim_digest, plan_id
-from common.chain.address import pay_to_key, script_to_address
+from common.chain.address import pay_to_key, pay_to_script, script_to_address
 from common.chain.beacon import beacon_heights, beacon_of, work_hash
 from common.chain.bond import Bond, BondProof, bond_digest, bond_output_script
 from common.chain.fund import FundInput, FundPayout, assemble_payout, fund_output_script, payout_digests
 from common.chain.invalid import Invalid
 from common.chain.merkle import branch_of as branch_to_root
 from common.chain.params import EMBEDDED
-from common.chain.tx import Outpoint, TxOutput, parse, serialize
+from common.chain.script import coop_sig
+from common.chain.tx import HASH_TYPE_ALL, Outpoint, TxInput, TxOutput, parse, serialize, sighash
 from common.chain.tx import Tx as FundTx
 from common.chain.tx import txid as txid_of
 from common.chain.wire import Tx, decode_tx, shown
@@ -81,6 +82,7 @@ from dux_airdropd.settings import AirdropdSettings
 from dux_sim.chain.node import Node as ChainNode
 from dux_sim.chain.profile import ChainProfile, Premine, genesis_hash
 from tests.embedded_chain.coin_bench import Coin, raw, spend
+from tests.market import keyed as lots
 from tests.market import makers
 
 NOW_MS = 1_790_000_000_000
@@ -647,6 +649,38 @@ class World:
         )
         for witness in self._witnesses(seen_by):
             witness.receipts.append(self.attest(sold, Purpose.SETTLED_RECEIPT, receipt))
+
+    def trade_by_contract(self, buyer: int, seller: int, thieves: tuple[int, int], gross: int = 10 * FLOP) -> None:
+        """A job paid out of a lot: both parties' receipts under their keys, and two thieves' about the same payment."""
+        lot, fee = lots.script(), 1_200_000
+        funded = self.pay_fund(gross + fee, pay_to_script(lot))
+        fund = fund_script_of(self.network.fund)
+        rest = TxOutput(Florins(gross - gross // 20), pay_to_key(lots.public("seller")))
+        outputs = (TxOutput(Florins(gross // 20), fund), rest)
+        bare = FundTx((TxInput(Outpoint(shown(funded.txid), 0)),), outputs)
+        signed = [
+            lots.coin_key(name).sign(sighash(bare, 0, lot), hasher=None) + HASH_TYPE_ALL for name in ("buyer", "seller")
+        ]
+        tx = decode_tx(serialize(bare.signed([coop_sig(lot, signed[0], signed[1], None)])))
+        self.chain.submit_tx(tx)
+        self.chain.mine(b"\x51")
+        for names, cid in (((buyer, seller), tx.txid), (thieves, b"\x00" * 32)):
+            for signer in names:
+                receipt = makers.receipt(
+                    network=self.network.genesis,
+                    cid=cid,
+                    buyer=self.nodes[names[0]].did,
+                    seller=self.nodes[names[1]].did,
+                    signer=self.nodes[signer].did,
+                    price_florins=Florins(gross),
+                    gross_florins=Florins(gross),
+                    tax_florins=Florins(gross // 20),
+                    txid=shown(tx.txid),
+                    height=BlockHeight(self.chain.chain.tip.height),
+                )
+                told = receipt if names == thieves else lots.keyed(receipt)
+                for witness in self._witnesses(None):
+                    witness.receipts.append(self.attest(self.nodes[signer], Purpose.SETTLED_RECEIPT, told))
 
     def _witnesses(self, seen_by: list[int] | None) -> list[Node]:
         return [self.nodes[n] for n in (range(len(self.nodes)) if seen_by is None else seen_by)]

@@ -17,7 +17,7 @@ from dux_p2pd.wire_limits import (
 )
 from tests.attacks.kit import Attacker, honest_beside, inside
 from tests.attacks.registry import attack, met
-from tests.p2pd.wire_kit import TestPapers, memory_node, tls_node, until, virtually
+from tests.p2pd.wire_kit import TestPapers, memory_node, tls_node, unread_bytes, until, virtually
 
 BIG = 1_000_000
 
@@ -78,7 +78,7 @@ async def test_credit_overrun_by_one_byte():
         await asyncio.sleep(0.05)
         credit = session.mux._flows[1].receive_window
         eve.say(encode(Kind.DATA, 0, 1, credit, bytes(credit)))
-        await until(lambda: session.mux.unread_bytes == credit)
+        await until(lambda: unread_bytes(session.mux) == credit)
         assert not session.closed.done()
         eve.say(encode(Kind.DATA, 0, 1, 1, b"x"))
         assert await eve.is_cut()
@@ -97,8 +97,8 @@ async def test_unread_bodies_are_bounded():
         for i in range(64):
             eve.ask(1 + 2 * i, "hold", bytes(WINDOW_BYTES - 100), flags=SYN)
         session = of_eve(b, eve)
-        await until(lambda: session.mux.unread_bytes >= 64 * (WINDOW_BYTES - 200))
-        held = session.mux.unread_bytes
+        await until(lambda: unread_bytes(session.mux) >= 64 * (WINDOW_BYTES - 200))
+        held = unread_bytes(session.mux)
         assert held <= 64 * WINDOW_BYTES
         assert session.mux._purse.left == KNOWN.credit_bytes
         assert not session.closed.done()

@@ -29,6 +29,7 @@ from common.chain.channel import (
     usable,
     whole_digest,
 )
+from common.chain.channel_close import Close, read_close
 from common.chain.channel_heights import (
     DEMO,
     MAIN,
@@ -39,7 +40,7 @@ from common.chain.channel_heights import (
 )
 from common.chain.heights import UnknownHeights
 from common.chain.script import BadScript
-from common.chain.tx import Outpoint, TxOutput, _library_form
+from common.chain.tx import Outpoint, TxOutput, _library_form, serialize
 from common.chain.verify import SpendRefused, verify_spend
 from common.contracts.peer_channel import OpenReq
 from common.units import FLOP, Florins
@@ -123,6 +124,44 @@ def test_the_judge_takes_close_and_refund_and_no_forgery() -> None:
     back = refund_tx(made, POINT, VALUE, int(refund_fee(made)))
     own = signed("payer", whole_digest(made, back)) + b"\x01"
     verify_spend(back.signed([refund_sig(script_of(made), own)]), spent)
+
+
+def close_of(made: ChannelTerms, by: tuple[str, str] = ("payer", "payee")) -> bytes:
+    """A close at 5 FLOP, signed by these."""
+    bare = state_tx(made, POINT, VALUE, 5 * FLOP)
+    payer = signed(by[0], state_digest(made, POINT, VALUE, 5 * FLOP)) + HASH_TYPE_STATE
+    payee = signed(by[1], whole_digest(made, bare)) + b"\x01"
+    return serialize(bare.signed([close_sig(script_of(made), payer, payee)]))
+
+
+def test_a_close_names_its_channel() -> None:
+    """Whoever is neither party reads channel, coin and EXP out of the bytes, on this network alone."""
+    found = read_close(close_of(terms()), terms().network)
+    assert found == Close(chid(terms()), channel_output_script(terms()), terms().exp)
+    assert read_close(close_of(terms()), "2e" * 32).chid != chid(terms())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\0" * 60,
+        close_of(terms(), ("payee", "payee")),
+        close_of(terms(), ("payer", "payer")),
+        close_of(terms())[:-9],
+        serialize(state_tx(terms(), POINT, VALUE, 5 * FLOP)),
+        serialize(state_tx(terms(), POINT, VALUE, 0).signed([refund_sig(script_of(terms()), b"s" * 71)])),
+        serialize(state_tx(terms(), POINT, VALUE, 0).signed([close_sig(b"\x51" * 10, b"s" * 71, b"s" * 71)])),
+        serialize(state_tx(terms(), POINT, VALUE, 0).signed([close_sig(script_of(terms()) + b"\x61", b"s", b"s")])),
+        serialize(
+            state_tx(terms(), POINT, VALUE, 0).signed([bytes(CScript([b"s" * 71, b"s" * 71, 2, script_of(terms())]))])
+        ),
+    ],
+)
+def test_what_is_no_close_is_named_so(raw: bytes) -> None:
+    """Neither junk, nor a refund, nor one party's signature twice, nor another script."""
+    with pytest.raises(BadState):
+        read_close(raw, terms().network)
 
 
 def test_state_signatures() -> None:

@@ -35,6 +35,7 @@ from common.contracts import (
     wallet_chain,
 )
 from common.contracts.escrow_cases import CASES
+from common.contracts.p2p_errors import TooFewSources
 from common.contracts.registry_witness import PresenceView
 from common.contracts.wallet_errors import InsufficientFunds
 from common.errors import BadParams, NeighbourDown, NotFound, TooBusy
@@ -43,7 +44,7 @@ from common.network import NetworkProfile
 from common.parameter_file import SignedSet, read_sets, write_sets
 from common.parameters import next_set
 from common.rpc.method import Method
-from common.units import FLOP, BlockHeight, Florins
+from common.units import FLOP, BlockHeight, Did, Florins
 from dux_cli import output
 from dux_cli.command import run_main
 from dux_cli.main import SECTIONS, duxnet
@@ -277,6 +278,31 @@ def test_another_nodes_opinion_is_asked_first_and_told_beside_what_is_known_here
     assert run("why", "node", of, "--ask", "foo").code == run("nodes", "show", "foo").code == 2
 
 
+def test_a_node_is_named_by_a_part_of_its_did_where_it_is_one_nodes(run: Any, node: FakeNode) -> None:
+    """As tables cut it, with or without the method, as first letters; nobody's, several nodes' and too little: told."""
+    view = registry.NODE_SHOW.example[1]
+    other = msgspec.structs.replace(view, node_id=Did("did:dux:" + "abcdefgh" + "c" * 44))
+    node.answers["node.list"] = registry.NodeList(nodes=(view, other), total=2)
+    for part in ("did:dux:aaaa…aaaaaa", "aaaaaaaa", "did:dux:aaaaaaaa"):
+        assert run("nodes", "show", part).code == 0
+        assert node.asked("node.list").start.startswith("did:dux:aaaa")
+        assert node.asked("node.show").node_id == view.node_id
+    assert run("why", "node", "abcdefgh", "--ask", "aaaa…aaaa").code == 0
+    opinion = node.asked("reputation.opinion")
+    assert (opinion.of, opinion.peer) == (other.node_id, view.node_id)
+    assert "no node 'did:dux:zzzzzzzz'" in run("nodes", "show", "zzzzzzzz").err
+    both = (other, msgspec.structs.replace(other, node_id=Did("did:dux:" + "abcdefgh" + "d" * 44)))
+    node.answers["node.list"] = registry.NodeList(nodes=both, total=2)
+    told = run("nodes", "show", "abcdefgh")
+    assert (told.code, "the start of 2 nodes: did:dux:abcdefghcccccccc, did:dux:abcdefghdddddddd" in told.err) == (
+        3,
+        True,
+    )
+    node.seen.clear()
+    assert run("nodes", "show", "aaaa").code == run("nodes", "show", "aaaa…aaa").code == 2
+    assert node.seen == []
+
+
 def test_a_region_without_nodes_is_none_and_those_there_are_named(run: Any, node: FakeNode, tmp_path: Path) -> None:
     """No picture of nobody is written; the error line comes after the list of regions."""
     whole = registry.TOPOLOGY_SHOW.example[1]
@@ -289,8 +315,17 @@ def test_a_region_without_nodes_is_none_and_those_there_are_named(run: Any, node
 def test_a_name_that_nobody_else_confirmed_is_said_to_be_held_here(run: Any, node: FakeNode) -> None:
     """`identity show` does not word "0 independent nodes" as a confirmation."""
     found = msgspec.structs.replace(p2p.DID_RESOLVE.example[1], sources=0, log=encode_log(TestPapers("a").log))
-    node.answers["did.resolve"] = found
-    assert "by nobody else lately" in run("identity", "show").out
+    lonely = TooFewSources(did=found.did, found=0, wanted=2)
+
+    def alone(asked: p2p.Resolve) -> p2p.Resolved:
+        if asked.min_sources:
+            raise lonely
+        return found
+
+    node.answers["did.resolve"] = alone
+    told = run("identity", "show").out
+    assert "by nobody else lately" in told
+    assert "event 0\tmade, key " in told
     node.answers["did.resolve"] = msgspec.structs.replace(found, sources=2, age_s=7)
     assert "7 s ago by 2 independent nodes" in run("identity", "show").out
 
@@ -751,4 +786,7 @@ def test_what_was_never_seen_and_never_done_is_told_so() -> None:
     assert (output.done_well(0, 0.0), output.done_well(3, 0.75)) == ("none yet", "3 (75% of all)")
     assert output.seen_up(None) == "never judged"
     assert output.seen_up(1.0).startswith("100.0% of what was judged")
-    assert (output.running_for(0), output.running_for(90_061)) == ("", "for 1 d 1 h 1 min, it says")
+    assert (output.running_for(0), output.running_for(90_061)) == ("", "for 1 d 1 h, it says")
+    assert [output.span(s) for s in (0, 59, 60, 3_605, 7_260)] == ["0 s", "59 s", "1 min", "1 h", "2 h 1 min"]
+    assert (output.ago("", 0), output.ago("1970-01-01T00:01:00Z", 85_000)) == ("never", "25 s ago")
+    assert output.ago("1970-01-01T00:01:00Z", 50_000) == "0 s ago", "its clock is ahead of this one"

@@ -12,8 +12,10 @@ from msgspec.structs import replace
 
 from common.charter import profile_bytes, read_signatures, signatures_file, signers
 from common.network import load_profile, save_profile
+from common.settings import load_settings
 from dux_cli.command import run_main
 from dux_cli.main import duxnet
+from dux_p2pd.settings import P2pdSettings
 
 pytestmark = pytest.mark.patient
 
@@ -237,6 +239,62 @@ def test_what_the_founders_cards_say_stands_in_no_other_file(desk: Desk) -> None
         more.write_text(text)
         assert said in desk.types(*words, "--parameters", str(more), code=3)
         assert json.loads(desk.types(*words, "--parameters", str(more), "--json", code=3))["error"]["message"]
+
+
+def test_a_founder_listens_where_its_card_says(desk: Desk) -> None:
+    """A public address is told to others and its port listened at everywhere; a loopback's at itself; --listen wins."""
+    ports = {"public": "203.0.113.5:7001", "local": "127.0.0.1:7002", "named": "host.example:7003", "plain": ""}
+    for index, (name, endpoint) in enumerate(ports.items()):
+        words = ["--card", str(desk.home / f"{name}.card"), "--index", str(index + 1), "--endpoint", endpoint]
+        desk.types("network", "founder", *words, node=name)
+    cards = [word for name in ports for word in ("--founder", str(desk.home / f"{name}.card"))]
+    file = desk.home / "ours.yaml"
+    desk.types("network", "create", "--name", "ours", *cards, str(file))
+    for name in ports:
+        desk.types("network", "sign", str(file), node=name)
+    found = {}
+    for index, name in enumerate(ports):
+        listen = ["--listen", "192.0.2.9"] if name == "named" else []
+        desk.types("init", "--network", str(file), "--index", str(index + 1), *listen, *CHAIN, node=name)
+        told = load_settings(desk.home / name / "config", "p2pd", P2pdSettings, {})
+        found[name] = (told.listen_host, told.listen_port, told.endpoints)
+    assert found == {
+        "public": ("0.0.0.0", 7001, ("203.0.113.5:7001",)),  # noqa: S104 - what init writes
+        "local": ("127.0.0.1", 7002, ("127.0.0.1:7002",)),
+        "named": ("192.0.2.9", 7003, ("host.example:7003",)),
+        "plain": ("127.1.4.1", 0, ()),
+    }
+
+
+def test_no_founders_keys_are_left_whose_words_nobody_has_seen(desk: Desk) -> None:
+    """A card without a place: nothing is made, no empty card stays; made twice, the error names card and words."""
+    desk.types("network", "founder", "--card", "/proc/nope/card", node="a", code=3)
+    assert not (desk.home / "a/data").exists()
+    bad = desk.home / "bad.txt"
+    bad.write_text("no phrase at all")
+    card = desk.home / "a.card"
+    desk.types("network", "founder", "--card", str(card), "--phrase-file", str(bad), node="a", code=3)
+    assert not card.exists()
+    desk.types("network", "founder", "--card", str(card), node="a")
+    said = desk.types("network", "founder", "--card", str(desk.home / "other.card"), node="a", code=3)
+    assert str(desk.home / "a/founder.yaml") in said
+    assert "duxnet phrase show" in said
+    assert not (desk.home / "other.card").exists()
+
+
+def test_a_restored_node_is_told_to_take_its_name_back_before_it_starts(desk: Desk) -> None:
+    """`init --phrase-file` names the three steps in their order; `init` without one only `up`."""
+    file = desk.found("a")
+    desk.types("network", "sign", str(file), node="a")
+    words = ["init", "--network", str(file), *CHAIN]
+    fresh = json.loads(desk.types(*words, "--json", node="fresh"))
+    phrase = desk.home / "words.txt"
+    phrase.write_text(fresh["phrase"])
+    said = desk.types(*words, "--phrase-file", str(phrase), node="again").splitlines()
+    steps = [line.partition("\t")[2] for line in said if line.startswith("next")]
+    assert steps == [f"duxnet identity recover --phrase-file {phrase}", "duxnet up --detach", "duxnet restore"]
+    shown = desk.types("restore", "--help")
+    assert shown.index("init --phrase-file") < shown.index("identity recover --phrase-file") < shown.index("duxnet up")
 
 
 PASSPHRASE = "correct horse battery staple 7 florins"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from common.clock import SystemClock
 from common.contracts.wallet_errors import DoesNotOpen
 from common.keygen import WALLET_FILE, change_passphrase, make_keys, open_wallet, read_phrase
 from common.keys import SubKey
@@ -16,6 +17,7 @@ from common.network import KeyFileCosts, NetworkProfile
 from common.passphrase import WeakPassphrase, check_strength
 from common.randomness import SeededRandomness
 from common.settings import load_settings
+from common.store import Store
 from dux_cli.chain_words import WORDS, in_words
 from dux_cli.command import run_main
 from dux_cli.main import duxnet
@@ -23,6 +25,9 @@ from dux_cli.node_dir import NodeDir
 from dux_cli.node_files import ChainLogin, write_config
 from dux_cli.supervisor import record_pid
 from dux_flopd.backup import seal_books
+from dux_flopd.owner_store import OwnerStore
+from dux_flopd.recovery import ENDS
+from dux_flopd.schema import MIGRATIONS
 from dux_flopd.settings import FlopSettings
 from dux_flopd.spv_signals import Signal
 from dux_p2pd.settings import P2pdSettings
@@ -108,18 +113,27 @@ def test_a_change_that_was_cut_off_is_finished_by_repeating_it(node: NodeDir) ->
 
 
 def test_a_backup_is_put_in_place_of_the_books_that_were_there(node: NodeDir, tmp_path: Path, run: Any) -> None:
-    """Its own keys open it; the old books stay beside it."""
+    """Its own keys open it; the old books stay beside it, and what is younger than the new ones will be looked for."""
     secrets = open_wallet(node.data / WALLET_FILE, (node.data / "flopd/unlock.key").read_bytes())
-    books = b"SQLite format 3\x00 books"
+    made = Store.open(tmp_path / "made", MIGRATIONS, SystemClock())
+    with made.transaction() as tx:
+        OwnerStore(made).mark(tx, "from the backup", 7)
+    made.close()
+    books = (tmp_path / "made").read_bytes()
     file = tmp_path / "wallet.dux"
     file.write_bytes(seal_books(books, secrets.sub_key(SubKey.BACKUP), SeededRandomness(1)))
     store = node.data / "flopd/flopd.sqlite"
     store.write_bytes(b"older")
     assert run("restore", str(file))[0] == 0
-    assert (store.read_bytes(), (node.data / "flopd/flopd.sqlite.before").read_bytes()) == (books, b"older")
+    assert (node.data / "flopd/flopd.sqlite.before").read_bytes() == b"older"
+    assert sorted(path.name for path in store.parent.glob("flopd.sqlite*")) == ["flopd.sqlite", "flopd.sqlite.before"]
+    found = Store.open(store, MIGRATIONS, SystemClock())
+    assert [OwnerStore(found).marked(name) for name in ("from the backup", ENDS)] == [7, 0]
+    found.close()
+    placed = store.read_bytes()
     file.write_bytes(seal_books(books, b"k" * 32, SeededRandomness(1)))
     code, told = run("restore", str(file))
-    assert (code, "another wallet" in told, store.read_bytes()) == (3, True, books)
+    assert (code, "another wallet" in told, store.read_bytes()) == (3, True, placed)
 
 
 def test_a_coin_node_of_one_s_own_is_set_up_on_both_sides(node: NodeDir, tmp_path: Path, run: Any) -> None:

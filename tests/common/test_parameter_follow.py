@@ -10,7 +10,14 @@ from structlog.testing import CapturingLogger
 from common.clock import ManualClock
 from common.errors import NeighbourDown
 from common.network import NetworkProfile, save_profile
-from common.parameter_file import SignedSet, parameters_file, waiting_file, write_sets
+from common.parameter_file import (
+    SignedSet,
+    load_network,
+    parameters_file,
+    taken_sets,
+    waiting_file,
+    write_sets,
+)
 from common.parameter_follow import ParameterFollower
 from common.parameters import ParametersRefused, next_set
 from tests.attacks.registry import attack
@@ -72,6 +79,33 @@ async def test_a_set_that_was_taken_in_time_is_taken_at_once(desk: Desk) -> None
     await desk.version_at(50)
     write_sets(parameters_file(desk.path), [by_founder(SECOND, "a0", ICP)])
     assert await desk.version_at(120) == 2
+
+
+async def test_a_crash_between_the_two_files_leaves_sets_that_are_read_once(desk: Desk) -> None:
+    """The set in force stands in both, then: a running node takes it, and the next one can be applied."""
+    two, three = by_founder(SECOND, "a0", ICP), by_founder(THIRD, "a0", ICP)
+    write_sets(waiting_file(desk.path), [two])
+    write_sets(parameters_file(desk.path), [two])
+    assert await desk.version_at(150) == 2
+    assert taken_sets(desk.path) == (two,)
+    write_sets(waiting_file(desk.path), [replace(two, signatures=()), three])
+    assert taken_sets(desk.path) == (two, three), "the one in force is the one that counts"
+
+
+def test_a_set_is_written_whole_or_not_at_all(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full in the middle leaves the file as it was, and the node starts."""
+    file = parameters_file(desk.path)
+    write_sets(file, [by_founder(SECOND, "a0", ICP)])
+    before = file.read_bytes()
+
+    def full(_file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("common.parameter_file.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_sets(file, [by_founder(SECOND, "a0", ICP), by_founder(THIRD, "a0", ICP)])
+    assert file.read_bytes() == before
+    assert load_network(desk.path, now_ms=LATER_MS).parameters.version == 2
 
 
 @attack(

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from common.contracts.wallet_errors import WalletLocked
+from common.receipts import KeyedReceipt, opened_receipt
 from common.units import FLOP
 from dux_cli.flopcoin_wallet import FlopcoinWallet
 from dux_cli.pictures import make_test_picture
@@ -102,7 +103,8 @@ def test_a_person_sells_buys_rates_and_asks_why(person: Person) -> None:
     paid = bought["settlement"]
     assert int(paid["provider_florins"]) + int(paid["fee_florins"]) == 950_000_000
     assert int(paid["fund_florins"]) == 50_000_000
-    person.repeats(lambda seen: seen["receipt"], "task", "show", bought["task_id"], node="alice")
+    shown = person.repeats(lambda seen: seen["receipt"], "task", "show", bought["task_id"], node="alice")
+    assert isinstance(opened_receipt(base64.b64decode(shown["receipt"]))[1], KeyedReceipt)
     rated = person.reads("rate", bought["task_id"], "5", node="alice")
     assert (rated["ratings"], rated["reputation"]) == (1, 5.0)
     assert "settled" in person.types("why", "contract", bought["contract_id"], node="bob").lower()

@@ -52,7 +52,9 @@ def chain(tmp_path: Path, first: int) -> Iterator[tuple[Path, str]]:
     cards = []
     for number in range(3):
         card = tmp_path / f"{number}.card"
-        types("network", "founder", "--card", str(card), "--index", str(first + number), node=tmp_path / f"n{number}")
+        named = ["--endpoint", f"127.0.0.1:{free_ports()}"] if number == 0 else []  # its own, not that of its index
+        words = ["network", "founder", "--card", str(card), "--index", str(first + number), *named]
+        types(*words, node=tmp_path / f"n{number}")
         cards += ["--founder", str(card)]
     parameters = tmp_path / "more.yaml"
     parameters.write_text(yaml.safe_dump({"presence": {"apart": False}, "key_file_costs": {"memory_kib": 8192}}))
@@ -104,6 +106,8 @@ async def test_three_founders_form_their_network_and_a_stranger_stays_outside(
     folders = [tmp_path / f"n{number}" for number in range(3)]
     for number, folder in enumerate(folders):
         types("init", "--network", str(file), "--index", str(first + number), *login, node=folder)
+    told = yaml.safe_load((folders[0] / "config/p2pd.yaml").read_text())
+    assert told["endpoints"] == [load_profile(file).bootstrap[0].address]
     stranger = tmp_path / "stranger"
     types("init", "--network", str(other), "--index", str(first + 3), *login, node=stranger)
     async with contextlib.AsyncExitStack() as stack:
@@ -120,6 +124,9 @@ async def test_three_founders_form_their_network_and_a_stranger_stays_outside(
             return all({view["node_id"] for view in found} == dids for found in lists)
 
         await until(all_connected)
+        seen = reads("nodes", "peers", node=folders[1])["peers"]
+        by_endpoint = load_profile(file).bootstrap[0]
+        assert any(peer["did"] == by_endpoint.did for peer in seen), "the others came in by the endpoint named"
         await until(all_listed)
         await asyncio.to_thread(a_set_goes_through_the_network, tmp_path, folders)
         log = stack.enter_context((tmp_path / "stranger.log").open("w+"))

@@ -13,6 +13,7 @@ import pytest
 
 from common.accounts import TOKEN_ACCOUNT
 from common.chain.address import address_to_script, pay_to_key
+from common.clock import SystemClock
 from common.contracts.wallet import (
     CONTRACT_FIND_KEY,
     CONTRACT_NEW_KEY,
@@ -177,12 +178,33 @@ async def test_a_backup_brings_back_what_only_the_books_knew(wallet: WalletNode,
     assert (made.path, made.bytes, newest.st_mode & 0o077) == (str(folder / NEWEST), newest.st_size, 0)
     secret = sub_key(seed_of(wallet.made.phrase), SubKey.BACKUP)
     again = WalletNode(tmp_path / "again", wallet.bench, phrase=wallet.made.phrase)
-    restore_books(folder / NEWEST, secret, again.folder / "data/flopd/flopd.sqlite")
+    restore_books(folder / NEWEST, secret, again.folder / "data/flopd/flopd.sqlite", SystemClock())
     async with again.running():
         assert await again.call(WALLET_HISTORY, HistoryAsked()) == history
         assert "from Anna" in str(again.daemon.parts.table.store.rows("SELECT label FROM labels")[0]["label"])
-    restore_books(folder / NEWEST, secret, again.folder / "data/flopd/flopd.sqlite")
+    restore_books(folder / NEWEST, secret, again.folder / "data/flopd/flopd.sqlite", SystemClock())
     assert (again.folder / "data/flopd/flopd.sqlite.before").exists()
+
+
+async def test_a_bond_that_is_younger_than_the_backup_is_found_by_itself(wallet: WalletNode) -> None:
+    """Nobody says `recover`: restored books end at a height, and the wallet looks from there on, once."""
+    async with wallet.running():
+        await funded(wallet, 9 * FLOP)
+        made = await wallet.call(WALLET_BACKUP, Empty())
+        until = wallet.bench.height + 30
+        bond = MakeBond(request_id="b", amount_florins=Florins(2 * FLOP), until=until)
+        await wallet.in_node((await wallet.call(WALLET_BOND_MAKE, bond)).txid)
+        wallet.bench.mine()
+        await wallet.synced()
+    secret = sub_key(seed_of(wallet.made.phrase), SubKey.BACKUP)
+    store = wallet.folder / "data/flopd/flopd.sqlite"
+    restore_books(Path(made.path), secret, store, SystemClock())
+    for _ in range(2):
+        async with wallet.running():
+            await recovered(wallet)
+            assert [one.locked_florins for one in (await wallet.call(WALLET_BONDS, Empty())).bonds] == [2 * FLOP]
+            asked = wallet.daemon.parts.table.store.rows("SELECT kind FROM audit WHERE kind = 'recovered'")
+            assert len(asked) == 1
 
 
 async def test_a_backup_that_cannot_be_written_is_told_and_ends_nothing(wallet: WalletNode, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from common.identity.purposes import Purpose
 from common.identity.signed import sign
 from common.network import NetworkProfile, load_profile, save_profile
 from common.parameters import next_set, set_bytes
+from common.receipt_keys import lot_keys, lots_in
 from common.units import UnixMs
 from common.yaml_file import read_yaml
 from dux_p2pd.gossip import next_frame
@@ -38,6 +39,7 @@ from dux_p2pd.gossip_flow import LENGTH_BYTES, framed
 from dux_p2pd.gossip_limits import FRAME_BYTES_MAX
 from dux_p2pd.wire_errors import FramingBroken
 from tests.chain import psbt_kit as payments
+from tests.market import keyed as lots
 from tests.market import recorded_quote as recorded
 from tests.p2pd.wire_kit import MADE_MS, TestPapers
 
@@ -45,6 +47,16 @@ NOW_MS = MADE_MS + 1000
 ME, THEM = TestPapers("reader"), TestPapers("writer")
 FOLDER = Path(tempfile.mkdtemp(prefix="duxfuzz-"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+
+# scripts that a spend on the chain shows
+
+
+def spent_lot(data: bytes) -> None:
+    """Input scripts of strangers' transactions: keys come only from a script that is built anew to the last byte."""
+    keys = lot_keys(data)
+    assert keys is None or all(key in data for key in (keys.buyer, keys.seller))
+    lots_in(data)
+
 
 # TPM quotes
 
@@ -199,7 +211,7 @@ def psbt(data: bytes) -> None:
         assert [item.outpoint for item in partial.finish(found).inputs] == [item.outpoint for item in found.tx.inputs]
 
 
-PAPER_TARGETS = {one.__name__: one for one in (tpm_quote, letter, gossip_frame, network_file, psbt)}
+PAPER_TARGETS = {one.__name__: one for one in (tpm_quote, letter, gossip_frame, network_file, psbt, spent_lot)}
 
 
 def paper_seeds() -> dict[str, list[bytes]]:
@@ -221,6 +233,7 @@ def paper_seeds() -> dict[str, list[bytes]]:
         grafts=("t",), prunes=(),
     )  # fmt: skip
     return {
+        "spent_lot": [lots.script(), lots.script(result_hash=b"\x07" * 32, arbiters=7), lots.spend(lots.LOT)],
         "tpm_quote": [b"\0" + head + recorded.PUBLIC + recorded.ATTEST + recorded.SIGNATURE, b"\xff" + recorded.ATTEST],
         "letter": [canonical(sign(THEM.key, Purpose.MAIL, written)), canonical(sign(THEM.key, Purpose.MAIL_ACK, ack))],
         "gossip_frame": [framed(frame) * 2],

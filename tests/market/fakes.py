@@ -104,14 +104,16 @@ class FakeChain:
         self.up = True
         self.branch = 0
         self.txs: dict[str, tuple[int, list[TxOutput]]] = {}
+        self.raws: dict[str, bytes] = {}  # of those whose inputs matter
         self.fund_script = fund_script_of(network().fund)
 
     def hash_at(self, height: int) -> str:
         """The block's hash; blocks of another branch have others from the fork on."""
         return f"{self.branch if height >= 95 else 0:04x}{height:060x}"
 
-    def settle(self, txid: str, height: int, tax_florins: int) -> None:
+    def settle(self, txid: str, height: int, tax_florins: int, raw: bytes = b"") -> None:
         """Put a transaction into a block that pays the fund."""
+        self.raws[txid] = raw
         self.txs[txid] = (height, [TxOutput(Florins(tax_florins), self.fund_script)] if tax_florins else [])
 
     def serve(self, table: MethodTable) -> None:
@@ -134,7 +136,13 @@ class FakeChain:
             found = self.txs.get(params.txid)
             if found is None or found[0] != params.height:
                 raise NotFound(what="transaction", name=params.txid)
-            return TxView(txid=params.txid, height=BlockHeight(found[0]), raw=b"", spent=[], outputs=found[1])
+            return TxView(
+                txid=params.txid,
+                height=BlockHeight(found[0]),
+                raw=self.raws.get(params.txid, b""),
+                spent=[],
+                outputs=found[1],
+            )
 
         table.serve(CHAIN_TIP, tip)
         table.serve(CHAIN_BLOCK_HASH, block_hash)

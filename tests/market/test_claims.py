@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
+from common.clock import ManualClock
 from common.codec import canonical, from_canonical
 from common.contracts import registry, registry_claims
 from common.contracts.peer_registry import ATTESTATION_NS
@@ -26,15 +28,21 @@ from common.contracts.registry_claims import (
 from common.identity.disclosure import ClaimRoot
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
+from common.randomness import SeededRandomness
 from common.receipts import attested, body_of
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
+from common.store import Store
 from dux_registryd.claims import ClaimDesk, WrongAttestation
 from dux_registryd.daemon import RegistryDaemon
+from dux_registryd.effects import TipSeen
 from dux_registryd.opinion_rules import Told, difference
+from dux_registryd.presence_rules import SlotView, slots_per_day
 from dux_registryd.receipt_methods import ReceiptMethods
+from dux_registryd.scores import Scores
+from dux_registryd.store import MIGRATIONS, Book
 from tests.attacks.registry import attack
-from tests.market.fakes import FakeNet, attest, did_number, running, until
+from tests.market.fakes import FakeNet, attest, did_number, network, running, until
 from tests.market.makers import changed
 from tests.market.test_registryd import QUICK, TAX, TXID, paid, register, submit, taken_back
 
@@ -189,6 +197,26 @@ async def test_what_was_issued_is_put_again_while_it_holds(tmp_path: Path) -> No
         net.dht.clear()
         await asyncio.sleep(0.5)
         assert place not in net.dht
+
+
+def test_uptime_is_attested_after_a_day_of_slots() -> None:
+    """Up in every slot: 143 of them say nothing that should hold for a month, 144 do."""
+    clock = ManualClock()
+    book, profile = Book(Store.open(None, MIGRATIONS, clock)), network()
+    outside: Any = SimpleNamespace(tip_seen=None)
+    scores = Scores(book, outside, SimpleNamespace(), profile, clock)  # type: ignore[arg-type]
+    bonds: Any = SimpleNamespace(properties=lambda _did, _tip: [])
+    desk = ClaimDesk(book, outside, scores, bonds, clock=clock, random=SeededRandomness(1))
+    day, of = slots_per_day(profile.presence), did_number(3)
+    with book.store.transaction() as tx:
+        for slot in range(day):
+            book.put_slot(tx, of, SlotView(slot, 1, 1, up=True), 0)
+    attested_at = {}
+    for slot in (1, day - 1, day):
+        outside.tip_seen = TipSeen(height=slot * profile.presence.slot_blocks, hash="00" * 32)
+        assert scores.presence(of).uptime_bps == 10_000
+        attested_at[slot] = [name for name, _ in desk.properties(of) if name.startswith("uptime")]
+    assert attested_at == {1: [], day - 1: [], day: ["uptime%>=95"]}
 
 
 @attack("registry", tries="an issuer gives leaves of another root, or another node's attestation", meets="refused")

@@ -8,13 +8,16 @@ from common.contracts.registry import ReceiptState
 from common.receipts import Outcome
 from common.units import Did
 from dux_registryd.payment_rules import (
+    KeyState,
     SeenPayment,
+    heard_finding,
+    key_state,
     overall,
     payment_finding,
     rival_finding,
-    strength_of,
     word_finding,
 )
+from tests.market.keyed import LOT, OTHER_LOT, keyed
 from tests.market.makers import ARBITERS, BUYER, SELLER, STRANGER, lost, receipt
 
 PENDING, SETTLED, REFUSED = ReceiptState.PENDING, ReceiptState.SETTLED, ReceiptState.REFUSED
@@ -73,20 +76,19 @@ def test_the_better_attested_of_two_claims_counts() -> None:
     assert rival_finding(mine, 1, [(other, 0), (receipt(seller=STRANGER), 2)])[1].endswith("with other figures")
 
 
-@pytest.mark.parametrize(
-    ("signers", "strength"),
-    [
-        ((), 0),
-        ((STRANGER, ARBITERS[0], ARBITERS[0]), 0),
-        ((SELLER, STRANGER), 1),
-        ((BUYER, BUYER), 1),
-        ((BUYER, SELLER, ARBITERS[0]), 2),
-        (ARBITERS[:2], 3),
-    ],
-)
-def test_strength_counts_parties_and_arbiters_alone(signers: tuple[Did, ...], strength: int) -> None:
-    """Nobody else's word makes a claim stronger, and nobody's counts twice."""
-    assert strength_of(receipt(), signers, ARBITERS) == strength
+def test_a_key_that_the_payment_does_not_show_is_strange() -> None:
+    """Of the script that the payment spends, of another, of none; a receipt without a key has none to judge."""
+    shows = SeenPayment(100, (TAX,), (LOT,))
+    assert key_state(receipt(), shows) is KeyState.NONE
+    assert key_state(keyed(receipt()), shows) is KeyState.SHOWN
+    assert key_state(keyed(receipt()), SeenPayment(100, (TAX,), (OTHER_LOT,))) is KeyState.STRANGE
+    assert key_state(keyed(receipt()), SeenPayment(100, (TAX,))) is KeyState.STRANGE
+
+
+def test_a_story_that_nobody_is_heard_for_is_refused() -> None:
+    """Those with a strange key are left out before; then somebody has to be left."""
+    assert heard_finding([receipt()]) == (SETTLED, "")
+    assert heard_finding([]) == (REFUSED, "its keys are not of the script that its payment spends")
 
 
 def test_the_worst_finding_decides() -> None:

@@ -34,6 +34,7 @@ from dux_registryd.presence_rules import (
     needed_of,
     sighting_fault,
     slot_of,
+    slots_finished,
     slots_per_day,
     uptime_bps,
 )
@@ -217,6 +218,12 @@ def test_a_day_is_good_from_four_slots_of_five() -> None:
 def test_uptime_is_a_part_of_the_finished_slots(up: int, first: int | None, now: int, share: int | None) -> None:
     """From the first slot known, at most seven days back; nothing before a slot is finished."""
     assert uptime_bps(up, first, now, RULES) == share
+
+
+@pytest.mark.parametrize(("first", "now", "found"), [(None, 9, 0), (9, 9, 0), (9, 12, 3), (1, 5_000, 1_008)])
+def test_how_much_of_the_window_was_judged(first: int | None, now: int, found: int) -> None:
+    """From the first slot known, at most seven days of 144 slots."""
+    assert slots_finished(first, now, RULES) == found
 
 
 @pytest.mark.parametrize(

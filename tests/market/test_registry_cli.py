@@ -17,11 +17,13 @@ import pytest
 
 from common.network import save_profile
 from dux_cli.command import run_main
+from dux_cli.output import Output
 from dux_cli.registry import PROGRAM, registry
 from dux_registryd.daemon import RegistryDaemon
 from tests.market.fakes import FakeNet, did_number, network, running, until
 
 QUICK: dict[str, Any] = {"heartbeat_s": 0.1, "check_s": 0.05, "sync_s": 0.1}
+OTHER_WALLET = "midSACfDe3qAxJZZXA9gkwBZgPqJJUpy1w"
 WALLET = "mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef"
 SPEC_REGISTER = """register --wallet-address 0x1234567890abcdef1234567890abcdef12345678 --ip-address 192.168.1.100
     --hostname my-node --os-version 22.04 --duxos-version 1.0.0 --cpu-cores 8 --memory-gb 16 --storage-gb 500
@@ -54,10 +56,12 @@ class Shell:
 
 
 @contextlib.asynccontextmanager
-async def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], net: FakeNet) -> AsyncIterator[Shell]:
+async def shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], net: FakeNet, **settings: Any
+) -> AsyncIterator[Shell]:
     """A node's directory whose registryd runs, and a shell beside it."""
     node = tmp_path / "node"
-    async with running(net.node(1), RegistryDaemon, tmp_path, run_dir=str(node / "run"), **QUICK):
+    async with running(net.node(1), RegistryDaemon, tmp_path, run_dir=str(node / "run"), **QUICK | settings):
         base = net.node(1).daemons["registryd"].settings.port_base
         save_profile(network(), node / "config" / "network.yaml")
         (node / "config" / "common.yaml").write_text(
@@ -110,6 +114,30 @@ async def test_what_register_is_not_told_stays(tmp_path: Path, capsys: pytest.Ca
         assert [measured[name] for name in ("wallet_address", "region")] == [whole["wallet_address"], "us"]
 
 
+async def test_a_node_is_paid_where_its_settings_say_before_a_new_address_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Taken off the list and registered again without an address it is paid as before: no wallet runs here."""
+    async with shell(tmp_path, capsys, FakeNet(), wallet_address=WALLET) as sh:
+        for words in ("register --region eu", "deregister"):
+            assert (await sh.type(words))[0] == 0
+        assert (await sh.json("register"))["wallet_address"] == WALLET
+
+
+async def test_a_node_whose_settings_name_no_address_gets_a_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: what it was told stays. And nothing of a size cannot be offered."""
+    given = iter([OTHER_WALLET])
+    monkeypatch.setattr("dux_cli.registry._new_address", lambda _session: next(given))
+    async with shell(tmp_path, capsys, FakeNet()) as sh:
+        for words in ("register", "register --region us"):
+            assert (await sh.json(words))["wallet_address"] == OTHER_WALLET
+        for size in ("--cpu-cores 0", "--memory-gb 0", "--storage-gb 0.2"):
+            code, _, err = await sh.type(f"register {size}")
+            assert (code, "is not in the range" in err) == (2, True)
+
+
 async def test_the_specifications_logging(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--log-level tells more on stderr, --log-file writes it to a file whose folder is made; a bad place says so."""
     net = FakeNet()
@@ -127,7 +155,9 @@ async def test_the_specifications_logging(tmp_path: Path, capsys: pytest.Capture
         assert "name a file that you may write" in err
 
 
-async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_every_verb_for_a_person(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Text answers name what a person looks for; filters pass through; deregister empties the list."""
     net = FakeNet()
     async with shell(tmp_path, capsys, net) as sh:
@@ -160,6 +190,11 @@ async def test_every_verb_for_a_person(tmp_path: Path, capsys: pytest.CaptureFix
         assert "nothing: all of this it only declares" in shown
         assert "gpu\tNVIDIA RTX 3080, declared by its operator: its node sees none" in shown
         assert "NVIDIA RTX 3080 (declared)" in (await sh.type("find gpu_declared"))[1]
+        with monkeypatch.context() as terminal:
+            terminal.setattr(Output, "for_person", property(lambda out: not out.as_json))
+            table = (await sh.type("list"))[1]
+        assert "verified" not in table  # nobody of these has anything verified, and a terminal is narrow
+        assert all(word in table for word in ("score", "RAM GB", "16?", "??"))
         assert (await sh.json("find gpu"))["total"] == 0
         code, _, err = await sh.type("register --no-gpu")
         assert code == 0

@@ -158,6 +158,7 @@ def test_a_filter_is_met_at_its_bound_and_missed_beyond(met: dict[str, Any], mis
     ("met", "missed"),
     [
         ({"hostname": "NODE"}, {"hostname": "nodes"}),
+        ({"start": SELLER[:12]}, {"start": BUYER[:12]}),
         ({"gpu_model": "rtx 3080"}, {"gpu_model": "rtx 4090"}),
         ({"wallet_address": "mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef"}, {"wallet_address": "mzBc"}),
         ({"os_version": "22.04"}, {"os_version": "22"}),

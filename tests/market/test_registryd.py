@@ -39,7 +39,17 @@ from common.contracts.registry import (
 from common.errors import BadParams, NotFound, NotPermitted
 from common.identity.purposes import Purpose
 from common.keygen import PAYOUT_FILE
-from common.receipts import Heartbeat, SettledReceipt, attested, body_of, described
+from common.receipts import (
+    Heartbeat,
+    LotKeys,
+    SettledReceipt,
+    attested,
+    body_of,
+    described,
+    facts_id,
+    receipt_in,
+    without_key,
+)
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
 from common.units import BlockHeight, Hash32
@@ -47,10 +57,12 @@ from dux_registryd.daemon import RegistryDaemon, paid_at
 from dux_registryd.finder import INDEX_AGE_S
 from dux_registryd.machine import Machine
 from dux_registryd.settings import RegistrydSettings
+from dux_registryd.store import Book
 from dux_registryd.upkeep import Announcer
 from tests.attacks.registry import attack
 from tests.market.fakes import LOG, FakeNet, FakeNode, attest, did_number, running, until
-from tests.market.makers import heartbeat, lost, node, receipt
+from tests.market.keyed import LOT, OTHER_LOT, keyed, spend
+from tests.market.makers import changed, heartbeat, lost, node, receipt
 
 WALLET = "mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef"
 QUICK: dict[str, Any] = {"heartbeat_s": 0.1, "check_s": 0.03, "sync_s": 0.05, "announce_s": 60.0}
@@ -448,6 +460,121 @@ async def test_a_thief_who_tells_first_gives_way_to_the_parties(tmp_path: Path, 
         await until(lambda: _scored(one, 1, 0.9))
         assert await score(one, 3) == 0.5
         assert (await one.call(registry.REGISTRY_STATUS, Empty())).receipts == {"settled": 1, "refused": 2}
+
+
+def under_key(buyer: int, seller: int, signer: int, lot: LotKeys = LOT, **changes: Any) -> bytes:
+    """A signed receipt as `paid`, under the signer's key of the lot, too."""
+    made = receipt(buyer=did_number(buyer), seller=did_number(seller), signer=did_number(signer), **changes)
+    return canonical(attest(signer, Purpose.SETTLED_RECEIPT, keyed(made, lot)))
+
+
+def shown(height: int = 101) -> FakeNet:
+    """A network whose chain has the spend of a lot at height 100."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, TAX, spend(LOT))
+    net.chain.height = height
+    return net
+
+
+@attack(
+    "registry",
+    tries="a stranger's payment as one's own, by two names, told first",
+    meets="gives way to receipts under the keys of the spent script",
+)
+@pytest.mark.parametrize("cid", [b"\x02" * 32, b"\x01" * 32])
+async def test_two_names_who_tell_first_give_way_to_the_keys(tmp_path: Path, cid: bytes) -> None:
+    """A thief pair counts only until an owner has told under its key; what it had by it falls."""
+    net = shown()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        assert await submit(one, paid(4, 3, 3, cid=cid), "thief") is ReceiptState.SETTLED
+        assert await submit(one, paid(4, 3, 4, cid=cid), "friend") is ReceiptState.SETTLED
+        await until(lambda: _scored(one, 3, 0.9))
+        assert await submit(one, under_key(5, 1, 1), "seller") is ReceiptState.SETTLED
+        await until(lambda: _scored(one, 1, 0.9))
+        assert await score(one, 3) == 0.5
+        assert await submit(one, under_key(5, 1, 5), "buyer") is ReceiptState.SETTLED
+        assert await submit(one, paid(6, 3, 3, cid=cid), "again") is ReceiptState.REFUSED
+        assert await submit(one, paid(6, 3, 6, cid=cid), "friend again") is ReceiptState.REFUSED
+        assert (await one.call(registry.REGISTRY_STATUS, Empty())).receipts == {"settled": 1, "refused": 2}
+
+
+@attack(
+    "registry",
+    tries="a stranger's payment under made-up keys, or as a party that names a friend in the other's place",
+    meets="keys that the spent script does not show are not heard; both keys weigh more than one",
+)
+async def test_other_keys_are_not_heard_and_one_is_less_than_two(tmp_path: Path) -> None:
+    """Strange keys are refused, also beside an honest word; the buyer's false story gives way to the seller's key."""
+    net = shown()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        assert await submit(one, under_key(4, 3, 3, OTHER_LOT), "thief") is ReceiptState.REFUSED
+        assert await submit(one, under_key(4, 3, 4, OTHER_LOT), "friend") is ReceiptState.REFUSED
+        assert await submit(one, under_key(5, 3, 5), "false buyer") is ReceiptState.SETTLED
+        assert await submit(one, under_key(5, 1, 1), "seller") is ReceiptState.SETTLED
+        assert await submit(one, under_key(6, 1, 1, cid=b"\x03" * 32), "the same twice") is ReceiptState.REFUSED
+        await until(lambda: _scored(one, 1, 0.9))
+        assert await score(one, 3) == 0.5
+
+
+@attack(
+    "registry",
+    tries="an own payment under a stranger's contract id, told first",
+    meets="other keys, another contract: both count",
+)
+async def test_a_contract_id_that_somebody_else_took_is_no_hindrance(tmp_path: Path) -> None:
+    """Ids are typed, keys are on the chain: the thief's costs its tax, and takes nothing from the owners."""
+    net = shown()
+    net.chain.settle("ce" * 32, 100, TAX, spend(OTHER_LOT))
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        for signer in (3, 4):
+            squat = under_key(4, 3, signer, OTHER_LOT, txid="ce" * 32)
+            assert await submit(one, squat, f"thief {signer}") is ReceiptState.SETTLED
+        for signer in (1, 5):
+            assert await submit(one, under_key(5, 1, signer), f"owner {signer}") is ReceiptState.SETTLED
+        assert (await one.call(registry.REGISTRY_STATUS, Empty())).receipts == {"settled": 2}
+
+
+async def test_a_key_may_come_before_its_payment_and_after_its_word(tmp_path: Path) -> None:
+    """Told before the chain shows the spend it waits, and weighs nothing till then; a word gets its key later, once."""
+    net = FakeNet()
+    net.chain.height = 101
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        assert await submit(one, paid(5, 1, 1), "word") is ReceiptState.PENDING
+        assert await submit(one, under_key(5, 1, 1), "key") is ReceiptState.PENDING
+        net.chain.settle(TXID, 100, TAX, spend(LOT))
+        net.chain.height = 102
+        await until(lambda: _scored(one, 1, 0.9))
+        assert await submit(one, paid(4, 3, 3, cid=b"\x02" * 32), "thief") is ReceiptState.REFUSED
+        assert await submit(one, paid(4, 3, 4, cid=b"\x02" * 32), "friend") is ReceiptState.REFUSED
+        sound = keyed(receipt(buyer=did_number(5), seller=did_number(1), signer=did_number(5)))
+        forged = canonical(attest(5, Purpose.SETTLED_RECEIPT, changed(sound, lot_signature=b"")))
+        with pytest.raises(BadReceipt, match="not signed by the key"):
+            await submit(one, forged, "forged")
+        found = await one.call(registry.RECEIPT_SHOW, ContractName(cid=Hash32(receipt().cid)))
+        assert [receipt_in(attested(data)) for data in found.signed] == [
+            keyed(receipt(buyer=did_number(5), seller=did_number(1), signer=did_number(1)))
+        ]
+
+
+async def test_a_key_that_comes_by_gossip_to_a_settled_receipt_is_looked_for(tmp_path: Path) -> None:
+    """What the chain has not shown weighs nothing; it is looked for at once, and then nothing displaces it."""
+    net = shown()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        assert await submit(one, paid(5, 1, 1), "word") is ReceiptState.SETTLED
+        net.chain.up = False
+        word = under_key(5, 1, 1)
+        assert [await gossip(net.node(1), TOPIC_RECEIPT.name, word) for _ in range(2)] == ["accept", "ignore"]
+        book = Book(net.node(1).daemons["registryd"].parts.table.store)
+        told = receipt_in(attested(word))
+
+        def heard() -> tuple[SettledReceipt, ...]:
+            claim = book.claim(facts_id(told))
+            assert claim is not None
+            return claim.told
+
+        assert heard() == (without_key(told),)
+        net.chain.up, net.chain.height = True, 102
+        await until(lambda: heard() == (told,))
 
 
 @attack(

@@ -35,7 +35,7 @@ from dux_registryd.daemon import RegistryDaemon
 from dux_registryd.fault_rules import DAY_MS, NO_PENALTY, Contradiction, contradiction, penalty_of
 from dux_registryd.model import Presence, State
 from dux_registryd.reputation_rules import score_of, weigh
-from dux_registryd.sanction_rules import by_rules, in_force, may_be_listed, may_serve, worst
+from dux_registryd.sanction_rules import by_rules, causes_of, in_force, may_be_listed, may_serve, worst
 from tests.attacks.registry import attack
 from tests.market.fakes import FakeNet, attest, did_number, running, until
 from tests.market.makers import NETWORK, NOW_MS, TAX_BPS, heartbeat, node, receipt
@@ -167,24 +167,34 @@ def test_what_each_state_keeps_from_a_node() -> None:
     """Banned and suspended nodes stand on no list; those relieved or frozen only do no duty."""
     did, now = Did("did:dux:x"), 1_000 * DAY
 
-    def states(*faults: int, is_low: bool = False, silent_days: int = 0) -> list[State]:
+    def states(*faults: int, low_by: str = "", silent_days: int = 0) -> list[State]:
         heard = now - silent_days * DAY
-        return [one.state for one in by_rules(did, penalty_of(faults, now), is_low=is_low, heard_ms=heard, now_ms=now)]
+        return [one.state for one in by_rules(did, penalty_of(faults, now), low_by=low_by, heard_ms=heard, now_ms=now)]
 
     assert states() == states(now) == []
     assert states(now - 1, now) == [State.SUSPENDED]
     assert states(now - 2, now - 1, now) == [State.BANNED]
-    assert states(is_low=True) == [State.RELIEVED]
+    assert states(low_by="lost contracts") == [State.RELIEVED]
     assert (states(silent_days=30), states(silent_days=31)) == ([], [State.FROZEN])
-    found = by_rules(did, penalty_of((now - 1, now), now), is_low=True, heard_ms=1, now_ms=now)
+    found = by_rules(did, penalty_of((now - 1, now), now), low_by="lost contracts", heard_ms=1, now_ms=now)
     assert worst(found) is State.SUSPENDED
     assert not may_be_listed(found)
-    low = by_rules(did, NO_PENALTY, is_low=True, heard_ms=now, now_ms=now)
+    low = by_rules(did, NO_PENALTY, low_by="a failed audit", heard_ms=now, now_ms=now)
+    assert low[0].reason == "its standing is below 1, with a failed audit on its books"
     assert may_be_listed(low)
     assert not may_serve(low)
     ended = found[0]
     assert in_force([ended], (ended.until_ms or 0) - 1)
     assert not in_force([ended], ended.until_ms or 0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "by_audits", "words"),
+    [(5, 0, "lost contracts"), (5, 5, "a failed audit"), (6, 5, "lost contracts and a failed audit")],
+)
+def test_who_does_no_duty_is_told_by_what(bad: int, by_audits: int, words: str) -> None:
+    """A node that lost no contract is not told that it did."""
+    assert causes_of(bad, by_audits) == words
 
 
 # whole daemons

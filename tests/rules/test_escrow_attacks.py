@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from common.units import FLOP
 from dux_escrowd import facts as f
 from dux_escrowd.hearing import concerns
-from dux_escrowd.model import AwardKey, AwardSigned, Ballot, Coin, Lot, Role, State
-from dux_escrowd.observe import STRAYS_MAX, OnChain, next_fact
-from dux_escrowd.orders import PassOn
+from dux_escrowd.model import AwardKey, AwardSigned, Ballot, Coin, Exit, Lot, Role, Spend, State
+from dux_escrowd.observe import STRAYS_AT_TIMEOUT_MAX, STRAYS_MAX, OnChain, next_fact
+from dux_escrowd.orders import OpenStray, PassOn
 from dux_escrowd.rules import decide
 from dux_escrowd.voting import answer_window_over, automatic_vote, may_cosign
 from dux_sim.proof.cast import ARBITERS, PRICE, B, S, deal_for
@@ -118,6 +118,28 @@ def test_dust_never_hides_the_funding() -> None:
     later = [item for item in dust if item.coin.outpoint not in {stray.outpoint for stray in strays}]
     assert next_fact([lot, *strays], [*later, *dust[:STRAYS_MAX]], 105) is None
     assert next_fact([lot, *strays], [*dust, OnChain(COIN, None)], 105) == found
+
+
+@attack("escrow", tries="hides the buyer's own small payments under dust", meets="from T on the most valuable go back")
+def test_what_was_paid_too_little_comes_back_at_timeout_whatever_lies_beside_it() -> None:
+    """Sixteen strays are followed before T; at T the buyer follows more of them, the largest first, within a bound."""
+    timeout = DEAL.heights.timeout
+    lot = Lot(contract_id="c" * 64, me=B, role=Role.BUYER, deal=DEAL, state=State.VOID, panel=ARBITERS)
+    dust = [OnChain(Coin(f"{number:064x}:0", FLOP // 100, 104), None) for number in range(STRAYS_AT_TIMEOUT_MAX + 1)]
+    strays = [replace(lot, number=n + 1, coin=item.coin, state=State.STRAY) for n, item in enumerate(dust)]
+    mine = OnChain(Coin("dd" * 32 + ":0", FLOP // 2, 105), None)
+    gone = OnChain(Coin("de" * 32 + ":0", FLOP, 105), Spend(Exit.REFUND, "ef" * 32, 0, 106))
+    beside, outputs = strays[:STRAYS_MAX], [*dust[:40], gone, mine]
+    assert next_fact([lot, *beside], outputs, timeout - 1) is None
+    found = next_fact([lot, *beside], outputs, timeout)
+    assert found == (0, f.OutputSeen(at=timeout, coin=mine.coin))
+    assert [type(order) for order in decide(lot, found[1])[1]] == [OpenStray]
+    seen = replace(lot, number=17, coin=mine.coin, state=State.FUNDED_SEEN)
+    stray = decide(seen, f.CoinDeep(at=timeout, coin=mine.coin))[0]
+    assert decide(stray, f.Clock(at=timeout))[0].state is State.REFUND_SENT
+    assert next_fact([lot, *strays], [*dust, mine], timeout) is None
+    sellers = [replace(one, me=S, role=Role.SELLER) for one in (lot, *beside)]
+    assert next_fact(sellers, outputs, timeout) is None
 
 
 @attack("escrow", tries="asks the panel alone for the fast award", meets="the other party is told")

@@ -10,6 +10,7 @@ from dux_sim.proof.channel.cases import NOTHING, full_cases, quick_cases
 from dux_sim.proof.channel.moment import Moment
 from dux_sim.proof.channel.moves import arrivals
 from dux_sim.proof.channel.mutations import MUTATIONS, hunt
+from dux_sim.proof.channel.nodes import SOUND
 from dux_sim.proof.channel.walk import Walk
 from dux_sim.proof.channel.world import World
 from tests.sim.proof_kit import told_by_short_form
@@ -37,6 +38,18 @@ def test_the_short_form_holds_and_has_seen_enough() -> None:
     assert told["histories_audited"] >= 60
 
 
+def test_faults_of_sight_are_found_and_nothing_else_is() -> None:
+    """What an output beside the coin, or a reorganisation of both, would freeze is seen by the walk's laws."""
+    blind = [mutation for mutation in MUTATIONS if mutation.sight != SOUND]
+    assert len(blind) == 3
+    for mutation in blind:
+        case = mutation.case
+        assert Walk(case.name, case.setting, case.left).run(4_000).violations == []
+        found = hunt(mutation)
+        assert found is not None
+        assert any("stranger" in move or "deep" in move for move in found.trace)
+
+
 @pytest.mark.parametrize("mutation", FIRST, ids=lambda mutation: mutation.name)
 def test_without_the_fault_the_same_walk_is_quiet(mutation: object) -> None:
     """A hunt that would find something in the sound tables, too, proves nothing."""
@@ -55,6 +68,8 @@ DIMENSIONS = {
     "crashes at every write": (", and crashes after the write", "payer crashes and starts", "payee crashes and starts"),
     "restored backups on either side": ("the payer's copy is put back", "the payee's copy is put back"),
     "reorganisations": ("the funding comes back under another id", "the spend waits again", "the spend is forgotten"),
+    "deep reorganisations": ("a deep one takes spend and funding, which comes back under another id",),
+    "outputs of strangers": ("a stranger pays the script too little",),
     "fees: a spend that a block leaves out, and what asks for more": ("a block that leaves it out",),
     "delay of blocks": ("a block that the payer sees late", "a block that the payee sees late"),
     "a side that is away": ("the payee goes offline", "the payee is back"),

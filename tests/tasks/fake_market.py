@@ -28,6 +28,8 @@ from common.contracts.p2p_errors import BlobMissing, PeerAnswered, PeerUnreachab
 from common.contracts.p2p_reach import P2P_REACH, Reach, Reached
 from common.contracts.registry_service import SERVICE_HAD, ServiceHad, ServiceNotTaken
 from common.contracts.wallet_chain import CHAIN_TIP, Tip
+from common.contracts.wallet_contract import CONTRACT_VOUCH, PartyWord, VouchContract
+from common.contracts.wallet_errors import ContractUnknown
 from common.errors import DuxError, NeighbourDown, NotFound, may_repeat
 from common.identity.did import did_of
 from common.identity.keys import SigningKey, is_signed
@@ -35,7 +37,7 @@ from common.identity.purposes import OWNER, Purpose
 from common.identity.signed import sign
 from common.network import NetworkProfile
 from common.randomness import SeededRandomness
-from common.receipts import Outcome, SettledReceipt, opened
+from common.receipts import Outcome, SettledReceipt, opened_receipt
 from common.rpc.client import Client, LocalClient
 from common.rpc.method import Done, Empty, Method
 from common.rpc.table import Ctx, MethodTable
@@ -97,6 +99,7 @@ class Market:
     deals: dict[str, Deal] = field(default_factory=dict)
     services: dict[str, tuple[int, store.ServiceView]] = field(default_factory=dict)
     receipts: list[SettledReceipt] = field(default_factory=list)
+    restored: bool = False  # wallets know of no contract
     thanked: list[tuple[Did, str, str]] = field(default_factory=list)  # by whom, for what, who
     unheard_of: str = ""  # an arbiter that no registry knows
     forgers: tuple[int, ...] = ()  # nodes whose storage receipts somebody else has signed
@@ -428,7 +431,13 @@ class FakeNode:
         async def tip(_params: Empty, _ctx: Ctx) -> Tip:
             return Tip(height=BlockHeight(self.market.height), hash="00" * 32, time_s=0, synced=True, source="core")
 
+        async def vouch(params: VouchContract, _ctx: Ctx) -> PartyWord:
+            if self.market.restored:
+                raise ContractUnknown(what="adopted contract", name=params.cid, cid=params.cid)
+            return PartyWord(buyer_key=b"\x02" * 33, seller_key=b"\x03" * 33, signature=b"\x30\x01")
+
         self.tables["flopd"].serve(CHAIN_TIP, tip)
+        self.tables["flopd"].serve(CONTRACT_VOUCH, vouch)
 
     def _serve_stored(self) -> None:
         table = self.tables["stored"]
@@ -458,7 +467,7 @@ class FakeNode:
         return store.SearchResult(services=tuple(found), total=len(found), learnt=0)
 
     def _submit(self, params: registry.SubmitReceipt) -> registry.ReceiptVerdict:
-        _, receipt = opened(params.receipt, SettledReceipt, body_bytes_max=1024)
+        _, receipt = opened_receipt(params.receipt)
         self.market.receipts.append(receipt)
         return registry.ReceiptVerdict(cid=receipt.cid, state=registry.ReceiptState.SETTLED, reason="")  # type: ignore[arg-type]
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from common.contracts import task as contract
 from common.contracts.task import TaskState
 from common.errors import NotPermitted
-from common.receipts import Outcome
+from common.receipts import KeyedReceipt, Outcome
 from common.units import FLOP, Florins
 from dux_taskd import cases
 from dux_taskd.effects import HOLD_TRIES
@@ -42,6 +42,17 @@ async def stage(market: Market, *, seller: QuickRunner | None = None, checker: Q
         yield players
 
 
+async def test_a_restored_wallet_has_receipts_without_its_keys(market: Market) -> None:
+    """Who does not hold the contract any more cannot vouch for it; its receipt goes out all the same."""
+    market.restored = True
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        view = await players[BUYER].until(await submit(players[BUYER], service))
+        assert view.state is TaskState.PAID
+        await wait_until(lambda: {did(BUYER), did(SELLER)} <= {receipt.signer for receipt in market.receipts})
+        assert not any(isinstance(receipt, KeyedReceipt) for receipt in market.receipts)
+
+
 async def test_a_paid_job_is_run_checked_and_paid(market: Market) -> None:
     """Both workers run it, hashes agree, both are paid, the buyer holds the result, all parties sign receipts."""
     async with stage(market) as players:
@@ -65,6 +76,8 @@ async def test_a_paid_job_is_run_checked_and_paid(market: Market) -> None:
         for contract_id, worker in ((view.contract_id, SELLER), (view.check_contract_id, CHECKER)):
             assert {(contract_id, did(n)) for n in (BUYER, worker, *ARBITERS)} <= signers
         assert all(r.outcome is Outcome.RELEASED and r.tax_florins * 20 == r.gross_florins for r in market.receipts)
+        keyed = {receipt.signer for receipt in market.receipts if isinstance(receipt, KeyedReceipt)}
+        assert keyed == {did(BUYER), did(SELLER), did(CHECKER)}, "parties sign under their keys, arbiters have none"
         explained = await players[BUYER].ask(contract.EXPLAIN, contract.TaskRef(task_id=task_id))
         assert "agreed" in " ".join(explained.lines)
 

@@ -11,6 +11,7 @@ from common.channel_messages import Outcome
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.model import AT_WORK, Call, CallState, PayeeState, PayerState, call_of
 from dux_sim.proof.channel.cast import EXP, OIDS, PAYEE, PAYER, ZONE, response_of
+from dux_sim.proof.channel.chain import THERE
 from dux_sim.proof.search import require
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def _nobody_left(world: World) -> None:
     if world.honest(PAYER) and chain.coin and chain.coin_height is not None:
         require(chain.spend is not None, "dead state: the coin is left in")
         require(world.payer.state is PayerState.CLOSED, f"dead state: the payer is left in {world.payer.state}")
+    back = chain.beside != THERE or not world.honest(PAYER)
+    require(back, "dead state: what a stranger paid beside the coin is left in")
     if world.awake(PAYEE):
         ends = (PayeeState.CLOSED, PayeeState.LOST, PayeeState.ABANDONED)
         require(world.payee.state in ends, f"dead state: the payee is left in {world.payee.state}")

@@ -30,6 +30,7 @@ from dux_sim.proof.channel.cast import (
     request_of,
     response_of,
 )
+from dux_sim.proof.channel.chain import ABSENT
 from dux_sim.proof.channel.hands import NUDGE
 from dux_sim.proof.channel.lies import lies
 from dux_sim.proof.channel.moment import Moment
@@ -252,8 +253,12 @@ def _accidents(world: World, moment: Moment) -> Iterator[Move]:
 
 def _reorganisations(world: World) -> Iterator[Move]:
     chain = world.chain
+    if chain.beside == ABSENT:
+        yield "a stranger pays the script too little", ACCIDENT, World.stranger_pays
     if chain.spend is None and chain.coin == 1 and 0 < chain.depth(world.height) < SHALLOW:
         yield "the funding comes back under another id", ACCIDENT, World.coin_moves
+    if chain.spend is not None and chain.coin == 1 and chain.spend_depth(world.height) <= world.setting.rules.depth:
+        yield "a deep one takes spend and funding, which comes back under another id", ACCIDENT, World.coin_moves
     if chain.spend is not None and chain.spend_depth(world.height) <= world.setting.rules.depth:
         yield "the spend waits again", ACCIDENT, partial(World.spend_goes, forgotten=False)
         yield "the spend is forgotten", ACCIDENT, partial(World.spend_goes, forgotten=True)

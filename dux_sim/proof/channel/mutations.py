@@ -34,7 +34,9 @@ from dux_sim.proof.channel.cases import (
     Case,
     case_of,
 )
-from dux_sim.proof.channel.cast import CRASHES, LATE, PAYEE, PAYER, UNIT, Left
+from dux_sim.proof.channel.cast import CHAIN, CRASHES, LATE, PAYEE, PAYER, UNIT, Left
+from dux_sim.proof.channel.nodes import SOUND
+from dux_sim.proof.channel.sight import Sight, coin_alone, first_alone, none_due
 from dux_sim.proof.channel.walk import Walk
 from dux_sim.proof.plant import Plant, Rows, altered, changes, dropped, forgets, instead, orders_less
 from dux_sim.proof.search import Found
@@ -49,6 +51,7 @@ class Mutation(msgspec.Struct, frozen=True, kw_only=True):
     side: int
     plant: Plant
     case: Case
+    sight: Sight = SOUND
 
 
 def hunt(mutation: Mutation) -> Found | None:
@@ -57,9 +60,8 @@ def hunt(mutation: Mutation) -> Found | None:
     rows = (payer.ROWS, payee.ROWS)[mutation.side]
     tables[mutation.side] = indexed(mutation.plant(rows))
     case = mutation.case
-    told = Walk(case.name, case.setting, case.left, tables=(tables[PAYER], tables[PAYEE])).run(
-        case.states_max, first_only=True
-    )
+    walk = Walk(case.name, case.setting, case.left, tables=(tables[PAYER], tables[PAYEE]), sight=mutation.sight)
+    told = walk.run(case.states_max, first_only=True)
     return told.violations[0] if told.violations else None
 
 
@@ -260,6 +262,12 @@ def _hunt(
     return Mutation(name=name, side=side, plant=plant, case=case)
 
 
+def _blind(name: str, sight: Sight, **how: Any) -> Mutation:
+    """A fault in what is made of the chain; both tables are sound."""
+    plain = _hunt(name, PAYER, lambda rows: rows, left=ONE, calls=1, accidents=frozenset({CHAIN}), **how)
+    return replace(plain, sight=sight)
+
+
 ADMIT = s.admissible
 MUTATIONS: tuple[Mutation, ...] = (
     _hunt("a: W is the last voucher, not the highest", PAYEE, _last_value),
@@ -318,4 +326,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     _hunt("the payer never refunds", PAYER, dropped(f.Clock, b.refundable), what="payee lies", calls=1, **LYING_PAYEE),
     _hunt("the payer's books stay closed when the spend goes", PAYER, dropped(f.SpendGone, c.that_spend), left=ONE,
           calls=1),
+    _blind("where spend and coin go, only the coin is missed", Sight(next_fact=coin_alone)),
+    _blind("what a stranger pays first hides the funding", Sight(next_fact=first_alone), opening=True),
+    _blind("what lies beside the coin is never taken back", Sight(further_due=none_due)),
 )  # fmt: skip

@@ -16,8 +16,10 @@ from dux_escrowd.channel.model import Call, Coin, Payee, Payer, Receipt
 from dux_escrowd.channel.orders import Order
 from dux_escrowd.channel.table import Index, step
 from dux_sim.proof.channel.cast import EDGES, NAMES, PAYEE
+from dux_sim.proof.channel.sight import Sight
 from dux_sim.proof.search import LawBroken
 
+SOUND = Sight()
 SILENT = ("at", "archived", "fresh", "offer_valid", "more", "price_florins")
 
 
@@ -36,8 +38,9 @@ Outcome = tuple[int, tuple[Order, ...]]
 class Nodes:
     """All nodes and messages that were met, and what comes of each pair."""
 
-    def __init__(self, tables: tuple[Index, Index]) -> None:
+    def __init__(self, tables: tuple[Index, Index], sight: Sight = SOUND) -> None:
         self._tables = tables
+        self.sight = sight
         self.nodes: list[Node] = []
         self._node_numbers: dict[Node, int] = {}
         self.facts: list[f.Fact] = []

@@ -21,7 +21,8 @@ from dux_sim.proof.channel.chain import Chain
 from dux_sim.proof.channel.heal import Healer
 from dux_sim.proof.channel.moment import Ghost, Moment
 from dux_sim.proof.channel.moves import FREE, Act, moves
-from dux_sim.proof.channel.nodes import Node, Nodes
+from dux_sim.proof.channel.nodes import SOUND, Node, Nodes
+from dux_sim.proof.channel.sight import Sight
 from dux_sim.proof.channel.world import World
 from dux_sim.proof.search import Search, Walked, Way
 
@@ -31,9 +32,11 @@ TABLES = (payer.TABLE, payee.TABLE)
 class Walk:
     """One case."""
 
-    def __init__(self, name: str, setting: Setting, left: Left, *, tables: tuple[Index, Index] = TABLES) -> None:
+    def __init__(
+        self, name: str, setting: Setting, left: Left, *, tables: tuple[Index, Index] = TABLES, sight: Sight = SOUND
+    ) -> None:
         self.setting = setting
-        self.known = Nodes(tables)
+        self.known = Nodes(tables, sight)
         self.told = Walked(name)
         self._left = left
         self._healer = Healer(setting, self.known)

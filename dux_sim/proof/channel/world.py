@@ -9,17 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+from msgspec.structs import replace
+
+from common.chain.channel import ChannelTerms
 from common.channel_messages import NO_ROOT, Outcome
+from common.contracts.wallet_chain import CoinView
 from dux_escrowd.channel import facts as f
-from dux_escrowd.channel.model import IN_FLIGHT, CallState, Coin, Payee, Payer, SpendKind
+from dux_escrowd.channel.follower import FACTS_PER_LOOK_MAX
+from dux_escrowd.channel.model import IN_FLIGHT, CallState, Payee, Payer
 from dux_escrowd.channel.model import Spend as SpendTold
 from dux_escrowd.channel.orders import Close, Fund, Order, Refund
 from dux_escrowd.channel.payee import LIVE
 from dux_sim.proof.channel import hands, laws
 from dux_sim.proof.channel.cast import EDGES, EXP, OIDS, PAYEE, PAYER, WATCH, ZONE, Setting, signable
-from dux_sim.proof.channel.chain import Spend
+from dux_sim.proof.channel.chain import TAKEN_BACK, THERE, TOO_LITTLE, Spend, seen
 from dux_sim.proof.channel.moment import Moment
 from dux_sim.proof.channel.nodes import Node, Nodes, stated
+from dux_sim.proof.channel.sight import terms
+from dux_sim.proof.search import require
 
 KEPT_IN_THE_OUTBOX = (Fund, Close, Refund)  # done after a crash, too; what goes to the wire is simply lost
 SESSION_MARK = b"/"
@@ -220,29 +227,33 @@ class World:
             return
         if side == PAYEE and self.height >= EXP - ZONE and not self.ghost.looked:
             self.tell(looked=True)
-        self._look_at_coin(side)
-        self._look_at_spend(side)
+        coins = seen(self.chain, self.setting.value_florins, self.setting.rules.coin_min_florins)
+        self._take_in(side, coins)
         self.learn(side, f.Clock(at=0))
+        if side == PAYER and self.chain.beside == THERE:
+            self._take_back(coins)
 
-    def _look_at_coin(self, side: int) -> None:
-        chain, mine = self.chain, self.node(side).channel.coin
-        if mine is not None and mine.outpoint != chain.outpoint:
-            self.learn(side, f.CoinGone(at=0, outpoint=mine.outpoint))
-        mine = self.node(side).channel.coin
-        coin = Coin(chain.outpoint, self.setting.value_florins, chain.coin_height)
-        if chain.coin and mine != coin:
-            self.learn(side, f.CoinSeen(at=0, coin=coin))
+    def _take_in(self, side: int, coins: tuple[CoinView, ...]) -> None:
+        """Facts until the books agree with the chain, or one changes nothing: as the product's follower does it."""
+        told = self.chain.told()
 
-    def _look_at_spend(self, side: int) -> None:
-        chain, mine = self.chain, self.node(side).channel.spend
-        there = chain.spend or (chain.waiting[0] if chain.waiting else None)
-        told = None if there is None else _told(there, chain.spend_height)
-        if mine is not None and (told is None or told.txid != mine.txid):
-            self.learn(side, f.SpendGone(at=0, txid=mine.txid))
-        if told is not None and told != self.node(side).channel.spend:
-            self.learn(side, f.SpendSeen(at=0, spend=told))
-        if told is not None and chain.spend_depth(self.height) >= self.setting.rules.depth:
-            self.learn(side, f.SpendDeep(at=0, spend=told))
+        def read(_terms: ChannelTerms, own: CoinView) -> SpendTold:
+            if told is None or own.spend is None:
+                raise TypeError("the coin is not spent")
+            return told
+
+        for _ in range(FACTS_PER_LOOK_MAX):
+            before = self.nodes[side]
+            channel = self.node(side).channel
+            fact = self.known.sight.next_fact(channel, terms(), coins, self.height, read)
+            if fact is None or not self.learn(side, replace(fact, at=0)) or self.nodes[side] == before:
+                return
+
+    def _take_back(self, coins: tuple[CoinView, ...]) -> None:
+        for outpoint, _step in self.known.sight.further_due(self.payer, terms(), coins, self.height):
+            laws.refund_in_time(self)
+            require(outpoint == TOO_LITTLE, "the coin goes back as if it lay beside the channel")
+            self.chain = self.chain._replace(beside=TAKEN_BACK)
 
     def offer(self, spend: Spend) -> None:
         """A transaction is handed to the chain."""
@@ -272,13 +283,14 @@ class World:
         self.look(PAYER)
         self.look(PAYEE)
 
+    def stranger_pays(self) -> None:
+        """Somebody pays the script too little, and before its funding."""
+        self.chain = self.chain._replace(beside=THERE)
+        self.look(PAYER)
+        self.look(PAYEE)
+
     def spend_goes(self, *, forgotten: bool) -> None:
         """The spend's block goes."""
         self.chain = self.chain.spend_goes(forgotten=forgotten)
         self.look(PAYER)
         self.look(PAYEE)
-
-
-def _told(spend: Spend, height: int | None) -> SpendTold:
-    kind = SpendKind.REFUND if spend.kind == "refund" else SpendKind.CLOSE
-    return SpendTold(kind, f"{spend.kind}-{spend.paid_florins}-{spend.outpoint[60:64]}", spend.paid_florins, height)

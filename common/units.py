@@ -7,7 +7,6 @@ string; in signed bytes it is an integer; for people it is FLOP with up to eight
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import NewType, Self
 
 UnixMs = NewType("UnixMs", int)
@@ -18,8 +17,6 @@ Hash32 = NewType("Hash32", bytes)
 FLOP = 100_000_000
 MONEY_MAX_FLORINS = 10**18  # the coin's MAX_MONEY: 10^10 FLOP
 BPS = 10_000
-
-_CALENDAR_END_S = 253_402_300_799  # the last second of the year 9999: `datetime` knows none later
 
 _FLOP_TEXT = re.compile(r"(\d{1,11})(?:\.(\d{1,8}))?")
 _FLORIN_TEXT = re.compile(r"0|-?[1-9]\d{0,18}")
@@ -84,12 +81,3 @@ def format_flop(florins: int) -> str:
 def tax_of(gross: int, tax_bps: int) -> Florins:
     """The community fund's part of a gross amount, rounded down; the rest is the provider's."""
     return Florins(int(gross) * tax_bps // BPS)
-
-
-def iso_time(unix_ms: int) -> str:
-    """ISO 8601 in UTC, whole seconds. What a stranger dates before 1970 or after 9999 is told as the nearest of these.
-
-    Times in signed words are integers of any size: no view may fail of one.
-    """
-    unix_s = min(max(unix_ms // 1000, 0), _CALENDAR_END_S)
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

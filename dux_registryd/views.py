@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common import units
+from common import iso_time as moments
 from common.contracts.registry import NodeStatus, NodeView, ReceiptView, Reputation, ScoreLine
 from common.contracts.registry_standing import SanctionView
 from common.quality import PPM
@@ -18,7 +18,7 @@ from dux_registryd.store import Claim
 
 def iso_time(unix_ms: int) -> str:
     """ISO 8601 in UTC, whole seconds; empty for never."""
-    return units.iso_time(unix_ms) if unix_ms else ""
+    return moments.iso_time(unix_ms) if unix_ms else ""
 
 
 def part(bps: int | None) -> float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from common.contracts.store import CallLimits, ReviewView, ServiceView
-from common.units import BPS, Hash32, iso_time
+from common.iso_time import iso_time
+from common.units import BPS, Hash32
 from common.work import Limits
 from dux_stored.model import Offer
 from dux_stored.rules import mean_centistars

@@ -1,4 +1,4 @@
-"""Units as people read them."""
+"""Moments as they are told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.units import iso_time
+from common.iso_time import iso_time
 
 
 @pytest.mark.parametrize(

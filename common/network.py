@@ -78,8 +78,8 @@ class PresenceParameters(Wire, frozen=True):
     """How it is witnessed that a node is there: who is challenged how often, and how much of it must be seen."""
 
     slot_blocks: int = 10  # one round of challenges, blocks: ten minutes
-    challengers: int = 7  # drawn for each node and slot
-    needed: int = 3  # of them must have seen it
+    challengers: int = 7  # that are to be expected for each node and slot, of different networks
+    needed: int = 3  # must have seen it
     good_day_bps: int = 8_000  # of a day's slots must be up
     apart: bool = True  # one challenger per IPv4 /24 or IPv6 /48; off for a network within one house
 
@@ -122,7 +122,7 @@ class TierRule(Wire, frozen=True):
     standing_milli: int  # s of mechanisms.md §1.1, thousandths
     days_known: int
     good_days: int  # of the last 60, as drawn challengers saw them
-    probing_bps: int  # part of its own challenges made, once it was drawn
+    probing_bps: int  # part of the looks at others made that it owed, going by chance
     bond_florins: Florins = Florins(0)  # locked in fidelity bonds that the chain shows
     duties: tuple[str, ...] = ()
     services: dict[str, int] = msgspec.field(default_factory=dict)  # `audit`, `relay`, … -> least count of 60 days

@@ -21,6 +21,7 @@ from enum import IntEnum
 from bitcoin.core import script as op
 from bitcoin.core.script import CScript, CScriptInvalidError, CScriptOp
 
+from common.chain.contract import Contract, cid
 from common.chain.script import REDEEM_BYTES_MAX, BadScript, escrow_script, pushes
 from common.chain.tx import BadTransaction, Tx, parse
 from common.chain.verify import is_pubkey, is_signature
@@ -60,6 +61,17 @@ class LotWord(Canon, frozen=True):
 def word_digest(word: LotWord) -> Hash32:
     """What the key signs (32 bytes); no transaction shares it."""
     return tagged_hash(Purpose.RECEIPT_LOT, canonical(word))
+
+
+def contract_word(contract: Contract) -> LotWord:
+    """The word that either party of this contract may sign."""
+    return LotWord(
+        network=contract.network,
+        cid=cid(contract),
+        buyer=Did(contract.buyer.did),
+        seller=Did(contract.seller.did),
+        lot=LotKeys(buyer=contract.buyer.key, seller=contract.seller.key),
+    )
 
 
 def word_of(receipt: KeyedReceipt) -> LotWord:

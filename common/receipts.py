@@ -284,33 +284,51 @@ class Hardware(Canon, frozen=True):
 
 
 class NodeInfo2(Canon, frozen=True):
-    """Version 2 of a node's description: what version 1 says, and its machine closer. Both are read for ever."""
+    """Version 2 of a node's description: what version 1 says, and its machine closer. All are read for ever."""
 
     version: Literal[2]
     info: NodeInfo
     hardware: Hardware
 
 
+class NodeInfo3(Canon, frozen=True):
+    """Version 3: also the key that its looks at others are proved with; empty: it looks at nobody."""
+
+    version: Literal[3]
+    info: NodeInfo
+    hardware: Hardware
+    look_key: OptionalBytes32
+
+
 NO_HARDWARE = Hardware(cpu_model="", cpu_arch="", cpu_mhz=0, kernel="", gpu_memory_mb=0, tpm="")
 
 
-def described(envelope: Attested) -> NodeInfo2:
-    """A node's description of either version, as version 2; the signature is *not* checked here.
+def described(envelope: Attested) -> NodeInfo3:
+    """A node's description of any version, as version 3; the signature is *not* checked here.
 
     Raises:
-        BadParams: it is neither.
+        BadParams: it is none.
     """
     try:
-        return body_of(envelope, NodeInfo2, NODE_BYTES_MAX)
+        return body_of(envelope, NodeInfo3, NODE_BYTES_MAX)
     except BadParams as error:
+        return _described_earlier(envelope, error)
+
+
+def _described_earlier(envelope: Attested, error: BadParams) -> NodeInfo3:
+    try:
+        second = body_of(envelope, NodeInfo2, NODE_BYTES_MAX)
+        return NodeInfo3(version=3, info=second.info, hardware=second.hardware, look_key=b"")
+    except BadParams:
         try:
-            return NodeInfo2(version=2, info=body_of(envelope, NodeInfo, NODE_BYTES_MAX), hardware=NO_HARDWARE)
+            info = body_of(envelope, NodeInfo, NODE_BYTES_MAX)
         except BadParams:
             raise error from None
+    return NodeInfo3(version=3, info=info, hardware=NO_HARDWARE, look_key=b"")
 
 
 def opened_node(data: bytes) -> tuple[Attested, NodeInfo]:
-    """The envelope in bytes and the description inside it, of either version; the signature is *not* checked here.
+    """The envelope in bytes and the description inside it, of any version; the signature is *not* checked here.
 
     Raises:
         BadParams: as `attested` and `described`.

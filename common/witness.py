@@ -1,8 +1,8 @@
 """What nodes sign about each other: that one was seen, when, and how fast it answered.
 
 A sighting is canonical, signed by its witness under a purpose of its own, and travels inside an `Attested` envelope.
-A sighting also says in which network its witness saw the node.
-This module knows the shapes; who may say such a thing of whom is drawn and judged by registryd.
+A sighting also says in which network its witness saw the node, and proves that its witness had drawn itself to look.
+This module knows the shapes; who may say such a thing of whom is judged by registryd.
 
 Source: mechanisms.md §2.4 (presence); settled.md 31.
 """
@@ -13,11 +13,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from common.codec import Canon
+from common.codec import Canon, canonical
+from common.identity.ecvrf import PROOF_BYTES
+from common.identity.purposes import Purpose
+from common.identity.tagged import tagged
 from common.receipts import Bytes32, DidText, Hex64
-from common.units import BlockHeight, UnixMs
+from common.units import BlockHeight, Did, UnixMs
 
-SIGHTING_BYTES_MAX = 384
+SIGHTING_BYTES_MAX = 448
 SIGHTINGS_MAX = 12  # in one bundle: seven challengers, and room for views of the network that differ
 RTT_MS_MAX = 60_000
 
@@ -30,12 +33,32 @@ class Sighting(Canon, frozen=True):
 
     network: Hex64
     slot: Slot
-    beacon: Bytes32  # the draw that chose the challenger
+    beacon: Bytes32  # of the slot
     target: DidText
     prober: DidText
     rtt_ms: Annotated[int, Meta(ge=0, le=RTT_MS_MAX)]
     at_ms: UnixMs
     net: Annotated[str, Meta(max_length=43)]  # the /24 or /48 that the connection came from or went to; empty: a relay
+    proof: Annotated[bytes, Meta(min_length=PROOF_BYTES, max_length=PROOF_BYTES)]  # of what its look key drew
+
+
+class Look(Canon, frozen=True):
+    """What a look key draws from: nothing in it is the witness's to choose."""
+
+    network: Hex64
+    beacon: Bytes32
+    slot: Slot
+    target: DidText
+
+
+def look_body(network: str, beacon: bytes, slot: int, target: Did) -> bytes:
+    """The body that is proved over, for p2pd."""
+    return canonical(Look(network=network, beacon=beacon, slot=slot, target=target))
+
+
+def look_input(network: str, beacon: bytes, slot: int, target: Did) -> bytes:
+    """The same with its purpose in front: the alpha of RFC 9381."""
+    return tagged(Purpose.LOOK, look_body(network, beacon, slot, target))
 
 
 class SlotEvidence(Canon, frozen=True):

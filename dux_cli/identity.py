@@ -49,13 +49,18 @@ def identity() -> None:
 @pass_session
 def show(session: Session, did: str, log_out: Path | None) -> None:
     """A name as the network knows it: state, keys, event log (`duxnet identity document` has its W3C form)."""
+    from common.contracts.p2p import IDENTITY_OWN
     from common.identity.log import decode_log
+    from common.rpc.method import Empty
 
+    own = None if did else session.ask(IDENTITY_OWN, Empty())
     found = _resolved(session, did)
     log = decode_log(found.log, now_ms=1 << 52, inception_bits=0)
     if log_out is not None:
         write_out(log_out, found.log)
     lines = [("DID", found.did), ("state", state_of(found.ended, found.frozen, found.disputed))]
+    if own and own.standing == "recovered elsewhere":
+        lines.append(("this node", "without its keys since it was recovered elsewhere: `duxnet identity recover`"))
     lines += [("confirmed", _confirmed(found.age_s, found.sources))]
     if found.proof:
         lines.append(("proof", f"{len(found.proof)} bytes show two events at one place (--json has them)"))

@@ -109,7 +109,10 @@ def node(session: Session, node_id: str, *, peer: str) -> None:
         ("duties", ", ".join(told.duties)),
         *((one.state, f"{one.reason} (set by {one.set_by}, {_end(one.until)})") for one in told.sanctions),
         ("uptime", seen_up(told.uptime)),
-        ("looks at others", "never drawn" if told.probing is None else f"{told.probing:.0%} of the times it was drawn"),
+        (
+            "looks at others",
+            "owed none" if told.probing is None else f"{told.probing:.0%} of the times that fell to it",
+        ),
         ("services", ", ".join(f"{one.service} {one.count}" for one in services.services if one.count) or "none yet"),
         ("machine", _machine(machine)),
         *((f"audit {one.audit_id[:16]}", f"{one.state}: {one.reason}") for one in audits.audits),
@@ -121,7 +124,7 @@ def node(session: Session, node_id: str, *, peer: str) -> None:
         weight = f"+{flop(line.good_florins)}" if line.good_florins else f"-{flop(line.bad_florins)}"
         facts.append((f"contract {line.cid.hex()[:16]}", f"{line.outcome} at block {line.height}: {weight}"))
     facts += [
-        (f"slot from {slot.from_height}", f"seen by {slot.seen} of {slot.drawn} drawn{_where(slot.net)}: {_up(slot)}")
+        (f"slot from {slot.from_height}", f"seen by {slot.seen} of {slot.drawn} seats{_where(slot.net)}: {_up(slot)}")
         for slot in presence.slots
     ]
     facts.append(("signed", f"{counted(len(presence.evidence), 'sighting')} held here; --json prints them"))

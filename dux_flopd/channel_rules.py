@@ -15,7 +15,7 @@ from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NotAgreed
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.units import FLOP
-from dux_flopd.contract_rules import fund_scripts
+from dux_flopd.contract_rules import foreign
 from dux_flopd.model import ContractKeyRow, OwnCoin
 from dux_flopd.rules import coin_state
 
@@ -32,13 +32,7 @@ def check_channel(terms: ChannelTerms, network: NetworkProfile, tip: int, *, los
     Raises:
         NotAgreed: with every law that is broken.
     """
-    laws = {
-        "it is for another network": terms.network == network.genesis,
-        "its fund script is not our network's": terms.fund_script in fund_scripts(network, ever=lost),
-        "its tax is not our network's": terms.tax_bps in network.taxes_bps,
-        "its heights are not our network's": terms.profile == network.heights,
-    }
-    broken = [complaint for complaint, holds in laws.items() if not holds]
+    broken = foreign(terms, terms.profile, network, back=lost)
     entered = terms.exp - channel_profile(terms.profile).exp_default_blocks if lost else tip
     broken += [f"not so: {law}" for law in terms_problems(terms, entered)]
     if broken:

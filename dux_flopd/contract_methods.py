@@ -48,11 +48,10 @@ from common.contracts.wallet_contract import (
 from common.contracts.wallet_errors import ContractUnknown, NotAgreed
 from common.errors import BadParams
 from common.network import NetworkProfile
-from common.receipt_keys import LotWord, word_digest
-from common.receipts import LotKeys
+from common.receipt_keys import contract_word, word_digest
 from common.rpc.table import Ctx, MethodTable
 from common.store import Tx
-from common.units import Did, Florins
+from common.units import Florins
 from dux_flopd.contract_rules import (
     check_depth,
     check_time,
@@ -206,13 +205,7 @@ class ContractMethods:
         row, contract = self._contract(params.cid)
         if row.role not in ("buyer", "seller"):
             raise NotAgreed(reason=f"this wallet is the {row.role}; buyer and seller tell whose contract it is")
-        word = LotWord(
-            network=contract.network,
-            cid=bytes.fromhex(row.cid),
-            buyer=Did(contract.buyer.did),
-            seller=Did(contract.seller.did),
-            lot=LotKeys(buyer=contract.buyer.key, seller=contract.seller.key),
-        )
+        word = contract_word(contract)
         signature = self._keys.sign_contract(row.key_index, word_digest(word))
         return PartyWord(buyer_key=word.lot.buyer, seller_key=word.lot.seller, signature=signature)
 

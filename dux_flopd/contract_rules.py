@@ -6,6 +6,7 @@ which network this is. Source: settled.md 6, escrow_protocol.md §3 and §8.
 
 from __future__ import annotations
 
+from common.chain.channel import ChannelTerms
 from common.chain.contract import Contract, Party
 from common.chain.templates import Award, Cancel, Refund, Release, Side, Template
 from common.community_fund import fund_script_of, tax_scripts_of
@@ -23,21 +24,21 @@ def check_network(contract: Contract, network: NetworkProfile, *, back: bool = F
     Raises:
         NotAgreed: another chain, fund, tax or table of heights.
     """
-    laws = {
-        "it is for another network": contract.network == network.genesis,
-        "its fund script is not our network's": contract.fund_script in fund_scripts(network, ever=back),
-        "its tax is not our network's": contract.tax_bps in network.taxes_bps,
-        "its heights are not our network's": contract.heights_profile == network.heights,
-    }
-    broken = [complaint for complaint, holds in laws.items() if not holds]
+    broken = foreign(contract, contract.heights_profile, network, back=back)
     if broken:
         raise NotAgreed(reason="; ".join(broken))
 
 
-def fund_scripts(network: NetworkProfile, *, ever: bool) -> frozenset[bytes]:
-    """Where the tax is paid to: now, or ever in this network, as its profile tells."""
-    now = fund_script_of(network.fund)
-    return tax_scripts_of(network.fund) if ever else frozenset((now,))
+def foreign(terms: Contract | ChannelTerms, heights: str, network: NetworkProfile, *, back: bool) -> list[str]:
+    """Why a contract or channel is none of our network; `back`: any fund that the profile tells of will do."""
+    funds = tax_scripts_of(network.fund) if back else {fund_script_of(network.fund)}
+    laws = {
+        "it is for another network": terms.network == network.genesis,
+        "its fund script is not our network's": terms.fund_script in funds,
+        "its tax is not our network's": terms.tax_bps in network.taxes_bps,
+        "its heights are not our network's": heights == network.heights,
+    }
+    return [complaint for complaint, holds in laws.items() if not holds]
 
 
 def own_party(contract: Contract, role: str) -> Party | None:

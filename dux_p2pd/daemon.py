@@ -21,11 +21,14 @@ from dux_p2pd.endpoints import Endpoints
 from dux_p2pd.event_loop import new_event_loop
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import KeySource, load_keys
+from dux_p2pd.left_behind import Fetch, LeftBehind
 from dux_p2pd.local_address import towards
+from dux_p2pd.log_fetch import LogFetch
+from dux_p2pd.look_key import LookKey
 from dux_p2pd.mail_parts import mailbox_keys, open_mailbox
 from dux_p2pd.mail_table import MailTable
 from dux_p2pd.mailbox import Mailbox
-from dux_p2pd.methods import BlobMethods, IdentityMethods, NetworkMethods
+from dux_p2pd.methods import BlobMethods, IdentityMethods, LookMethods, NetworkMethods
 from dux_p2pd.outward import Outward, Passwords, way_out
 from dux_p2pd.overlay import Overlay, answer_peers, bootstrap_list, build_overlay, shared_arguments
 from dux_p2pd.record_table import RecordTable
@@ -61,6 +64,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
     renewal: Renewal
     resolver: Resolver
     mailbox: Mailbox
+    _has_others: bool
 
     async def assemble(self, parts: Parts[P2pdSettings]) -> None:
         """Identity first, then the overlay, then what the other daemons see of it."""
@@ -107,6 +111,10 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         )
         return load_keys(parts.data_dir), transport_keys
 
+    def load_look_key(self, parts: Parts[P2pdSettings]) -> LookKey:
+        """The key that looks at others are proved with, from its file; the simulator hands in another."""
+        return LookKey(parts.data_dir, parts.random)
+
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         """TLS over TCP; the simulator puts another one here."""
         host, *more = listen_hosts(parts.settings.listen_host)
@@ -122,6 +130,10 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             **shared_arguments(parts, directory),
         )
 
+    def log_fetch(self, parts: Parts[P2pdSettings]) -> Fetch | None:
+        """Asks for this node's own log under another name; the simulator's nodes have no other."""
+        return LogFetch(parts.network, clock=parts.clock, random=parts.random, log=parts.log).fetch
+
     async def _listen_outside(self, parts: Parts[P2pdSettings], keeper: Keeper, net: Overlay) -> None:
         try:
             host, port = await net.transport.serve(net.peers.on_session, net.router.handle)
@@ -135,11 +147,10 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
             whereabouts.guessed(towards([address for address in known if address is not None]))
         if endpoints:  # else the first connections have told already where we are
             self.endpoints.own(endpoints)
-        parts.problems.append(lambda: "" if keeper.standing == "sound" else f"this node's name is {keeper.standing}")
+        parts.problems.append(lambda: keeper.problem)
         parts.log.info("listening outside", did=keeper.did, address=endpoint_of((host, port)))
-        others = [n for n in bootstrap_list(parts) if n.address not in endpoints and n.did != keeper.did]
+        self._has_others = any(n.address not in endpoints and n.did != keeper.did for n in bootstrap_list(parts))
         parts.problems.append(keeper.clock_problem)
-        parts.problems.append(lambda: "" if net.peers.sessions() or not others else "no peer is connected")
 
     # what the other daemons see
 
@@ -213,6 +224,7 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         refusals.serve(parts.table)
         family = family_named(parts.network.chain)
         IdentityMethods(keeper, resolver, renewal, parts.data_dir, family, clock=parts.clock).serve(parts.table)
+        LookMethods(self.load_look_key(parts)).serve(parts.table)
         BlobMethods(blobs, swap).serve(parts.table)
         swap.publish, swap.find = upkeep.put, net.dht.get
         parts.background("blobs kept", swap.run_offers)
@@ -244,6 +256,17 @@ class P2pDaemon(DuxOSDaemon[P2pdSettings]):
         )
         net.router.answer(DID_TELL, renewal.on_tell)
         parts.background("renewal", renewal.run)
+        left_behind = LeftBehind(
+            keeper,
+            net.directory,
+            net.peers,
+            lambda: [source.address for source in upkeep.sources],
+            self.log_fetch(parts),
+            clock=parts.clock,
+            log=parts.log,
+        )
+        renewal.left_behind, upkeep.on_failure = left_behind, left_behind.dial_failed
+        parts.problems.append(lambda: left_behind.problem() if self._has_others else "")
         self.renewal = renewal
         return renewal
 

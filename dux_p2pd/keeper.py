@@ -122,6 +122,16 @@ class Keeper:
         return "frozen" if self.log.frozen else "disputed" if self.log.disputed else "sound"
 
     @property
+    def problem(self) -> str:
+        """What is wrong with the name, and what its owner can do; empty when nothing is."""
+        if self.standing == "recovered elsewhere":
+            return (
+                "this node's name was recovered elsewhere: stop the node, or take the name back with the phrase by "
+                "`duxnet identity recover`"
+            )
+        return "" if self.standing == "sound" else f"this node's name is {self.standing}"
+
+    @property
     def may_sign(self) -> bool:
         """Whether the current key is this node's, and the name not closed."""
         return self._signer is not None and not self.log.ended

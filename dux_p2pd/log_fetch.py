@@ -12,6 +12,7 @@ import asyncio
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -21,7 +22,7 @@ from common.codec import canonical, from_canonical
 from common.contracts.p2p_errors import PeerUnknown
 from common.contracts.peer_p2p import CONTACTS_MAX, DHT_GET_AT, DID_LOG, NODE_NS, AskLog, FindValue
 from common.errors import DuxError
-from common.identity.branch import make_branch
+from common.identity.branch import OperationalBranch, make_branch
 from common.identity.log import Log
 from common.identity.news import NEWS_BYTES_MAX, LogNews
 from common.network import NetworkProfile
@@ -61,11 +62,14 @@ class LogFetch:
         Raises:
             PeerUnknown: nobody reached knows it.
         """
+        now_ms, bits = self._clock.unix_ms(), self._network.inception_bits
+        made = partial(make_branch, net=1, account=0, made_ms=now_ms, inception_bits=bits)
+        branch = await asyncio.to_thread(made, self._random.bytes(64))  # on main its work takes seconds
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="duxnet-")))
             store = Store.open(None, MIGRATIONS, self._clock)
             stack.callback(store.close)
-            keeper, directory = self._papers(folder, store)
+            keeper, directory = self._papers(folder, store, branch)
             transport = await stack.enter_async_context(self._transport(keeper, directory))
             await transport.serve(lambda _session: None, _answer_nothing)
             await self._walk(transport, directory, did, addresses)
@@ -74,9 +78,8 @@ class LogFetch:
             raise PeerUnknown(did=did)
         return known.log
 
-    def _papers(self, folder: Path, store: Store) -> tuple[Keeper, Directory]:
+    def _papers(self, folder: Path, store: Store, branch: OperationalBranch) -> tuple[Keeper, Directory]:
         now_ms, bits = self._clock.unix_ms(), self._network.inception_bits
-        branch = make_branch(self._random.bytes(64), net=1, account=0, made_ms=now_ms, inception_bits=bits)
         keys = TransportKeys(folder, self._random, now_ms=now_ms, period_s=7 * DAY_S)
         keeper = Keeper(BranchKeys(branch), keys, OwnTable(store), clock=self._clock, inception_bits=bits)
         directory = Directory(

@@ -35,6 +35,7 @@ from dux_p2pd.egress import Egress
 from dux_p2pd.gossip import GossipNet
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import load_keys
+from dux_p2pd.look_key import LookKey
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.reaching import reach
 from dux_p2pd.records import GOSSIP_PAYLOAD_BYTES_MAX
@@ -247,10 +248,7 @@ class IdentityMethods:
 
     async def sign(self, params: p2p.Sign, ctx: Ctx) -> p2p.Signature:
         """identity.sign: only for the daemon that owns the purpose."""
-        purpose = _purpose(params.purpose)
-        owner = OWNER.get(purpose, "nobody")
-        if owner != ctx.caller:
-            raise NotYourPurpose(purpose=purpose.value, owner=owner, caller=ctx.caller)
+        purpose = _owned(params.purpose, ctx)
         if len(params.body) > p2p.SIGN_BYTES_MAX:
             raise BadParams(detail=f"body: at most {p2p.SIGN_BYTES_MAX} bytes; sign the hash of larger things")
         return p2p.Signature(
@@ -304,6 +302,31 @@ class IdentityMethods:
         """identity.link_coin."""
         self._keeper.link(params)
         return Done()
+
+
+class LookMethods:
+    """identity.prove."""
+
+    def __init__(self, key: LookKey) -> None:
+        self._key = key
+
+    def serve(self, table: MethodTable) -> None:
+        """Answer it in this table."""
+        table.serve(p2p.IDENTITY_PROVE, self.prove)
+
+    async def prove(self, params: p2p.Prove, ctx: Ctx) -> p2p.Proofs:
+        """identity.prove: only for the daemon that owns the purpose."""
+        purpose = _owned(params.purpose, ctx)
+        return p2p.Proofs(key=self._key.public, proofs=tuple(self._key.prove(purpose, one) for one in params.bodies))
+
+
+def _owned(text: str, ctx: Ctx) -> Purpose:
+    """A purpose that belongs to the caller."""
+    purpose = _purpose(text)
+    owner = OWNER.get(purpose, "nobody")
+    if owner != ctx.caller:
+        raise NotYourPurpose(purpose=purpose.value, owner=owner, caller=ctx.caller)
+    return purpose
 
 
 def _purpose(text: str) -> Purpose:

@@ -27,6 +27,7 @@ from dux_p2pd.dht import Dht
 from dux_p2pd.directory import Directory, Known
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import KeySource
+from dux_p2pd.left_behind import LeftBehind
 from dux_p2pd.peers import PeerBook
 from dux_p2pd.resolver import Resolver
 from dux_p2pd.session import Peer
@@ -73,6 +74,7 @@ class Renewal:
         self._looked_s = clock.monotonic()
         self._looked_again_s = float("-inf")
         self._retry_ms = 0
+        self.left_behind: LeftBehind | None = None  # set at assembly
         directory.on_change.append(self._tell_change)
         peers.last_words = self._tell_of_itself
 
@@ -95,6 +97,8 @@ class Renewal:
             await self._rotate_when_due(now_ms)
         if not self._peers.is_alone():
             await self._upkeep.announce()
+        elif self.left_behind is not None:
+            await self.left_behind.turn()
 
     # transport keys
 

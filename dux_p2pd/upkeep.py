@@ -92,6 +92,7 @@ class Upkeep:
         self._announce_share = random.uniform()  # of the longest time that it may wait
         self._told: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # endpoints and relays at the last refresh
         self.on_moved: list[Callable[[], Awaitable[None]]] = []  # this node is new, or reached elsewhere
+        self.on_failure: Callable[[DuxError], None] = lambda _error: None  # an address gave no session
         self._announced = False  # since this start, to somebody
         peers.on_down.append(lambda _: self._changed.set())
         peers.on_lost.append(self._has_lost)
@@ -177,6 +178,7 @@ class Upkeep:
         except DuxError as error:
             self.sources.failed(source)
             self._met.failed(source.did)
+            self.on_failure(error)
             self._log.info("address did not answer", address=source.address[0], reason=error.message)
         else:
             source.failures = 0

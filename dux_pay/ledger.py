@@ -1,7 +1,9 @@
 """What this node's programs have paid for over HTTP: each call once, with the header that was made for it.
 
 Promises: a call's header is on the disk before a program gets it, so a repeat sends the same bytes; what is reserved
-for calls that have not ended counts as spent; a day is a day of UTC. The only file of this package with SQL.
+for calls that have not ended counts as spent; a day is a day of UTC. A call that was given up leaves a voucher with the
+payee: it counts for its most until its channel shows that less of it can be, or was, taken. The only file of this
+package with SQL.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from common.units import Florins
 
 DAY_MS = 86_400_000
 CALLS_KEPT_MS = 400 * DAY_MS
+GIVEN_UP = "given up"  # a state of calls
 
 MIGRATIONS = (
     """
@@ -25,6 +28,14 @@ MIGRATIONS = (
         url TEXT NOT NULL, chid TEXT NOT NULL, number INTEGER NOT NULL, most INTEGER NOT NULL, charged INTEGER,
         state TEXT NOT NULL, header TEXT NOT NULL, receipt TEXT NOT NULL) WITHOUT ROWID;
     CREATE INDEX calls_by_day ON calls (day);
+    """,
+    """
+    CREATE TABLE given_up (
+        chid TEXT NOT NULL, number INTEGER NOT NULL, oid TEXT NOT NULL, at_ms INTEGER NOT NULL, day INTEGER NOT NULL,
+        most INTEGER NOT NULL, counts INTEGER NOT NULL, is_final INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (chid, number)) WITHOUT ROWID;
+    CREATE INDEX given_up_by_day ON given_up (day);
+    CREATE INDEX given_up_by_oid ON given_up (oid);
     """,
 )
 
@@ -131,7 +142,8 @@ class Ledger:
             spent = self._spent(tx) + call.most_florins
             if spent > self.limits.per_day_florins:
                 raise OverDayLimit(spent_florins=spent, limit_florins=int(self.limits.per_day_florins))
-            tx.execute("DELETE FROM calls WHERE at_ms < ?", self._clock.unix_ms() - CALLS_KEPT_MS)
+            for table in ("calls", "given_up"):
+                tx.execute(f"DELETE FROM {table} WHERE at_ms < ?", self._clock.unix_ms() - CALLS_KEPT_MS)  # noqa: S608
             tx.execute(
                 "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 'reserved', '', '')",
                 call.oid,
@@ -182,12 +194,53 @@ class Ledger:
             )
 
     def taken_back(self, oid: str) -> None:
-        """Nothing was signed for this call, or it was given up and never run: its promise is taken back."""
+        """Nothing was signed for this call: its promise is taken back."""
         with self._store.transaction() as tx:
-            tx.execute("DELETE FROM calls WHERE oid = ? AND charged IS NULL", oid)
+            tx.execute("DELETE FROM calls WHERE oid = ? AND state = 'reserved'", oid)
+
+    def given_up(self, oid: str) -> None:
+        """This call's voucher was refused and is with the payee all the same: the id may be paid anew, this counts."""
+        with self._store.transaction() as tx:
+            tx.execute(
+                "INSERT OR IGNORE INTO given_up (chid, number, oid, at_ms, day, most, counts) "
+                "SELECT chid, number, oid, at_ms, day, most, most FROM calls WHERE oid = ? AND state = 'paid'",
+                oid,
+            )
+            tx.execute("UPDATE calls SET state = ?, charged = 0 WHERE oid = ? AND state = 'paid'", GIVEN_UP, oid)
+
+    def channels_given_up(self, oid: str) -> int:
+        """Over how many channels this id's call was given up."""
+        with self._store.transaction() as tx:
+            row = tx.row("SELECT count(DISTINCT chid) AS n FROM given_up WHERE oid = ?", oid)
+        return int(row["n"]) if row else 0
+
+    def in_question(self) -> list[str]:
+        """Channels whose given-up calls count today and whose end is not known here."""
+        with self._store.transaction() as tx:
+            rows = tx.rows("SELECT DISTINCT chid FROM given_up WHERE day = ? AND is_final = 0", self._today())
+        return [row["chid"] for row in rows]
+
+    def bound(self, chid: str, left_florins: int, *, is_final: bool) -> None:
+        """The payee can have, or final: has, so much more over this channel than its calls cost.
+
+        While it can have it, calls that are under way promise a part of it, and count themselves.
+        """
+        with self._store.transaction() as tx:
+            row = tx.row("SELECT sum(most) AS n FROM calls WHERE chid = ? AND state = 'paid'", chid)
+            left = left_florins - (0 if is_final or row is None else int(row["n"] or 0))
+            for one in tx.rows("SELECT number, most FROM given_up WHERE chid = ? ORDER BY number", chid):
+                counts = max(0, min(int(one["most"]), left))
+                left -= counts
+                tx.execute(
+                    "UPDATE given_up SET counts = ?, is_final = ? WHERE chid = ? AND number = ?",
+                    counts,
+                    int(is_final),
+                    chid,
+                    one["number"],
+                )
 
     def spent_today(self) -> Florins:
-        """Charged and promised since 00:00 UTC."""
+        """Charged, promised, and given up with a voucher out, since 00:00 UTC."""
         with self._store.transaction() as tx:
             return Florins(self._spent(tx))
 
@@ -198,7 +251,10 @@ class Ledger:
 
     def _spent(self, tx: Tx) -> int:
         row = tx.row(
-            "SELECT coalesce(sum(coalesce(charged, most)), 0) AS spent FROM calls WHERE day = ?", self._today()
+            "SELECT (SELECT coalesce(sum(coalesce(charged, most)), 0) FROM calls WHERE day = ?) + "
+            "(SELECT coalesce(sum(counts), 0) FROM given_up WHERE day = ?) AS spent",
+            self._today(),
+            self._today(),
         )
         return int(row["spent"]) if row else 0
 

@@ -3,7 +3,8 @@
 Promises: nothing is promised above the limits; the payee's offer is checked under both of its keys before anything is
 signed; the same id with the same request gets the same header, byte for byte, also after a restart; a call ends only by
 the payee's signed answer over the response that really came. Knows nothing of sockets: `gateway` and the command line
-bring it requests. Source: channel_protocol.md §5 and §7.
+bring it requests. A seller that refuses what it was given keeps the voucher: it counts as spent until its channel has
+closed for less, and one id opens one channel more at most. Source: channel_protocol.md §5 and §7.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from common.contracts.channel import (
     PAY,
     REFUSED,
     SETTLED,
+    SHOW,
     CallRef,
+    ChannelRef,
     Fuel,
     Paid,
     Pay,
     ReportRefusal,
     Settle,
 )
+from common.contracts.channel_errors import NoChannel
 from common.errors import DuxError, NotNow
 from common.jws import OfferClaims, ReceiptClaims, opened
 from common.network import NetworkProfile
@@ -66,13 +70,16 @@ from dux_pay.headers import (
     open_shown_answer,
     show_voucher,
 )
-from dux_pay.ledger import Ledger, PaidCall
+from dux_pay.ledger import GIVEN_UP, Ledger, OverDayLimit, PaidCall
 from dux_pay.messages import place_of
 
 OPEN_WAIT_S, OPEN_PAUSE_S = 600.0, 2.0
 PAY_WAIT_S = 25.0
 ANEW = ("offer_expired", "closing")  # the call is given up, and made again under a new number
+DONE = "OK"
 NEVER_RUN = ("REFUSED", "ABANDONED")
+CLOSED = "CLOSED"
+CHANNELS_PER_CALL_MAX = 2  # the one that was there or was opened, and one more
 GONE = 410  # the body was dropped: there is nothing to compare
 
 
@@ -111,7 +118,7 @@ class Purse:
         oid = wanted.oid or new_id(self._random, "http")
         req = self._request(wanted, oid)
         known = self.ledger.find(oid, req)
-        if known is not None and known.header:
+        if known is not None and known.header and known.state != GIVEN_UP:
             return await self._again(known, required, wanted)
         return await self._first(wanted, required, oid, req)
 
@@ -120,14 +127,20 @@ class Purse:
         entry = self._entry(required, wanted.url)
         offer, envelope, payee = await self._offer(required, entry, wanted.url)
         most = self._most(wanted, offer)
-        self.ledger.reserve(_new_call(oid, req, payee, wanted.url, most))
+        call = _new_call(oid, req, payee, wanted.url, most)
+        try:
+            self.ledger.reserve(call)
+        except OverDayLimit:  # what was given up may count for less by now
+            await self._look_at_given_up()
+            self.ledger.reserve(call)
+        may_open = self.ledger.channels_given_up(oid) < CHANNELS_PER_CALL_MAX
         asked = Pay(
             payee=payee,
             offer=envelope,
             oid=oid,
             req=req,
             price_max_florins=most,
-            open_florins=self.ledger.limits.open_florins,
+            open_florins=self.ledger.limits.open_florins if may_open else None,
             messages_url=place_of(entry.extra.open_url, entry.extra.hello_url, wanted.url),
             wait_s=PAY_WAIT_S,
         )
@@ -137,6 +150,17 @@ class Purse:
             self.ledger.taken_back(oid)
             raise
         return self._header(oid, required, entry, paid, most)
+
+    async def _look_at_given_up(self) -> None:
+        """What payees can still take for calls that were given up today, by this node's books and by the chain."""
+        for chid in self.ledger.in_question():
+            try:
+                shown = (await self._escrowd.call(SHOW, ChannelRef(chid))).channel
+            except DuxError:  # it counts whole
+                continue
+            is_over = shown.state == CLOSED
+            most = shown.taken_florins if is_over else shown.held_florins
+            self.ledger.bound(chid, int(most) - int(shown.owed_florins), is_final=is_over)
 
     def _request(self, wanted: Wanted, oid: str) -> bytes:
         path, query = path_of(wanted.url)
@@ -150,6 +174,8 @@ class Purse:
         while True:
             try:
                 return await self._escrowd.call(PAY, pay, deadline_s=PAY_WAIT_S + 5)
+            except NoChannel:  # none may be opened for it any more
+                raise
             except NotNow:
                 if asyncio.get_running_loop().time() >= deadline:
                     raise
@@ -184,10 +210,13 @@ class Purse:
         report = ReportRefusal(call=call, reason=reason, drop=anew)
         advice = await self._escrowd.call(REFUSED, report, deadline_s=30.0)
         if anew and advice.action == "ended" and advice.state in NEVER_RUN:
-            self.ledger.taken_back(known.oid)
+            self.ledger.given_up(known.oid)
             return await self._first(wanted, required, known.oid, known.bound)
         if advice.action == "ended":
-            self.ledger.ended(known.oid, state=advice.state, charged_florins=0, receipt="")
+            cost = known.most_florins if advice.state == DONE else 0  # no signed answer is at hand that says how much
+            if not cost:
+                self.ledger.given_up(known.oid)
+            self.ledger.ended(known.oid, state=advice.state, charged_florins=cost, receipt="")
             raise CallOver(oid=known.oid, state=advice.state)
         if advice.action == "wait" or not advice.voucher:
             await asyncio.sleep(self._open_pause_s)

@@ -1,21 +1,26 @@
-"""Who is to look at whom: draws by the chain's beacon over the nodes known here, remembered while they hold.
+"""Who is to look at whom, over the nodes known here: witnesses who draw themselves, and draws by the chain's beacon.
 
-Two nodes with nearly the same list of nodes draw nearly the same challengers; each judges by its own draw. What makes
-lists differ, and what comes of it, stands in docs/protocol/reputation.md §1a.
+Two nodes with nearly the same list of nodes take nearly the same witnesses and draw nearly the same challengers; each
+judges by its own list. What makes lists differ, and what comes of it, stands in docs/protocol/reputation.md §1a.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from common.clock import Clock
 from common.contracts.registry import NodeStatus
+from common.identity.ecvrf import verified
 from common.nets import UNSEEN
 from common.network import PresenceParameters
 from common.units import Did
+from common.witness import Sighting, look_input
 from dux_registryd.draw_rules import Candidate, draw
 from dux_registryd.effects import Outside
+from dux_registryd.look_rules import SLACK, Round, ticket_of
 from dux_registryd.model import RatedNode
 from dux_registryd.networks import Networks
-from dux_registryd.presence_rules import PROBE, beacon_height, fixed_at, slot_of
+from dux_registryd.presence_rules import beacon_height, fixed_at, slot_of
 from dux_registryd.rules import status_of
 from dux_registryd.sanction_rules import may_serve
 from dux_registryd.scores import Scores
@@ -23,7 +28,7 @@ from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book
 
 NEVER = 1 << 31  # above every height: nothing was witnessed of it
-DRAWS_KEPT = 50_000  # a network of 20,000 nodes over two slots
+ROUNDS_KEPT = 32  # slots of which sightings may still come, and some more
 
 
 class Challengers:
@@ -51,7 +56,9 @@ class Challengers:
         self._nets: dict[Did, str] = {}
         self._candidates: tuple[Candidate, ...] = ()
         self._tiers: dict[Did, int] = {}
-        self._drawn: dict[tuple[int, Did], tuple[Did, ...]] = {}
+        self._lookers: tuple[Candidate, ...] = ()
+        self._look_keys: dict[Did, bytes] = {}
+        self._rounds: dict[int, Round] = {}
 
     async def look_round(self) -> None:
         """See anew who is where; before a draw that is remembered or decides something."""
@@ -61,29 +68,34 @@ class Challengers:
         """What a slot is drawn by; None while the chain does not tell."""
         return await self._outside.beacon(beacon_height(slot, self._rules))
 
-    async def of(self, slot: int, target: Did) -> tuple[Did, ...]:
-        """Who was to look at a node in a slot; empty while the chain does not tell or nobody else is there."""
-        beacon = await self.beacon(slot)
-        return self.drawn_by(beacon, slot, target) if beacon is not None else ()
+    def round_of(self, slot: int) -> Round:
+        """Who may look at whom in a slot."""
+        self._listed(slot)
+        if slot not in self._rounds:
+            if len(self._rounds) >= ROUNDS_KEPT:
+                self._rounds.clear()
+            rules, known_at = self._rules, fixed_at(beacon_height(slot, self._rules))
+            self._rounds[slot] = Round(self._lookers, wanted=rules.challengers, apart=rules.apart, fixed_at=known_at)
+        return self._rounds[slot]
 
-    def drawn_by(self, beacon: bytes, slot: int, target: Did) -> tuple[Did, ...]:
-        """The same for a beacon that is known."""
-        candidates = self._listed(slot)
-        if (slot, target) not in self._drawn:
-            if len(self._drawn) >= DRAWS_KEPT:
-                self._drawn.clear()
-            rules = self._rules
-            self._drawn[slot, target] = draw(
-                beacon,
-                PROBE,
-                target,
-                candidates,
-                rules.challengers,
-                apart=rules.apart,
-                own_net=self._nets.get(target, UNSEEN),
-                fixed_at=fixed_at(beacon_height(slot, rules)),
-            )
-        return self._drawn[slot, target]
+    def net_of(self, did: Did) -> str:
+        """The neighbourhood of a node, as rounds of now take it."""
+        return self._nets.get(did, UNSEEN)
+
+    def may_look(self, target: Did, slot: int, own: Did, drawn: bytes) -> bool:
+        """Whether this node is to look at another, by what its own key drew."""
+        found = self.round_of(slot)
+        return found.may_look(own, target, ticket_of(drawn), self.net_of(target))
+
+    def is_witness(self, sighting: Sighting) -> bool:
+        """Whether a sighting's witness had drawn itself, by its proof; within what views may differ."""
+        target, prober = Did(sighting.target), Did(sighting.prober)
+        found, key = self.round_of(sighting.slot), self._look_keys.get(prober)
+        if key is None:
+            return False
+        asked = look_input(sighting.network, sighting.beacon, sighting.slot, target)
+        drawn = verified(key, asked, sighting.proof)
+        return drawn is not None and found.may_look(prober, target, ticket_of(drawn), self.net_of(target), SLACK)
 
     def drawn_for(
         self, duty: str, height: int, beacon: bytes, about: Did, count: int, *, least_tier: int = 0, enough: int = 0
@@ -106,13 +118,18 @@ class Challengers:
         wanted = (max(slot, self._made_for[0]), self._book.count_nodes(), self._networks.news)
         if wanted != self._made_for:
             self._made_for = wanted
-            self._drawn.clear()
+            self._rounds.clear()
             eligible = self._eligible()
             self._nets, since = self._networks.at(wanted[0]), self._book.first_heights()
             self._candidates = tuple(
                 Candidate(did, int(rated.score.weight_florins), self._nets.get(did, UNSEEN), since.get(did, NEVER))
                 for rated in eligible
                 for did in (rated.node.info.did,)
+            )
+            looks = self._book.look_keys()
+            self._look_keys = {one.did: looks[one.did][0] for one in self._candidates if one.did in looks}
+            self._lookers = tuple(
+                replace(one, since=max(one.since, looks[one.did][1])) for one in self._candidates if one.did in looks
             )
             self._tiers = {rated.node.info.did: max(1, rated.score.tier) for rated in eligible}
         return self._candidates

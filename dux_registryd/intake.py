@@ -101,7 +101,8 @@ class Intake:
         taken = await self.signed(Purpose.REGISTRATION, envelope, info.at_ms)
         if taken.word == "accept":
             with self._book.store.transaction() as tx:
-                self._book.put_node(tx, info, envelope)
+                tip = self._outside.tip_seen
+                self._book.put_node(tx, info, envelope, told.look_key, tip.height if tip else 0)
         return taken
 
     async def heartbeat(self, envelope: Attested) -> Taken:

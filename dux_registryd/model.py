@@ -43,7 +43,7 @@ class Presence:
     uptime_bps: int | None = None  # part of the last seven days' slots that were up; None: never judged
     uptime_days: int = 0  # whole days of slots behind that part
     services: tuple[tuple[str, int], ...] = ()  # what it did for the network, by name, as those whom it served signed
-    probing_bps: int | None = None  # part of its own duty to look at others that it did; None: never drawn
+    probing_bps: int | None = None  # part of the looks at others that it owed and made; None: it owed none
 
 
 @dataclass(frozen=True, slots=True)

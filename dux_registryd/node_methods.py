@@ -30,7 +30,7 @@ from common.contracts.registry import (
 from common.errors import NotFound
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
-from common.receipts import NODE_BYTES_MAX, Attested, NodeInfo, NodeInfo2, attested, described, form_fault, wallet_fault
+from common.receipts import NODE_BYTES_MAX, Attested, NodeInfo, NodeInfo3, attested, described, form_fault, wallet_fault
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx
 from common.store import Tx
@@ -94,13 +94,13 @@ class NodeMethods:
             raise BadNode(detail=fault)
         envelope = await self._outside.signed(Purpose.REGISTRATION, told)
         with self._book.store.transaction() as tx:
-            self._keep(tx, told.info, envelope)
+            self._keep(tx, told, envelope)
             view = self._view_of(own, own)
             ctx.remember(tx, view)
         self._pulse.beat_soon()
         return view
 
-    async def _described(self, own: Did, params: RegisterNode) -> NodeInfo2:
+    async def _described(self, own: Did, params: RegisterNode) -> NodeInfo3:
         held, here = self._held(own), self._machine.hardware()
         told = None if params.measure else held  # of machine and place
         wallet = params.wallet_address or (held.wallet_address if held else self._settings.wallet_address)
@@ -126,7 +126,7 @@ class NodeMethods:
             region=params.region or (held.region if held else self._settings.region),
             capabilities=with_gpu(offered, gpu, here.gpu_model),
         )
-        return NodeInfo2(version=2, info=info, hardware=here.closer)
+        return NodeInfo3(version=3, info=info, hardware=here.closer, look_key=await self._outside.look_key())
 
     def _held(self, own: Did) -> NodeInfo | None:
         """What this node told of itself in this network, unless it took that back."""
@@ -149,10 +149,11 @@ class NodeMethods:
         held = self._book.node(own)
         return UnixMs(max(self._clock.unix_ms(), held.info.at_ms + 1 if held else 0))
 
-    def _keep(self, tx: Tx, info: NodeInfo, envelope: Attested) -> None:
+    def _keep(self, tx: Tx, told: NodeInfo3, envelope: Attested) -> None:
+        info, tip = told.info, self._outside.tip_seen
         held = self._book.node(info.did)
         dropped = set(held.info.capabilities) - set(info.capabilities) if held else set()
-        self._book.put_node(tx, info, envelope)
+        self._book.put_node(tx, info, envelope, told.look_key, tip.height if tip else 0)
         self.announce(tx, info, envelope, dropped)
 
     def announce(self, tx: Tx, info: NodeInfo, envelope: Attested, dropped: set[str]) -> None:
@@ -168,21 +169,24 @@ class NodeMethods:
     async def announce_again(self, own: Did) -> None:
         """Offer what is held of ourselves once more: records live a day, and new nodes have come.
 
-        What an earlier key signed is signed anew: who has not seen it yet takes it from a key in use alone.
+        What an earlier key signed is signed anew: who has not seen it yet takes it from a key in use alone. So is what
+        names another look key than this node's.
         """
         signed, key_seq = self._book.signed_node(own), await self._outside.own_key_seq()
         if signed is None:
             return
         envelope = attested(signed)
         told = described(envelope)
-        if envelope.key_seq == key_seq:
+        look_key = b"" if told.info.withdrawn else await self._outside.look_key()
+        if envelope.key_seq == key_seq and told.look_key == look_key:
             with self._book.store.transaction() as tx:
                 self.announce(tx, told.info, envelope, set())
             return
-        told = msgspec.structs.replace(told, info=msgspec.structs.replace(told.info, at_ms=self._later_than_held(own)))
+        info = msgspec.structs.replace(told.info, at_ms=self._later_than_held(own))
+        told = msgspec.structs.replace(told, info=info, look_key=look_key)
         envelope = await self._outside.signed(Purpose.REGISTRATION, told)
         with self._book.store.transaction() as tx:
-            self._keep(tx, told.info, envelope)
+            self._keep(tx, told, envelope)
 
     async def own_view(self, _params: Empty, _ctx: Ctx) -> NodeView:
         """This node as others see it."""

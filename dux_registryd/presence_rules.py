@@ -1,15 +1,16 @@
 """When a node counts as present: by what drawn challengers saw in each slot, never by what it says.
 
-A slot is a stretch of the chain (`slot_blocks`, ten minutes). In each, seven challengers are drawn for every node; the
-slot is up if three of the seven saw it (of fewer challengers, the same part rounded up), a day is good if four of five
-of its slots are up. A node that sleeps cannot buy that; a coalition that can must hold nearly half of all weight.
+A slot is a stretch of the chain (`slot_blocks`, ten minutes). In each, about seven challengers draw themselves for
+every node (look_rules.py); the slot is up if three neighbourhoods of them saw it (where there are fewer than seven, the
+same part rounded up), a day is good if four of five of its slots are up. A node that sleeps cannot buy that; a
+coalition that can must hold nearly half of all weight.
 
 Source: mechanisms.md §2.4 (figures measured there).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from common.chain.beacon import WORKS
@@ -24,7 +25,6 @@ SETTLED_BLOCKS = 2  # the draw of a slot looks so far below its start that a reo
 GRACE_SLOTS = 2  # after which a slot's sightings have arrived everywhere
 KNOWN_BLOCKS = WITNESS_BLOCKS + WORKS  # a heartbeat may name a block so far back; a beacon's first work is so far below
 WINDOW_DAYS = 7  # over which the share of slots up is told
-PROBE = "probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class SlotView:
     """One slot of one node as judged here."""
 
     slot: int
-    drawn: int  # challengers that there were
-    seen: int  # of them, who saw it
+    drawn: int  # challengers' seats that there were
+    seen: int  # of them, whose saw it
     up: bool
     net: str = ""  # the neighbourhood that most of them saw it in
 
@@ -68,11 +68,10 @@ def needed_of(drawn: int, rules: PresenceParameters) -> int:
     return -(-drawn * rules.needed // rules.challengers)
 
 
-def judged(slot: int, drawn: Collection[Did], seen_in: Mapping[Did, str], rules: PresenceParameters) -> SlotView:
-    """A slot from who was to look and in what network each says it saw the node; who was not drawn does not count."""
-    seen = set(drawn) & set(seen_in)
-    net = commonest(known_net(seen_in[did]) for did in seen)
-    return SlotView(slot, len(drawn), len(seen), bool(drawn) and len(seen) >= needed_of(len(drawn), rules), net)
+def judged(slot: int, seats: int, seen: int, nets: Iterable[str], rules: PresenceParameters) -> SlotView:
+    """A slot from how many seats there are, whose saw the node, and in what network each says it did."""
+    net = commonest(known_net(told) for told in nets)
+    return SlotView(slot, seats, seen, seats > 0 and seen >= needed_of(seats, rules), net)
 
 
 def is_good_day(up: int, rules: PresenceParameters) -> bool:
@@ -80,18 +79,14 @@ def is_good_day(up: int, rules: PresenceParameters) -> bool:
     return up * BPS >= slots_per_day(rules) * rules.good_day_bps
 
 
-def sighting_fault(
-    sighting: Sighting, *, network: str, target: Did, slot: int, drawn: Sequence[Did], beacon: bytes
-) -> str | None:
-    """Why a sighting does not count here, or None; its signature is not looked at."""
+def sighting_fault(sighting: Sighting, *, network: str, target: Did, slot: int, beacon: bytes) -> str | None:
+    """Why a sighting does not count here, or None; its proof and its signature are not looked at."""
     if sighting.network != network:
         return "it belongs to another network"
     if (sighting.target, sighting.slot) != (target, slot):
         return "it is about another node or slot"
     if sighting.beacon != beacon:
         return "it was drawn by another beacon"
-    if sighting.prober not in drawn:
-        return "its witness was not drawn"
     return None
 
 

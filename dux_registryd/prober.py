@@ -1,12 +1,14 @@
-"""Looks at the nodes that this one was drawn to look at, signs what it saw, and spreads what others saw of it.
+"""Looks at the nodes that this one has drawn itself to look at, signs what it saw, and spreads what others saw of it.
 
-A slot's work: challenge each node drawn for us (up to three tries, at times nobody can foretell), sign a sighting, hand
-it to the node; when the slot is over, spread the sightings of ourselves; a slot later, count who did this duty.
+A slot's work: draw for each node known (p2pd proves what our look key draws), challenge those that fell to us (up to
+three tries, at times nobody can foretell), sign a sighting, hand it to the node; when the slot is over, spread the
+sightings of ourselves; a slot later, count who did this duty.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from structlog.typing import FilteringBoundLogger
 
@@ -20,11 +22,12 @@ from common.contracts.peer_registry import (
     SightingTold,
 )
 from common.errors import DuxError
+from common.identity.ecvrf import drawn_by
 from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.randomness import Randomness
 from common.units import Did
-from common.witness import RTT_MS_MAX, SIGHTINGS_MAX, Sighting, SlotEvidence
+from common.witness import RTT_MS_MAX, SIGHTINGS_MAX, Sighting, SlotEvidence, look_body
 from dux_registryd.challengers import Challengers
 from dux_registryd.effects import Outside
 from dux_registryd.networks import Networks
@@ -72,6 +75,7 @@ class Prober:
         self._turned_s, self._slot_s = clock.monotonic(), 0.0  # when this slot began here, how long the last ones took
         self.seen = 0  # since the start, for /metrics
         self._tries: dict[Did, int] = {}  # targets of this slot -> tries made; TRIES once it is seen
+        self._proofs: dict[Did, bytes] = {}  # what our key has drawn for them in this slot
 
     async def run(self) -> None:
         """Look for ever."""
@@ -95,9 +99,18 @@ class Prober:
         beacon = await self._challengers.beacon(slot)
         if beacon is None:
             return 0
-        mine = [did for did in self._targets(own) if own in self._challengers.drawn_by(beacon, slot, did)]
+        mine = await self._drawn(own, slot, beacon)
         turns = asyncio.Semaphore(AT_ONCE)
         return sum(await asyncio.gather(*(self._look(did, slot, beacon, turns) for did in mine)))
+
+    async def _drawn(self, own: Did, slot: int, beacon: bytes) -> list[Did]:
+        """Whom this node is to look at: known to it alone until it has looked."""
+        targets = self._targets(own)
+        new = [did for did in targets if did not in self._proofs]
+        bodies = [look_body(self._network.genesis, beacon, slot, did) for did in new]
+        self._proofs.update(zip(new, await self._outside.proofs(bodies), strict=True))
+        may_look = self._challengers.may_look
+        return [did for did in targets if may_look(did, slot, own, drawn_by(self._proofs[did]))]
 
     def _targets(self, own: Did) -> list[Did]:
         known = [node.info.did for node in self._book.nodes() if node.info.did != own]
@@ -109,7 +122,7 @@ class Prober:
         now_s = self._clock.monotonic()
         self._slot_s = (now_s - self._turned_s) / (slot - last) if slot > last else 0.0
         self._turned_s = now_s
-        self._slot, self._tries = slot, {}
+        self._slot, self._tries, self._proofs = slot, {}, {}
         for over in range(max(last, slot - OTHERS_SLOTS), slot):
             await self._spread(own, over)
         with self._book.store.transaction() as tx:
@@ -117,7 +130,7 @@ class Prober:
             self._book.thin_presence(tx, own, slot, day, slot - day_slots)
         due = slot - GRACE_SLOTS
         for over in range(max(self._book.place(COUNTED), due - OTHERS_SLOTS) + 1, due + 1):
-            await self._count_duties(over)
+            self._count_duties(over)
 
     async def _spread(self, own: Did, slot: int) -> None:
         found = [data for _, data in self._book.sightings(own, slot)][:SIGHTINGS_MAX]
@@ -125,14 +138,14 @@ class Prober:
             evidence = SlotEvidence(target=own, slot=slot, sightings=tuple(found))
             await self._outside.publish(TOPIC_PRESENCE, evidence)
 
-    async def _count_duties(self, slot: int) -> None:
-        """Who was drawn in a slot to look at nodes that were up, and who of them has looked; each slot once."""
+    def _count_duties(self, slot: int) -> None:
+        """How often each was to look at nodes that were up in a slot, going by chance, and has; each slot once."""
         self._book.keep_place(COUNTED, slot)
-        for did in self._book.up_in(slot):
-            drawn = await self._challengers.of(slot, did)
-            seen_by = [sighting.prober for sighting, _ in self._book.sightings(did, slot)]
-            with self._book.store.transaction() as tx:
-                self._book.count_duty(tx, drawn, seen_by, day_of(slot, self._rules))
+        up = self._book.up_in(slot)
+        owed = self._challengers.round_of(slot).owed(up)
+        done = Counter(Did(sighting.prober) for did in up for sighting, _ in self._book.sightings(did, slot))
+        with self._book.store.transaction() as tx:
+            self._book.count_looks(tx, owed, done, day_of(slot, self._rules))
 
     async def _look(self, target: Did, slot: int, beacon: bytes, turns: asyncio.Semaphore) -> int:
         """Challenge one node; 1 if it was seen."""
@@ -168,6 +181,7 @@ class Prober:
             rtt_ms=min(rtt_ms, RTT_MS_MAX),
             at_ms=self._clock.unix_ms(),
             net=self._networks.seen_here(target),
+            proof=self._proofs[target],
         )
         envelope = await self._outside.signed(Purpose.SIGHTING, sighting)
         await self._sightings.keep_own(sighting, envelope)

@@ -27,6 +27,7 @@ from dux_registryd.reputation_rules import (
 )
 from dux_registryd.sanction_rules import by_rules, causes_of, in_force, may_serve
 from dux_registryd.store import Book, by_seller
+from dux_registryd.store_presence import MILLI
 from dux_registryd.views import reputation_view
 
 
@@ -138,14 +139,14 @@ class Scores:
         first_day = today - PRESENCE_WINDOW_DAYS + 1
         good = sum(is_good_day(up, rules) for _, up in self._book.up_days(did, first_day))
         up, first = self._book.up_slots(did, now - WINDOW_DAYS * slots_per_day(rules), now)
-        drawn, done = self._book.probing(did, first_day)
+        owed_milli, looks = self._book.probing(did, first_day)
         return replace(
             presence_of(self._book.presence_days(did), today),
             days_good=good,
             services=self.services(did),
             uptime_bps=uptime_bps(up, first, now, rules),
             uptime_days=slots_finished(first, now, rules) // slots_per_day(rules),
-            probing_bps=done * BPS // drawn if drawn else None,
+            probing_bps=min(BPS, looks * MILLI * BPS // owed_milli) if owed_milli else None,
         )
 
 

@@ -1,7 +1,7 @@
 """Takes in sightings: from challengers of this node, and from others' bundles by gossip. Judges each slot anew.
 
-One door as for everything signed elsewhere: form, draw, signature, store. What was not drawn is never verified, so a
-flood of signatures costs its sender more than this node.
+One door as for everything signed elsewhere: form, proof, signature, store. Of who is no candidate nothing is verified,
+of one that shows no lot of its own only the proof.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from dux_registryd.store_presence import OTHERS_SLOTS
 SHOWN_MAX = 200  # signed sightings in one answer to a peer
 RANK: tuple[Word, ...] = ("accept", "reject", "ignore")  # the word on a bundle is the first that one of its parts got
 HELD = "it is held already"
+NOT_DRAWN = "its witness was not drawn"
 AHEAD_SLOTS = 1  # another's chain may be a block ahead of ours
 
 
@@ -55,9 +56,8 @@ class Sightings:
 
     async def keep_own(self, sighting: Sighting, envelope: Attested) -> None:
         """A sighting that this node made."""
-        drawn = await self._challengers.of(sighting.slot, sighting.target)
         with self._book.store.transaction() as tx:
-            self._keep(tx, sighting, envelope, drawn)
+            self._keep(tx, sighting, envelope)
 
     async def take(self, envelope: Attested, target: Did, slot: int) -> Taken:
         """One signed sighting of a node in a slot."""
@@ -67,29 +67,36 @@ class Sightings:
             return Taken("reject", error.message)
         if sighting.prober != envelope.did:
             return Taken("reject", "it is signed by another node")
-        beacon = await self._challengers.beacon(slot)
-        if beacon is None:
-            return Taken("ignore", "this node's chain is not there yet")
-        drawn = self._challengers.drawn_by(beacon, slot, target)
-        fault = sighting_fault(
-            sighting, network=self._network.genesis, target=target, slot=slot, drawn=drawn, beacon=beacon
-        )
+        fault = await self._fault(sighting, target, slot)
         if fault:
             return Taken("ignore", fault)
-        if any(held.prober == sighting.prober for held, _ in self._book.sightings(target, slot)):
-            return Taken("ignore", HELD)
         taken = await self._intake.signed(Purpose.SIGHTING, envelope, sighting.at_ms)
         if taken.word == "accept":
             with self._book.store.transaction() as tx:
-                self._keep(tx, sighting, envelope, drawn)
+                self._keep(tx, sighting, envelope)
         return taken
 
-    def _keep(self, tx: Tx, sighting: Sighting, envelope: Attested, drawn: tuple[Did, ...]) -> None:
+    async def _fault(self, sighting: Sighting, target: Did, slot: int) -> str | None:
+        """Why it does not count, or is not needed; the dearest look last."""
+        beacon = await self._challengers.beacon(slot)
+        if beacon is None:
+            return "this node's chain is not there yet"
+        fault = sighting_fault(sighting, network=self._network.genesis, target=target, slot=slot, beacon=beacon)
+        if fault:
+            return fault
+        if any(held.prober == sighting.prober for held, _ in self._book.sightings(target, slot)):
+            return HELD
+        return None if self._challengers.is_witness(sighting) else NOT_DRAWN
+
+    def _keep(self, tx: Tx, sighting: Sighting, envelope: Attested) -> None:
         if self._book.put_sighting(tx, sighting, envelope):
             self._book.put_latency(tx, sighting)
-        seen_in = {Did(held.prober): held.net for held, _ in self._book.sightings(sighting.target, sighting.slot)}
-        view = judged(sighting.slot, drawn, seen_in, self._rules)
-        self._book.put_slot(tx, sighting.target, view, day_of(sighting.slot, self._rules))
+        target, slot = Did(sighting.target), sighting.slot
+        held = [one for one, _ in self._book.sightings(target, slot)]
+        found, own_net = self._challengers.round_of(slot), self._challengers.net_of(target)
+        seen = found.seated((Did(one.prober) for one in held), target, own_net)
+        view = judged(slot, found.odds(target, own_net).seats, seen, (one.net for one in held), self._rules)
+        self._book.put_slot(tx, target, view, day_of(slot, self._rules))
 
     async def bundle(self, evidence: SlotEvidence, _message: GossipIn) -> str:
         """A node's sightings of one slot by gossip: spread further if one of them was new and right."""

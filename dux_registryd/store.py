@@ -82,6 +82,12 @@ MIGRATIONS = [
     ALTER TABLE words ADD COLUMN key TEXT NOT NULL DEFAULT 'none';
     CREATE INDEX words_unseen ON words (facts) WHERE key = 'unseen';
     """,
+    """
+    ALTER TABLE nodes ADD COLUMN look_key BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE nodes ADD COLUMN look_since INTEGER NOT NULL DEFAULT 0;
+    UPDATE probing SET drawn = drawn * 1000;
+    DELETE FROM sightings;
+    """,
 ]
 
 

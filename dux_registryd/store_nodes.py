@@ -51,21 +51,34 @@ class NodeShelf:
         row = self.store.row("SELECT count(*) AS n FROM nodes")
         return int(row["n"]) if row else 0
 
-    def put_node(self, tx: Tx, info: NodeInfo, envelope: Attested) -> None:
-        """Keep a description; when it was last heard of stays. Whoever comes or goes by it is told in an event."""
+    def put_node(self, tx: Tx, info: NodeInfo, envelope: Attested, look_key: bytes = b"", height: int = 0) -> None:
+        """Keep a description; when it was last heard of stays. Whoever comes or goes by it is told in an event.
+
+        `height`: of the tip; since then its look key is known, if it was not before.
+        """
         row = self.store.row("SELECT withdrawn FROM nodes WHERE did = ?", info.did)
         was_here = row is not None and not row["withdrawn"]
         if was_here is info.withdrawn:
             tx.emit("NodeWithdrawn" if was_here else "NodeRegistered", {"node_id": info.did})
         tx.execute(
-            "INSERT INTO nodes VALUES (?, ?, ?, ?, 0, NULL, ?) ON CONFLICT (did) DO UPDATE SET "
-            "at_ms = excluded.at_ms, withdrawn = excluded.withdrawn, body = excluded.body, cursor = excluded.cursor",
+            "INSERT INTO nodes (did, at_ms, withdrawn, body, heard_ms, cursor, look_key, look_since) "
+            "VALUES (?, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (did) DO UPDATE SET at_ms = excluded.at_ms, "
+            "withdrawn = excluded.withdrawn, body = excluded.body, cursor = excluded.cursor, "
+            "look_since = iif(look_key = excluded.look_key, look_since, excluded.look_since), "
+            "look_key = excluded.look_key",
             info.did,
             info.at_ms,
             int(info.withdrawn),
             canonical(envelope),
             next_number(tx, "nodes"),
+            look_key,
+            height,
         )
+
+    def look_keys(self) -> dict[Did, tuple[bytes, int]]:
+        """The look key of each registered node that has one, and the height since which it is known here."""
+        sql = "SELECT did, look_key, look_since FROM nodes WHERE withdrawn = 0 AND look_key != x''"
+        return {Did(row["did"]): (bytes(row["look_key"]), row["look_since"]) for row in self.store.rows(sql)}
 
     def forget_nodes(self, tx: Tx, own: str, before_ms: int) -> list[Did]:
         """Drop nodes not heard of and not described since; never this node itself. Whom it dropped."""

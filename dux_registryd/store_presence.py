@@ -6,7 +6,7 @@ they proved the slots (eight days) and the days (as long as a tier looks back).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from common.codec import canonical
 from common.receipts import Attested, attested, body_of
@@ -19,6 +19,7 @@ from dux_registryd.presence_rules import SlotView
 OTHERS_SLOTS = 12  # two hours of others' signed sightings
 SLOTS_KEPT = 1_152  # eight days
 DAYS_KEPT = 90
+MILLI = 1_000
 
 
 class PresenceShelf:
@@ -75,16 +76,16 @@ class PresenceShelf:
         tx.execute("INSERT OR IGNORE INTO presence VALUES (?, ?)", did, day)
         return True
 
-    def count_duty(self, tx: Tx, drawn: Iterable[Did], seen_by: Iterable[Did], day: int) -> None:
-        """These were to look, and those of them have."""
-        did_it = set(seen_by)
-        for prober in drawn:
+    def count_looks(self, tx: Tx, owed: Mapping[Did, float], done: Mapping[Did, int], day: int) -> None:
+        """So many looks were to be expected of these, and so many they have shown."""
+        for did, looks in owed.items():
             tx.execute(
-                "INSERT INTO probing VALUES (?, ?, 1, ?) ON CONFLICT (did, day) DO UPDATE SET drawn = drawn + 1, "
-                "done = done + excluded.done",
-                prober,
+                "INSERT INTO probing VALUES (?, ?, ?, ?) ON CONFLICT (did, day) DO UPDATE SET "
+                "drawn = drawn + excluded.drawn, done = done + excluded.done",
+                did,
                 day,
-                int(prober in did_it),
+                round(looks * MILLI),
+                done.get(did, 0),
             )
 
     def up_in(self, slot: int) -> list[Did]:
@@ -105,7 +106,7 @@ class PresenceShelf:
         return [(row["day"], row["up"]) for row in rows]
 
     def probing(self, did: str, from_day: int) -> tuple[int, int]:
-        """How often a node was drawn to look at one that was up, and how often it has."""
+        """How often a node was to look at one that was up, going by chance, in thousandths; and how often it has."""
         sql = "SELECT total(drawn) AS drawn, total(done) AS done FROM probing WHERE did = ? AND day >= ?"
         row = self.store.row(sql, did, from_day)
         return (int(row["drawn"]), int(row["done"])) if row else (0, 0)

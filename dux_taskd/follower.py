@@ -110,7 +110,9 @@ class Follower:
         if found is None:
             return
         task_id, leg = found
-        fact = _buyer_fact(leg, event)
+        task = self._store.task(task_id)
+        bonded = task is not None and task.lots is not None and task.lots.bonded
+        fact = _buyer_fact(leg, event, bonded=bonded)
         if fact is not None:
             self._desk.take(tx, task_id, fact)
 
@@ -155,13 +157,14 @@ class Follower:
         return task.legs[found[1]].output_hash if task and found else b""
 
 
-def _buyer_fact(leg: int, event: views.EscrowEvent) -> model.Fact | None:  # noqa: PLR0911 - a table of events
+def _buyer_fact(leg: int, event: views.EscrowEvent, *, bonded: bool) -> model.Fact | None:  # noqa: PLR0911 - a table of events
     """What an event of a contract means for the task that bought by it."""
     match event:
         case views.QuoteRefused():
             return Refused(leg=leg, reason=event.reason or "the worker refused")
         case views.Voided():
-            return Refused(leg=leg, reason="not agreed or not funded in time; nothing is locked")
+            bond = ", which waits for the seller's bond" if bonded else ""
+            return Refused(leg=leg, reason=f"not agreed or not funded in time{bond}; nothing is locked")
         case views.Agreed() | views.Paused():
             return Advanced(leg=leg, state=LegState.AGREED)
         case views.Funded() | views.Started():

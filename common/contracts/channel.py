@@ -271,7 +271,8 @@ class CallView(Wire, frozen=True, kw_only=True):
 class ChannelView(Wire, frozen=True, kw_only=True):
     """A channel as this node sees it. `held` is W, `owed` is S: for the payer what it signed and what calls cost.
 
-    `trusted`: what may be owed for calls on a coin that lies as deep as this one does now.
+    `trusted`: what may be owed for calls on a coin that lies as deep as this one does now. `taken`: what the close that
+    the chain shows pays the payee, tax included; 0 before it, and of a refund.
     """
 
     chid: Chid
@@ -292,6 +293,7 @@ class ChannelView(Wire, frozen=True, kw_only=True):
     in_flight: int
     spend: str
     reason: str
+    taken_florins: Florins = field(default_factory=Florins)
 
 
 class ListChannels(Wire, frozen=True, kw_only=True):

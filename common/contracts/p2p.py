@@ -25,6 +25,8 @@ OTHERS = tuple(daemon for daemon in DAEMONS if daemon != "p2pd")
 
 PAYLOAD_BYTES_MAX = 3072  # one DHT record's payload
 REFUSED_MAX = 2_000  # nodes refused at once
+PROVE_MAX = 32  # bodies in one call: about 20 ms of p2pd's time
+PROVE_BYTES_MAX = 512
 SIGN_BYTES_MAX = 262_144  # a body to sign; larger things are signed by their hash
 
 
@@ -281,6 +283,20 @@ class Signature(Wire, frozen=True):
     did: Did
     key_seq: int
     signature: bytes
+
+
+class Prove(Wire, frozen=True):
+    """Bodies to draw from with the node's look key, for a purpose that the caller owns; none: the key alone."""
+
+    purpose: str
+    bodies: Annotated[tuple[Annotated[bytes, Meta(max_length=PROVE_BYTES_MAX)], ...], Meta(max_length=PROVE_MAX)] = ()
+
+
+class Proofs(Wire, frozen=True):
+    """The key that checks them (32 bytes), and a proof of 80 bytes for each body, in order."""
+
+    key: bytes
+    proofs: tuple[bytes, ...]
 
 
 class Verify(Wire, frozen=True):
@@ -598,6 +614,16 @@ IDENTITY_SIGN = Method(
     callers=(*OTHERS, "cli"),
     example=(Sign(purpose="heartbeat", body=b"\x91\x01"), Signature(did=_DID, key_seq=0, signature=b"s" * 64)),
     raises=(errors.NotYourPurpose, IdentityUnsure),
+)
+
+IDENTITY_PROVE = Method(
+    name="identity.prove",
+    params=Prove,
+    result=Proofs,
+    summary="What the node's look key draws from bodies, with proofs (RFC 9381), for a purpose of the caller's.",
+    callers=("registryd",),
+    example=(Prove(purpose="look", bodies=(b"\x91\x01",)), Proofs(key=b"k" * 32, proofs=(b"p" * 80,))),
+    raises=(errors.NotYourPurpose,),
 )
 
 IDENTITY_VERIFY = Method(

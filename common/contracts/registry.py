@@ -296,7 +296,7 @@ class Reputation(Wire, frozen=True):
     days_witnessed: int
     days_good: int  # of the last 60: drawn challengers saw most of it
     uptime: float | None  # part of the last seven days' slots that were up; None: never judged
-    probing: float | None  # part of its own duty to look at others; None: never drawn
+    probing: float | None  # part of the looks at others that it owed, going by chance; None: it owed none
     jobs_done: int
     jobs_failed: int
     activity_florins: Florins  # half of the tax of all its receipts, as buyer or seller, undecayed

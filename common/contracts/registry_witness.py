@@ -30,7 +30,7 @@ class PresenceAsked(Wire, frozen=True):
 
 
 class SlotShown(Wire, frozen=True):
-    """One slot as judged here: how many challengers were drawn, and how many of them saw the node."""
+    """One slot as judged here: how many challengers' seats there were, and how many of them saw the node."""
 
     slot: int
     from_height: int
@@ -47,7 +47,7 @@ class PresenceView(Wire, frozen=True):
     uptime: float | None  # part of the last seven days' slots that were up, 0 to 1; None: never judged
     days_known: int
     days_good: int  # of the last 60
-    probing: float | None  # part of its own challenges that it made, 0 to 1; None: never drawn
+    probing: float | None  # part of the looks owed, going by chance, that it made, 0 to 1; None: it owed none
     slots: tuple[SlotShown, ...]  # the newest first; a slot in which nobody saw it is not listed
     evidence: tuple[bytes, ...]  # `Attested` bytes of `Sighting`
 

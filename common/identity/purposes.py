@@ -86,6 +86,7 @@ class Purpose(StrEnum):
     REPUTATION = "reputation"
     ATTESTATION = "attestation"
     SIGHTING = "sighting"
+    LOOK = "look"  # never signed: p2pd proves what its look key draws from it
     STANDING_NOTE = "standing-note"
     BENCHMARK = "benchmark"
     AUDIT_REQUEST = "audit-request"
@@ -133,6 +134,7 @@ OWNER: dict[Purpose, str] = {
     Purpose.CLAIM_ROOT: "registryd",
     Purpose.CLAIM_SHOWN: "registryd",
     Purpose.SIGHTING: "registryd",
+    Purpose.LOOK: "registryd",
     Purpose.BENCHMARK: "registryd",
     Purpose.AUDIT_REQUEST: "registryd",
     Purpose.AUDIT_VERDICT: "registryd",

@@ -59,6 +59,7 @@ def channel_view(book: Book, state: Channel, tip: int) -> ChannelView:
         in_flight=len(state.in_flight) if isinstance(state, Payer) else state.at_work,
         spend=state.spend.txid if state.spend else "",
         reason=book.reason,
+        taken_florins=Florins(state.spend.cum_florins if state.spend else 0),
     )
 
 

@@ -282,7 +282,7 @@ class Books:
             yield Violation("6 the log replays", f"{node.name}/escrowd: the log gives other lots than the books")
 
     def _signed(self, outputs: list[OnChainLot]) -> Iterator[Violation]:
-        """Law 4: every signature that left a wallet is of a transaction that can be rebuilt from an agreed contract."""
+        """Law 4: every signature that left a wallet is of something that can be rebuilt from an agreed contract."""
         del outputs
         rebuilder = Rebuilder(self._coins_ever())
         for node in self.world.nodes:

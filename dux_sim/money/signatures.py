@@ -1,4 +1,4 @@
-"""Which digests a wallet may have signed: those of every way out of its contracts, rebuilt here from the agreed terms.
+"""Which digests a wallet may have signed: every way out of its contracts, and the word whose contract it is.
 
 The list is made from outside the wallet, from the contract it adopted and the outputs that were on its script.
 """
@@ -14,6 +14,7 @@ from common.chain.settle import lot_digest, signature_is_right
 from common.chain.templates import Award, BadTemplate, Cancel, Refund, Release, Side, Template, build
 from common.chain.tx import Outpoint
 from common.codec import from_canonical
+from common.receipt_keys import contract_word, word_digest
 from common.units import Florins
 from dux_escrowd.hearing import award_template, outpoint_of
 from dux_escrowd.model import AwardKey
@@ -25,7 +26,7 @@ Seen = tuple[str, int, bytes, int]  # txid, vout, script and value of an output 
 
 
 class Rebuilder:
-    """Finds the transaction that a signature was for, the likely ones first; what was found once is remembered."""
+    """Finds what a signature was for, the likely ones first; what was found once is remembered."""
 
     def __init__(self, coins: list[Seen]) -> None:
         self._coins = coins
@@ -49,6 +50,7 @@ class Rebuilder:
 
     def _digests(self, body: bytes) -> Iterator[bytes]:
         contract = from_canonical(body, Contract, max_bytes=CONTRACT_BYTES_MAX)
+        yield word_digest(contract_word(contract))
         script = lot_output_script(contract)
         mine = [(Outpoint(txid, vout), value) for txid, vout, locked, value in self._coins if locked == script]
         for rung in range(len(FEE_LADDER)):

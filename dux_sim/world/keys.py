@@ -26,6 +26,7 @@ class NodeKeys:
 
     branch: OperationalBranch
     transport_seed: bytes
+    look_seed: bytes
     secrets: WalletSecrets
     did: Did
     address: str
@@ -44,6 +45,7 @@ def keys_of(number: int) -> NodeKeys:
     return NodeKeys(
         branch=branch,
         transport_seed=hashlib.sha256(seed).digest(),
+        look_seed=hashlib.sha256(b"look" + seed).digest(),
         secrets=secrets,
         did=did_of_branch(branch, 0),
         address=address or "",

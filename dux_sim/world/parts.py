@@ -34,6 +34,7 @@ from dux_p2pd.directory import Directory
 from dux_p2pd.egress import Egress
 from dux_p2pd.keeper import Keeper
 from dux_p2pd.key_source import BranchKeys, KeySource
+from dux_p2pd.look_key import LookKey
 from dux_p2pd.memory_transport import MemoryNetwork, MemoryTransport
 from dux_p2pd.overlay import shared_arguments
 from dux_p2pd.settings import P2pdSettings
@@ -118,6 +119,10 @@ class SimP2pd(InWorld[P2pdSettings], P2pDaemon):
         transport = TransportKeys(None, parts.random, now_ms=now_ms, period_s=period_s, seed=seed)
         return BranchKeys(self.site.keys.branch), transport
 
+    def load_look_key(self, parts: Parts[P2pdSettings]) -> LookKey:
+        """Of the node's number."""
+        return LookKey(None, parts.random, seed=self.site.keys.look_seed)
+
     def make_transport(self, parts: Parts[P2pdSettings], keeper: Keeper, directory: Directory) -> BaseTransport:
         """Pipes in place of TLS."""
         self.transport = MemoryTransport(
@@ -127,6 +132,9 @@ class SimP2pd(InWorld[P2pdSettings], P2pDaemon):
             **shared_arguments(parts, directory),
         )
         return self.transport
+
+    def log_fetch(self, parts: Parts[P2pdSettings]) -> None:
+        """Nobody asks over sockets."""
 
     async def open_egress(self, parts: Parts[P2pdSettings]) -> Egress:
         """There is nowhere to go."""

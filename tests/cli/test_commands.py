@@ -257,7 +257,7 @@ def test_a_nodes_standing_comes_with_what_was_seen_of_it(run: Any) -> None:
     assert from_plain(told.json["reputation"], registry.Reputation) == registry.REPUTATION_GET.example[1]
     assert from_plain(told.json["presence"], PresenceView) == registry.PRESENCE_SHOW.example[1]
     piped = run("why", "node", "did:dux:" + "a" * 52)
-    assert "seen by 6 of 7 drawn in 203.0.113.0/24: up" in piped.out
+    assert "seen by 6 of 7 seats in 203.0.113.0/24: up" in piped.out
     assert "98.0% of what was judged of the last 7 days" in piped.out
 
 

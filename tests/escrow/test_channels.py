@@ -24,6 +24,7 @@ async def test_many_calls_cost_two_transactions(net: Net) -> None:
         await net.mine(3)
         await until(lambda: is_in(seller, chid, "CLOSED"), "closed for the seller")
         await until(lambda: is_in(buyer, chid, "CLOSED"), "closed for the buyer")
+        assert (mine.taken_florins, (await view(buyer, chid)).taken_florins) == (0, max(40 * PRICE, FLOP // 5))
 
 
 async def test_a_voucher_that_was_never_sent_keeps_no_close_waiting(net: Net) -> None:

@@ -41,10 +41,12 @@ from common.contracts.wallet_chain import (
 from common.contracts.wallet_errors import ChainUnavailable
 from common.daemon import DuxOSDaemon
 from common.errors import DuxError, NeighbourDown, NotFound
+from common.identity import ecvrf
 from common.identity.did import did_of
 from common.identity.keys import SigningKey, is_signed
 from common.identity.log import OLD_KEY_GRACE_MS
 from common.identity.purposes import OWNER, Purpose
+from common.identity.tagged import tagged
 from common.network import Custodian, FundParameters, NetworkProfile
 from common.randomness import SeededRandomness
 from common.receipts import Attested
@@ -67,6 +69,11 @@ NODES_MAX = 32
 def key_of(number: int, seq: int = 0) -> SigningKey:
     """A key of the fake network's node `number`: its first, or the one after so many changes."""
     return SigningKey(bytes([number + NODES_MAX * seq]) * 32)
+
+
+def look_seed(number: int) -> bytes:
+    """Of the look key of the fake network's node `number`."""
+    return bytes([255 - number]) * 32
 
 
 def did_number(number: int) -> Did:
@@ -195,6 +202,7 @@ class FakeNode:
         self.refused: dict[Did, int] = {}
         self.kept: dict[Did, int] = {}  # records that others keep for it
         self.duties: list[str] | None = None
+        self.look_seed = look_seed(number)
         self.key_ends_ms: list[int] = []  # until when each key before the one of now counts
         self.stopped = 0  # so many first keys were stopped by a recovery
         self.bonds: list[BondView] = []  # of its wallet
@@ -260,6 +268,7 @@ class FakeNode:
         table.serve(p2p.DHT_PUT, self._put)
         table.serve(p2p.DHT_GET, self._get)
         table.serve(p2p.IDENTITY_SIGN, self._sign)
+        table.serve(p2p.IDENTITY_PROVE, self._prove)
         table.serve(p2p.IDENTITY_VERIFY, self._verify)
         table.serve(p2p.DID_RESOLVE, self._resolve)
         table.serve(p2p.BLOB_STAT, self._blob)
@@ -327,6 +336,12 @@ class FakeNode:
                 verdict = error.key
             self.net.gossip.append((params.topic, node.did, verdict))
         return p2p.Published(message_id="00" * 32, sent_to=len(reached))
+
+    async def _prove(self, params: p2p.Prove, ctx: Ctx) -> p2p.Proofs:
+        assert ctx.caller == OWNER[Purpose(params.purpose)], "only its owner draws for a purpose"
+        purpose = Purpose(params.purpose)
+        proofs = tuple(ecvrf.prove(self.look_seed, tagged(purpose, body)) for body in params.bodies)
+        return p2p.Proofs(key=ecvrf.public_of(self.look_seed), proofs=proofs)
 
     async def _put(self, params: p2p.DhtPut, ctx: Ctx) -> p2p.DhtStored:
         space = peer.namespaces()[params.ns]

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from common.clock import ManualClock
+from common.identity.ecvrf import prove, public_of
 from common.identity.purposes import Purpose
 from common.network import PresenceParameters
 from common.receipts import Heartbeat
 from common.store import Store
-from common.units import BlockHeight, Did
+from common.units import BlockHeight, Did, UnixMs
+from common.witness import Sighting, look_input
 from dux_registryd.challengers import Challengers
 from dux_registryd.effects import TipSeen
 from dux_registryd.model import Presence, RatedNode
@@ -20,8 +22,9 @@ from dux_registryd.presence_rules import KNOWN_BLOCKS
 from dux_registryd.reputation_rules import score_of
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import MIGRATIONS, Book
-from tests.market.fakes import attest, did_number
-from tests.market.makers import heartbeat, node
+from tests.attacks.registry import attack
+from tests.market.fakes import attest, did_number, look_seed
+from tests.market.makers import NETWORK, changed, heartbeat, node
 
 BEACON = b"\x05" * 32
 RULES = PresenceParameters(slot_blocks=10, challengers=2, needed=1)
@@ -57,7 +60,8 @@ class View:
     def _add(self, number: int, height: int) -> None:
         info, beat = node(did=did_number(number)), self._beat(number, height)
         with self.book.store.transaction() as tx:
-            self.book.put_node(tx, info, attest(number, Purpose.REGISTRATION, info))
+            signed = attest(number, Purpose.REGISTRATION, info)
+            self.book.put_node(tx, info, signed, public_of(look_seed(number)), height)
             signed = attest(number, Purpose.HEARTBEAT, beat)
             self.book.put_heartbeat(tx, beat, signed, heard_ms=self.clock.unix_ms(), witnessed=True)
 
@@ -84,14 +88,48 @@ def test_every_duty_is_drawn_from_those_who_were_known_before_its_own_height(dut
     assert any(drawn != {2, 3} for drawn in later.values())
 
 
-def test_slots_are_drawn_from_those_who_were_known_before_them() -> None:
-    """Two blocks below a slot's start lies the height that counts."""
+def told_by(number: int, slot: int, target: Did = ABOUT) -> Sighting:
+    proof = prove(look_seed(number), look_input(NETWORK, BEACON, slot, target))
+    return Sighting(NETWORK, slot, BEACON, target, did_number(number), 5, UnixMs(1), "", proof)
+
+
+def witnesses(view: View, slot: int) -> set[int]:
+    """Whose sightings of a slot count."""
+    return {number for number in SINCE if view.challengers.is_witness(told_by(number, slot))}
+
+
+def test_slots_are_looked_at_by_those_whose_key_was_known_before_them() -> None:
+    """Two blocks below a slot's start lies the height that counts; of later ones some draw themselves when they may."""
     view = View(SINCE, AT)
     slot = (100 + KNOWN_BLOCKS + 2) // 10 + 1
     assert 100 <= slot * 10 - 2 - KNOWN_BLOCKS < 110
-    assert members(view.challengers.drawn_by(BEACON, slot, ABOUT)) == {2, 3}
-    others = [members(view.challengers.drawn_by(bytes([n]) * 32, slot + n, ABOUT)) for n in range(1, 9)]
-    assert any(drawn != {2, 3} for drawn in others)
+    assert witnesses(view, slot) == {2, 3}
+    later = [witnesses(view, slot + n) for n in range(1, 40)]
+    assert {2, 4, 7} <= set().union(*later)
+    assert any(not found & {2, 3} for found in later)
+    assert 1 < sum(len(found) for found in later) / len(later) < 3.5  # two are wanted, with slack for others' views
+
+
+@attack(
+    "presence",
+    tries="an old name takes another look key when a slot's beacon is known",
+    meets="the new key counts from when it was told, the old one no more",
+)
+def test_another_look_key_counts_from_when_it_was_told() -> None:
+    """However long its node has been known; the one before counts no more."""
+    view = View(SINCE, AT)
+    slot = (100 + KNOWN_BLOCKS + 2) // 10 + 1
+    info = node(did=did_number(2))
+    with view.book.store.transaction() as tx:
+        signed = attest(2, Purpose.REGISTRATION, info)
+        view.book.put_node(tx, info, signed, public_of(look_seed(2)), 150)
+        assert view.book.look_keys()[did_number(2)] == (public_of(look_seed(2)), 100)  # the same one is not newer
+        view.book.put_node(tx, info, signed, public_of(look_seed(20)), 150)
+    assert view.book.look_keys()[did_number(2)] == (public_of(look_seed(20)), 150)
+    assert 2 not in (found := witnesses(view, slot))
+    assert 3 in found
+    other = prove(look_seed(20), look_input(NETWORK, BEACON, slot, ABOUT))
+    assert not view.challengers.is_witness(changed(told_by(2, slot), proof=other))
 
 
 def test_none_of_the_subjects_own_network_and_one_of_each_other() -> None:

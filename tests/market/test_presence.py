@@ -17,15 +17,18 @@ from common.contracts.base import PEER_HANDLE, PeerCallIn
 from common.contracts.peer_registry import PRESENCE_TELL, TOPIC_PRESENCE, SightingTaken, SightingTold
 from common.contracts.registry import ListNodes, NodeName
 from common.contracts.registry_witness import PresenceAsked, PresenceView, TopologyAsked
+from common.contracts.wallet_chain import CHAIN_BEACON, HeightAsked
+from common.identity.ecvrf import PROOF_BYTES, prove
 from common.identity.purposes import Purpose
 from common.network import PresenceParameters
 from common.receipts import attested, body_of
 from common.rpc.client import LocalClient
-from common.units import UnixMs
-from common.witness import SIGHTING_BYTES_MAX, Sighting, SlotEvidence
+from common.units import BlockHeight, UnixMs
+from common.witness import SIGHTING_BYTES_MAX, Sighting, SlotEvidence, look_input
 from dux_registryd.daemon import RegistryDaemon
+from dux_registryd.presence_rules import SETTLED_BLOCKS
 from tests.attacks.registry import attack
-from tests.market.fakes import FakeNet, attest, did_number, network, running, until
+from tests.market.fakes import FakeNet, attest, did_number, look_seed, network, running, until
 from tests.market.makers import NETWORK
 from tests.market.test_registryd import gossip, register
 
@@ -156,24 +159,26 @@ async def _probing(client: LocalClient, number: int) -> float | None:
 
 @attack(
     "presence",
-    tries="sightings by who was not drawn, of another slot, in another's name, forged",
+    tries="sightings by who has not drawn itself, of another slot, in another's name, forged",
     meets="no slot is up by them, nobody passes them on",
 )
 async def test_false_sightings_count_for_nothing(tmp_path: Path) -> None:
-    """Not drawn, another's name, another slot, a wrong draw, a forged signature: none makes a slot up or spreads."""
+    """No proof, another's, of another slot, another's name, a wrong beacon, a forged signature: not up by any."""
     net = FakeNet()
     async with crowd(net, tmp_path, 3) as made:
         target, asker = net.node(1), net.node(2)
         asker.cut = net.node(3).cut = True
         net.chain.height = 110
         await until(lambda: net.node(1).daemons["registryd"].parts.gauges["nodes_seen_by_me"]() >= 0)
-        beacon = net.chain.height  # any slot's beacon but the right one
-        good = Sighting(
-            NETWORK, 11, beacon.to_bytes(32), did_number(1), did_number(2), 5, UnixMs(net.clock.unix_ms()), ""
-        )
-        cases = [
-            (20, {"prober": did_number(20)}),
-            (2, {}),
+        beacon = await right_beacon(net, 11)
+        good = sighting_of(2, 1, 11, beacon, net.clock.unix_ms())
+        cases: list[tuple[int, dict[str, Any]]] = [
+            (20, {"prober": did_number(20), "proof": proof_of(20, 1, 11, beacon)}),
+            (2, {"proof": bytes(PROOF_BYTES)}),
+            (2, {"proof": proof_of(3, 1, 11, beacon)}),
+            (2, {"proof": proof_of(2, 3, 11, beacon)}),
+            (2, {"proof": proof_of(2, 1, 12, beacon)}),
+            (2, {"beacon": bytes(32), "proof": proof_of(2, 1, 11, bytes(32))}),
             (2, {"slot": 12}),
             (3, {}),
         ]
@@ -195,6 +200,27 @@ async def test_false_sightings_count_for_nothing(tmp_path: Path) -> None:
         answer = await target.client("registryd", "p2pd").call(PEER_HANDLE, call)
         assert not from_canonical(answer.result, SightingTaken, max_bytes=1_000).taken
         assert 11 not in await ups(made[1], 1)
+        right = SlotEvidence(target=did_number(1), slot=11, sightings=(canonical(attest(2, Purpose.SIGHTING, good)),))
+        assert await gossip(target, TOPIC_PRESENCE.name, canonical(right)) == "accept"  # nothing else was wrong
+        assert 11 in await ups(made[1], 1)
+
+
+async def right_beacon(net: FakeNet, slot: int) -> bytes:
+    found = await LocalClient(net.node(1).flopd, "registryd").call(
+        CHAIN_BEACON, HeightAsked(height=BlockHeight(slot * 10 - SETTLED_BLOCKS))
+    )
+    return found.beacon
+
+
+def proof_of(number: int, target: int, slot: int, beacon: bytes) -> bytes:
+    """What node `number` draws for another in a slot."""
+    return prove(look_seed(number), look_input(NETWORK, beacon, slot, did_number(target)))
+
+
+def sighting_of(number: int, target: int, slot: int, beacon: bytes, at_ms: int) -> Sighting:
+    """Node `number` has seen another, and had drawn itself to look."""
+    proof = proof_of(number, target, slot, beacon)
+    return Sighting(NETWORK, slot, beacon, did_number(target), did_number(number), 5, UnixMs(at_ms), "", proof)
 
 
 @attack(

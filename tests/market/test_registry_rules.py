@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from common.codec import canonical
 from common.contracts.registry import ListNodes, NodeStatus
 from common.errors import BadParams
-from common.receipts import NO_HARDWARE, Attested, NodeInfo2, described, opened_node, wallet_fault
+from common.receipts import NO_HARDWARE, Attested, NodeInfo2, NodeInfo3, described, opened_node, wallet_fault
 from dux_registryd.model import KnownNode, Presence, RatedNode
 from dux_registryd.reputation_rules import score_of
 from dux_registryd.rules import (
@@ -190,15 +190,16 @@ def test_a_node_that_never_beat_has_nothing_free(asked: dict[str, Any]) -> None:
     assert not meets(rated(), NodeStatus.ACTIVE, ListNodes(min_success_rate=0.1))
 
 
-def test_both_versions_of_the_description_are_read() -> None:
-    """Version 1 reads as version 2 with nothing told of its machine; what is neither is refused as neither."""
+def test_all_versions_of_the_description_are_read() -> None:
+    """Earlier ones read as version 3 with nothing told of machine or look key; what is none is refused as none."""
     machine = NO_HARDWARE.__class__("EPYC", "x86_64", 2_450, "6.1", 0, "2.0")
-    new = NodeInfo2(version=2, info=node(), hardware=machine)
-    for told, hardware in ((node(), NO_HARDWARE), (new, machine)):
+    second = NodeInfo2(version=2, info=node(), hardware=machine)
+    third = NodeInfo3(version=3, info=node(), hardware=machine, look_key=b"k" * 32)
+    for told, hardware, key in ((node(), NO_HARDWARE, b""), (second, machine, b""), (third, machine, b"k" * 32)):
         envelope = Attested(body=canonical(told), did=SELLER, key_seq=0, signature=b"s" * 64)
-        assert described(envelope) == NodeInfo2(version=2, info=node(), hardware=hardware)
+        assert described(envelope) == NodeInfo3(version=3, info=node(), hardware=hardware, look_key=key)
         assert opened_node(canonical(envelope))[1] == node()
-    with pytest.raises(BadParams, match="NodeInfo2"):
+    with pytest.raises(BadParams, match="NodeInfo3"):
         described(Attested(body=canonical(heartbeat()), did=SELLER, key_seq=0, signature=b"s" * 64))
     assert hardware_fault(machine) is None
     assert "kernel" in (hardware_fault(changed(machine, kernel="6\x1b[2J")) or "")

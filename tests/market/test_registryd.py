@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,11 +38,13 @@ from common.contracts.registry import (
     UpdateHealth,
 )
 from common.errors import BadParams, NotFound, NotPermitted
+from common.identity.ecvrf import public_of
 from common.identity.purposes import Purpose
 from common.keygen import PAYOUT_FILE
 from common.receipts import (
     Heartbeat,
     LotKeys,
+    NodeInfo3,
     SettledReceipt,
     attested,
     body_of,
@@ -60,7 +63,7 @@ from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book
 from dux_registryd.upkeep import Announcer
 from tests.attacks.registry import attack
-from tests.market.fakes import LOG, FakeNet, FakeNode, attest, did_number, running, until
+from tests.market.fakes import LOG, FakeNet, FakeNode, attest, did_number, look_seed, running, until
 from tests.market.keyed import LOT, OTHER_LOT, keyed, spend
 from tests.market.makers import changed, heartbeat, lost, node, receipt
 
@@ -334,6 +337,30 @@ async def test_a_replaced_key_says_nothing_new_of_a_node(tmp_path: Path, case: s
         assert described(attested(net.dht[name][did_number(1)].payload)).info.hostname == "my-node"
         async with running(net.node(3), RegistryDaemon, tmp_path, **QUICK) as three:
             await until(lambda: _known(three, 1))
+
+
+async def test_another_look_key_is_told_by_itself_and_none_of_a_node_that_left(tmp_path: Path) -> None:
+    """A node whose key file was lost registers anew with the next one; what is withdrawn stays withdrawn."""
+    net, quick = FakeNet(), QUICK | {"announce_s": 0.05}
+    async with running(net.node(1), RegistryDaemon, tmp_path, **quick) as one:
+        await one.call(registry.NODE_REGISTER, register())
+        name = ("registered", did_number(1))
+
+        def told() -> NodeInfo3:
+            return described(attested(net.dht[name][did_number(1)].payload))
+
+        await until(lambda: name in net.dht)
+        first = told()
+        assert first.look_key == public_of(look_seed(1))
+        net.clock.advance(1)
+        net.node(1).look_seed = look_seed(20)
+        await until(lambda: told().look_key == public_of(look_seed(20)))
+        assert told().info == msgspec.structs.replace(first.info, at_ms=told().info.at_ms)
+        await one.call(registry.NODE_DEREGISTER, registry.Deregister(request_id="gone"))
+        await until(lambda: told().info.withdrawn)
+        gone = told()
+        await asyncio.sleep(0.3)
+        assert told() == gone
 
 
 async def test_silence_is_noticed_and_told(tmp_path: Path) -> None:

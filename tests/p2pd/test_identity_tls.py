@@ -48,12 +48,17 @@ def make_typed(node: Node) -> None:
 
 async def typed(node: Node, *words: str) -> dict[str, Any]:
     """What a command answers, in a process of its own."""
-    command = [sys.executable, "-m", "dux_cli", "identity", *words, "--node", str(node.folder), "--json"]
+    answer: dict[str, Any] = json.loads(await printed(node, *words, "--json"))
+    return answer
+
+
+async def printed(node: Node, *words: str) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", "dux_cli", "identity", *words, "--node", str(node.folder)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     assert process.returncode == 0, output
-    answer: dict[str, Any] = json.loads(output)
-    return answer
+    return output.decode()
 
 
 async def seen_by(node: Node, did: str) -> Resolved:
@@ -142,6 +147,47 @@ async def test_a_restored_backup_catches_up_by_a_command() -> None:
         assert (await typed(typist, "catch-up"))["key_seq"] == 1
         await wait_until(lambda: one.daemon.net.peers.is_connected(typist.did), "back in the network")
         assert (await seen_by(two, typist.did)).disputed is False
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("step", ["rotate", "recover"])
+async def test_a_machine_that_was_off_when_its_name_went_on_learns_it_by_itself(step: str) -> None:
+    """Refused everywhere it asks for its own log: its own rotation it takes over, of a recovery its health tells."""
+    async with network(2) as (one, two), network_of_one_more(one) as typist:
+        folder, old = typist.folder / "data" / "p2pd", typist.folder / "old-machine"
+        await typist.stop()
+        shutil.copytree(folder, old)
+        (folder / "transport.json").unlink()  # another machine has other keys for its connections
+        if step == "recover":
+            await typed(typist, "recover", "--phrase-file", str(typist.folder / "phrase.txt"))
+        await typist.start()
+        if step == "rotate":
+            await typed(typist, "rotate")
+        for other in (one, two):
+            await wait_until(lambda other=other: follows(other, typist, 1), f"the {step} is known")
+        await typist.stop()
+        shutil.rmtree(folder)
+        shutil.copytree(old, folder)
+        await typist.start()
+        keeper = typist.daemon.net.keeper
+        assert (keeper.key_seq, keeper.standing) == (0, "sound")
+        await wait_until(lambda: "`duxnet identity catch-up`" in problems(typist), "refused", within_s=60)
+        assert typist.daemon.net.peers.is_alone()
+        await typist.daemon.renewal.turn()
+        if step == "rotate":
+            assert (keeper.key_seq, keeper.standing) == (1, "sound")
+            await wait_until(lambda: one.daemon.net.peers.is_connected(typist.did), "back in the network")
+            assert problems(typist) == ""
+        else:
+            assert (keeper.standing, keeper.may_sign) == ("recovered elsewhere", False)
+            assert "recovered elsewhere: stop the node, or take the name back" in problems(typist)
+            assert "catch-up" not in problems(typist)
+            assert "without its keys since it was recovered elsewhere" in await printed(typist, "show")
+
+
+def problems(node: Node) -> str:
+    """What its health tells."""
+    return "; ".join(filter(None, (problem() for problem in node.daemon.parts.problems)))
 
 
 async def test_money_asks_two_networks_where_there_are_two() -> None:

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from common.contracts import task as contract
+from common.contracts.escrow_views import Voided
 from common.contracts.task import FINAL, TaskState
 from common.contracts.task_stages import (
     STAGES_CANCEL,
@@ -237,6 +238,21 @@ async def test_what_is_asked_of_the_contracts_holds_for_each_stage(market: Marke
             assert deal.wish.arbiters == candidates[1:]
             assert deal.wish.lots is not None
             assert deal.wish.lots.bonded
+
+
+@pytest.mark.parametrize("bonded", [True, False])
+async def test_a_bond_that_did_not_come_is_named_as_what_was_waited_for(market: Market, *, bonded: bool) -> None:
+    """Nothing is funded before the seller's bond lies there: who waited in vain reads so."""
+    market.fund_by_hand = True
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        stages_id = await buy(players[BUYER], service, 2, (b"a", b"b"), inputs=2, together=True, bonded=bonded)
+        await wait_until(lambda: len(market.deals) == 2)
+        for deal in market.deals.values():
+            market.tell(deal.buyer, Voided(contract_id=deal.contract_id))
+        view = await ended(players[BUYER], stages_id)
+        assert (view.state, "waits for the seller's bond" in view.reason) == (StagesState.STOPPED, bonded)
+        assert view.bonded is bonded
 
 
 async def test_a_failed_stage_stops_the_rest(market: Market) -> None:

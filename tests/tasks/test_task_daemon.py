@@ -18,6 +18,7 @@ from dux_taskd import cases
 from dux_taskd.effects import HOLD_TRIES
 from dux_taskd.sandbox.model import Ended
 from dux_taskd.store import QUOTE_HOLDS_MS, TaskStore
+from tests.attacks.registry import attack
 from tests.tasks.fake_market import ARBITERS, Market, did
 from tests.tasks.task_daemons import Player, QuickRunner, playing, sell, submit
 from tests.tasks.task_kit import wait_until
@@ -371,16 +372,28 @@ async def test_paying_first_is_refused_where_it_gains_nothing(market: Market) ->
 
 
 async def test_a_service_may_show_its_results_before_they_are_paid(market: Market) -> None:
-    """As its record says, so its contracts are; a buyer that would have the lock left out is refused by the seller."""
+    """As its record says, so its contracts are, and the buyer judges what it has read."""
     async with stage(market) as players:
         service = await sell(players[SELLER], result_lock=False)
         task_id = await submit(players[BUYER], service)
         assert (await players[BUYER].until(task_id)).state is TaskState.PAID
         (deal,) = market.deals.values()
         assert (deal.wish.result_lock, deal.judged) == (False, [True])
-        number, shown = market.services[service]
-        market.services[service] = (number, replace(shown, result_lock=True))
-        sly = market.node(BUYER).propose(replace(deal.wish, request_id="sly"))
+
+
+@attack(
+    "escrow",
+    tries="a buyer leaves the lock out of its offer, to read before it pays",
+    meets="refused: a seller takes its service's lock alone",
+)
+async def test_a_lock_that_is_left_out_is_missed(market: Market) -> None:
+    """The wish goes past the buyer's own taskd, and is refused all the same."""
+    async with stage(market) as players:
+        service = await sell(players[SELLER])
+        await players[BUYER].until(await submit(players[BUYER], service))
+        (deal,) = market.deals.values()
+        assert deal.wish.result_lock
+        sly = market.node(BUYER).propose(replace(deal.wish, request_id="sly", result_lock=False))
         job = await players[SELLER].until(f"job-{sly.contract_id}")
         assert job.state is TaskState.REFUSED
         assert "does not sell the result as the service does" in job.reason

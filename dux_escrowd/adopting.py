@@ -1,9 +1,9 @@
 """A wallet with older books than escrowd's is handed what it has forgotten: contracts, channels, and numbers of keys.
 
 Promise: after every start the wallet is asked which of the contracts and channels that stand here it does not know; it
-takes those part in again, from what stands in escrowd's own books, and hands out no key that is in use by them. Nobody
-looks at their coins until the wallet has read their scripts again, so that none looks gone that only was not seen; what
-the wallet refuses meanwhile because it knows no such contract waits (`done`). A wallet that knows all is asked once.
+takes those part in again, from what stands in escrowd's own books, and hands out no key that is in use by them. It is
+done when the wallet has read the blocks of everything that it was handed, in however many rounds: what it refuses
+meanwhile because it knows no such contract waits (`done`). A wallet that knows all is asked once.
 
 Source: escrow_protocol.md §5 (a key is used once), §10; docs/wallet.md §7.
 """
@@ -45,12 +45,14 @@ class Adopting:
         self._channels = channels
         self._restoring = restoring
         self._looking = looking
+        self._unread: dict[str, tuple[bytes, int]] = {}  # handed over -> script, and the height to read it from
+        self._back: dict[str, None] = {}  # channels handed over whose hooks were not called yet
         self.done = False
         self.when_back: list[Callable[[str], Awaitable[None]]] = []  # for each channel that the wallet knows again
         self.then: list[Callable[[], Awaitable[None]]] = []  # after all of them
 
     async def run(self) -> None:
-        """Until the wallet has answered."""
+        """Until the wallet has answered, and has read what it was handed."""
         while not self.done:
             try:
                 await self.look()
@@ -76,7 +78,7 @@ class Adopting:
             part = every[first : first + NAMES_MAX]
             asked = Standing(names=part, highest=highest, from_height=BlockHeight(from_height))
             missing += (await self._desk.flopd.call(CONTRACT_MISSING, asked)).names
-        if missing:
+        if missing or self._unread or self._back:
             await self._hand_over([row for cid, row in contracts.items() if cid in missing], set(names) & set(missing))
 
     async def _hand_over(self, contracts: list[Agreed], channels: set[str]) -> None:
@@ -87,9 +89,12 @@ class Adopting:
                 await self._tried(row.contract_id, self._contract(row))
             for chid in sorted(channels):
                 await self._tried(chid, self._channel(chid))
-        for chid in sorted(channels):
+            for name, (script, from_height) in tuple(self._unread.items()):
+                await self._tried(name, self._read(name, script, from_height))
+        for chid in tuple(self._back):
             for hook in self.when_back:
                 await hook(chid)
+            del self._back[chid]
         for last in self.then:
             await last()
 
@@ -97,7 +102,6 @@ class Adopting:
         """One that the wallet refuses keeps none of the others; one that it cannot take now is tried again."""
         try:
             await work
-            self._desk.log.info("the wallet knows it again", name=name)
         except DuxError as error:
             if may_repeat(error):
                 raise
@@ -108,19 +112,23 @@ class Adopting:
         if contract is None or row.script is None:
             return
         await self._desk.flopd.call(CONTRACT_RESTORE, wallet_wish(self._desk, row, contract))
-        await self._read(row.contract_id, row.script, contract.heights.start)
+        self._unread[row.contract_id] = row.script, contract.heights.start
 
     async def _channel(self, chid: str) -> None:
         book = self._channels.book(chid)
         if book is None:
             return
         await self._restoring.adopted_again(book)
-        await self._read(chid, book.output_script, book.created_height)
+        self._unread[chid] = book.output_script, book.created_height
+        self._back[chid] = None
 
     async def _read(self, name: str, script: bytes, from_height: int) -> None:
-        for _ in range(READS_MAX):
+        for turn in range(READS_MAX):
             try:
-                return await self._desk.read_again(name, script, from_height)
+                await self._desk.read_again(name, script, from_height)
+                break
             except NotSynced:
-                continue
-        return await self._desk.read_again(name, script, from_height)
+                if turn == READS_MAX - 1:
+                    raise
+        del self._unread[name]
+        self._desk.log.info("the wallet knows it again", name=name)

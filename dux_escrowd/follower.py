@@ -1,7 +1,8 @@
 """Follows the chain for every contract that stands: what is on its script, and the tip, become facts.
 
 Promise: `chain.coins` is always the whole truth of now; events only wake this loop, so nothing is lost when some are
-missed, and after a restart the lots catch up with one look. Source: settled.md 5, escrow_protocol.md §6.
+missed, and after a restart the lots catch up with one look. A contract whose blocks the wallet has not all read hears
+nothing, not even the time: its coin would look gone, and its lot void. Source: settled.md 5, escrow_protocol.md §6.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from common.chain.spends import classify
 from common.contracts import wallet_chain as chain
 from common.contracts.base import EventsSince
 from common.contracts.escrow_base import Refused, WrongPhase
+from common.contracts.wallet_errors import NotSynced
 from common.errors import NotFound, NotNow, Unavailable
 from common.store import Tx
 from common.units import BlockHeight
@@ -88,7 +90,11 @@ class Follower:
             self._desk.log.info("chain cannot be looked at now", reason=error.message)
 
     async def look(self) -> None:
-        """Every followed contract, once; one look at a time, so that none takes an older view than the last."""
+        """Every followed contract, once; one look at a time, so that none takes an older view than the last.
+
+        Raises:
+            NotSynced: of some the wallet has not read all; the others were looked at.
+        """
         async with self._looking:
             await self._look()
 
@@ -97,9 +103,16 @@ class Follower:
         if not tip.synced:
             return
         self._drop_old_drafts(int(tip.height))
+        unread: NotSynced | None = None
         for row in self._desk.book.shelf.followed():
-            outputs = await self._outputs(row)
-            self._learn(row, outputs, int(tip.height), fresh=self._desk.is_fresh(tip))
+            try:
+                outputs = await self._outputs(row)
+            except NotSynced as error:
+                unread = error
+            else:
+                self._learn(row, outputs, int(tip.height), fresh=self._desk.is_fresh(tip))
+        if unread is not None:
+            raise unread
 
     def _drop_old_drafts(self, height: int) -> None:
         limit = heights_profile(self._desk.profile.heights).fund_blocks
@@ -108,15 +121,20 @@ class Follower:
                 self._parley.refuse(row, "no agreement came about in time")
 
     async def _outputs(self, row: Agreed) -> list[OnChain] | None:
-        """What is on the contract's script; None before it is watched."""
+        """What is on the contract's script; None before there is one.
+
+        Raises:
+            NotSynced: the wallet has not read all of its blocks.
+        """
         contract = self._desk.book.records.contract(row.contract_id)
         if row.script is None or contract is None:
             return None
+        asked = chain.ScriptAsked(script=row.script)
         try:
-            coins = await self._desk.flopd.call(chain.CHAIN_COINS, chain.ScriptAsked(script=row.script))
+            coins = await self._desk.flopd.call(chain.CHAIN_COINS, asked)
         except NotFound:
             await self._watch(row.contract_id, row.script, contract)
-            return None
+            coins = await self._desk.flopd.call(chain.CHAIN_COINS, asked)
         return [self._on_chain(row, contract, coin) for coin in coins.coins]
 
     async def _watch(self, contract_id: str, script: bytes, contract: Contract) -> None:

@@ -186,29 +186,26 @@ class Keeping:
     # --- others' copies are kept --------------------------------------------------------------------------------------
 
     async def take(self, put: CopyPut, sender: Did) -> Ack:
-        """Keep a copy for somebody named with this node in a contract."""
+        """Keep a copy for somebody named with this node in a contract, in place of its earlier one."""
         contract = self._book.records.contract(put.contract_id.hex())
         if contract is None or sender not in named_in(contract):
             raise NotFound(what="contract", name="of yours")
         with self._book.store.transaction() as tx:
-            self._shelf.keep_copy(tx, put.tag, sender, put.contract_id.hex(), put.version, put.sealed)
-        return Ack(kept=True)
+            kept = self._shelf.keep_copy(tx, put.tag, sender, put.contract_id.hex(), put.version, put.sealed)
+        return Ack(kept=kept)
 
     async def give(self, ask: CopyGet, sender: Did) -> CopyAnswer:
         """A copy, to whoever knows its tag: it opens for its owner alone."""
-        found = self._kept(ask.tag, sender)
+        found = self._shelf.copy(ask.tag, sender)
         if found is None:
             raise NotFound(what="copy", name=ask.tag.hex())
         return CopyAnswer(*found)
 
     # --- a restored node takes its own back ---------------------------------------------------------------------------
 
-    def _kept(self, tag: bytes, asker: Did) -> tuple[int, bytes] | None:
-        return self._shelf.copy(tag) or self._shelf.stranger_copy(tag, asker)
-
     async def held(self, ask: CopiesAsked, sender: Did) -> CopiesHeld:
         """Of which of these tags a copy is kept, to whoever knows them."""
-        return CopiesHeld(tuple(tag for tag in ask.tags if self._kept(tag, sender) is not None))
+        return CopiesHeld(tuple(tag for tag in ask.tags if self._shelf.copy(tag, sender) is not None))
 
     async def restore(self, _params: Empty, _ctx: Ctx) -> Restored:
         """Every number that the wallet and the chain know of, and on until GAP of them have no copy."""

@@ -101,4 +101,14 @@ MIGRATIONS = (
         chid BLOB NOT NULL, payee TEXT NOT NULL, raw BLOB NOT NULL, publish_at INTEGER NOT NULL,
         until INTEGER NOT NULL, published INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (chid, payee)) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE kept_copies ADD COLUMN came INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX kept_copies_by_came ON kept_copies (came);
+    CREATE TABLE party_copies (
+        contract_id TEXT NOT NULL, owner TEXT NOT NULL, tag BLOB NOT NULL, version INTEGER NOT NULL,
+        sealed BLOB NOT NULL, PRIMARY KEY (contract_id, owner));
+    CREATE INDEX party_copies_by_tag ON party_copies (tag);
+    INSERT OR REPLACE INTO party_copies SELECT contract_id, owner, tag, version, sealed FROM copies ORDER BY version;
+    DROP TABLE copies;
+    """,
 )

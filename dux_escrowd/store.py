@@ -356,25 +356,32 @@ class Shelf:
         rows = self._store.rows("SELECT * FROM documents WHERE contract_id = ? ORDER BY kind, owner", contract_id)
         return [(row["kind"], row["owner"], bytes(row["body"])) for row in rows]
 
-    def copy(self, tag: bytes) -> tuple[int, bytes] | None:
-        """Version and bytes of another's encrypted copy that is kept here."""
-        row = self._store.row("SELECT version, sealed FROM copies WHERE tag = ?", tag)
-        return (int(row["version"]), bytes(row["sealed"])) if row else None
+    def copy(self, tag: bytes, asker: str) -> tuple[int, bytes] | None:
+        """Version and bytes of another's encrypted copy, kept here as a party of the contract or as none.
 
-    def stranger_copy(self, tag: bytes, asker: str) -> tuple[int, bytes] | None:
-        """The same of a copy that its owner has with nodes that are no party; the asker's own before anybody's."""
+        The asker's own before anybody's: its newest. Then the one that came first, of a party before all others; who
+        knows a tag may have junk kept under it.
+        """
         row = self._store.row(
-            "SELECT version, sealed FROM kept_copies WHERE tag = ? ORDER BY owner = ? DESC, version DESC", tag, asker
-        )
+            "SELECT version, sealed FROM ("
+            "SELECT version, sealed, owner = ? AS own, 0 AS strange, rowid AS came FROM party_copies WHERE tag = ? "
+            "UNION ALL SELECT version, sealed, owner = ?, 1, came FROM kept_copies WHERE tag = ?) "
+            "ORDER BY own DESC, own * version DESC, strange, came", asker, tag, asker, tag,
+        )  # fmt: skip
         return (int(row["version"]), bytes(row["sealed"])) if row else None
 
     @staticmethod
-    def keep_copy(tx: Tx, tag: bytes, owner: str, contract_id: str, version: int, sealed: bytes) -> None:
-        """One copy for each owner of a contract: a larger version takes the place of a smaller one."""
+    def keep_copy(tx: Tx, tag: bytes, owner: str, contract_id: str, version: int, sealed: bytes) -> bool:
+        """One copy for each owner of a contract; whether it is kept: not in place of one with a larger version."""
+        mine = "contract_id = ? AND owner = ?"
         tx.execute(
-            "DELETE FROM copies WHERE contract_id = ? AND owner = ? AND version <= ?", contract_id, owner, version
-        )
-        tx.execute("INSERT OR IGNORE INTO copies VALUES (?, ?, ?, ?, ?)", tag, owner, contract_id, version, sealed)
+            "INSERT INTO party_copies (contract_id, owner, tag, version, sealed) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (contract_id, owner) DO UPDATE SET tag = excluded.tag, version = excluded.version, "
+            "sealed = excluded.sealed WHERE excluded.version >= version",
+            contract_id, owner, tag, version, sealed,
+        )  # fmt: skip
+        row = tx.row(f"SELECT tag, version FROM party_copies WHERE {mine}", contract_id, owner)  # noqa: S608 - own words
+        return row is not None and (bytes(row["tag"]), int(row["version"])) == (tag, version)
 
     @staticmethod
     def restore(tx: Tx, row: Agreed) -> None:

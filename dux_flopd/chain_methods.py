@@ -149,9 +149,15 @@ class ChainMethods:
             raise NotSynced(height=self._view.height) from error
 
     async def coins(self, params: ScriptAsked, _ctx: Ctx) -> Coins:
-        """Every output on a followed script."""
+        """Every output on a followed script.
+
+        Raises:
+            NotSynced: blocks of its past are still to be read; what was found until then would look like all there is.
+        """
         if not self._view.follows(params.script):
             raise NotFound(what="watched script", name=params.script.hex())
+        if not self._store.is_read([params.script]):
+            raise NotSynced(height=self._view.height)
         coins = [coin_view(self._store, coin) for coin in self._store.coins_on(params.script)]
         return Coins(coins=coins, tip=BlockHeight(self._view.height))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
+from common import iso_time as moments
 from common.contracts.registry import NodeStatus, NodeView, ReceiptView, Reputation, ScoreLine
 from common.contracts.registry_standing import SanctionView
 from common.quality import PPM
@@ -18,9 +18,7 @@ from dux_registryd.store import Claim
 
 def iso_time(unix_ms: int) -> str:
     """ISO 8601 in UTC, whole seconds; empty for never."""
-    if unix_ms == 0:
-        return ""
-    return datetime.fromtimestamp(unix_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moments.iso_time(unix_ms) if unix_ms else ""
 
 
 def part(bps: int | None) -> float | None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from common.contracts.store import CallLimits, ReviewView, ServiceView
+from common.iso_time import iso_time
 from common.units import BPS, Hash32
 from common.work import Limits
 from dux_stored.model import Offer
 from dux_stored.rules import mean_centistars
 from dux_stored.store import HeldRating
-
-
-def iso_time(unix_ms: int) -> str:
-    """ISO 8601 in UTC, whole seconds."""
-    return datetime.fromtimestamp(unix_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def limits_view(limits: Limits) -> CallLimits:

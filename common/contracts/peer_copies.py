@@ -46,7 +46,7 @@ class KeptCopy(Canon, frozen=True):
 
 
 class CopiesFound(Canon, frozen=True):
-    """What is kept; `more`: ask for the rest of the tags once more."""
+    """What is kept, the asker's own before others'; `more`: ask for the tags of which none has opened once more."""
 
     copies: Annotated[tuple[KeptCopy, ...], Meta(max_length=COPIES_AT_ONCE)]
     more: bool

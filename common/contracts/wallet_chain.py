@@ -271,9 +271,9 @@ CHAIN_COINS: Method[ScriptAsked, Coins] = Method(
     name="chain.coins",
     params=ScriptAsked,
     result=Coins,
-    summary="Every output seen on a watched script, with its spend.",
+    summary="Every output seen on a watched script, with its spend; none before all its blocks are read.",
     callers=READERS,
-    raises=(NotFound,),
+    raises=(NotFound, NotSynced),
     example=(
         ScriptAsked(script=EXAMPLE_SCRIPT),
         Coins(

@@ -84,7 +84,7 @@ class NodeRefused(CallerMistake):
 
 
 class NotSynced(NotNow):
-    """The chain view stands at height {height} and is still reading: repeat when chain.tip says synced."""
+    """The wallet stands at height {height} and is still reading blocks that this rests on: repeat in a moment."""
 
     code = 2113
     key = "not-synced"

@@ -46,6 +46,7 @@ class ChannelCopy(Struct, frozen=True, kw_only=True):
     payee: Payee | None = None
     head: bytes = b""
     calls: tuple[CallCopy, ...] = ()
+    highest: int = -1  # number of a contract's or channel's key in use when the copy was made
 
     @property
     def agreed(self) -> ChannelTerms:

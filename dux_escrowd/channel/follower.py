@@ -1,7 +1,8 @@
 """Follows the chain for every channel whose script is watched: coins, spends and the tip become facts.
 
 Promise: `chain.coins` is always the whole truth of now; events only wake this loop. It also keeps the tip that calls
-are decided at, so that a call asks no other daemon for it. Source: channel_protocol.md §2, §3, §6.
+are decided at, so that a call asks no other daemon for it. A channel whose blocks the wallet has not all read hears
+nothing: its coin would look gone. Source: channel_protocol.md §2, §3, §6.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from common.chain.tx import Outpoint, parse
 from common.contracts import wallet_chain as chain
 from common.contracts.base import EventsSince
 from common.contracts.escrow_base import Refused, WrongPhase
+from common.contracts.wallet_errors import NotSynced
 from common.errors import NotFound, NotNow, Unavailable
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.counter import Counter
@@ -84,7 +86,11 @@ class ChannelFollower:
             self._counter.desk.log.info("chain cannot be looked at now", reason=error.message)
 
     async def look(self) -> None:
-        """Every followed channel, once; one look at a time, so that none takes an older view than the last."""
+        """Every followed channel, once; one look at a time, so that none takes an older view than the last.
+
+        Raises:
+            NotSynced: of some the wallet has not read all; the others were looked at.
+        """
         async with self._looking:
             await self._look()
 
@@ -95,10 +101,16 @@ class ChannelFollower:
         height = int(tip.height)
         self._counter.tip, self._counter.fresh = height, self._counter.desk.is_fresh(tip)
         self._counter.seen.set()
+        unread: NotSynced | None = None
         for chid in self._ledger.shelf.followed():
-            await self._channel(self._ledger.book(chid), height)
+            try:
+                await self._channel(self._ledger.book(chid), height)
+            except NotSynced as error:
+                unread = error
         for hook in self.on_tip:
             await hook(height)
+        if unread is not None:
+            raise unread
 
     async def _channel(self, book: Book, height: int) -> None:
         if book.chid in self._ledger.unsure:

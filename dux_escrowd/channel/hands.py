@@ -135,6 +135,7 @@ class WalletHands:
             return True
         paid = await self._desk.flopd.call(purse.PURSE_FUNDING, purse.ChannelAsked(chid=chid))
         asked = chain.ScriptAsked(script=book.output_script)
+        await self._desk.read_again(chid, book.output_script, book.created_height)
         coins = (await self._desk.flopd.call(chain.CHAIN_COINS, asked)).coins
         least = self._ledger.state(chid).rules.coin_min_florins
         return bool(paid.txid) or any(int(coin.value_florins) >= least for coin in coins)

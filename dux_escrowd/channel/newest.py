@@ -85,16 +85,16 @@ class Newest:
                 for book in map(self._ledger.book, names[start : start + AT_ONCE])
             }
             asked = {did: None for tag, book in books.items() for did in await self._safe.keepers(book, tag)}
-            answers = await asyncio.gather(*(self._restoring.ask(did, tuple(books)) for did in asked))
+            answers = await asyncio.gather(*(self._restoring.ask(did, tuple(books), key) for did in asked))
             for did, answer in zip(asked, answers, strict=True):
                 (missed if answer is None else answered).add(did)
-                for tag, sealed in answer or ():
-                    self._weigh(key, tag, sealed, books.get(tag), newer)
+                for tag, copy in answer or ():
+                    self._weigh(copy, books[tag], newer)
         return answered - missed
 
-    def _weigh(self, key: bytes, tag: bytes, sealed: bytes, book: Book | None, newer: dict[str, ChannelCopy]) -> None:
-        copy = None if book is None else self._restoring.opened(sealed, key, tag)
-        if book is None or copy is None or copy.payee is None or copy.payee.chid != book.chid:
+    @staticmethod
+    def _weigh(copy: ChannelCopy, book: Book, newer: dict[str, ChannelCopy]) -> None:
+        if copy.payee is None or copy.payee.chid != book.chid:
             return
         known = newer[book.chid].version if book.chid in newer else book.copied
         if copy.version > known:

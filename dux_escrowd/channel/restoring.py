@@ -20,14 +20,20 @@ from common.codec import canonical, from_canonical
 from common.contracts import wallet_chain as chain
 from common.contracts.channel_restore import ChannelsRestored
 from common.contracts.escrow_base import Refused, WrongPhase
-from common.contracts.peer_copies import COPIES_GET, TAGS_AT_ONCE, CopiesAsked
+from common.contracts.peer_copies import COPIES_GET, TAGS_AT_ONCE, CopiesAsked, CopiesFound
 from common.contracts.peer_escrow import COPY_NS, CopyPointer
-from common.contracts.wallet_restore import CONTRACT_BLOB_KEY, PURSE_RESTORE, RestoreChannel
+from common.contracts.wallet_restore import (
+    CONTRACT_BLOB_KEY,
+    CONTRACT_MISSING,
+    PURSE_RESTORE,
+    RestoreChannel,
+    Standing,
+)
 from common.errors import BadParams, DuxError
 from common.rpc.method import Empty
 from common.rpc.table import Ctx
 from common.store import Tx
-from common.units import Did
+from common.units import BlockHeight, Did
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import payee
 from dux_escrowd.channel.copies import (
@@ -94,38 +100,46 @@ class Restoring:
     async def _found(self) -> list[ChannelCopy]:
         blob = await self._desk.flopd.call(CONTRACT_BLOB_KEY, Empty())
         active = (await self._safe.active())[:ASKED_MAX]
-        found, number, end = list[ChannelCopy](), 0, max(blob.numbers, GAP)
+        found, number, end, highest = list[ChannelCopy](), 0, max(blob.numbers, GAP), -1
         while number < end:
             batch = range(number, number + AT_ONCE)
             copies = await self._batch(blob.key, {channel_tag(blob.key, at): at for at in batch}, active)
             found += [copies[at] for at in sorted(copies)]
             self._safe.newer_than(max((copy.version for copy in copies.values()), default=0))
-            end = max([end, *(at + 1 + GAP for at in copies)])
+            highest = max([highest, *(max(at, copy.highest) for at, copy in copies.items())])
+            end = max(end, highest + 1 + GAP)
             number += AT_ONCE
+        if highest >= blob.numbers:  # no key in use is handed out again
+            begun = min(copy.created_height for copy in found)
+            standing = Standing(names=(), highest=highest, from_height=BlockHeight(begun))
+            await self._desk.flopd.call(CONTRACT_MISSING, standing)
         return found
 
     async def _batch(self, key: bytes, tags: dict[bytes, int], active: Sequence[Did]) -> dict[int, ChannelCopy]:
         """The latest copy of each number of which anybody gives one that opens."""
         named = await asyncio.gather(*(self._pointed(tag) for tag in tags))
         asked = dict.fromkeys([*(did for dids in named for did in dids), *active])
-        answers = await asyncio.gather(*(self.ask(did, tuple(tags)) for did in asked if did != self._desk.me))
+        answers = await asyncio.gather(*(self.ask(did, tuple(tags), key) for did in asked if did != self._desk.me))
         newest: dict[int, ChannelCopy] = {}
-        for tag, sealed in (item for answer in answers for item in answer or ()):
-            copy = self.opened(sealed, key, tag)
-            at = tags.get(tag)
-            if copy is None or at is None or copy.key_index != at:
+        for tag, copy in (item for answer in answers for item in answer or ()):
+            at = tags[tag]
+            if copy.key_index != at:
                 continue
             if at not in newest or newest[at].version < copy.version:
                 newest[at] = copy
         return newest
 
-    def opened(self, sealed: bytes, key: bytes, tag: bytes) -> ChannelCopy | None:
-        """The copy, or None when it is none of this node."""
-        try:
-            return opened_channel(sealed, key, tag)
-        except BadParams as error:
-            self._desk.log.warning("copy of a channel does not open", reason=error.message)
-            return None
+    def _opened(self, answer: CopiesFound, key: bytes, tags: Sequence[bytes]) -> list[tuple[bytes, ChannelCopy]]:
+        """Those of an answer that are this node's, under tags that were asked for."""
+        found, foreign = list[tuple[bytes, ChannelCopy]](), 0
+        for item in answer.copies:
+            try:
+                found += [(item.tag, opened_channel(item.sealed, key, item.tag))] if item.tag in tags else []
+            except BadParams:
+                foreign += 1
+        if foreign:
+            self._desk.log.warning("copies of channels do not open", count=foreign)
+        return found
 
     async def _pointed(self, tag: bytes) -> Iterable[Did]:
         try:
@@ -135,18 +149,22 @@ class Restoring:
         mine = [record.payload for record in records if record.did == self._desk.me]
         return [did for body in mine for did in from_canonical(body, CopyPointer, max_bytes=POINTER_BYTES_MAX).holders]
 
-    async def ask(self, did: Did, tags: tuple[bytes, ...]) -> list[tuple[bytes, bytes]] | None:
-        """Tags and sealed copies that a node gives; None when it does not answer."""
-        found, left = list[tuple[bytes, bytes]](), tags[:TAGS_AT_ONCE]
+    async def ask(self, did: Did, tags: tuple[bytes, ...], key: bytes) -> list[tuple[bytes, ChannelCopy]] | None:
+        """Tags, and own copies under them, that a node gives; None when it does not answer.
+
+        Anybody may have junk kept under a tag: one is asked for until a copy opens, or nothing of a whole answer did.
+        """
+        found, left = list[tuple[bytes, ChannelCopy]](), tags[:TAGS_AT_ONCE]
         for turn in range(ANSWERS_MAX):
             try:
                 answer = await self._desk.peers.call(did, COPIES_GET, CopiesAsked(left), deadline_s=ASK_DEADLINE_S)
             except DuxError:
                 return found if turn else None
-            found += [(item.tag, item.sealed) for item in answer.copies]
-            got = {item.tag for item in answer.copies}
-            left = tuple(tag for tag in left if tag not in got)
-            if not answer.more or not got or not left:
+            opened = self._opened(answer, key, left)
+            found += opened
+            got = {tag for tag, _copy in opened} or {item.tag for item in answer.copies}
+            left, before = tuple(tag for tag in left if tag not in got), left
+            if not answer.more or not left or left == before:
                 break
         return found
 

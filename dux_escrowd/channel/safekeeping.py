@@ -5,7 +5,8 @@ anew after every start and every `renew_blocks`, and an ended one's copies are w
 watchers that are set up, and a few active nodes that the tag itself chooses. Nobody keeping one holds nothing up: who
 wants more than that sets watchers up, without one of whom no call runs. Of others, so many copies are kept, for each
 owner and in all, each until its height; where the room is full, whoever takes most of it gives way to whoever takes
-less, and strangers to nodes that live. Source: channel_protocol.md §8.
+less, and strangers to nodes that live. Who asks for a tag gets its own copy before all others, and of those the ones
+that came first, because the tag is told to everybody with the pointer. Source: channel_protocol.md §8.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ HOLDERS_MAX = 10  # named in a pointer
 KEEP_DEADLINE_S = 3.0  # a call waits for it: who is slower gets the next copy
 KEPT_AFTER_BLOCKS = 1_440  # beyond the channel's end: its payee may have been away
 PER_OWNER_MAX = 512  # copies of one owner kept here
+COPIES_OF_A_TAG = 4  # in one answer: a tag has one owner, all other copies under it are junk
 SEALED_BYTES_MAX = 67_108_864  # 64 MiB of others' copies in all
 ENDED = ("CLOSED", "LOST", "ABANDONED")
 
@@ -158,7 +160,7 @@ class Safekeeping:
             self._ledger.note(tx, book.chid, copied=self._version)
         bare = ChannelCopy(
             version=self._version, terms=canonical(book.terms), key_index=book.key_index,
-            created_height=book.created_height,
+            created_height=book.created_height, highest=self._desk.book.shelf.keys_beyond(0)[0],
         )  # fmt: skip
         state = self._ledger.state(book.chid)
         if isinstance(state, Payer):
@@ -192,8 +194,9 @@ class Safekeeping:
     async def keep(self, params: KeepCopy, sender: Did) -> Kept:
         """Keep another node's copy in place of its earlier one; an empty one withdraws it."""
         known = self._ledger.store.row(
-            "SELECT version, length(sealed) AS size FROM kept_copies WHERE tag = ? AND owner = ?", params.tag, sender
-        )
+            "SELECT version, came, length(sealed) AS size FROM kept_copies WHERE tag = ? AND owner = ?",
+            params.tag, sender,
+        )  # fmt: skip
         if known is not None and int(known["version"]) >= params.version:
             return Kept(kept=int(known["version"]) == params.version)
         more = len(params.sealed) - (int(known["size"]) if known else 0)
@@ -202,9 +205,18 @@ class Safekeeping:
         with self._ledger.store.transaction() as tx:
             tx.execute("DELETE FROM kept_copies WHERE tag = ? AND owner = ?", params.tag, sender)
             if params.sealed:
-                values = (params.tag, sender, params.version, self._until(params.until), params.sealed)
-                tx.execute("INSERT INTO kept_copies VALUES (?, ?, ?, ?, ?)", *values)
+                came = int(known["came"]) if known else self._next_place()
+                values = (params.tag, sender, params.version, self._until(params.until), params.sealed, came)
+                tx.execute(
+                    "INSERT INTO kept_copies (tag, owner, version, until, sealed, came) VALUES (?, ?, ?, ?, ?, ?)",
+                    *values,
+                )
         return Kept(kept=True)
+
+    def _next_place(self) -> int:
+        """Behind everything that came before."""
+        row = self._ledger.store.row("SELECT coalesce(max(came), 0) + 1 AS place FROM kept_copies")
+        return int(row["place"]) if row else 1
 
     def _until(self, wanted: int) -> int:
         """No channel is open for longer than its network's longest, so neither is a copy kept."""
@@ -224,12 +236,19 @@ class Safekeeping:
         over = max(0, size + more - SEALED_BYTES_MAX)
         return not (places or over) or self._room.makes(owner, more, places=places, size=over)
 
-    async def give(self, params: CopiesAsked, _sender: Did) -> CopiesFound:
-        """Copies, to whoever knows their tags: they open for their owner alone."""
+    async def give(self, params: CopiesAsked, sender: Did) -> CopiesFound:
+        """Copies, to whoever knows their tags: they open for their owner alone.
+
+        The asker's own come first, then a few of each tag, those that were there first before those that came later.
+        """
         marks = ", ".join("?" * len(params.tags))
-        sql = f"SELECT tag, sealed FROM kept_copies WHERE tag IN ({marks}) ORDER BY tag, owner"  # noqa: S608 - marks
+        sql = (
+            "SELECT tag, sealed FROM (SELECT tag, sealed, owner = ? AS own, came, "  # noqa: S608 - marks
+            "row_number() OVER (PARTITION BY tag ORDER BY owner = ? DESC, came) AS place FROM kept_copies "
+            f"WHERE tag IN ({marks})) WHERE place <= ? ORDER BY own DESC, came, tag"
+        )
         found, room = list[KeptCopy](), COPIES_BYTES_MAX
-        for row in self._ledger.store.rows(sql, *params.tags):
+        for row in self._ledger.store.rows(sql, sender, sender, *params.tags, COPIES_OF_A_TAG):
             room -= len(row["sealed"])
             if room < 0 or len(found) >= COPIES_AT_ONCE:
                 return CopiesFound(copies=tuple(found), more=True)

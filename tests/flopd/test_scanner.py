@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import pytest
 import structlog
 
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput
 from common.clock import ManualClock
+from common.contracts.wallet_chain import ScriptAsked
+from common.contracts.wallet_errors import NotSynced
+from common.errors import NotFound
 from common.store import Store
 from common.units import Florins
 from dux_flopd.blocks import Block, BlockTx
+from dux_flopd.chain_methods import ChainMethods
 from dux_flopd.chain_store import ChainStore
 from dux_flopd.model import FollowedScript, ScriptKind
 from dux_flopd.scanner import Scanner
@@ -115,3 +120,20 @@ async def test_a_block_on_its_way_is_read_again_for_a_script_followed_meanwhile(
     wallet.node.on_read[2] = lambda: wallet.follow(FIRST, 2)  # from the next block on: read, as far as the view goes
     await wallet.scanner.catch_up()
     assert (wallet.coins(FIRST), wallet.view.height) == (1, 5)
+
+
+async def test_no_coins_are_told_of_a_script_before_all_its_blocks_are_read() -> None:
+    """What was found until then would look like all there is: a funded contract like one without a coin."""
+    wallet = Wallet()
+    await wallet.scanner.catch_up()
+    unused: Any = None
+    methods = ChainMethods(wallet.view, wallet.scanner, unused, unused)
+    asked = ScriptAsked(script=FIRST)
+    with pytest.raises(NotFound):
+        await methods.coins(asked, unused)
+    await wallet.follow(FIRST, 1)
+    assert wallet.scanner.is_synced
+    with pytest.raises(NotSynced, match="repeat"):
+        await methods.coins(asked, unused)
+    await wallet.scanner.catch_up()
+    assert [int(coin.value_florins) for coin in (await methods.coins(asked, unused)).coins] == [7]

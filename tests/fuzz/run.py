@@ -10,7 +10,18 @@ import sys
 import atheris
 
 with atheris.instrument_imports(
-    include=["common", "dux_p2pd", "dux_pay", "async_upnp_client", "yaml"], enable_loader_override=False
+    include=[
+        "common",
+        "dux_p2pd",
+        "dux_pay",
+        "dux_airdropd",
+        "dux_escrowd",
+        "dux_registryd",
+        "python_socks",
+        "async_upnp_client",
+        "yaml",
+    ],
+    enable_loader_override=False,
 ):
     from tests.fuzz.targets import TARGETS
 

@@ -74,6 +74,7 @@ from dux_pay.headers import (
 )
 from dux_pay.headers import encode as encode_header
 from dux_pay.terms import Offered, required_of
+from tests.fuzz.targets_files import FILE_TARGETS, file_seeds
 from tests.fuzz.targets_lan import LAN_TARGETS, lan_seeds
 from tests.fuzz.targets_papers import PAPER_TARGETS, paper_seeds
 from tests.p2pd.wire_kit import ALPN, MADE_MS, TestPapers, myself, unread_bytes
@@ -383,7 +384,7 @@ TARGETS: dict[str, Target] = {
         payment_header, payment_jws, channel_message,
     )
 }  # fmt: skip
-TARGETS |= LAN_TARGETS | PAPER_TARGETS
+TARGETS |= LAN_TARGETS | PAPER_TARGETS | FILE_TARGETS
 
 
 JWS_KEY = coincurve.PrivateKey(b"\x07" * 32)
@@ -462,6 +463,7 @@ def seeds() -> dict[str, list[bytes]]:
     return (
         lan_seeds()
         | paper_seeds()
+        | file_seeds()
         | {
             "frames": [
                 call,

@@ -7,7 +7,7 @@ import pytest
 
 from common.randomness import SeededRandomness
 from tests.attacks.registry import attack, met
-from tests.fuzz import targets_lan, targets_papers
+from tests.fuzz import targets_files, targets_lan, targets_papers
 from tests.fuzz.targets import TARGETS, seeds
 
 HERE = Path(__file__).parent
@@ -56,14 +56,29 @@ def test_corpus_findings_and_neighbours(target):
 
 
 @pytest.mark.parametrize(
-    "target", ["nat_pmp", "pcp_answer", "upnp_router", "mdns", "tpm_quote", "gossip_frame", "network_file"]
-)
+    "target",
+    [
+        "nat_pmp", "pcp_answer", "upnp_router", "mdns", "tpm_quote", "gossip_frame", "network_file", "case_file",
+        "presentation",
+    ],
+)  # fmt: skip
 def test_honest_examples_are_taken(target, monkeypatch):
     """Nothing is suppressed here: an example that were refused would test the refusal alone."""
     monkeypatch.setattr(targets_lan, "suppress", lambda *_: nullcontext())
     monkeypatch.setattr(targets_papers, "suppress", lambda *_: nullcontext())
+    monkeypatch.setattr(targets_files, "suppress", lambda *_: nullcontext())
     for data in seeds()[target]:
         TARGETS[target](data)
+
+
+def test_honest_files_hold():
+    """A file whose parts are its own holds; what is fuzzed is changed from there, not from a file that is refused."""
+    given = targets_files.file_seeds()
+    for data in given["proof_file"]:
+        assert [verdict.problems for verdict in targets_files.proof_verdict(data)] == [[], []]
+    for data in given["case_file"]:
+        assert targets_files.case_audit(data).problems == ()
+    assert all(targets_files.claim_verdict(data).valid for data in given["presentation"])
 
 
 def test_every_target_has_a_small_corpus():

@@ -25,6 +25,7 @@ from dux_stored.rules import (
     tags_of,
     take_call,
 )
+from dux_stored.views import service_view
 from tests.market.makers import BUYER, NETWORK, NOW_MS, SELLER, STRANGER, rating, receipt, service
 
 
@@ -70,6 +71,14 @@ def test_nobody_can_publish_under_anothers_id() -> None:
     """A record that names another provider's service id is refused, whatever else it says."""
     stolen = service(provider=STRANGER, service_id=service().service_id)
     assert "its id" in (service_fault(stolen, NETWORK, NOW_MS) or "")
+
+
+@pytest.mark.parametrize("created_ms", [-(2**63), -(2**55), -1])
+def test_a_service_dated_before_any_calendar_is_shown_and_not_the_end_of_the_list(created_ms: int) -> None:
+    """Its record is sound, so everybody holds it: one that could not be shown would take the others along."""
+    odd = offer(created_ms=UnixMs(created_ms))
+    assert service_fault(odd.record, NETWORK, NOW_MS) is None
+    assert service_view(odd, own=False).created_at == "1970-01-01T00:00:00Z"
 
 
 @given(st.lists(st.text(max_size=10), max_size=10))

@@ -206,7 +206,7 @@ async def test_two_rotations_of_one_key_are_told_to_all_with_their_proof_until_t
         await skip(HOUR_S)
         two.directory.learn(one.did, encode_log(twin))
         others = (two, three, four)
-        await until(lambda: all(other.knows(one).log.disputed for other in others))
+        await until(lambda: all(other.knows(one).log.disputed for other in others), within_s=1)  # as identity.md says
         assert all(other.directory.proof_of(one.did) is not None for other in others)
         await until(lambda: one.keeper.standing == "disputed")
         await skip(60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from msgspec import structs
 from common.clock import ManualClock
 from common.codec import canonical
 from common.contracts.peer_copies import COPIES_BYTES_MAX, CopiesAsked, CopiesFound, KeepCopy, KeptCopy
-from common.contracts.wallet_restore import BlobKey
+from common.contracts.wallet_restore import CONTRACT_MISSING, BlobKey, Missing
 from common.errors import BadParams
 from common.store import Store
 from common.units import Did
@@ -121,20 +122,31 @@ def test_a_payee_that_holds_less_than_it_is_owed_asks_for_a_hello() -> None:
 # --- finding own copies -----------------------------------------------------------------------------------------------
 
 
-def looking(numbers: int, *kept: tuple[int, int]) -> Restoring:
-    """A node whose wallet knows of so many keys; another node keeps copies of these (number, version)."""
-    state, seen = open_pair()[0], list[int]()
+def rubbish(number: int) -> KeptCopy:
+    return KeptCopy(tag=copies.channel_tag(KEY, number), sealed=b"rubbish" * 9)
+
+
+def looking(numbers: int, *kept: tuple[int, int], page: int = 1, highest: int = -1) -> Restoring:
+    """A node whose wallet knows of so many keys; another node keeps copies of these (number, version), 0 for junk.
+
+    It gives them in this order, so many at a time.
+    """
+    state, seen, standing = open_pair()[0], list[int](), list[int]()
 
     def sealed(number: int, version: int) -> KeptCopy:
         copy = copies.ChannelCopy(
-            version=version, terms=canonical(TERMS), key_index=number, created_height=9, payer=copies.payer_part(state)
-        )
+            version=version, terms=canonical(TERMS), key_index=number, created_height=9, payer=copies.payer_part(state),
+            highest=highest,
+        )  # fmt: skip
         tag = copies.channel_tag(KEY, number)
         return KeptCopy(tag=tag, sealed=copies.sealed_channel(copy, KEY, tag, NONCE))
 
-    everything = [sealed(*one) for one in kept] + [KeptCopy(tag=copies.channel_tag(KEY, 1), sealed=b"rubbish" * 9)]
+    everything = [sealed(*one) if one[1] else rubbish(one[0]) for one in (*kept, (1, 0))]
 
-    async def flopd(_method: Any, _params: Any) -> BlobKey:
+    async def flopd(method: Any, params: Any) -> BlobKey | Missing:
+        if method is CONTRACT_MISSING:
+            standing.append(params.highest)
+            return Missing(names=())
         return BlobKey(key=KEY, numbers=numbers, restored=True)
 
     async def records(*_asked: Any) -> list[Any]:
@@ -142,7 +154,7 @@ def looking(numbers: int, *kept: tuple[int, int]) -> Restoring:
 
     async def peer(_did: Did, _method: Any, asked: CopiesAsked, **_more: Any) -> CopiesFound:
         found = [copy for copy in everything if copy.tag in asked.tags]
-        return CopiesFound(copies=tuple(found[:1]), more=len(found) > 1)
+        return CopiesFound(copies=tuple(found[:page]), more=len(found) > page)
 
     async def active() -> list[Did]:
         return [ANNA]
@@ -155,7 +167,8 @@ def looking(numbers: int, *kept: tuple[int, int]) -> Restoring:
         flopd=SimpleNamespace(call=flopd), peers=peers, me=BERT, log=SimpleNamespace(warning=lambda *_, **__: None)
     )
     counter: Any = SimpleNamespace(ledger=None, desk=desk)
-    return Restoring(counter, cast("Any", SimpleNamespace(active=active, newer_than=newer, seen=seen)))
+    safe = SimpleNamespace(active=active, newer_than=newer, seen=seen, standing=standing)
+    return Restoring(counter, cast("Any", safe))
 
 
 async def test_numbers_are_looked_through_as_far_as_anybody_knows_and_a_gap_beyond() -> None:
@@ -165,6 +178,30 @@ async def test_numbers_are_looked_through_as_far_as_anybody_knows_and_a_gap_beyo
     assert max(node._safe.seen) == 9  # later copies of this node have later versions
     assert await looking(0)._found() == []
     assert [copy.key_index for copy in await looking(0, (3, 1), (23, 1), (24 + GAP, 1))._found()] == [3, 23]
+
+
+async def test_a_tag_is_asked_for_until_a_copy_under_it_opens() -> None:
+    """Junk that came beside a copy hides nothing behind it, and an answer that is all junk ends no search."""
+    node = looking(0, (1, 0), (1, 0), (2, 1), (3, 0), (3, 1), page=2)
+    tags = tuple(copies.channel_tag(KEY, number) for number in (1, 2, 3))
+    found = await node.ask(ANNA, tags, KEY)
+    assert found is not None
+    assert [(tag, copy.key_index) for tag, copy in found] == [(tags[1], 2), (tags[2], 3)]
+    assert await node.ask(ANNA, tags, b"another key".ljust(32)) == []
+    assert [copy.key_index for copy in await node._found()] == [2, 3]
+
+
+async def test_copies_tell_how_far_numbers_were_in_use() -> None:
+    """Two hundred wishes that came to nothing lie between two channels: the first one's copy says that there are more.
+
+    A copy of an earlier release says nothing of it, and opens; the wallet is told the highest number.
+    """
+    node = looking(0, (3, 1), (24 + GAP, 1), highest=24 + GAP)
+    assert [copy.key_index for copy in await node._found()] == [3, 24 + GAP]
+    assert node._safe.standing == [24 + GAP]  # type: ignore[attr-defined]
+    copy = copies.ChannelCopy(version=1, terms=canonical(TERMS), key_index=7, created_height=9)
+    old = msgspec.msgpack.encode({k: v for k, v in structs.asdict(copy).items() if k != "highest"})
+    assert copies.opened_channel(copies.locked(old, KEY, TAG, NONCE), KEY, TAG).highest == -1
 
 
 async def test_the_chain_is_looked_at_once_more_when_channels_came_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +280,39 @@ async def test_so_many_copies_are_kept_and_no_more(keeper: Safekeeping, monkeypa
     assert (await keeper.keep(put(1), BERT)).kept
     assert (await keeper.keep(put(2), BERT)).kept  # who takes most gives way
     assert sum([len(await held(keeper, number)) for number in range(PER_OWNER_MAX)]) == PER_OWNER_MAX + 2
+
+
+async def test_a_larger_copy_needs_its_bytes_as_a_new_one_does(
+    keeper: Safekeeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One byte that has a place brings none for 32 KiB; without room the earlier copy stays, and a smaller one fits."""
+    monkeypatch.setattr(safekeeping, "SEALED_BYTES_MAX", 10)
+    assert (await keeper.keep(put(1, sealed=b"x"), ANNA)).kept
+    assert (await keeper.keep(put(2, sealed=b"eight by"), ANNA)).kept
+    assert not (await keeper.keep(put(1, version=2, sealed=b"xyz"), ANNA)).kept
+    assert await held(keeper, 1) == [b"x"]
+    assert (await keeper.keep(put(1, version=3, sealed=b"xy"), ANNA)).kept
+    monkeypatch.setattr(safekeeping, "SEALED_BYTES_MAX", 5)
+    assert (await keeper.keep(put(2, version=2, sealed=b"eight 2y"), ANNA)).kept
+    assert (await keeper.keep(put(1, version=4, sealed=b""), ANNA)).kept
+
+
+async def test_the_askers_own_copies_come_before_junk_and_what_came_first_before_what_came_later(
+    keeper: Safekeeping,
+) -> None:
+    """A pointer tells everybody the tag: names that sort first, with large copies of high versions, hide nothing."""
+    victim = Did("did:dux:victim")
+    assert (await keeper.keep(put(7, sealed=b"real"), victim)).kept
+    for number in range(40):
+        for tag in (7, 8):
+            assert (await keeper.keep(put(tag, version=9, sealed=bytes(32_000)), Did(f"did:dux:a{number:02}"))).kept
+    assert (await keeper.keep(put(8, sealed=b"late, and its own"), victim)).kept
+    assert (await keeper.keep(put(7, version=2, sealed=b"newer"), victim)).kept  # it keeps its place in time
+    asked = CopiesAsked(tags=(copies.channel_tag(KEY, 7), copies.channel_tag(KEY, 8)))
+    mine, foreign = await keeper.give(asked, victim), await keeper.give(asked, BERT)
+    assert [copy.sealed for copy in mine.copies[:2]] == [b"newer", b"late, and its own"]
+    assert foreign.copies[0].sealed == b"newer"  # whatever name the owner has after a restore
+    assert len(mine.copies) <= 2 * safekeeping.COPIES_OF_A_TAG
 
 
 async def test_no_copy_is_kept_for_ever(keeper: Safekeeping) -> None:

@@ -147,7 +147,9 @@ class DuxCommand(click.Command):
             given = context.params.get(param.name or "")
             if isinstance(param.type, InPart) and given:
                 session: Session = context.obj
-                context.params[param.name or ""] = session.run(param.type.whole(session, given))
+                names = given if isinstance(given, tuple) else (given,)
+                whole = tuple(session.run(param.type.whole(session, name)) for name in names)
+                context.params[param.name or ""] = whole if isinstance(given, tuple) else whole[0]
 
 
 def exit_code(error: DuxError) -> int:

@@ -75,6 +75,7 @@ def facts_of(seen: ContractView) -> list[tuple[str, str]]:
         ("disputed by", seen.disputed_by or ""),
         ("reason", seen.reason),
         ("coin", seen.outpoint or ""),
+        ("copy kept by", "" if seen.copies_kept is None else f"{seen.copies_kept} of {seen.copies_wanted} nodes"),
     ]
     return facts + heights_of(seen) + settlement_of(seen)
 

@@ -75,6 +75,19 @@ def within(payments: list[RoyaltyPayment], limit_florins: int) -> list[RoyaltyPa
     return found
 
 
+def left_out(payments: list[RoyaltyPayment], allowed: list[RoyaltyPayment], limit_florins: int) -> list[str]:
+    """Who gets nothing in this round, for people; who is owed more than a round pays never does, and is named."""
+    most = flop(Florins(limit_florins))
+    never = [one for one in payments if int(one.amount_florins) > limit_florins]
+    waiting = len(payments) - len(allowed) - len(never)
+    lines = [f"{waiting} wait: a round pays {most} at most"] if waiting else []
+    return lines + [
+        f"{one.address} is owed {flop(one.amount_florins)}, a round pays {most} at most: no round will pay it; "
+        "raise --max-amount, or pay it once without --every"
+        for one in never
+    ]
+
+
 def keep_paying(session: Session, *, limit_florins: int, pause: Callable[[], object]) -> NoReturn:
     """Round after round, each within its limit; what goes wrong in one is told and tried in the next."""
     while True:
@@ -82,8 +95,8 @@ def keep_paying(session: Session, *, limit_florins: int, pause: Callable[[], obj
             payments = named_payments(session)
             allowed = within(payments, limit_florins)
             pay_each(session, allowed)
-            if len(allowed) < len(payments):
-                note(f"{len(payments) - len(allowed)} wait: a round pays {flop(Florins(limit_florins))} at most")
+            for line in left_out(payments, allowed, limit_florins):
+                note(line)
         except DuxError as error:
             note(f"this round ended early: {error.message}")
         sys.stdout.flush()

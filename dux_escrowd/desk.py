@@ -6,7 +6,7 @@ Promise: an error of another node is told apart into "later" and "never", so tha
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
@@ -51,6 +51,9 @@ class Desk:
     clock: Clock
     random: Randomness
     log: FilteringBoundLogger
+    placed: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # contract, channel: its copy's keepers, of how many
 
     async def tip(self) -> chain.Tip:
         """The chain's tip as the wallet sees it."""

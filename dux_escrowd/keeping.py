@@ -122,6 +122,7 @@ class Keeping:
         kept = await asyncio.gather(*(self._put(did, put) for did in named))
         holders = tuple(did for did, is_kept in zip(named, kept, strict=True) if is_kept)
         holders += await self._strangers(contract, named, put)
+        self._desk.placed[row.contract_id] = len(holders), max(KEEPERS, len(named))
         if holders and self._is_pointer_due(row.contract_id):
             await self._desk.peers.put_record(
                 COPY_NS, tag.hex(), CopyPointer(holders[:HOLDERS_MAX]), ttl_s=RECORD_TTL_S_MAX

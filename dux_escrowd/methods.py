@@ -401,6 +401,8 @@ def contract_view(row: Agreed, lot: Lot | None, desk: Desk) -> ContractView:
         result_lock=_is_locked(asked),
         swap_limit_florins=asked.swap_limit_florins if asked else Florins(0),
         struck=quote.strikes if quote else (),
+        copies_kept=desk.placed.get(row.contract_id, (None, 0))[0],
+        copies_wanted=desk.placed.get(row.contract_id, (None, 0))[1],
     )
 
 

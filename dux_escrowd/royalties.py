@@ -4,7 +4,9 @@ Promise: it follows from the terms and from what the chain shows of each deal, s
 and nothing can be forgotten; only spends that are final count. Royalties below dust stay with the provider and are
 owed until a payment names them. A payment is fixed here, with its amount and its name, before the owner's wallet is
 asked; until it is noted as paid it is the only one for that developer, so that however often it is tried, the wallet
-pays it once. It moves no coins, and payments that the owner makes without a name from here it does not know.
+pays it once. Part of its name is random: books that begin anew beside an older wallet name no payment that was made
+before them. It moves no coins, and payments that the owner makes without a name from here, or that lost books named,
+it does not know.
 Source: settled.md 29.
 """
 
@@ -37,6 +39,8 @@ from dux_escrowd.channel.ledger import Ledger
 from dux_escrowd.channel.model import Payee, PayeeState, SpendKind
 from dux_escrowd.desk import Desk
 from dux_escrowd.model import Lot, Role, State
+
+NAME_BYTES = 12  # random, of a payment's name
 
 
 class Share(Struct, frozen=True):
@@ -83,8 +87,7 @@ class RoyaltyMethods:
         owed = next((int(one.owed_florins) for one in self._book() if one.address == params.address), 0)
         if is_dust(owed):
             raise NothingOwed(owed_florins=owed, address=params.address, least_florins=DUST_FLORINS)
-        row = self._store.row("SELECT count(*) AS n FROM royalty_payments WHERE address = ?", params.address)
-        name = f"royalty/{params.address}/{int(row['n']) if row else 0}"
+        name = f"royalty/{params.address}/{self._desk.random.bytes(NAME_BYTES).hex()}"
         with self._store.transaction() as tx:
             sql = "INSERT INTO royalty_payments (payment_id, address, amount) VALUES (?, ?, ?)"
             tx.execute(sql, name, params.address, owed)

@@ -92,7 +92,7 @@ ROYALTIES: Method[Empty, RoyaltyBook] = Method(
     ),
 )  # fmt: skip
 
-_ADDRESS, _NAME = "2N9hLwkSqr1cPQAPxbrGVUjxyjD11G2e1he", "royalty/2N9hLwkSqr1cPQAPxbrGVUjxyjD11G2e1he/0"
+_ADDRESS, _NAME = "2N9hLwkSqr1cPQAPxbrGVUjxyjD11G2e1he", "royalty/2N9hLwkSqr1cPQAPxbrGVUjxyjD11G2e1he/5f1c"
 
 ROYALTY_PAY: Method[PayRoyalty, RoyaltyPayment] = Method(
     name="escrow.royalty_pay",

@@ -133,6 +133,8 @@ class ContractView(Wire, frozen=True):
     result_lock: bool = True  # the result's key is bought; False: the buyer reads the result before it pays
     swap_limit_florins: Florins = field(default_factory=Florins)  # policy swap: most that is paid before it is seen
     struck: tuple[Did, ...] = ()  # arbiters that the seller did not want, at buyer and seller
+    copies_kept: int | None = None  # how many nodes keep its newest encrypted copy; None: none was sent since the start
+    copies_wanted: int = 0  # how many are to keep it
 
 
 class OfferReceived(Wire, frozen=True):

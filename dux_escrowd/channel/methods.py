@@ -168,7 +168,8 @@ class ChannelMethods:
         view, shelf = await self._view(params.chid), self._ledger.shelf
         calls = tuple(call_view(row) for row in shelf.newest_calls(params.chid, CALLS_SHOWN))
         state, book = self._ledger.state(params.chid), self._ledger.book(params.chid)
-        return c.ChannelDetail(channel=view, calls=calls, lines=lines(book, state, shelf.faults(params.chid)))
+        said = lines(book, state, shelf.faults(params.chid), self._counter.desk.placed.get(params.chid))
+        return c.ChannelDetail(channel=view, calls=calls, lines=said)
 
     async def recover(self, _params: Empty, _ctx: Ctx) -> Done:
         """Hello everywhere."""

@@ -4,7 +4,8 @@ Promise: a payer's channel is copied before it is funded, a payee's before the c
 anew after every start and every `renew_blocks`, and an ended one's copies are withdrawn. Keepers: the other side, the
 watchers that are set up, and a few active nodes that the tag itself chooses. Nobody keeping one holds nothing up: who
 wants more than that sets watchers up, without one of whom no call runs. Of others, so many copies are kept, for each
-owner and in all, each until its height; who asks for a tag gets its own copy before all others, and of those the ones
+owner and in all, each until its height; where the room is full, whoever takes most of it gives way to whoever takes
+less, and strangers to nodes that live. Who asks for a tag gets its own copy before all others, and of those the ones
 that came first, because the tag is told to everybody with the pointer. Source: channel_protocol.md §8.
 """
 
@@ -35,6 +36,7 @@ from common.units import Did
 from dux_escrowd.channel.copies import CallCopy, ChannelCopy, channel_tag, payee_part, payer_part, sealed_channel
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.model import Payer
+from dux_escrowd.channel.room import Room
 from dux_escrowd.channel.shelf import Book
 from dux_escrowd.channel.wants import Wants
 from dux_escrowd.copies import NONCE_BYTES, POINTER_AGAIN_MS
@@ -62,6 +64,7 @@ class Safekeeping:
         self._holders: dict[bytes, tuple[Did, ...]] = {}  # tag -> who keeps the copy, until the pointer says so
         self._pointed: dict[bytes, tuple[tuple[Did, ...], int]] = {}  # tag -> what the pointer says, since when
         self._version = 0
+        self._room = Room(counter.ledger.store, self.active)
 
     async def key(self) -> bytes:
         """What copies are found and opened with."""
@@ -109,6 +112,7 @@ class Safekeeping:
                 self.want(chid)
         with self._ledger.store.transaction() as tx:
             tx.execute("DELETE FROM kept_copies WHERE until < ?", tip)
+        await self._room.look()
 
     async def place(self, chid: str) -> bool:
         """The present copy, to every keeper; whether one has it. What cannot be done now is done at a renewal.
@@ -135,6 +139,7 @@ class Safekeeping:
         keepers = await self.keepers(book, tag)
         kept = await asyncio.gather(*(self._put(did, put) for did in keepers))
         holders = tuple(did for did, is_kept in zip(keepers, kept, strict=True) if is_kept)[:HOLDERS_MAX]
+        self._desk.placed[book.chid] = sum(kept), len(keepers)
         if self._counter.tip is not None:
             self._placed[book.chid] = self._counter.tip
         if holders and not over:
@@ -219,14 +224,17 @@ class Safekeeping:
         return wanted if self._counter.tip is None else min(wanted, self._counter.tip + longest + KEPT_AFTER_BLOCKS)
 
     def _has_room(self, owner: Did, more: int, *, is_new: bool) -> bool:
-        """Whether `more` bytes have room, and, for a new copy, the copy itself."""
+        """Whether `more` bytes have room, and a new copy its place; somebody who takes more may give way."""
         row = self._ledger.store.row(
             "SELECT count(*) AS every, coalesce(sum(owner = ?), 0) AS own, coalesce(sum(length(sealed)), 0) AS bytes "
             "FROM kept_copies", owner,
         )  # fmt: skip
         every, own, size = (int(row["every"]), int(row["own"]), int(row["bytes"])) if row else (0, 0, 0)
-        has_place = every < self._desk.settings.copies_for_others and own < PER_OWNER_MAX
-        return (has_place or not is_new) and size + more <= SEALED_BYTES_MAX
+        if is_new and own >= PER_OWNER_MAX:
+            return False
+        places = 1 if is_new and every >= self._desk.settings.copies_for_others else 0
+        over = max(0, size + more - SEALED_BYTES_MAX)
+        return not (places or over) or self._room.makes(owner, more, places=places, size=over)
 
     async def give(self, params: CopiesAsked, sender: Did) -> CopiesFound:
         """Copies, to whoever knows their tags: they open for their owner alone.

@@ -20,6 +20,7 @@ NEXT = {
     PayerState.REFUND_SEEN: "the refund was seen and waits for its depth",
     PayerState.CLOSED: "it has ended",
 }
+ENDED = (PayerState.CLOSED, PayeeState.CLOSED, PayeeState.LOST, PayeeState.ABANDONED)
 BEFORE_CLOSE = (PayerState.FUND_SENT, PayerState.OPEN_SEEN, PayerState.RESYNC)
 NEXT_PAYEE = {
     PayeeState.NEW: "the terms are not signed yet",
@@ -86,12 +87,15 @@ def call_view(row: CallRow) -> CallView:
     )
 
 
-def lines(book: Book, state: Channel, faults: int) -> tuple[str, ...]:
-    """What stands where and what comes next, in sentences."""
+def lines(book: Book, state: Channel, faults: int, placed: tuple[int, int] | None) -> tuple[str, ...]:
+    """What stands where and what comes next, in sentences. `placed`: keepers of its newest copy, of how many asked."""
+    keepers = placed if state.state not in ENDED else None
+    copied = [f"its encrypted copy is kept by {keepers[0]} of {keepers[1]} nodes that were asked"] if keepers else []
     if isinstance(state, Payee):
-        said = [NEXT_PAYEE[state.state], _worth(state)]
+        said = [NEXT_PAYEE[state.state], _worth(state), *copied]
     else:
-        said = [NEXT[state.state], f"{format_flop(state.spent_florins)} FLOP spent, the rest of the coin comes back"]
+        spent = f"{format_flop(state.spent_florins)} FLOP spent, the rest of the coin comes back"
+        said = [NEXT[state.state], spent, *copied]
         if state.closing and state.state in BEFORE_CLOSE:
             said.append("its end is wanted: no calls any more, and it closes as soon as its coin is in a block")
     if faults:

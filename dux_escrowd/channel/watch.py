@@ -18,6 +18,7 @@ from common.contracts import wallet_chain as chain
 from common.errors import DuxError
 from common.units import Did
 from dux_escrowd.channel.counter import Counter
+from dux_escrowd.room_rules import who_gives_way
 
 PER_PAYEE_MAX = 16
 KEPT_AFTER_BLOCKS = 144
@@ -60,8 +61,8 @@ class Watch:
             return False
         if sum(held.values()) < self._counter.desk.settings.watch_for_others:
             return True
-        most = max(held, key=lambda payee: held[payee], default="")
-        if not most or held[most] <= own + 1:
+        most = who_gives_way(held, sender, 1)
+        if most is None:
             return False
         with self._store.transaction() as tx:
             tx.execute(

@@ -445,6 +445,14 @@ def test_a_contract_tells_who_goes_first_and_whom_the_seller_struck(
     assert ("who goes first" in told, ", of the bond" in told) == (False, True)
 
 
+def test_a_contract_tells_how_many_keep_its_copy(run: Any, node: FakeNode) -> None:
+    """Nothing before one was sent; none of eight is said, too."""
+    node.answers["escrow.show"] = CONTRACT
+    assert "copy kept by" not in run("escrow", "show", ID).out
+    node.answers["escrow.show"] = msgspec.structs.replace(CONTRACT, copies_kept=0, copies_wanted=8)
+    assert "0 of 8 nodes" in run("escrow", "show", ID).out
+
+
 @pytest.mark.parametrize("lock", [True, False])
 def test_a_service_file_says_whether_results_are_sold_by_their_key(
     run: Any, node: FakeNode, tmp_path: Path, *, lock: bool

@@ -7,7 +7,7 @@ from common.contracts import escrow
 from common.contracts.wallet_errors import InsufficientFunds
 from common.units import Florins
 from dux_cli import escrow_acts
-from dux_cli.royalties import within
+from dux_cli.royalties import left_out, within
 from tests.cli.fake_node import FakeNode
 from tests.cli.test_commands import Any, fresh, node, run
 
@@ -29,6 +29,18 @@ def test_a_round_pays_the_smallest_first_and_no_more_than_its_limit() -> None:
     assert [one.payment_id for one in within(owed, 13)] == ["a", "b"]
     assert len(within(owed, 14)) == 3
     assert within(owed, 1) == []
+
+
+def test_who_can_never_fit_is_named() -> None:
+    """More than a round's limit is no matter of waiting; the others are counted."""
+    owed = [payment("a", 2), payment("b", 4), payment("c", 9)]
+    told = left_out(owed, within(owed, 5), 5)
+    assert told[0] == "1 wait: a round pays 0.00000005 FLOP at most"
+    assert told[1].startswith(f"{PAYMENT.address} is owed 0.00000009 FLOP")
+    assert "no round will pay it" in told[1]
+    assert len(told) == 2
+    assert left_out(owed, within(owed, 15), 15) == []
+    assert len(left_out(owed[2:], [], 5)) == 1
 
 
 def test_rounds_go_on_whatever_breaks(run: Any, node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,14 @@ async def test_many_calls_cost_two_transactions(net: Net) -> None:
         mine, theirs = await view(buyer, chid), await view(seller, chid)
         assert mine.owed_florins == theirs.owed_florins == 40 * PRICE
         assert theirs.held_florins == max(40 * PRICE, FLOP // 5)
+        said = (await buyer.call(c.SHOW, c.ChannelRef(chid=chid))).lines
+        assert "its encrypted copy is kept by 1 of 1 nodes that were asked" in said
         await buyer.call(c.CLOSE, c.CloseChannel(request_id=request_id(), chid=chid))
         await until(lambda: is_in(seller, chid, "CLOSE_SEEN", "CLOSED"), "the close is seen")
         await net.mine(3)
         await until(lambda: is_in(seller, chid, "CLOSED"), "closed for the seller")
         await until(lambda: is_in(buyer, chid, "CLOSED"), "closed for the buyer")
+        assert not [line for line in (await buyer.call(c.SHOW, c.ChannelRef(chid=chid))).lines if "copy" in line]
         assert (mine.taken_florins, (await view(buyer, chid)).taken_florins) == (0, max(40 * PRICE, FLOP // 5))
 
 

@@ -286,6 +286,11 @@ async def test_what_was_agreed_under_an_earlier_tax_and_custodians_comes_back(ne
             assert (await again.show(contract_id)).state == "FUNDED"
 
 
+async def tells_keepers(node: Node, contract_id: str, kept: int) -> bool:
+    seen = await node.show(contract_id)
+    return (seen.copies_kept, seen.copies_wanted) == (kept, 8)
+
+
 async def test_a_contract_comes_back_with_every_party_away(net: Net) -> None:
     """Active nodes that are no party keep copies as well; they learn nothing, and the phrase alone opens them."""
     async with market(net, *NAMES, "dora") as (buyer, seller, anna, bert, carl, dora):
@@ -298,6 +303,7 @@ async def test_a_contract_comes_back_with_every_party_away(net: Net) -> None:
         contract_id = await propose(buyer, seller, [anna, bert, carl])
         await net.mine_until(in_state(buyer, contract_id, "FUNDED"), "funded")
         await net.mine(1)
+        await until(lambda: tells_keepers(buyer, contract_id, 5), "the other four and a stranger keep it, of eight")
         key, row = (await buyer.wallet.call(CONTRACT_BLOB_KEY, Empty())).key, buyer.shelf().contract(contract_id)
         assert row is not None
         tag = tag_of(key, row.key_index or 0)

@@ -15,6 +15,7 @@ from common.codec import canonical
 from common.contracts import channel as c
 from common.contracts.channel_errors import ChannelBusy
 from common.contracts.escrow import WrongPhase
+from common.contracts.peer_copies import CopiesAsked, CopiesFound, KeptCopy
 from common.errors import NotNow
 from common.store import Store
 from common.units import FLOP, Did, Florins
@@ -23,6 +24,7 @@ from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.ledger import Ledger
 from dux_escrowd.channel.model import Payee, PayeeState, Receipt
 from dux_escrowd.channel.newest import Newest
+from dux_escrowd.channel.restoring import Restoring
 from dux_escrowd.channel.safekeeping import Safekeeping
 from dux_escrowd.channel.selling import Selling
 from dux_escrowd.channel.shelf import Book
@@ -120,18 +122,18 @@ def node(monkeypatch: pytest.MonkeyPatch, *answers: dict[Did, list[bytes] | None
     async def keepers(*_: Any) -> list[Did]:
         return sorted({ANNA, BERT, *watchers} - {CARL})
 
-    async def ask(did: Did, _tags: Any) -> list[tuple[bytes, bytes]] | None:
+    async def peer(did: Did, _method: Any, _asked: CopiesAsked, **_more: Any) -> CopiesFound:
         said = rounds[0].get(did)
         if did == max({ANNA, BERT, *watchers} - {CARL}):
             rounds.pop(0)
-        return None if said is None else [(TAG, sealed) for sealed in said]
+        if said is None:
+            raise NotNow
+        return CopiesFound(copies=tuple(KeptCopy(tag=TAG, sealed=sealed) for sealed in said), more=False)
 
-    def opened(sealed: bytes, key: bytes, tag: bytes) -> copies.ChannelCopy | None:
-        return copies.opened_channel(sealed, key, tag) if sealed != b"rubbish" else None
-
+    desk.peers = SimpleNamespace(call=peer)
     counter: Any = SimpleNamespace(ledger=ledger, desk=desk, height=lambda: value(TIP), watch=lambda _book: value(None))
     safe: Any = SimpleNamespace(key=key, keepers=keepers, newer_than=lambda _version: None)
-    made = Newest(counter, safe, cast("Any", SimpleNamespace(ask=ask, opened=opened)))
+    made = Newest(counter, safe, Restoring(counter, safe))
     made.doubt()
     return SimpleNamespace(newest=made, ledger=ledger, rounds=rounds)
 
@@ -199,10 +201,11 @@ async def test_what_ends_meanwhile_or_is_not_copied_is_left_alone(monkeypatch: p
 async def test_a_copy_s_version_stands_in_the_books_before_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else this node would take its own last copy for newer books after a start; a clock set back changes nothing."""
     here = node(monkeypatch, watchers=())
-    desk = SimpleNamespace(clock=SimpleNamespace(unix_ms=lambda: 3))
+    shelf = SimpleNamespace(keys_beyond=lambda _numbers: (11, 9))
+    desk = SimpleNamespace(clock=SimpleNamespace(unix_ms=lambda: 3), book=SimpleNamespace(shelf=shelf))
     safe = Safekeeping(cast("Any", SimpleNamespace(ledger=here.ledger, desk=desk)))
     made = safe._copy(here.ledger.book(CHID))
-    assert made.version == 6
+    assert (made.version, made.highest) == (6, 11)
     assert here.ledger.book(CHID).copied == 6
 
 

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from common.clock import ManualClock
 from common.contracts.escrow_royalties import NoSuchRoyaltyPayment, NothingOwed, PayRoyalty, RoyaltyPaid
+from common.randomness import SystemRandomness
 from common.rpc.method import Empty
 from common.store import Store
 from common.units import FLOP
@@ -86,7 +87,9 @@ def book(monkeypatch: pytest.MonkeyPatch) -> RoyaltyMethods:
     monkeypatch.setattr(royalties, "_channels", lambda _ledger: shares)
     monkeypatch.setattr(royalties, "_lots", lambda _desk: ())
     store = Store.open(None, list(MIGRATIONS), ManualClock())
-    desk: Any = SimpleNamespace(profile=SimpleNamespace(chain="embedded"), book=SimpleNamespace(store=store))
+    desk: Any = SimpleNamespace(
+        profile=SimpleNamespace(chain="embedded"), book=SimpleNamespace(store=store), random=SystemRandomness()
+    )
     made = RoyaltyMethods(desk, SimpleNamespace())  # type: ignore[arg-type]
     made.shares = shares  # type: ignore[attr-defined]
     return made
@@ -116,6 +119,20 @@ async def test_what_has_come_together_is_paid_once(book: RoyaltyMethods) -> None
     assert await sums(book) == [(0, 999_999, 0), (5_000_000, 0, 2_200_000)]
     with pytest.raises(NothingOwed, match="0 FLOP are owed"):
         await book.pay(PayRoyalty(address=anna), ctx)
+
+
+async def test_books_that_begin_anew_name_no_payment_of_before(book: RoyaltyMethods) -> None:
+    """The books are lost, the wallet remembers: under a name of before it would answer with the old transaction."""
+    ctx: Any = None
+    anna = next(one.address for one in (await book.royalties(Empty(), ctx)).accounts if one.owed_florins == 1_000_000)
+    before = await book.pay(PayRoyalty(address=anna), ctx)
+    with book._store.transaction() as tx:
+        tx.execute("DELETE FROM royalty_payments")
+    after = await book.pay(PayRoyalty(address=anna), ctx)
+    assert (after.address, after.amount_florins) == (before.address, before.amount_florins)
+    assert after.payment_id != before.payment_id
+    assert await book.pay(PayRoyalty(address=anna), ctx) == after
+    assert len(after.payment_id) <= 128
 
 
 async def test_dust_and_strangers_are_not_paid(book: RoyaltyMethods) -> None:

@@ -139,7 +139,7 @@ def test_another_look_key_counts_from_when_it_was_told() -> None:
 )
 def test_a_proof_counts_in_the_name_that_drew_it_alone() -> None:
     """One key in all names: where one of them was drawn the others are only by proofs of their own, and not always."""
-    view = View({number: 10 for number in range(1, 12)}, AT)
+    view = View(dict.fromkeys(range(1, 12), 10), AT)
     with view.book.store.transaction() as tx:
         for number in range(2, 12):
             info = node(did=did_number(number))

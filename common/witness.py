@@ -49,16 +49,17 @@ class Look(Canon, frozen=True):
     beacon: Bytes32
     slot: Slot
     target: DidText
+    witness: DidText  # a proof counts in this name alone, whoever else has registered the same key
 
 
-def look_body(network: str, beacon: bytes, slot: int, target: Did) -> bytes:
+def look_body(network: str, beacon: bytes, slot: int, target: Did, witness: Did) -> bytes:
     """The body that is proved over, for p2pd."""
-    return canonical(Look(network=network, beacon=beacon, slot=slot, target=target))
+    return canonical(Look(network=network, beacon=beacon, slot=slot, target=target, witness=witness))
 
 
-def look_input(network: str, beacon: bytes, slot: int, target: Did) -> bytes:
+def look_input(network: str, beacon: bytes, slot: int, target: Did, witness: Did) -> bytes:
     """The same with its purpose in front: the alpha of RFC 9381."""
-    return tagged(Purpose.LOOK, look_body(network, beacon, slot, target))
+    return tagged(Purpose.LOOK, look_body(network, beacon, slot, target, witness))
 
 
 class SlotEvidence(Canon, frozen=True):

@@ -93,7 +93,7 @@ class Challengers:
         found, key = self.round_of(sighting.slot), self._look_keys.get(prober)
         if key is None:
             return False
-        asked = look_input(sighting.network, sighting.beacon, sighting.slot, target)
+        asked = look_input(sighting.network, sighting.beacon, sighting.slot, target, prober)
         drawn = verified(key, asked, sighting.proof)
         return drawn is not None and found.may_look(prober, target, ticket_of(drawn), self.net_of(target), SLACK)
 

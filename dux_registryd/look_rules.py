@@ -1,7 +1,7 @@
 """Who may look at whom in a slot, when everybody draws for itself with a key of its own and shows it afterwards.
 
-A witness is one whose ticket, made of what its look key draws from beacon, slot and node, arrives by a bound: so the
-node that is looked at cannot know beforehand who will come. The bound is such that witnesses from as many
+A witness is one whose ticket, made of what its look key draws from beacon, slot, node and its own name, arrives by a
+bound: so the node that is looked at cannot know beforehand who will come. The bound is such that witnesses from as many
 neighbourhoods are to be expected as a draw would have seats; where there are no more neighbourhoods than seats there
 is none, and all may look. As in a draw (draw_rules.py) a neighbourhood has one seat however many of it come, the node's
 own has none, weight counts linearly, and whoever was not known long before takes only seats that the others leave free.

@@ -89,7 +89,7 @@ def test_every_duty_is_drawn_from_those_who_were_known_before_its_own_height(dut
 
 
 def told_by(number: int, slot: int, target: Did = ABOUT) -> Sighting:
-    proof = prove(look_seed(number), look_input(NETWORK, BEACON, slot, target))
+    proof = prove(look_seed(number), look_input(NETWORK, BEACON, slot, target, did_number(number)))
     return Sighting(NETWORK, slot, BEACON, target, did_number(number), 5, UnixMs(1), "", proof)
 
 
@@ -117,7 +117,7 @@ def test_slots_are_looked_at_by_those_whose_key_was_known_before_them() -> None:
 )
 def test_another_look_key_counts_from_when_it_was_told() -> None:
     """However long its node has been known; the one before counts no more."""
-    view = View(SINCE, AT)
+    view = View(SINCE | {8: 100}, AT)  # so two are known in time without it, and no seat is free
     slot = (100 + KNOWN_BLOCKS + 2) // 10 + 1
     info = node(did=did_number(2))
     with view.book.store.transaction() as tx:
@@ -128,8 +128,33 @@ def test_another_look_key_counts_from_when_it_was_told() -> None:
     assert view.book.look_keys()[did_number(2)] == (public_of(look_seed(20)), 150)
     assert 2 not in (found := witnesses(view, slot))
     assert 3 in found
-    other = prove(look_seed(20), look_input(NETWORK, BEACON, slot, ABOUT))
+    other = prove(look_seed(20), look_input(NETWORK, BEACON, slot, ABOUT, did_number(2)))
     assert not view.challengers.is_witness(changed(told_by(2, slot), proof=other))
+
+
+@attack(
+    "presence",
+    tries="several names register one look key and each shows the proof that it drew for one of them",
+    meets="a proof names its witness; each name draws for itself, whatever key it registered",
+)
+def test_a_proof_counts_in_the_name_that_drew_it_alone() -> None:
+    """One key in all names: where one of them was drawn the others are only by proofs of their own, and not always."""
+    view = View(dict.fromkeys(range(1, 12), 10), AT)
+    with view.book.store.transaction() as tx:
+        for number in range(2, 12):
+            info = node(did=did_number(number))
+            signed = attest(number, Purpose.REGISTRATION, info)
+            view.book.put_node(tx, info, signed, public_of(look_seed(2)), 10)
+    together = []
+    for slot in range(AT // 10 + 1, AT // 10 + 40):
+        alpha = look_input(NETWORK, BEACON, slot, ABOUT, did_number(2))
+        told = changed(told_by(2, slot), proof=prove(look_seed(2), alpha))
+        if not view.challengers.is_witness(told):
+            continue
+        assert not any(view.challengers.is_witness(changed(told, prober=did_number(n))) for n in range(3, 12))
+        own = prove(look_seed(2), look_input(NETWORK, BEACON, slot, ABOUT, did_number(3)))
+        together.append(view.challengers.is_witness(changed(told, prober=did_number(3), proof=own)))
+    assert {True, False} == set(together)
 
 
 def test_none_of_the_subjects_own_network_and_one_of_each_other() -> None:

@@ -214,7 +214,7 @@ async def right_beacon(net: FakeNet, slot: int) -> bytes:
 
 def proof_of(number: int, target: int, slot: int, beacon: bytes) -> bytes:
     """What node `number` draws for another in a slot."""
-    return prove(look_seed(number), look_input(NETWORK, beacon, slot, did_number(target)))
+    return prove(look_seed(number), look_input(NETWORK, beacon, slot, did_number(target), did_number(number)))
 
 
 def sighting_of(number: int, target: int, slot: int, beacon: bytes, at_ms: int) -> Sighting:

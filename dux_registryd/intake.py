@@ -36,6 +36,7 @@ from common.store import Tx
 from common.units import Did, UnixMs
 from dux_registryd.effects import TELL_RECEIPT, Outside, TipSeen, Told
 from dux_registryd.payment_rules import (
+    AHEAD_BLOCKS,
     GIVEN_WAY,
     heard_finding,
     overall,
@@ -168,6 +169,8 @@ class Intake:
             return Taken("ignore", "it is held already", facts)
         if known is None and self._book.count_claims().get("pending", 0) >= self._settings.receipts_pending_max:
             return Taken("ignore", "too many receipts wait for the chain")
+        if await self._is_to_come(receipt.height):
+            return Taken("ignore", "its payment's height is yet to come")
         taken = await self.signed(Purpose.SETTLED_RECEIPT, envelope, receipt.at_ms)
         if taken.word != "accept":
             return taken
@@ -175,6 +178,13 @@ class Intake:
             self._keep_word(tx, facts, receipt, envelope, tell=tell)
         self.new_receipts.set()
         return Taken("accept", "", facts)
+
+    async def _is_to_come(self, height: int) -> bool:
+        """Whether a height is beyond our chain; it is read anew before that is said, and unknown without a wallet."""
+        tip = self._outside.tip_seen
+        if tip is not None and height > tip.height + AHEAD_BLOCKS:
+            tip = await self._outside.tip()
+        return tip is not None and height > tip.height + AHEAD_BLOCKS
 
     def _keep_word(self, tx: Tx, facts: bytes, receipt: SettledReceipt, envelope: Attested, *, tell: bool) -> None:
         self._book.put_word(tx, facts, receipt, envelope)

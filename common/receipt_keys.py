@@ -175,7 +175,7 @@ def strength(told: Sequence[SettledReceipt], arbiters: Collection[Did]) -> Stren
 
 
 def is_judged(receipt: SettledReceipt, signers: Collection[Did], arbiters: Collection[Did]) -> bool:
-    """Whether enough of the network's arbiters signed these facts; one who is a party of the contract judges nothing."""
+    """Whether enough of the network's arbiters signed these facts; one who is a party judges nothing."""
     return len(set(signers) & set(arbiters) - {receipt.buyer, receipt.seller}) >= ARBITERS_NEEDED
 
 

@@ -147,13 +147,18 @@ class ChannelFollower:
         return taken.next is not taken.before
 
     def _let_go(self, chid: str, height: int) -> None:
-        state = self._ledger.state(chid)
-        rests_on = state.spend.height if state.spend else None
-        if isinstance(state, Payer):
-            rests_on = max(rests_on or 0, state.rules.exp)  # only then can outputs beside the coin be taken back
-        if state.state.value == "CLOSED" and rests_on is not None and height > rests_on + FOLLOWED_AFTER_END_BLOCKS:
+        if is_past(self._ledger.state(chid), height):
             with self._ledger.store.transaction() as tx:
                 self._ledger.note(tx, chid, follow=0)
+
+
+def is_past(state: Channel, tip: int) -> bool:
+    """Whether nothing that concerns an ended channel can happen any more."""
+    rests_on = state.spend.height if state.spend else None
+    if isinstance(state, Payer):
+        rests_on = max(rests_on or 0, state.rules.exp)  # only then can outputs beside the coin be taken back
+    has_ended = state.state.value in ("CLOSED", "LOST")
+    return has_ended and rests_on is not None and tip > rests_on + FOLLOWED_AFTER_END_BLOCKS
 
 
 def read_spend(terms: ChannelTerms, own: chain.CoinView) -> Spend:

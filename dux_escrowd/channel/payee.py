@@ -168,17 +168,17 @@ ROWS: tuple[Row, ...] = (
     ),
     row(
         (*LIVE, S.CLOSE_SENT, S.ABANDONED), f.SpendSeen,
-        to=p.seen_as, options=SEEN, change=c.see_spend, source="§6 CloseSeen, RefundSeen",
+        to=p.seen_as, options=SEEN, change=c.see_spend, orders=r.lost, source="§6 CloseSeen, RefundSeen",
     ),
     row(
         (*SEEN, S.CLOSED), f.SpendSeen,
-        to=p.seen_as, options=SEEN, change=c.see_spend, source="§6 another spend, or another height",
+        to=p.seen_as, options=SEEN, change=c.see_spend, orders=r.lost,
+        source="§6 another spend, or another height",
     ),
     row(
         S.CLOSE_SEEN, f.SpendDeep, c.same_spend,
         to=S.CLOSED, orders=r.tell(News.CLOSED), source="§6 CLOSE_SEEN Depth",
     ),
-    row(S.LOST, f.SpendDeep, c.same_spend, orders=r.tell(News.LOST), source="§6 RefundSeen"),
     row(
         (*SEEN, S.CLOSED), f.SpendGone, c.that_spend,
         to=c.state_before, options=(*LIVE, S.CLOSE_SENT, S.ABANDONED), change=c.lose_spend, source="§6 SpendGone",

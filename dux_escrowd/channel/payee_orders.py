@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import orders as o
-from dux_escrowd.channel.model import AT_WORK, CallState, Closing, Payee
+from dux_escrowd.channel.model import AT_WORK, CallState, Closing, Payee, SpendKind
 from dux_escrowd.channel.payee_steps import why_not
 
 Orders = tuple[o.Order, ...]
@@ -120,6 +120,13 @@ def _close(payee: Payee) -> o.Close:
     return o.Close(
         cum_florins=closing.cum_florins, final=closing.final, next_script=closing.next_script, step=payee.steps
     )
+
+
+def lost(before: Payee, after: Payee, _fact: f.SpendSeen) -> Orders:
+    """A refund that has come into a block is told, once: what was owed is gone."""
+    was = before.spend is not None and before.spend.kind is SpendKind.REFUND and before.spend.height is not None
+    is_so = after.spend is not None and after.spend.kind is SpendKind.REFUND and after.spend.height is not None
+    return (o.Tell(news=o.News.LOST),) if is_so and not was else ()
 
 
 def tell(news: o.News) -> Callable[[Payee, Payee, f.Fact], Orders]:

@@ -630,9 +630,14 @@ def test_a_close_gets_more_fee_until_it_is_seen_and_deep() -> None:
     assert final.state is PayeeState.CLOSED
     gone = went(final, f.SpendGone(at=140, txid=deep.txid))
     assert (gone.state, seller_after(gone, f.Clock(at=140))) == (PayeeState.CLOSE_SENT, ("CLOSE_SENT", ["Close"]))
-    lost = went(seller, f.SpendSeen(at=2_001, spend=REFUND))
-    assert lost.state is PayeeState.LOST
-    assert seller_after(lost, f.SpendDeep(at=2_010, spend=REFUND)) == ("LOST", ["Tell"])
+    waits, in_block = replace(REFUND, height=None), replace(REFUND, height=2_001)
+    assert seller_after(seller, f.SpendSeen(at=2_000, spend=waits)) == ("LOST", [])
+    lost = went(seller, f.SpendSeen(at=2_000, spend=waits))
+    assert seller_after(lost, f.SpendSeen(at=2_001, spend=in_block)) == ("LOST", ["Tell"])
+    assert seller_after(seller, f.SpendSeen(at=2_001, spend=in_block)) == ("LOST", ["Tell"])
+    lost = went(lost, f.SpendSeen(at=2_001, spend=in_block))
+    assert seller_after(lost, f.SpendSeen(at=2_002, spend=replace(REFUND, height=2_002))) == ("LOST", []), "told once"
+    assert seller_after(lost, f.SpendSeen(at=2_002, spend=replace(CLOSE, height=2_002))) == ("CLOSE_SEEN", [])
     moved = went(seller, f.CoinGone(at=TIP, outpoint=COIN.outpoint))
     assert moved.state is PayeeState.SUSPENDED
 

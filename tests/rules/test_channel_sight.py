@@ -13,7 +13,7 @@ from common.units import FLOP, BlockHeight, Florins
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel import orders as o
 from dux_escrowd.channel import payer
-from dux_escrowd.channel.follower import FURTHER_AT_ONCE, further_due, next_fact
+from dux_escrowd.channel.follower import FOLLOWED_AFTER_END_BLOCKS, FURTHER_AT_ONCE, further_due, is_past, next_fact
 from dux_escrowd.channel.ledger import decide
 from dux_escrowd.channel.model import Channel, Coin, Payee, PayeeState, Payer, PayerState, Spend, SpendKind
 from dux_escrowd.channel.orders import Close
@@ -105,6 +105,17 @@ def test_a_reorganisation_that_takes_close_and_funding(more: tuple[f.Fact, ...])
         if isinstance(moved, Payer):
             refunded = looked(moved, [output("dd", 10 * FLOP, 113)], EXP)
             assert refunded.state is PayerState.REFUND_SENT
+
+
+def test_an_ended_channel_is_followed_until_nothing_can_happen_any_more() -> None:
+    """A day after the spend; the payer's, because of other outputs on its script, not before a day after EXP."""
+    buyer, seller = open_pair()
+    for side, last in ((buyer, EXP), (seller, 105)):
+        ended = went(side, f.SpendSeen(at=105, spend=CLOSE), f.SpendDeep(at=112, spend=CLOSE))
+        assert [is_past(ended, last + FOLLOWED_AFTER_END_BLOCKS + more) for more in (0, 1)] == [False, True]
+        assert not is_past(side, EXP + 10_000)
+    lost = went(seller, f.SpendSeen(at=EXP, spend=Spend(SpendKind.REFUND, "dd" * 32, 0, EXP)))
+    assert [is_past(lost, EXP + FOLLOWED_AFTER_END_BLOCKS + more) for more in (0, 1)] == [False, True]
 
 
 def test_a_channel_that_was_never_paid_is_withdrawn() -> None:

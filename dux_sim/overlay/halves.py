@@ -71,11 +71,11 @@ def play_half(
     """What one process does; it ends at once, without tidying its memory."""
     why, found = "", None
     with quiet_memory(), cheap_work():
-        story = OverlayStory(
-            nodes=nodes, seed=seed, hours=hours, kinds=kinds, border=Border(border.fileno()), region=region
-        )
+        way = Border(border.fileno())
+        story = OverlayStory(nodes=nodes, seed=seed, hours=hours, kinds=kinds, border=way, region=region)
         try:
             found = story.find()
+            way.finish()
         except Stuck as stuck:
             why = str(stuck)
         except Exception:  # noqa: BLE001 - whatever it is, no half goes on; said once, not once for every coroutine

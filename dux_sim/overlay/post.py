@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -61,12 +62,33 @@ class Border:
             Stuck: there is no other any more.
         """
         while not self._parcels:
-            self._poll.modify(self._file, select.POLLIN | (select.POLLOUT if self._leaving else 0))
-            if not self._poll.poll(SILENT_S * 1000):
-                raise Stuck(f"the other process has said nothing for {SILENT_S} s")
+            self._wait()
             self._push()
-            self._pull()
+            if not self._pull():
+                raise Stuck("the other process has ended")
         return self._parcels.popleft()
+
+    def finish(self) -> None:
+        """This side has played to its end: what it gave gets there, and it waits for the other's end.
+
+        So neither is gone while the other may still write to it or wait for its parcels.
+        """
+        is_told = has_ended = False
+        with socket.socket(fileno=os.dup(self._file)) as line:
+            while not (is_told and has_ended):
+                if not self._leaving and not is_told:
+                    line.shutdown(socket.SHUT_WR)
+                    is_told = True
+                    continue
+                self._wait(reads=not has_ended)
+                self._push()
+                if not has_ended:
+                    has_ended = not self._pull()
+
+    def _wait(self, *, reads: bool = True) -> None:
+        self._poll.modify(self._file, (select.POLLIN if reads else 0) | (select.POLLOUT if self._leaving else 0))
+        if not self._poll.poll(SILENT_S * 1000):
+            raise Stuck(f"the other process has said nothing for {SILENT_S} s")
 
     def _push(self) -> None:
         try:
@@ -77,22 +99,22 @@ class Border:
         except OSError as error:
             raise Stuck("the other process has ended") from error
 
-    def _pull(self) -> None:
+    def _pull(self) -> bool:
+        """Take in what is there; whether more may come."""
         try:
             data = os.read(self._file, CHUNK_BYTES)
         except BlockingIOError:
-            return
+            return True
         except OSError as error:
             raise Stuck("the other process has ended") from error
-        if not data:
-            raise Stuck("the other process has ended")
         self._arriving += data
         while len(self._arriving) >= HEAD_BYTES:
             end = HEAD_BYTES + int.from_bytes(self._arriving[:HEAD_BYTES])
             if len(self._arriving) < end:
-                return
+                break
             self._parcels.append(bytes(self._arriving[HEAD_BYTES:end]))
             del self._arriving[:end]
+        return bool(data)
 
 
 class Letter(msgspec.Struct, array_like=True):

@@ -1,6 +1,7 @@
 """Letters between nodes, in one process or over a border to another: their order, and what a lost process means."""
 
 import socket
+import threading
 from contextvars import Context
 from typing import Any
 
@@ -90,6 +91,24 @@ def test_two_that_have_much_to_give_do_not_wait_for_each_other() -> None:
             taken = here.take(), there.take()
             break
     assert taken == (much + b"!", much)
+
+
+def test_who_has_finished_waits_for_the_other() -> None:
+    """What it gave last gets there although it was too much at once, and the other's last parcels find somebody."""
+    one, other = socket.socketpair()
+    here, there = Border(one.fileno()), Border(other.fileno())
+    much = bytes(4_000_000)
+    here.give(much)
+    finishing = threading.Thread(target=here.finish)
+    finishing.start()
+    assert there.take() == much
+    assert finishing.is_alive()
+    there.give(b"the last one")
+    there.finish()
+    finishing.join(10)
+    assert not finishing.is_alive()
+    with pytest.raises(Stuck, match="the other process has ended"):
+        there.take()
 
 
 def test_nothing_gets_from_region_to_region_sooner_than_a_process_runs_ahead() -> None:

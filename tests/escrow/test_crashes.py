@@ -7,7 +7,6 @@ import pytest
 from common.chain.tx import Outpoint
 from common.contracts import escrow
 from common.contracts.escrow_views import CaseOpened, Closed, Funded, KeyRevealed
-from common.contracts.wallet_chain import CHAIN_COINS, ScriptAsked
 from common.receipts import Outcome
 from common.units import FLOP, Florins
 from dux_escrowd.hearing import outpoint_of
@@ -31,7 +30,7 @@ async def one_coin(node: Node, contract_id: str) -> Outpoint:
     assert row is not None
     script = row.row("SELECT script FROM contracts WHERE contract_id = ?", contract_id)
     assert script is not None
-    coins = await node.wallet.call(CHAIN_COINS, ScriptAsked(script=script["script"]), "escrowd")
+    coins = await node.wallet.coins(script["script"])
     assert len(coins.coins) == 1, "paid once, whatever died"
     return coins.coins[0].outpoint
 

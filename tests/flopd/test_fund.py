@@ -22,7 +22,6 @@ from common.chain.tx import TxOutput
 from common.codec import canonical, from_canonical
 from common.community_fund import fund_script_of, vault_script_of
 from common.contracts.wallet import FUND_COINS, FUND_KEY, FUND_PROVE, FUND_SETTLE, FUND_SIGN
-from common.contracts.wallet_chain import CHAIN_COINS, ScriptAsked
 from common.contracts.wallet_contract import FundCoins, PayoutSignatures, ProveKey, SettlePayout, SignPayout
 from common.contracts.wallet_errors import KeyNotOurs, NotAgreed
 from common.network import Custodian, FundParameters, Quorum
@@ -163,7 +162,7 @@ async def test_collectors_coins_go_to_the_fund_and_nowhere_else(tmp_path: Path, 
     bench.pay((collector, 5 * FLOP))
     bench.mine()
     async with node.running():
-        (coin,) = (await node.call(CHAIN_COINS, ScriptAsked(script=collector))).coins
+        (coin,) = (await node.coins(collector)).coins
         keys = fund_.collectors[0].pubkeys
         fee = int(payout_fee(1, keys, 1, (TxOutput(Florins(FLOP), vault),)))
         inputs = (FundInput(coin.outpoint, coin.value_florins),)

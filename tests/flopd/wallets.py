@@ -23,6 +23,7 @@ from common.contracts.wallet import (
     WalletStatus,
 )
 from common.contracts.wallet_chain import Coins, ScriptAsked
+from common.contracts.wallet_errors import NotSynced
 from common.keygen import KeysMade, make_keys
 from common.network import Custodian, FundParameters, KeyFileCosts, NetworkProfile
 from common.randomness import SeededRandomness
@@ -35,6 +36,7 @@ from tests.chain.contract_kit import public_key
 from tests.flopd.coin_node import CoinBench
 from tests.ports import free_base
 
+READ_S = 30.0
 CHEAP = KeyFileCosts(memory_kib=64, iterations=1, lanes=1)
 WAIT_S = 30.0
 SEEDS = itertools.count(1)  # every wallet of a run has keys of its own
@@ -130,8 +132,13 @@ class WalletNode:
         return await self.call(WALLET_BALANCE, Empty())
 
     async def coins(self, script: bytes) -> Coins:
-        """chain.coins."""
-        return await self.call(CHAIN_COINS, ScriptAsked(script=script))
+        """chain.coins, once the wallet has read the script's blocks: until then it says so."""
+        async with asyncio.timeout(READ_S):
+            while True:
+                try:
+                    return await self.call(CHAIN_COINS, ScriptAsked(script=script))
+                except NotSynced:
+                    await asyncio.sleep(0.05)
 
     async def synced(self) -> None:
         """Wait until the view stands at the node's tip and has looked at what waits there."""

@@ -167,11 +167,16 @@ def strength(told: Sequence[SettledReceipt], arbiters: Collection[Did]) -> Stren
     keyed = {(receipt.signer, receipt.lot) for receipt in told if isinstance(receipt, KeyedReceipt)}
     if any((buyer, lot) in keyed and (seller, lot) in keyed for lot in lots_of(told)):
         return Strength.BOTH_KEYS
-    if len(signers & set(arbiters)) >= ARBITERS_NEEDED:
+    if is_judged(told[0], signers, arbiters):
         return Strength.ARBITERS
     if any(signer == seller for signer, _ in keyed):
         return Strength.SELLERS_KEY
     return Strength.BUYERS_KEY if keyed else Strength(len({buyer, seller} & signers))
+
+
+def is_judged(receipt: SettledReceipt, signers: Collection[Did], arbiters: Collection[Did]) -> bool:
+    """Whether enough of the network's arbiters signed these facts; one who is a party judges nothing."""
+    return len(set(signers) & set(arbiters) - {receipt.buyer, receipt.seller}) >= ARBITERS_NEEDED
 
 
 def lots_of(told: Sequence[SettledReceipt]) -> frozenset[LotKeys]:
@@ -183,6 +188,11 @@ def of_other_lots(told: Sequence[SettledReceipt], other: Sequence[SettledReceipt
     """Whether the chain shows two stories to be of different contracts, whatever the ids that they give them.
 
     An id is typed by whoever tells; without this, a payment of one's own under a stranger's id would stand in the way.
+    A key on one side is enough if it paid something: both have burnt their tax. A key over nothing costs nothing.
     """
     ours, theirs = lots_of(told), lots_of(other)
-    return bool(ours and theirs) and not ours & theirs and told[0].txid != other[0].txid
+    if told[0].txid == other[0].txid or ours & theirs:
+        return False
+    if ours and theirs:
+        return True
+    return any(lots and side[0].gross_florins > 0 for lots, side in ((ours, told), (theirs, other)))

@@ -24,12 +24,13 @@ from common.errors import BadParams
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.quality import age_days, decayed, missed_tax_florins, quality_ppm
-from common.receipt_keys import ARBITERS_NEEDED, of_other_lots, strength, word_fault
+from common.receipt_keys import is_judged, lots_of, strength, word_fault
 from common.receipts import (
     HEARTBEAT_BYTES_MAX,
     Attested,
     Heartbeat,
     KeyedReceipt,
+    LotKeys,
     NodeInfo,
     Outcome,
     SettledReceipt,
@@ -222,11 +223,20 @@ def _best(claims: Sequence[list[SettledReceipt]], arbiters: frozenset[Did]) -> l
 
 
 def _apart(claims: Sequence[list[SettledReceipt]], arbiters: frozenset[Did]) -> list[list[SettledReceipt]]:
-    """Of payments under one contract id the best attested, and with it those whose keys are of other lots."""
+    """Of payments under one contract id the best attested, and with it those that are of other lots.
+
+    As `of_other_lots` would say of every two, each of another transaction, but in one pass.
+    """
     taken: list[list[SettledReceipt]] = []
+    seen: set[LotKeys] = set()
+    unkeyed = unpaid = False  # whether one without keys was taken, and one with keys of which nothing was paid
     for told in sorted(claims, key=lambda told: (-strength(told, arbiters), told[0].txid)):
-        if all(of_other_lots(told, other) for other in taken):
-            taken.append(told)
+        lots, pays = lots_of(told), told[0].gross_florins > 0
+        if lots & seen or (unkeyed and not (lots and pays)) or (unpaid and not lots):
+            continue
+        taken.append(told)
+        seen |= lots
+        unkeyed, unpaid = unkeyed or not lots, unpaid or bool(lots and not pays)
     return taken
 
 
@@ -234,7 +244,7 @@ def _word_is_enough(told: Sequence[SettledReceipt], arbiters: frozenset[Did]) ->
     first, signers = told[0], {receipt.signer for receipt in told}
     if first.gross_florins > 0 or first.outcome is Outcome.CANCELLED or first.seller in signers:
         return True
-    return len(signers & arbiters) >= ARBITERS_NEEDED
+    return is_judged(first, signers, arbiters)
 
 
 def quality_of(did: Did, receipts: Iterable[SettledReceipt], *, tip: int, tax_bps: int) -> int:

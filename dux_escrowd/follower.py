@@ -32,7 +32,7 @@ from dux_escrowd.store import Agreed
 
 EVENTS_WAIT_S = 20.0
 EVENTS_AT_ONCE = 500
-PAUSE_S = 1.0  # after the wallet could not be asked
+PAUSE_LEAST_S, PAUSE_S = 0.05, 1.0  # after the wallet could not be asked, twice as long each time
 FACTS_PER_LOOK_MAX = 64  # per contract: a look that finds more goes on at the next block
 SPENDS_REMEMBERED_MAX = 10_000  # of a day's contracts and more; forgotten ones are read once more
 FOLLOWED_AFTER_END_BLOCKS = 1_440  # a reorganisation deeper than a day of main is beyond all bounds
@@ -58,14 +58,17 @@ class Follower:
 
     async def run(self) -> None:
         """Look now and after every change, until cancelled."""
+        pause_s = PAUSE_LEAST_S
         while True:
             try:
                 await self._catch_up()
                 await self.look()
+                pause_s = PAUSE_LEAST_S
                 await self._wait()
             except (NotNow, Unavailable) as error:
                 self._desk.log.info("chain cannot be followed now", reason=error.message)
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, PAUSE_S)
 
     async def _catch_up(self) -> None:
         """Old events say nothing that a look does not."""

@@ -36,6 +36,7 @@ from common.store import Tx
 from common.units import Did, UnixMs
 from dux_registryd.effects import TELL_RECEIPT, Outside, TipSeen, Told
 from dux_registryd.payment_rules import (
+    AHEAD_BLOCKS,
     GIVEN_WAY,
     heard_finding,
     overall,
@@ -168,8 +169,9 @@ class Intake:
         first_key = known and isinstance(receipt, KeyedReceipt) and receipt.signer not in known.keyed
         if known and receipt.signer in known.signers and not first_key:
             return Taken("ignore", "it is held already", facts)
-        if known is None and self._book.count_claims().get("pending", 0) >= self._settings.receipts_pending_max:
-            return Taken("ignore", "too many receipts wait for the chain")
+        refusal = "" if known else await self._no_room(receipt.height)
+        if refusal:
+            return Taken("ignore", refusal)
         taken = await self.signed(Purpose.SETTLED_RECEIPT, envelope, receipt.at_ms)
         if taken.word != "accept":
             return taken
@@ -177,6 +179,16 @@ class Intake:
             self._keep_word(tx, facts, receipt, envelope, tell=tell)
         self.new_receipts.set()
         return Taken("accept", "", facts)
+
+    async def _no_room(self, height: int) -> str:
+        """Why no claim of this height may wait here, or an empty string; the tip is read anew before it is too low."""
+        if self._book.count_claims().get("pending", 0) >= self._settings.receipts_pending_max:
+            return "too many receipts wait for the chain"
+        tip = self._outside.tip_seen
+        if tip is not None and height > tip.height + AHEAD_BLOCKS:
+            tip = await self._outside.tip()
+        ahead = tip is not None and height > tip.height + AHEAD_BLOCKS
+        return "its payment's height is yet to come" if ahead else ""
 
     def _keep_word(self, tx: Tx, facts: bytes, receipt: SettledReceipt, envelope: Attested, *, tell: bool) -> None:
         self._book.put_word(tx, facts, receipt, envelope)

@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from common.contracts.registry import ReceiptState
-from common.receipt_keys import ARBITERS_NEEDED
+from common.receipt_keys import is_judged
 from common.receipts import KeyedReceipt, LotKeys, Outcome, SettledReceipt
 from common.units import Did
 
 MISSING_AFTER_BLOCKS = 1_440  # a payment that the chain does not show a day after its height was never made
+AHEAD_BLOCKS = 12  # a receipt above the tip by more is nobody's yet: chains of two nodes differ by less
 REORG_BLOCKS = 100  # how far below a lost tip settled receipts are checked again
 
 
@@ -56,7 +57,7 @@ GIVEN_WAY: Finding = (ReceiptState.REFUSED, "a better attested claim names its p
 def payment_finding(receipt: SettledReceipt, seen: SeenPayment | None, *, tip: int, depth: int) -> Finding:
     """What the chain says of a receipt now, and why it is not settled when it is not."""
     if seen is None:
-        gone = tip > receipt.height + MISSING_AFTER_BLOCKS
+        gone = abs(tip - receipt.height) > MISSING_AFTER_BLOCKS
         state = ReceiptState.REFUSED if gone else ReceiptState.PENDING
         return state, "the chain does not show its payment"
     if seen.height is None or tip - seen.height + 1 < depth:
@@ -72,7 +73,7 @@ def word_finding(receipt: SettledReceipt, signers: Collection[Did], arbiters: Co
     """Whether those who signed these facts are enough for them to count."""
     if receipt.gross_florins > 0 or receipt.outcome is Outcome.CANCELLED or receipt.seller in signers:
         return _SETTLED
-    if len(set(signers) & set(arbiters)) >= ARBITERS_NEEDED:
+    if is_judged(receipt, signers, arbiters):
         return _SETTLED
     return ReceiptState.PENDING, "only the buyer says so: the seller's or two arbiters' receipts are awaited"
 

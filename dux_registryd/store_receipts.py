@@ -122,11 +122,16 @@ class ReceiptShelf:
         )
         return self._claim(row) if row else None
 
-    def pending(self, limit: int) -> list[Claim]:
-        """Claims that wait for the chain or for more words, and settled ones with a key that was not looked for."""
+    def pending(self, after: int, upto: int, limit: int) -> list[Claim]:
+        """Claims that wait for the chain or for more words, and settled ones with a key that was not looked for.
+
+        Those whose last change lies in (after, upto], the oldest change first.
+        """
         rows = self.store.rows(
-            "SELECT * FROM claims WHERE state = 'pending' OR (state = 'settled' AND facts IN "
-            "(SELECT facts FROM words WHERE key = 'unseen')) ORDER BY cursor LIMIT ?",
+            "SELECT * FROM claims WHERE cursor > ? AND cursor <= ? AND (state = 'pending' OR (state = 'settled' AND "
+            "facts IN (SELECT facts FROM words WHERE key = 'unseen'))) ORDER BY cursor LIMIT ?",
+            after,
+            upto,
             limit,
         )
         return [self._claim(row) for row in rows]

@@ -42,7 +42,11 @@ START_PAUSE_S = 2.0  # between tries while p2pd or flopd is starting
 
 
 class Checker:
-    """Pending receipts are looked for on the chain whenever it grows; a reorganisation puts settled ones back."""
+    """Pending receipts are looked for on the chain whenever it grows; a reorganisation puts settled ones back.
+
+    It goes round: what waits when a round begins is looked at once in it, however much of it goes on waiting, and what
+    comes meanwhile in the next.
+    """
 
     def __init__(self, book: Book, outside: Outside, intake: Intake, log: FilteringBoundLogger, check_s: float) -> None:
         self._book = book
@@ -51,6 +55,8 @@ class Checker:
         self._log = log
         self._check_s = check_s
         self._new = intake.new_receipts
+        self._due = False  # the chain grew or a receipt came since the round began
+        self._after = self._upto = 0  # what is left of the round: claims whose last change lies in (after, upto]
 
     async def run(self) -> None:
         """Check for ever."""
@@ -63,17 +69,22 @@ class Checker:
 
     async def once(self, *, new_words: bool) -> int:
         """One pass; how many claims were looked at. Nothing to do while the chain stands still and nothing came."""
+        self._due = self._due or new_words
         self._new.clear()
         tip = await self._outside.tip()
         if tip is None:
             return 0
         last = self._book.last_tip()
-        if last == (tip.height, tip.hash) and not new_words:
+        self._due = self._due or last != (tip.height, tip.hash)
+        if not self._due and self._after == self._upto:
             return 0
         await self._put_back(last)
-        pending = self._book.pending(CHECKED_AT_ONCE)
+        if self._after == self._upto:
+            self._due, self._after, self._upto = False, 0, self._book.place("claims")
+        pending = self._book.pending(self._after, self._upto, CHECKED_AT_ONCE)
         for claim in pending:
             await self._intake.check(claim.facts)
+        self._after = pending[-1].cursor if len(pending) == CHECKED_AT_ONCE else self._upto
         self._remember(tip)
         return len(pending)
 

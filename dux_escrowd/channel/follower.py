@@ -26,7 +26,7 @@ from dux_escrowd.channel.shelf import Book
 
 EVENTS_WAIT_S = 20.0
 EVENTS_AT_ONCE = 500
-PAUSE_S = 1.0
+PAUSE_LEAST_S, PAUSE_S = 0.05, 1.0  # after the wallet could not be asked, twice as long each time
 FACTS_PER_LOOK_MAX = 32  # per channel: a look that finds more goes on at the next block
 FOLLOWED_AFTER_END_BLOCKS = 1_440
 FURTHER_AT_ONCE = 16  # refunds of outputs beside the channel's coin, per look: the most valuable first
@@ -58,16 +58,19 @@ class ChannelFollower:
 
     async def run(self) -> None:
         """Look now and after every change, until cancelled."""
+        pause_s = PAUSE_LEAST_S
         while True:
             try:
                 while await self._read(0.0):
                     pass
                 await self.look()
+                pause_s = PAUSE_LEAST_S
                 while not await self._read(EVENTS_WAIT_S):
                     await self._freshen()
             except (NotNow, Unavailable) as error:
                 self._counter.desk.log.info("chain cannot be followed now", reason=error.message)
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, PAUSE_S)
 
     async def _read(self, wait_s: float) -> bool:
         since = EventsSince(cursor=self._cursor, wait_s=wait_s, limit=EVENTS_AT_ONCE)

@@ -18,7 +18,8 @@ from common.contracts.airdrop import Phase
 from common.network import NetworkProfile
 from common.parameters import AirdropParameters
 from common.randomness import SeededRandomness
-from common.receipts import Attested, Heartbeat, NodeInfo, Outcome, SettledReceipt
+from common.receipt_keys import of_other_lots
+from common.receipts import Attested, Heartbeat, LotKeys, NodeInfo, Outcome, SettledReceipt
 from common.units import FLOP, BlockHeight, Did, Florins, UnixMs
 from dux_airdropd import payout_rules, rules
 from dux_airdropd.evidence_rules import (
@@ -465,8 +466,30 @@ def test_one_contract_is_settled_once_unless_keys_tell_two_apart() -> None:
     """Of two payments under one id one counts, the better attested; of other lots both do."""
     twice = makers.receipt(txid="ce" * 32)
     assert settled([PAID, twice], frozenset()) == [twice if twice.txid < PAID.txid else PAID]
-    assert settled([PAID, keyed(twice)], frozenset()) == [keyed(twice)]
+    assert settled([PAID, keyed(twice)], frozenset()) == [keyed(twice), PAID]
+    third = makers.receipt(txid="cf" * 32)
+    assert settled([keyed(PAID), keyed(twice)], frozenset()) == [keyed(PAID)]
+    assert settled([twice, third], frozenset()) == [twice]
     assert settled([keyed(PAID), keyed(twice, OTHER_LOT)], frozenset()) == [keyed(PAID), keyed(twice, OTHER_LOT)]
+
+
+LOTS = [LOT, OTHER_LOT, LotKeys(buyer=LOT.buyer, seller=OTHER_LOT.seller)]
+STORIES = st.tuples(st.sets(st.sampled_from(LOTS), max_size=2), st.booleans())
+
+
+@given(st.lists(STORIES, max_size=6))
+def test_one_pass_tells_apart_what_pairs_would(stories: list[tuple[set[LotKeys], bool]]) -> None:
+    """Payments under one id: none kept is a rival of another, and each left out is the rival of one that is kept."""
+    told = []
+    for number, (lots, pays) in enumerate(stories):
+        made = (makers.receipt if pays else makers.lost)(txid=f"{number:064x}")
+        told.append([made, *(keyed(made, lot) for lot in sorted(lots, key=canonical))])
+    kept = settled((one for each in told for one in each), frozenset())
+    ours = {one.txid: each for each in told for one in each}
+    groups = [ours[one.txid] for one in kept]
+    assert all(of_other_lots(one, other) for at, one in enumerate(groups) for other in groups[:at])
+    left = [each for each in told if each not in groups]
+    assert all(any(not of_other_lots(one, other) for other in groups) for one in left)
 
 
 @attack("payment", tries="evidence under keys that the payment does not show", meets="it does not verify")

@@ -6,7 +6,7 @@ import pytest
 
 from common.contracts.registry import ReceiptState
 from common.receipts import Outcome
-from common.units import Did
+from common.units import BlockHeight, Did
 from dux_registryd.payment_rules import (
     KeyState,
     SeenPayment,
@@ -30,6 +30,7 @@ TAX = 50_000_000
         (None, 100, PENDING),
         (None, 100 + 1_440, PENDING),
         (None, 100 + 1_441, REFUSED),
+        (SeenPayment(None, (TAX,)), 100 + 1_441, PENDING),
         (SeenPayment(None, (TAX,)), 200, PENDING),
         (SeenPayment(100, (TAX,)), 104, PENDING),
         (SeenPayment(100, (TAX,)), 105, SETTLED),
@@ -42,6 +43,12 @@ TAX = 50_000_000
 def test_the_chain_decides(seen: SeenPayment | None, tip: int, state: ReceiptState) -> None:
     """Settled exactly when the payment is six deep at the height it names and pays the fund the tax it names."""
     assert payment_finding(receipt(), seen, tip=tip, depth=6)[0] is state
+
+
+def test_a_payment_far_ahead_of_the_chain_does_not_wait_for_ever() -> None:
+    """A day above the tip is as far as a day below it."""
+    assert payment_finding(receipt(height=BlockHeight(1_540)), None, tip=100, depth=6)[0] is PENDING
+    assert payment_finding(receipt(height=BlockHeight(1_541)), None, tip=100, depth=6)[0] is REFUSED
 
 
 def test_where_nothing_was_paid_the_fund_gets_nothing() -> None:
@@ -64,6 +71,7 @@ def test_a_buyer_alone_cannot_slander(signers: tuple[Did, ...], state: ReceiptSt
     """A job taken back counts by the seller's own word or by two arbiters', not by the buyer's."""
     assert word_finding(lost(), signers, ARBITERS)[0] is state
     assert word_finding(receipt(), signers, ARBITERS) == (SETTLED, "")
+    assert word_finding(lost(buyer=ARBITERS[0]), (ARBITERS[0], ARBITERS[1]), ARBITERS)[0] is PENDING
     assert word_finding(lost(outcome=Outcome.CANCELLED), signers, ARBITERS) == (SETTLED, "")
 
 

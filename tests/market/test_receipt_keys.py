@@ -34,7 +34,7 @@ from common.receipts import (
 from common.units import Did, Florins
 from tests.attacks.registry import attack
 from tests.market.keyed import LOT, OTHER_LOT, keyed, public, script, spend
-from tests.market.makers import ARBITERS, BUYER, STRANGER, changed, did, receipt
+from tests.market.makers import ARBITERS, BUYER, STRANGER, changed, did, lost, receipt
 
 BY_SELLER, BY_BUYER = receipt(), receipt(signer=BUYER)
 
@@ -168,11 +168,25 @@ def test_how_well_a_story_is_attested(told: list[SettledReceipt], found: Strengt
     assert strength(told[::-1], ARBITERS) is found
 
 
+def test_arbiters_judge_no_contract_of_their_own() -> None:
+    """Two of the network's who are the parties are parties, and one beside a party is one."""
+    names = {"buyer": ARBITERS[0], "seller": ARBITERS[1]}
+    told = [receipt(signer=name, **names) for name in ARBITERS[:2]]
+    assert strength(told, ARBITERS) is Strength.BOTH_PARTIES
+    assert strength([*told, receipt(signer=ARBITERS[2], **names)], ARBITERS) is Strength.BOTH_PARTIES
+
+
 def test_keys_tell_contracts_apart_and_ids_do_not() -> None:
-    """Two payments under one id are two contracts where the chain shows keys of different lots, else rivals."""
+    """Two payments under one id are two contracts where the chain shows keys of one that the other has not."""
     names: dict[str, Did] = {"buyer": did("k"), "seller": did("l"), "signer": did("l")}
     squatter = [keyed(receipt(txid="ce" * 32, **names), OTHER_LOT)]
     assert of_other_lots([keyed(BY_SELLER)], squatter)
-    assert not of_other_lots([BY_SELLER], squatter)
+    assert of_other_lots([BY_SELLER], squatter)
+    assert of_other_lots(squatter, [BY_SELLER])
+    nothing = [keyed(lost(txid="ce" * 32, **names), OTHER_LOT)]
+    assert not of_other_lots([BY_SELLER], nothing)
+    assert not of_other_lots(nothing, [BY_SELLER])
+    assert of_other_lots([keyed(BY_SELLER)], nothing)
+    assert not of_other_lots([BY_SELLER], [receipt(txid="ce" * 32, **names)])
     assert not of_other_lots([keyed(BY_SELLER)], [changed(squatter[0], txid=BY_SELLER.txid)])
     assert not of_other_lots([keyed(BY_SELLER)], [keyed(receipt(txid="ce" * 32))])

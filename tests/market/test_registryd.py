@@ -55,7 +55,8 @@ from common.receipts import (
 )
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
-from common.units import BlockHeight, Hash32
+from common.units import BlockHeight, Florins, Hash32
+from dux_registryd import upkeep
 from dux_registryd.daemon import RegistryDaemon, paid_at
 from dux_registryd.finder import INDEX_AGE_S
 from dux_registryd.machine import Machine
@@ -71,6 +72,7 @@ WALLET = "mzBc4XEFSdzCDcTxAgf6EZXgsZWpztRhef"
 QUICK: dict[str, Any] = {"heartbeat_s": 0.1, "check_s": 0.03, "sync_s": 0.05, "announce_s": 60.0}
 TXID = "cd" * 32
 TAX = 50_000_000
+CID_2 = b"\x02" * 32
 
 
 def register(request_id: str = "r", **changes: Any) -> RegisterNode:
@@ -573,6 +575,82 @@ async def test_a_contract_id_that_somebody_else_took_is_no_hindrance(tmp_path: P
         for signer in (1, 5):
             assert await submit(one, under_key(5, 1, signer), f"owner {signer}") is ReceiptState.SETTLED
         assert (await one.call(registry.REGISTRY_STATUS, Empty())).receipts == {"settled": 2}
+
+
+@attack(
+    "registry",
+    tries="receipts of payments that never come, more than a registry looks up at once",
+    meets="it goes round: each that waits is looked at in its turn",
+)
+async def test_receipts_that_wait_keep_no_other_from_being_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Junk waits for a day, and an honest receipt behind it settles within a round; so does one told later."""
+    monkeypatch.setattr(upkeep, "CHECKED_AT_ONCE", 2)
+    net = shown(102)
+    net.chain.settle("ce" * 32, 100, TAX)
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        for number in range(6):
+            junk = paid(4, 3, 3, cid=bytes([9, number]) * 16, txid="ee" * 32)
+            assert await gossip(net.node(1), TOPIC_RECEIPT.name, junk) == "accept"
+        assert await gossip(net.node(1), TOPIC_RECEIPT.name, paid(5, 1, 1)) == "accept"
+        await until(lambda: _scored(one, 1, 0.9))
+        assert await gossip(net.node(1), TOPIC_RECEIPT.name, paid(5, 6, 6, cid=CID_2, txid="ce" * 32)) == "accept"
+        await until(lambda: _scored(one, 6, 0.9))
+        assert (await one.call(registry.REGISTRY_STATUS, Empty())).receipts == {"settled": 2, "pending": 6}
+
+
+@attack("registry", tries="receipts of a height that the chain has not reached", meets="they are not kept")
+async def test_a_receipt_of_a_height_to_come_is_not_kept(tmp_path: Path) -> None:
+    """Twelve blocks ahead of our chain another's may be; the chain is read anew before more is called too much."""
+    net = shown(101)
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        await until(lambda: _checked_at(net.node(1), 101))
+        for ahead, word in ((12, "accept"), (13, "ignore")):
+            told = paid(4, 3, 3, cid=bytes([ahead]) * 32, height=101 + ahead)
+            assert await gossip(net.node(1), TOPIC_RECEIPT.name, told) == word
+        net.chain.up = False
+        assert await gossip(net.node(1), TOPIC_RECEIPT.name, paid(4, 3, 3, cid=CID_2, height=2_000)) == "accept"
+        net.chain.up = True
+        await until(lambda: _has(one, {"pending": 1, "refused": 1}))
+
+
+async def _has(client: LocalClient, counts: dict[str, int]) -> bool:
+    return (await client.call(registry.REGISTRY_STATUS, Empty())).receipts == counts
+
+
+@attack(
+    "registry",
+    tries="a payment of next to nothing under a stranger's contract id, with its own keys",
+    meets="another contract, also where the stranger told without a key",
+)
+async def test_a_key_of_another_lot_voids_no_receipt_without(tmp_path: Path) -> None:
+    """The owners without a key and the thief's dust both count: each has paid its tax."""
+    net = shown()
+    net.chain.settle("ce" * 32, 100, 1, spend(OTHER_LOT))
+    dust = {"txid": "ce" * 32, "price_florins": Florins(20), "gross_florins": Florins(20), "tax_florins": Florins(1)}
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        for signer in (1, 5):
+            assert await submit(one, paid(5, 1, signer), f"owner {signer}") is ReceiptState.SETTLED
+        assert await submit(one, under_key(4, 3, 3, OTHER_LOT, **dust), "thief") is ReceiptState.SETTLED
+        await until(lambda: _scored(one, 1, 0.9))
+        assert (await one.call(registry.REGISTRY_STATUS, Empty())).receipts == {"settled": 2}
+
+
+@attack(
+    "registry",
+    tries="a stranger's payment as one's own, by two of the network's arbiters who name themselves the parties",
+    meets="two names like any others: they give way to the seller's key",
+)
+async def test_arbiters_do_not_judge_their_own_contract(tmp_path: Path) -> None:
+    """Nodes 7 and 8 are the network's arbiters; as parties they are parties."""
+    net = shown()
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        assert await submit(one, under_key(5, 1, 1), "seller") is ReceiptState.SETTLED
+        for signer in (7, 8):
+            assert await submit(one, paid(7, 8, signer), f"thief {signer}") is ReceiptState.REFUSED
+        await until(lambda: _scored(one, 1, 0.9))
+        assert await score(one, 8) == 0.5
 
 
 async def test_a_key_may_come_before_its_payment_and_after_its_word(tmp_path: Path) -> None:

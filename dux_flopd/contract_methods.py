@@ -207,6 +207,8 @@ class ContractMethods:
             raise NotAgreed(reason=f"this wallet is the {row.role}; buyer and seller tell whose contract it is")
         word = contract_word(contract)
         signature = self._keys.sign_contract(row.key_index, word_digest(word))
+        with self._store.store.transaction() as tx:
+            tx.audit("contract vouched for", {"cid": row.cid, "role": row.role})
         return PartyWord(buyer_key=word.lot.buyer, seller_key=word.lot.seller, signature=signature)
 
     def _contract(self, name: str) -> tuple[ContractRow, Contract]:

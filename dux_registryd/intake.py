@@ -103,7 +103,9 @@ class Intake:
         if taken.word == "accept":
             with self._book.store.transaction() as tx:
                 tip = self._outside.tip_seen
-                self._book.put_node(tx, info, envelope, told.look_key, tip.height if tip else 0)
+                self._book.put_node(
+                    tx, info, envelope, told.look_key, self._book.height_by(tip.height if tip else None)
+                )
         return taken
 
     async def heartbeat(self, envelope: Attested) -> Taken:

@@ -27,7 +27,10 @@ from dux_registryd.draw_rules import BASE_WEIGHT_FLORINS, Candidate
 
 EVERYBODY, NOBODY = float("inf"), -1.0  # bounds
 SLACK = 1.1  # of the bound, for tickets of others
-EXACT_SEATS = 500  # above, the node's own seat moves the bound by less than views of the network differ
+# Above, the node's own seat is left in: one in a hundred moves the bound by a hundredth, one with a tenth of all weight
+# by less than the slack; and a bound sought for every node anew would hold up all else.
+EXACT_SEATS = 100
+SEAT_SIGHTINGS = 4  # of one neighbourhood that are of use in a slot: one counts, three for views that differ
 HALVINGS = 60  # of the interval in which the bound is sought
 NO_CHANGE = (0, 0, 0)
 _UNIT = 1 << (LOG_BITS + TICKET_BITS)  # of arrivals, for one halving of the chance per florin
@@ -137,19 +140,46 @@ class Round:
     def seated(self, witnesses: Iterable[Did], target: Did, own_net: str = UNSEEN) -> int:
         """How many seats these have: one of a neighbourhood, and late ones no more than are free for them."""
         odds = self.odds(target, own_net)
-        came = [did for did in witnesses if did in self._seats and self._seats[did] != (own_net or None)]
-        early = {self._seats[did] for did in came if did not in self._late}
-        late = {self._seats[did] for did in came if did in self._late} & self._after.keys()
+        early, late = self._sitting(witnesses, own_net)
         return min(odds.seats, len(early) + min(len(late), odds.late_seats))
 
+    def seats_first(self, witnesses: Iterable[Did], own_net: str = UNSEEN) -> list[Did]:
+        """The same witnesses: one of each seat, those known early before late ones, then all others."""
+        came = list(witnesses)
+        early, late = self._sitting(came, own_net)
+        return list(dict.fromkeys([*early.values(), *late.values(), *came]))
+
+    def _sitting(self, witnesses: Iterable[Did], own_net: str) -> tuple[dict[str, Did], dict[str, Did]]:
+        """The first to come to each seat: of those known early, and of late ones to seats that are left to them."""
+        early: dict[str, Did] = {}
+        late: dict[str, Did] = {}
+        for did in witnesses:
+            seat = self._seats.get(did)
+            if seat is None or seat == (own_net or None):
+                continue
+            if did not in self._late:
+                early.setdefault(seat, did)
+            elif seat in self._after:
+                late.setdefault(seat, did)
+        return early, late
+
+    def beside(self, witness: Did, others: Iterable[Did]) -> int:
+        """How many of the others have the witness's seat."""
+        return sum(self._seats.get(did, did) == self._seats.get(witness, witness) for did in others)
+
     def owed(self, up: Collection[Did]) -> dict[Did, float]:
-        """How many of these nodes, who were up, each candidate can be expected to have looked at."""
+        """How many of these nodes, who were up, each candidate can be expected to have looked at with its word kept."""
         there, plain = Counter(self._seats.get(did, UNSEEN) for did in up), self.odds(Did(""))
+        chances: dict[Did, float] = {}
+        crowds: dict[str, float] = {}  # how many of each seat are expected
+        for did, seat in self._seats.items():
+            halvings = self._bound(did, plain) * BASE_WEIGHT_FLORINS / _UNIT
+            chances[did] = chance(self._weights[did], halvings)
+            crowds[seat] = crowds.get(seat, 0.0) + chances[did]
         owed = {}
         for did, seat in self._seats.items():
             others = len(up) - (int(did in up) if seat == UNSEEN else there[seat])
-            halvings = self._bound(did, plain) * BASE_WEIGHT_FLORINS / _UNIT
-            owed[did] = others * chance(self._weights[did], halvings)
+            owed[did] = others * chances[did] * SEAT_SIGHTINGS / max(SEAT_SIGHTINGS, crowds[seat])
         return owed
 
 

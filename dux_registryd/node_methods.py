@@ -153,7 +153,7 @@ class NodeMethods:
         info, tip = told.info, self._outside.tip_seen
         held = self._book.node(info.did)
         dropped = set(held.info.capabilities) - set(info.capabilities) if held else set()
-        self._book.put_node(tx, info, envelope, told.look_key, tip.height if tip else 0)
+        self._book.put_node(tx, info, envelope, told.look_key, self._book.height_by(tip.height if tip else None))
         self.announce(tx, info, envelope, dropped)
 
     def announce(self, tx: Tx, info: NodeInfo, envelope: Attested, dropped: set[str]) -> None:

@@ -27,7 +27,7 @@ from common.identity.purposes import Purpose
 from common.network import NetworkProfile
 from common.randomness import Randomness
 from common.units import Did
-from common.witness import RTT_MS_MAX, SIGHTINGS_MAX, Sighting, SlotEvidence, look_body
+from common.witness import RTT_MS_MAX, Sighting, SlotEvidence, look_body
 from dux_registryd.challengers import Challengers
 from dux_registryd.effects import Outside
 from dux_registryd.networks import Networks
@@ -75,7 +75,8 @@ class Prober:
         self._turned_s, self._slot_s = clock.monotonic(), 0.0  # when this slot began here, how long the last ones took
         self.seen = 0  # since the start, for /metrics
         self._tries: dict[Did, int] = {}  # targets of this slot -> tries made; TRIES once it is seen
-        self._proofs: dict[Did, bytes] = {}  # what our key has drawn for them in this slot
+        self._beacon = b""  # by which this slot is drawn: another one after a reorganisation
+        self._proofs: dict[Did, bytes] = {}  # what our key has drawn by it for them
 
     async def run(self) -> None:
         """Look for ever."""
@@ -99,6 +100,8 @@ class Prober:
         beacon = await self._challengers.beacon(slot)
         if beacon is None:
             return 0
+        if beacon != self._beacon:
+            self._beacon, self._tries, self._proofs = beacon, {}, {}
         mine = await self._drawn(own, slot, beacon)
         turns = asyncio.Semaphore(AT_ONCE)
         return sum(await asyncio.gather(*(self._look(did, slot, beacon, turns) for did in mine)))
@@ -133,9 +136,9 @@ class Prober:
             self._count_duties(over)
 
     async def _spread(self, own: Did, slot: int) -> None:
-        found = [data for _, data in self._book.sightings(own, slot)][:SIGHTINGS_MAX]
+        found = self._sightings.told_of(own, slot)
         if found:
-            evidence = SlotEvidence(target=own, slot=slot, sightings=tuple(found))
+            evidence = SlotEvidence(target=own, slot=slot, sightings=found)
             await self._outside.publish(TOPIC_PRESENCE, evidence)
 
     def _count_duties(self, slot: int) -> None:

@@ -48,10 +48,8 @@ class Scores:
 
     def tip(self) -> int:
         """The height at which scores are told: the chain's tip as last seen, or where receipts were last checked."""
-        if self._outside.tip_seen is not None:
-            return self._outside.tip_seen.height
-        last = self._book.last_tip()
-        return last[0] if last else 0
+        seen = self._outside.tip_seen
+        return self._book.height_by(seen.height if seen else None)
 
     def rate_all(self, nodes: Iterable[KnownNode]) -> list[RatedNode]:
         """Nodes with their standing."""

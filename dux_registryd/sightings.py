@@ -21,10 +21,11 @@ from common.network import NetworkProfile
 from common.receipts import Attested, attested, body_of
 from common.store import Tx
 from common.units import Did
-from common.witness import SIGHTING_BYTES_MAX, Sighting, SlotEvidence
+from common.witness import SIGHTING_BYTES_MAX, SIGHTINGS_MAX, Sighting, SlotEvidence
 from dux_registryd.challengers import Challengers
 from dux_registryd.effects import Outside
 from dux_registryd.intake import Intake, Taken, Word
+from dux_registryd.look_rules import SEAT_SIGHTINGS, Round
 from dux_registryd.presence_rules import day_of, judged, sighting_fault, slot_of
 from dux_registryd.store import Book
 from dux_registryd.store_presence import OTHERS_SLOTS
@@ -32,6 +33,7 @@ from dux_registryd.store_presence import OTHERS_SLOTS
 SHOWN_MAX = 200  # signed sightings in one answer to a peer
 RANK: tuple[Word, ...] = ("accept", "reject", "ignore")  # the word on a bundle is the first that one of its parts got
 HELD = "it is held already"
+ENOUGH = "enough of its witness's network are held"
 NOT_DRAWN = "its witness was not drawn"
 AHEAD_SLOTS = 1  # another's chain may be a block ahead of ours
 
@@ -84,15 +86,18 @@ class Sightings:
         fault = sighting_fault(sighting, network=self._network.genesis, target=target, slot=slot, beacon=beacon)
         if fault:
             return fault
-        if any(held.prober == sighting.prober for held, _ in self._book.sightings(target, slot)):
+        held = [Did(one.prober) for one, _ in self._book.sightings(target, slot) if one.beacon == beacon]
+        if sighting.prober in held:
             return HELD
+        if self._challengers.round_of(slot).beside(Did(sighting.prober), held) >= SEAT_SIGHTINGS:
+            return ENOUGH
         return None if self._challengers.is_witness(sighting) else NOT_DRAWN
 
     def _keep(self, tx: Tx, sighting: Sighting, envelope: Attested) -> None:
         if self._book.put_sighting(tx, sighting, envelope):
             self._book.put_latency(tx, sighting)
         target, slot = Did(sighting.target), sighting.slot
-        held = [one for one, _ in self._book.sightings(target, slot)]
+        held = [one for one, _ in self._book.sightings(target, slot) if one.beacon == sighting.beacon]
         found, own_net = self._challengers.round_of(slot), self._challengers.net_of(target)
         seen = found.seated((Did(one.prober) for one in held), target, own_net)
         view = judged(slot, found.odds(target, own_net).seats, seen, (one.net for one in held), self._rules)
@@ -134,10 +139,24 @@ class Sightings:
             return SightingTaken(taken=False, reason="only the caller's own word about this slot is taken")
         await self._challengers.look_round()  # the challenger may be here for the first time
         taken = await self.take(envelope, own, sighting.slot)
-        return SightingTaken(taken=taken.word == "accept" or taken.reason == HELD, reason=taken.reason[:200])
+        return SightingTaken(taken=taken.word == "accept" or taken.reason in (HELD, ENOUGH), reason=taken.reason[:200])
 
     async def show(self, ask: PresenceAsk, _sender: Did) -> PresenceShown:
         """The sightings that this node keeps of itself."""
         own = await self._outside.own_did()
-        found = self._book.sightings_between(own, ask.from_slot, ask.to_slot, SHOWN_MAX)
-        return PresenceShown(sightings=tuple(data for _, data in found))
+        by = self._challengers.round_of(self.slot_now() or 0)  # one for all slots: a round of each would cost more
+        found: list[bytes] = []
+        for slot in self._book.slots_sighted(own, ask.from_slot, ask.to_slot, SHOWN_MAX):
+            found += self._seats_first(own, slot, by)
+            if len(found) >= SHOWN_MAX:
+                break
+        return PresenceShown(sightings=tuple(found[:SHOWN_MAX]))
+
+    def told_of(self, target: Did, slot: int) -> tuple[bytes, ...]:
+        """What is told of a node in a slot: as many sightings as a bundle holds, of every seat one before a second."""
+        return self._seats_first(target, slot, self._challengers.round_of(slot))
+
+    def _seats_first(self, target: Did, slot: int, by: Round) -> tuple[bytes, ...]:
+        held = {Did(one.prober): data for one, data in self._book.sightings(target, slot)}
+        order = by.seats_first(held, self._challengers.net_of(target))
+        return tuple(held[did] for did in order[:SIGHTINGS_MAX])

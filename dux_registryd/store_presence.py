@@ -28,9 +28,13 @@ class PresenceShelf:
     store: Store
 
     def put_sighting(self, tx: Tx, sighting: Sighting, envelope: Attested) -> bool:
-        """Keep a sighting; whether it was new."""
+        """Keep a sighting, in place of one drawn by another beacon; whether it was new."""
+        for held, _ in self.sightings(sighting.target, sighting.slot):
+            if (held.prober, held.beacon) == (sighting.prober, sighting.beacon):
+                return False
         row = (sighting.target, sighting.slot, sighting.prober, canonical(envelope))
-        return bool(tx.execute("INSERT OR IGNORE INTO sightings VALUES (?, ?, ?, ?)", *row).rowcount)
+        tx.execute("INSERT OR REPLACE INTO sightings VALUES (?, ?, ?, ?)", *row)
+        return True
 
     def sightings(self, target: str, slot: int) -> list[tuple[Sighting, bytes]]:
         """The sightings of a node in a slot, signed."""
@@ -47,6 +51,11 @@ class PresenceShelf:
             limit,
         )
         return [_sighting(row) for row in rows]
+
+    def slots_sighted(self, target: str, low: int, high: int, limit: int) -> list[int]:
+        """The slots from `low` to `high` of which sightings of a node are held, the newest first."""
+        sql = "SELECT DISTINCT slot FROM sightings WHERE target = ? AND slot BETWEEN ? AND ? ORDER BY slot DESC LIMIT ?"
+        return [row["slot"] for row in self.store.rows(sql, target, low, high, limit)]
 
     def slot_view(self, did: str, slot: int) -> SlotView | None:
         """A slot as it was judged."""

@@ -208,6 +208,11 @@ class ReceiptShelf:
         row = self.store.row("SELECT height, hash FROM chain")
         return (row["height"], row["hash"]) if row else None
 
+    def height_by(self, seen: int | None) -> int:
+        """The tip's height as it was seen, of a node that has seen none since its start the last one kept; else 0."""
+        last = self.last_tip()
+        return seen if seen is not None else last[0] if last else 0
+
     def set_last_tip(self, tx: Tx, height: int, block_hash: str) -> None:
         """Remember the tip at which receipts were checked."""
         tx.execute("INSERT OR REPLACE INTO chain VALUES (1, ?, ?)", height, block_hash)

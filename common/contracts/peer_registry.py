@@ -100,7 +100,7 @@ class SightingTold(Canon, frozen=True):
 
 
 class SightingTaken(Canon, frozen=True):
-    """Whether it counts there, and why not."""
+    """Whether it counts there or enough do, and why not."""
 
     taken: bool
     reason: Annotated[str, Meta(max_length=200)]
@@ -114,7 +114,7 @@ class PresenceAsk(Canon, frozen=True):
 
 
 class PresenceShown(Canon, frozen=True):
-    """`Attested` bytes of `Sighting`s, the newest first, as many as fit."""
+    """`Attested` bytes of `Sighting`s, the newest slot first and in it one of each seat, as many as fit."""
 
     sightings: tuple[bytes, ...]
 

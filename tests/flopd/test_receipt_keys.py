@@ -80,6 +80,10 @@ async def test_a_wallet_vouches_for_its_own_contracts_alone(tmp_path: Path, benc
             table = LocalClient(d.buyer.daemon.parts.table, caller)
             with pytest.raises(NotPermitted):
                 await table.call(CONTRACT_VOUCH, VouchContract(cid=d.cid))
+        told = "SELECT kind FROM audit WHERE kind = 'contract vouched for'"
+        assert d.buyer.daemon.parts.table.store.rows(told) == []
+        await d.buyer.call(CONTRACT_VOUCH, VouchContract(cid=d.cid))
+        assert len(d.buyer.daemon.parts.table.store.rows(told)) == 1
 
 
 @attack(

@@ -34,7 +34,7 @@ ABOUT = did_number(1)
 class View:
     """A registry's book, with the networks that the test says were seen."""
 
-    def __init__(self, since: dict[int, int], tip: int) -> None:
+    def __init__(self, since: dict[int, int], tip: int, rules: PresenceParameters = RULES) -> None:
         self.clock = ManualClock()
         self.book = Book(Store.open(None, MIGRATIONS, self.clock))
         for number, height in since.items():
@@ -52,7 +52,7 @@ class View:
             outside,
             rated,  # type: ignore[arg-type]
             seen,  # type: ignore[arg-type]
-            rules=RULES,
+            rules=rules,
             clock=self.clock,
             settings=RegistrydSettings(network_profile="", data_dir="", run_dir=""),
         )
@@ -88,9 +88,9 @@ def test_every_duty_is_drawn_from_those_who_were_known_before_its_own_height(dut
     assert any(drawn != {2, 3} for drawn in later.values())
 
 
-def told_by(number: int, slot: int, target: Did = ABOUT) -> Sighting:
-    proof = prove(look_seed(number), look_input(NETWORK, BEACON, slot, target, did_number(number)))
-    return Sighting(NETWORK, slot, BEACON, target, did_number(number), 5, UnixMs(1), "", proof)
+def told_by(number: int, slot: int, target: Did = ABOUT, beacon: bytes = BEACON) -> Sighting:
+    proof = prove(look_seed(number), look_input(NETWORK, beacon, slot, target, did_number(number)))
+    return Sighting(NETWORK, slot, beacon, target, did_number(number), 5, UnixMs(1), "", proof)
 
 
 def witnesses(view: View, slot: int) -> set[int]:

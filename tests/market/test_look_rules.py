@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from common.units import Did
 from dux_registryd.draw_rules import BASE_WEIGHT_FLORINS, Candidate
-from dux_registryd.look_rules import EVERYBODY, EXACT_SEATS, NOBODY, SLACK, Round, bound_of, chance, ticket_of
+from dux_registryd.look_rules import (
+    EVERYBODY,
+    EXACT_SEATS,
+    NOBODY,
+    SEAT_SIGHTINGS,
+    SLACK,
+    Round,
+    bound_of,
+    chance,
+    ticket_of,
+)
 from tests.attacks.registry import attack
 
 ABOUT = Did("did:dux:about")
@@ -163,6 +173,33 @@ def test_far_beyond_the_bound_no_view_takes_a_lot() -> None:
     assert WANTED < sum(counts) / len(counts) < WANTED * SLACK * 1.05
 
 
+def test_of_a_list_of_witnesses_one_of_each_seat_comes_first() -> None:
+    """Those known early before late ones; then seconds, whoever may not sit, and who is unknown, in the order given."""
+    people = crowd(2)
+    second = Candidate(Did("did:dux:second"), 0, people[0].net)
+    late = Candidate(Did("did:dux:late"), 0, "12.0.0.0/24", 101)
+    late_beside = Candidate(Did("did:dux:late beside"), 0, people[1].net, 101)
+    nobody = Did("did:dux:nobody")
+    found = round_of([*people, second, late, late_beside])
+    came = [nobody, late_beside.did, late.did, second.did, people[0].did, people[1].did]
+    first = [second.did, people[1].did, late.did]
+    assert found.seats_first(came) == [*first, nobody, late_beside.did, people[0].did]
+    assert found.seats_first(came, people[1].net)[:2] == [second.did, late.did]
+    assert found.seats_first([]) == []
+    assert found.beside(second.did, came) == 2
+    assert found.beside(nobody, came[1:]) == 0
+
+
+def test_more_of_a_seat_than_are_kept_owe_no_more() -> None:
+    """Of ten beside each other four words are kept, so each owes two looks of five; three owe whole ones."""
+    crowded = [Candidate(Did(f"did:dux:c{n}"), 0, "12.0.0.0/24") for n in range(10)]
+    up = crowd(1)[0].did
+    owed = round_of([*crowd(1), *crowded]).owed([up])
+    assert [owed[one.did] for one in crowded] == pytest.approx([SEAT_SIGHTINGS / 10] * 10)
+    owed = round_of([*crowd(1), *crowded[:3]]).owed([up])
+    assert {owed[one.did] for one in crowded[:3]} == {1.0}
+
+
 def test_what_is_owed_is_what_chance_has() -> None:
     """In sum seven looks a node, none at one's own neighbours; where all look, each owes one for every other node."""
     people = crowd(40)
@@ -182,6 +219,16 @@ def test_a_large_network_is_not_reckoned_anew_for_every_node() -> None:
     small = round_of(people[:100])
     assert small.odds(people[0].did, people[0].net) is small.odds(people[1].did, people[1].net)
     assert small.odds(people[0].did, people[0].net).early_bound > small.odds(ABOUT).early_bound
+
+
+def test_who_leaves_a_nodes_own_seat_in_is_taken_by_who_does_not() -> None:
+    """One registry knows a hundred seats and one a hundred and one: the slack covers it up to a tenth of all weight."""
+    assert EXACT_SEATS == 100
+    for share in (1 / EXACT_SEATS, 0.1):
+        heavy = Candidate(Did("did:dux:heavy"), round(share / (1 - share) * EXACT_SEATS * BASE) - BASE, "12.0.0.0/24")
+        more = round_of([*crowd(EXACT_SEATS), heavy]).odds(heavy.did, heavy.net)
+        fewer = round_of([*crowd(EXACT_SEATS - 1), heavy]).odds(heavy.did, heavy.net)
+        assert max(fewer.early_bound / more.early_bound, more.early_bound / fewer.early_bound) < SLACK
 
 
 def test_bounds_at_their_ends() -> None:

@@ -341,6 +341,20 @@ async def test_a_replaced_key_says_nothing_new_of_a_node(tmp_path: Path, case: s
             await until(lambda: _known(three, 1))
 
 
+async def test_who_registers_before_the_chain_is_seen_has_its_key_counted_from_the_last_tip_kept(
+    tmp_path: Path,
+) -> None:
+    """After a start with the wallet away; and not from the first block on."""
+    net = FakeNet()
+    net.chain.up = False
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        store = net.node(1).daemons["registryd"].parts.table.store
+        with store.transaction() as tx:
+            Book(store).set_last_tip(tx, 5_000, "00" * 32)
+        await one.call(registry.NODE_REGISTER, register())
+        assert [since for _, since in Book(store).look_keys().values()] == [5_000]
+
+
 async def test_another_look_key_is_told_by_itself_and_none_of_a_node_that_left(tmp_path: Path) -> None:
     """A node whose key file was lost registers anew with the next one; what is withdrawn stays withdrawn."""
     net, quick = FakeNet(), QUICK | {"announce_s": 0.05}

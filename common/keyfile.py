@@ -9,7 +9,6 @@ Source: money.md §3, settled.md 13.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -22,6 +21,7 @@ from common.contracts.wallet_errors import DoesNotOpen
 from common.errors import BadParams, CallerMistake, NotFound
 from common.network import KeyFileCosts
 from common.randomness import Randomness
+from common.whole_file import write_whole
 
 FILE_BYTES_MAX = 16_384
 MEMORY_KIB_MAX = 1_048_576  # 1 GiB
@@ -90,14 +90,7 @@ def unseal(data: bytes, passphrase: bytes, what: str, path: str = "the file") ->
 def write_private(path: Path, data: bytes) -> None:
     """Write a file that only its owner reads; it appears whole or not at all. The folder is made private too."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    write_whole(path, data, mode=PRIVATE_MODE)
 
 
 def read_limited(path: Path) -> bytes:

@@ -11,7 +11,6 @@ hashes it rests on. Whoever can write the file beside the profile can thus place
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,11 @@ from common.identity.purposes import Purpose
 from common.network import NetworkProfile, load_profile
 from common.parameters import SETS_MAX, ParameterSet, ParametersRefused, chain_problem, form_problem, set_bytes
 from common.units import Did
+from common.whole_file import write_whole
 from common.yaml_file import read_yaml
 
 SUFFIX = ".parameters"
 WAITING = ".next"
-UNFINISHED = ".part"
 FILE_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -163,13 +162,7 @@ def taken_sets(path: Path) -> tuple[SignedSet, ...]:
 
 def write_sets(path: Path, sets: Sequence[SignedSet]) -> None:
     """Write sets in their order; the file is there whole or as it was, also after a crash or on a full disk."""
-    text = yaml.safe_dump([to_plain(one) for one in sets], sort_keys=False)
-    unfinished = path.with_name(path.name + UNFINISHED)
-    with unfinished.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    write_whole(path, yaml.safe_dump([to_plain(one) for one in sets], sort_keys=False).encode())
 
 
 def add_signature(path: Path, one: Signature) -> int:

@@ -7,7 +7,6 @@ was paid for: servers and proxies on the way add and change the others. Source: 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from msgspec import Meta
 from common.channel_messages import response_hash
 from common.codec import Canon, canonical, from_canonical
 from common.errors import DuxError
+from common.whole_file import write_whole
 
 KEPT_HEADERS = ("content-disposition", "content-language", "content-type", "location")
 TYPE_DEFAULT = "application/octet-stream"
@@ -81,12 +81,7 @@ class Shelf:
         """Keep an answer: on the disk before this returns, so before its call counts as done."""
         data = packed(answered)
         self._make_room(len(data))
-        unfinished = self._folder / f"{answered.resp.hex()}.part"
-        with unfinished.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self._folder / answered.resp.hex())
+        write_whole(self._folder / answered.resp.hex(), data)
 
     def get(self, resp: bytes) -> Answered | None:
         """The answer of this hash, if it is still here and whole."""

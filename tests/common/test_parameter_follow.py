@@ -101,7 +101,7 @@ def test_a_set_is_written_whole_or_not_at_all(desk: Desk, monkeypatch: pytest.Mo
     def full(_file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("common.parameter_file.os.fsync", full)
+    monkeypatch.setattr("common.whole_file.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_sets(file, [by_founder(SECOND, "a0", ICP), by_founder(THIRD, "a0", ICP)])
     assert file.read_bytes() == before

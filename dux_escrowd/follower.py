@@ -7,19 +7,17 @@ nothing, not even the time: its coin would look gone, and its lot void. Source: 
 
 from __future__ import annotations
 
-import asyncio
-
 from common.chain.contract import Contract
 from common.chain.heights import heights_profile
 from common.chain.spends import classify
 from common.contracts import wallet_chain as chain
-from common.contracts.base import EventsSince
 from common.contracts.escrow_base import Refused, WrongPhase
 from common.contracts.wallet_errors import NotSynced
-from common.errors import NotFound, NotNow, Unavailable
+from common.errors import NotFound
 from common.store import Tx
 from common.units import BlockHeight
 from dux_escrowd.case_methods import Reminders
+from dux_escrowd.chain_loop import ChainLoop
 from dux_escrowd.desk import Desk
 from dux_escrowd.facts import Clock, Fact, KeyShown
 from dux_escrowd.keeping import Keeping
@@ -30,76 +28,21 @@ from dux_escrowd.parley import Parley
 from dux_escrowd.records import SPEND, SpendRead
 from dux_escrowd.store import Agreed
 
-EVENTS_WAIT_S = 20.0
-EVENTS_AT_ONCE = 500
-PAUSE_LEAST_S, PAUSE_S = 0.05, 1.0  # after the wallet could not be asked, twice as long each time
 FACTS_PER_LOOK_MAX = 64  # per contract: a look that finds more goes on at the next block
 SPENDS_REMEMBERED_MAX = 10_000  # of a day's contracts and more; forgotten ones are read once more
 FOLLOWED_AFTER_END_BLOCKS = 1_440  # a reorganisation deeper than a day of main is beyond all bounds
 
 
-class Follower:
+class Follower(ChainLoop):
     """Looks at the chain and tells the book."""
 
     def __init__(self, desk: Desk, parley: Parley, keeping: Keeping) -> None:
+        super().__init__(desk)
         self._keeping = keeping
-        self._desk = desk
         self._parley = parley
         self._series = Lots(desk.book)
         self._reminders = Reminders(desk)
-        self._cursor = 0
-        self._looking = asyncio.Lock()
         self._spends: dict[tuple[str, str], tuple[Exit, int]] = {}  # outpoint and txid -> how it was read
-
-    @property
-    def looking(self) -> asyncio.Lock:
-        """Held by whoever wants no look: what the wallet says of coins is not to be believed meanwhile."""
-        return self._looking
-
-    async def run(self) -> None:
-        """Look now and after every change, until cancelled."""
-        pause_s = PAUSE_LEAST_S
-        while True:
-            try:
-                await self._catch_up()
-                await self.look()
-                pause_s = PAUSE_LEAST_S
-                await self._wait()
-            except (NotNow, Unavailable) as error:
-                self._desk.log.info("chain cannot be followed now", reason=error.message)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, PAUSE_S)
-
-    async def _catch_up(self) -> None:
-        """Old events say nothing that a look does not."""
-        while await self._read(0.0):
-            pass
-
-    async def _wait(self) -> None:
-        while not await self._read(EVENTS_WAIT_S):
-            pass
-
-    async def _read(self, wait_s: float) -> bool:
-        since = EventsSince(cursor=self._cursor, wait_s=wait_s, limit=EVENTS_AT_ONCE)
-        page = await self._desk.flopd.call(chain.CHAIN_EVENTS, since, deadline_s=wait_s + 10)
-        self._cursor = page.cursor
-        return bool(page.events)
-
-    async def look_now(self) -> None:
-        """What was taken back from copies: the wallet may have told of its coins before it stood in the book."""
-        try:
-            await self.look()
-        except (NotNow, Unavailable) as error:  # then the loop's own look comes as soon as the wallet answers
-            self._desk.log.info("chain cannot be looked at now", reason=error.message)
-
-    async def look(self) -> None:
-        """Every followed contract, once; one look at a time, so that none takes an older view than the last.
-
-        Raises:
-            NotSynced: of some the wallet has not read all; the others were looked at.
-        """
-        async with self._looking:
-            await self._look()
 
     async def _look(self) -> None:
         tip = await self._desk.tip()

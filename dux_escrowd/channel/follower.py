@@ -7,7 +7,6 @@ nothing: its coin would look gone. Source: channel_protocol.md §2, §3, §6.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from common.chain.channel import ChannelTerms, refund_fee
@@ -15,25 +14,22 @@ from common.chain.fees import FEE_LADDER, is_dust
 from common.chain.script import pushes
 from common.chain.tx import Outpoint, parse
 from common.contracts import wallet_chain as chain
-from common.contracts.base import EventsSince
 from common.contracts.escrow_base import Refused, WrongPhase
 from common.contracts.wallet_errors import NotSynced
-from common.errors import NotFound, NotNow, Unavailable
+from common.errors import NotFound
+from dux_escrowd.chain_loop import ChainLoop
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.counter import Counter
 from dux_escrowd.channel.model import Channel, Coin, Payee, Payer, PayerState, Spend, SpendKind
 from dux_escrowd.channel.shelf import Book
 
-EVENTS_WAIT_S = 20.0
-EVENTS_AT_ONCE = 500
-PAUSE_LEAST_S, PAUSE_S = 0.05, 1.0  # after the wallet could not be asked, twice as long each time
 FACTS_PER_LOOK_MAX = 32  # per channel: a look that finds more goes on at the next block
 FOLLOWED_AFTER_END_BLOCKS = 1_440
 FURTHER_AT_ONCE = 16  # refunds of outputs beside the channel's coin, per look: the most valuable first
 CLOSE_PUSHES = 4  # both signatures, the selector, the script
 
 
-class ChannelFollower:
+class ChannelFollower(ChainLoop):
     """Looks at the chain and tells the ledger."""
 
     def __init__(
@@ -43,59 +39,15 @@ class ChannelFollower:
         again: Callable[[str], Awaitable[None]],
         take_back: Callable[[str, Outpoint, int], Awaitable[None]],
     ) -> None:
+        super().__init__(counter.desk)
         self._counter = counter
         self._ledger = counter.ledger
         self._begin, self._again, self._take_back = begin, again, take_back
-        self._cursor = 0
-        self._looking = asyncio.Lock()
         self._clocked: dict[str, int] = {}
         self.on_tip: list[Callable[[int], Awaitable[None]]] = []
 
-    @property
-    def looking(self) -> asyncio.Lock:
-        """Held by whoever wants no look: what the wallet says of coins is not to be believed meanwhile."""
-        return self._looking
-
-    async def run(self) -> None:
-        """Look now and after every change, until cancelled."""
-        pause_s = PAUSE_LEAST_S
-        while True:
-            try:
-                while await self._read(0.0):
-                    pass
-                await self.look()
-                pause_s = PAUSE_LEAST_S
-                while not await self._read(EVENTS_WAIT_S):
-                    await self._freshen()
-            except (NotNow, Unavailable) as error:
-                self._counter.desk.log.info("chain cannot be followed now", reason=error.message)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, PAUSE_S)
-
-    async def _read(self, wait_s: float) -> bool:
-        since = EventsSince(cursor=self._cursor, wait_s=wait_s, limit=EVENTS_AT_ONCE)
-        page = await self._counter.desk.flopd.call(chain.CHAIN_EVENTS, since, deadline_s=wait_s + 10)
-        self._cursor = page.cursor
-        return bool(page.events)
-
-    async def _freshen(self) -> None:
+    async def _idle(self) -> None:
         self._counter.fresh = self._counter.desk.is_fresh(await self._counter.desk.tip())
-
-    async def look_now(self) -> None:
-        """What was taken back from copies: the wallet may have told of its coins before it stood in the book."""
-        try:
-            await self.look()
-        except (NotNow, Unavailable) as error:  # then the loop's own look comes as soon as the wallet answers
-            self._counter.desk.log.info("chain cannot be looked at now", reason=error.message)
-
-    async def look(self) -> None:
-        """Every followed channel, once; one look at a time, so that none takes an older view than the last.
-
-        Raises:
-            NotSynced: of some the wallet has not read all; the others were looked at.
-        """
-        async with self._looking:
-            await self._look()
 
     async def _look(self) -> None:
         tip = await self._counter.desk.tip()

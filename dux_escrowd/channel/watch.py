@@ -52,12 +52,11 @@ class Watch:
 
     def _makes_room(self, chid: bytes, sender: Did) -> bool:
         """Whether there is a place for one more of this node's; somebody with more of them may lose one for it."""
-        rows = self._store.rows("SELECT payee, count(*) AS held FROM watched_closes GROUP BY payee ORDER BY payee")
-        held = {str(row["payee"]): int(row["held"]) for row in rows}
-        own = held.get(sender, 0)
         if self._store.row("SELECT 1 FROM watched_closes WHERE chid = ? AND payee = ?", chid, sender) is not None:
             return True
-        if own >= PER_PAYEE_MAX:
+        rows = self._store.rows("SELECT payee, count(*) AS held FROM watched_closes GROUP BY payee ORDER BY payee")
+        held = {str(row["payee"]): int(row["held"]) for row in rows}
+        if held.get(sender, 0) >= PER_PAYEE_MAX:
             return False
         if sum(held.values()) < self._counter.desk.settings.watch_for_others:
             return True

@@ -166,8 +166,7 @@ class Intake:
             return Taken("reject", fault or "it is signed by another node")
         facts = facts_id(receipt)
         known = self._book.claim(facts)
-        first_key = known and isinstance(receipt, KeyedReceipt) and receipt.signer not in known.keyed
-        if known and receipt.signer in known.signers and not first_key:
+        if known and known.holds(receipt):
             return Taken("ignore", "it is held already", facts)
         refusal = "" if known else await self._no_room(receipt.height)
         if refusal:

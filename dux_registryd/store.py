@@ -88,6 +88,16 @@ MIGRATIONS = [
     UPDATE probing SET drawn = drawn * 1000;
     DELETE FROM sightings;
     """,
+    """
+    CREATE TABLE words_kept (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, facts BLOB NOT NULL, signer TEXT NOT NULL, height INTEGER NOT NULL,
+        body BLOB NOT NULL, key TEXT NOT NULL);
+    INSERT INTO words_kept SELECT number, facts, signer, height, body, key FROM words;
+    DROP TABLE words;
+    ALTER TABLE words_kept RENAME TO words;
+    CREATE UNIQUE INDEX words_of ON words (facts, signer, key = 'none');
+    CREATE INDEX words_unseen ON words (facts) WHERE key = 'unseen';
+    """,
 ]
 
 

@@ -28,10 +28,13 @@ class Claim:
     state: ReceiptState
     reason: str
     receipt: SettledReceipt  # the first word's; words differ in signer, time, output hash and key only
-    signers: tuple[Did, ...]
     words: tuple[bytes, ...]
-    told: tuple[SettledReceipt, ...]  # what counts of the words: none with a strange key, unseen keys left out
-    keyed: frozenset[Did]  # signers whose word carries a key
+    told: tuple[SettledReceipt, ...]  # each signer's that counts: none with a strange key, unseen keys left out
+    held: frozenset[tuple[Did, bool]]  # signers whose word without a key, or with one (True), adds nothing any more
+
+    def holds(self, receipt: SettledReceipt) -> bool:
+        """Whether this signer's word of this kind is held, or one that is worth more."""
+        return (receipt.signer, isinstance(receipt, KeyedReceipt)) in self.held
 
 
 class ReceiptShelf:
@@ -42,12 +45,10 @@ class ReceiptShelf:
     def put_word(self, tx: Tx, facts: bytes, receipt: SettledReceipt, envelope: Attested) -> bool:
         """Keep a signer's word, and the claim it makes if it is the first; whether it was new.
 
-        A claim that was refused waits again: a further signer may make it the better attested of two. A word under a
-        key takes the place of the same signer's without.
+        A claim that was refused waits again: a further signer may make it the better attested of two. Of each signer
+        one word without a key is kept and one with: the first counts until the chain has shown the other's key.
         """
         keyed = isinstance(receipt, KeyedReceipt)
-        if keyed:
-            tx.execute("DELETE FROM words WHERE facts = ? AND signer = ? AND key = 'none'", facts, receipt.signer)
         new = tx.execute(
             "INSERT OR IGNORE INTO words (facts, signer, height, body, key) VALUES (?, ?, ?, ?, ?)",
             facts,
@@ -64,10 +65,15 @@ class ReceiptShelf:
         return bool(new)
 
     def judge_keys(self, tx: Tx, facts: bytes, seen: SeenPayment) -> None:
-        """Write down which keys of a claim's words are in the scripts that its payment spends."""
-        for word in tx.rows("SELECT number, body FROM words WHERE facts = ? AND key = 'unseen'", facts):
+        """Write down which keys of a claim's words are in the scripts that its payment spends.
+
+        One that is takes the place of its signer's word without; a strange one takes nothing back.
+        """
+        for word in tx.rows("SELECT number, signer, body FROM words WHERE facts = ? AND key = 'unseen'", facts):
             state = key_state(opened_receipt(word["body"])[1], seen)
             tx.execute("UPDATE words SET key = ? WHERE number = ?", state.value, word["number"])
+            if state is KeyState.SHOWN:
+                tx.execute("DELETE FROM words WHERE facts = ? AND signer = ? AND key = 'none'", facts, word["signer"])
 
     def _open_claim(self, tx: Tx, facts: bytes, receipt: SettledReceipt) -> None:
         tx.execute(
@@ -218,7 +224,7 @@ class ReceiptShelf:
         tx.execute("INSERT OR REPLACE INTO chain VALUES (1, ?, ?)", height, block_hash)
 
     def _claim(self, row: Row) -> Claim:
-        words = self.store.rows("SELECT signer, body, key FROM words WHERE facts = ? ORDER BY signer", row["facts"])
+        words = self.store.rows("SELECT body, key FROM words WHERE facts = ? ORDER BY signer, number", row["facts"])
         receipts = [(opened_receipt(word["body"])[1], KeyState(word["key"])) for word in words]
         return Claim(
             facts=bytes(row["facts"]),
@@ -226,15 +232,23 @@ class ReceiptShelf:
             state=ReceiptState(row["state"]),
             reason=row["reason"],
             receipt=receipts[0][0],
-            signers=tuple(Did(word["signer"]) for word in words),
             words=tuple(bytes(word["body"]) for word in words),
-            told=tuple(
-                without_key(told) if key is KeyState.UNSEEN else told
+            told=_heard(receipts),
+            held=frozenset(
+                (told.signer, with_key)
                 for told, key in receipts
-                if key is not KeyState.STRANGE
+                for with_key in ((False, True) if key is KeyState.SHOWN else (key is not KeyState.NONE,))
             ),
-            keyed=frozenset(told.signer for told, key in receipts if key is not KeyState.NONE),
         )
+
+
+def _heard(words: Iterable[tuple[SettledReceipt, KeyState]]) -> tuple[SettledReceipt, ...]:
+    """Each signer's word that counts: under a key that was shown, else without one."""
+    heard: dict[Did, SettledReceipt] = {}
+    for told, key in words:
+        if key is KeyState.SHOWN or (key is not KeyState.STRANGE and told.signer not in heard):
+            heard[told.signer] = without_key(told) if key is KeyState.UNSEEN else told
+    return tuple(heard.values())
 
 
 def by_seller(settlements: Iterable[Settlement]) -> dict[Did, list[Settlement]]:

@@ -737,6 +737,32 @@ async def test_a_buyer_alone_cannot_slander_but_two_arbiters_can_testify(tmp_pat
         assert await score(one, 3) < 0.1
 
 
+@attack(
+    "registry",
+    tries="a seller takes back what it admitted, by the same word under a key of no lot",
+    meets="the key is not heard, the word without it stands; so it does when it is told after the strange one",
+)
+@pytest.mark.parametrize("strange_first", [False, True])
+async def test_a_strange_key_takes_no_word_back(tmp_path: Path, *, strange_first: bool) -> None:
+    """Buyer and seller have told of a job that was taken back; under strange keys each is still heard without."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, 0, spend(LOT, branch=BRANCH_ARBITERS))
+    net.chain.height = 101
+    buyers, sellers = taken_back(5, 3, 5), taken_back(5, 3, 3)
+    made = lost(buyer=did_number(5), seller=did_number(3), signer=did_number(3))
+    strange = canonical(attest(3, Purpose.SETTLED_RECEIPT, keyed(made, OTHER_LOT)))
+    words = [buyers, strange, sellers] if strange_first else [buyers, sellers, strange]
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        found = [await submit(one, word, f"word {number}") for number, word in enumerate(words)]
+        assert found[-1] is ReceiptState.SETTLED
+        assert await score(one, 3) < 0.1
+        claim = Book(net.node(1).daemons["registryd"].parts.table.store).claim(facts_id(made))
+        assert claim is not None
+        assert {told.signer for told in claim.told} == {did_number(3), did_number(5)}
+        assert set(claim.words) == set(words)
+        assert [await gossip(net.node(1), TOPIC_RECEIPT.name, word) for word in words] == ["ignore"] * 3
+
+
 async def test_a_reorganisation_takes_a_reputation_back(tmp_path: Path) -> None:
     """When the payment leaves the chain its receipt is pending again and the score falls; back in, it rises."""
     net = FakeNet()

@@ -170,7 +170,7 @@ class ChainMethods:
         """
         tx = parse(params.raw)
         coins = [self._store.coin(item.outpoint) for item in tx.inputs]
-        verify_known(tx, [coin and TxOutput(Florins(coin.value), coin.script) for coin in coins])
+        verify_known(tx, [TxOutput(Florins(coin.value), coin.script) if coin else None for coin in coins])
         payment = _relayed(tx, [coin.outpoint for coin in coins if coin], params.request_id, ctx.caller)
         answer = Broadcasted(txid=payment.txid)
         with self._store.store.transaction() as decision:

@@ -82,7 +82,7 @@ def verify_known(tx: Tx, spent: Sequence[TxOutput | None]) -> None:
         return
     from common.chain.script_judge import first_fault  # noqa: PLC0415 - as above
 
-    known = [output and (int(output.value_florins), output.script) for output in spent]
+    known = [(int(one.value_florins), one.script) if one else None for one in spent]
     fault = first_fault(serialize(tx), known)
     if fault:
         raise SpendRefused(reason=fault)

@@ -113,7 +113,7 @@ class Safekeeping:
         latest = tip + channel_profile(self._desk.profile.heights).exp_max_blocks + KEPT_AFTER_BLOCKS
         with self._ledger.store.transaction() as tx:
             tx.execute("DELETE FROM kept_copies WHERE until < ?", tip)
-            tx.execute("UPDATE kept_copies SET until = ? WHERE until > ?", latest, latest)  # came before a tip was known
+            tx.execute("UPDATE kept_copies SET until = ? WHERE until > ?", latest, latest)  # of before a tip was known
         await self._room.look()
 
     async def place(self, chid: str) -> bool:

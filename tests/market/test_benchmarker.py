@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from common.clock import ManualClock
-from common.contracts.peer_benchmark import BUSY, LOADED, FillAnswer, HashAnswer, PullAnswer, PushAnswer, WalkAnswer
+from common.contracts.peer_benchmark import (
+    BUSY,
+    LOADED,
+    BeginAnswer,
+    FillAnswer,
+    HashAnswer,
+    PullAnswer,
+    PushAnswer,
+    WalkAnswer,
+)
+from common.identity.ecvrf import PROOF_BYTES
 from common.network import BenchmarkParameters
 from common.randomness import SeededRandomness
 from common.standing import BenchmarkResult
@@ -37,6 +47,7 @@ from tests.market.fakes import LOG, did_number, network
 from tests.market.makers import node
 
 HASH_S, BLOCK_S, READ_S, ROUND_S = 0.1e-3, 10e-3, 0.1e-3, 0.05  # of the challenger's core; and the line
+PROOF = b"\x07" * PROOF_BYTES
 RULES = BenchmarkParameters(
     iterations=4_096, memory_max_mb=1, disk_max_mb=1, hold_s=0.0, steps=2_048, transfer_kib=512, needed=1
 )
@@ -60,6 +71,10 @@ class Measured:
         self.clock.advance(took_s + ROUND_S)
         assert took_s + ROUND_S < deadline_s
         return answer
+
+    def _begin(self, ask: Any) -> tuple[float, Any]:
+        assert ask.proof == PROOF
+        return 0.0, BeginAnswer(refused="")
 
     def _pull(self, ask: Any) -> tuple[float, Any]:
         return (0.01 if ask.size else self.pings_s), PullAnswer(data=stream(ask.seed, ask.size), refused="")
@@ -98,7 +113,7 @@ async def measured(monkeypatch: pytest.MonkeyPatch, declared: int, **machine: An
     async def own() -> str:
         return did_number(2)
 
-    async def beacon(_height: int) -> bytes:
+    async def beacon(_period: int) -> bytes:
         return b"\x01" * 32
 
     async def say(_kind: Any, result: Any) -> Taken:
@@ -110,13 +125,14 @@ async def measured(monkeypatch: pytest.MonkeyPatch, declared: int, **machine: An
 
     monkeypatch.setattr(benchmarker, "chain_is_right", checked)
     monkeypatch.setattr(benchmarker, "walk_is_right", walked)
-    outside: Any = SimpleNamespace(peers=Measured(clock, **machine), own_did=own, beacon=beacon)
+    outside: Any = SimpleNamespace(peers=Measured(clock, **machine), own_did=own)
     nothing: Any = None
+    rights: Any = SimpleNamespace(beacon=beacon)
     statements: Any = SimpleNamespace(say=say)
     made = Benchmarker(
         nothing,
         outside,
-        nothing,
+        rights,
         statements,
         network=network(benchmark=RULES),
         clock=clock,
@@ -125,7 +141,8 @@ async def measured(monkeypatch: pytest.MonkeyPatch, declared: int, **machine: An
         settings=nothing,
     )
     made.on_failure.append(tell)
-    await made.measure(node(cpu_cores=declared, memory_mb=8, storage_gb=1), 1)
+    await made.measure(node(cpu_cores=declared, memory_mb=8, storage_gb=1), 1, PROOF)
+    assert said[0].proof == PROOF
     return said[0], told
 
 

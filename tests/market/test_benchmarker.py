@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -23,7 +24,9 @@ from common.contracts.peer_benchmark import (
 from common.identity.ecvrf import PROOF_BYTES
 from common.network import BenchmarkParameters
 from common.randomness import SeededRandomness
+from common.receipts import NodeInfo
 from common.standing import BenchmarkResult
+from common.units import Did
 from dux_registryd import benchmarker
 from dux_registryd.bench_prover import BenchProver
 from dux_registryd.bench_work import MIB, chain, chain_is_right, fill, stream, walk, walk_is_right
@@ -40,7 +43,7 @@ from dux_registryd.benchmark_rules import (
     worked_s,
     wrong_parts,
 )
-from dux_registryd.benchmarker import Benchmarker
+from dux_registryd.benchmarker import TRIES, Benchmarker, NotMeasured
 from dux_registryd.intake import Taken
 from tests.attacks.registry import attack
 from tests.market.fakes import LOG, did_number, network
@@ -242,3 +245,39 @@ async def test_a_loaded_node_says_that_it_is_loaded() -> None:
     clock.advance(11.0)
     load.load_milli = (0, 0, 0)
     assert await prover._refusal(1, did_number(2), "hash") == ""
+
+
+async def test_one_that_is_busy_holds_up_no_other() -> None:
+    """Of two that a node may measure the first in its list works for money all day: the second is measured."""
+    busy, free, asked = node(did=did_number(3)), node(did=did_number(4)), list[str]()
+
+    async def own() -> str:
+        return did_number(2)
+
+    async def tip() -> Any:
+        return SimpleNamespace(height=100)
+
+    async def due(_period: int, targets: list[Did]) -> dict[Did, bytes]:
+        return dict.fromkeys(targets, PROOF)
+
+    async def measure(info: NodeInfo, *_: object) -> None:
+        asked.append(info.did)
+        if info is busy:
+            raise NotMeasured(did=info.did, reason=BUSY)
+
+    held = SimpleNamespace(info=SimpleNamespace(withdrawn=False))
+    known = [SimpleNamespace(info=info) for info in (busy, free)]
+    book: Any = SimpleNamespace(node=lambda _did: held, nodes=lambda: known, statement_at=lambda *_: None)
+    rights: Any = SimpleNamespace(period_of=lambda _height: 1, own=due)
+    outside: Any = SimpleNamespace(own_did=own, tip=tip)
+    nothing: Any = None
+    looking = Benchmarker(
+        book, outside, rights, nothing,
+        network=network(benchmark=RULES), clock=ManualClock(), random=SeededRandomness(1), log=LOG, settings=nothing,
+    )  # fmt: skip
+    looking.measure = measure  # type: ignore[method-assign,assignment]
+    for _ in range(12):
+        with contextlib.suppress(NotMeasured):
+            await looking.once()
+    assert asked.count(free.did) == 1
+    assert asked.count(busy.did) > TRIES  # it is asked again, for it will have time later

@@ -88,6 +88,7 @@ MIGRATIONS = [
     UPDATE probing SET drawn = drawn * 1000;
     DELETE FROM sightings;
     """,
+    "DELETE FROM statements WHERE kind IN ('benchmark', 'quote');",  # of before challengers drew themselves
     """
     CREATE TABLE words_kept (
         number INTEGER PRIMARY KEY AUTOINCREMENT, facts BLOB NOT NULL, signer TEXT NOT NULL, height INTEGER NOT NULL,

@@ -13,7 +13,7 @@ from tests.market.keyed import keyed
 from tests.market.makers import BUYER, receipt
 from tests.market.test_receipt_keys import sealed
 
-BEFORE_TWO_WORDS = 8  # migrations of the version that kept one word of each signer
+BEFORE_TWO_WORDS = next(at for at, step in enumerate(MIGRATIONS) if "words_kept" in step)
 
 
 def test_words_of_a_version_before_are_kept_with_their_numbers(tmp_path: Path) -> None:

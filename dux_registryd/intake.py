@@ -39,6 +39,7 @@ from dux_registryd.payment_rules import (
     AHEAD_BLOCKS,
     GIVEN_WAY,
     heard_finding,
+    holder_among,
     overall,
     payment_finding,
     rival_finding,
@@ -218,11 +219,18 @@ class Intake:
             word = word_finding(receipt, [told.signer for told in claim.told], self._network.arbiters)
             rivals = self._rivals(claim)
             others = [(rival.receipt, self._strength(rival)) for rival in rivals]
-            found = overall(chain, heard, rival_finding(receipt, self._strength(claim), others), word)
+            holder = holder_among(self._strength(claim), others)
+            outdone = rival_finding(receipt, holder)
+            found = overall(chain, heard, outdone, word)
+            fallen = [facts] if found[0] is ReceiptState.REFUSED else []
             if found[0] is ReceiptState.SETTLED:
                 for rival in rivals:
-                    self._book.set_state(tx, rival.facts, GIVEN_WAY)
-            self._book.set_state(tx, facts, found)
+                    self._book.set_state(tx, rival.facts, GIVEN_WAY, outdone_by=facts)
+                    fallen.append(rival.facts)
+            self._book.set_state(tx, facts, found, facts_id(holder) if holder and found == outdone else None)
+            revived = sum(self._book.revive(tx, one) for one in fallen)
+        if revived:
+            self.new_receipts.set()
         return self._book.claim(facts)
 
     def _strength(self, claim: Claim) -> int:

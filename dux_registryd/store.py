@@ -99,6 +99,10 @@ MIGRATIONS = [
     CREATE UNIQUE INDEX words_of ON words (facts, signer, key = 'none');
     CREATE INDEX words_unseen ON words (facts) WHERE key = 'unseen';
     """,
+    """
+    ALTER TABLE claims ADD COLUMN outdone_by BLOB;
+    CREATE INDEX claims_outdone ON claims (outdone_by) WHERE outdone_by IS NOT NULL;
+    """,
 ]
 
 

@@ -15,8 +15,10 @@ from common.receipts import Attested, KeyedReceipt, Outcome, SettledReceipt, ope
 from common.store import Row, Store, Tx
 from common.units import BlockHeight, Did, Florins
 from dux_registryd.model import Settlement
-from dux_registryd.payment_rules import Finding, KeyState, SeenPayment, key_state
+from dux_registryd.payment_rules import REVIVED, Finding, KeyState, SeenPayment, key_state
 from dux_registryd.store_nodes import next_number
+
+REVIVED_MAX = 100  # claims that one fallen claim lets wait again; each is a look at the chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class ReceiptShelf:
 
     def _open_claim(self, tx: Tx, facts: bytes, receipt: SettledReceipt) -> None:
         tx.execute(
-            "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
             facts,
             receipt.cid,
             receipt.buyer,
@@ -94,9 +96,12 @@ class ReceiptShelf:
             next_number(tx, "claims"),
         )
 
-    def set_state(self, tx: Tx, facts: bytes, finding: Finding) -> None:
-        """Write down what was found; readers are told when it differs."""
+    def set_state(self, tx: Tx, facts: bytes, finding: Finding, outdone_by: bytes | None = None) -> None:
+        """Write down what was found; readers are told when it differs. `outdone_by`: the claim that it gave way to."""
         state, reason = finding
+        tx.execute(
+            "UPDATE claims SET outdone_by = ? WHERE facts = ? AND outdone_by IS NOT ?", outdone_by, facts, outdone_by
+        )
         tx.execute(
             "UPDATE claims SET state = ?, reason = ?, cursor = ? WHERE facts = ? AND (state != ? OR reason != ?)",
             state.value,
@@ -107,10 +112,26 @@ class ReceiptShelf:
             reason,
         )
 
+    def revive(self, tx: Tx, fallen: bytes) -> int:
+        """Let those wait again that gave way to a claim which has fallen; how many.
+
+        No more than a bound, those under keys that their payment shows before others, and of these the most signed.
+        """
+        rows = tx.rows(
+            "SELECT facts FROM claims WHERE outdone_by = ? ORDER BY "
+            "(SELECT count(*) FROM words WHERE words.facts = claims.facts AND key = 'shown') DESC, "
+            "(SELECT count(DISTINCT signer) FROM words WHERE words.facts = claims.facts) DESC, cursor LIMIT ?",
+            fallen,
+            REVIVED_MAX,
+        )
+        for row in rows:
+            self.set_state(tx, row["facts"], REVIVED)
+        return len(rows)
+
     def reopen_from(self, tx: Tx, height: int) -> int:
         """After a reorganisation: receipts from this height on are to be checked again."""
         return tx.execute(
-            "UPDATE claims SET state = 'pending', reason = 'the chain was reorganised', cursor = ? "
+            "UPDATE claims SET state = 'pending', reason = 'the chain was reorganised', outdone_by = NULL, cursor = ? "
             "WHERE height >= ? AND state != 'pending'",
             next_number(tx, "claims"),
             height,

@@ -780,6 +780,53 @@ async def test_a_reorganisation_takes_a_reputation_back(tmp_path: Path) -> None:
         await until(lambda: _scored(one, 1, 0.9))
 
 
+@attack(
+    "registry",
+    tries="an own payment under a stranger's contract id, told first, whose block a reorganisation takes away",
+    meets="the stranger's receipt, refused for it, is looked at again and counts",
+)
+async def test_a_claim_comes_back_when_its_winner_leaves_the_chain(tmp_path: Path) -> None:
+    """Its own payment lies deep below the reorganisation; the thief's is given up a day later."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, TAX)
+    net.chain.settle("ce" * 32, 1_000, TAX)
+    net.chain.height = 1_005
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        thief = {"txid": "ce" * 32, "height": BlockHeight(1_000)}
+        for signer in (3, 4):
+            assert await submit(one, paid(4, 3, signer, **thief), f"thief {signer}") is ReceiptState.SETTLED
+        for signer in (1, 5):
+            assert await submit(one, paid(5, 1, signer), f"owner {signer}") is ReceiptState.REFUSED
+        await until(lambda: _checked_at(net.node(1), 1_005))
+        net.chain.branch, net.chain.height = 1, 1_006
+        del net.chain.txs["ce" * 32]
+        await until(lambda: _has(one, {"pending": 1, "refused": 1}))
+        net.chain.height = 1_000 + 1_441
+        await until(lambda: _has(one, {"settled": 1, "refused": 1}))
+        await until(lambda: _scored(one, 1, 0.9))
+
+
+@attack(
+    "registry",
+    tries="a stolen payment under a stranger's contract id, told first, to keep out both the contract and the payment",
+    meets="it gives way to the payment's own keys, and with that the contract's receipt counts again",
+)
+async def test_a_claim_comes_back_when_its_winner_gives_way(tmp_path: Path) -> None:
+    """The thief holds one contract's id and another's payment; who tells of the payment under its keys frees both."""
+    net = shown()
+    net.chain.settle("ce" * 32, 100, TAX)
+    mine = {"txid": "ce" * 32, "cid": CID_2}
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        for signer in (3, 4):
+            assert await submit(one, paid(4, 3, signer, cid=CID_2), f"thief {signer}") is ReceiptState.SETTLED
+        for signer in (6, 2):
+            assert await submit(one, paid(2, 6, signer, **mine), f"contract {signer}") is ReceiptState.REFUSED
+        assert await submit(one, under_key(5, 1, 1), "payment") is ReceiptState.SETTLED
+        await until(lambda: _has(one, {"settled": 2, "refused": 1}))
+        await until(lambda: _scored(one, 6, 0.9))
+        assert await score(one, 3) == 0.5
+
+
 async def _fallen(client: LocalClient) -> bool:
     return await score(client, 1) == 0.5
 

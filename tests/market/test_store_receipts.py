@@ -1,16 +1,20 @@
-"""The registry's shelf of receipts: what a file of a version before keeps."""
+"""The registry's shelf of receipts: what a file of a version before keeps, and who comes back first."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from common.chain.script import BRANCH_COOP
 from common.clock import ManualClock
 from common.codec import canonical
+from common.receipt_keys import LotSpent
 from common.receipts import SettledReceipt, facts_id
 from common.store import Store
+from dux_registryd.payment_rules import GIVEN_WAY, SeenPayment
 from dux_registryd.store import MIGRATIONS, Book
-from tests.market.keyed import keyed
-from tests.market.makers import BUYER, receipt
+from dux_registryd.store_receipts import REVIVED_MAX
+from tests.market.keyed import LOT, keyed
+from tests.market.makers import BUYER, changed, receipt
 from tests.market.test_receipt_keys import sealed
 
 BEFORE_TWO_WORDS = next(at for at, step in enumerate(MIGRATIONS) if "words_kept" in step)
@@ -28,6 +32,28 @@ def test_words_of_a_version_before_are_kept_with_their_numbers(tmp_path: Path) -
     with book.store.transaction() as tx:
         assert [put(book, tx, one) for one in (receipt(), keyed(receipt()), keyed(receipt()))] == [False, True, False]
     assert [number > 6 for number, _ in book.words_after(6, 0, 10)] == [True]
+
+
+def test_the_best_attested_come_back_first_and_not_all_at_once() -> None:
+    """Of many that gave way to one claim a bounded number waits again, those with a shown key before made-up crowds."""
+    book = Book(Store.open(None, MIGRATIONS, ManualClock()))
+    winner, other = facts_id(receipt()), facts_id(receipt(cid=b"\x09" * 32))
+    crowd = [receipt(cid=bytes([7, number]) * 16) for number in range(REVIVED_MAX + 20)]
+    owner, couple = receipt(cid=b"\x02" * 32), receipt(cid=b"\x03" * 32)
+    with book.store.transaction() as tx:
+        for one in (*crowd, owner, keyed(owner), couple, changed(couple, signer=BUYER)):
+            put(book, tx, one)
+        book.judge_keys(tx, facts_id(owner), SeenPayment(100, (), (LotSpent(LOT, BRANCH_COOP),)))
+        for one in (*crowd, owner, couple):
+            book.set_state(tx, facts_id(one), GIVEN_WAY, outdone_by=winner)
+        book.set_state(tx, facts_id(crowd[0]), GIVEN_WAY, outdone_by=other)
+        assert book.revive(tx, winner) == REVIVED_MAX
+    waits = {claim.facts for claim in book.pending(0, book.place("claims"), 1_000)}
+    assert len(waits) == REVIVED_MAX
+    assert {facts_id(owner), facts_id(couple)} <= waits
+    assert facts_id(crowd[0]) not in waits
+    with book.store.transaction() as tx:
+        assert [book.revive(tx, winner) for _ in range(2)] == [21, 0]
 
 
 def put(book: Book, tx: object, one: SettledReceipt) -> bool:

@@ -48,6 +48,7 @@ from dux_registryd.payment_rules import (
 from dux_registryd.rules import hardware_fault, heartbeat_fault, newer_node, node_fault
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book, Claim
+from dux_registryd.waiting_room import WaitingRoom
 
 ASK_AGAIN_MS = 60_000  # between two looks into the DHT for the same unknown node
 ASKED_KEPT = 10_000  # unknown nodes remembered
@@ -78,6 +79,7 @@ class Intake:
         self._heights = heights_profile(network.heights)
         self._asked_ms: dict[Did, int] = {}
         self.counted: dict[Word, int] = {"accept": 0, "ignore": 0, "reject": 0}  # gossip since the start, for /metrics
+        self.room = WaitingRoom(book, clock, settings.receipts_pending_max)
         self.new_receipts = asyncio.Event()  # set when a receipt was kept that nobody has looked for yet
 
     def count(self, taken: Taken) -> Word:
@@ -169,21 +171,23 @@ class Intake:
         known = self._book.claim(facts)
         if known and known.holds(receipt):
             return Taken("ignore", "it is held already", facts)
-        refusal = "" if known else await self._no_room(receipt.height)
+        refusal = "" if known else await self._ahead(receipt.height)
+        if not known and not refusal and self.room.is_shut_to(receipt.signer):
+            refusal = "too many receipts wait for the chain"
         if refusal:
             return Taken("ignore", refusal)
         taken = await self.signed(Purpose.SETTLED_RECEIPT, envelope, receipt.at_ms)
         if taken.word != "accept":
             return taken
         with self._book.store.transaction() as tx:
+            if not known:
+                self.room.let_in(tx, receipt.signer)  # nobody leaves before the newcomer is verified
             self._keep_word(tx, facts, receipt, envelope, tell=tell)
         self.new_receipts.set()
         return Taken("accept", "", facts)
 
-    async def _no_room(self, height: int) -> str:
-        """Why no claim of this height may wait here, or an empty string; the tip is read anew before it is too low."""
-        if self._book.count_claims().get("pending", 0) >= self._settings.receipts_pending_max:
-            return "too many receipts wait for the chain"
+    async def _ahead(self, height: int) -> str:
+        """Why no claim of this height is kept, or an empty string; the tip is read anew before it is too low."""
         tip = self._outside.tip_seen
         if tip is not None and height > tip.height + AHEAD_BLOCKS:
             tip = await self._outside.tip()

@@ -52,6 +52,9 @@ class KeyState(StrEnum):
 
 
 Finding = tuple[ReceiptState, str]
+NOT_SHOWN = "the chain does not show its payment"
+BUYER_ALONE = "only the buyer says so: the seller's or two arbiters' receipts are awaited"
+IDLE = (NOT_SHOWN, BUYER_ALONE)  # why a claim waits that was looked for: others have to do something first
 _SETTLED: Finding = (ReceiptState.SETTLED, "")
 GIVEN_WAY: Finding = (ReceiptState.REFUSED, "a better attested claim names its payment or contract otherwise")
 REVIVED: Finding = (ReceiptState.PENDING, "the claim that it gave way to has fallen")
@@ -62,7 +65,7 @@ def payment_finding(receipt: SettledReceipt, seen: SeenPayment | None, *, tip: i
     if seen is None:
         gone = abs(tip - receipt.height) > MISSING_AFTER_BLOCKS
         state = ReceiptState.REFUSED if gone else ReceiptState.PENDING
-        return state, "the chain does not show its payment"
+        return state, NOT_SHOWN
     if seen.height is None or tip - seen.height + 1 < depth:
         return ReceiptState.PENDING, f"its payment is not {depth} blocks deep yet"
     if seen.height != receipt.height:
@@ -78,7 +81,7 @@ def word_finding(receipt: SettledReceipt, signers: Collection[Did], arbiters: Co
         return _SETTLED
     if is_judged(receipt, signers, arbiters):
         return _SETTLED
-    return ReceiptState.PENDING, "only the buyer says so: the seller's or two arbiters' receipts are awaited"
+    return ReceiptState.PENDING, BUYER_ALONE
 
 
 def key_state(receipt: SettledReceipt, seen: SeenPayment) -> KeyState:

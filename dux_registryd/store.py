@@ -103,6 +103,11 @@ MIGRATIONS = [
     ALTER TABLE claims ADD COLUMN outdone_by BLOB;
     CREATE INDEX claims_outdone ON claims (outdone_by) WHERE outdone_by IS NOT NULL;
     """,
+    """
+    ALTER TABLE claims ADD COLUMN teller TEXT NOT NULL DEFAULT '';
+    UPDATE claims SET teller = (SELECT signer FROM words WHERE words.facts = claims.facts ORDER BY number LIMIT 1);
+    CREATE INDEX claims_waiting ON claims (teller, reason, cursor) WHERE state = 'pending';
+    """,
 ]
 
 

@@ -15,7 +15,7 @@ from common.receipts import Attested, KeyedReceipt, Outcome, SettledReceipt, ope
 from common.store import Row, Store, Tx
 from common.units import BlockHeight, Did, Florins
 from dux_registryd.model import Settlement
-from dux_registryd.payment_rules import REVIVED, Finding, KeyState, SeenPayment, key_state
+from dux_registryd.payment_rules import IDLE, REVIVED, Finding, KeyState, SeenPayment, key_state
 from dux_registryd.store_nodes import next_number
 
 REVIVED_MAX = 100  # claims that one fallen claim lets wait again; each is a look at the chain
@@ -79,7 +79,7 @@ class ReceiptShelf:
 
     def _open_claim(self, tx: Tx, facts: bytes, receipt: SettledReceipt) -> None:
         tx.execute(
-            "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
             facts,
             receipt.cid,
             receipt.buyer,
@@ -94,6 +94,7 @@ class ReceiptShelf:
             ReceiptState.PENDING.value,
             "its payment was not looked for yet",
             next_number(tx, "claims"),
+            receipt.signer,
         )
 
     def set_state(self, tx: Tx, facts: bytes, finding: Finding, outdone_by: bytes | None = None) -> None:
@@ -167,6 +168,29 @@ class ReceiptShelf:
         """How many claims are in each state."""
         rows = self.store.rows("SELECT state, count(*) AS n FROM claims GROUP BY state")
         return {row["state"]: row["n"] for row in rows}
+
+    def waiting(self) -> list[tuple[Did, int, bool]]:
+        """Whose claims wait: the name whose word made them, how many, and whether idly (see `payment_rules.IDLE`)."""
+        rows = self.store.rows(
+            "SELECT teller, reason IN (?, ?) AS idle, count(*) AS n FROM claims WHERE state = 'pending' "
+            "GROUP BY teller, idle ORDER BY teller, idle",
+            *IDLE,
+        )
+        return [(Did(row["teller"]), int(row["n"]), bool(row["idle"])) for row in rows]
+
+    def forget_waiting(self, tx: Tx, teller: str, *, idle: bool) -> None:
+        """Let go of one waiting claim of a name: of the idle ones the one that is so longest, else the newest."""
+        found = tx.rows(
+            "SELECT facts FROM claims WHERE state = 'pending' AND teller = ? AND (reason IN (?, ?)) = ? "
+            "ORDER BY cursor",
+            teller,
+            *IDLE,
+            idle,
+        )
+        if found:
+            facts = found[0 if idle else -1]["facts"]
+            tx.execute("DELETE FROM words WHERE facts = ?", facts)
+            tx.execute("DELETE FROM claims WHERE facts = ?", facts)
 
     def rivals(self, facts: bytes, receipt: SettledReceipt) -> list[Claim]:
         """The settled claims with other facts that name the same payment or the same contract."""

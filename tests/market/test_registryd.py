@@ -58,7 +58,7 @@ from common.receipts import (
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
 from common.units import FLOP, BlockHeight, Florins, Hash32
-from dux_registryd import upkeep
+from dux_registryd import upkeep, waiting_room
 from dux_registryd.daemon import RegistryDaemon, paid_at
 from dux_registryd.finder import INDEX_AGE_S
 from dux_registryd.machine import Machine
@@ -459,11 +459,76 @@ async def test_a_full_registry_takes_nobody_new(tmp_path: Path) -> None:
         for number, verdict in ((2, "accept"), (3, "ignore"), (2, "ignore")):
             told = attest(number, Purpose.REGISTRATION, node(did=did_number(number), wallet_address=WALLET))
             assert await gossip(target, TOPIC_NODE.name, canonical(told)) == verdict
+        net.chain.up = False  # nobody has looked for what waits
         assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 1)) == "accept"
         assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 1)) == "ignore"
         with pytest.raises(ReceiptNotTaken, match="too many"):
             await submit(one, paid(5, 1, 1, cid=b"\x02" * 32))
         assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 5)) == "accept"
+
+
+@attack(
+    "registry",
+    tries="a crowd of names fills the queue of receipts, with payments that never come or that nobody settles",
+    meets="an honest receipt takes the place of one that was looked for in vain, and settles",
+)
+async def test_a_crowd_in_the_queue_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many names as places, none of them seen anywhere; a forged word takes nobody's place."""
+    monkeypatch.setattr(waiting_room, "READ_AGAIN_S", 0.0)
+    net = shown()
+    net.chain.settle("ce" * 32, 100, TAX)
+    async with running(net.node(1), RegistryDaemon, tmp_path, receipts_pending_max=6, **QUICK) as one:
+        target = net.node(1)
+        for number in range(2, 5):
+            junk = paid(number, 9, number, cid=bytes([9, number]) * 16, txid="ee" * 32)
+            assert await gossip(target, TOPIC_RECEIPT.name, junk) == "accept"
+            slander = taken_back(number, 9, number, cid=bytes([8, number]) * 16, txid="ce" * 32)
+            assert await gossip(target, TOPIC_RECEIPT.name, slander) == "accept"
+        book = Book(target.daemons["registryd"].parts.table.store)
+        await until(lambda: all(idle for _, _, idle in book.waiting()))
+        forged = changed(attested(paid(5, 1, 1)), signature=b"s" * 64)
+        assert await gossip(target, TOPIC_RECEIPT.name, canonical(forged)) == "reject"
+        assert await _has(one, {"pending": 6})
+        assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 1)) == "accept"
+        await until(lambda: _scored(one, 1, 0.9))
+        assert await _has(one, {"settled": 1, "pending": 5})
+        assert await submit(one, paid(5, 6, 6, cid=CID_2, txid="ce" * 32), "no seat needed") is ReceiptState.SETTLED
+
+
+@attack(
+    "registry",
+    tries="names of one network, and names that nobody has seen, fill the queue before anything in it is looked for",
+    meets="whoever takes most gives way: networks that others see first, and within one by names",
+)
+async def test_who_takes_most_of_the_queue_gives_way(tmp_path: Path) -> None:
+    """Nothing is looked for while the chain is away; then only shares count."""
+    net = shown()
+    nets = {did_number(2): "198.51.100.0/24", did_number(3): "198.51.100.0/24", did_number(5): "203.0.113.0/24"}
+    settings = {"receipts_pending_max": 6, **QUICK}
+    async with running(net.node(1), RegistryDaemon, tmp_path, **settings) as one:
+        target = net.node(1)
+        daemon = target.daemons["registryd"]
+        net.chain.up = False
+        daemon.intake.room.net_of = lambda name: nets.get(name, "")
+
+        async def tells(teller: int, *numbers: int) -> list[str]:
+            words = [paid(teller, 9, teller, cid=bytes([teller, number]) * 16, txid="ee" * 32) for number in numbers]
+            return [await gossip(target, TOPIC_RECEIPT.name, word) for word in words]
+
+        book = Book(daemon.parts.table.store)
+
+        def held() -> dict[str, int]:
+            return {name: count for name, count, _ in book.waiting()}
+
+        assert await tells(2, *range(4)) == ["accept"] * 4
+        assert await tells(4, *range(3)) == ["accept", "accept", "ignore"]
+        assert await tells(5, 0, 1) == ["accept", "accept"]
+        assert held() == {did_number(2): 4, did_number(5): 2}
+        assert await tells(3, 0) == ["accept"]
+        assert held() == {did_number(2): 3, did_number(3): 1, did_number(5): 2}
+        assert await tells(5, 2, 3) == ["accept", "ignore"]
+        assert held() == {did_number(2): 2, did_number(3): 1, did_number(5): 3}
+        assert await _has(one, {"pending": 6})
 
 
 @attack("registry", tries="a receipt whose payment gives the fund less than its part", meets="counts nothing")

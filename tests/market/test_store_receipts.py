@@ -10,11 +10,12 @@ from common.codec import canonical
 from common.receipt_keys import LotSpent
 from common.receipts import SettledReceipt, facts_id
 from common.store import Store
-from dux_registryd.payment_rules import GIVEN_WAY, SeenPayment
+from dux_registryd.payment_rules import GIVEN_WAY, NOT_SHOWN, SeenPayment
 from dux_registryd.store import MIGRATIONS, Book
 from dux_registryd.store_receipts import REVIVED_MAX
+from dux_registryd.waiting_room import WaitingRoom
 from tests.market.keyed import LOT, keyed
-from tests.market.makers import BUYER, changed, receipt
+from tests.market.makers import BUYER, SELLER, STRANGER, changed, receipt
 from tests.market.test_receipt_keys import sealed
 
 BEFORE_TWO_WORDS = next(at for at, step in enumerate(MIGRATIONS) if "words_kept" in step)
@@ -27,8 +28,11 @@ def test_words_of_a_version_before_are_kept_with_their_numbers(tmp_path: Path) -
         for number, (one, key) in enumerate([(receipt(), "none"), (keyed(receipt(signer=BUYER)), "shown")], 5):
             row = (number, facts, one.signer, one.height, canonical(sealed(one)), key)
             tx.execute("INSERT INTO words (number, facts, signer, height, body, key) VALUES (?, ?, ?, ?, ?, ?)", *row)
+        claim = (facts, b"", "", "", "", 0, 0, 0, 0, "", "", "pending", NOT_SHOWN, 1)
+        tx.execute(f"INSERT INTO claims VALUES ({', '.join('?' * len(claim))})", *claim)
     book = Book(Store.open(path, MIGRATIONS, ManualClock()))
     assert [number for number, _ in book.words_after(0, 0, 10)] == [5, 6]
+    assert book.waiting() == [(receipt().signer, 1, True)]
     with book.store.transaction() as tx:
         assert [put(book, tx, one) for one in (receipt(), keyed(receipt()), keyed(receipt()))] == [False, True, False]
     assert [number > 6 for number, _ in book.words_after(6, 0, 10)] == [True]
@@ -54,6 +58,26 @@ def test_the_best_attested_come_back_first_and_not_all_at_once() -> None:
     assert facts_id(crowd[0]) not in waits
     with book.store.transaction() as tx:
         assert [book.revive(tx, winner) for _ in range(2)] == [21, 0]
+
+
+def test_places_are_counted_again_each_second() -> None:
+    """What the chain has settled since leaves its place within a second; what was let in counts at once."""
+    book, clock = Book(Store.open(None, MIGRATIONS, ManualClock())), ManualClock()
+    room = WaitingRoom(book, clock, places=2)
+    kept = [receipt(cid=bytes([number]) * 32, signer=(SELLER, BUYER)[number]) for number in range(2)]
+    with book.store.transaction() as tx:
+        for one in kept:
+            assert not room.is_shut_to(one.signer)
+            room.let_in(tx, one.signer)
+            put(book, tx, one)
+        assert room.is_shut_to(STRANGER)
+        book.set_state(tx, facts_id(kept[0]), GIVEN_WAY)
+        clock.advance(0.9)
+        assert room.is_shut_to(STRANGER)
+        clock.advance(0.1)
+        assert not room.is_shut_to(STRANGER)
+        room.let_in(tx, STRANGER)
+        assert room.is_shut_to(SELLER)
 
 
 def put(book: Book, tx: object, one: SettledReceipt) -> bool:

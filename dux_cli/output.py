@@ -21,6 +21,9 @@ Row = Sequence[str]
 
 ID_SHOWN_WHOLE = 34  # characters: an address or a service id; a transaction or a DID is longer
 ID_HEAD, ID_TAIL = 16, 6
+ID_BRIEF_FROM = 20  # characters: below it nothing is won
+COLUMN_GAP = 2  # spaces between the columns of a table
+WORD_CHARS_MAX = 12  # a longer one may be cut where a column is too narrow
 
 
 @dataclass(frozen=True)
@@ -108,17 +111,42 @@ def shortened(cell: str) -> str:
     return f"{cell[:ID_HEAD]}…{cell[-ID_TAIL:]}" if is_long else cell
 
 
+def briefly(cell: str) -> str:
+    """An id where the line has no room for more: what commands still take as a part of a name."""
+    if len(cell) <= ID_BRIEF_FROM or " " in cell:
+        return cell
+    return f"{cell[:12]}…{cell[-4:]}" if cell.startswith("did:") else f"{cell[:6]}…{cell[-4:]}"
+
+
+def fitted(headings: Row, lines: Sequence[Row], width: int) -> list[list[str]]:
+    """Cells for a terminal so wide: ids beside the first column get briefer where the lines are too long for it."""
+    cells = [[shortened(cell) for cell in line] for line in lines]
+    widest = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    if sum(widest) + COLUMN_GAP * (len(widest) - 1) <= width:
+        return cells
+    return [[shortened(line[0]), *(briefly(cell) for cell in line[1:])] for line in lines]
+
+
+def word_width(heading: str, column: Iterable[str]) -> int:
+    """How wide a column is at least, so that no short word in it is cut in two."""
+    words = [word for cell in (heading, *column) for word in cell.split()]
+    return max((len(word) for word in words if len(word) <= WORD_CHARS_MAX), default=0)
+
+
 def draw_table(headings: Row, lines: Sequence[Row]) -> None:
     """A table on the terminal; colours only where they are wanted (NO_COLOR)."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="" if "NO_COLOR" in os.environ else "bold")
+    console = Console(no_color="NO_COLOR" in os.environ)
+    cells = fitted(headings, lines, console.width)
     for number, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=number == 0, overflow="fold")
-    for line in lines:
-        table.add_row(*(escape(shortened(cell)) for cell in line))
-    Console(no_color="NO_COLOR" in os.environ).print(table)
+        least = word_width(heading, (line[number] for line in cells))
+        table.add_column(heading, no_wrap=number == 0, overflow="fold", min_width=least)
+    for line in cells:
+        table.add_row(*map(escape, line))
+    console.print(table)
 
 
 def escape(text: str) -> str:

@@ -20,7 +20,7 @@ def readable(line: str) -> str:
     """One line of a log as a person reads it; an error's trace follows on lines of its own."""
     record = record_in(line)
     if record is None:
-        return printable(line)
+        return printable(line.replace("\t", "  "))
     when = str(record["timestamp"])[:19].replace("T", " ")
     facts = [f"{name}={value}" for name, value in record.items() if name not in TOLD_APART]
     told = "  ".join([when, f"{record.get('level', '')!s:<{LEVEL_WIDTH}}", str(record["event"]), *facts])

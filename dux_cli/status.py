@@ -64,9 +64,9 @@ def facts_of(told: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(
             ("cases", f"{counted(told['cases'], 'contract')} {wait} until block {told['case_due']}: `duxnet cases`")
         )
-    asked = {"peers_error": "p2pd", "chain_error": "flopd", "cases_error": "escrowd"}
-    facts += [("unknown", told[key]) for key, daemon in asked.items() if key in told and daemon not in told["silent"]]
-    return facts
+    asked = {"network": ("peers_error", "p2pd"), "chain": ("chain_error", "flopd"), "cases": ("cases_error", "escrowd")}
+    failed = [(label, key) for label, (key, daemon) in asked.items() if key in told and daemon not in told["silent"]]
+    return facts + [(label, told[key]) for label, key in failed]
 
 
 async def look(session: Session) -> tuple[dict[str, DaemonInfo | None], dict[str, Any]]:

@@ -62,7 +62,7 @@ def test_status_tells_node_network_and_chain_in_words(run: Any, node: FakeNode) 
     assert told[2].startswith("chain    ")
     assert ", height " in told[2]
     node.answers["wallet.status"] = NeighbourDown(daemon="flopd", address="here", detail="it sleeps")
-    assert "unknown  flopd does not answer at here: it sleeps" in run("status").err
+    assert "chain    flopd does not answer at here: it sleeps" in run("status").err
     reading = {"node": "n", "silent": [], "chain": "main", "height": 5, "synced": False}
     assert facts_of(reading) == [("chain", "main, height 5, which the wallet is still reading")]
     silent = {"node": "n", "silent": ["flopd"], "chain_error": "flopd is off"}
@@ -102,7 +102,7 @@ def test_ids_give_way_before_words_do(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s" * 32 in wide
     assert len(wide.splitlines()) == 2
     narrow = drawn(head, line, width=80, monkeypatch=monkeypatch)
-    assert {line[0], "cancelled", "ssssss…ssss"} <= set(narrow.split())
+    assert {line[0], "cancelled", "ssssss…"} <= set(narrow.split())
     assert max(map(len, narrow.splitlines())) <= 80
     assert {"second", "worker"} <= set(narrow.split())
     named = drawn(("n", "with", "why", "by"), ("1", DID, "y " * 20, "z " * 20), width=80, monkeypatch=monkeypatch)
@@ -111,6 +111,13 @@ def test_ids_give_way_before_words_do(monkeypatch: pytest.MonkeyPatch) -> None:
         ("task", "with", "state", "why"), (line[0], "d " * 20, "cancelled", "y" * 60), width=60, monkeypatch=monkeypatch
     )
     assert "cancelled" in full.split()
+    crowded = (line[0], "buyer", "cancelled", "10 FLOP", "s" * 32, "no agreement came about in time")
+    head = ("task", "role", "state", "price", "service", "reason")
+    for width in range(67, 100):
+        told = drawn(head, crowded, width=width, monkeypatch=monkeypatch).splitlines()
+        assert max(map(len, told)) <= width
+        last = told[0].rstrip().rindex(" ") + 1
+        assert "".join(row[last:].replace(" ", "") for row in told[1:]).endswith("noagreementcameaboutintime"), told
 
 
 def test_a_list_of_tasks_has_a_stage_s_column_where_there_is_one(
@@ -139,8 +146,9 @@ def test_a_log_is_read_as_sentences_and_the_rest_as_it_is() -> None:
     assert readable("<6>" + json.dumps(record)) == "2026-11-29 20:23:08  info     daemon ready  port=7"
     failed = record | {"level": "error", "exception": "Traceback:\n  line\x1b[2J"}
     assert readable("<3>" + json.dumps(failed)).splitlines()[1:] == ["    Traceback:", "      line�[2J"]
-    for line in ("plain \x07text", "<6>[1]", '{"a": 1}', "<6>{", "[" * 100_000):
+    for line in ("plain \x07text", "cut off", "<6>[1]", '{"a": 1}', "<6>{", "[" * 100_000):
         assert readable(line) == line.replace("\x07", "�")
+    assert readable("next\tduxnet status") == "next  duxnet status"
 
 
 def test_rpc_lists_an_object_and_names_what_is_wrong_with_params(run: Any) -> None:

@@ -283,13 +283,14 @@ class Keeping:
             return ()
 
     async def _newest(self, key: bytes, tag: bytes, holders: tuple[Did, ...]) -> Copy | None:
-        answers = await asyncio.gather(*(self._ask(did, tag) for did in holders))
-        for answer in sorted((one for one in answers if one), key=lambda one: -one.version):
+        """The copy that tells most; a holder's own word of its version is none: the other side may hold an old one."""
+        found = list[Copy]()
+        for answer in await asyncio.gather(*(self._ask(did, tag) for did in holders)):
             try:
-                return opened(answer.sealed, key, tag)
+                found += [opened(answer.sealed, key, tag)] if answer else []
             except BadParams as error:
                 self._desk.log.warning("copy does not open", reason=error.message)
-        return None
+        return max(found, key=lambda copy: len(copy.facts) + len(copy.statements), default=None)
 
     async def _ask(self, did: Did, tag: bytes) -> CopyAnswer | None:
         try:

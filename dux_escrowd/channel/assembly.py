@@ -66,7 +66,7 @@ class Channels:
             greeting=self.greeting,
             opening=self.opening,
         )
-        self.watch = Watch(self.counter)
+        self.watch = Watch(self.counter, self.safe.active)
         self.follower = ChannelFollower(self.counter, self.greeting.begin, self.hands.again, self.hands.take_back)
         self.follower.on_tip += (self.watch.look, self.safe.look, self.watchers.look)
         self.restoring.when_back.append(self.follower.look_now)

@@ -127,6 +127,7 @@ class Follower(ChainLoop):
             self._keeping.look(tx, row)
             if self._is_over(book.shelf.lots(row.contract_id), height):
                 book.shelf.note(tx, row.contract_id, follow=0)
+                book.shelf.drop_copies(tx, row.contract_id)
 
     def _learn_outputs(self, tx: Tx, contract_id: str, outputs: list[OnChain] | None, height: int) -> None:
         book, passed = self._desk.book, set[tuple[int, Fact]]()

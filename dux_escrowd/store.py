@@ -70,6 +70,16 @@ class Shelf:
         rows = self._store.rows("SELECT * FROM contracts WHERE follow = 1 ORDER BY created_ms, contract_id")
         return [_agreed(row) for row in rows]
 
+    def void_beyond(self, most: int) -> list[str]:
+        """Followed contracts of others that came to nothing, with no coin on their script: all but the newest ones."""
+        rows = self._store.rows(
+            "SELECT contract_id FROM contracts WHERE follow = 1 AND role != 'buyer' AND EXISTS (SELECT 1 FROM lots "
+            "WHERE lots.contract_id = contracts.contract_id AND number = 0 AND state = 'VOID') AND NOT EXISTS "
+            "(SELECT 1 FROM lots WHERE lots.contract_id = contracts.contract_id AND number > 0) "
+            "ORDER BY created_ms DESC, contract_id DESC LIMIT -1 OFFSET ?", most,
+        )  # fmt: skip
+        return [str(row["contract_id"]) for row in rows]
+
     def named(self, role: Role) -> list[str]:
         """Contracts in which this node has the role, oldest first."""
         rows = self._store.rows(

@@ -107,6 +107,25 @@ def test_contracts_that_nobody_pays_fill_no_disk(store: Store, monkeypatch: pyte
     assert rows(store) == 3
 
 
+def test_void_contracts_of_others_are_not_followed_without_end(store: Store) -> None:
+    """The newest ones are; one's own purchases, what a coin lies on, and what may still be paid always are."""
+    contract = (
+        "INSERT INTO contracts (contract_id, role, stage, buyer, seller, created_ms, created_height, follow) "
+        "VALUES (?, ?, 'lot', 'b', 's', ?, 1, 1)"
+    )
+    cases = [
+        ("a", "arbiter", "VOID"), ("b", "seller", "VOID"), ("c", "buyer", "VOID"), ("d", "arbiter", "AGREED"),
+        ("e", "arbiter", "VOID"), ("f", "arbiter", "VOID"),
+    ]  # fmt: skip
+    for at, (name, role, state) in enumerate(cases):
+        with store.transaction() as tx:
+            tx.execute(contract, name * 64, role, at)
+        put_lot(store, name * 64, state)
+    put_lot(store, "b" * 64, "STRAY", 1)
+    assert [name[0] for name in Shelf(store).void_beyond(1)] == ["e", "a"]
+    assert Shelf(store).void_beyond(3) == []
+
+
 def test_copies_of_an_earlier_release_move_over() -> None:
     """Of several rows of one contract and owner the one with the largest version stays."""
     at = next(n for n, sql in enumerate(MIGRATIONS) if "party_copies" in sql)

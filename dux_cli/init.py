@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from common.chain.coin_network import coin_network
+from common.chain.params import EMBEDDED
 from common.errors import BadParams, CallerMistake
 from common.nets import may_listen_at
 from common.passphrase import check_strength
@@ -135,7 +136,8 @@ def check_way_to_chain(chain: ChainLogin, family: str) -> None:
     if chain.peers and chain.url:
         raise BadParams(detail="--peer is for the light wallet, --chain-url for your coin node's RPC: give one of them")
     if chain.is_light and not chain.peers and not coin_network(family).seeds:
-        raise BadParams(detail=f"nobody is known who serves {family}: add --peer HOST:PORT of a coin node")
+        own = ", or --chain-url of what `duxnet network chain` runs" if family == EMBEDDED.name else ""
+        raise BadParams(detail=f"nobody is known who serves {family}: add --peer HOST:PORT of a coin node{own}")
 
 
 class Place:

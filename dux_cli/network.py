@@ -332,7 +332,7 @@ def show(session: Session, *, file: Path) -> None:
         ("genesis", profile.genesis),
         *(("council", f"{did}: {'signed' if did in found else 'not signed'}") for did in council),
         ("needed", f"{needed_of(council)} of {len(council)}" if council else "no council is named"),
-        *(("bootstrap", f"{one.address} {one.did or ''}") for one in profile.bootstrap),
+        *(("bootstrap", " ".join(filter(None, (one.address, one.did, one.region)))) for one in profile.bootstrap),
     ]
     session.out.record({"profile": profile, "signed_by": sorted(found)}, lines, name=profile.genesis)
 

@@ -215,7 +215,7 @@ class Intake:
             if seen is not None:
                 self._book.judge_keys(tx, facts, seen)
             claim = self._book.claim(facts) or claim  # a word may have come while the chain was looked at
-            heard = heard_finding(claim.told)
+            heard = heard_finding(claim.told, seen)
             word = word_finding(receipt, [told.signer for told in claim.told], self._network.arbiters)
             rivals = self._rivals(claim)
             others = [(rival.receipt, self._strength(rival)) for rival in rivals]

@@ -5,6 +5,7 @@ height it names, and paying the community fund exactly the tax it names? And has
 enough?
 
 - Something was paid: either party's word is enough, because the tax is burnt.
+- The script of the lot that it spends was taken by a branch that can end as the receipt tells: no award is a release.
 - Nothing was paid (an award or a refund to the buyer): the buyer alone could slander for nothing. It counts when the
   seller signed it too, or two of the network's arbiters did (their verdict). Until then it stays pending.
 
@@ -22,8 +23,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from common.contracts.registry import ReceiptState
-from common.receipt_keys import is_judged
-from common.receipts import KeyedReceipt, LotKeys, Outcome, SettledReceipt
+from common.receipt_keys import LotSpent, is_judged, spend_fault
+from common.receipts import KeyedReceipt, Outcome, SettledReceipt
 from common.units import Did
 
 MISSING_AFTER_BLOCKS = 1_440  # a payment that the chain does not show a day after its height was never made
@@ -37,7 +38,7 @@ class SeenPayment:
 
     height: int | None  # None: waiting, in no block
     fund_florins: tuple[int, ...]  # what each output on the fund's script is worth
-    lots: tuple[LotKeys, ...] = ()  # the keys in the scripts that it spends
+    lots: tuple[LotSpent, ...] = ()  # what it spends, with the keys in the scripts
 
 
 class KeyState(StrEnum):
@@ -82,14 +83,16 @@ def key_state(receipt: SettledReceipt, seen: SeenPayment) -> KeyState:
     """What the payment's scripts say of the key under a receipt. A transaction never shows other scripts later."""
     if not isinstance(receipt, KeyedReceipt):
         return KeyState.NONE
-    return KeyState.SHOWN if receipt.lot in seen.lots else KeyState.STRANGE
+    return KeyState.SHOWN if any(lot.keys == receipt.lot for lot in seen.lots) else KeyState.STRANGE
 
 
-def heard_finding(told: Collection[SettledReceipt]) -> Finding:
-    """Whether anybody is left who tells it, once those with a strange key are not heard."""
-    if told:
-        return _SETTLED
-    return ReceiptState.REFUSED, "its keys are not of the script that its payment spends"
+def heard_finding(told: Collection[SettledReceipt], seen: SeenPayment | None) -> Finding:
+    """Whether anybody is left who tells it, once those with a strange key, or of an end that was not, are not heard."""
+    if not told:
+        return ReceiptState.REFUSED, "its keys are not of the script that its payment spends"
+    faults = [spend_fault(receipt, seen.lots) for receipt in told] if seen is not None else []
+    fault = faults[0] if faults and all(faults) else None
+    return (ReceiptState.REFUSED, fault) if fault else _SETTLED
 
 
 def rival_finding(receipt: SettledReceipt, strength: int, rivals: Iterable[tuple[SettledReceipt, int]]) -> Finding:

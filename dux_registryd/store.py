@@ -88,6 +88,7 @@ MIGRATIONS = [
     UPDATE probing SET drawn = drawn * 1000;
     DELETE FROM sightings;
     """,
+    "DELETE FROM statements WHERE kind IN ('benchmark', 'quote');",  # of before challengers drew themselves
 ]
 
 

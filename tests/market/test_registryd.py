@@ -12,6 +12,7 @@ import pytest
 
 from common.chain.address import pay_to_key, script_to_address
 from common.chain.params import EMBEDDED, FLOPCOIN_TEST
+from common.chain.script import BRANCH_ARBITERS
 from common.codec import canonical
 from common.contracts import registry
 from common.contracts.base import GOSSIP_HANDLE, EventsSince, GossipIn
@@ -45,6 +46,7 @@ from common.receipts import (
     Heartbeat,
     LotKeys,
     NodeInfo3,
+    Outcome,
     SettledReceipt,
     attested,
     body_of,
@@ -55,7 +57,7 @@ from common.receipts import (
 )
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
-from common.units import BlockHeight, Florins, Hash32
+from common.units import FLOP, BlockHeight, Florins, Hash32
 from dux_registryd import upkeep
 from dux_registryd.daemon import RegistryDaemon, paid_at
 from dux_registryd.finder import INDEX_AGE_S
@@ -557,6 +559,27 @@ async def test_other_keys_are_not_heard_and_one_is_less_than_two(tmp_path: Path)
         assert await submit(one, under_key(6, 1, 1, cid=b"\x03" * 32), "the same twice") is ReceiptState.REFUSED
         await until(lambda: _scored(one, 1, 0.9))
         assert await score(one, 3) == 0.5
+
+
+@attack(
+    "registry",
+    tries="an award of a part told as a release at that price, under the seller's key and without any",
+    meets="the branch by which its lot was taken: refused, saying why; the award settles by the buyer's word",
+)
+async def test_an_award_is_not_told_as_a_release(tmp_path: Path) -> None:
+    """The seller tells first, and in every way; only what the spend can have been counts, by whoever tells it."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, TAX, spend(LOT, branch=BRANCH_ARBITERS))
+    net.chain.height = 101
+    price = {"price_florins": Florins(20 * FLOP)}
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        for number, lie in enumerate((paid(5, 1, 1), under_key(5, 1, 1), under_key(5, 1, 1, cid=CID_2))):
+            assert await submit(one, lie, f"lie {number}") is ReceiptState.REFUSED
+        found = await one.call(registry.RECEIPT_SHOW, ContractName(cid=Hash32(receipt().cid)))
+        assert found.reason == "its lot was taken by a party with the arbiters: that is awarded, not released"
+        truth = under_key(5, 1, 5, outcome=Outcome.AWARDED, **price)
+        assert await submit(one, truth, "buyer") is ReceiptState.SETTLED
+        assert await score(one, 1) < 0.6
 
 
 @attack(

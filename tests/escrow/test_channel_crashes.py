@@ -113,6 +113,7 @@ async def test_a_start_waits_for_a_wallet_that_reads_long(net: Net, monkeypatch:
         assert seller.daemon is daemon
         reading.clear()
         monkeypatch.setattr(counter, "TIP_WITHIN_S", 20.0)
+        await net.mine(1)  # the wallet tells of its tip when it has caught up
         assert (await stubborn(buyer, seller, await offer(seller), Counter())).outcome is Outcome.OK
 
 

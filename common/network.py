@@ -214,6 +214,8 @@ def load_profile(path: Path) -> NetworkProfile:
         BadSettings: unreadable, unknown keys, or outside the constitution's bounds.
     """
     plain = read_yaml(path)
+    if not isinstance(plain, dict):
+        raise BadSettings(path=str(path), detail="this is no profile of a network")
     try:
         profile = from_plain(plain, NetworkProfile)
     except BadParams as error:

@@ -10,8 +10,9 @@ enough?
   seller signed it too, or two of the network's arbiters did (their verdict). Until then it stays pending.
 
 One transaction settles one contract. Of rival claims the best attested counts (`common.receipt_keys.Strength`),
-whichever came first; among equals the first one settled. The best are those that both keys of the spent script have
-signed: no thief has these. A key that is not of the script makes a receipt worth nothing.
+whichever came first; among equals the first one settled. Who gave way comes back when that one falls. The best are
+those that both keys of the spent script have signed: no thief has these. A key that is not of the script makes a
+receipt worth nothing.
 
 Source: mechanisms.md §1.1 (evidence) and §5 (negative votes on refunded jobs: free slander).
 """
@@ -51,8 +52,12 @@ class KeyState(StrEnum):
 
 
 Finding = tuple[ReceiptState, str]
+NOT_SHOWN = "the chain does not show its payment"
+BUYER_ALONE = "only the buyer says so: the seller's or two arbiters' receipts are awaited"
+IDLE = (NOT_SHOWN, BUYER_ALONE)  # why a claim waits that was looked for: others have to do something first
 _SETTLED: Finding = (ReceiptState.SETTLED, "")
 GIVEN_WAY: Finding = (ReceiptState.REFUSED, "a better attested claim names its payment or contract otherwise")
+REVIVED: Finding = (ReceiptState.PENDING, "the claim that it gave way to has fallen")
 
 
 def payment_finding(receipt: SettledReceipt, seen: SeenPayment | None, *, tip: int, depth: int) -> Finding:
@@ -60,7 +65,7 @@ def payment_finding(receipt: SettledReceipt, seen: SeenPayment | None, *, tip: i
     if seen is None:
         gone = abs(tip - receipt.height) > MISSING_AFTER_BLOCKS
         state = ReceiptState.REFUSED if gone else ReceiptState.PENDING
-        return state, "the chain does not show its payment"
+        return state, NOT_SHOWN
     if seen.height is None or tip - seen.height + 1 < depth:
         return ReceiptState.PENDING, f"its payment is not {depth} blocks deep yet"
     if seen.height != receipt.height:
@@ -76,7 +81,7 @@ def word_finding(receipt: SettledReceipt, signers: Collection[Did], arbiters: Co
         return _SETTLED
     if is_judged(receipt, signers, arbiters):
         return _SETTLED
-    return ReceiptState.PENDING, "only the buyer says so: the seller's or two arbiters' receipts are awaited"
+    return ReceiptState.PENDING, BUYER_ALONE
 
 
 def key_state(receipt: SettledReceipt, seen: SeenPayment) -> KeyState:
@@ -95,12 +100,16 @@ def heard_finding(told: Collection[SettledReceipt], seen: SeenPayment | None) ->
     return (ReceiptState.REFUSED, fault) if fault else _SETTLED
 
 
-def rival_finding(receipt: SettledReceipt, strength: int, rivals: Iterable[tuple[SettledReceipt, int]]) -> Finding:
-    """Whether a settled claim with other facts and its strength, of the same payment or contract, stands against it.
+def holder_among(strength: int, rivals: Iterable[tuple[SettledReceipt, int]]) -> SettledReceipt | None:
+    """Of settled claims with other facts and their strength, of the same payment or contract, the one that stands.
 
     Rivals that do not are weaker: they give way when this claim settles.
     """
-    holder = next((told for told, theirs in rivals if theirs >= strength), None)
+    return next((told for told, theirs in rivals if theirs >= strength), None)
+
+
+def rival_finding(receipt: SettledReceipt, holder: SettledReceipt | None) -> Finding:
+    """What comes of a claim beside the one that holds its payment or contract, if there is one."""
     if holder is None:
         return _SETTLED
     if holder.cid == receipt.cid:

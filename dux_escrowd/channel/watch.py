@@ -18,9 +18,9 @@ from common.chain.channel_heights import channel_profile
 from common.contracts import peer_channel as peer
 from common.contracts import wallet_chain as chain
 from common.errors import DuxError, may_repeat
+from common.room_rules import who_gives_way
 from common.units import Did
 from dux_escrowd.channel.counter import Counter
-from dux_escrowd.room_rules import who_gives_way
 
 PER_PAYEE_MAX = 16
 KEPT_AFTER_BLOCKS = 144

@@ -13,6 +13,7 @@ from dux_registryd.payment_rules import (
     KeyState,
     SeenPayment,
     heard_finding,
+    holder_among,
     key_state,
     overall,
     payment_finding,
@@ -80,10 +81,14 @@ def test_a_buyer_alone_cannot_slander(signers: tuple[Did, ...], state: ReceiptSt
 def test_the_better_attested_of_two_claims_counts() -> None:
     """Of claims of one payment or contract the stronger counts, whichever came first; of equals the first."""
     mine, other = receipt(), receipt(cid=b"\x02" * 32, seller=STRANGER, signer=STRANGER)
-    assert rival_finding(mine, 1, []) == (SETTLED, "")
-    assert rival_finding(mine, 2, [(other, 1)]) == (SETTLED, "")
-    assert rival_finding(mine, 1, [(other, 1)]) == (REFUSED, "its payment settled contract 0202020202020202… already")
-    assert rival_finding(mine, 1, [(other, 0), (receipt(seller=STRANGER), 2)])[1].endswith("with other figures")
+    same = receipt(seller=STRANGER)
+    assert holder_among(1, []) is None
+    assert holder_among(2, [(other, 1)]) is None
+    assert holder_among(1, [(other, 1)]) is other
+    assert holder_among(1, [(other, 0), (same, 2)]) is same
+    assert rival_finding(mine, None) == (SETTLED, "")
+    assert rival_finding(mine, other) == (REFUSED, "its payment settled contract 0202020202020202… already")
+    assert rival_finding(mine, same)[1].endswith("with other figures")
 
 
 def test_a_key_that_the_payment_does_not_show_is_strange() -> None:

@@ -33,7 +33,7 @@ from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE
 from dux_pay.messages import PATH
 from dux_pay.price import Prices, Rate
 from dux_pay.reaper import Reaper
-from dux_pay.seller import Seller
+from dux_pay.seller import CHARGED_BELOW, Seller
 from dux_pay.streams import STREAM, had_of
 
 UPSTREAM_S = 60.0
@@ -198,7 +198,8 @@ class Proxy:
                 whole = web.Response(status=answer.status, headers=_kept(answer), body=await _bounded(answer))
         except TROUBLES as error:
             whole = self._failed(error)
-        self._log.info("call sold", path=request.path, status=whole.status, payer=payment.payer, oid=payment.oid)
+        event = "call sold" if whole.status < CHARGED_BELOW else "call answered and not charged"
+        self._log.info(event, path=request.path, status=whole.status, payer=payment.payer, oid=payment.oid)
         return whole
 
     async def _in_parts(self, answer: aiohttp.ClientResponse, payment: Payment, *, is_read: bool) -> web.Response:

@@ -157,6 +157,12 @@ def test_a_log_is_read_as_sentences_and_the_rest_as_it_is() -> None:
     assert readable("next\tduxnet status") == "next  duxnet status"
 
 
+def test_a_log_that_is_not_there_is_said_to_be_empty(run: Any, node: FakeNode) -> None:
+    """Nothing told, and where it would stand."""
+    told = run("logs", "host")
+    assert (told.code, told.out, told.err) == (0, "", f"nothing so far in {node.folder.log('host')}\n")
+
+
 def test_rpc_lists_an_object_and_names_what_is_wrong_with_params(run: Any) -> None:
     """Like every answer in JSON; what is no JSON is told as PARAMS."""
     told = run("rpc", "flopd", "--json").json

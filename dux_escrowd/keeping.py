@@ -190,8 +190,13 @@ class Keeping:
         contract = self._book.records.contract(put.contract_id.hex())
         if contract is None or sender not in named_in(contract):
             raise NotFound(what="contract", name="of yours")
+        name = put.contract_id.hex()
+        row = self._shelf.contract(name)
         with self._book.store.transaction() as tx:
-            kept = self._shelf.keep_copy(tx, put.tag, sender, put.contract_id.hex(), put.version, put.sealed)
+            is_over = row is None or not row.follow
+            if is_over or not self._shelf.has_room_for_copy(tx, name, len(put.sealed)):
+                return Ack(kept=False)
+            kept = self._shelf.keep_copy(tx, put.tag, sender, name, put.version, put.sealed)
         return Ack(kept=kept)
 
     async def give(self, ask: CopyGet, sender: Did) -> CopyAnswer:

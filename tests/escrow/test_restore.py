@@ -26,7 +26,7 @@ from common.receipts import Outcome
 from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
 from common.units import FLOP, Florins
-from dux_escrowd import keeping
+from dux_escrowd import follower, keeping
 from dux_escrowd.copies import opened, tag_of
 from dux_escrowd.records import CASE, VOTE
 from tests.attacks.registry import attack
@@ -348,6 +348,29 @@ async def test_an_old_copy_under_a_high_version_is_not_the_newest(net: Net) -> N
         assert new is not None
         assert found == opened(new[1], key, tag)
         assert len(found.facts) > len(opened(old[1], key, tag).facts)
+
+
+async def test_copies_of_a_contract_that_is_over_are_dropped(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody needs it back; until then everybody named has one."""
+    monkeypatch.setattr(follower, "FOLLOWED_AFTER_END_BLOCKS", 3)
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await net.mine(1)
+        await until(lambda: copies_at(seller) == copies_at(arbiters[0]) == 4, "all others' copies")
+        await deliver(seller, contract_id)
+        await buyer.event(KeyRevealed)
+        await judge(buyer, contract_id, good=True)
+        await net.mine_until(in_state(seller, contract_id, "CLOSED"), "paid")
+        await net.mine_until(
+            lambda: not any(copies_at(node) for node in (buyer, seller, *arbiters)), "they are dropped"
+        )
+
+
+def copies_at(node: Node) -> int:
+    assert node.daemon is not None
+    row = node.daemon.desk.book.store.row("SELECT count(*) AS n FROM party_copies")
+    return int(row["n"]) if row else 0
 
 
 async def test_numbers_that_came_to_nothing_hide_no_contract(net: Net) -> None:

@@ -17,10 +17,12 @@ from common.chain.coin_network import coin_network
 from common.chain.params import EMBEDDED
 from common.errors import BadParams, CallerMistake
 from common.nets import may_listen_at
+from common.node_ports import INDEX_MAX
 from common.passphrase import check_strength
 from common.settings import is_loopback
 from dux_cli.command import DuxCommand, DuxGroup, Session, pass_session
 from dux_cli.node_files import ChainLogin, outside_endpoint, port_base_of, write_config
+from dux_cli.url_param import HttpUrl
 
 if TYPE_CHECKING:
     from common.charter import Founder
@@ -50,12 +52,16 @@ class KeysOfFounder(CallerMistake):
 @click.command(cls=DuxCommand)
 @click.option("--network", default=LOCAL, show_default=True, help="The network's YAML file; `local`: duxnet testnet's.")
 @click.option(
-    "--index", type=int, help="The node's number on this machine (ports and loopback address follow from it)."
+    "--index",
+    type=click.IntRange(0, INDEX_MAX),
+    help="The node's number on this machine (ports and loopback address follow from it).",
 )
 @click.option(
     "--peer", "peers", multiple=True, metavar="HOST:PORT", help="A coin node to see the chain by; else the seeds."
 )
-@click.option("--chain-url", default="", help="JSON-RPC of a coin node of yours, instead of the light wallet.")
+@click.option(
+    "--chain-url", type=HttpUrl(), default="", help="JSON-RPC of a coin node of yours, instead of the light wallet."
+)
 @click.option("--chain-user", default="", help="Its user name.")
 @click.option("--chain-password-file", type=click.Path(exists=True, path_type=Path), help="A file with its password.")
 @click.option("--listen", default="", help="Address at which other nodes reach this one; else a loopback address.")

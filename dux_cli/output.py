@@ -116,7 +116,7 @@ def briefly(cell: str) -> str:
     """An id where the line has no room for more: what commands still take as a part of a name."""
     if len(cell) <= ID_BRIEF_FROM or " " in cell:
         return cell
-    return f"{cell[:12]}…{cell[-4:]}" if cell.startswith("did:") else f"{cell[:6]}…"
+    return f"{cell[8:12]}…{cell[-4:]}" if cell.startswith("did:dux:") else f"{cell[:6]}…"
 
 
 def fitted(headings: Row, lines: Sequence[Row], width: int) -> list[list[str]]:

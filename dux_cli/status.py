@@ -154,6 +154,8 @@ def logs(session: Session, daemon: str, lines: int, *, follow: bool) -> None:
         return
     shown = readable if session.out.for_person else printable
     session.out.text("\n".join(shown(line) for line in last))
+    if not last:
+        session.out.step(f"nothing so far in {path}")
     if follow:
         session.run(follow_file(path, session))
 

@@ -156,7 +156,8 @@ async def try_run(
     asked = {"kind": described.kind, "package": package, "entry": described.entry, "input_blob": blob, "args": args}
     wish = from_plain({**asked, "limits": described.limits}, TryRun)
     result = await session.call(TRY_RUN, wish, deadline_s=600.0)
-    lines = [("ended", f"{result.ended} {result.detail}".strip()), ("took", f"{result.wall_ms} ms")]
+    told = f"{result.ended}: {result.detail}" if result.detail else result.ended
+    lines = [("ended", told), ("took", f"{result.wall_ms} ms")]
     if result.output_blob:
         data = await session.client("p2pd").transfer("GET", f"/blob/{result.output_blob}", None)
         lines += [("output", f"{len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")]

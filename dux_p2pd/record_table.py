@@ -169,22 +169,20 @@ class RecordTable:
         forget_ms = body.expires_ms + FLOOR_TTLS * body.ttl_s * 1000
         fresh = self.newest(body.did, body.ns, body.name, salt) is None
         self._newest = self._counts = None
-        with self._store.transaction() as tx:
-            tx.execute(
-                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                *(body.did, body.ns, body.name, salt, key, body.key_seq, body.seq_ms, body.expires_ms, forget_ms),
-                *(now_ms, int(mine), stamp, envelope),
-            )
+        self._store.write(
+            "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            *(body.did, body.ns, body.name, salt, key, body.key_seq, body.seq_ms, body.expires_ms, forget_ms),
+            *(now_ms, int(mine), stamp, envelope),
+        )
         self._rows += fresh
 
     def drop(self, row: RecordRow) -> None:
         """Give a record's room to another; how new it was is remembered no longer either."""
         self._newest = self._counts = None
-        with self._store.transaction() as tx:
-            tx.execute(
-                "DELETE FROM records WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
-                *(row.did, row.ns, row.name, row.salt),
-            )
+        self._store.write(
+            "DELETE FROM records WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
+            *(row.did, row.ns, row.name, row.salt),
+        )
         self._rows -= 1
 
     def offered(self, rows: list[RecordRow], now_ms: int) -> None:
@@ -204,11 +202,10 @@ class RecordTable:
             *(body.did, body.ns, body.name, salt, envelope, now_ms),
         )
         if row is not None and row["offered_ms"] < now_ms - NOTED_EVERY_MS:
-            with self._store.transaction() as tx:
-                tx.execute(
-                    "UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
-                    *(now_ms, body.did, body.ns, body.name, salt),
-                )
+            self._store.write(
+                "UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
+                *(now_ms, body.did, body.ns, body.name, salt),
+            )
         return row is not None
 
     def sweep(self, now_ms: int) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
+from common.chain.params import EMBEDDED
 from common.contracts import p2p, registry, task, task_stages
 from common.contracts.registry_witness import SlotShown
+from common.contracts.wallet_errors import ChainUnavailable
 from common.errors import NeighbourDown
 from common.units import FLOP, Did, Florins
 from dux_cli import output
@@ -22,8 +27,9 @@ from dux_cli.node_dir import INSTALLED
 from dux_cli.output import draw_table
 from dux_cli.pictures import make_test_picture, raw_from_picture, write_picture
 from dux_cli.status import facts_of
+from dux_flopd.node_rpc import CoinNode
 from tests.cli.fake_node import FakeNode
-from tests.cli.test_commands import ID, fresh, node, run
+from tests.cli.test_commands import ID, ROOT, fresh, node, run
 from tests.cli.toy_node import make_toy_node
 from tests.ports import free_base
 
@@ -106,7 +112,7 @@ def test_ids_give_way_before_words_do(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, narrow.splitlines())) <= 80
     assert {"second", "worker"} <= set(narrow.split())
     named = drawn(("n", "with", "why", "by"), ("1", DID, "y " * 20, "z " * 20), width=80, monkeypatch=monkeypatch)
-    assert "did:dux:bbbb…bbbb" in named
+    assert "bbbb…bbbb" in named.split()
     full = drawn(
         ("task", "with", "state", "why"), (line[0], "d " * 20, "cancelled", "y" * 60), width=60, monkeypatch=monkeypatch
     )
@@ -149,6 +155,12 @@ def test_a_log_is_read_as_sentences_and_the_rest_as_it_is() -> None:
     for line in ("plain \x07text", "cut off", "<6>[1]", '{"a": 1}', "<6>{", "[" * 100_000):
         assert readable(line) == line.replace("\x07", "�")
     assert readable("next\tduxnet status") == "next  duxnet status"
+
+
+def test_a_log_that_is_not_there_is_said_to_be_empty(run: Any, node: FakeNode) -> None:
+    """Nothing told, and where it would stand."""
+    told = run("logs", "host")
+    assert (told.code, told.out, told.err) == (0, "", f"nothing so far in {node.folder.log('host')}\n")
 
 
 def test_rpc_lists_an_object_and_names_what_is_wrong_with_params(run: Any) -> None:
@@ -260,6 +272,60 @@ def test_a_slot_that_goes_on_is_not_called_down(run: Any, node: FakeNode) -> Non
     assert "counts for nothing" in said
 
 
+@pytest.mark.parametrize("command", ["sell-http --upstream http://127.0.0.1:1 --price 0.05", "gateway"])
+def test_a_door_that_somebody_else_has_is_an_error_for_a_person(
+    run: Any, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second seller or gateway at the same port: no trace, and how to name another place."""
+    structlog.reset_defaults()  # an earlier test's log goes to a stream that is closed
+    monkeypatch.setattr("dux_cli.pay_http.tell_calls", lambda: None)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        told = run(*command.split(), "--listen", place)
+    assert told.code == 3, told.err
+    assert told.err.startswith(f"error: {place} cannot be listened at: Address already in use; name another with")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pay-http nonsense",
+        "pay-http ftp://host/",
+        "pay-http http://host:port/",
+        "pay-http http://host:0/",
+        "verify airdrop README.md --coin-node nonsense",
+        "verify sweep README.md --coin-node 127.0.0.1:1",
+        "escrow audit --file README.md --coin-node x",
+        "init --chain-url 127.0.0.1:1",
+    ],
+)
+def test_what_is_no_address_of_a_server_is_refused_where_it_is_typed(
+    run: Any, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection is tried to it."""
+    monkeypatch.chdir(ROOT)
+    told = run(*command.split())
+    assert (told.code, "is no address of a server: write http://HOST:PORT/" in told.err) == (2, True)
+
+
+def test_a_coin_node_that_is_not_there_is_told_in_words() -> None:
+    """Nothing of sockets and certificates, where nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        node = CoinNode(f"http://127.0.0.1:{free.getsockname()[1]}/", ("", ""), EMBEDDED)
+
+        async def ask() -> None:
+            try:
+                await node.tip()
+            finally:
+                await node.close()
+
+        with pytest.raises(ChainUnavailable, match="does not answer: nothing listens there"):
+            asyncio.run(ask())
+
+
 def test_files_that_are_none_are_told_without_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A missing profile, a file that is no profile, one that is no proof."""
     junk = tmp_path / "junk"
@@ -268,6 +334,10 @@ def test_files_that_are_none_are_told_without_numbers(tmp_path: Path, capsys: py
     assert "none: No such file or directory." in capsys.readouterr().err
     assert run_main(duxnet, ["network", "show", str(junk)]) == 3
     assert "junk: this is no profile of a network." in capsys.readouterr().err
+    assert run_main(duxnet, ["escrow", "audit", "--file", str(junk), "--node", str(tmp_path / "n")]) == 3
+    assert "junk is no contract as `duxnet escrow audit CONTRACT --out FILE` keeps it" in capsys.readouterr().err
+    assert run_main(duxnet, ["init", "--index", "400", "--node", str(tmp_path / "n")]) == 2
+    assert "0<=x<=328" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run_main(duxnet, ["verify", "airdrop", str(junk)])
     assert "it is no proof file" in capsys.readouterr().out

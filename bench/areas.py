@@ -32,7 +32,12 @@ AREAS: dict[str, Area] = {
     "peer": Area("bench.peer", "calls and bulk between two nodes beside a bare TLS echo", cheap=True),
     "sandbox": Area("bench.sandbox", "the start of a job's sandbox beside docker run", cheap=True),
     "node": Area("bench.node", "memory, idle CPU and start of a whole node"),
-    "money": Area("bench.money", "headers judged and linked beside bare scrypt", cheap=True),
+    "money": Area(
+        "bench.money",
+        "headers judged and linked beside bare scrypt, calls that are paid, the escrow proof's short form",
+        cheap=True,
+        parts=("headers", "channel", "proof"),
+    ),
     "job": Area("bench.job", "jobs without escrow, and the whole paid job with its parts"),
     "network": Area(
         "bench.network",

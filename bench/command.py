@@ -25,7 +25,7 @@ from dux_cli.output import Output, note
     "--only",
     multiple=True,
     type=click.Choice(PARTS),
-    help="These parts of an area; sim and soak only so.",
+    help="These parts of an area; spread, sim and soak only so, with --quick the proof too.",
 )
 @pass_session
 def bench(session: Session, *, areas: tuple[str, ...], quick: bool, peers: bool, only: tuple[str, ...]) -> None:

@@ -35,17 +35,22 @@ NOBODY_PROVES = "nobody proves it otherwise"
 
 
 async def measure(run: Run) -> list[Finding]:
-    """Headers per second, judged and linked, plain and merge mined."""
-    count = HEADERS_QUICK if run.quick else HEADERS
-    return [
-        _verified(run, count, auxpow_every=0),
-        _verified(run, count, auxpow_every=1),
-        _linked(run, HEADERS, auxpow_every=0),
-        _linked(run, HEADERS, auxpow_every=1),
-        _day(run),
-        *await measure_channel(run),
-        await _proof(run),
-    ]
+    """Headers per second, judged and linked; paid calls; the proof, which a quick run leaves to whoever asks for it."""
+    found: list[Finding] = []
+    if run.wants("headers"):
+        count = HEADERS_QUICK if run.quick else HEADERS
+        found += [
+            _verified(run, count, auxpow_every=0),
+            _verified(run, count, auxpow_every=1),
+            _linked(run, HEADERS, auxpow_every=0),
+            _linked(run, HEADERS, auxpow_every=1),
+            _day(run),
+        ]
+    if run.wants("channel"):
+        found += await measure_channel(run)
+    if "proof" in run.only or not (run.quick or run.only):
+        found.append(await _proof(run))
+    return found
 
 
 async def _proof(run: Run) -> Finding:

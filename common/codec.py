@@ -18,6 +18,8 @@ from common.units import Florins, parse_florins
 
 T = TypeVar("T")
 
+HEX64 = "^[0-9a-f]{64}$"  # an id or a hash, as contracts write it
+
 
 class Canon(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Base of everything that is signed or hashed: fields in order, no defaults, no floats."""
@@ -25,6 +27,11 @@ class Canon(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of RPC parameters, RPC results and settings: named fields."""
+
+
+def _words(error: Exception) -> str:
+    """What does not fit, for whoever has to mend it."""
+    return str(error).replace(f"`str` matching regex '{HEX64}'", "64 hex digits")
 
 
 def _to_msgpack(value: object) -> object:
@@ -88,7 +95,7 @@ def from_json(data: bytes | str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_from_json)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise BadParams(detail=str(error)) from error
+        raise BadParams(detail=_words(error)) from error
     except RecursionError as error:
         raise BadParams(detail="nested too deeply") from error
 
@@ -107,6 +114,6 @@ def from_plain(value: object, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind, dec_hook=_from_json)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise BadParams(detail=str(error)) from error
+        raise BadParams(detail=_words(error)) from error
     except RecursionError as error:
         raise BadParams(detail="nested too deeply") from error

@@ -78,8 +78,8 @@ class PresenceParameters(Wire, frozen=True):
     """How it is witnessed that a node is there: who is challenged how often, and how much of it must be seen."""
 
     slot_blocks: int = 10  # one round of challenges, blocks: ten minutes
-    challengers: int = 7  # that are to be expected for each node and slot, of different networks
-    needed: int = 3  # must have seen it
+    challengers: int = 10  # that are to be expected for each node and slot, of different networks
+    needed: int = 4  # must have seen it
     good_day_bps: int = 8_000  # of a day's slots must be up
     apart: bool = True  # one challenger per IPv4 /24 or IPv6 /48; off for a network within one house
 
@@ -214,6 +214,8 @@ def load_profile(path: Path) -> NetworkProfile:
         BadSettings: unreadable, unknown keys, or outside the constitution's bounds.
     """
     plain = read_yaml(path)
+    if not isinstance(plain, dict):
+        raise BadSettings(path=str(path), detail="this is no profile of a network")
     try:
         profile = from_plain(plain, NetworkProfile)
     except BadParams as error:

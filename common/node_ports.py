@@ -7,6 +7,7 @@ from common.rpc.method import DAEMONS
 PORT_BASE = 32560
 PORTS_PER_NODE = 100  # nodes on one machine stand this far apart (settled.md 12)
 OUTSIDE_OFFSET = 10  # p2pd's outside port
+INDEX_MAX = (65_535 - PORT_BASE) // PORTS_PER_NODE - 1  # of a node on its machine: all its ports are ports
 EGRESS_OFFSET = 8  # p2pd's SOCKS5 port, localhost only
 
 

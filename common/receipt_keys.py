@@ -8,6 +8,9 @@ The word names neither the payment's transaction nor the coin: the keys are the 
 word that names no transaction stays true when a reorganisation brings the spend back with another fee. What the
 receipt says of the transaction is signed by its DID as ever.
 
+The spend also shows by which of its branches the script was taken, and so what the end of the contract can have been:
+who tells another is not heard, with a key or without (`spend_fault`).
+
 Pure; holds no key. Does not know whether the payment is on the chain.
 
 Source: docs/decisions/receipt-keys.md.
@@ -16,24 +19,60 @@ Source: docs/decisions/receipt-keys.md.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
 from bitcoin.core import script as op
 from bitcoin.core.script import CScript, CScriptInvalidError, CScriptOp
 
 from common.chain.contract import Contract, cid
-from common.chain.script import REDEEM_BYTES_MAX, BadScript, escrow_script, pushes
+from common.chain.script import (
+    BRANCH_ARBITERS,
+    BRANCH_COOP,
+    BRANCH_REFUND,
+    REDEEM_BYTES_MAX,
+    BadScript,
+    branch_of,
+    escrow_script,
+    pushes,
+)
+from common.chain.spends import KINDS_BY_BRANCH, SpendKind
 from common.chain.tx import BadTransaction, Tx, parse
 from common.chain.verify import is_pubkey, is_signature
 from common.codec import Canon, canonical
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
-from common.receipts import KeyedReceipt, LotKeys, SettledReceipt
+from common.receipts import KeyedReceipt, LotKeys, Outcome, SettledReceipt
 from common.units import Did, Hash32
 
 INPUTS_READ_MAX = 16  # a lot is spent alone, or with its bond; what a stranger adds beyond is not read
 SCRIPT_SIG_BYTES_MAX = 1_650  # what nodes relay; every spend of a lot is shorter
 ARBITERS_NEEDED = 2  # of the network's: panels are 2 of 3 in this version
+
+OUTCOMES = {  # what a receipt calls each way out of a lot
+    SpendKind.RELEASE: Outcome.RELEASED,
+    SpendKind.CANCEL: Outcome.CANCELLED,
+    SpendKind.AWARD: Outcome.AWARDED,
+    SpendKind.REFUND: Outcome.REFUNDED,
+}
+_TAKEN_BY = {
+    BRANCH_COOP: "buyer and seller together",
+    BRANCH_ARBITERS: "a party with the arbiters",
+    BRANCH_REFUND: "the buyer alone after the contract's last height",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LotSpent:
+    """A lot as its spend shows it: whose it was, and the branch of the script by which it was taken."""
+
+    keys: LotKeys
+    branch: int
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """All that a receipt can truly say of this end."""
+        return tuple(OUTCOMES[kind] for kind in KINDS_BY_BRANCH.get(self.branch, ()))
 
 
 class Strength(IntEnum):
@@ -96,21 +135,36 @@ def word_fault(receipt: SettledReceipt) -> str | None:
 # what the chain shows
 
 
-def lots_in(raw: bytes) -> tuple[LotKeys, ...]:
-    """The keys of each lot that a transaction spends; none for bytes that are no transaction."""
+def lots_in(raw: bytes) -> tuple[LotSpent, ...]:
+    """Each lot that a transaction spends; none for bytes that are no transaction."""
     try:
         return lots_spent(parse(raw))
     except BadTransaction:
         return ()
 
 
-def lots_spent(tx: Tx) -> tuple[LotKeys, ...]:
-    """The keys of each lot that a transaction spends, in the order of its inputs."""
+def lots_spent(tx: Tx) -> tuple[LotSpent, ...]:
+    """Each lot that a transaction spends, in the order of its inputs; what takes no branch of its script is none."""
     shown = [
         pushes(item.script_sig) for item in tx.inputs[:INPUTS_READ_MAX] if len(item.script_sig) <= SCRIPT_SIG_BYTES_MAX
     ]
-    found = [lot_keys(items[-1]) for items in shown if items]
-    return tuple(keys for keys in found if keys is not None)
+    found = [(lot_keys(items[-1]), branch_of(items)) for items in shown if items]
+    return tuple(LotSpent(keys, branch) for keys, branch in found if keys is not None and branch in KINDS_BY_BRANCH)
+
+
+def spend_fault(receipt: SettledReceipt, lots: Sequence[LotSpent]) -> str | None:
+    """Why the lots that a receipt's payment spends speak against it, or None.
+
+    One under a key is about the lot of this key; one without may be about any of them, and about another kind of
+    payment where there is none.
+    """
+    own = [lot for lot in lots if not isinstance(receipt, KeyedReceipt) or lot.keys == receipt.lot]
+    if isinstance(receipt, KeyedReceipt) and not own:
+        return "its keys are not of the script that its payment spends"
+    if not own or any(receipt.outcome in lot.outcomes for lot in own):
+        return None
+    can_be = " or ".join(outcome.value for outcome in own[0].outcomes)
+    return f"its lot was taken by {_TAKEN_BY[own[0].branch]}: that is {can_be}, not {receipt.outcome.value}"
 
 
 def lot_keys(script: bytes) -> LotKeys | None:

@@ -14,10 +14,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.codec import Canon, canonical
+from common.identity.ecvrf import PROOF_BYTES
 from common.identity.purposes import Purpose
-from common.identity.tagged import tagged_hash
+from common.identity.tagged import tagged, tagged_hash
 from common.receipts import Bytes32, Count, DidText, Hex64
-from common.units import Florins, Hash32, UnixMs
+from common.units import Did, Florins, Hash32, UnixMs
 from common.witness import Height, Slot
 
 NOTE_BYTES_MAX = 7_680  # of the gossip's 8 KiB: two envelopes and their heads
@@ -25,6 +26,7 @@ STATEMENT_BYTES_MAX = 2_048  # body of one attested statement
 REASON_CHARS_MAX = 500
 
 Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
+Proof = Annotated[bytes, Meta(min_length=PROOF_BYTES, max_length=PROOF_BYTES)]
 
 
 class Kind(StrEnum):
@@ -59,11 +61,31 @@ class FaultProof(Canon, frozen=True):
     other: bytes
 
 
+class Right(Canon, frozen=True):
+    """What a look key draws the right to measure a machine from: nothing in it is the challenger's to choose."""
+
+    network: Hex64
+    beacon: Bytes32  # of the period
+    period: Slot
+    target: DidText
+    challenger: DidText  # a proof counts in this name alone
+
+
+def right_body(network: str, beacon: bytes, period: int, target: Did, challenger: Did) -> bytes:
+    """The body that is proved over, for p2pd."""
+    return canonical(Right(network=network, beacon=beacon, period=period, target=target, challenger=challenger))
+
+
+def right_input(network: str, beacon: bytes, period: int, target: Did, challenger: Did) -> bytes:
+    """The same with its purpose in front: the alpha of RFC 9381."""
+    return tagged(Purpose.MEASURE, right_body(network, beacon, period, target, challenger))
+
+
 class BenchmarkResult(Canon, frozen=True):
     """What a drawn challenger measured of a node's machine; 0: not measured, or the answer was wrong."""
 
     network: Hex64
-    period: Slot  # number of the stretch of chain whose beacon drew the challenger
+    period: Slot  # number of the stretch of chain by whose beacon the challenger drew itself
     beacon: Bytes32
     target: DidText
     prober: DidText
@@ -76,6 +98,7 @@ class BenchmarkResult(Canon, frozen=True):
     rtt_ms: Count
     failed: Annotated[str, Meta(max_length=64)]  # parts answered wrongly, or with `-slow` too late, separated by commas
     at_ms: UnixMs
+    proof: Proof  # of the challenger's right to measure
 
 
 class AuditRequest(Canon, frozen=True):
@@ -127,6 +150,7 @@ class QuoteSeen(Canon, frozen=True):
     firmware: Count
     resets: Count
     at_ms: UnixMs
+    proof: Proof  # of the verifier's right to measure
 
 
 class BondTold(Canon, frozen=True):

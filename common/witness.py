@@ -21,7 +21,7 @@ from common.receipts import Bytes32, DidText, Hex64
 from common.units import BlockHeight, Did, UnixMs
 
 SIGHTING_BYTES_MAX = 448
-SIGHTINGS_MAX = 12  # in one bundle: seven challengers, and room for views of the network that differ
+SIGHTINGS_MAX = 16  # in one bundle, 8 KB: ten are expected, more come once in forty slots
 RTT_MS_MAX = 60_000
 
 Height = Annotated[BlockHeight, Meta(ge=0, lt=2**31)]

@@ -41,7 +41,9 @@ def read_yaml(path: Path, *, max_bytes: int = FILE_BYTES_MAX) -> Any:
         if path.stat().st_size > max_bytes:
             raise BadSettings(path=str(path), detail=f"it is longer than {max_bytes} bytes")
         return yaml_in(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise BadSettings(path=str(path), detail=error.strerror or type(error).__name__) from error
+    except ValueError as error:
         raise BadSettings(path=str(path), detail=str(error).replace("\n", " ")) from error
 
 

@@ -3,7 +3,8 @@
 Pure: signatures, block hashes and payments are looked up elsewhere and come in as `Facts`. The same items give the same
 members on every machine, in whatever order they come.
 
-A receipt under a key counts only where the payment spends a script with this key; of rival stories of one payment the
+A receipt under a key counts only where the payment spends a script with this key, and no receipt where that script was
+taken by a branch that cannot end as it tells; of rival stories of one payment the
 best attested counts, and of equals none: whoever names a stranger's payment gains nothing by it.
 
 A limit of this rule is why it refuses `main`: identities cost nothing, so shares can be collected by many.
@@ -24,12 +25,11 @@ from common.errors import BadParams
 from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.quality import age_days, decayed, missed_tax_florins, quality_ppm
-from common.receipt_keys import is_judged, lots_of, strength, word_fault
+from common.receipt_keys import is_judged, lots_of, spend_fault, strength, word_fault
 from common.receipts import (
     HEARTBEAT_BYTES_MAX,
     Attested,
     Heartbeat,
-    KeyedReceipt,
     LotKeys,
     NodeInfo,
     Outcome,
@@ -187,9 +187,7 @@ def _receipt_fault(receipt: SettledReceipt, facts: Facts, window: Window) -> str
     taxes = [int(out.value_florins) for out in facts.payment.outputs if out.script in window.tax_scripts]
     if receipt.gross_florins > 0 and int(receipt.tax_florins) not in taxes:
         return "its payment does not pay the community fund the tax"
-    if isinstance(receipt, KeyedReceipt) and receipt.lot not in facts.payment.lots:
-        return "its keys are not of the script that its payment spends"
-    return ""
+    return spend_fault(receipt, facts.payment.lots) or ""
 
 
 # who gets a share

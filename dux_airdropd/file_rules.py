@@ -116,7 +116,7 @@ def check_file(
         else:
             _check_sweep(from_canonical(file.proof, SweepProof, max_bytes=PROOF_BYTES_MAX), profile, chain, verdict)
     except (DuxError, ValueError) as error:
-        verdict.problems.append(f"it cannot be read: {error}")
+        verdict.problems.append(f"it is no proof file that this version reads: {error}")
     return verdict
 
 

@@ -13,7 +13,8 @@ from common.chain.tx import Outpoint, TxOutput
 from common.codec import Canon
 from common.contracts.airdrop import Phase
 from common.parameters import BondedParameters
-from common.receipts import Count, DidText, Heartbeat, Hex64, LotKeys, NodeInfo, SettledReceipt
+from common.receipt_keys import LotSpent
+from common.receipts import Count, DidText, Heartbeat, Hex64, NodeInfo, SettledReceipt
 from common.units import BPS, BlockHeight, Did, Florins, UnixMs
 from common.witness import Height
 
@@ -158,7 +159,7 @@ class Payment(msgspec.Struct, frozen=True):
 
     height: int | None
     outputs: tuple[TxOutput, ...]
-    lots: tuple[LotKeys, ...] = ()  # the keys in the scripts that it spends
+    lots: tuple[LotSpent, ...] = ()  # what it spends, with the keys in the scripts
 
 
 class Facts(msgspec.Struct, frozen=True):

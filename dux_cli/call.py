@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from common.contracts.task import TaskView
 
 LOOK_EVERY_S = 0.3
+NO_REASON = "no reason came with it; a seller gives a job back whose program refuses the input or its words (--arg)"
 
 
 class CallEndedOtherwise(NotNow):
@@ -92,10 +93,11 @@ def call(
     duxnet call SERVICE --input small.png --policy swap --swap-limit 2.5
     """
     from dux_cli.call_stages import StagesWish, buy_stages, count_of
-    from dux_cli.job_files import default_output
+    from dux_cli.job_files import place_of
 
     terms, input_file = terms_of(policy, swap_limit, strikes, pay), input_files[0]
     count = count_of(input_files, stages, together=together, bond=bond, pay=pay)
+    place = place_of(output, input_file)
     check = check_of(check, terms, together=together or bond)
     limit = max_price if max_price is not None else ask_price(session, service_id, count)
     if count > 1 or bond:
@@ -103,7 +105,7 @@ def call(
             service_id=service_id,
             inputs=input_files,
             count=count,
-            output=output or default_output(input_file),
+            output=place,
             args=args,
             max_price=limit,
             check=check,
@@ -117,7 +119,7 @@ def call(
     wish = Wish(
         service_id=service_id,
         input_file=input_file,
-        output=output or default_output(input_file),
+        output=place,
         args=args,
         max_price=limit,
         check=check,
@@ -202,15 +204,15 @@ async def finish(session: Session, seen: TaskView, output: Path) -> None:
     """Write the result of an ended task; what was paid.
 
     Raises:
-        CallEndedOtherwise: there is none.
+        CallEndedOtherwise: there is none. ResultNotWritten: its place takes none.
     """
     from common.codec import to_plain
-    from dux_cli.job_files import write_output
+    from dux_cli.job_files import write_result
 
     if seen.output_blob is None:
-        raise CallEndedOtherwise(state=str(seen.state), reason=seen.reason or "no reason given", task_id=seen.task_id)
+        raise CallEndedOtherwise(state=str(seen.state), reason=seen.reason or NO_REASON, task_id=seen.task_id)
     data = await session.client("p2pd").transfer("GET", f"/blob/{seen.output_blob}", None)
-    written = write_output(data, output)
+    written = write_result(data, output, f"duxnet fetch {seen.task_id} --output FILE")
     facts = [("written", written), *(fact for fact in facts_of(seen) if fact[0]), ("next", rating_hint(seen))]
     session.out.record({**to_plain(seen), "written": str(output)}, facts, name=seen.task_id)
     if seen.good is False:

@@ -62,7 +62,7 @@ async def over_channel(session: Session, wish: Wish, data: bytes, open_florins: 
     """
     from common.codec import to_plain
     from common.contracts.task import CallPaid
-    from dux_cli.job_files import write_output
+    from dux_cli.job_files import write_result
 
     asked = CallPaid(
         call_id=wish.request_id,
@@ -75,7 +75,8 @@ async def over_channel(session: Session, wish: Wish, data: bytes, open_florins: 
     done = await _called(session, asked)
     for line in done.said:
         session.out.step(f"  {line}")
-    written = write_output(done.output, wish.output) if done.outcome == "ok" else ""
+    again = f"duxnet call {wish.service_id} … --output FILE --request-id {wish.request_id}"
+    written = write_result(done.output, wish.output, again) if done.outcome == "ok" else ""
     facts = [("outcome", str(done.outcome)), ("written", written), ("paid", flop(done.charged_florins)),
              ("detail", done.detail), ("channel", done.chid), ("call", str(done.j))]  # fmt: skip
     shown = {**to_plain(done), "output": "", "written": str(wish.output), "paid_by": "channel"}

@@ -129,25 +129,26 @@ async def _followed(session: Session, stages_id: str, output: Path) -> tuple[Sta
         told = len(view.lines)
         for stage in view.stages:
             if stage.output_blob and stage.number not in written:
-                written[stage.number] = await _write(session, stage, output_of(output, stage.number, len(view.stages)))
+                place = output_of(output, stage.number, len(view.stages))
+                written[stage.number] = await _write(session, stages_id, stage, place)
                 session.out.step(f"  result of stage {stage.number}: {written[stage.number]}")
         if view.state in STAGES_FINAL:
             return view, written
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def _write(session: Session, stage: StageView, output: Path) -> str:
-    from dux_cli.job_files import write_output
+async def _write(session: Session, stages_id: str, stage: StageView, output: Path) -> str:
+    from dux_cli.job_files import write_result
 
     data = await session.client("p2pd").transfer("GET", f"/blob/{stage.output_blob}", None)
-    return write_output(data, output)
+    return write_result(data, output, f"duxnet fetch {stages_id} --output FILE")
 
 
 def stage_facts(view: StagesView) -> list[tuple[str, str]]:
     """What a person wants to know of a purchase in stages."""
     facts = [
         ("stages", view.stages_id),
-        ("state", f"{view.state} {view.reason}".strip()),
+        ("state", f"{view.state}: {view.reason}" if view.reason else str(view.state)),
         ("service", view.service_id),
         ("funded", "together, by one payment" if view.together else "one by one"),
         ("bond", "the seller locked it first" if view.bonded else ""),

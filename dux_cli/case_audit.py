@@ -54,7 +54,11 @@ def audit_contract(session: Session, wish: AuditWish) -> None:
     body = _file_of(session, wish)
     if wish.out is not None:
         write_out(wish.out, body)
-    case = from_json(body, CaseFile)
+    try:
+        case = from_json(body, CaseFile)
+    except BadParams as error:
+        what = "no contract as `duxnet escrow audit CONTRACT --out FILE` keeps it"
+        raise BadParams(detail=f"{wish.source} is {what}: {error.fields['detail']}") from error
     alone = wish.source is not None and not session.node.exists()
     signatures = LogSignatures(case.logs) if alone else CaseSignatures(session, case.logs)
     outputs, why = _on_chain(session, case, wish, alone=alone)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from common.errors import BadParams
 from dux_cli.command import DuxCommand, DuxGroup, Session, new_request_id, pass_session
+from dux_cli.did_param import NodeDid
 from dux_cli.output import counted, each, flop
 from dux_cli.short_ids import the_channel
 from dux_cli.wallet import FLOP_AMOUNT
@@ -75,7 +77,7 @@ def facts_of(seen: ChannelView) -> list[tuple[str, str]]:
 
 
 @channel.command("open", cls=DuxCommand)
-@click.argument("payee")
+@click.argument("payee", type=NodeDid())
 @click.argument("amount", type=FLOP_AMOUNT)
 @click.option("--blocks", type=int, help="Until it ends by itself; the network's default without it.")
 @click.option("--developer", default="", help="Address of a service's developer, who gets a royalty.")
@@ -92,6 +94,7 @@ def open_channel(
     from common.contracts.channel import OPEN, OpenChannel
     from common.units import Did
 
+    must_be_enough(amount)
     wish = OpenChannel(
         request_id=new_request_id("channel"), payee=Did(payee), cap_florins=amount, blocks=blocks,
         developer=developer, royalty_bps=royalty_bps,
@@ -107,8 +110,21 @@ def top_up(session: Session, *, chid: str, amount: Florins) -> None:
     """Open one more channel to the same seller; the older one is used up first."""
     from common.contracts.channel import TOP_UP, TopUp
 
+    must_be_enough(amount)
     wish = TopUp(request_id=new_request_id("channel"), chid=the_channel(session, chid), cap_florins=amount)
     _told(session, session.ask(TOP_UP, wish, deadline_s=30.0).chid)
+
+
+def must_be_enough(amount: Florins) -> None:
+    """Say at once what no seller takes.
+
+    Raises:
+        BadParams: it is too little.
+    """
+    from common.chain.channel import CAP_MIN_FLORINS
+
+    if amount <= CAP_MIN_FLORINS:  # what the end costs comes on top
+        raise BadParams(detail=f"a channel holds more than {flop(CAP_MIN_FLORINS)}, not {flop(amount)}")
 
 
 def _told(session: Session, chid: str) -> None:
@@ -131,7 +147,7 @@ def close(session: Session, chid: str, *, roll: bool) -> None:
 
 
 @channel.command(cls=DuxCommand)
-@click.argument("payee")
+@click.argument("payee", type=NodeDid())
 @click.option("--keys", default=20, show_default=True, help="How many of this wallet's channel keys are tried.")
 @pass_session
 def recover(session: Session, payee: str, keys: int) -> None:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
+from common.errors import BadParams
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
 from dux_cli.did_param import NodeDid
 from dux_cli.out_files import OutFile, write_out
+
+
+class Nonce(click.ParamType[str]):
+    """What `duxnet identity challenge` gave."""
+
+    name = "NONCE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The nonce as written."""
+        if not re.fullmatch("[0-9a-f]{64}", str(value)):
+            self.fail(f"{value!r} is not what `duxnet identity challenge` gives: 64 of 0-9, a-f", param, ctx)
+        return str(value)
 
 
 @click.command(cls=DuxCommand)
@@ -50,7 +64,7 @@ def issuers(session: Session, did: str) -> None:
 @click.command(cls=DuxCommand)
 @pass_session
 def challenge(session: Session) -> None:
-    """A fresh nonce to give to a node that is to prove something to you; it is used once."""
+    """A fresh nonce to give to a node that is to prove something to you; use each once."""
     from common.randomness import SystemRandomness
 
     nonce = SystemRandomness().bytes(32).hex()
@@ -59,8 +73,8 @@ def challenge(session: Session) -> None:
 
 @click.command(cls=DuxCommand)
 @click.argument("name")
-@click.option("--nonce", required=True, help="What the verifier gave: 64 hex digits.")
-@click.option("--issuer", default="", help="By this node's word only.")
+@click.option("--nonce", type=Nonce(), required=True, help="What the verifier gave: 64 hex digits.")
+@click.option("--issuer", type=NodeDid(), default="", help="By this node's word only.")
 @click.option("--output", type=OutFile(), required=True, help="Where to write it.")
 @pass_session
 def disclose(session: Session, *, name: str, nonce: str, issuer: str, output: Path) -> None:
@@ -79,14 +93,19 @@ def disclose(session: Session, *, name: str, nonce: str, issuer: str, output: Pa
 
 @click.command(cls=DuxCommand)
 @click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
-@click.option("--nonce", required=True, help="What you gave for it.")
+@click.option("--nonce", type=Nonce(), required=True, help="What you gave for it.")
 @pass_session
 def verify(session: Session, *, file: Path, nonce: str) -> None:
     """Check a proof that a node has shown; exit code 1 when it proves nothing."""
     from common.codec import from_json
     from common.contracts.registry_claims import CLAIMS_VERIFY, Presentation, VerifyClaim
 
-    told = VerifyClaim(presentation=from_json(file.read_bytes(), Presentation), nonce=nonce)
+    try:
+        shown = from_json(file.read_bytes(), Presentation)
+    except BadParams as error:
+        what = "no proof as `duxnet identity disclose` writes it"
+        raise BadParams(detail=f"{file} is {what}: {error.fields['detail']}") from error
+    told = VerifyClaim(presentation=shown, nonce=nonce)
     verdict = session.ask(CLAIMS_VERIFY, told)
     lines = [
         ("verdict", "proven" if verdict.valid else f"NOT proven: {verdict.reason}"),

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SENTENCE_CHARS_MAX = 1_000  # of a verb in its noun's help: none is cut
+
 EXIT_CODES: dict[type[DuxError], int] = {CallerMistake: 3, NotNow: 4, Unavailable: 5, PeerMisbehaved: 6}
 EXIT_FAILED = 1  # an internal error, or a command whose outcome is "no"
 EXIT_USAGE = 2  # the command line itself
@@ -213,6 +215,12 @@ class DuxGroup(click.Group):
         """As click's. `alone`: the verb that the noun without one stands for."""
         super().__init__(*arguments, **settings)
         self._alone = alone
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs with the first sentence of each, whole: it is wrapped where a line is too short for it."""
+        verbs = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.get_short_help_str(SENTENCE_CHARS_MAX)) for name, verb in verbs if verb])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The verb and what follows it."""

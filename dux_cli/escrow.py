@@ -12,6 +12,7 @@ from dux_cli.escrow_acts import ACTS
 from dux_cli.out_files import OutFile
 from dux_cli.output import each, flop, short
 from dux_cli.short_ids import the_contract
+from dux_cli.url_param import HttpUrl
 
 if TYPE_CHECKING:
     from common.contracts.escrow_views import ContractView
@@ -160,7 +161,7 @@ def cancel(session: Session, contract_id: str) -> None:
 @click.argument("contract_id", required=False)
 @click.option("--file", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Audit this file.")
 @click.option("--out", type=OutFile(), help="Keep the contract as a file for others.")
-@click.option("--coin-node", default="", help="A coin node's RPC, to read the chain where no node is.")
+@click.option("--coin-node", type=HttpUrl(), default="", help="A coin node's RPC, to read the chain where no node is.")
 @click.option("--login", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with user:password.")
 @click.option("--after", default=0, help="Lines after this number.")
 @click.option("--limit", default=200, show_default=True)

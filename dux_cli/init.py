@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from common.chain.coin_network import coin_network
+from common.chain.params import EMBEDDED
 from common.errors import BadParams, CallerMistake
 from common.nets import may_listen_at
+from common.node_ports import INDEX_MAX
 from common.passphrase import check_strength
 from common.settings import is_loopback
 from dux_cli.command import DuxCommand, DuxGroup, Session, pass_session
 from dux_cli.node_files import ChainLogin, outside_endpoint, port_base_of, write_config
+from dux_cli.url_param import HttpUrl
 
 if TYPE_CHECKING:
     from common.charter import Founder
@@ -49,12 +52,16 @@ class KeysOfFounder(CallerMistake):
 @click.command(cls=DuxCommand)
 @click.option("--network", default=LOCAL, show_default=True, help="The network's YAML file; `local`: duxnet testnet's.")
 @click.option(
-    "--index", type=int, help="The node's number on this machine (ports and loopback address follow from it)."
+    "--index",
+    type=click.IntRange(0, INDEX_MAX),
+    help="The node's number on this machine (ports and loopback address follow from it).",
 )
 @click.option(
     "--peer", "peers", multiple=True, metavar="HOST:PORT", help="A coin node to see the chain by; else the seeds."
 )
-@click.option("--chain-url", default="", help="JSON-RPC of a coin node of yours, instead of the light wallet.")
+@click.option(
+    "--chain-url", type=HttpUrl(), default="", help="JSON-RPC of a coin node of yours, instead of the light wallet."
+)
 @click.option("--chain-user", default="", help="Its user name.")
 @click.option("--chain-password-file", type=click.Path(exists=True, path_type=Path), help="A file with its password.")
 @click.option("--listen", default="", help="Address at which other nodes reach this one; else a loopback address.")
@@ -135,7 +142,8 @@ def check_way_to_chain(chain: ChainLogin, family: str) -> None:
     if chain.peers and chain.url:
         raise BadParams(detail="--peer is for the light wallet, --chain-url for your coin node's RPC: give one of them")
     if chain.is_light and not chain.peers and not coin_network(family).seeds:
-        raise BadParams(detail=f"nobody is known who serves {family}: add --peer HOST:PORT of a coin node")
+        own = ", or --chain-url of what `duxnet network chain` runs" if family == EMBEDDED.name else ""
+        raise BadParams(detail=f"nobody is known who serves {family}: add --peer HOST:PORT of a coin node{own}")
 
 
 class Place:

@@ -15,6 +15,7 @@ import click
 
 from common.errors import BadParams, CallerMistake, DuxError
 from common.nets import may_listen_at
+from common.node_ports import INDEX_MAX
 from common.units import FLOP, Florins
 from dux_cli.command import DuxGroup, Session, pass_session
 from dux_cli.council import NoFounder, founder_signs, known_of, offline_option
@@ -68,7 +69,7 @@ def network() -> None:
 
 @network.command()
 @click.option("--card", type=OutFile(), required=True, help="Where to write the card.")
-@click.option("--index", type=click.IntRange(0, 60_000), default=0, help="The node's number on its machine.")
+@click.option("--index", type=click.IntRange(0, INDEX_MAX), default=0, help="The node's number on its machine.")
 @click.option("--endpoint", default="", help="host:port at which it will be reached; left out: its loopback address.")
 @click.option("--region", default="", help="Where it stands, in a word that the network has chosen.")
 @click.option("--phrase-file", type=click.Path(exists=True, path_type=Path), help="Restore the keys of this phrase.")
@@ -332,7 +333,7 @@ def show(session: Session, *, file: Path) -> None:
         ("genesis", profile.genesis),
         *(("council", f"{did}: {'signed' if did in found else 'not signed'}") for did in council),
         ("needed", f"{needed_of(council)} of {len(council)}" if council else "no council is named"),
-        *(("bootstrap", f"{one.address} {one.did or ''}") for one in profile.bootstrap),
+        *(("bootstrap", " ".join(filter(None, (one.address, one.did, one.region)))) for one in profile.bootstrap),
     ]
     session.out.record({"profile": profile, "signed_by": sorted(found)}, lines, name=profile.genesis)
 

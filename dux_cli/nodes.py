@@ -70,7 +70,7 @@ def list_nodes(
         ),
     )
     headings = ("node", "name", "status", "score", "tier", "heard of", "verified")
-    session.out.table(found, headings, rows, empty="no nodes yet")
+    session.out.table(found, headings, rows, empty="no node is known that fits")
 
 
 @nodes.command()

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ Row = Sequence[str]
 
 ID_SHOWN_WHOLE = 34  # characters: an address or a service id; a transaction or a DID is longer
 ID_HEAD, ID_TAIL = 16, 6
+ID_BRIEF_FROM = 20  # characters: below it nothing is won
+COLUMN_GAP = 2  # spaces between the columns of a table
+WORD_CHARS_MAX = 12  # a longer one may be cut where a column is too narrow
 
 
 @dataclass(frozen=True)
@@ -108,17 +112,55 @@ def shortened(cell: str) -> str:
     return f"{cell[:ID_HEAD]}…{cell[-ID_TAIL:]}" if is_long else cell
 
 
+def briefly(cell: str) -> str:
+    """An id where the line has no room for more: what commands still take as a part of a name."""
+    if len(cell) <= ID_BRIEF_FROM or " " in cell:
+        return cell
+    return f"{cell[8:12]}…{cell[-4:]}" if cell.startswith("did:dux:") else f"{cell[:6]}…"
+
+
+def fitted(headings: Row, lines: Sequence[Row], width: int) -> list[list[str]]:
+    """Cells for a terminal so wide: ids beside the first column get briefer where the lines are too long for it."""
+    cells = [[shortened(cell) for cell in line] for line in lines]
+    widest = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    if sum(widest) + COLUMN_GAP * (len(widest) - 1) <= width:
+        return cells
+    return [[shortened(line[0]), *(briefly(cell) for cell in line[1:])] for line in lines]
+
+
+def widths_for(headings: Row, cells: Sequence[Row], width: int) -> list[int] | None:
+    """How wide each column is on a terminal so wide; None where nothing sensible fits.
+
+    The first column is whole. No other is narrower than its short words, but the last, which has the sentences and
+    takes what is left; what there is more of goes to whom it makes whole, the least need first.
+    """
+    columns = list(zip(headings, *cells, strict=True))
+    whole = [max(map(len, column)) for column in columns]
+    words = [[word for cell in column for word in cell.split()] for column in columns]
+    least = [max((len(word) for word in column if len(word) <= WORD_CHARS_MAX), default=1) for column in words]
+    given = [whole[0], *least[1:-1], *([1] if len(whole) > 1 else [])]
+    spare = width - sum(given) - COLUMN_GAP * (len(whole) - 1)
+    if spare < 0:
+        return None
+    for at in sorted(range(1, len(whole)), key=lambda at: whole[at] - given[at]):
+        more = min(whole[at] - given[at], spare)
+        given[at], spare = given[at] + more, spare - more
+    return given
+
+
 def draw_table(headings: Row, lines: Sequence[Row]) -> None:
     """A table on the terminal; colours only where they are wanted (NO_COLOR)."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="" if "NO_COLOR" in os.environ else "bold")
-    for number, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=number == 0, overflow="fold")
-    for line in lines:
-        table.add_row(*(escape(shortened(cell)) for cell in line))
-    Console(no_color="NO_COLOR" in os.environ).print(table)
+    console = Console(no_color="NO_COLOR" in os.environ)
+    cells = fitted(headings, lines, console.width)
+    for heading, wide in zip(headings, widths_for(headings, cells, console.width) or repeat(None), strict=False):
+        table.add_column(heading, no_wrap=not table.columns, overflow="fold", width=wide)
+    for line in cells:
+        table.add_row(*map(escape, line))
+    console.print(table)
 
 
 def escape(text: str) -> str:

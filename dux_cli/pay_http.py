@@ -22,6 +22,7 @@ from common.units import Florins
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, pass_session
 from dux_cli.out_files import OutFile, write_out
 from dux_cli.output import flop
+from dux_cli.url_param import HttpUrl
 from dux_cli.wallet import FLOP_AMOUNT
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def gateway(
 
 
 @click.command("pay-http", cls=DuxCommand)
-@click.argument("url")
+@click.argument("url", type=HttpUrl())
 @click.option("--request", "-X", "method", default="", help="GET, or POST when there is a body.")
 @click.option("--header", "-H", "headers", multiple=True, metavar="NAME: VALUE", help="A header of the request.")
 @click.option("--data", "-d", help="The body; @FILE reads it from a file.")

@@ -14,6 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from common.errors import CallerMistake
+from dux_cli.out_files import write_out
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,12 +96,15 @@ def write_picture(raw: bytes, path: Path) -> tuple[int, int]:
 
     Raises:
         NotAPicture: another ending than .png, .jpg or .jpeg, or not a raw picture.
+        Unusable: the place does not take it.
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise NotAPicture(name=path.name, detail="the name must end in .png, .jpg or .jpeg")
     picture = picture_from_raw(raw)
-    (picture.convert("RGB") if kind == "JPEG" else picture).save(path, kind)
+    file = io.BytesIO()
+    (picture.convert("RGB") if kind == "JPEG" else picture).save(file, kind)
+    write_out(path, file.getvalue())
     return picture.size
 
 

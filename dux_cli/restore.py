@@ -101,7 +101,10 @@ def rows(found: Back) -> list[Row]:
     accounts = f"accounts {', '.join(map(str, found.wallet.accounts))}; bonds: {found.wallet.bonds}"
     return [
         ("coins", flop(found.wallet.found_florins), words[found.wallet.state], accounts),
-        *(("contract", one.contract_id, one.state, found.next_of[one.contract_id]) for one in found.contracts),
+        *(
+            ("contract", one.contract_id, one.state, found.next_of[one.contract_id].removeprefix("Next: "))
+            for one in found.contracts
+        ),
         *(("channel", one.channel.chid, one.channel.state, one.lines[0]) for one in found.channels),
         *(("not taken back", text, "", "repeat `duxnet restore` later") for text in found.problems),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,11 +11,11 @@ import click
 from common.errors import DuxError
 from common.rpc.method import DAEMONS
 from dux_cli.command import EXIT_FAILED, DuxCommand, Session, pass_session
-from dux_cli.output import printable
+from dux_cli.log_lines import readable
+from dux_cli.node_dir import INSTALLED
+from dux_cli.output import counted, printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from common.contracts.base import DaemonInfo
 
 ASK_WITHIN_S = 3.0
@@ -41,15 +42,31 @@ def status(session: Session) -> None:
         **around,
     }
     session.out.table(told, ("daemon", "state", "up", "process", "what is wrong"), rows)
-    for name, value in around.items():
-        session.out.step(f"{name}: {value}")
-    if "cases" in around:
-        session.out.step(
-            f"{around['cases']} of your contracts wait for you, the first until block {around['case_due']}: "
-            "`duxnet cases`"
-        )
+    for label, text in facts_of(told):
+        session.out.step(f"{label:<7}  {text}")
     if told["silent"]:
         raise SystemExit(EXIT_FAILED)
+
+
+def facts_of(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a person reads below the daemons; of a daemon that is silent the table has told already."""
+    if len(told["silent"]) == len(DAEMONS):
+        start = "systemctl start duxnet.target" if Path(told["node"]) == INSTALLED else "duxnet up --detach"
+        return [("node", f"{told['node']} is not running: `{start}` starts it")]
+    facts = [("node", told["did"])] if "did" in told else []
+    if "peers" in told:
+        facts.append(("network", f"{told['network']}, {counted(told['peers'], 'peer')}"))
+    if "height" in told:
+        reading = "" if told["synced"] else ", which the wallet is still reading"
+        facts.append(("chain", f"{told['chain']}, height {told['height']}{reading}"))
+    if "cases" in told:
+        wait = "waits for you," if told["cases"] == 1 else "wait for you, the first"
+        facts.append(
+            ("cases", f"{counted(told['cases'], 'contract')} {wait} until block {told['case_due']}: `duxnet cases`")
+        )
+    asked = {"network": ("peers_error", "p2pd"), "chain": ("chain_error", "flopd"), "cases": ("cases_error", "escrowd")}
+    failed = [(label, key) for label, (key, daemon) in asked.items() if key in told and daemon not in told["silent"]]
+    return facts + [(label, told[key]) for label, key in failed]
 
 
 async def look(session: Session) -> tuple[dict[str, DaemonInfo | None], dict[str, Any]]:
@@ -117,12 +134,12 @@ def lasted(seconds: float) -> str:
 
 
 @click.command(cls=DuxCommand)
-@click.argument("daemon", type=click.Choice((*DAEMONS, "host", "up")))
+@click.argument("daemon", type=click.Choice((*DAEMONS, "host", "up")), metavar="DAEMON")
 @click.option("--lines", "-n", default=40, show_default=True, help="How many of the last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines until Ctrl-C.")
 @pass_session
 def logs(session: Session, daemon: str, lines: int, *, follow: bool) -> None:
-    """What a daemon has told: the last lines of its log.
+    """What a daemon has told: the last lines of its log. `up` is what keeps them running, `host` all of them in one.
 
     \b
     duxnet logs escrowd -n 100
@@ -135,7 +152,10 @@ def logs(session: Session, daemon: str, lines: int, *, follow: bool) -> None:
     if session.out.as_json:
         session.out.json({"daemon": daemon, "log": str(path), "lines": last})
         return
-    session.out.text("\n".join(printable(line) for line in last))
+    shown = readable if session.out.for_person else printable
+    session.out.text("\n".join(shown(line) for line in last))
+    if not last:
+        session.out.step(f"nothing so far in {path}")
     if follow:
         session.run(follow_file(path, session))
 
@@ -152,4 +172,5 @@ async def follow_file(path: Path, session: Session) -> None:
                 file.seek(place)
                 added = file.read(size - place)
             place = size
-            session.out.text("\n".join(printable(line) for line in added.decode("utf-8", "replace").splitlines()))
+            shown = readable if session.out.for_person else printable
+            session.out.text("\n".join(shown(line) for line in added.decode("utf-8", "replace").splitlines()))

@@ -36,11 +36,11 @@ def list_tasks(session: Session, role: str | None, limit: int, *, open_only: boo
 
     asked = from_plain({"role": role or "", "open_only": open_only, "limit": limit}, ListTasks)
     found = session.ask(LIST, asked)
-    rows = each(
-        found.tasks,
-        lambda t: (t.task_id, t.role, str(t.state), flop(t.price_florins), t.service_id, stage_word(t), t.reason),
-    )
-    headings = ("task", "role", "state", "price", "service", "stage", "reason")
+    in_stages = not session.out.for_person or any(one.stages_id for one in found.tasks)  # a program counts columns
+    rows = each(found.tasks, lambda t: (
+        t.task_id, t.role, str(t.state), flop(t.price_florins), t.service_id, *([stage_word(t)] * in_stages), t.reason
+    ))  # fmt: skip
+    headings = ("task", "role", "state", "price", "service", *(["stage"] * in_stages), "reason")
     session.out.table(found, headings, rows, empty="no tasks yet")
 
 
@@ -65,7 +65,7 @@ def facts_of(seen: TaskView) -> list[tuple[str, str]]:
     """What a person wants to know of a task."""
     facts = [
         ("task", seen.task_id),
-        ("state", f"{seen.state} {seen.reason}".strip()),
+        ("state", f"{seen.state}: {seen.reason}" if seen.reason else str(seen.state)),
         ("this node is", seen.role),
         ("service", seen.service_id),
         ("stage", stage_word(seen) if seen.stages_id else ""),
@@ -156,7 +156,8 @@ async def try_run(
     asked = {"kind": described.kind, "package": package, "entry": described.entry, "input_blob": blob, "args": args}
     wish = from_plain({**asked, "limits": described.limits}, TryRun)
     result = await session.call(TRY_RUN, wish, deadline_s=600.0)
-    lines = [("ended", f"{result.ended} {result.detail}".strip()), ("took", f"{result.wall_ms} ms")]
+    told = f"{result.ended}: {result.detail}" if result.detail else result.ended
+    lines = [("ended", told), ("took", f"{result.wall_ms} ms")]
     if result.output_blob:
         data = await session.client("p2pd").transfer("GET", f"/blob/{result.output_blob}", None)
         lines += [("output", f"{len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")]

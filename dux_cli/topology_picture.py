@@ -7,6 +7,7 @@ ring. Lines are the pairs that have measured each other, the slowest drawn first
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -137,6 +138,7 @@ def _spans(topology: Topology, islands: dict[str, list[PlacedNode]], places: dic
 
 def _dots(nodes: Sequence[PlacedNode], places: dict[str, Point], regions: list[str]) -> list[str]:
     shapes = []
+    named = Counter(node.hostname for node in nodes)
     for node in nodes:
         x, y = places[node.node_id]
         colour = COLOURS[regions.index(node.region) % len(COLOURS)]
@@ -159,7 +161,8 @@ def _dots(nodes: Sequence[PlacedNode], places: dict[str, Point], regions: list[s
             ends = f'x1="{x - far:.1f}" y1="{y - far:.1f}" x2="{x + far:.1f}" y2="{y + far:.1f}"'
             shapes.append(f'<line {ends} stroke="{INK}" stroke-width="3"/>')
         if len(nodes) <= LABELS_MAX:
-            name = node.hostname or f"{node.node_id[8:16]}…"
+            own_name = node.hostname if named[node.hostname] == 1 else ""  # hosts called alike tell nobody apart
+            name = own_name or f"{node.node_id[8:16]}…"
             shapes.append(_text(x, y + size + 13, escape(name[:18]), size=11, colour=INK))
     return shapes
 

@@ -218,7 +218,8 @@ def down(session: Session) -> None:
     """
     folder = session.node.must_be_ours("stop")
     ended = session.run(end_all(folder))
-    session.out.record({"ended": ended}, [("ended", ", ".join(ended) or "nothing was running")], name="\n".join(ended))
+    told = ", ".join("all daemons" if name == UP else name for name in ended)
+    session.out.record({"ended": ended}, [("ended", told or "nothing was running")], name="\n".join(ended))
 
 
 async def end_all(folder: NodeDir) -> list[str]:

@@ -10,6 +10,7 @@ import click
 from common.units import Florins
 from dux_cli.command import EXIT_FAILED, DuxGroup, Session, pass_session
 from dux_cli.output import flop
+from dux_cli.url_param import HttpUrl
 
 if TYPE_CHECKING:
     from common.network import NetworkProfile
@@ -29,7 +30,9 @@ def verify() -> None:
 
 
 PROFILE = click.option("--profile", type=FILE, help="Your own copy of the network's profile, to compare.")
-NODE = click.option("--coin-node", default="", help="A coin node's RPC: is it the best chain, is it whole?")
+NODE = click.option(
+    "--coin-node", type=HttpUrl(), default="", help="A coin node's RPC: is it the best chain, is it whole?"
+)
 LOGIN = click.option("--login", type=FILE, help="File with user:password of that node.")
 
 

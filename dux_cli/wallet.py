@@ -10,7 +10,7 @@ import click
 from common.errors import BadParams
 from common.units import Florins, parse_flop
 from dux_cli.chain_words import in_words
-from dux_cli.command import DuxGroup, Session, new_request_id, pass_session
+from dux_cli.command import EXIT_FAILED, DuxGroup, Session, new_request_id, pass_session
 from dux_cli.output import each, flop, short
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from common.contracts.wallet_preview import Previewed
 
 TXID_CHARS = 64
-REFUSED = 3  # exit code: an answer that is no
 
 
 class FlopAmount(click.ParamType[Florins]):
@@ -310,7 +309,7 @@ def sign_message(session: Session, own_address: str, message: str) -> None:
 @click.argument("message")
 @pass_session
 def verify_message(session: Session, their_address: str, signature: str, message: str) -> None:
-    """Did the holder of an address sign a message? Exit code 3 when not.
+    """Did the holder of an address sign a message? Exit code 1 when not.
 
     \b
     duxnet wallet verify F… H… "It is me."
@@ -322,7 +321,7 @@ def verify_message(session: Session, their_address: str, signature: str, message
     told = session.ask(WALLET_VERIFY_MESSAGE, asked)
     session.out.record(told, [("valid", "yes" if told.valid else f"no: {told.reason}")], name=str(told.valid).lower())
     if not told.valid:
-        raise SystemExit(REFUSED)
+        raise SystemExit(EXIT_FAILED)
 
 
 @wallet.command()

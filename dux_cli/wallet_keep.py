@@ -9,7 +9,7 @@ import click
 
 from common.errors import BadParams, CallerMistake, DuxError
 from dux_cli.chain_words import in_words
-from dux_cli.command import DuxCommand, Session, new_request_id, pass_session
+from dux_cli.command import EXIT_FAILED, DuxCommand, Session, new_request_id, pass_session
 from dux_cli.output import flop
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from common.keygen import WalletSecrets
     from dux_cli.node_dir import NodeDir
 
-REFUSED = 3  # exit code: an answer that is no
 BACKUP_OLD_S = 3 * 86_400  # three days
 RPC_PORTS = {"flopcoin-main": 32551, "flopcoin-test": 44555, "flopcoin-regtest": 18332}
 PASSWORD_BYTES = 24
@@ -202,13 +201,13 @@ def _use_core(node: NodeDir, port: int, login: Path) -> None:
 @click.command(cls=DuxCommand)
 @pass_session
 def check(session: Session) -> None:
-    """Is all well with the wallet? Each check with what was found; exit code 3 when one of them fails."""
+    """Is all well with the wallet? Each check with what was found; exit code 1 when one of them fails."""
     found = session.run(_checks(session))
     told = {"checks": [{"what": what, "ok": ok, "found": text} for what, ok, text in found]}
     rows = [(what, "yes" if ok else "NO", text) for what, ok, text in found]
     session.out.table(told, ("check", "well", "found"), rows)
     if not all(ok for _, ok, _ in found):
-        raise SystemExit(REFUSED)
+        raise SystemExit(EXIT_FAILED)
 
 
 async def _checks(session: Session) -> list[tuple[str, bool, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from dux_cli.output import counted, flop, seen_up, short
 from dux_cli.short_ids import the_contract
 
 if TYPE_CHECKING:
-    from common.contracts.registry import Opinion, Reputation
+    from common.contracts.registry import Opinion, Reputation, ScoreLine
     from common.contracts.registry_audit import Audits
     from common.contracts.registry_machine import MachineView
     from common.contracts.registry_service import Services
@@ -64,75 +65,106 @@ def node(session: Session, node_id: str, *, peer: str) -> None:
     duxnet why node did:dux:…
     duxnet why node did:dux:… --ask did:dux:…
     """
-    from common.contracts.registry import (
-        AUDIT_LIST,
-        MACHINE_SHOW,
-        PRESENCE_SHOW,
-        REPUTATION_GET,
-        REPUTATION_OPINION,
-        SERVICE_LIST,
-        AskOpinion,
-        NodeName,
-    )
+    known = session.run(_known(session, node_id, peer))
+    slot_blocks = session.node.profile().presence.slot_blocks
+    whole = {
+        "reputation": known.reputation, "presence": known.presence, "audits": known.audits.audits,
+        "services": known.services.services, "machine": known.machine, "opinion": known.opinion,
+    }  # fmt: skip
+    facts = [*_opinion_facts(peer, known), *_standing_facts(known), *_evidence_facts(known, slot_blocks)]
+    session.out.record(whole, facts, name=str(known.reputation.score))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What this node's registry knows of a node."""
+
+    opinion: Opinion | None  # another node's; None: nobody was asked
+    reputation: Reputation
+    presence: PresenceView
+    audits: Audits
+    services: Services
+    machine: MachineView | None  # None: it is not registered here, and may have a reputation all the same
+
+
+async def _known(session: Session, node_id: str, peer: str) -> Known:
+    """Everything of a node; what another one shows of it is asked for first, because it counts from then on."""
+    from common.contracts import registry as c
     from common.contracts.registry_audit import AuditsAsked
     from common.contracts.registry_machine import MachineAsked
     from common.contracts.registry_service import ServicesAsked
     from common.contracts.registry_witness import PresenceAsked
 
-    async def ask() -> tuple[Opinion | None, Reputation, PresenceView, Audits, Services, MachineView | None]:
-        wish = AskOpinion(of=node_id, peer=peer)
-        opinion = await session.call(REPUTATION_OPINION, wish, deadline_s=ASK_S) if peer else None
-        presence = PresenceAsked(node_id=node_id, slots=SLOTS_SHOWN, evidence=True)
-        try:
-            machine = await session.call(MACHINE_SHOW, MachineAsked(node_id=node_id))
-        except NotFound:
-            machine = None  # it is not registered here, and may have a reputation all the same
-        return (
-            opinion,
-            await session.call(REPUTATION_GET, NodeName(node_id=node_id)),
-            await session.call(PRESENCE_SHOW, presence),
-            await session.call(AUDIT_LIST, AuditsAsked(node_id=node_id)),
-            await session.call(SERVICE_LIST, ServicesAsked(node_id=node_id)),
-            machine,
-        )
+    wish, presence = (
+        c.AskOpinion(of=node_id, peer=peer),
+        PresenceAsked(node_id=node_id, slots=SLOTS_SHOWN, evidence=True),
+    )
+    opinion = await session.call(c.REPUTATION_OPINION, wish, deadline_s=ASK_S) if peer else None
+    try:
+        machine = await session.call(c.MACHINE_SHOW, MachineAsked(node_id=node_id))
+    except NotFound:
+        machine = None
+    return Known(
+        opinion=opinion,
+        reputation=await session.call(c.REPUTATION_GET, c.NodeName(node_id=node_id)),
+        presence=await session.call(c.PRESENCE_SHOW, presence),
+        audits=await session.call(c.AUDIT_LIST, AuditsAsked(node_id=node_id)),
+        services=await session.call(c.SERVICE_LIST, ServicesAsked(node_id=node_id)),
+        machine=machine,
+    )
 
-    opinion, told, presence, audits, services, machine = session.run(ask())
+
+def _opinion_facts(peer: str, known: Known) -> list[tuple[str, str]]:
+    strange = "no such node is registered here: what follows is what is assumed of anybody"
+    facts = [] if known.machine else [("", strange)]
+    return facts + (_asked(peer, known.opinion) if known.opinion else [])
+
+
+def _standing_facts(known: Known) -> list[tuple[str, str]]:
+    """How it stands."""
+    told = known.reputation
     days = f"{counted(told.days_witnessed, 'day')} witnessed, {told.days_good} good"
-    facts = [
-        ("", "" if machine else "no such node is registered here: what follows is what is assumed of anybody"),
-        *(_asked(peer, opinion) if opinion else ()),
+    looks = "owed none" if told.probing is None else f"{told.probing:.0%} of the times that fell to it"
+    served = ", ".join(f"{one.service} {one.count}" for one in known.services.services if one.count)
+    return [
         ("reputation", f"{told.score:.3f} (0.5 = nothing known)"),
-        (
-            "tier",
-            f"{told.tier}: trade {told.trade_tier}, duty {told.duty_tier} ({days})",
-        ),
+        ("tier", f"{told.tier}: trade {told.trade_tier}, duty {told.duty_tier} ({days})"),
         ("duties", ", ".join(told.duties)),
         *((one.state, f"{one.reason} (set by {one.set_by}, {_end(one.until)})") for one in told.sanctions),
         ("uptime", seen_up(told.uptime)),
-        (
-            "looks at others",
-            "owed none" if told.probing is None else f"{told.probing:.0%} of the times that fell to it",
-        ),
-        ("services", ", ".join(f"{one.service} {one.count}" for one in services.services if one.count) or "none yet"),
-        ("machine", _machine(machine)),
-        *((f"audit {one.audit_id[:16]}", f"{one.state}: {one.reason}") for one in audits.audits),
+        ("looks at others", looks),
+        ("services", served or "none yet"),
+        ("machine", _machine(known.machine)),
+        *((f"audit {one.audit_id[:16]}", f"{one.state}: {one.reason}") for one in known.audits.audits),
+    ]
+
+
+def _evidence_facts(known: Known, slot_blocks: int) -> list[tuple[str, str]]:
+    """What that rests on: payments, and what others saw slot by slot."""
+    told, signed = known.reputation, counted(len(known.presence.evidence), "sighting")
+    return [
         ("for it", _weight(told.good_florins, f"{counted(told.jobs_done, 'job')} done well")),
         ("against it", _weight(told.bad_florins, f"{counted(told.jobs_failed, 'job')} that failed")),
         ("as of block", str(told.at_height)),
+        *((f"contract {one.cid.hex()[:16]}", _receipt(one)) for one in told.evidence),
+        *((f"slot from {one.from_height}", _slot(one, told.at_height, slot_blocks)) for one in known.presence.slots),
+        ("signed", f"{signed} held here; --json prints them"),
     ]
-    for line in told.evidence:
-        weight = f"+{flop(line.good_florins)}" if line.good_florins else f"-{flop(line.bad_florins)}"
-        facts.append((f"contract {line.cid.hex()[:16]}", f"{line.outcome} at block {line.height}: {weight}"))
-    facts += [
-        (f"slot from {slot.from_height}", f"seen by {slot.seen} of {slot.drawn} seats{_where(slot.net)}: {_up(slot)}")
-        for slot in presence.slots
-    ]
-    facts.append(("signed", f"{counted(len(presence.evidence), 'sighting')} held here; --json prints them"))
-    whole = {
-        "reputation": told, "presence": presence, "audits": audits.audits, "services": services.services,
-        "machine": machine, "opinion": opinion,
-    }  # fmt: skip
-    session.out.record(whole, facts, name=str(told.score))
+
+
+def _receipt(line: ScoreLine) -> str:
+    """What a finished contract weighs."""
+    weight = f"+{flop(line.good_florins)}" if line.good_florins else f"-{flop(line.bad_florins)}"
+    counts = weight if line.good_florins or line.bad_florins else "counts for nothing"
+    return f"{line.outcome} at block {line.height}: {counts}"
+
+
+def _slot(slot: SlotShown, at_height: int, slot_blocks: int) -> str:
+    """How many looked and saw it; a slot that has not ended may still become one in which it was up."""
+    under_way = at_height < slot.from_height + slot_blocks
+    verdict = "up" if slot.up else "under way" if under_way else "not up"
+    where = f" in {slot.net}" if slot.net else ""
+    return f"seen by {slot.seen} of {slot.drawn} seats{where}: {verdict}"
 
 
 def _asked(peer: str, opinion: Opinion) -> list[tuple[str, str]]:
@@ -155,20 +187,12 @@ def _machine(view: MachineView | None) -> str:
     return f"{found}; answered wrongly: {', '.join(view.failed)}" if view.failed else found
 
 
-def _where(net: str) -> str:
-    return f" in {net}" if net else ""
-
-
-def _up(slot: SlotShown) -> str:
-    return "up" if slot.up else "not up"
-
-
 def _end(until: str) -> str:
     return f"until {until}" if until else "until its reason is gone or it is lifted"
 
 
 @why.command()
-@click.argument("did", default="")
+@click.argument("did", type=NodeDid(), default="")
 @pass_session
 def airdrop(session: Session, did: str) -> None:
     """What the next airdrop waits for; with a DID, why that node would get a share or not."""

@@ -13,6 +13,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from common.chain.address import is_p2pkh, is_p2sh
+from common.chain.bond_award import MARGINS
 from common.chain.contract import (
     CONTRACT_VERSION,
     NO_ROYALTY,
@@ -30,7 +31,7 @@ from common.chain.contract import (
 )
 from common.chain.contract_rules import PRICE_MAX_FLORINS, panel_size_for
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB, GROSS_MIN_FLORINS
-from common.chain.heights import Heights, depth_for, heights_problems, heights_profile, plan
+from common.chain.heights import DELIVER_BLOCKS_MAX, Heights, depth_for, heights_problems, heights_profile, plan
 from common.chain.verify import is_pubkey
 from common.codec import Canon, canonical
 from common.community_fund import fund_script_of
@@ -130,7 +131,9 @@ def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) ->
         "the heights are of another profile": offer.heights_profile == profile.heights,
         "the job does not hash to its name": offer.job_hash == bytes(tagged_hash(Purpose.JOB, offer.job)),
         "the policy is unknown": offer.policy in tuple(Policy),
-        "the job has no time": offer.deliver_blocks >= 1,
+        "the job has no time, or more than any may have": (
+            1 <= offer.deliver_blocks <= deliver_blocks_max(offer.stage.kind, offer.heights_profile)
+        ),
         "its fee rate is not the usual one": _is_usual(offer.fee_rate_florins_per_kb),
         "its stage is none": _is_stage(offer),
         "its royalty is none": _is_royalty(offer.royalty),
@@ -148,6 +151,23 @@ def offer_problem(offer: Offer, buyer: str, me: str, profile: NetworkProfile) ->
         parties=(buyer, offer.seller),
         kind=offer.stage.kind,
     )
+
+
+def bond_blocks(deliver_blocks: int, heights: str) -> int:
+    """How long a bond waits for a job of so many blocks: its T lies so far behind that both can be awarded."""
+    return deliver_blocks + MARGINS * heights_profile(heights).vote_before_blocks + START_LAG_BLOCKS
+
+
+def deliver_blocks_max(kind: LotKind, heights: str) -> int:
+    """The longest job; who asks for a longer one wants somebody's bond or attention locked."""
+    return bond_blocks(DELIVER_BLOCKS_MAX, heights) if kind is LotKind.BOND else DELIVER_BLOCKS_MAX
+
+
+def _is_planned(terms: Terms) -> bool:
+    """The heights are those that both sides plan from start and job: nobody else's would end in time."""
+    blocks, profile = terms.heights.deliver_by - terms.heights.fund_by, heights_profile(terms.heights_profile)
+    is_short = blocks <= deliver_blocks_max(terms.stage.kind, terms.heights_profile)
+    return is_short and terms.heights == plan(profile, terms.heights.start, blocks, terms.price_florins)
 
 
 def _is_weighed(weights: tuple[int, ...], candidates: tuple[Did, ...]) -> bool:
@@ -291,6 +311,7 @@ def terms_problem(terms: Terms, profile: NetworkProfile, me: str, tip: int) -> s
     return (
         broken
         or next(iter(wrong), None)
+        or (None if _is_planned(terms) else "the heights are not those of its start and job")
         or wish_problem(
             price_florins=terms.price_florins,
             arbiters=terms.candidates,

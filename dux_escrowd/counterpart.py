@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from common.chain.bond_award import MARGINS
 from common.chain.contract import LOT, NO_ROYALTY, Arbiter, Contract, LotKind, bond_value
 from common.chain.contract_rules import check_contract
-from common.chain.heights import heights_profile
 from common.codec import canonical, from_canonical
 from common.contracts import peer_escrow as peer
 from common.contracts import wallet_contract as wallet
@@ -149,7 +147,6 @@ class Counterpart:
             return
         offers = [self._book.records.offer(one.contract_id) for one in self._shelf.series(row)]
         values = [bond_value(one.price_florins, 2 * one.arbiters_needed - 1) for one in offers if one]
-        margin = MARGINS * heights_profile(offer.heights_profile).vote_before_blocks
         nonce = bytes(tagged_hash(Purpose.ESCROW_OFFER, b"bond" + stage.series + self._desk.me.encode()))
         contract_id = deal.contract_id_of(offer.network, self._desk.me, nonce).hex()
         place = peer.OfferedStage(
@@ -158,7 +155,7 @@ class Counterpart:
         wish = Wish(
             seller=row.buyer, service_id=offer.service_id, job=offer.job, job_hash=offer.job_hash,
             price_florins=max(values), arbiters=offer.arbiters, arbiters_needed=offer.arbiters_needed,
-            deliver_blocks=offer.deliver_blocks + margin + deal.START_LAG_BLOCKS, result_lock=False,
+            deliver_blocks=deal.bond_blocks(offer.deliver_blocks, offer.heights_profile), result_lock=False,
             policy=offer.policy, swap_limit_florins=Florins(0), nonce=nonce, stage=place, royalty=NO_ROYALTY,
             weights=offer.weights,
         )  # fmt: skip

@@ -30,6 +30,7 @@ from dux_escrowd.store import Agreed
 
 FACTS_PER_LOOK_MAX = 64  # per contract: a look that finds more goes on at the next block
 SPENDS_REMEMBERED_MAX = 10_000  # of a day's contracts and more; forgotten ones are read once more
+VOID_FOLLOWED_MAX = 1_000  # of others' contracts: two names make as many as they like, and each look asks for all
 FOLLOWED_AFTER_END_BLOCKS = 1_440  # a reorganisation deeper than a day of main is beyond all bounds
 
 
@@ -49,6 +50,7 @@ class Follower(ChainLoop):
         if not tip.synced:
             return
         self._drop_old_drafts(int(tip.height))
+        self._drop_old_voids()
         unread: NotSynced | None = None
         for row in self._desk.book.shelf.followed():
             try:
@@ -65,6 +67,14 @@ class Follower(ChainLoop):
         for row in self._desk.book.shelf.drafts():
             if height > row.created_height + limit:
                 self._parley.refuse(row, "no agreement came about in time")
+
+    def _drop_old_voids(self) -> None:
+        """A late payment to one of these is its buyer's alone to take back, as where nobody else is there."""
+        shelf = self._desk.book.shelf
+        for name in shelf.void_beyond(VOID_FOLLOWED_MAX):
+            with self._desk.book.store.transaction() as tx:
+                shelf.note(tx, name, follow=0)
+                shelf.drop_copies(tx, name)
 
     async def _outputs(self, row: Agreed) -> list[OnChain] | None:
         """What is on the contract's script; None before there is one.
@@ -127,6 +137,7 @@ class Follower(ChainLoop):
             self._keeping.look(tx, row)
             if self._is_over(book.shelf.lots(row.contract_id), height):
                 book.shelf.note(tx, row.contract_id, follow=0)
+                book.shelf.drop_copies(tx, row.contract_id)
 
     def _learn_outputs(self, tx: Tx, contract_id: str, outputs: list[OnChain] | None, height: int) -> None:
         book, passed = self._desk.book, set[tuple[int, Fact]]()

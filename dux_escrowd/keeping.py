@@ -190,8 +190,13 @@ class Keeping:
         contract = self._book.records.contract(put.contract_id.hex())
         if contract is None or sender not in named_in(contract):
             raise NotFound(what="contract", name="of yours")
+        name = put.contract_id.hex()
+        row = self._shelf.contract(name)
         with self._book.store.transaction() as tx:
-            kept = self._shelf.keep_copy(tx, put.tag, sender, put.contract_id.hex(), put.version, put.sealed)
+            is_over = row is None or not row.follow
+            if is_over or not self._shelf.has_room_for_copy(tx, name, len(put.sealed)):
+                return Ack(kept=False)
+            kept = self._shelf.keep_copy(tx, put.tag, sender, name, put.version, put.sealed)
         return Ack(kept=kept)
 
     async def give(self, ask: CopyGet, sender: Did) -> CopyAnswer:
@@ -283,13 +288,14 @@ class Keeping:
             return ()
 
     async def _newest(self, key: bytes, tag: bytes, holders: tuple[Did, ...]) -> Copy | None:
-        answers = await asyncio.gather(*(self._ask(did, tag) for did in holders))
-        for answer in sorted((one for one in answers if one), key=lambda one: -one.version):
+        """The copy that tells most; a holder's own word of its version is none: the other side may hold an old one."""
+        found = list[Copy]()
+        for answer in await asyncio.gather(*(self._ask(did, tag) for did in holders)):
             try:
-                return opened(answer.sealed, key, tag)
+                found += [opened(answer.sealed, key, tag)] if answer else []
             except BadParams as error:
                 self._desk.log.warning("copy does not open", reason=error.message)
-        return None
+        return max(found, key=lambda copy: len(copy.facts) + len(copy.statements), default=None)
 
     async def _ask(self, did: Did, tag: bytes) -> CopyAnswer | None:
         try:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from common.chain.bond_award import LotCoin
 from common.chain.contract import Contract, Royalty
+from common.chain.spends import SpendKind
 from common.chain.tx import Outpoint
 from common.codec import Canon, from_canonical
 from common.contracts.escrow_views import Settlement
 from common.contracts.peer_escrow import CaseCall, Offer, OfferedStage, Quote
-from common.receipts import Attested, Outcome
+from common.receipt_keys import OUTCOMES
+from common.receipts import Attested
 from common.units import Did, Florins
 from dux_escrowd.agreement import TERMS_BYTES_MAX, Accept, Terms
 from dux_escrowd.content_key import content_key
@@ -22,12 +24,7 @@ from dux_escrowd.words import SaidDelivered
 WISH, OFFER, QUOTE, CONTRACT, TERMS, ACCEPT, CASE, SPEND, VOTE, DELIVERY = (
     "wish", "offer", "quote", "contract", "terms", "accept", "case", "spend", "vote", "delivery",
 )  # fmt: skip
-OUTCOME_OF = {
-    Exit.RELEASE: Outcome.RELEASED,
-    Exit.CANCEL: Outcome.CANCELLED,
-    Exit.AWARD: Outcome.AWARDED,
-    Exit.REFUND: Outcome.REFUNDED,
-}
+OUTCOME_OF = {way: OUTCOMES[SpendKind(way.value)] for way in Exit}
 
 
 class Wish(Canon, frozen=True):

@@ -20,6 +20,7 @@ from dux_escrowd.statements import Heard, opened_statement
 
 C = TypeVar("C", bound=Canon)
 DOCUMENT_BYTES_MAX = 65_536
+UNPAID_COPIES_BYTES_MAX = 67_108_864  # 64 MiB of parties' copies of contracts that nobody has paid for
 
 
 class Agreed(msgspec.Struct, frozen=True):
@@ -68,6 +69,16 @@ class Shelf:
         """Contracts whose script is watched, oldest first."""
         rows = self._store.rows("SELECT * FROM contracts WHERE follow = 1 ORDER BY created_ms, contract_id")
         return [_agreed(row) for row in rows]
+
+    def void_beyond(self, most: int) -> list[str]:
+        """Followed contracts of others that came to nothing, with no coin on their script: all but the newest ones."""
+        rows = self._store.rows(
+            "SELECT contract_id FROM contracts WHERE follow = 1 AND role != 'buyer' AND EXISTS (SELECT 1 FROM lots "
+            "WHERE lots.contract_id = contracts.contract_id AND number = 0 AND state = 'VOID') AND NOT EXISTS "
+            "(SELECT 1 FROM lots WHERE lots.contract_id = contracts.contract_id AND number > 0) "
+            "ORDER BY created_ms DESC, contract_id DESC LIMIT -1 OFFSET ?", most,
+        )  # fmt: skip
+        return [str(row["contract_id"]) for row in rows]
 
     def named(self, role: Role) -> list[str]:
         """Contracts in which this node has the role, oldest first."""
@@ -382,6 +393,32 @@ class Shelf:
         )  # fmt: skip
         row = tx.row(f"SELECT tag, version FROM party_copies WHERE {mine}", contract_id, owner)  # noqa: S608 - own words
         return row is not None and (bytes(row["tag"]), int(row["version"])) == (tag, version)
+
+    def has_room_for_copy(self, tx: Tx, contract_id: str, more: int) -> bool:
+        """Whether so many bytes more have room: always for a contract that was paid for; else copies of void ones go.
+
+        A contract that nobody pays costs two names nothing, however many there are.
+        """
+        paid = "SELECT 1 FROM lots WHERE contract_id = ? AND state NOT IN ('DRAFT', 'DRAWING', 'AGREED', 'VOID')"
+        if tx.row(paid, contract_id) is not None:
+            return True
+        unpaid = f"FROM party_copies AS kept WHERE NOT EXISTS ({paid.replace('?', 'kept.contract_id')})"
+        row = tx.row(f"SELECT coalesce(sum(length(sealed)), 0) AS bytes {unpaid}")
+        over = (int(row["bytes"]) if row else 0) + more - UNPAID_COPIES_BYTES_MAX
+        void = "EXISTS (SELECT 1 FROM lots WHERE contract_id = kept.contract_id AND state = 'VOID')"
+        gone = list[int]()
+        for old in tx.rows(f"SELECT rowid AS at, length(sealed) AS size {unpaid} AND {void} ORDER BY at"):
+            if over > 0:
+                gone.append(int(old["at"]))
+                over -= int(old["size"])
+        for at in gone if over <= 0 else ():
+            tx.execute("DELETE FROM party_copies WHERE rowid = ?", at)
+        return over <= 0
+
+    @staticmethod
+    def drop_copies(tx: Tx, contract_id: str) -> None:
+        """The copies of a contract that is over: nobody needs it back."""
+        tx.execute("DELETE FROM party_copies WHERE contract_id = ?", contract_id)
 
     @staticmethod
     def restore(tx: Tx, row: Agreed) -> None:

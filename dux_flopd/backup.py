@@ -35,6 +35,7 @@ from common.units import UnixMs
 from dux_flopd.keyring import Keyring
 from dux_flopd.recovery import look_beyond
 
+ENDINGS = ("-wal", "-shm", "")  # of a store's files
 MAGIC = b"duxnet wallet backup 1\n"
 SALT_BYTES, NONCE_BYTES, KEY_BYTES = 16, 12, 32
 BACKUP_BYTES_MAX = 1 << 30
@@ -86,19 +87,24 @@ def open_books(data: bytes, secret: bytes, path: str) -> bytes:
 def restore_books(backup: Path, secret: bytes, store: Path, clock: Clock) -> None:
     """Put the store of a backup in its place; one that is there stays beside it, as `.before`.
 
-    What is younger than the backup is looked for at the wallet's next start.
+    What is younger than the backup is looked for at the wallet's next start. The books are made ready beside their
+    place, so that a crash leaves the old ones, or these with all that they need; whoever repeats it goes on.
 
     Raises:
         BadBackup: the backup does not open; nothing is changed.
-        NewerSchema, CorruptStore: a newer flopd wrote it, or it is damaged; it lies in its place.
+        NewerSchema, CorruptStore: a newer flopd wrote it, or it is damaged; nothing is changed.
     """
     books = open_books(backup.read_bytes(), secret, str(backup))
-    for ending in ("", "-wal", "-shm"):
+    ready = store.with_name(f"{store.name}.restored")
+    for ending in ENDINGS:
+        ready.with_name(ready.name + ending).unlink(missing_ok=True)
+    write_private(ready, books)
+    look_beyond(ready, clock)
+    for ending in ENDINGS:  # what belongs to the old one first: it must never be read as the new one's
         old = store.with_name(store.name + ending)
         if old.exists():
             old.replace(store.with_name(f"{store.name}.before{ending}"))
-    write_private(store, books)
-    look_beyond(store, clock)
+    ready.replace(store)
 
 
 def _key(secret: bytes, salt: bytes) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from common.chain.beacon import beacon_heights, beacon_of, work_hash
-from common.chain.tx import Outpoint, Tx, parse, serialize, txid
+from common.chain.tx import Outpoint, Tx, TxOutput, parse, serialize, txid
+from common.chain.verify import verify_known
 from common.contracts.wallet_chain import (
     CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
@@ -162,9 +163,15 @@ class ChainMethods:
         return Coins(coins=coins, tip=BlockHeight(self._view.height))
 
     async def broadcast(self, params: Broadcast, ctx: Ctx) -> Broadcasted:
-        """Hand over what was made elsewhere, until it is in a block."""
+        """Hand over what was made elsewhere, until it is in a block; it binds those of its coins that are known here.
+
+        Raises:
+            SpendRefused: it may not spend one of them. A stranger's bytes come here, too: a wrong one would lock it.
+        """
         tx = parse(params.raw)
-        payment = _relayed(tx, params.request_id, ctx.caller)
+        coins = [self._store.coin(item.outpoint) for item in tx.inputs]
+        verify_known(tx, [TxOutput(Florins(coin.value), coin.script) if coin else None for coin in coins])
+        payment = _relayed(tx, [coin.outpoint for coin in coins if coin], params.request_id, ctx.caller)
         answer = Broadcasted(txid=payment.txid)
         with self._store.store.transaction() as decision:
             self._wallet.add_payment(decision, payment)
@@ -232,7 +239,7 @@ def _height(height: int | None) -> BlockHeight | None:
     return None if height is None else BlockHeight(height)
 
 
-def _relayed(tx: Tx, request_id: str, caller: str) -> NewPayment:
+def _relayed(tx: Tx, binds: list[Outpoint], request_id: str, caller: str) -> NewPayment:
     return NewPayment(
         txid=txid(tx),
         raw=serialize(tx),
@@ -242,6 +249,6 @@ def _relayed(tx: Tx, request_id: str, caller: str) -> NewPayment:
         counterparty="",
         amount=0,
         fee=0,
-        binds=tuple(item.outpoint for item in tx.inputs),
+        binds=tuple(binds),
         contract_id="",
     )

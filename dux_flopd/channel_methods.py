@@ -60,7 +60,7 @@ from common.network import NetworkProfile
 from common.rpc.table import Ctx, MethodTable
 from common.units import Florins
 from dux_flopd.channel_rules import check_channel, check_own_side, may_sign
-from dux_flopd.model import Coin, ContractRow, FollowedScript, PaymentKind, ScriptKind
+from dux_flopd.model import Coin, ContractKeyRow, ContractRow, FollowedScript, PaymentKind, ScriptKind
 from dux_flopd.rules import check_limits, check_nonce
 from dux_flopd.scanner import Scanner
 from dux_flopd.wallet import Wallet
@@ -109,15 +109,15 @@ class ChannelMethods:
         return answer
 
     async def lost_keys(self, params: LostKeys, ctx: Ctx) -> KeysFound:
-        """Keys that an earlier life of this phrase may have used; each is bound once terms name it."""
-        found = []
+        """Keys that an earlier life of this phrase may have used; each is bound once terms name it, and none before."""
+        numbers = range(params.first, params.first + params.count)
+        answer = KeysFound(
+            keys=[
+                ChannelKey(index=at, pubkey=self._keys.contract_public(at), script=self._keys.payout_script(at))
+                for at in numbers
+            ]
+        )
         with self._store.store.transaction() as tx:
-            for index in range(params.first, params.first + params.count):
-                pubkey, script = self._keys.contract_public(index), self._keys.payout_script(index)
-                if self._store.contract_key_at(index) is None:
-                    self._store.add_contract_key(tx, index, params.side, hashlib.sha256(pubkey).digest())
-                found.append(ChannelKey(index=index, pubkey=pubkey, script=script))
-            answer = KeysFound(keys=found)
             ctx.remember(tx, answer)
         return answer
 
@@ -126,7 +126,9 @@ class ChannelMethods:
         terms = read_terms(params.terms)
         check_channel(terms, self._network, self._view.height, lost=params.lost)
         pubkey, script = self._keys.contract_public(params.key_index), self._keys.payout_script(params.key_index)
-        key = self._store.contract_key_at(params.key_index)
+        known = self._store.contract_key_at(params.key_index)
+        found = ContractKeyRow(params.key_index, params.side, hashlib.sha256(pubkey).digest(), "")
+        key = known or (found if params.lost else None)
         check_own_side(terms, params.side, key, pubkey=pubkey, script=script, index=params.key_index)
         name, output = chid(terms).hex(), channel_output_script(terms)
         address = script_to_address(output, self._wallet.family) or ""
@@ -135,6 +137,10 @@ class ChannelMethods:
             if params.side == "payer" and not params.lost:
                 spent = self._store.spent_since(tx, ctx.caller, terms.payee)
                 check_limits(self._wallet.settings, int(terms.cap_florins), spent, ctx.caller)
+            if params.lost:
+                self._wallet.hand_out_again(tx, params.key_index)
+                if known is None:
+                    self._store.add_contract_key(tx, found.index, found.purpose, found.nonce)
             self._store.adopt(tx, ContractRow(name, params.terms, params.side, params.key_index))
             if params.from_height is not None:
                 self._view.follow(tx, FollowedScript(output, ScriptKind.LOT, 0, 0, params.side), params.from_height)

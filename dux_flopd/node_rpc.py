@@ -179,7 +179,7 @@ class CoinNode:
 
     def _result(self, status: int, text: bytes) -> Any:
         if status == UNAUTHORIZED:
-            raise ChainUnavailable(endpoint=self.endpoint, detail="it refuses the login of node_password_file")
+            raise ChainUnavailable(endpoint=self.endpoint, detail="it refuses the login (node_password_file, --login)")
         try:
             answer = msgspec.json.decode(text)
             error = answer["error"]
@@ -219,4 +219,6 @@ def _shown(url: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        return "nothing listens there"
     return str(error) or type(error).__name__

@@ -55,4 +55,10 @@ MIGRATIONS = (
     CREATE TABLE bonds (number INTEGER PRIMARY KEY, script BLOB NOT NULL, told INTEGER NOT NULL DEFAULT 0);
     CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     """,
+    # keys that a search for lost channels only tried were bound to none, and no new contract could have their numbers
+    """
+    DELETE FROM contract_keys WHERE cid = '' AND NOT EXISTS (
+        SELECT 1 FROM scripts WHERE scripts.kind = 'own' AND scripts.branch = 3
+        AND scripts.number = contract_keys.number AND scripts.label <> '');
+    """,
 )

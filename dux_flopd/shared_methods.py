@@ -105,7 +105,7 @@ class SharedMethods:
         for number in range(self._store.shared_key_count() + GAP):
             if self._wallet.keyring.public(BRANCH_SHARED, number) in keys:
                 return number
-        raise KeyNotOurs(reason="none of these keys is this wallet's; make one with `duxnet wallet shared-key`")
+        raise KeyNotOurs(reason="none of these keys is this wallet's; make one with `duxnet wallet shared key`")
 
     async def shared(self, _params: Empty, _ctx: Ctx) -> SharedAddresses:
         """All of them."""

@@ -70,7 +70,7 @@ class PeerNet:
     @property
     def endpoint(self) -> str:
         """For people."""
-        return f"{len(self._peers)} coin nodes"
+        return "1 coin node" if len(self._peers) == 1 else f"{len(self._peers)} coin nodes"
 
     def ready(self) -> list[Peer]:
         """Peers that can be asked."""

@@ -131,11 +131,12 @@ class WalletStore:
         return _payment(row) if row else None
 
     def open_payments(self) -> list[StoredPayment]:
-        """Live payments that neither wait at the node nor are in a block."""
+        """Live payments that neither wait at the node nor are in a block; own ones before what was only handed in."""
         rows = self.store.rows(
             f"SELECT * FROM payments WHERE {_LIVE} AND replaced_by = '' AND NOT EXISTS ("  # noqa: S608
             " SELECT 1 FROM txs WHERE txs.txid = payments.txid OR (txs.skeleton = payments.skeleton"
-            " AND txs.height IS NOT NULL)) ORDER BY number LIMIT ?",
+            " AND txs.height IS NOT NULL)) ORDER BY kind = ?, number LIMIT ?",
+            PaymentKind.RELAY,
             OPEN_PAYMENTS_MAX,
         )
         return [_payment(row) for row in rows]

@@ -24,6 +24,7 @@ from common.contracts.wallet_tools import (
     VerifyMessage,
 )
 from common.keygen import WalletSecrets
+from common.network import HASH_BYTES, is_hex
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx, MethodTable
 from common.units import UnixMs
@@ -51,7 +52,13 @@ class ToolMethods:
         table.serve(WALLET_LOCK, self.lock)
 
     async def label(self, params: Label, _ctx: Ctx) -> Done:
-        """The owner's word for an address or a transaction."""
+        """The owner's word for an address or a transaction.
+
+        Raises:
+            BadAddress: the name is neither.
+        """
+        if not is_hex(params.name, HASH_BYTES):
+            address_to_script(params.name, self._wallet.family)
         with self._wallet.store.store.transaction() as tx:
             self._wallet.store.put_label(tx, params.name, params.label)
         return Done()

@@ -215,6 +215,8 @@ def _silent(asked: Fetching, header: Header | None, reason: str) -> Unavailable:
 
 def _why(error: Exception) -> str:
     """In words for a person; a deadline has none of its own."""
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        return "nothing listens there"
     return str(error) or "it took too long"
 
 

@@ -22,11 +22,12 @@ from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from common.codec import Wire, from_json, json_bytes
-from common.errors import BadRequest, DuxError
+from common.errors import BadRequest, CallerMistake, DuxError, NoToken
 from common.rpc.server import LOCAL_HOSTS, Tokens, check_host
 from common.settings import is_loopback
 from common.units import Florins
 from dux_pay.buying import Came, Header, Wanted
+from dux_pay.doors import opened
 from dux_pay.fetching import Fetcher, Fetching
 from dux_pay.headers import SIGNATURE, Oid
 from dux_pay.proxy import NotLoopback
@@ -40,6 +41,14 @@ SAID_CHARS_MAX = 500
 OWN_HEADERS = {name.lower() for name in (TOKEN_HEADER, OID_HEADER)}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class NoGatewayToken(CallerMistake):
+    """No or unknown token: send `Dux-Token` with the text of run/gateway/module.token in the node's folder."""
+
+    code = 3174
+    key = "no-gateway-token"
+    http_status = 401
 
 
 class MoreFuel(Wire, frozen=True, kw_only=True):
@@ -71,7 +80,7 @@ class Gateway:
         """Serve there; gives the port.
 
         Raises:
-            NotLoopback: the address is not this machine's.
+            NotLoopback: the address is not this machine's. PlaceTaken: somebody else listens there.
         """
         if not is_loopback(host):
             raise NotLoopback(host=host)
@@ -85,27 +94,32 @@ class Gateway:
             web.route("*", "/fetch/{url:.+}", self.fetch),
         ])  # fmt: skip
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        site = web.TCPSite(runner, host, port)
-        async with self._fetcher, asyncio.TaskGroup() as tasks:
-            await site.start()
-            watching = tasks.create_task(reaper.run(runner))
-            try:
-                yield int(runner.addresses[0][1])
-            finally:
-                watching.cancel()
-                await runner.cleanup()
+        async with self._fetcher:
+            found = await opened(runner, host, port)
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(reaper.run(runner))
+                try:
+                    yield found
+                finally:
+                    watching.cancel()
+                    await runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             check_host(request, LOCAL_HOSTS)
-            self._tokens.caller_of(request.headers.get(TOKEN_HEADER))
+            self._check_token(request)
             return await handler(request)
         except DuxError as error:
             self._log.info("payment refused", key=error.key, reason=error.message)
             told = {"error": error.message, "code": error.code, "key": error.key}
             return web.Response(status=error.http_status, body=json_bytes(told), content_type="application/json")
+
+    def _check_token(self, request: web.Request) -> None:
+        try:
+            self._tokens.caller_of(request.headers.get(TOKEN_HEADER))
+        except NoToken as error:
+            raise NoGatewayToken from error
 
     async def pay(self, request: web.Request) -> web.Response:
         """The header for a request; in a header too, for hooks that read no bodies."""

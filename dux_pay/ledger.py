@@ -2,8 +2,9 @@
 
 Promises: a call's header is on the disk before a program gets it, so a repeat sends the same bytes; what is reserved
 for calls that have not ended counts as spent; a day is a day of UTC. A call that was given up leaves a voucher with the
-payee: it counts for its most until its channel shows that less of it can be, or was, taken. The only file of this
-package with SQL.
+payee: it counts for its most until its channel shows that less of it can be, or was, taken. What a close pays the payee
+beyond what it signed that its calls cost counts, too, on the day on which it is seen. The only file of this package
+with SQL.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from common.units import Florins
 
 DAY_MS = 86_400_000
 CALLS_KEPT_MS = 400 * DAY_MS
+LOOK_EVERY_MS = 30_000  # at the channels that were paid over: a close takes longer to get into a block
 GIVEN_UP = "given up"  # a state of calls
 
 MIGRATIONS = (
@@ -36,6 +38,14 @@ MIGRATIONS = (
         PRIMARY KEY (chid, number)) WITHOUT ROWID;
     CREATE INDEX given_up_by_day ON given_up (day);
     CREATE INDEX given_up_by_oid ON given_up (oid);
+    """,
+    """
+    CREATE TABLE channels (
+        chid TEXT PRIMARY KEY, payee TEXT NOT NULL, at_ms INTEGER NOT NULL, day INTEGER NOT NULL DEFAULT 0,
+        over INTEGER NOT NULL DEFAULT 0, is_final INTEGER NOT NULL DEFAULT 0,
+        is_told INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    CREATE INDEX channels_by_day ON channels (day);
+    CREATE INDEX channels_in_question ON channels (is_final);
     """,
 )
 
@@ -93,12 +103,21 @@ class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
     receipt: str
 
 
+class Overtaken(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel whose close paid its payee so much more than it had signed that its calls cost."""
+
+    chid: str
+    payee: str
+    over_florins: int
+
+
 class Ledger:
     """The book of paid calls."""
 
     def __init__(self, path: Path | None, clock: Clock, limits: Limits) -> None:
         self._store = Store.open(path, MIGRATIONS, clock)
         self._clock = clock
+        self._looked_ms = -LOOK_EVERY_MS
         self.limits = limits
 
     def close(self) -> None:
@@ -142,7 +161,7 @@ class Ledger:
             spent = self._spent(tx) + call.most_florins
             if spent > self.limits.per_day_florins:
                 raise OverDayLimit(spent_florins=spent, limit_florins=int(self.limits.per_day_florins))
-            for table in ("calls", "given_up"):
+            for table in ("calls", "given_up", "channels"):
                 tx.execute(f"DELETE FROM {table} WHERE at_ms < ?", self._clock.unix_ms() - CALLS_KEPT_MS)  # noqa: S608
             tx.execute(
                 "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 'reserved', '', '')",
@@ -165,6 +184,11 @@ class Ledger:
                 chid,
                 number,
                 header,
+                oid,
+            )
+            tx.execute(
+                "INSERT OR IGNORE INTO channels (chid, payee, at_ms) SELECT chid, payee, ? FROM calls WHERE oid = ?",
+                self._clock.unix_ms(),
                 oid,
             )
 
@@ -214,20 +238,32 @@ class Ledger:
             row = tx.row("SELECT count(DISTINCT chid) AS n FROM given_up WHERE oid = ?", oid)
         return int(row["n"]) if row else 0
 
+    def is_look_due(self) -> bool:
+        """Whether it is time to look at the channels that are in question; true once in a while."""
+        now = self._clock.unix_ms()
+        is_due = now - self._looked_ms >= LOOK_EVERY_MS
+        self._looked_ms = now if is_due else self._looked_ms
+        return is_due
+
     def in_question(self) -> list[str]:
-        """Channels whose given-up calls count today and whose end is not known here."""
+        """Channels that were paid over and whose end is not known here, or not what it means for given-up calls."""
         with self._store.transaction() as tx:
-            rows = tx.rows("SELECT DISTINCT chid FROM given_up WHERE day = ? AND is_final = 0", self._today())
+            rows = tx.rows(
+                "SELECT chid FROM channels WHERE is_final = 0 UNION "
+                "SELECT chid FROM given_up WHERE day = ? AND is_final = 0 ORDER BY chid",
+                self._today(),
+            )
         return [row["chid"] for row in rows]
 
-    def bound(self, chid: str, left_florins: int, *, is_final: bool) -> None:
-        """The payee can have, or final: has, so much more over this channel than its calls cost.
+    def bound(self, chid: str, left_florins: int, *, is_closed: bool, is_final: bool) -> None:
+        """The payee can have, or by a close has, so much more over this channel than its calls cost.
 
-        While it can have it, calls that are under way promise a part of it, and count themselves.
+        Calls that are under way promise a part of it, and count themselves. `is_final`: the close lies deep.
         """
         with self._store.transaction() as tx:
             row = tx.row("SELECT sum(most) AS n FROM calls WHERE chid = ? AND state = 'paid'", chid)
-            left = left_florins - (0 if is_final or row is None else int(row["n"] or 0))
+            running = 0 if row is None else int(row["n"] or 0)
+            left = left_florins - (0 if is_closed else running)
             for one in tx.rows("SELECT number, most FROM given_up WHERE chid = ? ORDER BY number", chid):
                 counts = max(0, min(int(one["most"]), left))
                 left -= counts
@@ -238,9 +274,26 @@ class Ledger:
                     chid,
                     one["number"],
                 )
+            over = max(0, left - running) if is_closed else 0
+            tx.execute(
+                "UPDATE channels SET day = CASE WHEN over = 0 THEN ? ELSE day END, is_final = ?, "
+                "is_told = is_told AND over >= ?, over = ? WHERE chid = ?",
+                self._today(),
+                int(is_final),
+                over,
+                over,
+                chid,
+            )
+
+    def untold(self) -> list[Overtaken]:
+        """Closes that took more than calls cost, of which the owner was not told; from now on it was."""
+        with self._store.transaction() as tx:
+            rows = tx.rows("SELECT chid, payee, over FROM channels WHERE over > 0 AND is_told = 0 ORDER BY chid")
+            tx.execute("UPDATE channels SET is_told = 1 WHERE over > 0")
+        return [Overtaken(chid=row["chid"], payee=row["payee"], over_florins=int(row["over"])) for row in rows]
 
     def spent_today(self) -> Florins:
-        """Charged, promised, and given up with a voucher out, since 00:00 UTC."""
+        """Charged, promised, given up with a voucher out, and taken beyond it all, since 00:00 UTC."""
         with self._store.transaction() as tx:
             return Florins(self._spent(tx))
 
@@ -252,7 +305,9 @@ class Ledger:
     def _spent(self, tx: Tx) -> int:
         row = tx.row(
             "SELECT (SELECT coalesce(sum(coalesce(charged, most)), 0) FROM calls WHERE day = ?) + "
-            "(SELECT coalesce(sum(counts), 0) FROM given_up WHERE day = ?) AS spent",
+            "(SELECT coalesce(sum(counts), 0) FROM given_up WHERE day = ?) + "
+            "(SELECT coalesce(sum(over), 0) FROM channels WHERE day = ?) AS spent",
+            self._today(),
             self._today(),
             self._today(),
         )

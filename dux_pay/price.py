@@ -39,7 +39,7 @@ def price_of(text: str | Price, pricing: str = "fixed") -> Price:
     except ValueError as error:
         raise BadPrice(text=f"{text} {pricing}", reason=str(error)) from error
     if florins < 1:
-        raise BadPrice(text=text, reason="a price is at least one florin; leave the decorator out for what is free")
+        raise BadPrice(text=text, reason="a price is at least one florin; what is free is named as free and has none")
     return Price(florins, kind)
 
 

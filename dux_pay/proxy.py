@@ -28,11 +28,12 @@ from dux_pay.answers import BODY_BYTES_MAX as ANSWER_BYTES_MAX
 from dux_pay.answers import TYPE_DEFAULT
 from dux_pay.calls import Payment
 from dux_pay.delivering import OK, deliver, is_metered
+from dux_pay.doors import opened
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE
 from dux_pay.messages import PATH
 from dux_pay.price import Prices, Rate
 from dux_pay.reaper import Reaper
-from dux_pay.seller import Seller
+from dux_pay.seller import CHARGED_BELOW, Seller
 from dux_pay.streams import STREAM, had_of
 
 UPSTREAM_S = 60.0
@@ -108,7 +109,7 @@ class Proxy:
         """Serve there; gives the port.
 
         Raises:
-            NotLoopback: the address is not this machine's.
+            NotLoopback: the address is not this machine's. PlaceTaken: somebody else listens there.
         """
         if not is_loopback(host):
             raise NotLoopback(host=host)
@@ -118,16 +119,15 @@ class Proxy:
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S, lingering_time=LINGER_S
         )
-        await runner.setup()
-        site = web.TCPSite(runner, host, port, backlog=256)
-        async with self._client(), asyncio.TaskGroup() as tasks:
-            await site.start()
-            watching = tasks.create_task(self._reaper.run(runner))
-            try:
-                yield int(runner.addresses[0][1])
-            finally:
-                watching.cancel()
-                await runner.cleanup()
+        async with self._client():
+            found = await opened(runner, host, port)
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(self._reaper.run(runner))
+                try:
+                    yield found
+                finally:
+                    watching.cancel()
+                    await runner.cleanup()
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[None]:
@@ -198,7 +198,8 @@ class Proxy:
                 whole = web.Response(status=answer.status, headers=_kept(answer), body=await _bounded(answer))
         except TROUBLES as error:
             whole = self._failed(error)
-        self._log.info("call sold", path=request.path, status=whole.status, payer=payment.payer, oid=payment.oid)
+        event = "call sold" if whole.status < CHARGED_BELOW else "call answered and not charged"
+        self._log.info(event, path=request.path, status=whole.status, payer=payment.payer, oid=payment.oid)
         return whole
 
     async def _in_parts(self, answer: aiohttp.ClientResponse, payment: Payment, *, is_read: bool) -> web.Response:

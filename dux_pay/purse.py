@@ -4,7 +4,9 @@ Promises: nothing is promised above the limits; the payee's offer is checked und
 signed; the same id with the same request gets the same header, byte for byte, also after a restart; a call ends only by
 the payee's signed answer over the response that really came. Knows nothing of sockets: `gateway` and the command line
 bring it requests. A seller that refuses what it was given keeps the voucher: it counts as spent until its channel has
-closed for less, and one id opens one channel more at most. Source: channel_protocol.md §5 and §7.
+closed for less, and one id opens one channel more at most. One that signs that a call failed, or cost less, and closes
+its channel with the voucher all the same has left the proof of it: it counts as spent, and the owner is told.
+Source: channel_protocol.md §5 and §7.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from common.contracts.channel import (
     Settle,
 )
 from common.contracts.channel_errors import NoChannel
-from common.errors import DuxError, NotNow
+from common.errors import DuxError, NotNow, Unavailable
 from common.jws import OfferClaims, ReceiptClaims, opened
 from common.network import NetworkProfile
 from common.randomness import Randomness, new_id
@@ -78,7 +80,7 @@ PAY_WAIT_S = 25.0
 ANEW = ("offer_expired", "closing")  # the call is given up, and made again under a new number
 DONE = "OK"
 NEVER_RUN = ("REFUSED", "ABANDONED")
-CLOSED = "CLOSED"
+CLOSE_SEEN, CLOSED = "CLOSE_SEEN", "CLOSED"
 CHANNELS_PER_CALL_MAX = 2  # the one that was there or was opened, and one more
 GONE = 410  # the body was dropped: there is nothing to compare
 
@@ -128,10 +130,12 @@ class Purse:
         offer, envelope, payee = await self._offer(required, entry, wanted.url)
         most = self._most(wanted, offer)
         call = _new_call(oid, req, payee, wanted.url, most)
+        if self.ledger.is_look_due():
+            await self._look()
         try:
             self.ledger.reserve(call)
         except OverDayLimit:  # what was given up may count for less by now
-            await self._look_at_given_up()
+            await self._look()
             self.ledger.reserve(call)
         may_open = self.ledger.channels_given_up(oid) < CHANNELS_PER_CALL_MAX
         asked = Pay(
@@ -151,16 +155,19 @@ class Purse:
             raise
         return self._header(oid, required, entry, paid, most)
 
-    async def _look_at_given_up(self) -> None:
-        """What payees can still take for calls that were given up today, by this node's books and by the chain."""
+    async def _look(self) -> None:
+        """What payees can take, or have taken, beyond what calls cost, by this node's books and by the chain."""
         for chid in self.ledger.in_question():
             try:
                 shown = (await self._escrowd.call(SHOW, ChannelRef(chid))).channel
+            except (NotNow, Unavailable):  # everything counts whole
+                return
             except DuxError:  # it counts whole
                 continue
-            is_over = shown.state == CLOSED
-            most = shown.taken_florins if is_over else shown.held_florins
-            self.ledger.bound(chid, int(most) - int(shown.owed_florins), is_final=is_over)
+            is_closed = shown.state in (CLOSE_SEEN, CLOSED)
+            most = shown.taken_florins if is_closed else shown.held_florins
+            left = int(most) - int(shown.owed_florins)
+            self.ledger.bound(chid, left, is_closed=is_closed, is_final=shown.state == CLOSED)
 
     def _request(self, wanted: Wanted, oid: str) -> bytes:
         path, query = path_of(wanted.url)
@@ -197,7 +204,15 @@ class Purse:
             payload=payload.payload,
             extensions=payload.extensions,
             most_florins=most,
-            said=(*paid.said, f"at most {format_flop(most)} FLOP promised, call {paid.call.j}"),
+            said=(*self._overtaken(), *paid.said, f"at most {format_flop(most)} FLOP promised, call {paid.call.j}"),
+        )
+
+    def _overtaken(self) -> tuple[str, ...]:
+        """Closes of which the owner is told now, once."""
+        return tuple(
+            f"{one.payee} closed channel {one.chid[:8]} for {format_flop(one.over_florins)} FLOP more than its signed "
+            f"answers charge: it counts as spent (`duxnet channel show {one.chid[:8]}`)"
+            for one in self.ledger.untold()
         )
 
     async def _again(self, known: PaidCall, required: PaymentRequired, wanted: Wanted) -> Header:
@@ -212,6 +227,8 @@ class Purse:
         if anew and advice.action == "ended" and advice.state in NEVER_RUN:
             self.ledger.given_up(known.oid)
             return await self._first(wanted, required, known.oid, known.bound)
+        if advice.action == "ended" and known.charged_florins is not None:
+            raise CallOver(oid=known.oid, state=advice.state)
         if advice.action == "ended":
             cost = known.most_florins if advice.state == DONE else 0  # no signed answer is at hand that says how much
             if not cost:

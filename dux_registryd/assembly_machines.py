@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from common.contracts import registry_machine
 from common.contracts.peer_benchmark import (
+    BENCHMARK_BEGIN,
     BENCHMARK_FILL,
     BENCHMARK_HASH,
     BENCHMARK_PULL,
@@ -23,6 +24,7 @@ from dux_registryd.effects import Outside
 from dux_registryd.machine import Machine
 from dux_registryd.machine_methods import MachineMethods
 from dux_registryd.machines import Machines
+from dux_registryd.rights import Rights
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.statements import Heading, Rule, Statements
 from dux_registryd.store import Book
@@ -39,10 +41,12 @@ def measure_machines(
     machine: Machine,
 ) -> Benchmarker:
     """Both sides of a measurement, what is kept of it, and what is asked about it."""
+    rights = Rights(outside, challengers, parts.network)
+    parts.serve_peer(BENCHMARK_BEGIN, rights.begin)
     benchmarker = Benchmarker(
         book,
         outside,
-        challengers,
+        rights,
         statements,
         network=parts.network,
         clock=parts.clock,
@@ -50,18 +54,18 @@ def measure_machines(
         log=parts.log,
         settings=parts.settings,
     )
-    statements.judge(Kind.BENCHMARK, _result_rule(benchmarker, outside))
+    statements.judge(Kind.BENCHMARK, _result_rule(rights))
     attesting = Attesting(
         book,
         outside,
         statements,
         TpmDevice(parts.settings.tpm) if parts.settings.tpm else None,
-        benchmarker.is_drawn,
+        rights.has_begun,
         network=parts.network.genesis,
         clock=parts.clock,
         random=parts.random,
     )
-    statements.judge(Kind.QUOTE, _quote_rule(benchmarker, outside, attesting))
+    statements.judge(Kind.QUOTE, _quote_rule(rights, attesting))
     benchmarker.look_at_tpm = attesting.look
     parts.serve_peer(TPM_QUOTE, attesting.show)
 
@@ -70,7 +74,7 @@ def measure_machines(
         return held.info if held and parts.settings.benchmark else None
 
     prover = BenchProver(
-        benchmarker.is_drawn,
+        rights.has_begun,
         own_info,
         rules=parts.network.benchmark,
         machine=machine,
@@ -92,17 +96,12 @@ def measure_machines(
     return benchmarker
 
 
-def _result_rule(benchmarker: Benchmarker, outside: Outside) -> Rule:
-    """A result counts when its challenger was drawn, by this node's own draw, in a period that is now or just over."""
+def _result_rule(rights: Rights) -> Rule:
+    """A result counts when its challenger had drawn itself, in a period that is now or just over."""
 
     async def fault(result: BenchmarkResult) -> str | None:
-        tip = outside.tip_seen or await outside.tip()
-        if tip is None or abs(result.period - benchmarker.period_of(tip.height)) > 1:
-            return "its period is not lately"
-        if result.beacon != await benchmarker.beacon(result.period):
-            return "it was drawn by another beacon"
-        drawn = await benchmarker.drawn(result.period, result.target)
-        return None if result.prober in drawn else "its challenger was not drawn"
+        about = result.period, result.target, result.prober, result.proof
+        return await rights.fault(*about, drawn_by_beacon=result.beacon)
 
     def heading(result: BenchmarkResult) -> Heading:
         return Heading(result.target, result.prober, f"{result.period}/{result.target}", result.at_ms)
@@ -110,16 +109,12 @@ def _result_rule(benchmarker: Benchmarker, outside: Outside) -> Rule:
     return Rule(Purpose.BENCHMARK, BenchmarkResult, heading, fault)
 
 
-def _quote_rule(benchmarker: Benchmarker, outside: Outside, attesting: Attesting) -> Rule:
-    """A verifier's word counts when it was drawn to measure the node, and the key vouches for no other."""
+def _quote_rule(rights: Rights, attesting: Attesting) -> Rule:
+    """A verifier's word counts when it had drawn itself to measure the node, and the key vouches for no other."""
 
     async def fault(seen: QuoteSeen) -> str | None:
-        tip = outside.tip_seen or await outside.tip()
-        if tip is None or abs(seen.period - benchmarker.period_of(tip.height)) > 1:
-            return "its period is not lately"
-        if seen.verifier not in await benchmarker.drawn(seen.period, seen.target):
-            return "its verifier was not drawn"
-        return attesting.key_fault(seen)
+        found = await rights.fault(seen.period, seen.target, seen.verifier, seen.proof)
+        return found or attesting.key_fault(seen)
 
     def heading(seen: QuoteSeen) -> Heading:
         return Heading(seen.target, seen.verifier, f"{seen.period}/{seen.target}", seen.at_ms)

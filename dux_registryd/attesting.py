@@ -83,8 +83,8 @@ class Attesting:
             return _refused(error.message[:120])
         return QuoteAnswer(quoted.public, quoted.attest, quoted.signature, refused="")
 
-    async def look(self, target: Did, period: int) -> bool:
-        """Ask a node for its quote, check it, vouch for it; whether that is taken here.
+    async def look(self, target: Did, period: int, proof: bytes) -> bool:
+        """Ask a node for its quote by the right that a proof shows, check it, vouch for it; whether that is taken here.
 
         Raises:
             NotQuoted: it has no TPM, or it cannot be asked now.
@@ -106,6 +106,7 @@ class Attesting:
             firmware=quote.firmware & (2**53 - 1),
             resets=quote.resets,
             at_ms=UnixMs(self._clock.unix_ms()),
+            proof=proof,
         )
         return (await self._statements.say(Kind.QUOTE, seen)).word == "accept"
 

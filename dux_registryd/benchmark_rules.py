@@ -22,7 +22,6 @@ from common.receipts import NodeInfo
 from common.standing import BenchmarkResult
 from common.units import BPS
 
-BENCHMARK = "benchmark"  # the duty
 CORES_SHARE_BPS = 6_000  # of a declared core's speed: hardware threads share one
 MB_PER_GB = 1_024
 LANE_SHARE = 8  # how many times slower than the challenger's a core may be: a small board's is four, threads halve it

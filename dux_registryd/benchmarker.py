@@ -1,8 +1,10 @@
-"""Measures the machines that this node was drawn to measure, and signs what it found.
+"""Measures the machines that this node has drawn itself to measure, and signs what it found.
 
-In each period this node looks at a moment nobody can foretell; a node that is busy is asked again later in the period,
-a few times. Whoever cannot be reached or refuses gets no result: its figures age. A wrong answer is signed as wrong and
-told to whoever listens for failures; a late one is signed as slow, which leaves the part unverified and accuses nobody.
+In each period it draws for every node (rights.py), so that nobody else knows whom it will measure; it begins by showing
+the proof, and the result carries it. It comes at a moment nobody can foretell; a node that is busy is asked again later
+in the period, a few times. Whoever cannot be reached or refuses gets no result: its figures age. A wrong answer is
+signed as wrong and told to whoever listens for failures; a late one is signed as slow, which leaves the part unverified
+and accuses nobody.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from common.clock import Clock
 from common.contracts.peer_benchmark import (
+    BENCHMARK_BEGIN,
     BENCHMARK_FILL,
     BENCHMARK_HASH,
     BENCHMARK_PULL,
@@ -25,6 +28,7 @@ from common.contracts.peer_benchmark import (
     CHUNK_BYTES,
     LOADED,
     UNDER_WAY,
+    BeginAsk,
     FillAsk,
     HashAsk,
     PullAsk,
@@ -40,7 +44,6 @@ from common.standing import BenchmarkResult, Kind
 from common.units import Did
 from dux_registryd.bench_work import chain_is_right, stream, walk_is_right
 from dux_registryd.benchmark_rules import (
-    BENCHMARK,
     SLOW,
     lanes_limit_s,
     sizes_of,
@@ -48,9 +51,8 @@ from dux_registryd.benchmark_rules import (
     worked_s,
     wrong_parts,
 )
-from dux_registryd.challengers import Challengers
 from dux_registryd.effects import Outside
-from dux_registryd.presence_rules import SETTLED_BLOCKS
+from dux_registryd.rights import Rights
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.statements import Statements
 from dux_registryd.store import Book
@@ -93,7 +95,7 @@ class Benchmarker:
         self,
         book: Book,
         outside: Outside,
-        challengers: Challengers,
+        rights: Rights,
         statements: Statements,
         *,
         network: NetworkProfile,
@@ -104,7 +106,7 @@ class Benchmarker:
     ) -> None:
         self._book = book
         self._outside = outside
-        self._challengers = challengers
+        self._rights = rights
         self._statements = statements
         self._network = network
         self._rules = network.benchmark
@@ -114,36 +116,9 @@ class Benchmarker:
         self._settings = settings
         self._period = -1
         self._tries: dict[Did, int] = {}
-        self.look_at_tpm: Callable[[Did, int], Awaitable[bool]] | None = None
+        self.look_at_tpm: Callable[[Did, int, bytes], Awaitable[bool]] | None = None
         self.measured = self.refused = 0  # since the start, for /metrics
         self.on_failure: list[Callable[[BenchmarkResult], Awaitable[None]]] = []
-
-    def period_of(self, height: int) -> int:
-        """The period that a height lies in."""
-        return height // self._rules.period_blocks
-
-    async def drawn(self, period: int, about: Did) -> tuple[Did, ...]:
-        """Who is to measure a node in a period: of its tier or above."""
-        await self._challengers.look_round()
-        return await self._drawn(period, about)
-
-    async def _drawn(self, period: int, about: Did) -> tuple[Did, ...]:
-        height, beacon = self._drawn_at(period), await self.beacon(period)
-        return self._challengers.drawn_for(BENCHMARK, height, beacon, about, self._rules.challengers) if beacon else ()
-
-    async def beacon(self, period: int) -> bytes | None:
-        """What a period's measurements are drawn by."""
-        return await self._outside.beacon(self._drawn_at(period))
-
-    def _drawn_at(self, period: int) -> int:
-        return max(0, period * self._rules.period_blocks - SETTLED_BLOCKS)
-
-    async def is_drawn(self, period: int, challenger: Did) -> bool:
-        """Whether a node was drawn to measure this one, in the period that is now or has just ended."""
-        tip = self._outside.tip_seen or await self._outside.tip()
-        if tip is None or abs(period - self.period_of(tip.height)) > 1:
-            return False
-        return challenger in await self.drawn(period, await self._outside.own_did())
 
     async def run(self) -> None:
         """Measure for ever."""
@@ -160,20 +135,19 @@ class Benchmarker:
         held = self._book.node(own)
         if tip is None or held is None or held.info.withdrawn:
             return 0
-        period = self.period_of(tip.height)
+        period = self._rights.period_of(tip.height)
         if period != self._period:
             self._period, self._tries = period, {}
-        await self._challengers.look_round()
-        for node in self._book.nodes():
-            did = node.info.did
-            if did == own or self._tries.get(did, 0) >= TRIES or own not in await self._drawn(period, did):
-                continue
+        others = {node.info.did: node.info for node in self._book.nodes() if node.info.did != own}
+        waiting = [did for did in others if self._tries.get(did, 0) < TRIES]
+        due = await self._rights.own(period, waiting)
+        for did in self._random.sample(list(due), len(due)):  # so that one that is busy all day holds up no other
             if self._book.statement_at(Kind.BENCHMARK, own, f"{period}/{did}") is not None:
                 self._tries[did] = TRIES
                 continue
             self._tries[did] = self._tries.get(did, 0) + 1
             try:
-                await self.measure(node.info, period)
+                await self.measure(others[did], period, due[did])
             except NotMeasured as error:
                 if error.fields["reason"] in (BUSY, LOADED, UNDER_WAY):
                     self._tries[did] -= 1  # it will have time later
@@ -182,14 +156,15 @@ class Benchmarker:
             return 1
         return 0
 
-    async def measure(self, info: NodeInfo, period: int) -> BenchmarkResult:
-        """Measure one node and say what was found.
+    async def measure(self, info: NodeInfo, period: int, proof: bytes) -> BenchmarkResult:
+        """Measure one node by the right that a proof shows, and say what was found.
 
         Raises:
             NotMeasured, Unavailable: it could not be measured now.
         """
         found, sizes = Measured(info=info, period=period), sizes_of(info, self._rules)
-        await self._tpm(info.did, period)
+        await self._ask(found, BENCHMARK_BEGIN, BeginAsk(period=period, proof=proof))
+        await self._tpm(info.did, period, proof)
         await self._transfers(found)
         found.cpu_single = await self._hashes(found, 1)
         found.cpu_all = await self._hashes(found, sizes.lanes) if sizes.lanes > 1 else found.cpu_single
@@ -198,7 +173,7 @@ class Benchmarker:
         result = BenchmarkResult(
             network=self._network.genesis,
             period=period,
-            beacon=await self.beacon(period) or b"",
+            beacon=await self._rights.beacon(period) or b"",
             target=info.did,
             prober=await self._outside.own_did(),
             cpu_single=found.cpu_single,
@@ -210,6 +185,7 @@ class Benchmarker:
             rtt_ms=int(found.rtt_s * 1_000),
             failed=",".join(found.failed),
             at_ms=self._clock.unix_ms(),
+            proof=proof,
         )
         taken = await self._statements.say(Kind.BENCHMARK, result)
         self._log.info("node measured", did=info.did, failed=result.failed, word=taken.word, reason=taken.reason)
@@ -219,10 +195,10 @@ class Benchmarker:
                 await told(result)
         return result
 
-    async def _tpm(self, did: Did, period: int) -> None:
+    async def _tpm(self, did: Did, period: int, proof: bytes) -> None:
         """Its TPM's quote, where it has one; a wrong one proves nothing and costs nothing."""
         try:
-            if self.look_at_tpm is not None and await self.look_at_tpm(did, period):
+            if self.look_at_tpm is not None and await self.look_at_tpm(did, period, proof):
                 self._log.info("tpm quoted", did=did)
         except DuxError as error:
             self._log.info("tpm not quoted", did=did, reason=error.message)

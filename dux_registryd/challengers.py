@@ -1,4 +1,4 @@
-"""Who is to look at whom, over the nodes known here: witnesses who draw themselves, and draws by the chain's beacon.
+"""Who is to look at whom, over the nodes known here: challengers who draw themselves, and draws by the chain's beacon.
 
 Two nodes with nearly the same list of nodes take nearly the same witnesses and draw nearly the same challengers; each
 judges by its own list. What makes lists differ, and what comes of it, stands in docs/protocol/reputation.md §1a.
@@ -59,6 +59,7 @@ class Challengers:
         self._lookers: tuple[Candidate, ...] = ()
         self._look_keys: dict[Did, bytes] = {}
         self._rounds: dict[int, Round] = {}
+        self._measuring: dict[tuple[int, int], Round] = {}  # by height of the beacon and tier
 
     async def look_round(self) -> None:
         """See anew who is where; before a draw that is remembered or decides something."""
@@ -90,12 +91,27 @@ class Challengers:
     def is_witness(self, sighting: Sighting) -> bool:
         """Whether a sighting's witness had drawn itself, by its proof; within what views may differ."""
         target, prober = Did(sighting.target), Did(sighting.prober)
-        found, key = self.round_of(sighting.slot), self._look_keys.get(prober)
-        if key is None:
-            return False
         asked = look_input(sighting.network, sighting.beacon, sighting.slot, target, prober)
-        drawn = verified(key, asked, sighting.proof)
-        return drawn is not None and found.may_look(prober, target, ticket_of(drawn), self.net_of(target), SLACK)
+        return self.has_drawn(self.round_of(sighting.slot), target, prober, asked, sighting.proof)
+
+    def measurers(self, height: int, about: Did, count: int) -> Round:
+        """Who may measure a node by a height's beacon, so many of whom are expected: those of its tier or above."""
+        tip = self._outside.tip_seen
+        self._listed(slot_of(tip.height, self._rules) if tip else self._made_for[0])
+        tier = self._tiers.get(about, 1)
+        if (height, tier) not in self._measuring:
+            if len(self._measuring) >= ROUNDS_KEPT:
+                self._measuring.clear()
+            able = (one for one in self._lookers if self._tiers[one.did] >= tier)
+            made = Round(able, wanted=count, apart=self._rules.apart, fixed_at=fixed_at(height))
+            self._measuring[height, tier] = made
+        return self._measuring[height, tier]
+
+    def has_drawn(self, found: Round, target: Did, who: Did, asked: bytes, proof: bytes) -> bool:
+        """Whether a proof shows that somebody's key has drawn it a place in a round, about a node."""
+        key = self._look_keys.get(who)
+        drawn = verified(key, asked, proof) if key is not None else None
+        return drawn is not None and found.may_look(who, target, ticket_of(drawn), self.net_of(target), SLACK)
 
     def drawn_for(
         self, duty: str, height: int, beacon: bytes, about: Did, count: int, *, least_tier: int = 0, enough: int = 0
@@ -119,6 +135,7 @@ class Challengers:
         if wanted != self._made_for:
             self._made_for = wanted
             self._rounds.clear()
+            self._measuring.clear()
             eligible = self._eligible()
             self._nets, since = self._networks.at(wanted[0]), self._book.first_heights()
             self._candidates = tuple(

@@ -111,6 +111,8 @@ class ClaimDesk:
     async def attest(self, params: AttestMe, ctx: Ctx) -> ClaimsHeld:
         """Have another node attest this one, check what it gave, keep it."""
         own, peer = await self._outside.own_did(), Did(params.peer)
+        if peer == own:
+            raise BadParams(detail="a node cannot vouch for itself: name another one")
         given = await self._outside.ask(peer, CLAIMS_ISSUE, ClaimsAsk())
         envelope = attested(given.root)
         root = body_of(envelope, ClaimRoot, ROOT_BYTES_MAX)

@@ -77,6 +77,7 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
 
     name = "registryd"
     settings_type = RegistrydSettings
+    intake: Intake
     benchmarker: Benchmarker
     duty: Duty
     bonds: Bonds
@@ -124,6 +125,7 @@ class RegistryDaemon(DuxOSDaemon[RegistrydSettings]):
         challengers = Challengers(
             book, outside, scores, networks, rules=parts.network.presence, clock=parts.clock, settings=parts.settings
         )
+        self.intake, intake.room.net_of = intake, challengers.net_of
         _witness(parts, book, outside, intake, scores, challengers, networks)
         self.benchmarker = measure_machines(parts, book, outside, challengers, statements, machines, machine)
         self.duty = _audits(parts, book, outside, intake, scores, challengers, statements, self.benchmarker)

@@ -110,11 +110,11 @@ class Outside(Attestor):
         """The key that checks this node's proofs of its looks at others."""
         return (await self.p2pd.call(p2p.IDENTITY_PROVE, p2p.Prove(purpose=Purpose.LOOK.value))).key
 
-    async def proofs(self, bodies: Sequence[bytes]) -> list[bytes]:
+    async def proofs(self, purpose: Purpose, bodies: Sequence[bytes]) -> list[bytes]:
         """What this node's look key draws from each of these, a few at a time so that p2pd has other turns."""
         found: list[bytes] = []
         for at in range(0, len(bodies), p2p.PROVE_MAX):
-            asked = p2p.Prove(purpose=Purpose.LOOK.value, bodies=tuple(bodies[at : at + p2p.PROVE_MAX]))
+            asked = p2p.Prove(purpose=purpose.value, bodies=tuple(bodies[at : at + p2p.PROVE_MAX]))
             found += (await self.p2pd.call(p2p.IDENTITY_PROVE, asked)).proofs
         return found
 

@@ -39,6 +39,7 @@ from dux_registryd.payment_rules import (
     AHEAD_BLOCKS,
     GIVEN_WAY,
     heard_finding,
+    holder_among,
     overall,
     payment_finding,
     rival_finding,
@@ -47,6 +48,7 @@ from dux_registryd.payment_rules import (
 from dux_registryd.rules import hardware_fault, heartbeat_fault, newer_node, node_fault
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import Book, Claim
+from dux_registryd.waiting_room import WaitingRoom
 
 ASK_AGAIN_MS = 60_000  # between two looks into the DHT for the same unknown node
 ASKED_KEPT = 10_000  # unknown nodes remembered
@@ -77,6 +79,7 @@ class Intake:
         self._heights = heights_profile(network.heights)
         self._asked_ms: dict[Did, int] = {}
         self.counted: dict[Word, int] = {"accept": 0, "ignore": 0, "reject": 0}  # gossip since the start, for /metrics
+        self.room = WaitingRoom(book, clock, settings.receipts_pending_max)
         self.new_receipts = asyncio.Event()  # set when a receipt was kept that nobody has looked for yet
 
     def count(self, taken: Taken) -> Word:
@@ -166,24 +169,25 @@ class Intake:
             return Taken("reject", fault or "it is signed by another node")
         facts = facts_id(receipt)
         known = self._book.claim(facts)
-        first_key = known and isinstance(receipt, KeyedReceipt) and receipt.signer not in known.keyed
-        if known and receipt.signer in known.signers and not first_key:
+        if known and known.holds(receipt):
             return Taken("ignore", "it is held already", facts)
-        refusal = "" if known else await self._no_room(receipt.height)
+        refusal = "" if known else await self._ahead(receipt.height)
+        if not known and not refusal and self.room.is_shut_to(receipt.signer):
+            refusal = "too many receipts wait for the chain"
         if refusal:
             return Taken("ignore", refusal)
         taken = await self.signed(Purpose.SETTLED_RECEIPT, envelope, receipt.at_ms)
         if taken.word != "accept":
             return taken
         with self._book.store.transaction() as tx:
+            if not known:
+                self.room.let_in(tx, receipt.signer)  # nobody leaves before the newcomer is verified
             self._keep_word(tx, facts, receipt, envelope, tell=tell)
         self.new_receipts.set()
         return Taken("accept", "", facts)
 
-    async def _no_room(self, height: int) -> str:
-        """Why no claim of this height may wait here, or an empty string; the tip is read anew before it is too low."""
-        if self._book.count_claims().get("pending", 0) >= self._settings.receipts_pending_max:
-            return "too many receipts wait for the chain"
+    async def _ahead(self, height: int) -> str:
+        """Why no claim of this height is kept, or an empty string; the tip is read anew before it is too low."""
         tip = self._outside.tip_seen
         if tip is not None and height > tip.height + AHEAD_BLOCKS:
             tip = await self._outside.tip()
@@ -215,15 +219,22 @@ class Intake:
             if seen is not None:
                 self._book.judge_keys(tx, facts, seen)
             claim = self._book.claim(facts) or claim  # a word may have come while the chain was looked at
-            heard = heard_finding(claim.told)
+            heard = heard_finding(claim.told, seen)
             word = word_finding(receipt, [told.signer for told in claim.told], self._network.arbiters)
             rivals = self._rivals(claim)
             others = [(rival.receipt, self._strength(rival)) for rival in rivals]
-            found = overall(chain, heard, rival_finding(receipt, self._strength(claim), others), word)
+            holder = holder_among(self._strength(claim), others)
+            outdone = rival_finding(receipt, holder)
+            found = overall(chain, heard, outdone, word)
+            fallen = [facts] if found[0] is ReceiptState.REFUSED else []
             if found[0] is ReceiptState.SETTLED:
                 for rival in rivals:
-                    self._book.set_state(tx, rival.facts, GIVEN_WAY)
-            self._book.set_state(tx, facts, found)
+                    self._book.set_state(tx, rival.facts, GIVEN_WAY, outdone_by=facts)
+                    fallen.append(rival.facts)
+            self._book.set_state(tx, facts, found, facts_id(holder) if holder and found == outdone else None)
+            revived = sum(self._book.revive(tx, one) for one in fallen)
+        if revived:
+            self.new_receipts.set()
         return self._book.claim(facts)
 
     def _strength(self, claim: Claim) -> int:

@@ -1,11 +1,12 @@
 """When a node counts as present: by what drawn challengers saw in each slot, never by what it says.
 
-A slot is a stretch of the chain (`slot_blocks`, ten minutes). In each, about seven challengers draw themselves for
-every node (look_rules.py); the slot is up if three neighbourhoods of them saw it (where there are fewer than seven, the
-same part rounded up), a day is good if four of five of its slots are up. A node that sleeps cannot buy that; a
-coalition that can must hold nearly half of all weight.
+A slot is a stretch of the chain (`slot_blocks`, ten minutes). In each, about ten challengers draw themselves for every
+node (look_rules.py); the slot is up if four neighbourhoods of them saw it (where there are fewer than ten, half of
+them), a day is good if four of five of its slots are up. A node that sleeps cannot buy that; a coalition that can must
+hold nearly half of all weight.
 
-Source: mechanisms.md §2.4 (figures measured there).
+Source: mechanisms.md §2.4, where seven are drawn in public and three are enough; docs/decisions/secret-draws.md says
+why it is ten and four of those who draw themselves.
 """
 
 from __future__ import annotations
@@ -64,8 +65,12 @@ def day_of(slot: int, rules: PresenceParameters) -> int:
 
 
 def needed_of(drawn: int, rules: PresenceParameters) -> int:
-    """How many of the drawn must have seen a node: `needed` of `challengers`, the same part of fewer."""
-    return -(-drawn * rules.needed // rules.challengers)
+    """How many of the drawn must have seen a node: `needed` of `challengers`; the same part of fewer, at least half.
+
+    Of fewer all may look, and how many come is no chance that the part would have to allow for.
+    """
+    part = -(-drawn * rules.needed // rules.challengers)
+    return part if drawn >= rules.challengers else max(part, (drawn + 1) // 2)
 
 
 def judged(slot: int, seats: int, seen: int, nets: Iterable[str], rules: PresenceParameters) -> SlotView:

@@ -111,7 +111,7 @@ class Prober:
         targets = self._targets(own)
         new = [did for did in targets if did not in self._proofs]
         bodies = [look_body(self._network.genesis, beacon, slot, did, own) for did in new]
-        self._proofs.update(zip(new, await self._outside.proofs(bodies), strict=True))
+        self._proofs.update(zip(new, await self._outside.proofs(Purpose.LOOK, bodies), strict=True))
         may_look = self._challengers.may_look
         return [did for did in targets if may_look(did, slot, own, drawn_by(self._proofs[did]))]
 

@@ -144,13 +144,20 @@ class Sightings:
     async def show(self, ask: PresenceAsk, _sender: Did) -> PresenceShown:
         """The sightings that this node keeps of itself."""
         own = await self._outside.own_did()
-        by = self._challengers.round_of(self.slot_now() or 0)  # one for all slots: a round of each would cost more
+        return PresenceShown(sightings=self.shown(own, ask.from_slot, ask.to_slot, SHOWN_MAX))
+
+    def shown(self, target: Did, low: int, high: int, limit: int) -> tuple[bytes, ...]:
+        """Signed sightings of a node, the newest slot first, and of each slot one of every network before a second.
+
+        Who sits in which network is told by the round of now, for all slots: a round of each would cost more.
+        """
+        by = self._challengers.round_of(self.slot_now() or 0)
         found: list[bytes] = []
-        for slot in self._book.slots_sighted(own, ask.from_slot, ask.to_slot, SHOWN_MAX):
-            found += self._seats_first(own, slot, by)
-            if len(found) >= SHOWN_MAX:
+        for slot in self._book.slots_sighted(target, low, high, limit):
+            found += self._seats_first(target, slot, by)
+            if len(found) >= limit:
                 break
-        return PresenceShown(sightings=tuple(found[:SHOWN_MAX]))
+        return tuple(found[:limit])
 
     def told_of(self, target: Did, slot: int) -> tuple[bytes, ...]:
         """What is told of a node in a slot: as many sightings as a bundle holds, of every seat one before a second."""

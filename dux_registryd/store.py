@@ -88,6 +88,26 @@ MIGRATIONS = [
     UPDATE probing SET drawn = drawn * 1000;
     DELETE FROM sightings;
     """,
+    "DELETE FROM statements WHERE kind IN ('benchmark', 'quote');",  # of before challengers drew themselves
+    """
+    CREATE TABLE words_kept (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, facts BLOB NOT NULL, signer TEXT NOT NULL, height INTEGER NOT NULL,
+        body BLOB NOT NULL, key TEXT NOT NULL);
+    INSERT INTO words_kept SELECT number, facts, signer, height, body, key FROM words;
+    DROP TABLE words;
+    ALTER TABLE words_kept RENAME TO words;
+    CREATE UNIQUE INDEX words_of ON words (facts, signer, key = 'none');
+    CREATE INDEX words_unseen ON words (facts) WHERE key = 'unseen';
+    """,
+    """
+    ALTER TABLE claims ADD COLUMN outdone_by BLOB;
+    CREATE INDEX claims_outdone ON claims (outdone_by) WHERE outdone_by IS NOT NULL;
+    """,
+    """
+    ALTER TABLE claims ADD COLUMN teller TEXT NOT NULL DEFAULT '';
+    UPDATE claims SET teller = (SELECT signer FROM words WHERE words.facts = claims.facts ORDER BY number LIMIT 1);
+    CREATE INDEX claims_waiting ON claims (teller, reason, cursor) WHERE state = 'pending';
+    """,
 ]
 
 

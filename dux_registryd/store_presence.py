@@ -41,17 +41,6 @@ class PresenceShelf:
         sql = "SELECT body FROM sightings WHERE target = ? AND slot = ? ORDER BY prober"
         return [_sighting(row) for row in self.store.rows(sql, target, slot)]
 
-    def sightings_between(self, target: str, low: int, high: int, limit: int) -> list[tuple[Sighting, bytes]]:
-        """The signed sightings of a node in slots from `low` to `high`, the newest first."""
-        rows = self.store.rows(
-            "SELECT body FROM sightings WHERE target = ? AND slot BETWEEN ? AND ? ORDER BY slot DESC, prober LIMIT ?",
-            target,
-            low,
-            high,
-            limit,
-        )
-        return [_sighting(row) for row in rows]
-
     def slots_sighted(self, target: str, low: int, high: int, limit: int) -> list[int]:
         """The slots from `low` to `high` of which sightings of a node are held, the newest first."""
         sql = "SELECT DISTINCT slot FROM sightings WHERE target = ? AND slot BETWEEN ? AND ? ORDER BY slot DESC LIMIT ?"

@@ -15,8 +15,10 @@ from common.receipts import Attested, KeyedReceipt, Outcome, SettledReceipt, ope
 from common.store import Row, Store, Tx
 from common.units import BlockHeight, Did, Florins
 from dux_registryd.model import Settlement
-from dux_registryd.payment_rules import Finding, KeyState, SeenPayment, key_state
+from dux_registryd.payment_rules import IDLE, REVIVED, Finding, KeyState, SeenPayment, key_state
 from dux_registryd.store_nodes import next_number
+
+REVIVED_MAX = 100  # claims that one fallen claim lets wait again; each is a look at the chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,13 @@ class Claim:
     state: ReceiptState
     reason: str
     receipt: SettledReceipt  # the first word's; words differ in signer, time, output hash and key only
-    signers: tuple[Did, ...]
     words: tuple[bytes, ...]
-    told: tuple[SettledReceipt, ...]  # what counts of the words: none with a strange key, unseen keys left out
-    keyed: frozenset[Did]  # signers whose word carries a key
+    told: tuple[SettledReceipt, ...]  # each signer's that counts: none with a strange key, unseen keys left out
+    held: frozenset[tuple[Did, bool]]  # signers whose word without a key, or with one (True), adds nothing any more
+
+    def holds(self, receipt: SettledReceipt) -> bool:
+        """Whether this signer's word of this kind is held, or one that is worth more."""
+        return (receipt.signer, isinstance(receipt, KeyedReceipt)) in self.held
 
 
 class ReceiptShelf:
@@ -42,12 +47,10 @@ class ReceiptShelf:
     def put_word(self, tx: Tx, facts: bytes, receipt: SettledReceipt, envelope: Attested) -> bool:
         """Keep a signer's word, and the claim it makes if it is the first; whether it was new.
 
-        A claim that was refused waits again: a further signer may make it the better attested of two. A word under a
-        key takes the place of the same signer's without.
+        A claim that was refused waits again: a further signer may make it the better attested of two. Of each signer
+        one word without a key is kept and one with: the first counts until the chain has shown the other's key.
         """
         keyed = isinstance(receipt, KeyedReceipt)
-        if keyed:
-            tx.execute("DELETE FROM words WHERE facts = ? AND signer = ? AND key = 'none'", facts, receipt.signer)
         new = tx.execute(
             "INSERT OR IGNORE INTO words (facts, signer, height, body, key) VALUES (?, ?, ?, ?, ?)",
             facts,
@@ -64,14 +67,19 @@ class ReceiptShelf:
         return bool(new)
 
     def judge_keys(self, tx: Tx, facts: bytes, seen: SeenPayment) -> None:
-        """Write down which keys of a claim's words are in the scripts that its payment spends."""
-        for word in tx.rows("SELECT number, body FROM words WHERE facts = ? AND key = 'unseen'", facts):
+        """Write down which keys of a claim's words are in the scripts that its payment spends.
+
+        One that is takes the place of its signer's word without; a strange one takes nothing back.
+        """
+        for word in tx.rows("SELECT number, signer, body FROM words WHERE facts = ? AND key = 'unseen'", facts):
             state = key_state(opened_receipt(word["body"])[1], seen)
             tx.execute("UPDATE words SET key = ? WHERE number = ?", state.value, word["number"])
+            if state is KeyState.SHOWN:
+                tx.execute("DELETE FROM words WHERE facts = ? AND signer = ? AND key = 'none'", facts, word["signer"])
 
     def _open_claim(self, tx: Tx, facts: bytes, receipt: SettledReceipt) -> None:
         tx.execute(
-            "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
             facts,
             receipt.cid,
             receipt.buyer,
@@ -86,11 +94,15 @@ class ReceiptShelf:
             ReceiptState.PENDING.value,
             "its payment was not looked for yet",
             next_number(tx, "claims"),
+            receipt.signer,
         )
 
-    def set_state(self, tx: Tx, facts: bytes, finding: Finding) -> None:
-        """Write down what was found; readers are told when it differs."""
+    def set_state(self, tx: Tx, facts: bytes, finding: Finding, outdone_by: bytes | None = None) -> None:
+        """Write down what was found; readers are told when it differs. `outdone_by`: the claim that it gave way to."""
         state, reason = finding
+        tx.execute(
+            "UPDATE claims SET outdone_by = ? WHERE facts = ? AND outdone_by IS NOT ?", outdone_by, facts, outdone_by
+        )
         tx.execute(
             "UPDATE claims SET state = ?, reason = ?, cursor = ? WHERE facts = ? AND (state != ? OR reason != ?)",
             state.value,
@@ -101,10 +113,26 @@ class ReceiptShelf:
             reason,
         )
 
+    def revive(self, tx: Tx, fallen: bytes) -> int:
+        """Let those wait again that gave way to a claim which has fallen; how many.
+
+        No more than a bound, those under keys that their payment shows before others, and of these the most signed.
+        """
+        rows = tx.rows(
+            "SELECT facts FROM claims WHERE outdone_by = ? ORDER BY "
+            "(SELECT count(*) FROM words WHERE words.facts = claims.facts AND key = 'shown') DESC, "
+            "(SELECT count(DISTINCT signer) FROM words WHERE words.facts = claims.facts) DESC, cursor LIMIT ?",
+            fallen,
+            REVIVED_MAX,
+        )
+        for row in rows:
+            self.set_state(tx, row["facts"], REVIVED)
+        return len(rows)
+
     def reopen_from(self, tx: Tx, height: int) -> int:
         """After a reorganisation: receipts from this height on are to be checked again."""
         return tx.execute(
-            "UPDATE claims SET state = 'pending', reason = 'the chain was reorganised', cursor = ? "
+            "UPDATE claims SET state = 'pending', reason = 'the chain was reorganised', outdone_by = NULL, cursor = ? "
             "WHERE height >= ? AND state != 'pending'",
             next_number(tx, "claims"),
             height,
@@ -140,6 +168,29 @@ class ReceiptShelf:
         """How many claims are in each state."""
         rows = self.store.rows("SELECT state, count(*) AS n FROM claims GROUP BY state")
         return {row["state"]: row["n"] for row in rows}
+
+    def waiting(self) -> list[tuple[Did, int, bool]]:
+        """Whose claims wait: the name whose word made them, how many, and whether idly (see `payment_rules.IDLE`)."""
+        rows = self.store.rows(
+            "SELECT teller, reason IN (?, ?) AS idle, count(*) AS n FROM claims WHERE state = 'pending' "
+            "GROUP BY teller, idle ORDER BY teller, idle",
+            *IDLE,
+        )
+        return [(Did(row["teller"]), int(row["n"]), bool(row["idle"])) for row in rows]
+
+    def forget_waiting(self, tx: Tx, teller: str, *, idle: bool) -> None:
+        """Let go of one waiting claim of a name: of the idle ones the one that is so longest, else the newest."""
+        found = tx.rows(
+            "SELECT facts FROM claims WHERE state = 'pending' AND teller = ? AND (reason IN (?, ?)) = ? "
+            "ORDER BY cursor",
+            teller,
+            *IDLE,
+            idle,
+        )
+        if found:
+            facts = found[0 if idle else -1]["facts"]
+            tx.execute("DELETE FROM words WHERE facts = ?", facts)
+            tx.execute("DELETE FROM claims WHERE facts = ?", facts)
 
     def rivals(self, facts: bytes, receipt: SettledReceipt) -> list[Claim]:
         """The settled claims with other facts that name the same payment or the same contract."""
@@ -218,7 +269,7 @@ class ReceiptShelf:
         tx.execute("INSERT OR REPLACE INTO chain VALUES (1, ?, ?)", height, block_hash)
 
     def _claim(self, row: Row) -> Claim:
-        words = self.store.rows("SELECT signer, body, key FROM words WHERE facts = ? ORDER BY signer", row["facts"])
+        words = self.store.rows("SELECT body, key FROM words WHERE facts = ? ORDER BY signer, number", row["facts"])
         receipts = [(opened_receipt(word["body"])[1], KeyState(word["key"])) for word in words]
         return Claim(
             facts=bytes(row["facts"]),
@@ -226,15 +277,23 @@ class ReceiptShelf:
             state=ReceiptState(row["state"]),
             reason=row["reason"],
             receipt=receipts[0][0],
-            signers=tuple(Did(word["signer"]) for word in words),
             words=tuple(bytes(word["body"]) for word in words),
-            told=tuple(
-                without_key(told) if key is KeyState.UNSEEN else told
+            told=_heard(receipts),
+            held=frozenset(
+                (told.signer, with_key)
                 for told, key in receipts
-                if key is not KeyState.STRANGE
+                for with_key in ((False, True) if key is KeyState.SHOWN else (key is not KeyState.NONE,))
             ),
-            keyed=frozenset(told.signer for told, key in receipts if key is not KeyState.NONE),
         )
+
+
+def _heard(words: Iterable[tuple[SettledReceipt, KeyState]]) -> tuple[SettledReceipt, ...]:
+    """Each signer's word that counts: under a key that was shown, else without one."""
+    heard: dict[Did, SettledReceipt] = {}
+    for told, key in words:
+        if key is KeyState.SHOWN or (key is not KeyState.STRANGE and told.signer not in heard):
+            heard[told.signer] = without_key(told) if key is KeyState.UNSEEN else told
+    return tuple(heard.values())
 
 
 def by_seller(settlements: Iterable[Settlement]) -> dict[Did, list[Settlement]]:

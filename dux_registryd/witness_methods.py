@@ -69,7 +69,7 @@ class WitnessMethods:
             await self._ask_it(did, oldest, now)
         presence = self._scores.presence(did)
         slots = self._book.slots(did, oldest, params.slots)
-        found = self._book.sightings_between(did, oldest, now + 1, EVIDENCE_MAX) if params.evidence else []
+        evidence = self._sightings.shown(did, oldest, now + 1, EVIDENCE_MAX) if params.evidence else ()
         return PresenceView(
             node_id=did,
             uptime=part(presence.uptime_bps),
@@ -87,7 +87,7 @@ class WitnessMethods:
                 )
                 for view in slots
             ),
-            evidence=tuple(data for _, data in found),
+            evidence=evidence,
         )
 
     async def _ask_it(self, did: Did, low: int, high: int) -> None:

@@ -70,8 +70,8 @@ def begin(task: Task) -> Turn:
 def _take(task: Task, fact: Fact) -> Task:
     if isinstance(fact, CancelWanted):
         return replace(task, cancelled=True, reason="the owner asked for the end")
-    if isinstance(fact, RanAgain):
-        return replace(task, rerun=fact.rerun)
+    if isinstance(fact, RanAgain):  # the first counts: an order that a crash repeats may end otherwise
+        return replace(task, rerun=task.rerun or fact.rerun)
     leg = task.legs[fact.leg]
     return _with_leg(task, _take_leg(leg, fact), reason=_told(fact) or task.reason)
 

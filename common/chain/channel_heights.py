@@ -118,7 +118,8 @@ def terms_problems(terms: ChannelTerms, tip: int) -> list[str]:
         "the keys are two": terms.payer_key != terms.payee_key,
         "the payer's rest and the payee's pay go to key hashes": is_p2pkh(terms.change_script)
         and is_p2pkh(terms.payout_script),
-        "the cap is what a channel may hold": CAP_MIN_FLORINS + int(state_fee(terms))
+        "the cap is 1 FLOP and the fee of its end at least, and at most what the profile allows": CAP_MIN_FLORINS
+        + int(state_fee(terms))
         <= int(terms.cap_florins)
         <= profile.caps[-1].florins,
         "EXP leaves time": profile.exp_min_blocks <= terms.exp - tip <= profile.exp_max_blocks,

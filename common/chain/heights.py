@@ -15,6 +15,7 @@ from common.errors import CallerMistake
 from common.units import FLOP
 
 LOCKTIME_HEIGHT_MAX = 500_000_000  # from here on a lock time is a clock time
+DELIVER_BLOCKS_MAX = 100_000  # of one job: whoever locks coins for it has them back some time after that
 RUNGS = 3  # steps of the fee ladder the last margin has to hold
 
 

@@ -6,6 +6,8 @@ signature operations. Source: escrow_protocol.md §3, facts §2 and §6.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bitcoin.core import script as op
 from bitcoin.core.script import CScript, CScriptInvalidError
 
@@ -129,6 +131,16 @@ def pushes(script_sig: bytes) -> list[bytes]:
     except (ValueError, CScriptInvalidError):
         return []
     return [item if isinstance(item, bytes) else _number_bytes(item) for item in items]
+
+
+def branch_of(shown: Sequence[bytes]) -> int:
+    """The branch that a spend of E or E+h has taken, from what its input script pushes; 0 for a script of another kind.
+
+    The selector lies right below the script: the script compares it byte for byte, and reads whatever lies deeper.
+    """
+    if len(shown) < 3 or len(shown[-2]) != 1:  # noqa: PLR2004 - signature, selector and script
+        return 0
+    return shown[-2][0]
 
 
 def _number_bytes(number: int) -> bytes:

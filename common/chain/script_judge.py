@@ -26,11 +26,16 @@ RULES = (
 )
 
 
-def first_fault(raw: bytes, spent: Sequence[tuple[int, bytes]]) -> str:
-    """Why the network would refuse an input, or an empty string; `spent`: florins and script of each input's output."""
+def first_fault(raw: bytes, spent: Sequence[tuple[int, bytes] | None]) -> str:
+    """Why the network would refuse an input, or an empty string.
+
+    `spent`: florins and script of each input's output; None: not known, its input is not judged.
+    """
     judged = Tx.parse(raw, check_validity=False)
-    outputs = [TxOut(florins, script, check_validity=False) for florins, script in spent]
-    for index in range(len(outputs)):
+    outputs = [TxOut(*(known or (0, b"")), check_validity=False) for known in spent]
+    for index, known in enumerate(spent):
+        if known is None:
+            continue
         try:
             verify_input(outputs, judged, index, RULES)
         except BTClibException as error:

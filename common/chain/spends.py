@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from common.chain.contract import Contract, lot_script, result_hash_of
 from common.chain.fees import FEE_LADDER
-from common.chain.script import BRANCH_ARBITERS, BRANCH_COOP, BRANCH_REFUND, pushes
+from common.chain.script import BRANCH_ARBITERS, BRANCH_COOP, BRANCH_REFUND, branch_of, pushes
 from common.chain.settle import lot_digest
 from common.chain.templates import (
     Award,
@@ -39,6 +39,13 @@ class SpendKind(StrEnum):
     AWARD = "award"
     REFUND = "refund"
     UNKNOWN = "unknown"
+
+
+KINDS_BY_BRANCH = {  # all that a spend through a branch can be, also one that its signers made in a shape of their own
+    BRANCH_COOP: (SpendKind.RELEASE, SpendKind.CANCEL),
+    BRANCH_ARBITERS: (SpendKind.AWARD,),
+    BRANCH_REFUND: (SpendKind.REFUND,),
+}
 
 
 @dataclass(frozen=True)
@@ -81,15 +88,14 @@ def classify(contract: Contract, raw: bytes, outpoint: Outpoint, value_florins: 
 
 
 def _branch(contract: Contract, shown: list[bytes]) -> int:
-    if len(shown) < 3 or shown[-1] != lot_script(contract):  # noqa: PLR2004 - signature, selector and script
-        return 0
-    return int.from_bytes(shown[-2], "little")
+    return branch_of(shown) if shown and shown[-1] == lot_script(contract) else 0
 
 
 def _kind(template: Template | None, branch: int) -> SpendKind:
     if template is not None:
         return SpendKind(type(template).__name__.lower())
-    return {BRANCH_ARBITERS: SpendKind.AWARD, BRANCH_REFUND: SpendKind.REFUND}.get(branch, SpendKind.UNKNOWN)
+    kinds = KINDS_BY_BRANCH.get(branch, ())
+    return kinds[0] if len(kinds) == 1 else SpendKind.UNKNOWN
 
 
 def _recognised(

@@ -7,6 +7,8 @@ top.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import coincurve
 
 from common.chain.fees import FEE_FLOOR_FLORINS, FEE_MAX_FLORINS, TX_BYTES_MAX, is_dust
@@ -66,6 +68,22 @@ def verify_spend(tx: Tx, spent: list[TxOutput]) -> None:
     raw = serialize(tx)
     _check_amounts(tx, spent, len(raw))
     fault = first_fault(raw, [(int(output.value_florins), output.script) for output in spent])
+    if fault:
+        raise SpendRefused(reason=fault)
+
+
+def verify_known(tx: Tx, spent: Sequence[TxOutput | None]) -> None:
+    """Nothing happens for a transaction whose inputs may spend those outputs that are known; None: one that is not.
+
+    Raises:
+        SpendRefused: with the first rule that an input breaks.
+    """
+    if not any(spent):
+        return
+    from common.chain.script_judge import first_fault  # noqa: PLC0415 - as above
+
+    known = [(int(one.value_florins), one.script) if one else None for one in spent]
+    fault = first_fault(serialize(tx), known)
     if fault:
         raise SpendRefused(reason=fault)
 

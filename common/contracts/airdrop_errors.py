@@ -6,7 +6,7 @@ from common.errors import NotFound, NotNow
 
 
 class NoSuchAirdrop(NotFound):
-    """There is no airdrop number {number} here; `airdrop.history` lists those there are."""
+    """There is no airdrop number {number} here; `duxnet airdrop history` lists those there are."""
 
     code = 4001
     key = "no-such-airdrop"

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from common.chain.heights import DELIVER_BLOCKS_MAX
 from common.codec import Wire
 from common.contracts.base import events_method
 from common.contracts.channel import ADMIT as CHANNEL_ADMIT
@@ -171,7 +172,7 @@ class Propose(Wire, frozen=True, kw_only=True):
     price_florins: Florins
     arbiters: tuple[Did, ...]
     arbiters_needed: int = 2
-    deliver_blocks: Annotated[int, Meta(ge=1, le=100_000)]
+    deliver_blocks: Annotated[int, Meta(ge=1, le=DELIVER_BLOCKS_MAX)]
     result_lock: bool = True  # script E+h: the result's key is bought; False for work whose result cannot be withheld
     policy: Literal["standby", "swap"] = "standby"
     # 2.5 FLOP: most that is paid before the result is seen

@@ -18,7 +18,7 @@ _ID = "ab" * 32
 
 
 class NoLateCoin(NotNow):
-    """No late coin of contract {contract_id} lies deep enough and unspent; nothing was asked; see escrow.show."""
+    """No late coin of contract {contract_id} lies deep enough, unspent; nothing was asked; see `duxnet escrow show`."""
 
     code = 3018
     key = "no-late-coin"

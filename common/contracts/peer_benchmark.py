@@ -1,6 +1,7 @@
 """What registryds ask of each other to measure a machine: work from a fresh seed, checked far cheaper than it is done.
 
-Only who was drawn for it may ask, seldom, and never while the node works for money; the asked one may always refuse.
+Only who has drawn itself for it may ask, and begins by showing that; seldom, and never while the node works for money;
+the asked one may always refuse.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from msgspec import Meta
 from common.codec import Canon
 from common.receipts import Bytes32
 from common.rpc.method import PeerMethod
+from common.standing import Proof
 from common.witness import Slot
 
 BUSY, UNDER_WAY = "it works for money now; ask later", "another measurement is under way; ask later"
@@ -26,6 +28,19 @@ STEPS_MAX = 1 << 20
 
 _Refused = Annotated[str, Meta(max_length=120)]
 _Marks = Annotated[tuple[Bytes32, ...], Meta(max_length=MARKS_MAX)]
+
+
+class BeginAsk(Canon, frozen=True):
+    """A measurement begins: what the asker's look key has drawn gives it the right to."""
+
+    period: Slot
+    proof: Proof
+
+
+class BeginAnswer(Canon, frozen=True):
+    """Go on; or why not."""
+
+    refused: _Refused
 
 
 class HashAsk(Canon, frozen=True):
@@ -122,6 +137,11 @@ class QuoteAnswer(Canon, frozen=True):
 
 
 _BY = ("registryd",)
+BENCHMARK_BEGIN = PeerMethod(
+    name="benchmark.begin", repeated="read",
+    owner="registryd", params=BeginAsk, result=BeginAnswer, callers=_BY, cost=8,
+    params_bytes_max=128, summary="The right to measure it, which is known to nobody else before.",
+)  # fmt: skip
 BENCHMARK_HASH = PeerMethod(
     name="benchmark.hash", repeated="anew",
     owner="registryd", params=HashAsk, result=HashAnswer, callers=_BY, cost=8,

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from common.chain.heights import DELIVER_BLOCKS_MAX
 from common.channel_messages import Outcome
 from common.codec import Wire
 from common.contracts.base import events_method
@@ -198,7 +199,7 @@ class Submit(Wire, frozen=True, kw_only=True):
     price_limit_florins: Florins  # refused above this; the check's price comes on top
     check: str = "none"
     check_limit_florins: Florins = field(default_factory=lambda: Florins(FLOP))
-    deliver_blocks: Annotated[int, Meta(ge=1, le=100_000)] = 30
+    deliver_blocks: Annotated[int, Meta(ge=1, le=DELIVER_BLOCKS_MAX)] = 30
     arbiters: Annotated[tuple[Did, ...], Meta(max_length=9)] = ()  # empty: those that the network profile lists
     private_input: bool = False  # the input travels encrypted; only worker, checker and arbiters get its key
     compare: Literal["equal", "tolerance"] = "equal"  # how two outputs are compared; a checker's hash serves `equal`

@@ -7,6 +7,7 @@ Events tell that something changed; `chain.coins` is always the whole truth of n
 from __future__ import annotations
 
 from common.chain.tx import Outpoint, TxOutput
+from common.chain.verify import SpendRefused
 from common.codec import Wire
 from common.contracts.base import events_method
 from common.contracts.wallet_errors import ChainUnavailable, NodeRefused, NotSynced
@@ -298,7 +299,7 @@ CHAIN_BROADCAST: Method[Broadcast, Broadcasted] = Method(
     summary="Hand a complete transaction to the network, again and again until it is in a block.",
     callers=("escrowd", "airdropd", "cli", "module"),
     once=True,
-    raises=(NodeRefused, ChainUnavailable),
+    raises=(SpendRefused, NodeRefused, ChainUnavailable),
     example=(Broadcast(request_id="send-1", raw=EXAMPLE_RAW), Broadcasted(txid=EXAMPLE_TXID)),
 )
 

@@ -100,6 +100,7 @@ WALLET_LABEL: Method[Label, Done] = Method(
     result=Done,
     summary="Name an own address or a transaction in the owner's books.",
     callers=TOOLS,
+    raises=(BadAddress,),
     example=(Label(name=_ADDRESS, label="rent"), Done()),
 )
 WALLET_SIGN_MESSAGE: Method[SignMessage, MessageSigned] = Method(

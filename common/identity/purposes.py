@@ -87,6 +87,7 @@ class Purpose(StrEnum):
     ATTESTATION = "attestation"
     SIGHTING = "sighting"
     LOOK = "look"  # never signed: p2pd proves what its look key draws from it
+    MEASURE = "measure"  # the same
     STANDING_NOTE = "standing-note"
     BENCHMARK = "benchmark"
     AUDIT_REQUEST = "audit-request"
@@ -135,6 +136,7 @@ OWNER: dict[Purpose, str] = {
     Purpose.CLAIM_SHOWN: "registryd",
     Purpose.SIGHTING: "registryd",
     Purpose.LOOK: "registryd",
+    Purpose.MEASURE: "registryd",
     Purpose.BENCHMARK: "registryd",
     Purpose.AUDIT_REQUEST: "registryd",
     Purpose.AUDIT_VERDICT: "registryd",

@@ -98,6 +98,12 @@ def request_body(method: Method[P, R], params: P) -> bytes:
     return json_bytes(request(method.name, to_plain(params), id=1))
 
 
+def _why(error: aiohttp.ClientError) -> str:
+    """Why a call did not get through, for a person: a door that nobody has opened is the usual one."""
+    refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError)
+    return "nothing listens there" if refused else str(error)
+
+
 def new_session() -> aiohttp.ClientSession:
     """An HTTP session for one program on this machine: it keeps no cookies and asks for no compression."""
     return aiohttp.ClientSession(
@@ -174,7 +180,7 @@ class HttpClient:
         except TimeoutError as error:
             raise DeadlinePassed(method=name, deadline_s=deadline_s) from error
         except aiohttp.ClientError as error:
-            raise NeighbourDown(daemon=self._daemon, address=self._url, detail=str(error)) from error
+            raise NeighbourDown(daemon=self._daemon, address=self._url, detail=_why(error)) from error
 
     async def transfer(self, verb: str, path: str, body: bytes | None) -> bytes:
         """Bulk bytes over HTTP; at most TRANSFER_BYTES_MAX come back."""
@@ -188,7 +194,7 @@ class HttpClient:
         except TimeoutError as error:
             raise DeadlinePassed(method=f"{verb} {path}", deadline_s=TRANSFER_DEADLINE_S) from error
         except aiohttp.ClientError as error:
-            raise NeighbourDown(daemon=self._daemon, address=self._url, detail=str(error)) from error
+            raise NeighbourDown(daemon=self._daemon, address=self._url, detail=_why(error)) from error
         if response.status >= HTTP_REFUSED:
             _raise_answer(answer, response.status)
         return answer

@@ -66,7 +66,7 @@ class Channels:
             greeting=self.greeting,
             opening=self.opening,
         )
-        self.watch = Watch(self.counter)
+        self.watch = Watch(self.counter, self.safe.active)
         self.follower = ChannelFollower(self.counter, self.greeting.begin, self.hands.again, self.hands.take_back)
         self.follower.on_tip += (self.watch.look, self.safe.look, self.watchers.look)
         self.restoring.when_back.append(self.follower.look_now)
@@ -96,7 +96,11 @@ class Channels:
         parts.gauges["channel_commits"] = lambda: float(self.ledger.commits)
 
     async def start(self) -> None:
-        """Sessions are over after every start and what was ordered is done again; then late calls are swept."""
+        """Sessions are over after every start and what was ordered is done again; then late calls are swept.
+
+        However long the wallet reads the chain first: after days without it that takes minutes.
+        """
+        await self.counter.seen.wait()
         names = self.ledger.shelf.listed("any", open_only=True, limit=10_000)
         doubted = [chid for chid in names if chid in self.ledger.unsure]
         for chid in names:

@@ -25,6 +25,7 @@ from dux_escrowd.channel.orders import Reason
 from dux_escrowd.channel.receipts import acknowledged, adopted, says_less, word_taken_back
 
 V = TypeVar("V", bound=f.Fact)
+CUMS_MAX = 256  # vouchers kept for one coin: twice what calls that nobody acknowledged can bring
 
 # --- guards -----------------------------------------------------------------------------------------------------------
 
@@ -279,10 +280,21 @@ def _head_counts(payee: Payee, fact: f.HelloCame) -> bool:
 
 
 def _hold(payee: Payee, cum_florins: int) -> Payee:
-    """W = max(W, cum): every voucher that may still be the smallest to cover S is kept, by amount."""
+    """W = max(W, cum): what may still be the smallest voucher to cover S is kept, by amount, as far as it fits."""
     cums = sorted({*payee.cums, cum_florins})
     needed = max((cum for cum in cums if cum <= payee.earned_florins), default=0)
-    return replace(payee, cums=tuple(cum for cum in cums if cum >= needed))
+    return replace(payee, cums=_thinned(tuple(cum for cum in cums if cum >= needed)))
+
+
+def _thinned(cums: tuple[int, ...]) -> tuple[int, ...]:
+    """So many amounts at most, W and the smallest among them: a payer that signs many wins nothing but a coarser close.
+
+    Those go whose neighbours lie closest.
+    """
+    while len(cums) > CUMS_MAX:
+        at = min(range(1, len(cums) - 1), key=lambda at: cums[at + 1] - cums[at - 1])
+        cums = (*cums[:at], *cums[at + 1 :])
+    return cums
 
 
 def raise_held(payee: Payee, fact: f.VoucherCame) -> Payee:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from common.room_rules import who_gives_way
 from common.store import Store
 from common.units import Did
-from dux_escrowd.room_rules import who_gives_way
 
 DROPPED_MAX = 8  # copies, for one
 

@@ -110,8 +110,10 @@ class Safekeeping:
             if not self._is_over(chid) and tip - self._placed.get(chid, -renew) >= renew:
                 self._placed[chid] = tip
                 self.want(chid)
+        latest = tip + channel_profile(self._desk.profile.heights).exp_max_blocks + KEPT_AFTER_BLOCKS
         with self._ledger.store.transaction() as tx:
             tx.execute("DELETE FROM kept_copies WHERE until < ?", tip)
+            tx.execute("UPDATE kept_copies SET until = ? WHERE until > ?", latest, latest)  # of before a tip was known
         await self._room.look()
 
     async def place(self, chid: str) -> bool:

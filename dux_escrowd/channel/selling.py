@@ -34,6 +34,7 @@ from dux_escrowd.channel.ledger import Taken
 from dux_escrowd.channel.leftover import Leftover
 from dux_escrowd.channel.model import AT_WORK, OUTCOME_OF, Call, CallState, Channel, Payee, call_of
 from dux_escrowd.channel.offers import Offers
+from dux_escrowd.channel.payee_steps import conflicting
 from dux_escrowd.channel.shelf import Book, CallRow, ChannelShelf
 from dux_escrowd.channel.signing import fits_coin, receipt_of
 
@@ -63,6 +64,8 @@ class Selling:
 
         def write(tx: Tx, before: Payee, after: Payee) -> None:
             self._keep_voucher(tx, before, after, voucher, params.voucher)
+            if conflicting(before, fact):
+                self._ledger.shelf.keep_fault(tx, book.chid, voucher.j, params.voucher)
             if call_of(before.calls, voucher.j) is None and call_of(after.calls, voucher.j) is not None:
                 self.leftover.begins(call, params.worker)  # also when the program gets no answer any more
 
@@ -121,16 +124,12 @@ class Selling:
         cum, chid = int(voucher.cum_florins), after.chid
         if cum in after.cums and cum not in before.cums:
             shelf.put_voucher(tx, chid, after.outpoint, cum, voucher.j, data)
-            if before.cums and after.cums[0] > before.cums[0]:
-                shelf.drop_vouchers(tx, chid, after.outpoint, after.cums[0])
+            shelf.drop_vouchers(tx, chid, after.outpoint, set(before.cums).difference(after.cums))
         call = call_of(after.calls, voucher.j)
         if call is not None and call != call_of(before.calls, voucher.j) and call.req == voucher.req:
             shelf.put_call(tx, chid, call, data)
         if after.receipt.low > before.receipt.low:
             shelf.drop_responses(tx, chid, after.receipt.low)
-        known = call or shelf.either(chid, voucher.j, voucher.oid)
-        if known is not None and known.req != voucher.req:
-            shelf.keep_fault(tx, chid, voucher.j, data)
 
     async def _admission(self, taken: Taken, book: Book, voucher: Voucher, fact: f.VoucherCame) -> c.Admission:
         call = c.CallRef(chid=book.chid, j=voucher.j)

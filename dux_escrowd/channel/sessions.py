@@ -92,6 +92,8 @@ class Sessions:
         cum = int(head.cum_florins)
         if cum in after.cums and cum not in before.cums:
             self._ledger.shelf.put_voucher(tx, after.chid, after.outpoint, cum, head.j, data)
+            gone = set(before.cums).difference(after.cums)
+            self._ledger.shelf.drop_vouchers(tx, after.chid, after.outpoint, gone)
 
     async def _hello_back(self, book: Book, order: o.SendHelloBack) -> bytes:
         rows = self._ledger.shelf.calls_from(book.chid, order.low, CALLS_SHOWN_MAX + 1)

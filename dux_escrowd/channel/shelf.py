@@ -7,6 +7,8 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from common.chain.channel import TERMS_BYTES_MAX, ChannelTerms
@@ -14,6 +16,7 @@ from common.codec import canonical, from_canonical
 from common.store import Row, Store, Tx, Value
 from dux_escrowd.channel.model import Call, Channel, Payee, Payer
 
+FAULTS_MAX = 4  # of one channel
 ROLLED = b"roll"  # in `opening`: the channel is funded by another one's close, not by the wallet
 
 
@@ -232,14 +235,18 @@ class ChannelShelf:
         )
 
     @staticmethod
-    def drop_vouchers(tx: Tx, chid: str, outpoint: str, below: int) -> None:
-        """Vouchers for this coin that no close can need."""
-        tx.execute("DELETE FROM channel_vouchers WHERE chid = ? AND outpoint = ? AND cum < ?", chid, outpoint, below)
+    def drop_vouchers(tx: Tx, chid: str, outpoint: str, cums: Iterable[int]) -> None:
+        """Vouchers for this coin that no close can need, or that have no room, by their amounts."""
+        for cum in cums:
+            tx.execute("DELETE FROM channel_vouchers WHERE chid = ? AND outpoint = ? AND cum = ?", chid, outpoint, cum)
 
     @staticmethod
     def keep_fault(tx: Tx, chid: str, j: int, voucher: bytes) -> None:
-        """One more voucher that proves the payer's fault."""
-        tx.execute("INSERT OR IGNORE INTO channel_faults VALUES (?, ?, ?)", chid, j, voucher)
+        """One more voucher that proves the payer's fault, while there are few: one is enough."""
+        tx.execute(
+            "INSERT OR IGNORE INTO channel_faults SELECT ?1, ?2, ?3 "
+            "WHERE (SELECT count(*) FROM channel_faults WHERE chid = ?1) < ?4", chid, j, voucher, FAULTS_MAX,
+        )  # fmt: skip
 
     def faults(self, chid: str) -> int:
         """How many such vouchers are kept."""

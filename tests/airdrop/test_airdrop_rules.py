@@ -12,13 +12,14 @@ from common.chain.address import p2pkh_script, p2sh_script, script_to_address
 from common.chain.fees import DUST_FLORINS, TX_BYTES_MAX
 from common.chain.fund import FundPayout, fund_output_script, payout_problems, payout_size
 from common.chain.params import EMBEDDED
+from common.chain.script import BRANCH_ARBITERS, BRANCH_COOP
 from common.chain.tx import Outpoint, TxOutput
 from common.codec import canonical
 from common.contracts.airdrop import Phase
 from common.network import NetworkProfile
 from common.parameters import AirdropParameters
 from common.randomness import SeededRandomness
-from common.receipt_keys import of_other_lots
+from common.receipt_keys import LotSpent, of_other_lots
 from common.receipts import Attested, Heartbeat, LotKeys, NodeInfo, Outcome, SettledReceipt
 from common.units import FLOP, BlockHeight, Did, Florins, UnixMs
 from dux_airdropd import payout_rules, rules
@@ -497,8 +498,11 @@ def test_keys_in_evidence_are_looked_up() -> None:
     """A receipt's keys stand in the script that its payment spends, and have signed it."""
     sound = keyed(PAID)
     payment = GOOD[Kind.RECEIPT][1].payment
-    shows = Facts(True, payment=msgspec.structs.replace(payment, lots=(LOT,)))
+    shows = Facts(True, payment=msgspec.structs.replace(payment, lots=(LotSpent(LOT, BRANCH_COOP),)))
     assert item_fault(item(Kind.RECEIPT, sound), shows, WINDOW) == ""
+    taken = Facts(True, payment=msgspec.structs.replace(payment, lots=(LotSpent(LOT, BRANCH_ARBITERS),)))
+    for told in (sound, PAID):
+        assert "that is awarded, not released" in item_fault(item(Kind.RECEIPT, told), taken, WINDOW)
     assert "not of the script" in item_fault(item(Kind.RECEIPT, sound), Facts(True, payment=payment), WINDOW)
     forged = msgspec.structs.replace(sound, lot_signature=b"")
     assert "not signed by the key" in item_fault(item(Kind.RECEIPT, forged), shows, WINDOW)

@@ -17,14 +17,16 @@ from common.codec import canonical, from_canonical, json_bytes
 from common.contracts import airdrop_fund as af
 from common.contracts.airdrop import PROOF_BYTES_MAX
 from common.errors import NotFound
+from common.identity.purposes import Purpose
 from common.network import save_profile
 from common.parameters import SweepParameters
+from common.receipts import Outcome, opened_receipt
 from common.units import FLOP, Florins
 from dux_airdropd.evidence_rules import in_order
 from dux_airdropd.file_chain import FileChain, Scan, node_problems
 from dux_airdropd.file_model import FILE_BYTES_MAX, FundFile
 from dux_airdropd.file_rules import Verdict, check_file, check_spend
-from dux_airdropd.model import Carried, Owed, Proof, SweepProof
+from dux_airdropd.model import Carried, Item, Kind, Owed, Proof, SweepProof
 from dux_cli.command import run_main
 from dux_cli.main import duxnet
 from dux_sim.chain.server import RpcServer
@@ -71,6 +73,34 @@ async def test_the_keys_of_the_spent_script_decide_who_is_paid(make: Made) -> No
     assert [world.paid(number) > 0 for number in range(5)] == [True, True, False, False, False]
     file = await airdrop_file(world)
     verdict = checked(file, trusted=world.network)
+    assert (verdict.problems, verdict.nodes) == ([], 2)
+    _, proof = opened(file)
+    told = next(item for item in proof.proposal.items if item.kind is Kind.RECEIPT and _told_by(item) == did_of(1))
+    lie = msgspec.structs.replace(opened_receipt(told.data)[1], outcome=Outcome.AWARDED)
+    signed = world.attest(world.nodes[1], Purpose.SETTLED_RECEIPT, lie)
+    items = [Item(Kind.RECEIPT, signed) if item == told else item for item in proof.proposal.items]
+    problems = checked(lied(file, items=in_order(items)), trusted=world.network).problems
+    assert any("by buyer and seller together: that is released or cancelled, not awarded" in one for one in problems)
+
+
+def _told_by(item: Item) -> str:
+    return opened_receipt(item.data)[1].signer
+
+
+@attack(
+    "payment",
+    tries="an award in the airdrop's evidence, told as a release by both parties under their keys, and by strangers",
+    meets="the branch by which its lot was taken: nobody's receipt of it counts",
+)
+async def test_an_award_told_as_a_release_is_no_evidence(make: Made) -> None:
+    """Custodians leave it out, the honest job beside it is paid for, and the file holds."""
+    world = await make()
+    world.announce(*range(5))
+    world.trade(3, 4)
+    world.trade_by_contract(0, 1, thieves=(2, 0), gross=20 * FLOP, awarded=True)
+    await world.run(12)
+    assert [world.paid(number) > 0 for number in range(5)] == [False, False, False, True, True]
+    verdict = checked(await airdrop_file(world), trusted=world.network)
     assert (verdict.problems, verdict.nodes) == ([], 2)
 
 

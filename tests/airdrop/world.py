@@ -26,7 +26,7 @@ from common.chain.fund import FundInput, FundPayout, assemble_payout, fund_outpu
 from common.chain.invalid import Invalid
 from common.chain.merkle import branch_of as branch_to_root
 from common.chain.params import EMBEDDED
-from common.chain.script import coop_sig
+from common.chain.script import award_sig, coop_sig
 from common.chain.tx import HASH_TYPE_ALL, Outpoint, TxInput, TxOutput, parse, serialize, sighash
 from common.chain.tx import Tx as FundTx
 from common.chain.tx import txid as txid_of
@@ -650,18 +650,26 @@ class World:
         for witness in self._witnesses(seen_by):
             witness.receipts.append(self.attest(sold, Purpose.SETTLED_RECEIPT, receipt))
 
-    def trade_by_contract(self, buyer: int, seller: int, thieves: tuple[int, int], gross: int = 10 * FLOP) -> None:
-        """A job paid out of a lot: both parties' receipts under their keys, and two thieves' about the same payment."""
+    def trade_by_contract(
+        self, buyer: int, seller: int, thieves: tuple[int, int], gross: int = 10 * FLOP, *, awarded: bool = False
+    ) -> None:
+        """A job paid out of a lot: both parties' receipts under their keys, and two thieves' about the same payment.
+
+        All tell of a release; `awarded`: the lot was taken by the seller with two arbiters.
+        """
         lot, fee = lots.script(), 1_200_000
         funded = self.pay_fund(gross + fee, pay_to_script(lot))
         fund = fund_script_of(self.network.fund)
         rest = TxOutput(Florins(gross - gross // 20), pay_to_key(lots.public("seller")))
         outputs = (TxOutput(Florins(gross // 20), fund), rest)
         bare = FundTx((TxInput(Outpoint(shown(funded.txid), 0)),), outputs)
+        digest = sighash(bare, 0, lot)
         signed = [
-            lots.coin_key(name).sign(sighash(bare, 0, lot), hasher=None) + HASH_TYPE_ALL for name in ("buyer", "seller")
+            lots.coin_key(name).sign(digest, hasher=None) + HASH_TYPE_ALL
+            for name in ("buyer", "seller", "arbiter 0", "arbiter 1")
         ]
-        tx = decode_tx(serialize(bare.signed([coop_sig(lot, signed[0], signed[1], None)])))
+        taken = award_sig(lot, signed[2:], signed[1]) if awarded else coop_sig(lot, signed[0], signed[1], None)
+        tx = decode_tx(serialize(bare.signed([taken])))
         self.chain.submit_tx(tx)
         self.chain.mine(b"\x51")
         for names, cid in (((buyer, seller), tx.txid), (thieves, b"\x00" * 32)):

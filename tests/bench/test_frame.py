@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from bench import areas, command
+from bench import areas, command, money
 from bench.areas import AREAS, Area
 from bench.measure import Run, in_turns, per_second
 from bench.paid_job import LAST_PHASE, LINE, parts, phases
@@ -163,6 +164,36 @@ def test_quick_takes_the_cheap_areas_unless_some_are_named() -> None:
     assert areas.chosen((), quick=False) == list(AREAS)
     assert set(areas.chosen((), quick=True)) == {name for name, area in AREAS.items() if area.cheap}
     assert areas.chosen(("node", "rpc"), quick=True) == ["rpc", "node"]
+
+
+@pytest.mark.parametrize(
+    ("quick", "only", "measured"),
+    [
+        (False, (), {"headers", "channel", "proof"}),
+        (True, (), {"headers", "channel"}),
+        (True, ("proof",), {"proof"}),
+        (False, ("headers",), {"headers"}),
+    ],
+)
+async def test_a_quick_run_leaves_the_proof_out_unless_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, quick: bool, only: tuple[str, ...], measured: set[str]
+) -> None:
+    """It takes over a minute on all cores, and the suite walks it elsewhere."""
+    row = Finding(name="row", unit="s", ours=None, peer="nobody")
+
+    async def channel(_run: Run) -> list[Finding]:
+        return [replace(row, name="channel")]
+
+    async def proof(_run: Run) -> Finding:
+        return replace(row, name="proof")
+
+    monkeypatch.setattr(money, "measure_channel", channel)
+    monkeypatch.setattr(money, "_proof", proof)
+    for name in ("_verified", "_linked", "_day"):
+        monkeypatch.setattr(money, name, lambda *_args, **_more: replace(row, name="headers"))
+    found = await money.measure(Run(tmp_path, quick, lambda _text: None, only=only))
+    assert {one.name for one in found} == measured
+    assert money.__name__ == AREAS["money"].module
 
 
 @pytest.mark.parametrize("name", AREAS)

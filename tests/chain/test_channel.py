@@ -126,10 +126,10 @@ def test_the_judge_takes_close_and_refund_and_no_forgery() -> None:
     verify_spend(back.signed([refund_sig(script_of(made), own)]), spent)
 
 
-def close_of(made: ChannelTerms, by: tuple[str, str] = ("payer", "payee")) -> bytes:
-    """A close at 5 FLOP, signed by these."""
-    bare = state_tx(made, POINT, VALUE, 5 * FLOP)
-    payer = signed(by[0], state_digest(made, POINT, VALUE, 5 * FLOP)) + HASH_TYPE_STATE
+def close_of(made: ChannelTerms, by: tuple[str, str] = ("payer", "payee"), point: Outpoint = POINT) -> bytes:
+    """A close at 5 FLOP of the coin that is said to be there, signed by these."""
+    bare = state_tx(made, point, VALUE, 5 * FLOP)
+    payer = signed(by[0], state_digest(made, point, VALUE, 5 * FLOP)) + HASH_TYPE_STATE
     payee = signed(by[1], whole_digest(made, bare)) + b"\x01"
     return serialize(bare.signed([close_sig(script_of(made), payer, payee)]))
 

@@ -330,7 +330,9 @@ def test_a_region_goes_from_the_card_to_profile_and_daemons(desk: Desk) -> None:
     desk.types("network", "founder", "--card", str(card), "--region", "eu", node="a")
     desk.types("network", "create", "--name", "ours", "--founder", str(card), str(file))
     assert [one.region for one in load_profile(file).bootstrap] == ["eu"]
+    assert " eu\n" in desk.types("network", "show", str(file))
     desk.types("network", "sign", str(file), node="a")
+    assert "what `duxnet network chain` runs" in desk.types("init", "--network", str(file), node="c", code=3)
     desk.types("init", "--network", str(file), *CHAIN, node="a")
     desk.types("init", "--network", str(file), *CHAIN, "--region", "us", node="b")
     desk.types("init", "--network", str(file), *CHAIN, node="c")

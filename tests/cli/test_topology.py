@@ -66,6 +66,14 @@ def test_names_of_strangers_are_text_only() -> None:
     ET.fromstring(picture(Topology(nodes=(), links=(), regions=(), connected=())))  # noqa: S314
 
 
+def test_nodes_whose_hosts_are_called_alike_are_told_apart() -> None:
+    """A name that several bear says nothing: their own letters stand there; a name of one alone stays."""
+    nodes = (placed(1, "eu", hostname="vm"), placed(2, "eu", hostname="vm"), placed(3, "eu", hostname="attic"))
+    drawn = picture(Topology(nodes=nodes, links=(), regions=(), connected=()))
+    assert (">vm<" in drawn, ">attic<" in drawn) == (False, True)
+    assert [f">{node.node_id[8:16]}…<" in drawn for node in nodes] == [True, True, False]
+
+
 def test_sanctioned_nodes_are_struck_out_and_measured_ones_pierced() -> None:
     """What is kept from a node and what others measured of it is seen, and told when one points at it."""
     node = placed(1, "eu", sanction="banned", verified=("cpu", "memory"))

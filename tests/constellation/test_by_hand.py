@@ -124,7 +124,7 @@ def python_pays(person: Person) -> None:
     assert len(wallet.send_to_address(address, "0.5")) == 64
     signed = person.reads("wallet", "sign", address, "It is me.", node="alice")
     person.types("wallet", "verify", address, signed["signature"], "It is me.", node="bob")
-    person.types("wallet", "verify", address, signed["signature"], "It is not me.", node="bob", code=3)
+    person.types("wallet", "verify", address, signed["signature"], "It is not me.", node="bob", code=1)
     person.types("wallet", "lock", node="alice")
     with pytest.raises(WalletLocked):
         wallet.send_to_address(address, "0.5")

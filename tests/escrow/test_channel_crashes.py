@@ -6,12 +6,16 @@ import asyncio
 from collections import Counter
 
 import pytest
+from msgspec import structs
 
 from common.channel_messages import Outcome
 from common.contracts import channel as c
+from common.contracts.wallet_chain import Tip
 from common.errors import DuxError, Ending
 from common.units import FLOP
+from dux_escrowd.channel import counter
 from dux_escrowd.channel.ledger import Ledger
+from dux_escrowd.desk import Desk
 from tests.escrow.channel_kit import PRICE, admit, finish, new_oid, offer, open_channel, pay, resp_of, view
 from tests.escrow.kit import Net, Node, market, until
 from tests.escrow.test_paid_calls import parts
@@ -87,6 +91,30 @@ async def test_a_death_at_every_write_of_either_side_conserves_everything(
         assert mine.owed_florins == theirs.owed_florins == (outcomes[Outcome.OK] + 1) * PRICE
         assert theirs.held_florins <= mine.held_florins == FLOP // 5
         assert outcomes[Outcome.FAILED] >= 1, "no death fell between start and end of a call"
+
+
+async def test_a_start_waits_for_a_wallet_that_reads_long(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After days without it a wallet reads for minutes: the daemon lives on meanwhile, and then begins its sessions."""
+    monkeypatch.setattr(counter, "TIP_WITHIN_S", 0.1)
+    plain, reading = Desk.tip, [True]
+
+    async def tip(desk: Desk) -> Tip:
+        found = await plain(desk)
+        return structs.replace(found, synced=False) if reading and desk.me == seller.did else found
+
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        await open_channel(net, buyer, seller)
+        before = seller.daemon
+        monkeypatch.setattr(Desk, "tip", tip)
+        seller.death.set()
+        await until(lambda: seller.daemon not in (None, before), "the seller is up again")
+        daemon = seller.daemon
+        await asyncio.sleep(0.5)
+        assert seller.daemon is daemon
+        reading.clear()
+        monkeypatch.setattr(counter, "TIP_WITHIN_S", 20.0)
+        await net.mine(1)  # the wallet tells of its tip when it has caught up
+        assert (await stubborn(buyer, seller, await offer(seller), Counter())).outcome is Outcome.OK
 
 
 async def test_a_killed_taskd_leaves_no_call_running(net: Net) -> None:

@@ -16,10 +16,12 @@ from common.identity.purposes import Purpose
 from common.identity.tagged import tagged_hash
 from common.receipts import Outcome
 from common.units import FLOP
+from dux_escrowd import follower
 from dux_escrowd.book import Book
 from dux_escrowd.case_chain import outputs_of
 from dux_escrowd.case_file import CaseFile, audited
 from dux_escrowd.model import Exit, Lot, State
+from tests.attacks.registry import attack
 from tests.escrow.kit import Net, Node, deliver, in_state, judge, market, propose, request_id, until
 
 POOR = ("seller", "buyer", "anna", "bert", "carl")  # the buyer's own wallet has nothing to pay with
@@ -50,6 +52,39 @@ async def pay(net: Net, node: Node, contract_id: str) -> None:
     assert row.script is not None
     net.bench.pay((row.script, LOT_FLORINS))
     await net.mine(2)
+
+
+@attack(
+    "escrow",
+    tries="two names agree on contracts without end and pay for none, so that an arbiter's node follows ever more",
+    meets="of others' void contracts the newest thousand are followed; the buyer's node follows its own until T",
+)
+async def test_others_void_contracts_are_let_go(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here none may be followed: arbiters and seller look no more, and the buyer gets a late payment back alone."""
+    monkeypatch.setattr(follower, "VOID_FOLLOWED_MAX", 0)
+    async with market(net, *POOR) as nodes:
+        contract_id = await paid_late(net, nodes)
+        _, buyer, *_ = nodes
+        others = [node for node in nodes if node is not buyer]
+        await net.mine_until(lambda: not any(follows(node, contract_id) for node in others), "let go", blocks=3)
+        assert follows(buyer, contract_id)
+        heights = (await buyer.show(contract_id)).heights
+        assert heights is not None
+        await net.mine_to(heights.timeout)
+        await net.mine_until(lambda: is_spent(buyer, contract_id), "taken back", blocks=8)
+
+
+def follows(node: Node, contract_id: str) -> bool:
+    row = node.shelf().contract(contract_id)
+    return row is not None and bool(row.follow)
+
+
+async def is_spent(node: Node, contract_id: str) -> bool:
+    row = node.shelf().contract(contract_id)
+    assert row is not None
+    assert row.script is not None
+    coins = (await node.wallet.call(CHAIN_COINS, ScriptAsked(script=row.script), "escrowd")).coins
+    return bool(coins) and all(coin.spend is not None and coin.spend.height is not None for coin in coins)
 
 
 async def test_a_late_payment_counts_when_both_have_signed_and_everybody_audits_it(net: Net) -> None:

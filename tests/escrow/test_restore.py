@@ -26,9 +26,10 @@ from common.receipts import Outcome
 from common.rpc.method import Empty
 from common.rpc.table import Ctx, MethodTable
 from common.units import FLOP, Florins
-from dux_escrowd import keeping
+from dux_escrowd import follower, keeping
 from dux_escrowd.copies import opened, tag_of
 from dux_escrowd.records import CASE, VOTE
+from tests.attacks.registry import attack
 from tests.chain.contract_kit import public_key
 from tests.escrow.channel_kit import open_channel
 from tests.escrow.kit import LOG, Net, Node, deliver, in_state, judge, market, propose, request_id, until
@@ -315,6 +316,61 @@ async def test_a_contract_comes_back_with_every_party_away(net: Net) -> None:
         async with again.running():
             found = await again.call(RECOVER, RecoverContracts(holder=dora.did))
             assert ((*found.restored, *found.known), found.problems) == ((contract_id,), ())
+
+
+@attack(
+    "escrow",
+    tries="an old copy of the other side's, given back to its restored owner as the newest there is",
+    meets="of the copies that open the one that tells most counts, whatever version a holder names",
+)
+async def test_an_old_copy_under_a_high_version_is_not_the_newest(net: Net) -> None:
+    """Who restores from it would say again, and otherwise, what it had said: the proof of a fault that is none."""
+    async with market(net, *NAMES) as (buyer, seller, anna, bert, carl):
+        contract_id = await propose(buyer, seller, [anna, bert, carl])
+        await net.mine_until(in_state(buyer, contract_id, "FUNDED"), "funded")
+        await net.mine(1)
+        key, row = (await buyer.wallet.call(CONTRACT_BLOB_KEY, Empty())).key, buyer.shelf().contract(contract_id)
+        assert row is not None
+        tag = tag_of(key, row.key_index or 0)
+        await until(lambda: seller.shelf().copy(tag, buyer.did), "the seller has a copy")
+        old = seller.shelf().copy(tag, buyer.did)
+        assert old is not None
+        await deliver(seller, contract_id)
+        await buyer.event(KeyRevealed)
+        await net.mine(1)
+        await until(lambda: (anna.shelf().copy(tag, buyer.did) or old)[0] > old[0], "anna has a later one")
+        assert seller.daemon is not None
+        assert buyer.daemon is not None
+        with seller.daemon.desk.book.store.transaction() as tx:
+            tx.execute("UPDATE party_copies SET version = ?, sealed = ? WHERE tag = ?", 2**40, old[1], tag)
+        found = await keeping.Keeping(buyer.daemon.desk)._newest(key, tag, (seller.did, anna.did))
+        new = anna.shelf().copy(tag, buyer.did)
+        assert new is not None
+        assert found == opened(new[1], key, tag)
+        assert len(found.facts) > len(opened(old[1], key, tag).facts)
+
+
+async def test_copies_of_a_contract_that_is_over_are_dropped(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody needs it back; until then everybody named has one."""
+    monkeypatch.setattr(follower, "FOLLOWED_AFTER_END_BLOCKS", 3)
+    async with market(net, *NAMES) as (buyer, seller, *arbiters):
+        contract_id = await propose(buyer, seller, arbiters)
+        await net.mine_until(lambda: seller.told(Funded), "funded")
+        await net.mine(1)
+        await until(lambda: copies_at(seller) == copies_at(arbiters[0]) == 4, "all others' copies")
+        await deliver(seller, contract_id)
+        await buyer.event(KeyRevealed)
+        await judge(buyer, contract_id, good=True)
+        await net.mine_until(in_state(seller, contract_id, "CLOSED"), "paid")
+        await net.mine_until(
+            lambda: not any(copies_at(node) for node in (buyer, seller, *arbiters)), "they are dropped"
+        )
+
+
+def copies_at(node: Node) -> int:
+    assert node.daemon is not None
+    row = node.daemon.desk.book.store.row("SELECT count(*) AS n FROM party_copies")
+    return int(row["n"]) if row else 0
 
 
 async def test_numbers_that_came_to_nothing_hide_no_contract(net: Net) -> None:

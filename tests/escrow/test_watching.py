@@ -1,5 +1,6 @@
 """What a watcher keeps for others: real closes alone, in a room that nobody takes whole."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,8 +8,12 @@ import pytest
 
 from common.chain.channel import ChannelTerms, chid
 from common.chain.channel_heights import MAIN
+from common.chain.tx import Outpoint
+from common.chain.verify import SpendRefused
 from common.clock import ManualClock
 from common.contracts import peer_channel as peer
+from common.contracts.wallet_errors import NotSynced
+from common.errors import DuxError
 from common.store import Store
 from common.units import Did
 from dux_escrowd.channel.watch import PER_PAYEE_MAX, Watch
@@ -30,22 +35,29 @@ class _Flopd:
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
+        self.refusal: DuxError | None = None
 
     async def call(self, _method: Any, wish: Any) -> Any:
         self.sent.append(wish.raw)
+        if self.refusal is not None:
+            raise self.refusal
         return SimpleNamespace(txid="00" * 32)
 
 
-def watcher(room: int = 256) -> tuple[Watch, _Flopd]:
+def watcher(room: int = 256, tip: int | None = TIP, known: Sequence[Did] = ()) -> tuple[Watch, _Flopd]:
     store, flopd = Store.open(None, MIGRATIONS, ManualClock()), _Flopd()
     desk = SimpleNamespace(
         settings=SimpleNamespace(watch_for_others=room), profile=SimpleNamespace(heights="main"), log=_Log(),
         flopd=flopd,
     )  # fmt: skip
     counter: Any = SimpleNamespace(
-        ledger=SimpleNamespace(store=store), desk=desk, tip=TIP, genesis=terms().network
+        ledger=SimpleNamespace(store=store), desk=desk, tip=tip, genesis=terms().network
     )  # fmt: skip
-    return Watch(counter), flopd
+
+    async def active() -> list[Did]:
+        return list(known)
+
+    return Watch(counter, active), flopd
 
 
 def wish(made: ChannelTerms, **changes: Any) -> peer.KeepClose:
@@ -87,6 +99,44 @@ async def test_a_close_is_published_before_exp_and_goes_some_time_after() -> Non
     assert len(rows("SELECT 1 FROM watched_closes")) == 1
     await watch.look(exp + 145)
     assert rows("SELECT 1 FROM watched_closes") == []
+
+
+@attack(
+    "payment",
+    tries="closes of made-up channels, to be published at once, and others in their place as soon as they are",
+    meets="a place publishes once, in its channel's closing zone, and what the wallet refuses is not tried again",
+)
+@pytest.mark.parametrize("refusal", [None, SpendRefused(reason="input 0"), NotSynced(height=TIP)])
+async def test_a_place_publishes_once_and_near_the_end(refusal: DuxError | None) -> None:
+    """Whoever hands in closes of no coin at all makes this node say little, and its wallet keep little."""
+    watch, flopd = watcher()
+    flopd.refusal = refusal
+    assert (await watch.keep(wish(terms(), publish_at=0), PAYER)).kept
+    await watch.look(terms().exp - MAIN.zone_blocks - 1)
+    assert flopd.sent == []
+    for height in range(3):
+        await watch.look(terms().exp - MAIN.zone_blocks + height)
+    waits = isinstance(refusal, NotSynced)
+    assert len(flopd.sent) == (3 if waits else 1)
+    other = close_of(terms(), point=Outpoint("77" * 32, 0))
+    assert (await watch.keep(wish(terms(), raw=other), PAYER)).kept == waits
+
+
+async def test_without_a_tip_nothing_is_kept() -> None:
+    """A close far in the future would lie here for ever."""
+    watch, _ = watcher(tip=None)
+    assert not (await watch.keep(wish(terms()), VICTIM)).kept
+
+
+async def test_strangers_give_way_to_nodes_that_live() -> None:
+    """Names cost nothing: however many there are with one close each, who is known to live finds a place."""
+    watch, _ = watcher(3, known=[VICTIM])
+    for at in range(3):
+        assert (await watch.keep(wish(at_exp(TIP + 100 + at)), Did("did:dux:" + "xyz"[at] * 52))).kept
+    assert not (await watch.keep(wish(terms()), VICTIM)).kept
+    await watch.look(TIP)
+    assert not (await watch.keep(wish(terms()), PAYER)).kept
+    assert (await watch.keep(wish(terms()), VICTIM)).kept
 
 
 async def test_a_channel_longer_than_any_is_not_watched() -> None:

@@ -16,8 +16,12 @@ from msgspec import structs
 from common.chain import difficulty
 from common.chain.address import address_to_script, pay_to_key
 from common.chain.beacon import beacon_of, work_hash
+from common.chain.channel import chid
+from common.chain.channel_close import read_close
 from common.chain.params import EMBEDDED
-from common.chain.tx import BadTransaction, serialize, txid
+from common.chain.tx import BadTransaction, Outpoint, parse, serialize, txid
+from common.chain.verify import SpendRefused
+from common.clock import ManualClock
 from common.contracts.wallet import (
     CHAIN_BEACON,
     CHAIN_BLOCK_HASH,
@@ -27,17 +31,25 @@ from common.contracts.wallet import (
     CHAIN_WATCH,
     WALLET_HISTORY,
     WALLET_SEND,
+    WALLET_UTXOS,
     HistoryAsked,
     Send,
 )
 from common.contracts.wallet_chain import Broadcast, HeightAsked, ScriptAsked, TxAsked, WatchScripts
 from common.contracts.wallet_errors import ChainUnavailable
 from common.errors import BadParams, NotFound
+from common.rpc.method import Empty
+from common.store import Store
 from common.units import FLOP, BlockHeight, Florins
 from dux_flopd.blocks import work_header
+from dux_flopd.model import NewPayment, PaymentKind
 from dux_flopd.node_rpc import CoinNode, Proxy
+from dux_flopd.schema import MIGRATIONS
 from dux_flopd.source import Refused
+from dux_flopd.store import WalletStore
+from tests.attacks.registry import attack
 from tests.chain.contract_kit import public_key
+from tests.chain.test_channel import close_of, terms
 from tests.flopd.coin_node import CoinBench, _as_hex
 from tests.flopd.test_crashes import gate
 from tests.flopd.test_payments import bank_address, funded
@@ -66,6 +78,49 @@ async def test_a_foreign_transaction_is_broadcast_until_it_is_in_a_block(wallet:
             await wallet.call(CHAIN_TX, TxAsked(txid=answer.txid, height=BlockHeight(bench.height - 1)))
         with pytest.raises(BadTransaction):
             await wallet.call(CHAIN_BROADCAST, Broadcast(request_id="c", raw=b"\x01\x02"))
+
+
+@pytest.mark.one_source
+@attack(
+    "payment",
+    tries="a close of a channel of its own, signed by both, that names the watcher's own coins as the channel's",
+    meets="what may not spend a coin known here is refused, and what is handed in binds no other coin",
+)
+async def test_a_strangers_transaction_locks_no_coin_of_this_wallet(wallet: WalletNode) -> None:
+    """A watcher reads such a close as good, and publishes it: no coin may be bound by it, now or when it comes."""
+    async with wallet.running():
+        await funded(wallet, 3 * FLOP)
+        own = (await wallet.call(WALLET_UTXOS, Empty())).coins[0].outpoint
+        junk = close_of(terms(), point=own)
+        assert read_close(junk, terms().network).chid == chid(terms())
+        with pytest.raises(SpendRefused):
+            await wallet.call(CHAIN_BROADCAST, Broadcast(request_id="j", raw=junk))
+        assert await _spendable(wallet, 3 * FLOP)
+        coming = wallet.bench.pay(
+            (address_to_script(wallet.made.address, wallet.bench.family), 4 * FLOP), send=False
+        )  # its id is known to its payer alone, before it is there
+        for vout in range(len(coming.outputs)):
+            early = close_of(terms(), point=Outpoint(txid(coming), vout))
+            await wallet.call(CHAIN_BROADCAST, Broadcast(request_id=f"e{vout}", raw=early))
+        wallet.bench.rpc("sendrawtransaction", serialize(coming).hex())
+        wallet.bench.mine()
+        await wallet.synced()
+        await wallet.until(lambda: _spendable(wallet, 7 * FLOP), "it can be spent")
+
+
+def test_own_payments_are_handed_over_before_what_was_only_handed_in() -> None:
+    """Strangers' transactions may never confirm: however many there are, a round begins with this wallet's own."""
+    store = WalletStore(Store.open(None, MIGRATIONS, ManualClock()))
+    kinds = (PaymentKind.RELAY, PaymentKind.RELAY, PaymentKind.SEND)
+    for number, kind in enumerate(kinds):
+        raw = close_of(terms(), point=Outpoint(f"{number:064x}", 0))
+        made = NewPayment(
+            txid=txid(parse(raw)), raw=raw, kind=kind, request_id=f"{number}", caller="cli", counterparty="", amount=0,
+            fee=0, binds=(), contract_id="",
+        )  # fmt: skip
+        with store.store.transaction() as tx:
+            store.add_payment(tx, made)
+    assert [one.kind for one in store.open_payments()] == [*kinds[2:], *kinds[:2]]
 
 
 @pytest.mark.node_rpc

@@ -12,13 +12,17 @@ from msgspec import structs
 from common.chain.channel import ChannelTerms, channel_output_script, chid
 from common.chain.tx import Outpoint
 from common.channel_messages import NO_ROOT, Ack, Final, Voucher, open_voucher
+from common.clock import ManualClock
 from common.codec import canonical, from_canonical
 from common.community_fund import fund_script_of
 from common.contracts import wallet_channel as purse
 from common.contracts.wallet import WALLET_NEW_ADDRESS, NewAddress
-from common.contracts.wallet_errors import NotAgreed, TooEarly
+from common.contracts.wallet_contract import CONTRACT_NEW_KEY, NewContractKey
+from common.contracts.wallet_errors import KeyNotOurs, NotAgreed, TooEarly
 from common.identity.signed import decode_signed
+from common.store import Store
 from common.units import FLOP, Florins
+from dux_flopd.schema import MIGRATIONS
 from tests.flopd.coin_node import CoinBench
 from tests.flopd.wallets import WalletNode
 
@@ -170,3 +174,41 @@ async def test_the_last_state_may_open_the_next_channel(tmp_path: Path, bench: C
         nothing = from_canonical(decode_signed(back.envelope, max_bytes=1_024).body, Final, max_bytes=1_024)
         all_back = await payee.call(purse.PURSE_CLOSE, closing(following, coin.outpoint, nothing), "escrowd")
         await payee.in_node(all_back.txid)
+
+
+async def test_keys_that_were_only_tried_are_still_free(tmp_path: Path, bench: CoinBench) -> None:
+    """A search for lost channels binds no key: contracts get their numbers, a channel that is found has its own."""
+    async with pair(tmp_path, bench) as (payer, payee):
+        tried = purse.LostKeys(request_id="lost", side="payer", first=0, count=20)
+        keys = (await payer.call(purse.PURSE_LOST_KEYS, tried, "escrowd")).keys
+        assert [key.index for key in keys] == list(range(20))
+        wish = NewContractKey(request_id="k", purpose="buyer", nonce=b"k" * 32)
+        first = await payer.call(CONTRACT_NEW_KEY, wish, "escrowd")
+        assert first.pubkey == keys[first.index].pubkey
+        terms = await agreed(payer, payee, bench, b"a")
+        own = next(key for key in keys if key.pubkey == terms.payer_key)
+        assert own.index == first.index + 1
+        earlier = structs.replace(terms, payer_key=keys[9].pubkey, change_script=keys[9].script)
+        back = purse.AdoptChannel(
+            request_id="back", terms=canonical(earlier), side="payer", key_index=9, from_height=bench.height
+        )
+        with pytest.raises(KeyNotOurs):
+            await payer.call(purse.PURSE_ADOPT, back, "escrowd")
+        found = structs.replace(back, request_id="found", lost=True)
+        assert (await payer.call(purse.PURSE_ADOPT, found, "escrowd")).chid == chid(earlier).hex()
+        nonces = (bytes([at]) * 32 for at in range(3))
+        wishes = [NewContractKey(request_id=nonce.hex(), purpose="seller", nonce=nonce) for nonce in nonces]
+        later = [(await payer.call(CONTRACT_NEW_KEY, one, "escrowd")).index for one in wishes]
+        assert later == [10, 11, 12], "no key of a channel that was found, nor of one before it, is handed out again"
+
+
+def test_a_wallet_that_tried_keys_before_gets_their_numbers_back() -> None:
+    """Rows of an earlier version's search go; what was handed out, and what is bound, stays."""
+    store = Store.open(None, MIGRATIONS[:-1], ManualClock())
+    with store.transaction() as tx:
+        for number, cid in ((0, ""), (1, "ab" * 32), (2, "")):
+            tx.execute("INSERT INTO contract_keys VALUES (?, 'payer', ?, ?)", number, bytes([number]) * 32, cid)
+        tx.execute("INSERT INTO scripts VALUES (?, 'own', 3, 0, 'channel', 0, 1)", b"script")
+        tx.execute("INSERT INTO scripts VALUES (?, 'own', 3, 2, '', 0, 1)", b"followed")
+    store.bring_up("flopd", MIGRATIONS)
+    assert [row["number"] for row in store.rows("SELECT number FROM contract_keys ORDER BY number")] == [0, 1]

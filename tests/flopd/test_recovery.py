@@ -37,11 +37,13 @@ from common.contracts.wallet_contract import NewContractKey
 from common.contracts.wallet_errors import KeyNotOurs, KeyUsed, NoSuchAccount
 from common.contracts.wallet_recovery import FindContractKey, Recover
 from common.contracts.wallet_tools import Label
+from common.errors import NewerSchema
 from common.keygen import BRANCH_RECEIVE, open_wallet
 from common.keys import SubKey, account_node, seed_of, sub_key
 from common.randomness import SeededRandomness
 from common.rpc.method import Empty
 from common.units import FLOP, Florins
+from dux_flopd import backup
 from dux_flopd.backup import NEWEST, OLDER, BadBackup, NotBackedUp, open_books, restore_books, seal_books
 from dux_flopd.recovery import Recoverer
 from tests.flopd.coin_node import CoinBench, embedded
@@ -205,6 +207,30 @@ async def test_a_bond_that_is_younger_than_the_backup_is_found_by_itself(wallet:
             assert [one.locked_florins for one in (await wallet.call(WALLET_BONDS, Empty())).bonds] == [2 * FLOP]
             asked = wallet.daemon.parts.table.store.rows("SELECT kind FROM audit WHERE kind = 'recovered'")
             assert len(asked) == 1
+
+
+@pytest.mark.one_source
+async def test_a_restore_that_is_cut_off_changes_nothing(wallet: WalletNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends it before the books are ready: those that stand stay; repeated, it goes on, and looks beyond."""
+    async with wallet.running():
+        made = await wallet.call(WALLET_BACKUP, Empty())
+    secret = sub_key(seed_of(wallet.made.phrase), SubKey.BACKUP)
+    store = wallet.folder / "data/flopd/flopd.sqlite"
+    before = store.read_bytes()
+
+    def cut_off(_books: Path, _clock: SystemClock) -> None:
+        raise NewerSchema(path="it", found=9, known=8)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "look_beyond", cut_off)
+        with pytest.raises(NewerSchema):
+            restore_books(Path(made.path), secret, store, SystemClock())
+    assert store.read_bytes() == before
+    restore_books(Path(made.path), secret, store, SystemClock())
+    assert sorted(one.name for one in store.parent.glob("flopd.sqlite*")) == ["flopd.sqlite", "flopd.sqlite.before"]
+    assert store.stat().st_mode & 0o077 == 0
+    async with wallet.running():
+        await recovered(wallet)
 
 
 async def test_a_backup_that_cannot_be_written_is_told_and_ends_nothing(wallet: WalletNode, tmp_path: Path) -> None:

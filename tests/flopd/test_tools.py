@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from common.chain.address import script_to_address
+from common.chain.address import BadAddress, script_to_address
 from common.contracts.wallet import (
     WALLET_HISTORY,
     WALLET_LABEL,
@@ -52,7 +52,7 @@ async def test_a_payment_spends_the_coins_that_its_owner_names_and_no_other(wall
 
 
 async def test_the_books_show_the_owners_words(wallet: WalletNode) -> None:
-    """A label of a payment stands in the history; it can be changed and taken away."""
+    """A label of a payment stands in the history; it can be changed and taken away; only real things have names."""
     async with wallet.running():
         await funded(wallet, 5 * FLOP)
         sent = await wallet.call(WALLET_SEND, to_bank(wallet, "a", FLOP, label="rent"))
@@ -66,6 +66,8 @@ async def test_the_books_show_the_owners_words(wallet: WalletNode) -> None:
         assert await label() == "rent"
         await wallet.call(WALLET_LABEL, Label(name=sent.txid, label=""))
         assert await label() == "the bank"
+        with pytest.raises(BadAddress):
+            await wallet.call(WALLET_LABEL, Label(name="rent", label="of May"))
 
 
 async def test_a_message_is_signed_as_the_coin_s_nodes_do(wallet: WalletNode) -> None:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from common import charter, council, parameter_file, tpm
 from common.chain import psbt as partial
 from common.chain.settle import MissingSignature
+from common.chain.tx import Outpoint, Tx, TxInput, TxOutput
 from common.codec import canonical, from_plain, to_plain
 from common.contracts.peer_p2p import GossipFrame, Offer
 from common.contracts.wallet_errors import BadPartial
@@ -31,8 +32,8 @@ from common.identity.purposes import Purpose
 from common.identity.signed import sign
 from common.network import NetworkProfile, load_profile, save_profile
 from common.parameters import next_set, set_bytes
-from common.receipt_keys import lot_keys, lots_in
-from common.units import UnixMs
+from common.receipt_keys import lot_keys, lots_in, lots_spent
+from common.units import Florins, UnixMs
 from common.yaml_file import read_yaml
 from dux_p2pd.gossip import next_frame
 from dux_p2pd.gossip_flow import LENGTH_BYTES, framed
@@ -55,7 +56,8 @@ def spent_lot(data: bytes) -> None:
     """Input scripts of strangers' transactions: keys come only from a script that is built anew to the last byte."""
     keys = lot_keys(data)
     assert keys is None or all(key in data for key in (keys.buyer, keys.seller))
-    lots_in(data)
+    tx = Tx((TxInput(Outpoint("ab" * 32, 0), data),), (TxOutput(Florins(1), b""),))
+    assert all(lot.outcomes for lot in (*lots_in(data), *lots_spent(tx)))
 
 
 # TPM quotes

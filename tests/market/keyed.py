@@ -8,7 +8,15 @@ from typing import Any
 import coincurve
 from msgspec import structs
 
-from common.chain.script import coop_sig, escrow_script
+from common.chain.script import (
+    BRANCH_ARBITERS,
+    BRANCH_COOP,
+    BRANCH_REFUND,
+    award_sig,
+    coop_sig,
+    escrow_script,
+    refund_sig,
+)
 from common.chain.tx import HASH_TYPE_ALL, Outpoint, Tx, TxInput, TxOutput, serialize
 from common.receipt_keys import word_digest, word_of
 from common.receipts import KeyedReceipt, LotKeys, SettledReceipt
@@ -43,12 +51,17 @@ def script(lot: LotKeys = LOT, *, result_hash: bytes = b"", arbiters: int = 3) -
     )
 
 
-def spend(*lots: LotKeys, fund: bytes = b"", tax: int = 0) -> bytes:
-    """A transaction that spends these lots and pays the fund."""
-    inputs = tuple(
-        TxInput(Outpoint(f"{at:064x}", 0), coop_sig(script(lot), b"\x30" * 72, b"\x30" * 72, None))
-        for at, lot in enumerate(lots)
-    )
+SIGNED = b"\x30" * 72  # stands for a signature where none is checked
+WAYS = {
+    BRANCH_COOP: lambda lot: coop_sig(lot, SIGNED, SIGNED, None),
+    BRANCH_ARBITERS: lambda lot: award_sig(lot, [SIGNED] * 2, SIGNED),
+    BRANCH_REFUND: lambda lot: refund_sig(lot, SIGNED),
+}
+
+
+def spend(*lots: LotKeys, fund: bytes = b"", tax: int = 0, branch: int = BRANCH_COOP) -> bytes:
+    """A transaction that spends these lots by this branch and pays the fund."""
+    inputs = tuple(TxInput(Outpoint(f"{at:064x}", 0), WAYS[branch](script(lot))) for at, lot in enumerate(lots))
     return serialize(Tx(inputs, (TxOutput(Florins(tax), fund),)))
 
 

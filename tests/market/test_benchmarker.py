@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -10,10 +11,22 @@ from typing import Any
 import pytest
 
 from common.clock import ManualClock
-from common.contracts.peer_benchmark import BUSY, LOADED, FillAnswer, HashAnswer, PullAnswer, PushAnswer, WalkAnswer
+from common.contracts.peer_benchmark import (
+    BUSY,
+    LOADED,
+    BeginAnswer,
+    FillAnswer,
+    HashAnswer,
+    PullAnswer,
+    PushAnswer,
+    WalkAnswer,
+)
+from common.identity.ecvrf import PROOF_BYTES
 from common.network import BenchmarkParameters
 from common.randomness import SeededRandomness
+from common.receipts import NodeInfo
 from common.standing import BenchmarkResult
+from common.units import Did
 from dux_registryd import benchmarker
 from dux_registryd.bench_prover import BenchProver
 from dux_registryd.bench_work import MIB, chain, chain_is_right, fill, stream, walk, walk_is_right
@@ -30,13 +43,14 @@ from dux_registryd.benchmark_rules import (
     worked_s,
     wrong_parts,
 )
-from dux_registryd.benchmarker import Benchmarker
+from dux_registryd.benchmarker import TRIES, Benchmarker, NotMeasured
 from dux_registryd.intake import Taken
 from tests.attacks.registry import attack
 from tests.market.fakes import LOG, did_number, network
 from tests.market.makers import node
 
 HASH_S, BLOCK_S, READ_S, ROUND_S = 0.1e-3, 10e-3, 0.1e-3, 0.05  # of the challenger's core; and the line
+PROOF = b"\x07" * PROOF_BYTES
 RULES = BenchmarkParameters(
     iterations=4_096, memory_max_mb=1, disk_max_mb=1, hold_s=0.0, steps=2_048, transfer_kib=512, needed=1
 )
@@ -60,6 +74,10 @@ class Measured:
         self.clock.advance(took_s + ROUND_S)
         assert took_s + ROUND_S < deadline_s
         return answer
+
+    def _begin(self, ask: Any) -> tuple[float, Any]:
+        assert ask.proof == PROOF
+        return 0.0, BeginAnswer(refused="")
 
     def _pull(self, ask: Any) -> tuple[float, Any]:
         return (0.01 if ask.size else self.pings_s), PullAnswer(data=stream(ask.seed, ask.size), refused="")
@@ -98,7 +116,7 @@ async def measured(monkeypatch: pytest.MonkeyPatch, declared: int, **machine: An
     async def own() -> str:
         return did_number(2)
 
-    async def beacon(_height: int) -> bytes:
+    async def beacon(_period: int) -> bytes:
         return b"\x01" * 32
 
     async def say(_kind: Any, result: Any) -> Taken:
@@ -110,13 +128,14 @@ async def measured(monkeypatch: pytest.MonkeyPatch, declared: int, **machine: An
 
     monkeypatch.setattr(benchmarker, "chain_is_right", checked)
     monkeypatch.setattr(benchmarker, "walk_is_right", walked)
-    outside: Any = SimpleNamespace(peers=Measured(clock, **machine), own_did=own, beacon=beacon)
+    outside: Any = SimpleNamespace(peers=Measured(clock, **machine), own_did=own)
     nothing: Any = None
+    rights: Any = SimpleNamespace(beacon=beacon)
     statements: Any = SimpleNamespace(say=say)
     made = Benchmarker(
         nothing,
         outside,
-        nothing,
+        rights,
         statements,
         network=network(benchmark=RULES),
         clock=clock,
@@ -125,7 +144,8 @@ async def measured(monkeypatch: pytest.MonkeyPatch, declared: int, **machine: An
         settings=nothing,
     )
     made.on_failure.append(tell)
-    await made.measure(node(cpu_cores=declared, memory_mb=8, storage_gb=1), 1)
+    await made.measure(node(cpu_cores=declared, memory_mb=8, storage_gb=1), 1, PROOF)
+    assert said[0].proof == PROOF
     return said[0], told
 
 
@@ -225,3 +245,39 @@ async def test_a_loaded_node_says_that_it_is_loaded() -> None:
     clock.advance(11.0)
     load.load_milli = (0, 0, 0)
     assert await prover._refusal(1, did_number(2), "hash") == ""
+
+
+async def test_one_that_is_busy_holds_up_no_other() -> None:
+    """Of two that a node may measure the first in its list works for money all day: the second is measured."""
+    busy, free, asked = node(did=did_number(3)), node(did=did_number(4)), list[str]()
+
+    async def own() -> str:
+        return did_number(2)
+
+    async def tip() -> Any:
+        return SimpleNamespace(height=100)
+
+    async def due(_period: int, targets: list[Did]) -> dict[Did, bytes]:
+        return dict.fromkeys(targets, PROOF)
+
+    async def measure(info: NodeInfo, *_: object) -> None:
+        asked.append(info.did)
+        if info is busy:
+            raise NotMeasured(did=info.did, reason=BUSY)
+
+    held = SimpleNamespace(info=SimpleNamespace(withdrawn=False))
+    known = [SimpleNamespace(info=info) for info in (busy, free)]
+    book: Any = SimpleNamespace(node=lambda _did: held, nodes=lambda: known, statement_at=lambda *_: None)
+    rights: Any = SimpleNamespace(period_of=lambda _height: 1, own=due)
+    outside: Any = SimpleNamespace(own_did=own, tip=tip)
+    nothing: Any = None
+    looking = Benchmarker(
+        book, outside, rights, nothing,
+        network=network(benchmark=RULES), clock=ManualClock(), random=SeededRandomness(1), log=LOG, settings=nothing,
+    )  # fmt: skip
+    looking.measure = measure  # type: ignore[method-assign,assignment]
+    for _ in range(12):
+        with contextlib.suppress(NotMeasured):
+            await looking.once()
+    assert asked.count(free.did) == 1
+    assert asked.count(busy.did) > TRIES  # it is asked again, for it will have time later

@@ -10,19 +10,31 @@ from typing import Any
 import pytest
 
 from common.clock import ManualClock
-from common.codec import canonical
+from common.codec import canonical, from_canonical
 from common.contracts import registry
-from common.contracts.peer_benchmark import FillAsk, HashAsk, WalkAsk
+from common.contracts.base import PEER_HANDLE, PeerCallIn
+from common.contracts.peer_benchmark import (
+    BENCHMARK_BEGIN,
+    BENCHMARK_PULL,
+    BeginAsk,
+    FillAsk,
+    HashAsk,
+    PullAsk,
+    WalkAsk,
+)
 from common.contracts.peer_registry import TOPIC_STANDING
 from common.contracts.registry import ListNodes
 from common.contracts.registry_audit import AUDIT_LIST, AuditsAsked
 from common.contracts.registry_machine import Busy, MachineAsked, MachineView
+from common.contracts.wallet_chain import CHAIN_BEACON, HeightAsked
 from common.errors import NotFound
+from common.identity.ecvrf import PROOF_BYTES, prove
 from common.identity.purposes import Purpose
 from common.network import BenchmarkParameters, first_problem
 from common.rpc.client import LocalClient
-from common.standing import BenchmarkResult, Kind, Note
-from common.units import UnixMs
+from common.rpc.method import PeerMethod
+from common.standing import BenchmarkResult, Kind, Note, right_input
+from common.units import BlockHeight, UnixMs
 from dux_registryd import bench_prover
 from dux_registryd.bench_prover import BenchProver
 from dux_registryd.bench_work import (
@@ -39,8 +51,9 @@ from dux_registryd.bench_work import (
 from dux_registryd.benchmark_rules import NO_FIGURES, cores_seen, figures_of, sizes_of, verified_parts
 from dux_registryd.daemon import RegistryDaemon
 from dux_registryd.machine import Machine
+from dux_registryd.presence_rules import SETTLED_BLOCKS
 from tests.attacks.registry import attack
-from tests.market.fakes import FakeNet, attest, did_number, network, running, until
+from tests.market.fakes import FakeNet, attest, did_number, look_seed, network, running, until
 from tests.market.makers import NETWORK, NOW_MS, changed, node
 from tests.market.test_registryd import QUICK, gossip, register
 
@@ -100,6 +113,7 @@ def result(prober: int = 2, **changes: Any) -> BenchmarkResult:
         rtt_ms=3,
         failed="",
         at_ms=UnixMs(NOW_MS),
+        proof=bytes(PROOF_BYTES),
     )
     made: BenchmarkResult = changed(plain, **changes)
     return made
@@ -239,14 +253,74 @@ async def test_who_works_for_money_or_was_not_asked_by_a_drawn_one_is_not_measur
             lambda: all(node.daemons["registryd"].benchmarker.refused for node in net.nodes.values()), within_s=10
         )
         assert not await _verified(made[1], 2)
-        for false in (result(5), result(2), result(2, period=40), result(1)):
-            told = attest(_number(false), Purpose.BENCHMARK, false)
-            note = Note(Kind.BENCHMARK, canonical(told))
-            assert await gossip(net.node(1), TOPIC_STANDING.name, canonical(note)) == "ignore"
+        period, at_ms = net.chain.height // RULES.period_blocks, net.clock.unix_ms()
+        beacon = await right_beacon(net, period)
+        right = result(2, period=period, beacon=beacon, at_ms=at_ms, proof=proof_of(2, period, beacon))
+        false = (
+            result(5), result(2), changed(right, period=40), result(1), changed(right, proof=bytes(PROOF_BYTES)),
+            changed(right, proof=proof_of(1, period, beacon)), changed(right, proof=proof_of(2, period + 1, beacon)),
+            changed(right, beacon=bytes(32), proof=proof_of(2, period, bytes(32))),
+            changed(right, prober=did_number(5), proof=proof_of(5, period, beacon)),
+        )  # fmt: skip
+        for told in false:
+            assert await said_of(net, told) == "ignore"
+        assert await said_of(net, right) == "accept"  # nothing else was wrong
         for client in made.values():
             await LocalClient(client._table, "taskd").call(registry.MACHINE_BUSY, Busy(seconds=0.0))
         net.chain.height += RULES.period_blocks
         await until(lambda: _verified(made[1], 2), within_s=15)
+
+
+async def said_of(net: FakeNet, told: BenchmarkResult) -> str:
+    """What node 1 says to a result by gossip."""
+    note = Note(Kind.BENCHMARK, canonical(attest(_number(told), Purpose.BENCHMARK, told)))
+    return await gossip(net.node(1), TOPIC_STANDING.name, canonical(note))
+
+
+async def right_beacon(net: FakeNet, period: int) -> bytes:
+    height = BlockHeight(period * RULES.period_blocks - SETTLED_BLOCKS)
+    return (await LocalClient(net.node(1).flopd, "registryd").call(CHAIN_BEACON, HeightAsked(height=height))).beacon
+
+
+def proof_of(number: int, period: int, beacon: bytes) -> bytes:
+    """Of a node's right to measure node 1."""
+    return prove(look_seed(number), right_input(NETWORK, beacon, period, did_number(1), did_number(number)))
+
+
+@attack(
+    "registry",
+    tries="asks for work before it has shown its right to, or by another's proof",
+    meets="refused; with its own proof it is served, until the period after",
+)
+async def test_work_is_done_for_who_has_begun_by_its_own_proof(tmp_path: Path) -> None:
+    """Refused before, by another's proof, and two periods later; done once it has begun, this period and the next."""
+    net = FakeNet()
+    async with crowd(net, tmp_path, 2, benchmark_s=3_600.0):
+        period = net.chain.height // RULES.period_blocks
+        beacon = await right_beacon(net, period)
+        pull = PullAsk(period=period, seed=SEED, size=16)
+        assert "not drawn" in (await asked(net, BENCHMARK_PULL, pull)).refused
+        for proof in (bytes(PROOF_BYTES), proof_of(1, period, beacon)):
+            assert "not drawn" in (await asked(net, BENCHMARK_BEGIN, BeginAsk(period=period, proof=proof))).refused
+        assert "not drawn" in (await asked(net, BENCHMARK_PULL, pull)).refused
+        begin = BeginAsk(period=period, proof=proof_of(2, period, beacon))
+        assert (await asked(net, BENCHMARK_BEGIN, begin)).refused == ""
+        assert (await asked(net, BENCHMARK_PULL, pull)).data == stream(SEED, 16)
+        net.chain.height += RULES.period_blocks
+        assert (await asked(net, BENCHMARK_PULL, pull)).data == stream(SEED, 16)
+        net.chain.height += RULES.period_blocks
+        await until(lambda: _is_over(net, pull))
+
+
+async def _is_over(net: FakeNet, pull: PullAsk) -> bool:
+    return "not drawn" in (await asked(net, BENCHMARK_PULL, pull)).refused
+
+
+async def asked(net: FakeNet, method: PeerMethod[Any, Any], ask: Any) -> Any:
+    """Node 1's answer to node 2."""
+    call = PeerCallIn(method=method.name, params=canonical(ask), sender=did_number(2))
+    answer = await net.node(1).client("registryd", "p2pd").call(PEER_HANDLE, call)
+    return from_canonical(answer.result, method.result, max_bytes=1_000)
 
 
 def _number(made: BenchmarkResult) -> int:

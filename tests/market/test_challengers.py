@@ -10,8 +10,10 @@ import pytest
 from common.clock import ManualClock
 from common.identity.ecvrf import prove, public_of
 from common.identity.purposes import Purpose
-from common.network import PresenceParameters
+from common.identity.tagged import tagged
+from common.network import BenchmarkParameters, PresenceParameters
 from common.receipts import Heartbeat
+from common.standing import right_input
 from common.store import Store
 from common.units import BlockHeight, Did, UnixMs
 from common.witness import Sighting, look_input
@@ -20,10 +22,11 @@ from dux_registryd.effects import TipSeen
 from dux_registryd.model import Presence, RatedNode
 from dux_registryd.presence_rules import KNOWN_BLOCKS
 from dux_registryd.reputation_rules import score_of
+from dux_registryd.rights import Rights
 from dux_registryd.settings import RegistrydSettings
 from dux_registryd.store import MIGRATIONS, Book
 from tests.attacks.registry import attack
-from tests.market.fakes import attest, did_number, look_seed
+from tests.market.fakes import attest, did_number, look_seed, network
 from tests.market.makers import NETWORK, changed, heartbeat, node
 
 BEACON = b"\x05" * 32
@@ -45,7 +48,7 @@ class View:
                 RatedNode(node=one, score=score_of([], Presence(1, 1)), jobs_done=0, jobs_failed=0) for one in nodes
             ]
         )
-        seen = SimpleNamespace(news=1, at=lambda _slot: self.nets)
+        self.networks = seen = SimpleNamespace(news=1, at=lambda _slot: self.nets)
         outside: Any = SimpleNamespace(tip_seen=TipSeen(height=tip, hash="00" * 32))
         self.challengers = Challengers(
             self.book,
@@ -78,7 +81,7 @@ SINCE = {1: 10, 2: 100, 3: 100, 4: 110, 5: 110, 6: 110, 7: 110}
 AT = 100 + KNOWN_BLOCKS
 
 
-@pytest.mark.parametrize("duty", ["benchmark", "audit/1", "audit/2", "audit/3"])
+@pytest.mark.parametrize("duty", ["audit/0", "audit/1", "audit/2", "audit/3"])
 def test_every_duty_is_drawn_from_those_who_were_known_before_its_own_height(duty: str) -> None:
     """At one height two were known in time; ten blocks later all were, and others win as well."""
     view = View(SINCE, AT)
@@ -157,13 +160,83 @@ def test_a_proof_counts_in_the_name_that_drew_it_alone() -> None:
     assert {True, False} == set(together)
 
 
+def measures(view: View, number: int, height: int, target: Did = ABOUT, *, by: int = 0) -> bool:
+    """Whether a node has a right to measure another, by the proof of its key or of that of node `by`."""
+    asked = right_input(NETWORK, BEACON, height, target, did_number(number))
+    proof = prove(look_seed(by or number), asked)
+    return view.challengers.has_drawn(
+        view.challengers.measurers(height, target, 2), target, did_number(number), asked, proof
+    )
+
+
+@attack(
+    "registry",
+    tries="a node looks up who will measure it, to buy, serve or shut out those alone",
+    meets="challengers draw themselves by look keys of their own; a result without that proof counts nowhere",
+)
+def test_who_measures_is_drawn_by_each_key_for_itself_from_those_known_before() -> None:
+    """About two of thirty come, others each time; by their own proof alone, and names of later not before all are."""
+    view = View(dict.fromkeys(range(1, 31), 100), AT)
+    came = [{number for number in range(1, 31) if measures(view, number, AT + n)} for n in range(30)]
+    assert 1 < sum(map(len, came)) / len(came) < 3.5  # with slack for others' views
+    assert len(set().union(*came)) > 15
+    assert not any(measures(view, number, AT + n, by=number % 30 + 1) for n in range(5) for number in came[n])
+    late = View(SINCE, AT)
+    assert {number for number in SINCE if measures(late, number, AT)} == {2, 3}
+
+
+async def test_a_node_measures_those_that_its_key_has_drawn_and_shows_it() -> None:
+    """About two come to each of thirty nodes, so one node to two, others by another beacon; each proof is taken."""
+    view, proved, beacons = View(dict.fromkeys(range(1, 31), 100), AT), list[bytes](), [BEACON]
+
+    async def own() -> Did:
+        return did_number(2)
+
+    async def beacon(_height: int) -> bytes:
+        return beacons[-1]
+
+    async def look_round() -> None:
+        return
+
+    async def proofs(purpose: Purpose, bodies: list[bytes]) -> list[bytes]:
+        proved.extend(bodies)
+        return [prove(look_seed(2), tagged(purpose, body)) for body in bodies]
+
+    view.networks.look_round = look_round
+    outside: Any = SimpleNamespace(tip_seen=TipSeen(AT, "00" * 32), own_did=own, beacon=beacon, proofs=proofs)
+    rights = Rights(outside, view.challengers, network(benchmark=BenchmarkParameters(period_blocks=10)))
+    others = [did_number(number) for number in range(1, 31) if number != 2]
+    period, came = rights.period_of(AT), list[dict[Did, bytes]]()
+    for number in range(20):
+        beacons.append(bytes([number]) * 32)
+        came.append(await rights.own(period, others))
+        assert (await rights.own(period, others), len(proved)) == (came[-1], 29 * (number + 1))  # proved once
+        for did, proof in came[-1].items():
+            assert await rights.fault(period, did, did_number(2), proof) is None
+            assert await rights.fault(period + 2, did, did_number(2), proof) == "its period is not lately"
+            assert await rights.fault(period, did, did_number(3), proof) == "its challenger was not drawn"
+    assert 1 < sum(map(len, came)) / len(came) < 3
+    assert len({did for found in came for did in found}) > 15
+
+
+def test_a_machine_is_measured_by_nodes_of_its_tier_or_above() -> None:
+    """Of thirty nodes two have the tier of the one that is measured: those, and for others all thirty."""
+    view = View(dict.fromkeys(range(1, 31), 100), AT)
+    view.challengers.measurers(AT, ABOUT, 2)  # the list is made
+    view.challengers._tiers |= {ABOUT: 2, did_number(5): 2, did_number(6): 3}
+    view.challengers._measuring.clear()
+    assert {number for number in range(2, 31) if measures(view, number, AT)} == {5, 6}
+    others = {number for number in range(2, 31) for n in range(8) if measures(view, number, AT + n, did_number(9))}
+    assert len(others - {5, 6}) > 5
+
+
 def test_none_of_the_subjects_own_network_and_one_of_each_other() -> None:
     """As it was seen, whatever all of them say in their descriptions."""
     view = View(SINCE, AT)
     view.nets |= {did_number(2): "10.0.1.0/24", did_number(4): "10.0.3.0/24"}
-    drawn = view.challengers.drawn_for("benchmark", AT, BEACON, ABOUT, 9)
+    drawn = view.challengers.drawn_for("audit/1", AT, BEACON, ABOUT, 9)
     assert not {2} & members(drawn)
     assert members(drawn) == {3, 5, 6, 7}
     fresh = View(SINCE, AT)
     fresh.nets = {}
-    assert len(fresh.challengers.drawn_for("benchmark", AT, BEACON, ABOUT, 9)) == 1  # unseen ones share one seat
+    assert len(fresh.challengers.drawn_for("audit/1", AT, BEACON, ABOUT, 9)) == 1  # unseen ones share one seat

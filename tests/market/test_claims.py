@@ -25,6 +25,7 @@ from common.contracts.registry_claims import (
     Presentation,
     VerifyClaim,
 )
+from common.errors import BadParams
 from common.identity.disclosure import ClaimRoot
 from common.identity.purposes import Purpose
 from common.identity.signed import Signed
@@ -83,6 +84,8 @@ async def test_a_property_is_shown_without_the_rest(tmp_path: Path) -> None:
         held = await made[1].call(registry.CLAIMS_ATTEST, AttestMe(request_id="a", peer=did_number(2)))
         assert {"tier>=1", "reputation%>=50", "unsanctioned"} <= set(held.names)
         assert "tier>=2" not in held.names
+        with pytest.raises(BadParams, match="cannot vouch for itself"):
+            await made[1].call(registry.CLAIMS_ATTEST, AttestMe(request_id="own", peer=did_number(1)))
         assert (await made[1].call(registry.CLAIMS_LIST, Empty())).attestations == (held,)
         shown = await made[1].call(registry.CLAIMS_DISCLOSE, Disclose(name="tier>=1", nonce=NONCE))
         assert b"unsanctioned" not in shown.shown + shown.root

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from common.chain.script import BRANCH_ARBITERS, BRANCH_COOP
 from common.contracts.registry import ReceiptState
+from common.receipt_keys import LotSpent
 from common.receipts import Outcome
 from common.units import BlockHeight, Did
 from dux_registryd.payment_rules import (
     KeyState,
     SeenPayment,
     heard_finding,
+    holder_among,
     key_state,
     overall,
     payment_finding,
@@ -78,25 +81,42 @@ def test_a_buyer_alone_cannot_slander(signers: tuple[Did, ...], state: ReceiptSt
 def test_the_better_attested_of_two_claims_counts() -> None:
     """Of claims of one payment or contract the stronger counts, whichever came first; of equals the first."""
     mine, other = receipt(), receipt(cid=b"\x02" * 32, seller=STRANGER, signer=STRANGER)
-    assert rival_finding(mine, 1, []) == (SETTLED, "")
-    assert rival_finding(mine, 2, [(other, 1)]) == (SETTLED, "")
-    assert rival_finding(mine, 1, [(other, 1)]) == (REFUSED, "its payment settled contract 0202020202020202… already")
-    assert rival_finding(mine, 1, [(other, 0), (receipt(seller=STRANGER), 2)])[1].endswith("with other figures")
+    same = receipt(seller=STRANGER)
+    assert holder_among(1, []) is None
+    assert holder_among(2, [(other, 1)]) is None
+    assert holder_among(1, [(other, 1)]) is other
+    assert holder_among(1, [(other, 0), (same, 2)]) is same
+    assert rival_finding(mine, None) == (SETTLED, "")
+    assert rival_finding(mine, other) == (REFUSED, "its payment settled contract 0202020202020202… already")
+    assert rival_finding(mine, same)[1].endswith("with other figures")
 
 
 def test_a_key_that_the_payment_does_not_show_is_strange() -> None:
     """Of the script that the payment spends, of another, of none; a receipt without a key has none to judge."""
-    shows = SeenPayment(100, (TAX,), (LOT,))
+    shows = SeenPayment(100, (TAX,), (LotSpent(LOT, BRANCH_COOP),))
     assert key_state(receipt(), shows) is KeyState.NONE
     assert key_state(keyed(receipt()), shows) is KeyState.SHOWN
-    assert key_state(keyed(receipt()), SeenPayment(100, (TAX,), (OTHER_LOT,))) is KeyState.STRANGE
+    other = LotSpent(OTHER_LOT, BRANCH_COOP)
+    assert key_state(keyed(receipt()), SeenPayment(100, (TAX,), (other,))) is KeyState.STRANGE
     assert key_state(keyed(receipt()), SeenPayment(100, (TAX,))) is KeyState.STRANGE
 
 
 def test_a_story_that_nobody_is_heard_for_is_refused() -> None:
-    """Those with a strange key are left out before; then somebody has to be left."""
-    assert heard_finding([receipt()]) == (SETTLED, "")
-    assert heard_finding([]) == (REFUSED, "its keys are not of the script that its payment spends")
+    """Those with a strange key are left out before; then somebody has to be left who tells an end that was."""
+    strange = (REFUSED, "its keys are not of the script that its payment spends")
+    for seen in (None, SeenPayment(100, (TAX,))):
+        assert heard_finding([receipt()], seen) == (SETTLED, "")
+        assert heard_finding([], seen) == strange
+    assert heard_finding([keyed(receipt())], None) == (SETTLED, "")  # gone for now: its keys were seen before
+    released, awarded = (LotSpent(LOT, branch) for branch in (BRANCH_COOP, BRANCH_ARBITERS))
+    both = [receipt(), keyed(receipt())]
+    for told in ([receipt()], [keyed(receipt())], both):
+        assert heard_finding(told, SeenPayment(None, (TAX,), (released,))) == (SETTLED, "")
+        found = heard_finding(told, SeenPayment(100, (TAX,), (awarded,)))
+        assert found == (REFUSED, "its lot was taken by a party with the arbiters: that is awarded, not released")
+    beside = SeenPayment(100, (TAX,), (awarded, LotSpent(OTHER_LOT, BRANCH_COOP)))
+    assert heard_finding([keyed(receipt())], beside)[0] is REFUSED
+    assert heard_finding(both, beside) == (SETTLED, "")  # one without a key may be about either lot
 
 
 def test_the_worst_finding_decides() -> None:

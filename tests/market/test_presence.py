@@ -14,7 +14,15 @@ import pytest
 from common.codec import canonical, from_canonical
 from common.contracts import registry
 from common.contracts.base import PEER_HANDLE, PeerCallIn
-from common.contracts.peer_registry import PRESENCE_TELL, TOPIC_PRESENCE, SightingTaken, SightingTold
+from common.contracts.peer_registry import (
+    PRESENCE_SHOW_PEER,
+    PRESENCE_TELL,
+    TOPIC_PRESENCE,
+    PresenceAsk,
+    PresenceShown,
+    SightingTaken,
+    SightingTold,
+)
 from common.contracts.registry import ListNodes, NodeName
 from common.contracts.registry_witness import PresenceAsked, PresenceView, TopologyAsked
 from common.contracts.wallet_chain import CHAIN_BEACON, HeightAsked
@@ -268,6 +276,40 @@ async def test_a_name_made_after_the_beacon_takes_no_seat(tmp_path: Path) -> Non
         view = await shown(made[1], 1, evidence=True)
         seen = [body_of(attested(data), Sighting, SIGHTING_BYTES_MAX) for data in view.evidence]
         assert {one.prober for one in seen if one.slot > 30} == {did_number(2)}
+
+
+@attack(
+    "presence",
+    tries="many names of one network sign sightings, so that an answer has no room for others'",
+    meets="of each slot one of every network comes first, the newest slot before older ones",
+)
+async def test_what_is_shown_has_every_network_before_a_second_of_any(tmp_path: Path) -> None:
+    """Two neighbours whose names sort first come before and after the one from elsewhere; for callers and for peers."""
+    net = FakeNet()
+    *neighbours, elsewhere = sorted((2, 3, 4), key=did_number)
+    for number in neighbours:
+        net.node(number).host = f"127.1.9.{number}"
+    async with crowd(net, tmp_path, 4) as made:
+        for slot in (11, 12):
+            net.chain.height = slot * 10
+            await until(lambda slot=slot: _witnesses(made[1], slot, 3))
+        ask = PresenceAsk(from_slot=11, to_slot=12)
+        asked = PeerCallIn(sender=did_number(2), method=PRESENCE_SHOW_PEER.name, params=canonical(ask))
+        answer = await net.node(1).client("registryd", "p2pd").call(PEER_HANDLE, asked)
+        peer = from_canonical(answer.result, PresenceShown, max_bytes=1_000_000)
+        for evidence in ((await shown(made[1], 1, evidence=True)).evidence, peer.sightings):
+            seen = [body_of(attested(data), Sighting, SIGHTING_BYTES_MAX) for data in evidence]
+            assert [one.slot for one in seen[:6]] == [12] * 3 + [11] * 3
+            for at in (0, 3):
+                assert [one.prober for one in seen[at : at + 3]] == [
+                    did_number(number) for number in (neighbours[0], elsewhere, neighbours[1])
+                ]
+
+
+async def _witnesses(client: LocalClient, slot: int, count: int) -> bool:
+    view = await shown(client, 1, evidence=True)
+    seen = [body_of(attested(data), Sighting, SIGHTING_BYTES_MAX) for data in view.evidence]
+    return sum(one.slot == slot for one in seen) == count
 
 
 async def test_the_picture_has_nodes_links_and_regions(tmp_path: Path) -> None:

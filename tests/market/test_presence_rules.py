@@ -189,12 +189,18 @@ def test_slots_follow_the_chain() -> None:
     assert (slots_per_day(RULES), day_of(143, RULES), day_of(144, RULES)) == (144, 0, 1)
 
 
-@pytest.mark.parametrize(("drawn", "needed"), [(0, 0), (1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 3), (7, 3)])
-def test_three_of_seven_or_the_same_part_of_fewer(drawn: int, needed: int) -> None:
+@pytest.mark.parametrize(("drawn", "needed"), [(0, 0), (1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (7, 4), (9, 5), (10, 4)])
+def test_four_of_ten_or_half_of_fewer(drawn: int, needed: int) -> None:
     """A slot is up from exactly so many on; nobody to look is not up."""
     assert needed_of(drawn, RULES) == needed
     assert judged(1, drawn, needed, [], RULES).up is (drawn > 0)
     assert not judged(1, drawn, max(0, needed - 1), [], RULES).up
+
+
+def test_a_network_that_asks_for_more_than_half_gets_it_of_fewer_as_well() -> None:
+    """The same part, rounded up."""
+    rules = PresenceParameters(challengers=4, needed=3)
+    assert [needed_of(drawn, rules) for drawn in range(5)] == [0, 1, 2, 3, 3]
 
 
 def test_a_slot_tells_where_its_witnesses_saw_the_node() -> None:
@@ -248,7 +254,7 @@ def test_a_sighting_counts_or_is_told_why_not(changes: dict[str, Any], word: str
         ({}, ""),
         ({"slot_blocks": 0}, "slot_blocks"),
         ({"slot_blocks": 1_441}, "slot_blocks"),
-        ({"needed": 8}, "needed <= challengers"),
+        ({"needed": 11}, "needed <= challengers"),
         ({"needed": 0}, "needed"),
         ({"challengers": 13}, "challengers <= 12"),
         ({"good_day_bps": 10_001}, "good_day_bps"),

@@ -58,9 +58,10 @@ class Outside:
     async def publish(self, _topic: object, evidence: SlotEvidence) -> None:
         self.published.append(evidence)
 
-    async def proofs(self, bodies: list[bytes]) -> list[bytes]:
+    async def proofs(self, purpose: Purpose, bodies: list[bytes]) -> list[bytes]:
+        assert purpose is Purpose.LOOK
         self.proved += [from_canonical(body, Look, max_bytes=1_000) for body in bodies]
-        return [prove(look_seed(1), tagged(Purpose.LOOK, body)) for body in bodies]
+        return [prove(look_seed(1), tagged(purpose, body)) for body in bodies]
 
     async def ask(self, did: Did, *_: object) -> object:
         self.asked.append(did)

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.chain.channel import channel_script
-from common.chain.script import multisig_script
+from common.chain.script import BRANCH_ARBITERS, BRANCH_COOP, BRANCH_REFUND, multisig_script
 from common.chain.tx import Outpoint, Tx, TxInput, TxOutput, parse
 from common.codec import canonical
 from common.errors import BadParams
 from common.receipt_keys import (
     INPUTS_READ_MAX,
+    LotSpent,
     Strength,
     lot_keys,
     lots_in,
@@ -98,9 +99,11 @@ def test_any_bytes_are_read_without_harm(data: bytes) -> None:
 
 def test_a_transaction_shows_the_lots_that_it_spends() -> None:
     """In the order of its inputs; no more of them are read than a contract's spend has, and no longer ones."""
-    assert lots_in(spend(LOT, OTHER_LOT)) == (LOT, OTHER_LOT)
+    assert lots_in(spend(LOT, OTHER_LOT)) == (LotSpent(LOT, BRANCH_COOP), LotSpent(OTHER_LOT, BRANCH_COOP))
+    for branch in (BRANCH_ARBITERS, BRANCH_REFUND):
+        assert lots_in(spend(LOT, branch=branch)) == (LotSpent(LOT, branch),)
     many = spend(*[LOT] * INPUTS_READ_MAX, OTHER_LOT)
-    assert OTHER_LOT not in lots_in(many)
+    assert OTHER_LOT not in [lot.keys for lot in lots_in(many)]
     sound = parse(spend(LOT))
     padded = sound.signed([b"\x4d\xd0\x07" + b"\0" * 2_000 + sound.inputs[0].script_sig])
     assert lots_spent(padded) == ()

@@ -12,6 +12,7 @@ import pytest
 
 from common.chain.address import pay_to_key, script_to_address
 from common.chain.params import EMBEDDED, FLOPCOIN_TEST
+from common.chain.script import BRANCH_ARBITERS
 from common.codec import canonical
 from common.contracts import registry
 from common.contracts.base import GOSSIP_HANDLE, EventsSince, GossipIn
@@ -45,6 +46,7 @@ from common.receipts import (
     Heartbeat,
     LotKeys,
     NodeInfo3,
+    Outcome,
     SettledReceipt,
     attested,
     body_of,
@@ -55,8 +57,8 @@ from common.receipts import (
 )
 from common.rpc.client import LocalClient
 from common.rpc.method import Empty
-from common.units import BlockHeight, Florins, Hash32
-from dux_registryd import upkeep
+from common.units import FLOP, BlockHeight, Florins, Hash32
+from dux_registryd import upkeep, waiting_room
 from dux_registryd.daemon import RegistryDaemon, paid_at
 from dux_registryd.finder import INDEX_AGE_S
 from dux_registryd.machine import Machine
@@ -457,11 +459,76 @@ async def test_a_full_registry_takes_nobody_new(tmp_path: Path) -> None:
         for number, verdict in ((2, "accept"), (3, "ignore"), (2, "ignore")):
             told = attest(number, Purpose.REGISTRATION, node(did=did_number(number), wallet_address=WALLET))
             assert await gossip(target, TOPIC_NODE.name, canonical(told)) == verdict
+        net.chain.up = False  # nobody has looked for what waits
         assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 1)) == "accept"
         assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 1)) == "ignore"
         with pytest.raises(ReceiptNotTaken, match="too many"):
             await submit(one, paid(5, 1, 1, cid=b"\x02" * 32))
         assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 5)) == "accept"
+
+
+@attack(
+    "registry",
+    tries="a crowd of names fills the queue of receipts, with payments that never come or that nobody settles",
+    meets="an honest receipt takes the place of one that was looked for in vain, and settles",
+)
+async def test_a_crowd_in_the_queue_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many names as places, none of them seen anywhere; a forged word takes nobody's place."""
+    monkeypatch.setattr(waiting_room, "READ_AGAIN_S", 0.0)
+    net = shown()
+    net.chain.settle("ce" * 32, 100, TAX)
+    async with running(net.node(1), RegistryDaemon, tmp_path, receipts_pending_max=6, **QUICK) as one:
+        target = net.node(1)
+        for number in range(2, 5):
+            junk = paid(number, 9, number, cid=bytes([9, number]) * 16, txid="ee" * 32)
+            assert await gossip(target, TOPIC_RECEIPT.name, junk) == "accept"
+            slander = taken_back(number, 9, number, cid=bytes([8, number]) * 16, txid="ce" * 32)
+            assert await gossip(target, TOPIC_RECEIPT.name, slander) == "accept"
+        book = Book(target.daemons["registryd"].parts.table.store)
+        await until(lambda: all(idle for _, _, idle in book.waiting()))
+        forged = changed(attested(paid(5, 1, 1)), signature=b"s" * 64)
+        assert await gossip(target, TOPIC_RECEIPT.name, canonical(forged)) == "reject"
+        assert await _has(one, {"pending": 6})
+        assert await gossip(target, TOPIC_RECEIPT.name, paid(5, 1, 1)) == "accept"
+        await until(lambda: _scored(one, 1, 0.9))
+        assert await _has(one, {"settled": 1, "pending": 5})
+        assert await submit(one, paid(5, 6, 6, cid=CID_2, txid="ce" * 32), "no seat needed") is ReceiptState.SETTLED
+
+
+@attack(
+    "registry",
+    tries="names of one network, and names that nobody has seen, fill the queue before anything in it is looked for",
+    meets="whoever takes most gives way: networks that others see first, and within one by names",
+)
+async def test_who_takes_most_of_the_queue_gives_way(tmp_path: Path) -> None:
+    """Nothing is looked for while the chain is away; then only shares count."""
+    net = shown()
+    nets = {did_number(2): "198.51.100.0/24", did_number(3): "198.51.100.0/24", did_number(5): "203.0.113.0/24"}
+    settings = {"receipts_pending_max": 6, **QUICK}
+    async with running(net.node(1), RegistryDaemon, tmp_path, **settings) as one:
+        target = net.node(1)
+        daemon = target.daemons["registryd"]
+        net.chain.up = False
+        daemon.intake.room.net_of = lambda name: nets.get(name, "")
+
+        async def tells(teller: int, *numbers: int) -> list[str]:
+            words = [paid(teller, 9, teller, cid=bytes([teller, number]) * 16, txid="ee" * 32) for number in numbers]
+            return [await gossip(target, TOPIC_RECEIPT.name, word) for word in words]
+
+        book = Book(daemon.parts.table.store)
+
+        def held() -> dict[str, int]:
+            return {name: count for name, count, _ in book.waiting()}
+
+        assert await tells(2, *range(4)) == ["accept"] * 4
+        assert await tells(4, *range(3)) == ["accept", "accept", "ignore"]
+        assert await tells(5, 0, 1) == ["accept", "accept"]
+        assert held() == {did_number(2): 4, did_number(5): 2}
+        assert await tells(3, 0) == ["accept"]
+        assert held() == {did_number(2): 3, did_number(3): 1, did_number(5): 2}
+        assert await tells(5, 2, 3) == ["accept", "ignore"]
+        assert held() == {did_number(2): 2, did_number(3): 1, did_number(5): 3}
+        assert await _has(one, {"pending": 6})
 
 
 @attack("registry", tries="a receipt whose payment gives the fund less than its part", meets="counts nothing")
@@ -557,6 +624,27 @@ async def test_other_keys_are_not_heard_and_one_is_less_than_two(tmp_path: Path)
         assert await submit(one, under_key(6, 1, 1, cid=b"\x03" * 32), "the same twice") is ReceiptState.REFUSED
         await until(lambda: _scored(one, 1, 0.9))
         assert await score(one, 3) == 0.5
+
+
+@attack(
+    "registry",
+    tries="an award of a part told as a release at that price, under the seller's key and without any",
+    meets="the branch by which its lot was taken: refused, saying why; the award settles by the buyer's word",
+)
+async def test_an_award_is_not_told_as_a_release(tmp_path: Path) -> None:
+    """The seller tells first, and in every way; only what the spend can have been counts, by whoever tells it."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, TAX, spend(LOT, branch=BRANCH_ARBITERS))
+    net.chain.height = 101
+    price = {"price_florins": Florins(20 * FLOP)}
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        for number, lie in enumerate((paid(5, 1, 1), under_key(5, 1, 1), under_key(5, 1, 1, cid=CID_2))):
+            assert await submit(one, lie, f"lie {number}") is ReceiptState.REFUSED
+        found = await one.call(registry.RECEIPT_SHOW, ContractName(cid=Hash32(receipt().cid)))
+        assert found.reason == "its lot was taken by a party with the arbiters: that is awarded, not released"
+        truth = under_key(5, 1, 5, outcome=Outcome.AWARDED, **price)
+        assert await submit(one, truth, "buyer") is ReceiptState.SETTLED
+        assert await score(one, 1) < 0.6
 
 
 @attack(
@@ -714,6 +802,32 @@ async def test_a_buyer_alone_cannot_slander_but_two_arbiters_can_testify(tmp_pat
         assert await score(one, 3) < 0.1
 
 
+@attack(
+    "registry",
+    tries="a seller takes back what it admitted, by the same word under a key of no lot",
+    meets="the key is not heard, the word without it stands; so it does when it is told after the strange one",
+)
+@pytest.mark.parametrize("strange_first", [False, True])
+async def test_a_strange_key_takes_no_word_back(tmp_path: Path, *, strange_first: bool) -> None:
+    """Buyer and seller have told of a job that was taken back; under strange keys each is still heard without."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, 0, spend(LOT, branch=BRANCH_ARBITERS))
+    net.chain.height = 101
+    buyers, sellers = taken_back(5, 3, 5), taken_back(5, 3, 3)
+    made = lost(buyer=did_number(5), seller=did_number(3), signer=did_number(3))
+    strange = canonical(attest(3, Purpose.SETTLED_RECEIPT, keyed(made, OTHER_LOT)))
+    words = [buyers, strange, sellers] if strange_first else [buyers, sellers, strange]
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        found = [await submit(one, word, f"word {number}") for number, word in enumerate(words)]
+        assert found[-1] is ReceiptState.SETTLED
+        assert await score(one, 3) < 0.1
+        claim = Book(net.node(1).daemons["registryd"].parts.table.store).claim(facts_id(made))
+        assert claim is not None
+        assert {told.signer for told in claim.told} == {did_number(3), did_number(5)}
+        assert set(claim.words) == set(words)
+        assert [await gossip(net.node(1), TOPIC_RECEIPT.name, word) for word in words] == ["ignore"] * 3
+
+
 async def test_a_reorganisation_takes_a_reputation_back(tmp_path: Path) -> None:
     """When the payment leaves the chain its receipt is pending again and the score falls; back in, it rises."""
     net = FakeNet()
@@ -729,6 +843,53 @@ async def test_a_reorganisation_takes_a_reputation_back(tmp_path: Path) -> None:
         net.chain.settle(TXID, 100, TAX)
         net.chain.height = 107
         await until(lambda: _scored(one, 1, 0.9))
+
+
+@attack(
+    "registry",
+    tries="an own payment under a stranger's contract id, told first, whose block a reorganisation takes away",
+    meets="the stranger's receipt, refused for it, is looked at again and counts",
+)
+async def test_a_claim_comes_back_when_its_winner_leaves_the_chain(tmp_path: Path) -> None:
+    """Its own payment lies deep below the reorganisation; the thief's is given up a day later."""
+    net = FakeNet()
+    net.chain.settle(TXID, 100, TAX)
+    net.chain.settle("ce" * 32, 1_000, TAX)
+    net.chain.height = 1_005
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        thief = {"txid": "ce" * 32, "height": BlockHeight(1_000)}
+        for signer in (3, 4):
+            assert await submit(one, paid(4, 3, signer, **thief), f"thief {signer}") is ReceiptState.SETTLED
+        for signer in (1, 5):
+            assert await submit(one, paid(5, 1, signer), f"owner {signer}") is ReceiptState.REFUSED
+        await until(lambda: _checked_at(net.node(1), 1_005))
+        net.chain.branch, net.chain.height = 1, 1_006
+        del net.chain.txs["ce" * 32]
+        await until(lambda: _has(one, {"pending": 1, "refused": 1}))
+        net.chain.height = 1_000 + 1_441
+        await until(lambda: _has(one, {"settled": 1, "refused": 1}))
+        await until(lambda: _scored(one, 1, 0.9))
+
+
+@attack(
+    "registry",
+    tries="a stolen payment under a stranger's contract id, told first, to keep out both the contract and the payment",
+    meets="it gives way to the payment's own keys, and with that the contract's receipt counts again",
+)
+async def test_a_claim_comes_back_when_its_winner_gives_way(tmp_path: Path) -> None:
+    """The thief holds one contract's id and another's payment; who tells of the payment under its keys frees both."""
+    net = shown()
+    net.chain.settle("ce" * 32, 100, TAX)
+    mine = {"txid": "ce" * 32, "cid": CID_2}
+    async with running(net.node(1), RegistryDaemon, tmp_path, **QUICK) as one:
+        for signer in (3, 4):
+            assert await submit(one, paid(4, 3, signer, cid=CID_2), f"thief {signer}") is ReceiptState.SETTLED
+        for signer in (6, 2):
+            assert await submit(one, paid(2, 6, signer, **mine), f"contract {signer}") is ReceiptState.REFUSED
+        assert await submit(one, under_key(5, 1, 1), "payment") is ReceiptState.SETTLED
+        await until(lambda: _has(one, {"settled": 2, "refused": 1}))
+        await until(lambda: _scored(one, 6, 0.9))
+        assert await score(one, 3) == 0.5
 
 
 async def _fallen(client: LocalClient) -> bool:

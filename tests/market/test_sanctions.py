@@ -26,6 +26,7 @@ from common.contracts.registry_standing import (
     SanctionsAsked,
     Unban,
 )
+from common.identity.ecvrf import PROOF_BYTES
 from common.identity.purposes import Purpose
 from common.receipts import Attested
 from common.rpc.client import LocalClient
@@ -88,6 +89,7 @@ def test_two_figures_or_two_verdicts_of_one_hand_are_a_fault() -> None:
     figures = BenchmarkResult(
         network=NETWORK, period=1, beacon=b"\x01" * 32, target=did_number(1), prober=did_number(3), cpu_single=1_000,
         cpu_all=8_000, memory_mb=256, disk_mb=256, up_kbps=9, down_kbps=9, rtt_ms=3, failed="", at_ms=UnixMs(NOW_MS),
+        proof=bytes(PROOF_BYTES),
     )  # fmt: skip
     one, other, next_period = (
         attest(3, Purpose.BENCHMARK, replace(figures, **more)) for more in ({}, {"cpu_all": 1}, {"period": 2})

@@ -178,6 +178,8 @@ async def test_the_gateway_is_for_this_machines_programs_alone(market: Market) -
                 return answer.status
 
         assert await post() == 401
+        async with session.get(f"{market.at.url}/spent", headers={"Dux-Token": "guessed"}) as refused:
+            assert "send `Dux-Token`" in (await refused.json())["error"]
         assert await post(**{"Dux-Token": market.at.token, "Origin": "https://evil.example"}) == 403
         assert await post(**{"Dux-Token": market.at.token, "Host": "evil.example"}) == 403
         assert await post(**{"Dux-Token": market.at.token}) == 400

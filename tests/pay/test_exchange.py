@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from common.units import Florins
 from dux_pay.aiohttp_paid import PAYMENT, SELLER, paid
@@ -416,9 +417,11 @@ async def test_an_endpoint_that_fails_costs_nothing(world: World) -> None:
     """No answer in time 504, no endpoint 502, not found 404: all with PAYMENT-RESPONSE and nothing charged."""
     upstream = Upstream()
     async with served(upstream.app) as behind, selling(world, behind) as (url, _):
-        for path, status in (("/v1/slow", 504), ("/v1/missing", 404)):
-            got = await buy(world, f"{url}{path}")
-            assert (got.status, int(got.ended.charged_florins)) == (status, 0)
+        with capture_logs() as told:
+            for path, status in (("/v1/slow", 504), ("/v1/missing", 404)):
+                got = await buy(world, f"{url}{path}")
+                assert (got.status, int(got.ended.charged_florins)) == (status, 0)
+        assert [line["event"] for line in told if "path" in line] == 2 * ["call answered and not charged"]
     async with selling(world, "http://127.0.0.1:1") as (url, _):
         assert (await buy(world, f"{url}/any")).status == 502
     assert world.escrow.owed == 0

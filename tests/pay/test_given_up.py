@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from common.contracts.channel_errors import NoChannel
 from common.errors import Unavailable
 from common.rpc.table import Ctx, MethodTable
 from common.units import Did, Florins
-from dux_pay.buying import CallOver
+from dux_pay.buying import CallOver, Wanted
 from dux_pay.fetching import Fetcher, Fetching
+from dux_pay.headers import REQUIRED, decode_required, encode
 from dux_pay.ledger import Ledger, Limits, OverDayLimit, PaidCall
 from tests.attacks.registry import attack
 from tests.pay import kit
@@ -52,7 +54,7 @@ def test_what_left_is_never_forgotten(tmp_path: Path) -> None:
     assert (again.spent_today(), again.in_question(), again.channels_given_up("o")) == (10, ["channel 0"], 1)
     assert again.known("o").state == "given up"
     clock.advance(86_400)
-    assert (again.spent_today(), again.in_question()) == (0, [])
+    assert (again.spent_today(), again.in_question()) == (0, ["channel 0"]), "its end is not known yet"
     again.close()
 
 
@@ -62,17 +64,58 @@ def test_a_call_given_up_counts_for_what_its_payee_can_take() -> None:
     given_up(ledger, "a", "c", 1, 6)
     given_up(ledger, "b", "c", 2, 6)
     assert ledger.spent_today() == 12
-    ledger.bound("c", 8, is_final=False)
+    ledger.bound("c", 8, is_closed=False, is_final=False)
     assert ledger.spent_today() == 8
     ledger.reserve(call("n", 5))
     ledger.paid("n", chid="c", number=3, header="H")
-    ledger.bound("c", 8, is_final=False)
+    ledger.bound("c", 8, is_closed=False, is_final=False)
     assert ledger.spent_today() == 8, "the call under way is paid out of the same surplus"
     ledger.ended("n", state="OK", charged_florins=5, receipt="R")
-    ledger.bound("c", 2, is_final=True)
+    ledger.bound("c", 2, is_closed=True, is_final=True)
     assert (ledger.spent_today(), ledger.in_question()) == (7, [])
-    ledger.bound("c", -3, is_final=True)
+    ledger.bound("c", -3, is_closed=True, is_final=True)
     assert ledger.spent_today() == 5
+    ledger.close()
+
+
+def paid(ledger: Ledger, oid: str, chid: str, number: int, charged: int, most: int = 10) -> None:
+    ledger.reserve(call(oid, most))
+    ledger.paid(oid, chid=chid, number=number, header="voucher")
+    ledger.ended(oid, state="failed", charged_florins=charged, receipt="R")
+
+
+def test_what_a_close_takes_beyond_signed_answers_counts_on_the_day_it_is_seen() -> None:
+    """Charged nothing, and 3 of 10, by the payee's own word, and closed with all: told once, for what is new of it."""
+    clock = ManualClock()
+    ledger = Ledger(None, clock, structs.replace(LIMITS, per_day_florins=Florins(100)))
+    paid(ledger, "a", "c", 1, 0)
+    paid(ledger, "b", "c", 2, 3)
+    assert (ledger.spent_today(), ledger.in_question(), ledger.untold()) == (3, ["c"], [])
+    clock.advance(86_400)
+    ledger.bound("c", 17, is_closed=False, is_final=False)
+    assert ledger.spent_today() == 0, "an open channel's surplus pays for its next calls"
+    ledger.reserve(call("n", 5))
+    ledger.paid("n", chid="c", number=3, header="H")
+    ledger.bound("c", 12, is_closed=True, is_final=False)
+    assert ledger.spent_today() == 12, "7, and 5 for the call that waits"
+    assert [(one.chid, one.payee, one.over_florins) for one in ledger.untold()] == [("c", "p", 7)]
+    ledger.bound("c", 12, is_closed=True, is_final=False)
+    assert (ledger.untold(), ledger.in_question()) == ([], ["c"])
+    ledger.bound("c", 13, is_closed=True, is_final=True)
+    assert [one.over_florins for one in ledger.untold()] == [8]
+    assert ledger.in_question() == []
+    ledger.bound("c", 0, is_closed=False, is_final=False)
+    assert ledger.spent_today() == 5, "the close went with its block"
+    ledger.close()
+
+
+def test_channels_are_looked_at_now_and_then() -> None:
+    """At the first call, and not again at the next one of the same half minute."""
+    clock = ManualClock()
+    ledger = Ledger(None, clock, LIMITS)
+    assert [ledger.is_look_due(), ledger.is_look_due()] == [True, False]
+    clock.advance(30)
+    assert ledger.is_look_due()
     ledger.close()
 
 
@@ -87,6 +130,7 @@ class Keeping(ToyEscrow):
         self.closed: list[str] = []
         self.took = PRICE
         self.mute = False
+        self.state = "CLOSED"
 
     def serve(self, table: MethodTable) -> None:
         super().serve(table)
@@ -111,7 +155,7 @@ class Keeping(ToyEscrow):
         if self.mute:
             raise Unavailable
         view = structs.replace(
-            port.SHOW.example[1].channel, chid=ref.chid, state="CLOSED", held_florins=Florins(PRICE),
+            port.SHOW.example[1].channel, chid=ref.chid, state=self.state, held_florins=Florins(PRICE),
             owed_florins=Florins(0), taken_florins=Florins(self.took), other=Did(PAYEE),
         )  # fmt: skip
         return port.ChannelDetail(channel=view, calls=(), lines=())
@@ -162,8 +206,8 @@ async def test_channels_that_closed_for_nothing_do_not_count(world: World) -> No
     assert (len(world.escrow.opened), world.ledger.spent_today()) == (4, PRICE)
 
 
-@pytest.mark.parametrize(("state", "counts", "in_question"), [("OK", PRICE, 0), ("FAILED", PRICE, 1)])
-async def test_an_end_without_an_answer_counts_whole(world: World, state: str, counts: int, in_question: int) -> None:
+@pytest.mark.parametrize(("state", "counts", "is_given_up"), [("OK", PRICE, 0), ("FAILED", PRICE, 1)])
+async def test_an_end_without_an_answer_counts_whole(world: World, state: str, counts: int, is_given_up: int) -> None:
     """The hello says that the call has ended: what it cost stands in no signed answer here."""
     world.escrow.refuse = ["resync"]
     world.escrow.ends_as = state
@@ -171,5 +215,55 @@ async def test_an_end_without_an_answer_counts_whole(world: World, state: str, c
         with pytest.raises(CallOver, match=state):
             await fetched(world, url, "order-0000000001")
     assert world.ledger.spent_today() == counts
-    assert len(world.ledger.in_question()) == in_question
+    assert world.ledger.channels_given_up("order-0000000001") == is_given_up
     assert world.ledger.known("order-0000000001").header
+
+
+@attack(
+    "payment",
+    tries="signs that a call failed and cost nothing, and closes the channel with the voucher all the same",
+    meets="what the close took counts on the day it is seen, the owner is told, and the day's limit holds",
+)
+@pytest.mark.parametrize("state", ["CLOSE_SEEN", "CLOSED"])
+async def test_a_seller_that_signs_failed_and_takes_the_voucher_is_counted(world: World, state: str) -> None:
+    """What it took fills the day; the signed answers and the close are the proof."""
+    world.escrow.state = state
+    async with served(Shop(world).app) as url, Fetcher(world.purse) as fetcher:
+
+        async def bought(path: str) -> tuple[str, ...]:
+            got = await fetcher.fetch(Fetching(method="GET", url=f"{url}/{path}", body=b""))
+            return got.said
+
+        assert not any("closed channel" in line for line in await bought("broken"))
+        assert world.ledger.spent_today() == 0, "by its word"
+        world.escrow.closed.append(world.escrow.opened[-1])
+        world.escrow.took = 3 * PRICE
+        world.clock.advance(30)
+        with pytest.raises(OverDayLimit):
+            await bought("broken")
+        assert world.ledger.spent_today() == 3 * PRICE
+        world.clock.advance(86_400)
+        told = [line for line in await bought("broken") if "1.5 FLOP more than its signed answers charge" in line]
+        assert len(told) == 1
+        world.clock.advance(30)
+        assert not any("closed channel" in line for line in await bought("broken")), "told once"
+
+
+async def test_a_signed_answer_is_not_overwritten_by_a_refusal(world: World) -> None:
+    """Whoever repeats a call that has ended, and hears of a resync: cost and receipt stay as they were signed."""
+    order = Fetching(method="POST", url="", body=b"hello", oid="order-0000000001")
+    async with served(Shop(world).app) as url, Fetcher(world.purse) as fetcher:
+        asked = replace(order, url=f"{url}/fixed")
+        got = await fetcher._ask(asked, None)
+        await fetcher.fetch(asked)
+        before = world.ledger.known("order-0000000001")
+        assert before.receipt
+        required = next(value for name, value in got.headers if name.upper() == REQUIRED)
+        refused = structs.replace(decode_required(required), error="resync")
+        world.escrow.ends_as = "OK"
+        body = hashlib.sha256(asked.body).hexdigest()
+        with pytest.raises(CallOver):
+            await world.purse.pay(
+                Wanted(required=encode(refused), method="POST", url=asked.url, body_sha256=body, oid=asked.oid)
+            )
+    assert world.ledger.known("order-0000000001") == before

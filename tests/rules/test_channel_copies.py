@@ -322,6 +322,11 @@ async def test_no_copy_is_kept_for_ever(keeper: Safekeeping) -> None:
     assert await held(keeper, 7) == [b"sealed"]
     await keeper.look(50 + 43_200 + 1_441)
     assert await held(keeper, 7) == []
+    keeper._counter.tip = None  # a daemon that has just started
+    assert (await keeper.keep(put(until=2**31 - 1), ANNA)).kept
+    await keeper.look(50)
+    await keeper.look(50 + 43_200 + 1_441)
+    assert await held(keeper, 7) == []
 
 
 async def test_answers_fit_a_message(keeper: Safekeeping) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -25,6 +27,7 @@ from dux_escrowd.channel.model import (
     call_of,
 )
 from dux_escrowd.channel.orders import Reason
+from dux_escrowd.channel.payee_steps import CUMS_MAX
 from tests.rules.channel_kit import (
     COIN,
     OTHER_COIN,
@@ -389,6 +392,25 @@ def test_conflicts_prove_a_fault_in_the_live_session_alone() -> None:
     assert effects[-1].reason == Reason.CONFLICT
     assert reason(seller, voucher(buyer, 1, req=req(9), session=b"o" * 32)) == Reason.RESYNC
     assert reason(seller, voucher(buyer, 2, oid=oid(1), req=req(1))) == Reason.RESYNC
+
+
+def test_a_payer_that_signs_many_amounts_fills_no_memory() -> None:
+    """W and the least that may be needed stay; of the rest those go whose neighbours lie closest; a close covers S."""
+    buyer, seller = admitted()
+    first = seller.cums[0]
+    for number in range(CUMS_MAX + 50):
+        more = voucher(buyer, 2, session=b"o" * 32, cum_florins=first + PRICE + number, req=req(2), oid=oid(2))
+        seller = went(seller, more)
+    top = voucher(buyer, 2, session=b"o" * 32, cum_florins=FLOP, req=req(2), oid=oid(2))
+    seller = went(seller, top)
+    assert len(seller.cums) == CUMS_MAX
+    assert (seller.cums[0], seller.held_florins) == (first, FLOP)
+    assert sorted(seller.cums) == list(seller.cums)
+    gaps = [high - low for low, high in itertools.pairwise(seller.cums[1:-1])]
+    assert max(gaps) <= 2
+    closing = went(seller, done(1), f.CloseWanted(at=TIP, nonce=b"n" * 32)).closing
+    assert closing is not None
+    assert closing.cum_florins == first
 
 
 def test_acknowledged_calls_are_settled_and_still_known() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from common.chain.contract import NO_ROYALTY, LotKind, Royalty, cid, lot_value, result_hash_of
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB
+from common.chain.heights import DELIVER_BLOCKS_MAX, Heights, heights_problems, heights_profile, plan
 from common.chain.settle import lot_digest
 from common.chain.templates import Release, build
 from common.codec import canonical
@@ -47,6 +48,7 @@ from dux_escrowd.statements import (
 from dux_escrowd.voting import commitment_of
 from dux_escrowd.words import Said, SaidDelivered, SaidDispute, SaidRelease, SaidStart
 from dux_sim.proof.cast import ARBITERS, B, S, deal_for
+from tests.attacks.registry import attack
 from tests.chain.contract_kit import OUTPOINT, make_contract, party, public_key, sign_digest
 
 ALICE, BOB = Did("did:dux:" + "a" * 52), Did("did:dux:" + "b" * 52)
@@ -209,6 +211,16 @@ def quote(**changes: Any) -> Quote:
         ({"stage": msgspec.structs.replace(LATER, begins_blocks=10)}, "its stage"),
         ({"stage": BOND_STAGE}, "its stage"),  # with a result lock
         ({"stage": BOND_STAGE, "result_lock": False, "price_florins": Florins(FLOP // 10)}, "a price is from"),
+        ({"deliver_blocks": 0}, "no time, or more"),
+        ({"deliver_blocks": DELIVER_BLOCKS_MAX + 1}, "no time, or more"),
+        (
+            {
+                "stage": BOND_STAGE,
+                "result_lock": False,
+                "deliver_blocks": deal.bond_blocks(DELIVER_BLOCKS_MAX, PROFILE.heights) + 1,
+            },
+            "no time, or more",
+        ),
         ({"royalty": Royalty("did:dux:d", b"\x6a", 500)}, "royalty"),
         ({"royalty": Royalty("", party("dev").payout_script, 500)}, "royalty"),
         ({"royalty": Royalty("did:dux:d", party("dev").payout_script, 5_001)}, "royalty"),
@@ -229,6 +241,11 @@ def test_a_seller_takes_candidates_from_the_list_that_both_hold_and_no_others() 
     assert "names arbiters" in (deal.offer_problem(offer(), ALICE, BOB, fewer) or "")
 
 
+@attack(
+    "escrow",
+    tries="two names make terms that begin at block 0, or are to be funded or delivered in centuries, and offer a seat",
+    meets="an arbiter takes heights alone that follow from a start of today and a job of 100,000 blocks at most",
+)
 def test_both_sides_build_the_same_contract_and_an_arbiter_sees_through_another() -> None:
     """Terms follow from offer and quote, the contract from terms and acceptances; what does not follow is refused."""
     terms = deal.terms_of(offer(), quote(), ALICE)
@@ -239,6 +256,19 @@ def test_both_sides_build_the_same_contract_and_an_arbiter_sees_through_another(
     assert "too old" in (deal.terms_problem(terms, PROFILE, DIDS[0], heights.fund_by) or "")
     bent = msgspec.structs.replace(terms, heights=msgspec.structs.replace(heights, timeout=heights.timeout + 10**6))
     assert "distance from T" in (deal.terms_problem(bent, PROFILE, DIDS[0], tip) or "")
+    profile, price = heights_profile(PROFILE.heights), terms.price_florins
+    later = {name: getattr(heights, name) + 10**6 for name in Heights.__struct_fields__ if name != "start"}
+    odd = {
+        "its coin is looked for from block 0 on": msgspec.structs.replace(heights, start=0),
+        "it may be funded for years": Heights(start=tip, **later),
+        "it takes years": plan(profile, tip, DELIVER_BLOCKS_MAX + 1, price),
+    }
+    for what, strange in odd.items():
+        assert heights_problems(profile, strange, price) == []
+        drawn = msgspec.structs.replace(terms, heights=strange, draw_height=strange.start + deal.DRAW_AFTER_BLOCKS)
+        assert "its start and job" in (deal.terms_problem(drawn, PROFILE, DIDS[0], tip) or ""), what
+    longest = msgspec.structs.replace(terms, heights=plan(profile, tip, DELIVER_BLOCKS_MAX, price))
+    assert deal.terms_problem(longest, PROFILE, DIDS[0], tip) is None
     accepts = [
         deal.Accept(deal.terms_hash(terms), deal.Arbiter(did, public_key(did), party(did).payout_script))
         for did in DIDS[:3]

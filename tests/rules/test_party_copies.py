@@ -6,8 +6,10 @@ import pytest
 
 from common.clock import ManualClock
 from common.store import Store
+from dux_escrowd import store as shelf
 from dux_escrowd.schema import MIGRATIONS
 from dux_escrowd.store import Shelf
+from tests.attacks.registry import attack
 
 BUYER, SELLER, OTHER = "did:dux:buyer", "did:dux:seller", "did:dux:other"
 CONTRACT, TAG = "c" * 64, b"t" * 32
@@ -63,6 +65,65 @@ def test_the_askers_newest_copy_counts_wherever_it_is_kept(store: Store) -> None
     assert put(store, BUYER, 8, b"newer")
     assert Shelf(store).copy(TAG, BUYER) == (8, b"newer")
     assert Shelf(store).copy(TAG, "did:dux:restored") == (8, b"newer")
+
+
+def put_lot(store: Store, contract: str, state: str, number: int = 0) -> None:
+    with store.transaction() as tx:
+        tx.execute("INSERT OR REPLACE INTO lots VALUES (?, ?, ?, 0, x'')", contract, number, state)
+
+
+def kept(store: Store, contract: str, size: int) -> bool:
+    with store.transaction() as tx:
+        fits = Shelf(store).has_room_for_copy(tx, contract, size)
+        return fits and Shelf.keep_copy(tx, contract[0].encode() * 32, BUYER, contract, 1, bytes(size))
+
+
+@attack(
+    "escrow",
+    tries="two names agree on contracts without end, pay for none, and hand an arbiter their copies of each",
+    meets="of what nobody pays for 64 MiB are kept, void ones go first, and what was paid for always has room",
+)
+def test_contracts_that_nobody_pays_fill_no_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unpaid one has no room where others hold it; a void one gives way, unless a stray payment lies on it."""
+    monkeypatch.setattr(shelf, "UNPAID_COPIES_BYTES_MAX", 100)
+    for name in "abc":
+        put_lot(store, name * 64, "AGREED")
+    assert [kept(store, name * 64, 50) for name in "abc"] == [True, True, False]
+    put_lot(store, "c" * 64, "FUNDED_SEEN")
+    assert kept(store, "c" * 64, 50)
+    put_lot(store, "a" * 64, "VOID")
+    put_lot(store, "a" * 64, "STRAY", 1)
+    put_lot(store, "d" * 64, "AGREED")
+    assert kept(store, "d" * 64, 50), "what a stray lies on is paid for"
+    put_lot(store, "b" * 64, "VOID")
+    put_lot(store, "e" * 64, "AGREED")
+    assert not kept(store, "e" * 64, 101)
+    assert Shelf(store).copy(b"b" * 32, BUYER), "none goes in vain"
+    assert kept(store, "e" * 64, 50)
+    held = [str(row["contract_id"])[0] for row in store.rows("SELECT contract_id FROM party_copies ORDER BY 1")]
+    assert held == ["a", "c", "d", "e"]
+    with store.transaction() as tx:
+        Shelf.drop_copies(tx, "a" * 64)
+    assert rows(store) == 3
+
+
+def test_void_contracts_of_others_are_not_followed_without_end(store: Store) -> None:
+    """The newest ones are; one's own purchases, what a coin lies on, and what may still be paid always are."""
+    contract = (
+        "INSERT INTO contracts (contract_id, role, stage, buyer, seller, created_ms, created_height, follow) "
+        "VALUES (?, ?, 'lot', 'b', 's', ?, 1, 1)"
+    )
+    cases = [
+        ("a", "arbiter", "VOID"), ("b", "seller", "VOID"), ("c", "buyer", "VOID"), ("d", "arbiter", "AGREED"),
+        ("e", "arbiter", "VOID"), ("f", "arbiter", "VOID"),
+    ]  # fmt: skip
+    for at, (name, role, state) in enumerate(cases):
+        with store.transaction() as tx:
+            tx.execute(contract, name * 64, role, at)
+        put_lot(store, name * 64, state)
+    put_lot(store, "b" * 64, "STRAY", 1)
+    assert [name[0] for name in Shelf(store).void_beyond(1)] == ["e", "a"]
+    assert Shelf(store).void_beyond(3) == []
 
 
 def test_copies_of_an_earlier_release_move_over() -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from common.clock import ManualClock
 from common.contracts.peer_copies import CopiesAsked, KeepCopy
+from common.room_rules import who_gives_way
 from common.store import Store
 from common.units import Did
 from dux_escrowd.channel import safekeeping
 from dux_escrowd.channel.safekeeping import PER_OWNER_MAX, Safekeeping
-from dux_escrowd.room_rules import who_gives_way
 from dux_escrowd.schema import MIGRATIONS
 from tests.attacks.registry import attack
 

@@ -165,6 +165,15 @@ def test_a_difference_is_settled_by_an_own_run(own: bytes, *, main_good: bool, c
     assert all(order.evidence == bytes([1 - order.leg]) for order in bad)
 
 
+def test_the_first_own_run_counts() -> None:
+    """An order that a crash repeats may end otherwise: what was judged by the first run stays what it was judged by."""
+    before = play(task(), *agreed(MAIN), *opened(MAIN, RIGHT), *opened(CHECK, WRONG))
+    first = decide(before.task, RanAgain(rerun=ReRun(output_hash=RIGHT, reason="")))
+    again = decide(first.task, RanAgain(rerun=ReRun(output_hash=WRONG, reason="")))
+    assert again.task == first.task
+    assert not again.orders
+
+
 def test_where_no_own_run_is_possible_the_second_worker_counts() -> None:
     """A difference that this node cannot look into is put before the arbiters, with the checker's receipt."""
     turn = play(

@@ -14,7 +14,7 @@ from dux_sim.orders import Order, perform
 from dux_sim.world.faults import FaultKind
 from dux_sim.world.world import quiet_memory
 
-pytestmark = [pytest.mark.patient, pytest.mark.histories, pytest.mark.timeout(2400)]
+pytestmark = pytest.mark.patient
 
 
 def laws_broken(kinds: tuple[FaultKind, ...] = ()) -> str:

@@ -41,9 +41,9 @@ class Size:
 
 SIM, SIM_SHORT, SIM_TWIN = Size(1_000, 60.0, whole=True), Size(12, 3.0), Size(20, 5.0)
 SOAK, SOAK_SHORT = Size(20, 30.0, whole=True), Size(6, 0.35)
-ABOUT = {"spread": "5 min", "sim": "15 min", "soak": "31 min"}
+ABOUT = {"spread": "8 min", "sim": "15 min", "soak": "31 min"}
 ROWS = {
-    "spread": "gossip among 300 simulated nodes",
+    "spread": "gossip and a proof of fault among 300 simulated nodes",
     "sim": "1,000 simulated nodes for an hour",
     "soak": "20 real nodes for half an hour",
 }

@@ -8,6 +8,7 @@ a docstring that is the message a person reads. What is not a `DuxError` is our 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from common.units import format_flop
@@ -27,7 +28,7 @@ class DuxError(Exception):
     def __init__(self, **fields: FieldValue) -> None:
         """Keep the figures; the text is the class's docstring with them filled in."""
         self.fields: dict[str, FieldValue] = fields
-        super().__init__(self.message)
+        super().__init__(_text(self.__doc__ or "error", fields))
 
     @property
     def message(self) -> str:
@@ -36,11 +37,15 @@ class DuxError(Exception):
         Who reads it is a person: a field named `…_florins` stands there as FLOP (settled.md 10), and a sentence inside
         the sentence leaves its full stop out.
         """
-        template = (self.__doc__ or "error").strip().splitlines()[0]
-        try:
-            return template.format(**{name: _for_people(name, value) for name, value in self.fields.items()})
-        except (KeyError, IndexError, ValueError):
-            return f"{template} {self.fields}" if self.fields else template
+        return str(self.args[0])
+
+
+def _text(doc: str, fields: Mapping[str, FieldValue]) -> str:
+    template = doc.strip().partition("\n")[0]
+    try:
+        return template.format(**{name: _for_people(name, value) for name, value in fields.items()})
+    except (KeyError, IndexError, ValueError):
+        return f"{template} {fields}" if fields else template
 
 
 def _for_people(name: str, value: FieldValue) -> FieldValue:

@@ -259,6 +259,19 @@ class Store:
             self.decisions_s += self._clock.monotonic() - began
         self._wake(tx)
 
+    def write(self, sql: str, *values: Value) -> int:
+        """A decision of one statement, which SQLite commits or undoes by itself; how many rows it concerned."""
+        if self._open_tx:
+            raise RuntimeError("a decision is being written already: transactions do not nest")
+        tx, began = self._make_tx(), self._clock.monotonic()
+        try:
+            rows = tx.execute(sql, *values).rowcount
+        finally:
+            self.decisions += 1
+            self.decisions_s += self._clock.monotonic() - began
+        self._wake(tx)
+        return rows
+
     def _make_tx(self) -> Tx:
         return Tx(self._open(), self._clock)
 

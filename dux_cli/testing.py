@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,7 @@ SECOND_TRY = (
     "--reruns",
     "1",
 )  # docs/decisions/second-try.md says why; tests/conftest.py tells the first failure
+SECOND_TRIES_MAX = 3  # of a run; one test in a thousand met bad luck, more is a fault
 SLOW = ("constellation", "coin_node", "sandbox", "nspawn", "containers", "histories", "patient")
 
 
@@ -147,6 +149,38 @@ def rules_modules() -> list[str]:
     return [name.replace(".", "/") + ".py" for name in pure["source_modules"]]
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """How far the rules modules are covered, measured in several processes; nothing else is: tracing costs."""
+
+    folder: Path
+
+    def begin(self) -> None:
+        """Write what is measured."""
+        settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]
+        rules = set(rules_modules())
+        paths = (path for source in settings["source"] for path in sorted((CHECKOUT / source).rglob("*.py")))
+        names = (path.relative_to(CHECKOUT).as_posix() for path in paths)
+        sources = "\n  ".join(settings["source"])
+        others = "\n  ".join(name for name in names if name not in rules)  # `include` would forget what is not imported
+        (self.folder / "rc").write_text(f"[run]\nbranch = true\nsource =\n  {sources}\nomit =\n  {others}\n")
+
+    def words(self) -> tuple[str, ...]:
+        """Pytest's."""
+        return ("--cov", "--cov-report=", f"--cov-config={self.folder / 'rc'}")
+
+    def of(self, name: str) -> dict[str, str]:
+        """The environment of a process beside the rest: its measurements lie apart."""
+        return {"COVERAGE_FILE": str(self.folder / name)}
+
+    def collect(self, names: Sequence[str]) -> None:
+        """Add those processes' measurements to the rest's."""
+        files = [str(self.folder / name) for name in names if (self.folder / name).exists()]
+        command = [sys.executable, "-m", "coverage", "combine", "--quiet", "--append", *files]
+        if files:
+            subprocess.run(command, cwd=CHECKOUT, check=True)
+
+
 def run_pytest(arguments: Sequence[str], environment: dict[str, str], *, aside: bool = False) -> tuple[int, str]:
     """(exit code, the summary line) of pytest, whose output is shown as it comes, on stderr when put `aside`."""
     command = [sys.executable, "-m", "pytest", *arguments]
@@ -159,11 +193,15 @@ def run_pytest(arguments: Sequence[str], environment: dict[str, str], *, aside: 
 
 
 @contextmanager
-def run_beside(aside: Aside, environment: dict[str, str]) -> Iterator[Callable[[], tuple[int, str]]]:
+def run_beside(
+    aside: Aside, environment: dict[str, str], measuring: Measuring
+) -> Iterator[Callable[[], tuple[int, str]]]:
     """Run these tests in a process of their own meanwhile; yields how to wait for (exit code, output)."""
     polite = ["nice", "-n", "19"] if aside.only_computes and shutil.which("nice") else []
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", aside.marks, "-p", "no:cacheprovider"]
-    words = [*polite, *pytest, *second_try(environment), *aside.folders]
+    measured = () if aside.only_computes else measuring.words()
+    words = [*polite, *pytest, *measured, *second_try(environment), *aside.folders]
+    environment = environment | measuring.of(aside.name)
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(words, cwd=CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
@@ -184,19 +222,33 @@ def second_try(environment: dict[str, str]) -> tuple[str, ...]:
     return SECOND_TRY if ALL_VARIABLE in environment else ()
 
 
+def second_tries(summary: str) -> int:
+    """How many tests were tried once more, by pytest's summary line."""
+    told = re.search(r"(\d+) rerun", summary)
+    return int(told[1]) if told else 0
+
+
 def run_whole_suite(environment: dict[str, str], *, fast: bool, aside: bool) -> tuple[int, str]:
     """(exit code, the summary line) of all tests; the words of those that ran beside stand before it."""
     if fast:
         return run_pytest(["-q", "-m", " and ".join(f"not {mark}" for mark in SLOW)], environment, aside=aside)
     rest = " and ".join(f"not ({one.marks})" for one in ASIDES)
     with ExitStack() as stack:
-        others = {one.name: stack.enter_context(run_beside(one, environment)) for one in ASIDES}
-        words = ["-q", "--cov", "--cov-report=", "-m", rest, *second_try(environment)]
+        measuring = Measuring(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="duxnet-coverage-"))))
+        measuring.begin()
+        others = {one.name: stack.enter_context(run_beside(one, environment, measuring)) for one in ASIDES}
+        words = ["-q", *measuring.words(), "-m", rest, *second_try(environment)]
         code, summary = run_pytest(words, environment, aside=aside)
+        tries = second_tries(summary)
         for name, finished in others.items():
             other, told = finished()
             click.echo(f"{name}, beside the rest:\n{told}", err=aside)
             code = code or other
+            tries += second_tries((told.strip().splitlines() or [""])[-1])
+        measuring.collect(list(others))
+    if tries > SECOND_TRIES_MAX:
+        click.echo(f"{tries} tests needed a second try, more than {SECOND_TRIES_MAX}: a fault, not bad luck", err=aside)
+        code = code or 1
     return code, summary
 
 

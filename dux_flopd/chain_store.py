@@ -109,6 +109,10 @@ class ChainStore:
         sql = "SELECT * FROM coins WHERE script = ? ORDER BY height IS NULL, height, position, txid, vout"
         return [coin_of(row) for row in self.store.rows(sql, script)]
 
+    def paid_on(self, script: bytes, least: int) -> Coin | None:
+        """The first output of so much on a script, waiting ones last."""
+        return next((coin for coin in self.coins_on(script) if coin.value >= least), None)
+
     def all_points(self) -> dict[Outpoint, bytes]:
         """The script of every known output, for a scanner that starts."""
         rows = self.store.rows("SELECT txid, vout, script FROM coins")

@@ -150,11 +150,17 @@ class ChannelMethods:
         return answer
 
     async def fund(self, params: FundChannel, ctx: Ctx) -> ChannelFunded:
-        """Pay the channel once: a repetition, under any request_id, is told of the first payment."""
+        """Pay the channel once: a repetition, under any request_id, is told of the first payment.
+
+        Also of one that this wallet's books do not know, because they are an older backup's: it lies on the script.
+        """
         row, terms = self.channel(params.chid, "payer")
         earlier = self._store.live_payment(row.cid, PaymentKind.FUND_CHANNEL)
         if earlier is not None:
             return ChannelFunded(txid=earlier.txid, fee_florins=Florins(earlier.fee))
+        there = self._view.store.paid_on(channel_output_script(terms), int(terms.cap_florins))
+        if there is not None:
+            return ChannelFunded(txid=there.outpoint.txid, fee_florins=Florins(0))
         if self._view.height >= terms.exp - channel_profile(terms.profile).margin_blocks:
             raise NotAgreed(reason=f"the channel ends at height {terms.exp}, too soon for any call")
         with self._store.store.transaction() as tx:

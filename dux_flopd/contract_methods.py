@@ -119,7 +119,10 @@ class ContractMethods:
         return answer
 
     async def fund(self, params: FundContract, ctx: Ctx) -> ContractFunded:
-        """Pay the lot once: a repetition, under any request_id, is told of the first payment."""
+        """Pay the lot once: a repetition, under any request_id, is told of the first payment.
+
+        Also of one that this wallet's books do not know, because they are an older backup's: it lies on the scripts.
+        """
         row, contract = self._contract(params.cid)
         lots = [self._fundable(cid) for cid in (params.cid, *params.together)]
         if any(lot.seller.did != contract.seller.did for lot in lots) or len({*params.together, params.cid}) != len(
@@ -129,6 +132,9 @@ class ContractMethods:
         earlier = self._store.live_payment(row.cid, PaymentKind.FUND_LOT)
         if earlier is not None:
             return ContractFunded(txid=earlier.txid, vout=0, fee_florins=Florins(earlier.fee))
+        there = [self._view.store.paid_on(lot_output_script(lot), int(lot_value(lot))) for lot in lots]
+        if there[0] is not None and all(there):
+            return ContractFunded(txid=there[0].outpoint.txid, vout=there[0].outpoint.vout, fee_florins=Florins(0))
         fund_by = min(lot.heights.fund_by for lot in lots)
         if self._view.height >= fund_by:
             raise NotAgreed(reason=f"the tip {self._view.height} has reached fund_by {fund_by}")

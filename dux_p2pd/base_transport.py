@@ -61,7 +61,8 @@ class BaseTransport(ABC):
         self._budget, self._method_s_max = budget or CallBudget(), dict(method_s_max or {})
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._sessions: dict[Did, WireSession] = {}
+        self._sessions: dict[Did, WireSession] = {}  # the newest of each
+        self._up: dict[Did, WireSession] = {}  # of these, the ones on which something new may begin
         self._all: dict[WireSession, None] = {}  # in the order in which they came up
         self._of: dict[Did, dict[WireSession, None]] = {}  # the same by DID: the one kept, and those that drain
         self._is_stopping = False
@@ -127,8 +128,7 @@ class BaseTransport(ABC):
 
     def session_with(self, did: Did) -> WireSession | None:
         """The one session kept with this DID, if any."""
-        session = self._sessions.get(did)
-        return None if session is None or session.is_leaving else session
+        return self._up.get(did)
 
     def ban(self, did: Did, duration_s: float) -> None:
         """Refuse the DID for so long, and its network for at most ten minutes of that."""
@@ -249,11 +249,16 @@ class BaseTransport(ABC):
         of_did = self._of.setdefault(session.did, {})
         for drained in [one for one in of_did if one.is_draining and one is not old]:
             drained.end("two newer connections with the same node are there")
-        self._sessions[session.did] = session
+        self._sessions[session.did] = self._up[session.did] = session
+        session.on_leaving = self._leaves
         self._all[session] = of_did[session] = None
         session.closed.add_done_callback(lambda _: self._let_go(session))
         if old is not None:
             old.retire("another connection with the same node is kept")
+
+    def _leaves(self, session: WireSession) -> None:
+        if self._up.get(session.did) is session:
+            del self._up[session.did]
 
     def _let_go(self, session: WireSession) -> None:
         self._all.pop(session, None)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from functools import lru_cache
+from typing import Literal
 
 from structlog.typing import FilteringBoundLogger
 
@@ -37,7 +39,7 @@ from common.identity.log import encode_log
 from common.units import Did
 from dux_p2pd.abuse import Abuse
 from dux_p2pd.circuits import is_relayed
-from dux_p2pd.dht_calls import DhtCalls
+from dux_p2pd.dht_calls import NAMED_MAX, DhtCalls
 from dux_p2pd.dht_offers import Offers, Parcel
 from dux_p2pd.dht_reader import HOLDERS, DhtReader
 from dux_p2pd.directory import Directory, Known
@@ -57,6 +59,20 @@ ANSWER_BURST_BYTES, ANSWER_BYTES_PER_S = 2 << 20, 256 << 10  # that one peer may
 STRANGER_PART = 10
 AROUND_ASKED = 4  # nearest nodes that are asked now and then who else is around
 ASKERS_MAX = 4096  # remembered, the oldest go first
+Family = Literal["IPv4", "IPv6", ""]  # none where it cannot be told
+
+
+@lru_cache(NAMED_MAX)
+def contact_of(did: Did, address: Address, own: tuple[str, ...], family: Family) -> Contact:
+    """A node by where we met it and the addresses of its own record; the family that the asker uses with us first.
+
+    Who asks over IPv4 may have no IPv6; who has both may meet it by the one where the other fails. Remembered, because
+    the same nodes are named to one asker after the other.
+    """
+    texts = [endpoint_of(address), *(text for text in own if contact_at(text) is not None)]
+    if len(texts) > 1 and family:
+        texts.sort(key=lambda text: text.startswith("[") != (family == "IPv6"))
+    return Contact(did=did, endpoints=tuple(dict.fromkeys(texts))[:CONTACT_ENDPOINTS_MAX])
 
 
 class Dht:
@@ -187,10 +203,10 @@ class Dht:
         """
         records: list[bytes] = []
         room = RECORDS_BYTES_MAX
-        for row in self.shelf.at(params.key)[:RECORDS_MAX]:
-            if len(row.envelope) <= room:
-                room -= len(row.envelope)
-                records.append(row.envelope)
+        for envelope in self.shelf.envelopes_at(params.key, RECORDS_MAX):
+            if len(envelope) <= room:
+                room -= len(envelope)
+                records.append(envelope)
         if not self._may_draw(peer, RECORDS_BYTES_MAX - room):
             self._peers.abuse.add(Abuse.READ_REFUSED)
             raise RateLimited(who=peer.did, what="DHT records", wait_s=1.0)
@@ -209,23 +225,15 @@ class Dht:
 
     def _contacts(self, key: bytes, asker: Peer) -> tuple[Contact, ...]:
         """The nearest that are not silent: who asks is not sent to the dead."""
-        near = [
-            node for node in self.table.nearest(key, K + 1) if node.did != asker.did and not self.calls.is_last(node)
-        ]
-        return tuple(self._named_to(asker, node) for node in near[:CONTACTS_MAX])
-
-    def _named_to(self, asker: Peer, node: DuxNode) -> Contact:
-        """By the address at which we met it and those of its own record; the family that the asker uses with us first.
-
-        Who asks over IPv4 may have no IPv6; who has both may meet it by the one where the other fails.
-        """
-        known = self._directory.get(node.did)
-        own = known.record.endpoints if known and known.record else ()
-        texts = [endpoint_of(node.address), *(text for text in own if contact_at(text) is not None)]
-        if len(texts) > 1 and not is_relayed(asker.address):
-            is_six = ":" in asker.address[0]
-            texts.sort(key=lambda text: text.startswith("[") != is_six)
-        return Contact(did=node.did, endpoints=tuple(dict.fromkeys(texts))[:CONTACT_ENDPOINTS_MAX])
+        is_last, find = self.calls.is_last, self._directory.get
+        near = [node for node in self.table.nearest(key, K + 1) if node.did != asker.did and not is_last(node)]
+        family: Family = "" if is_relayed(asker.address) else "IPv6" if ":" in asker.address[0] else "IPv4"
+        named = []
+        for node in near[:CONTACTS_MAX]:
+            known = find(node.did)
+            own = known.record.endpoints if known and known.record else ()
+            named.append(contact_of(node.did, node.addresses[0], own, family))
+        return tuple(named)
 
     def on_store(self, params: Store, peer: Peer) -> Stored:
         """DHT_STORE.

@@ -52,7 +52,7 @@ class DhtCalls:
         self.kept: OrderedDict[Did, int] = OrderedDict()  # records kept for this node, by keeper
         self._asked: dict[tuple[Did, Did], asyncio.Future[Known | None]] = {}  # logs: who is asked now, for whose
         self.manners = Manners(soft_s=self._soft_s, is_last=self.is_last, clock=clock)
-        self.put_manners = replace(self.manners, is_at_hand=lambda node: peers.is_connected(node.did))
+        self.put_manners = replace(self.manners, is_at_hand=peers.is_connected)
 
     def _soft_s(self, node: DuxNode) -> float:
         return self._peers.patience.soft_s(node.did)

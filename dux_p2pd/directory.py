@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from common.clock import Clock
 from common.codec import canonical, from_canonical
@@ -29,8 +31,7 @@ from dux_p2pd.store import NodeRow, NodeTable
 CACHE_MAX = 4096  # DIDs in memory, least recently used go first
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What is known of a DID, with the proof of a fault where there is one (LogNews). Times are Unix ms."""
 
     log: Log
@@ -177,7 +178,7 @@ class Directory:
         """A record that comes with an older log, or with another branch, is by a key that does not count: left out."""
         now_ms = self._clock.unix_ms()
         if held is not None and offered is held.log and record_bytes in (b"", held.record_bytes):
-            known = replace(held, learned_ms=now_ms)  # nothing new, as at most meetings
+            known = msgspec.structs.replace(held, learned_ms=now_ms)  # nothing new, as at most meetings
             self._remember(known)
             return known
         log = merge(held.log, offered) if held else offered

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from common.clock import Clock
 from common.nets import net_of
@@ -128,8 +127,10 @@ class Meshes:
             session = self._peers.session_with(did)
             if session is not None:
                 conduct = self._conducts.of(did, now)
-                blank = self._blank(did, session)
-                found.append(blank if conduct.is_blank else replace(blank, score=conduct.score_on(topic, now)))
+                one = self._blank(did, session)
+                if not conduct.is_blank:
+                    one = Neighbour(did, conduct.score_on(topic, now), one.outbound, one.net)
+                found.append(one)
         return found
 
     def _blank(self, did: Did, session: Session) -> Neighbour:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from common.clock import Clock
+from common.units import Did
 from dux_p2pd.routing import ALPHA, DuxNode, K, Place
 
 PATH_WIDTH = 8  # of each of three paths
@@ -66,7 +67,7 @@ class Manners:
     soft_s: Callable[[DuxNode], float]
     is_last: Callable[[DuxNode], bool]
     clock: Clock
-    is_at_hand: Callable[[DuxNode], bool] = lambda _node: False
+    is_at_hand: Callable[[Did], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -144,13 +145,14 @@ class _Search:
         known, late = self._nearest_of(path), self._late()
         unfit = self._failed.keys() | late if late else self._failed
         fits = (node for node in known if node.id not in unfit and not self._is_last(node))
-        fit = list(islice(fits, max(K, self._width)))
-        found = self._spread(self._at_hand_first(fit[: self._width]), room)
-        found = found or self._spread(self._at_hand_first(self._also_near(fit)), room)
+        found = self._spread(self._at_hand_first(list(islice(fits, self._width))), room)
+        if not found and self._width < K and len(self._known) > 1:  # only then the others are looked at
+            found = self._spread(self._at_hand_first(self._also_near(list(islice(fits, K - self._width)))), room)
         return found if found or len(self._answered) >= self._waited_for else self._spread(known, room)
 
     def _at_hand_first(self, nodes: list[DuxNode]) -> list[DuxNode]:
-        return sorted(nodes, key=lambda node: not self._manners.is_at_hand(node))
+        is_at_hand = self._manners.is_at_hand
+        return nodes if is_at_hand is None else sorted(nodes, key=lambda node: not is_at_hand(node.did))
 
     def _nearest_of(self, path: int) -> list[DuxNode]:
         """What a path knows, nearest first: sorted anew only after an answer."""
@@ -159,17 +161,14 @@ class _Search:
             self._order[path] = [known[far] for far in sorted(known)]
         return self._order[path]
 
-    def _also_near(self, fit: list[DuxNode]) -> list[DuxNode]:
+    def _also_near(self, beyond: list[DuxNode]) -> list[DuxNode]:
         """Of a path's nodes beyond its width those that stand among the k nearest that any path knows."""
-        if self._width >= K or len(self._known) == 1:
-            return []
-        beyond = fit[self._width : K]
         if not beyond:
             return []
         if not self._nearest:
             self._nearest = sorted(set().union(*self._known).difference(self._failed.values()))[:K]
-        nearest = self._nearest
-        return [node for node in beyond if len(nearest) < K or self._place.distance_to(node) <= nearest[-1]]
+        nearest, place = self._nearest, self._place.long_id
+        return [node for node in beyond if len(nearest) < K or place ^ node.long_id <= nearest[-1]]
 
     def _late(self) -> set[bytes]:
         now_s = self._manners.clock.monotonic()

@@ -30,7 +30,6 @@ class _Measured:
     mean_s: float | None = None
     spread_s: float = 0.0
     silences: int = 0
-    silent_until_s: float = 0.0
 
     def add(self, taken_s: float) -> None:
         """One more measurement."""
@@ -51,6 +50,7 @@ class Patience:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._peers: OrderedDict[Did, _Measured] = OrderedDict()
+        self._silent_until_s: dict[Did, float] = {}  # of those that did not answer last: few, and asked for often
         self._first = _Measured()  # first calls of all peers, connecting among it
         self._first.add(FIRST_S)
 
@@ -59,15 +59,16 @@ class Patience:
         if found is None:
             found = self._peers[did] = _Measured()
             if len(self._peers) > PEERS_MAX:
-                self._peers.popitem(last=False)
+                self._silent_until_s.pop(self._peers.popitem(last=False)[0], None)
         self._peers.move_to_end(did)
         return found
 
     def answered(self, did: Did, taken_s: float) -> None:
         """A call took so long."""
         one = self._of(did)
-        one.silences, one.silent_until_s = 0, 0.0
+        one.silences = 0
         one.add(taken_s)
+        self._silent_until_s.pop(did, None)
 
     def connected(self, taken_s: float) -> None:
         """A connection was made, and the first call over it answered, in so long."""
@@ -78,12 +79,12 @@ class Patience:
         one = self._of(did)
         pause_s = min(SILENCE_MAX_S, SILENCE_FIRST_S * 2.0 ** min(one.silences, 8))
         one.silences += 1
-        one.silent_until_s = self._clock.monotonic() + pause_s
+        self._silent_until_s[did] = self._clock.monotonic() + pause_s
 
     def is_silent(self, did: Did) -> bool:
         """Whether its last call had no answer, a short while ago."""
-        one = self._peers.get(did)
-        return one is not None and one.silences > 0 and one.silent_until_s > self._clock.monotonic()
+        until_s = self._silent_until_s.get(did)
+        return until_s is not None and until_s > self._clock.monotonic()
 
     def soft_s(self, did: Did) -> float:
         """How long its answer usually takes at most; a lookup goes on to others then."""

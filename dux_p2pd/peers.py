@@ -90,6 +90,7 @@ class PeerBook:
         self.patience = Patience(clock)
         self.abuse = AbuseCounts()
         self._rest: OrderedDict[Resting, _Rest] = OrderedDict()
+        self._resting: Counter[Did] = Counter()  # how many of these are of each DID: nearly all others are asked for
         self._ways: dict[Address, tuple[bool, float]] = {}
         self._is_searching = False  # for the record of a node that is named by an address without a way
         self.locate: Locate | None = None  # asks the DHT; set at assembly
@@ -114,7 +115,7 @@ class PeerBook:
             self._of_net[net] += 1
             if not self._directory.is_known(did):
                 self._strangers[did] = None
-        self._rest.pop((did, ()), None)
+        self._wake(did)
         session.closed.add_done_callback(lambda _: self._gone(session))
         session.leaving.add_done_callback(lambda _: self._leaves(did))
         self._log.info("peer connected", did=did, address=session.peer.address[0], dialled=session.peer.dialled)
@@ -193,7 +194,7 @@ class PeerBook:
     def _recheck(self, known: Known, held: Known | None) -> None:
         """A newer log or record of a connected node may take its connection's ground away; a new place is tried."""
         if held is None or known.record != held.record:
-            self._rest.pop((known.log.did, ()), None)
+            self._wake(known.log.did)
         session = self._transport.session_with(known.log.did)
         if session is None:
             return
@@ -277,7 +278,7 @@ class PeerBook:
 
     def is_resting(self, did: Did, hints: Hints = ()) -> bool:
         """Whether dialling this node (at addresses that others gave) failed so recently that it is left alone."""
-        rest = self._rest.get((did, hints)) if self._rest else None
+        rest = self._rest.get((did, hints)) if did in self._resting else None
         return rest is not None and rest.until_s > self._clock.monotonic()
 
     def blame(self, did: Did, points: float, why: str) -> None:
@@ -316,9 +317,8 @@ class PeerBook:
         Raises:
             PeerUnknown, PeerUnreachable, PeerMisbehaved.
         """
-        session = self._transport.session_with(did)
+        session = self._used(did)
         if session is not None:
-            self._since.move_to_end(did)
             return session
         if self.is_resting(did, hints):
             raise PeerUnreachable(address=did, detail="it did not answer a moment ago")
@@ -339,6 +339,13 @@ class PeerBook:
         if relayed is None or isinstance(relayed, DuxError):
             raise relayed or failure
         return relayed
+
+    def _used(self, did: Did) -> Session | None:
+        """The session with a DID, where there is one: it is wanted now."""
+        session = self._transport.session_with(did)
+        if session is not None:
+            self._since.move_to_end(did)
+        return session
 
     async def _relayed(self, did: Did) -> Session | DuxError | None:
         """A session through a relay; why not; None when its record names no relay.
@@ -416,12 +423,25 @@ class PeerBook:
         raise last
 
     def _let_rest(self, what: Resting) -> None:
-        rest = self._rest.pop(what, None) or _Rest(0, 0.0)
+        rest = self._rest.pop(what, None)
+        if rest is None:
+            rest = _Rest(0, 0.0)
+            self._resting[what[0]] += 1
         rest.failures += 1
         rest.until_s = self._clock.monotonic() + pause_s(rest.failures, self._random.uniform())
         self._rest[what] = rest
         if len(self._rest) > REST_MAX:
-            self._rest.popitem(last=False)
+            self._rests_no_more(self._rest.popitem(last=False)[0][0])
+
+    def _wake(self, did: Did) -> None:
+        """What failed at the addresses of its own record counts no more."""
+        if self._rest.pop((did, ()), None) is not None:
+            self._rests_no_more(did)
+
+    def _rests_no_more(self, did: Did) -> None:
+        self._resting[did] -= 1
+        if not self._resting[did]:
+            del self._resting[did]
 
     # calling
 
@@ -433,7 +453,7 @@ class PeerBook:
         """
         for _ in range(SESSIONS_PER_CALL_MAX - 1):
             try:
-                return await ask(await self.session_to(did, hints))
+                return await ask(self._used(did) or await self.session_to(did, hints))
             except SessionClosed as error:
                 if error.fields.get("begun", True):
                     raise
@@ -456,11 +476,11 @@ class PeerBook:
         began_s = called_s = self._clock.monotonic()
         is_new = not self.is_connected(did)
 
-        async def ask(session: Session) -> bytes:
+        def ask(session: Session) -> Awaitable[bytes]:
             nonlocal called_s
             called_s = self._clock.monotonic()
             wait_s = deadline_s or self.patience.hard_s(did)
-            return await session.request(method.name, canonical(params), deadline_s=wait_s)
+            return session.request(method.name, canonical(params), deadline_s=wait_s)
 
         try:
             answer = await self.over_session(did, ask, hints)

@@ -31,7 +31,8 @@ class Placing:
     def __init__(self, key: bytes, start: list[DuxNode], find: Find, give: Give, manners: Manners) -> None:
         """`start`: the nearest nodes known here."""
         self._place, self._start, self._find, self._give, self._manners = Place(key), start, find, give, manners
-        self._near: dict[bytes, DuxNode] = {node.id: node for node in start}  # the k nearest named so far
+        place = self._place.long_id
+        self._near: dict[int, DuxNode] = {place ^ node.long_id: node for node in start}  # the k nearest named so far
         self._offers: dict[bytes, asyncio.Task[None]] = {}
         self.kept = 0
         self.enough = asyncio.Event()
@@ -50,10 +51,10 @@ class Placing:
     async def _ask(self, node: DuxNode, key: bytes) -> Found | None:
         found = await self._find(node, key)
         if found is not None:
-            named = self._near | {one.id: one for one in (node, *found.nodes)}
-            nearest = sorted(named.values(), key=self._place.distance_to)[:K]
-            self._near = {one.id: one for one in nearest}
-            if node.id in self._near:
+            place = self._place.long_id
+            named = self._near | {place ^ one.long_id: one for one in (node, *found.nodes)}
+            self._near = {far: named[far] for far in sorted(named)[:K]}
+            if place ^ node.long_id in self._near:
                 self._offer(node)
         return found
 

@@ -5,9 +5,10 @@ Whether a record may be kept, and which one goes for it, is decided in `rules.py
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import starmap
 from typing import NamedTuple
+
+import msgspec
 
 from common.store import Store
 from common.units import Did, UnixMs
@@ -32,8 +33,7 @@ NOTED_EVERY_MS = 60_000  # an offer of what is held is noted: not each, the k ho
 _COLUMNS = "did, ns, name, salt, key, seq_ms, expires_ms, offered_ms, mine, stamp, envelope"
 
 
-@dataclass(frozen=True, slots=True)
-class RecordRow:
+class RecordRow(msgspec.Struct, frozen=True):
     """One kept DHT record."""
 
     did: Did
@@ -60,8 +60,7 @@ class RecordPlace(NamedTuple):
     seq_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True):
     """What is held that one record's quotas are about."""
 
     of_did: int  # names, each at one or more of its keys
@@ -83,6 +82,12 @@ class RecordTable:
     def at(self, key: bytes, now_ms: int) -> list[RecordRow]:
         """The unexpired records at a place, newest first."""
         return self._read("key = ? AND expires_ms > ? ORDER BY seq_ms DESC, did", key, now_ms)
+
+    def envelopes_at(self, key: bytes, now_ms: int, count: int) -> list[bytes]:
+        """Of those the bytes that their signers signed, at most so many."""
+        sql = "SELECT envelope FROM records WHERE envelope IS NOT NULL AND key = ? AND expires_ms > ? "
+        order = "ORDER BY seq_ms DESC, did LIMIT ?"
+        return [row["envelope"] for row in self._store.rows(sql + order, key, now_ms, count)]
 
     def signers_at(self, key: bytes, now_ms: int) -> list[Did]:
         """Who, besides this node, has an unexpired record at a place."""
@@ -169,22 +174,20 @@ class RecordTable:
         forget_ms = body.expires_ms + FLOOR_TTLS * body.ttl_s * 1000
         fresh = self.newest(body.did, body.ns, body.name, salt) is None
         self._newest = self._counts = None
-        with self._store.transaction() as tx:
-            tx.execute(
-                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                *(body.did, body.ns, body.name, salt, key, body.key_seq, body.seq_ms, body.expires_ms, forget_ms),
-                *(now_ms, int(mine), stamp, envelope),
-            )
+        self._store.write(
+            "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            *(body.did, body.ns, body.name, salt, key, body.key_seq, body.seq_ms, body.expires_ms, forget_ms),
+            *(now_ms, int(mine), stamp, envelope),
+        )
         self._rows += fresh
 
     def drop(self, row: RecordRow) -> None:
         """Give a record's room to another; how new it was is remembered no longer either."""
         self._newest = self._counts = None
-        with self._store.transaction() as tx:
-            tx.execute(
-                "DELETE FROM records WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
-                *(row.did, row.ns, row.name, row.salt),
-            )
+        self._store.write(
+            "DELETE FROM records WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
+            *(row.did, row.ns, row.name, row.salt),
+        )
         self._rows -= 1
 
     def offered(self, rows: list[RecordRow], now_ms: int) -> None:
@@ -204,11 +207,10 @@ class RecordTable:
             *(body.did, body.ns, body.name, salt, envelope, now_ms),
         )
         if row is not None and row["offered_ms"] < now_ms - NOTED_EVERY_MS:
-            with self._store.transaction() as tx:
-                tx.execute(
-                    "UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
-                    *(now_ms, body.did, body.ns, body.name, salt),
-                )
+            self._store.write(
+                "UPDATE records SET offered_ms = ? WHERE did = ? AND ns = ? AND name = ? AND salt = ?",
+                *(now_ms, body.did, body.ns, body.name, salt),
+            )
         return row is not None
 
     def sweep(self, now_ms: int) -> None:

@@ -5,10 +5,10 @@ Source: transport_identity.md §3.2 and §3.3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from common.codec import Canon, canonical, from_canonical
@@ -90,8 +90,7 @@ def split_record(data: bytes) -> tuple[Signed, RecordBody]:
     return signed, from_canonical(signed.body, RecordBody, max_bytes=RECORD_BYTES_MAX)
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(msgspec.Struct, frozen=True):
     """A record as it is offered: its bytes, what they decode to, and where it is to stand."""
 
     data: bytes

@@ -117,11 +117,6 @@ class DuxBucket(KBucket):  # type: ignore[misc]
         return sum(1 for node in self.nodes.values() if node.net == net)
 
 
-def _highest(bucket: DuxBucket) -> int:
-    """The last place of its range."""
-    return int(bucket.range[1])
-
-
 class DuxTable(RoutingTable):  # type: ignore[misc]
     """The routing table of one node."""
 
@@ -131,13 +126,14 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         self._nets: Counter[str] = Counter()
         self._by_place: dict[int, DuxNode] = {}  # every node: asked for at each question of another one
         self._places: list[int] = []  # the same places, in order
+        self._highest: list[int] = []  # the last place of each bucket
         self.on_gone: Callable[[DuxNode], None] = lambda _node: None
         super().__init__(None, ksize, node)
 
     def flush(self) -> None:
         """Begin anew with one bucket for everything."""
         self.buckets = [DuxBucket(0, 2**KEY_BITS - 1, self.ksize, self._clock)]
-        self._nets, self._by_place, self._places = Counter(), {}, []
+        self._nets, self._by_place, self._places, self._highest = Counter(), {}, [], []
 
     def lonely_buckets(self) -> list[DuxBucket]:
         """Buckets that nobody used for an hour."""
@@ -146,7 +142,12 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
 
     def get_bucket_for(self, node: Node) -> int:
         """The index of the bucket whose range holds the node."""
-        return bisect_left(self.buckets, node.long_id, key=_highest)
+        return self._bucket_at(node.long_id)
+
+    def _bucket_at(self, place: int) -> int:
+        if len(self._highest) != len(self.buckets):  # one was split
+            self._highest = [int(bucket.range[1]) for bucket in self.buckets]
+        return bisect_left(self._highest, place)
 
     def is_new_node(self, node: DuxNode) -> bool:
         """Whether it is not in the table."""
@@ -225,11 +226,11 @@ class DuxTable(RoutingTable):  # type: ignore[misc]
         The package walks from bucket to bucket, which is not the order of distance. Those that share most leading bits
         with the place are its nearest, and stand beside each other in the order of places: only they are sorted.
         """
-        place = Place(key)
-        self.buckets[self.get_bucket_for(place)].touch_last_updated()
-        begin, end = self._around(place.long_id, count + 1)
-        nodes, near = self._by_place, sorted(self._places[begin:end], key=place.long_id.__xor__)
-        return [nodes[one] for one in near[: count + 1] if one != place.long_id][:count]
+        place = int.from_bytes(key, "big")
+        self.buckets[self._bucket_at(place)].touch_last_updated()
+        begin, end = self._around(place, count + 1)
+        nodes, near = self._by_place, sorted(self._places[begin:end], key=place.__xor__)
+        return [nodes[one] for one in near[: count + 1] if one != place][:count]
 
     def _around(self, place: int, least: int) -> tuple[int, int]:
         """The range of at least so many that share more leading bits with a place than all others; or of all."""

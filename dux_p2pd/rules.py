@@ -5,7 +5,6 @@ Source: transport_identity.md §3.1-3.3; network.md §4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
@@ -54,8 +53,7 @@ def papers_fault(log: Log, held: Log | None, record: NodeRecord | None, key: byt
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Shelf:
+class Shelf(msgspec.Struct, frozen=True):
     """What the store holds that matters for one record offered to it."""
 
     newest: tuple[int, int] | None  # (key_seq, seq_ms) of the same (did, ns, name), also when expired

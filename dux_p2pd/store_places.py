@@ -49,29 +49,26 @@ class PlaceTable:
 
     def met(self, did: Did, address: str, now_ms: int) -> None:
         """We have reached it ourselves."""
-        with self._store.transaction() as tx:
-            tx.execute(
-                "INSERT INTO places VALUES (?, ?, 1, 0, ?, ?) ON CONFLICT (did) DO UPDATE SET "
-                "address = excluded.address, met = met + 1, failed = 0, met_ms = excluded.met_ms",
-                *(did, address, now_ms, now_ms),
-            )
+        self._store.write(
+            "INSERT INTO places VALUES (?, ?, 1, 0, ?, ?) ON CONFLICT (did) DO UPDATE SET "
+            "address = excluded.address, met = met + 1, failed = 0, met_ms = excluded.met_ms",
+            *(did, address, now_ms, now_ms),
+        )
         self._held.add(did)
 
     def seen(self, did: Did, address: str, now_ms: int) -> None:
         """It came to us and says that it listens there."""
-        with self._store.transaction() as tx:
-            tx.execute(
-                "INSERT INTO places VALUES (?, ?, 0, 0, ?, ?) ON CONFLICT (did) DO UPDATE SET "
-                "address = CASE WHEN met = 0 OR failed > 0 THEN excluded.address ELSE address END, "
-                "met_ms = excluded.met_ms",
-                *(did, address, now_ms, now_ms),
-            )
+        self._store.write(
+            "INSERT INTO places VALUES (?, ?, 0, 0, ?, ?) ON CONFLICT (did) DO UPDATE SET "
+            "address = CASE WHEN met = 0 OR failed > 0 THEN excluded.address ELSE address END, "
+            "met_ms = excluded.met_ms",
+            *(did, address, now_ms, now_ms),
+        )
         self._held.add(did)
 
     def failed(self, did: Did) -> None:
         """It did not answer there."""
-        with self._store.transaction() as tx:
-            tx.execute("UPDATE places SET failed = failed + 1 WHERE did = ?", did)
+        self._store.write("UPDATE places SET failed = failed + 1 WHERE did = ?", did)
 
     def drop(self, dids: list[Did]) -> None:
         """Forget these."""

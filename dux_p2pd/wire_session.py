@@ -11,6 +11,7 @@ Source: transport_identity.md §1.5, network.md §2.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from common.errors import DeadlinePassed
@@ -67,7 +68,8 @@ class WireSession:
         self.peer, self.mux, self.did = peer, mux, peer.did
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self.leaving: asyncio.Future[None] = self._loop.create_future()
-        self.had_no_room = self._is_leaving = False
+        self.had_no_room = self.is_leaving = False  # whether nothing new may begin on it
+        self.on_leaving: Callable[[WireSession], None] = lambda _session: None  # told at that moment
         self._line, self._services = line, services
         self._streams: dict[int, WireStream] = {}
         self._serving = Serving(self, services, limits)
@@ -185,14 +187,10 @@ class WireSession:
         self._loop.call_later(DRAIN_S, self.end, reason)
 
     def _leave(self) -> None:
-        if not self._is_leaving:
-            self._is_leaving = True
+        if not self.is_leaving:
+            self.is_leaving = True
+            self.on_leaving(self)
             self.leaving.set_result(None)
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether nothing new may begin on it."""
-        return self._is_leaving
 
     def is_suspect(self) -> bool:
         """Whether the peer has not answered a ping for some seconds."""

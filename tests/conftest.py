@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from dux_cli.testing import SECOND_TRIES_MAX
 from tests.containers.engine import engine_missing
 from tests.systemd import machine
 
@@ -62,9 +63,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
         if not any(name in reason.lower() for name in OPTIONAL):
             report.outcome, report.longrepr = "failed", f"{item.nodeid} may not be skipped here: {reason}"
-
-
-SECOND_TRIES_MAX = 3  # one test in a thousand met bad luck; more is a fault
 
 
 @pytest.hookimpl(trylast=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from common.chain.channel import FIRST_MIN_FLORINS
 from common.chain.channel_heights import channel_profile
 from common.chain.fees import FEE_RATE_FLORINS_PER_KB
@@ -11,6 +13,7 @@ from common.contracts import peer_channel as peer
 from common.contracts.channel_errors import BadChannelTerms, ChannelBusy
 from common.rpc.method import Done, Empty
 from common.rpc.table import Ctx, MethodTable
+from common.store import Tx
 from common.units import Did, Florins, format_flop
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.buying import Buying
@@ -93,8 +96,9 @@ class ChannelMethods:
             blocks=params.blocks,
             developer_script=script,
             royalty_bps=bps,
+            opened=_remembers(ctx),
         )
-        return self._remembered(ctx, c.ChannelRef(chid=chid))
+        return c.ChannelRef(chid=chid)
 
     async def top_up(self, params: c.TopUp, ctx: Ctx) -> c.ChannelRef:
         """One more channel beside this one, on the same terms."""
@@ -105,13 +109,9 @@ class ChannelMethods:
             int(params.cap_florins),
             developer_script=terms.developer_script,
             royalty_bps=terms.royalty_bps,
+            opened=_remembers(ctx),
         )
-        return self._remembered(ctx, c.ChannelRef(chid=chid))
-
-    def _remembered(self, ctx: Ctx, ref: c.ChannelRef) -> c.ChannelRef:
-        with self._ledger.store.transaction() as tx:
-            ctx.remember(tx, ref)
-        return ref
+        return c.ChannelRef(chid=chid)
 
     async def close(self, params: c.CloseChannel, _ctx: Ctx) -> c.ChannelView:
         """The end is wanted; `roll` agrees on the next channel first."""
@@ -211,3 +211,8 @@ class ChannelMethods:
     async def take_get(self, params: peer.ChannelOf, sender: Did) -> peer.TermsFound:
         """Terms for a payer that lost them."""
         return peer.TermsFound(terms=await self._opening.get(params.payer_key, sender))
+
+
+def _remembers(ctx: Ctx) -> Callable[[Tx, str], None]:
+    """The answer is kept with the channel that it names."""
+    return lambda tx, chid: ctx.remember(tx, c.ChannelRef(chid=chid))

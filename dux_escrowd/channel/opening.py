@@ -8,6 +8,7 @@ Source: channel_protocol.md §3; settled.md 6.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from common.chain.channel import TERMS_BYTES_MAX, ChannelTerms, channel_output_script, chid
 from common.chain.channel_heights import channel_profile, terms_problems
@@ -28,6 +29,7 @@ from common.identity.purposes import Purpose
 from common.identity.signed import decode_signed
 from common.identity.stamp import STAMP_BITS, has_stamp, make_stamp, stamped_part
 from common.rpc.method import Empty
+from common.store import Tx
 from common.units import Did, Florins
 from dux_escrowd.channel import facts as f
 from dux_escrowd.channel.agree import offered_problem, rules_of, terms_for
@@ -68,8 +70,13 @@ class Opening:
         developer_script: bytes = b"",
         royalty_bps: int = 0,
         rolled: bool = False,
+        opened: Callable[[Tx, str], None] = lambda _tx, _chid: None,
     ) -> str:
-        """Agree, adopt, fund; the channel's id. Its hello follows when the coin is in a block."""
+        """Agree, adopt, fund; the channel's id. Its hello follows when the coin is in a block.
+
+        `opened`: what the caller writes in the decision by which the channel is there: from then on it is funded, also
+        after a crash, and whoever asks once more for it must not get another.
+        """
         if not rolled:
             await self._require_funds(cap_florins)
         await self._desk.require_sound(payee)
@@ -83,6 +90,7 @@ class Opening:
         book = await self._adopted(terms, key.index, "payer", rolled=rolled)
         with self._ledger.store.transaction() as tx:
             self._ledger.open(tx, book, Payer(chid=book.chid, rules=rules_of(terms)))
+            opened(tx, book.chid)
         taken = await self._ledger.take(book.chid, f.OpenOk(at=book.created_height, same=True))
         await self._counter.copied(book.chid)  # before its coin is there: the phrase alone finds it from now on
         if not rolled:

@@ -11,14 +11,17 @@ from common.contracts.peer_p2p import (
     DHT_FIND,
     DHT_GET_AT,
     DHT_STORE,
+    DID_TELL,
     Contact,
     Contacts,
     FindNode,
     FindValue,
+    Heard,
     Store,
     Stored,
     Values,
 )
+from common.identity.news import LogNews
 from common.parts import Parts
 from dux_p2pd.session import Peer
 from dux_p2pd.settings import P2pdSettings
@@ -44,6 +47,7 @@ class LyingP2pd(OverlayP2pd):
         router.answer_at_once(DHT_FIND, self.on_find)
         router.answer_at_once(DHT_GET_AT, self.on_get_at)
         router.answer_at_once(DHT_STORE, self.on_store)
+        router.answer(DID_TELL, self.on_tell)
 
     @property
     def history(self) -> History:
@@ -95,6 +99,11 @@ class LyingP2pd(OverlayP2pd):
             return self.net.dht.on_store(params, peer)
         self._lied("store forgotten")
         return Stored(kept=True, reason="")
+
+    async def on_tell(self, _news: LogNews, _peer: Peer) -> Heard:
+        """What is told of a log it neither keeps nor passes on."""
+        self._lied("news swallowed")
+        return Heard(new=False)
 
 
 class LyingHousehold(Household):

@@ -7,7 +7,6 @@ waits and arrives when it heals, in order; a first word that meets a cut is lost
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -59,8 +58,9 @@ class PipeEnd:
         self.is_closed = False
         self._nodes = number_of(owner.host), number_of(peer_host)
         self._network = owner.network
-        self._waiting: deque[bytes | None] = deque()  # None is the end
-        self._travelling: deque[tuple[float, int]] = deque()  # when it arrives, and its bytes
+        self._delay_s = owner.network.weather.delay_s(*self.route, 0)  # a link has one, always the same
+        self._waiting: list[bytes | None] = []  # before a link that is cut; None is the end
+        self._travelling: list[tuple[float, int]] = []  # when it arrives, and its bytes
         self._held_bytes = 0
         self._free_at = 0.0  # nothing overtakes what was sent before
         self._is_full = self._looks_again = False
@@ -68,42 +68,65 @@ class PipeEnd:
 
     def send(self, data: bytes) -> None:
         """Take bytes; nothing happens on a closed end."""
-        if not self.is_closed:
-            self._queue(data)
+        if self.is_closed:
+            return
+        if self._travelling:
+            self.buffered_bytes()
+        self._held_bytes += len(data)
+        if self._is_full or self._held_bytes > WRITE_HIGH_BYTES:
+            self._note_room()
+        self._put(data)
+        self._look_again()
 
     def close(self) -> None:
         """The other end hears of it after everything sent before."""
         if not self.is_closed:
             self.is_closed = True
-            self._queue(None)
+            self._put(None)
+            self._look_again()
             if self.route[1] in self._network.gone:
                 self._network.leave(self)
 
     def buffered_bytes(self) -> int:
         """Bytes taken that have not arrived."""
-        now, travelling = self._network.loop_time(), self._travelling
-        while travelling and travelling[0][0] <= now:
-            self._held_bytes -= travelling.popleft()[1]
+        now, arrived = self._network.loop_time(), 0
+        for at_s, size_bytes in self._travelling:
+            if at_s > now:
+                break
+            self._held_bytes -= size_bytes
+            arrived += 1
+        del self._travelling[:arrived]
         return self._held_bytes
 
     def pump(self) -> None:
-        """Put what waits on its way, while the link is not cut."""
-        network, (source, target) = self._network, self.route
-        while self._waiting and not network.weather.is_cut(source, target):
-            item = self._waiting.popleft()
-            at_s = self.arrives_s()
-            if item is None:
-                network.post.send(*self._nodes, at_s, "end", self.number ^ 1)
-                network.leave(self)
-            else:
-                self._travelling.append((at_s, len(item)))
-                network.post.send(*self._nodes, at_s, "data", self.number ^ 1, item)
+        """Put what waits on its way, unless the link is cut."""
+        if self._waiting and not self._network.weather.is_cut(*self.route):
+            waiting, self._waiting = self._waiting, []
+            for item in waiting:
+                self._go(item)
+
+    def _put(self, item: bytes | None) -> None:
+        """Behind what waits already."""
+        if self._waiting or self._network.weather.is_cut(*self.route):
+            self._waiting.append(item)
+            self.pump()
+        else:
+            self._go(item)
+
+    def _go(self, item: bytes | None) -> None:
+        """On its way."""
+        network, (source, target) = self._network, self._nodes
+        at_s = self.arrives_s()
+        if item is None:
+            network.post.send(source, target, at_s, "end", self.number ^ 1)
+            network.leave(self)
+        else:
+            self._travelling.append((at_s, len(item)))
+            network.post.send(source, target, at_s, "data", self.number ^ 1, item)
 
     def arrives_s(self) -> float:
         """When what is sent now arrives; it is sent."""
-        network = self._network
-        at_s = network.loop_time() + network.weather.delay_s(*self.route, 0)
-        self._free_at = max(self._free_at, at_s)
+        self._free_at = max(self._free_at, self._network.loop_time() + self._delay_s)
         return self._free_at
 
     def received(self, data: bytes) -> None:
@@ -125,15 +148,6 @@ class PipeEnd:
     def is_unfinished(self) -> bool:
         """Whether its two ends have not introduced themselves."""
         return self.doorway is None or self.doorway.session is None
-
-    def _queue(self, item: bytes | None) -> None:
-        self._waiting.append(item)
-        if item is not None:
-            self._held_bytes += len(item)
-            if self._held_bytes > WRITE_HIGH_BYTES:
-                self._note_room()
-        self.pump()
-        self._look_again()
 
     def _note_room(self) -> None:
         is_full = self.buffered_bytes() > WRITE_HIGH_BYTES

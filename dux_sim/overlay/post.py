@@ -123,7 +123,7 @@ class Letter(msgspec.Struct, array_like=True):
     at_s: float
     rank: int
     kind: str
-    words: list[Any]
+    words: tuple[Any, ...]
 
 
 PARCELS = msgspec.msgpack.Encoder()
@@ -156,16 +156,16 @@ class Post:
         """From node to node, to arrive at a time."""
         rank = self._rank(source)
         if self._border is None or region_of(target) == self._region:
-            self._loop.arrive(at_s, rank, self._handlers[kind], *words, context=self._context)
+            self._loop.arrive(at_s, rank, self._handlers[kind], words, self._context)
         else:
-            self._leaving.append(Letter(at_s, rank, kind, list(words)))
+            self._leaving.append(Letter(at_s, rank, kind, words))
 
     def tell(self, source: int, kind: str, *words: Any) -> None:
         """From a node to every process, this one among them; all hear it at the same moment."""
         rank, at_s = self._rank(source), self._loop.time() + AHEAD_S
-        self._loop.arrive(at_s, rank, self._handlers[kind], *words, context=self._context)
+        self._loop.arrive(at_s, rank, self._handlers[kind], words, self._context)
         if self._border is not None:
-            self._leaving.append(Letter(at_s, rank, kind, list(words)))
+            self._leaving.append(Letter(at_s, rank, kind, words))
 
     def testify(self, kind: str, *words: Any) -> None:
         """The same from this process itself. Both may do so at one moment, each under a number of its own."""
@@ -183,7 +183,8 @@ class Post:
             self._border.give(PARCELS.encode(self._leaving))
             self._leaving.clear()
         if self._steps >= STEPS:
+            arrive, handlers, context = self._loop.arrive, self._handlers, self._context
             for one in LETTERS.decode(self._border.take()):
-                self._loop.arrive(one.at_s, one.rank, self._handlers[one.kind], *one.words, context=self._context)
+                arrive(one.at_s, one.rank, handlers[one.kind], one.words, context)
         self._steps += 1
         self._loop.horizon = self._steps * STEP_S

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +36,6 @@ SCALE_LEAST = 300
 MESSAGES = 60
 CAPABILITIES_MAX, NODES_PER_CAPABILITY = 12, 16
 WORKERS = 4  # one in so many works
-COLLECT_S = 300.0  # virtual: between two runs of the cycle collector, at moments that the history decides
-YOUNG = 1  # generations: a thousand nodes that stay are not looked through each time
 
 
 @dataclass(frozen=True)
@@ -119,11 +116,8 @@ class OverlayStory:
             await asyncio.sleep(JOIN_EVERY_S)
         await asyncio.sleep(SETTLE_S)
         await self._advertise()
-        end_s = self.world.loop.time() + self._seconds
         loops = [asyncio.ensure_future(work) for work in self._loops()]
-        while self.world.loop.time() < end_s:
-            await asyncio.sleep(min(COLLECT_S, end_s - self.world.loop.time()))
-            gc.collect(YOUNG)
+        await asyncio.sleep(self._seconds)
         for loop in loops:
             loop.cancel()
         await self._heal()

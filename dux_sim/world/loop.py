@@ -12,11 +12,13 @@ import heapq
 import itertools
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from math import inf
 from typing import Any, Literal, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -84,14 +86,13 @@ class Life:
 LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
 
 
-class _Turn:
+class _Turn(msgspec.Struct, eq=False):
     """A callback that does not run for the dead: what asyncio's handle does and no more, for there are millions."""
 
-    __slots__ = ("args", "callback", "context", "dropped")
-
-    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None) -> None:
-        self.callback, self.args, self.dropped = callback, args, False
-        self.context = copy_context() if context is None else context
+    callback: Callable[..., Any]
+    args: Sequence[Any]
+    context: Context
+    dropped: bool = False
 
     def cancel(self) -> None:
         """It will not run."""
@@ -103,28 +104,21 @@ class _Turn:
         return self.dropped
 
 
-class _Timer(_Turn):
-    """The same, later."""
+class _Timer(_Turn, eq=False, kw_only=True):
+    """The same, later: `at_s` is the virtual time."""
 
-    __slots__ = ("_loop", "_when")
-
-    def __init__(
-        self, when: float, callback: Callable[..., Any], args: tuple[Any, ...], loop: VirtualLoop,
-        context: Context | None,
-    ) -> None:  # fmt: skip
-        self.callback, self.args, self.dropped = callback, args, False
-        self.context = copy_context() if context is None else context
-        self._loop, self._when = loop, when
+    at_s: float
+    loop: VirtualLoop
 
     def when(self) -> float:
         """The virtual time."""
-        return self._when
+        return self.at_s
 
     def cancel(self) -> None:
         """It will not run, and the heap hears of it."""
         if not self.dropped:
-            super().cancel()
-            self._loop.timer_dropped()
+            _Turn.cancel(self)
+            self.loop.timer_dropped()
 
 
 def _nothing() -> None:
@@ -134,15 +128,8 @@ def _nothing() -> None:
 class SimFuture(asyncio.Future[Any]):
     """A future that hashes by its number: sets of futures have an order that memory addresses do not decide."""
 
-    _numbers = itertools.count()
-
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> SimFuture:  # noqa: PYI034 - asyncio's Future is no Self
-        """Numbered before asyncio hashes it."""
-        made: SimFuture = super().__new__(cls)
-        life = LIFE.get()
-        made.number = next(cls._numbers if life is None or life.numbers is None else life.numbers)
-        return made
-
+    __slots__ = ("number",)
+    numbers = itertools.count()  # of those that are of no life, or of one that does not count by itself
     number: int
 
     def __hash__(self) -> int:
@@ -155,6 +142,7 @@ class SimFuture(asyncio.Future[Any]):
 class SimTask(asyncio.Task[Any]):
     """A task that hashes by its number and knows whose life it is part of."""
 
+    __slots__ = ("life", "number")
     _numbers = itertools.count()
     number: int
     life: Life | None
@@ -179,9 +167,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     """Runs callbacks in the order in which they became ready; equal times in the order in which they were asked for."""
 
     def __init__(self) -> None:
-        self._now = 0.0
+        self.now = 0.0  # virtual seconds since the start
         self._ready: deque[_Turn] = deque()
-        self._timers: list[tuple[float, int, _Timer]] = []
+        self._timers: list[tuple[float, int, _Turn]] = []
         self._dropped = 0  # cancelled timers that still stand in the heap
         self._order = itertools.count()
         self._closed = False
@@ -192,13 +180,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def time(self) -> float:
         """Virtual seconds since the start."""
-        return self._now
+        return self.now
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _Turn:
         """After everything that is ready already."""
-        turn = _Turn(callback, args, context)
+        turn = _Turn(callback, args, copy_context() if context is None else context)
         self._ready.append(turn)
         return turn
 
@@ -206,19 +194,22 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _Timer:
         """So many virtual seconds from now."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _Timer:
         """At a virtual time."""
-        timer = _Timer(when, callback, args, self, context)
+        context = copy_context() if context is None else context
+        timer = _Timer(callback, args, context, at_s=when, loop=self)
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
 
-    def arrive(self, when: float, rank: int, callback: Callable[..., Any], *args: Any, context: Context) -> None:
+    def arrive(
+        self, when: float, rank: int, callback: Callable[..., Any], args: Sequence[Any], context: Context
+    ) -> None:
         """At a virtual time, behind all timers of that moment; `rank`, unique, orders arrivals of one moment."""
-        heapq.heappush(self._timers, (when, ARRIVALS + rank, _Timer(when, callback, args, self, context)))
+        heapq.heappush(self._timers, (when, ARRIVALS + rank, _Turn(callback, args, context)))
 
     def timer_dropped(self) -> None:
         """One more was cancelled: it is passed over when its time comes, or goes when most are such."""
@@ -230,7 +221,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future with an order of its own."""
-        return SimFuture(loop=self)
+        made, life = SimFuture(loop=self), LIFE.get()
+        made.number = next(SimFuture.numbers if life is None or life.numbers is None else life.numbers)
+        return made
 
     def create_task(
         self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], *, name: str | None = None,
@@ -268,11 +261,15 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             if not timers and self.horizon == inf:
                 raise Stuck("nothing is left to happen")
             self.on_horizon()
-        now = self._now = max(self._now, timers[0][0])
+        now, ready = timers[0][0], self._ready
+        if now > self.now:
+            self.now = now
+        else:
+            now = self.now
         while timers and timers[0][0] <= now:
             timer = heapq.heappop(timers)[2]
             if not timer.dropped:
-                self._ready.append(timer)
+                ready.append(timer)
 
     def _moment(self) -> None:
         """Everything that is ready, and what becomes ready by it, without time passing."""
@@ -280,7 +277,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         while ready and not self.halted:
             turns += 1
             if turns > TURNS_AT_ONCE_MAX:
-                raise Stuck(f"{TURNS_AT_ONCE_MAX} turns at second {self._now:.3f}: something wakes itself for ever")
+                raise Stuck(f"{TURNS_AT_ONCE_MAX} turns at second {self.now:.3f}: something wakes itself for ever")
             turn = ready.popleft()
             if turn.dropped:
                 continue
@@ -297,9 +294,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             except BaseException as error:  # noqa: BLE001 - as asyncio's handle has it
                 self.call_exception_handler({"message": f"Exception in callback {turn.callback}", "exception": error})
 
-    def get_debug(self) -> bool:
-        """No debug mode."""
-        return False
+    get_debug = staticmethod(bool)  # no debug mode; each future and each task asks
 
     def is_running(self) -> bool:
         """While it is not closed."""

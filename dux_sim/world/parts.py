@@ -64,14 +64,11 @@ class WorldClock:
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self.skew_ms = 0
+        self.monotonic = loop.time  # virtual seconds; never goes back, however wrong the time of day is set
 
     def unix_ms(self) -> UnixMs:
         """Milliseconds since 1970, as this node believes."""
-        return UnixMs(START_MS + self.skew_ms + int(self._loop.time() * 1000))
-
-    def monotonic(self) -> float:
-        """Virtual seconds; never goes back, however wrong the time of day is set."""
-        return self._loop.time()
+        return UnixMs(START_MS + self.skew_ms + int(self._loop.now * 1000))
 
 
 class Site(Protocol):

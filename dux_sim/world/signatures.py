@@ -18,15 +18,16 @@ from common.identity import keys
 from common.identity.log import FUTURE_MS, Log, decode_log, encode_log
 from common.identity.node_record import NodeRecord, open_record
 from common.identity.signed import Signed
-from dux_p2pd import directory
+from dux_p2pd import directory, records
 
 JUDGED_MAX = 65_536
+SPLIT_MAX = 16_384  # records read; a node remembers as many as one of a thousand needs
 
 
 @contextmanager
 def judged_once() -> Iterator[None]:
-    """While it lasts, `common.identity.keys` and `dux_p2pd.directory` remember what they judged."""
-    module, reader, papers = _module(keys), _module(directory), Papers()
+    """While it lasts, `common.identity.keys` and p2pd's `directory` and `records` remember what they judged."""
+    module, reader, papers, offered = _module(keys), _module(directory), Papers(), _module(records)
     real = module.bindings
     module.bindings = SimpleNamespace(
         crypto_sign=real.crypto_sign,
@@ -35,10 +36,12 @@ def judged_once() -> Iterator[None]:
         crypto_core_ed25519_is_valid_point=lru_cache(JUDGED_MAX)(real.crypto_core_ed25519_is_valid_point),
     )
     reader.decode_log, reader.open_record = papers.log, papers.record
+    split = offered.split_record
+    offered.split_record = lru_cache(SPLIT_MAX)(split.__wrapped__)
     try:
         yield
     finally:
-        module.bindings = real
+        module.bindings, offered.split_record = real, split
         reader.decode_log, reader.open_record = decode_log, open_record
 
 

@@ -43,6 +43,29 @@ def test_a_decision_lands_whole_or_not_at_all() -> None:
         assert store.rows(f"SELECT * FROM {table}") == [], table
 
 
+def test_a_decision_of_one_statement_lands_at_once_or_not_at_all(tmp_path: Path) -> None:
+    """It is on disk when the call returns, counts among the decisions, and nests in none.
+
+    Planted bugs noticed: it is left open until the next decision; it runs inside an open one.
+    """
+    path = tmp_path / "store.db"
+    store = make(path)
+    before = store.decisions
+    assert store.write("INSERT INTO coins VALUES (1, 5), (2, 7)") == 2
+    with pytest.raises(sqlite3.IntegrityError):
+        store.write("UPDATE coins SET value = value - ?", 6)
+    assert store.decisions == before + 2
+    assert [tuple(row) for row in sqlite3.connect(path).execute("SELECT * FROM coins")] == [(1, 5), (2, 7)]
+    with store.transaction() as tx:
+        tx.execute("INSERT INTO coins VALUES (3, 1)")
+        with pytest.raises(RuntimeError):
+            store.write("DELETE FROM coins")
+    assert len(store.rows("SELECT * FROM coins")) == 3
+    store.close()
+    with pytest.raises(Ending):
+        store.write("DELETE FROM coins")
+
+
 def test_a_closed_store_says_that_the_daemon_is_ending() -> None:
     """A call that meets the end of its daemon is told to repeat, not that it met a bug."""
     store = make()

@@ -12,11 +12,12 @@ from common.channel_messages import Outcome
 from common.contracts import channel as c
 from common.contracts.wallet_chain import Tip
 from common.errors import DuxError, Ending
-from common.units import FLOP
+from common.units import FLOP, Florins
 from dux_escrowd.channel import counter
+from dux_escrowd.channel.hands import WalletHands
 from dux_escrowd.channel.ledger import Ledger
 from dux_escrowd.desk import Desk
-from tests.escrow.channel_kit import PRICE, admit, finish, new_oid, offer, open_channel, pay, resp_of, view
+from tests.escrow.channel_kit import PRICE, admit, finish, live, new_oid, offer, open_channel, pay, resp_of, view
 from tests.escrow.kit import Net, Node, market, until
 from tests.escrow.test_paid_calls import parts
 from tests.escrow.test_paid_long_calls import SOON_S, Gate, bought, closes, settled
@@ -91,6 +92,31 @@ async def test_a_death_at_every_write_of_either_side_conserves_everything(
         assert mine.owed_florins == theirs.owed_florins == (outcomes[Outcome.OK] + 1) * PRICE
         assert theirs.held_florins <= mine.held_florins == FLOP // 5
         assert outcomes[Outcome.FAILED] >= 1, "no death fell between start and end of a call"
+
+
+async def test_a_channel_that_was_asked_for_is_opened_once(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed when it is in the books, before its funding: asked again, the same one is funded, and no other."""
+    plain, copied = WalletHands.copied, list[str]()
+
+    async def dies(hands: WalletHands, chid: str) -> None:
+        copied.append(chid)
+        if len(copied) == 1:
+            raise RuntimeError
+        await plain(hands, chid)
+
+    monkeypatch.setattr(WalletHands, "copied", dies)
+    async with market(net, "buyer", "seller") as (buyer, seller):
+        wish = c.OpenChannel(request_id="once", payee=seller.did, cap_florins=Florins(3 * FLOP))
+        with pytest.raises(DuxError):
+            await buyer.call(c.OPEN, wish)
+        before = buyer.daemon
+        buyer.death.set()
+        await until(lambda: buyer.daemon not in (None, before), "the buyer is up again")
+        assert (await buyer.call(c.OPEN, wish)).chid == copied[0]
+        await until(lambda: len(net.bench.rpc("getrawmempool")) == 1, "it is funded")
+        await net.mine(2)
+        await live(buyer, copied[0])
+        assert [one.chid for one in (await buyer.call(c.LIST, c.ListChannels())).channels] == [copied[0]]
 
 
 async def test_a_start_waits_for_a_wallet_that_reads_long(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:

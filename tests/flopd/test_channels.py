@@ -176,6 +176,33 @@ async def test_the_last_state_may_open_the_next_channel(tmp_path: Path, bench: C
         await payee.in_node(all_back.txid)
 
 
+@pytest.mark.one_source
+async def test_a_channel_that_older_books_do_not_know_as_paid_is_not_paid_again(
+    tmp_path: Path, bench: CoinBench
+) -> None:
+    """The wallet's books are an older backup's, escrowd asks for the funding once more: it lies there, or waits."""
+    async with pair(tmp_path, bench) as (payer, payee):
+        terms = await agreed(payer, payee, bench, b"o")
+        wish = purse.FundChannel(request_id="f", chid=chid(terms).hex())
+        made = await payer.call(purse.PURSE_FUND, wish, "escrowd")
+        await payer.in_node(made.txid)
+        store = payer.daemon.parts.table.store
+        with store.transaction() as tx:  # what a backup from before it does not have
+            tx.execute("DELETE FROM binds WHERE payment = ?", made.txid)
+            tx.execute("DELETE FROM payments WHERE txid = ?", made.txid)
+
+        async def seen() -> bool:
+            return bool((await payer.coins(channel_output_script(terms))).coins)
+
+        for number in range(2):
+            await payer.until(seen, "it is seen")
+            again = structs.replace(wish, request_id=f"g{number}")
+            assert (await payer.call(purse.PURSE_FUND, again, "escrowd")).txid == made.txid
+            bench.mine()
+            await payer.synced()
+        assert len((await payer.coins(channel_output_script(terms))).coins) == 1
+
+
 async def test_keys_that_were_only_tried_are_still_free(tmp_path: Path, bench: CoinBench) -> None:
     """A search for lost channels binds no key: contracts get their numbers, a channel that is found has its own."""
     async with pair(tmp_path, bench) as (payer, payee):

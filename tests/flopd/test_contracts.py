@@ -423,6 +423,11 @@ async def test_a_lot_is_funded_once(tmp_path: Path, bench: CoinBench) -> None:
         await d.fund()
         again = await d.buyer.call(CONTRACT_FUND, FundContract(request_id="another", cid=d.cid))
         assert again.txid == d.point.txid
+        with d.buyer.daemon.parts.table.store.transaction() as tx:  # the books of a backup from before it
+            tx.execute("DELETE FROM binds WHERE payment = ?", d.point.txid)
+            tx.execute("DELETE FROM payments WHERE txid = ?", d.point.txid)
+        older = await d.buyer.call(CONTRACT_FUND, FundContract(request_id="older", cid=d.cid))
+        assert (older.txid, older.vout) == (d.point.txid, d.point.vout)
         with pytest.raises(NotAgreed):
             await d.seller.call(CONTRACT_FUND, FundContract(request_id="mine", cid=d.cid))
         balance = await d.buyer.call(WALLET_BALANCE, Empty())

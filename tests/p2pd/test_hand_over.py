@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from functools import partial
 
 import pytest
@@ -204,7 +203,7 @@ async def test_who_asks_over_ipv6_is_told_ipv6_addresses_where_a_node_has_both()
         dht, both, one = nodes[0].overlay.dht, nodes[1], nodes[2]
         known = nodes[0].knows(both)
         record = replace(known.record, endpoints=(SIX, *known.record.endpoints, "nonsense", *MORE))
-        nodes[0].overlay.directory._remember(dataclasses.replace(known, record=record))
+        nodes[0].overlay.directory._remember(replace(known, record=record))
 
         def told(address: tuple[str, int]) -> dict[str, tuple[str, ...]]:
             peer = Peer(

@@ -252,7 +252,7 @@ def test_a_recovered_did_is_followed_and_its_old_key_is_no_longer_heard(clock: M
     assert held is not None
     assert held.log == recovered.log
     assert held.record is None
-    frozen = replace(held, log=replace(held.log, frozen=True))
+    frozen = msgspec.structs.replace(held, log=replace(held.log, frozen=True))
     one.directory._remember(frozen)
     with pytest.raises(IdentityUnsure):
         one.directory.judge(two.keeper.did, two.recovery(), b"")

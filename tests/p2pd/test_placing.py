@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from common.clock import SystemClock
-from common.identity.did import did_of
+from common.identity.did import did_of, node_id_of
 from common.randomness import SeededRandomness
 from dux_p2pd.lookup import Found, Manners
 from dux_p2pd.placing import ENOUGH, Placing
@@ -47,7 +47,7 @@ class Crowd:
         return True
 
     def placing(self, start: int = K) -> Placing:
-        manners = replace(PLAIN, is_at_hand=lambda node: node.id in self.at_hand)
+        manners = replace(PLAIN, is_at_hand=lambda did: node_id_of(did) in self.at_hand)
         return Placing(KEY, self.nodes[:start], self.find, self.give, manners)
 
     def nearest(self) -> set[bytes]:

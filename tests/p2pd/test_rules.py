@@ -96,7 +96,7 @@ def test_which_records_are_believed(ns: Namespace[Canon] | None, changes: dict[s
 )
 def test_which_records_are_kept(changes: dict[str, object], *, kept: bool) -> None:
     """Newer than what is known, among the 2k nearest, within the quotas; known signers may take a stranger's place."""
-    shelf = Shelf(**{**{name: getattr(SHELF, name) for name in Shelf.__slots__}, **changes})  # type: ignore[arg-type]
+    shelf = Shelf(**{**{name: getattr(SHELF, name) for name in Shelf.__struct_fields__}, **changes})  # type: ignore[arg-type]
     assert (keep_fault(RECORD, replace(NS, per_signer_max=8), shelf, 40) is None) is kept
 
 

@@ -42,12 +42,12 @@ def test_what_comes_over_the_border_takes_its_place_among_the_letters_from_here(
     post.send(HERE, HERE, 2 * AHEAD_S, "word", "from here")
     post.send(HERE, THERE, 2 * AHEAD_S, "word", "to there")
     other = Border(theirs.fileno())
-    early = Letter(2 * AHEAD_S, (THERE << 36) + 1, "word", ["from there"])
+    early = Letter(2 * AHEAD_S, (THERE << 36) + 1, "word", ("from there",))
     for step in range(3 * STEPS):
         other.give(PARCELS.encode([early] if step == 0 else []))
     loop.run_until(lambda: len(heard) == 2)
     assert heard == ["from there", "from here"]
-    assert [one.words for one in LETTERS.decode(other.take())] == [["to there"]]
+    assert [one.words for one in LETTERS.decode(other.take())] == [("to there",)]
     theirs.close()
     loop.call_at(9.0, heard.append, "too far", context=Context())
     with pytest.raises(Stuck, match="the other process has ended"):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from coverage import CoverageData
 
 from dux_cli import testing
 
@@ -33,22 +34,44 @@ def test_the_runners_own_words_come_last(tmp_path: Path, body: str, code: int) -
     assert json.loads(as_json.stdout)["passed"] is (code == 0)
 
 
+PROJECT = """
+[tool.coverage.run]
+source = ["market"]
+[[tool.importlinter.contracts]]
+id = "pure-rules"
+source_modules = ["market.rules", "market.guards", "market.unknown"]
+"""
+
+
+PLACES = (
+    ("histories", "tests/sim", "histories"),
+    ("machines", "tests/containers", "containers"),
+    ("machines", "tests/systemd", "nspawn"),
+    ("rest", "tests/sim", ""),
+)
+
+
+def small_project(folder: Path, bodies: dict[str, str]) -> None:
+    """A project of four tests in three groups, each group's with such a body."""
+    marks = "".join(f"  {mark}: long\n" for mark in ("histories", "containers", "nspawn"))
+    (folder / "pytest.ini").write_text(f"[pytest]\nmarkers =\n{marks}")
+    (folder / "pyproject.toml").write_text(PROJECT)
+    (folder / "market").mkdir()
+    for name in ("rules", "guards", "unknown", "daemon"):
+        (folder / "market" / f"{name}.py").write_text("print()\n")
+    for name, place, mark in PLACES:
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        marked = f"@pytest.mark.{mark}\n" if mark else ""
+        source = f"import pathlib\n\nimport pytest\n\n\n{marked}def test_it():\n    {bodies[name]}\n"
+        (folder / place / f"test_{mark or 'rest'}.py").write_text(source)
+
+
 @pytest.mark.parametrize("broken", ["", "histories", "machines", "rest"])
 def test_what_runs_beside_the_rest_counts(
     tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Each test runs once, in one of three processes; any one's failure is the suite's; the rest has the last word."""
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  histories: long\n  containers: slow\n  nspawn: slow\n")
-    for name, folder, mark in (
-        ("histories", "tests/sim", "histories"),
-        ("machines", "tests/containers", "containers"),
-        ("machines", "tests/systemd", "nspawn"),
-        ("rest", "tests/sim", ""),
-    ):
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        marked = f"@pytest.mark.{mark}\n" if mark else ""
-        body = f"import pytest\n\n\n{marked}def test_it():\n    assert {name != broken}\n"
-        (tmp_path / folder / f"test_{mark or 'rest'}.py").write_text(body)
+    small_project(tmp_path, {name: f"assert {name != broken}" for name, _, _ in PLACES})
     monkeypatch.setattr(testing, "CHECKOUT", tmp_path)
     once = {name: value for name, value in os.environ.items() if name != testing.ALL_VARIABLE}  # no second try
     code, summary = testing.run_whole_suite(once, fast=False, aside=False)
@@ -58,6 +81,37 @@ def test_what_runs_beside_the_rest_counts(
     histories, _, machines = words.partition("machines, beside the rest:")
     assert ("1 failed, 1 deselected" if broken == "histories" else "1 passed, 1 deselected") in histories
     assert ("2 failed in" if broken == "machines" else "2 passed in") in machines
+
+
+def test_rules_modules_alone_are_measured_also_those_that_no_test_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the rest and beside it; what nobody imported has no line that ran, so a report that asks for all fails."""
+    bodies = {"histories": "pass", "machines": "import market.guards", "rest": "import market.rules, market.daemon"}
+    small_project(tmp_path, bodies)
+    monkeypatch.setattr(testing, "CHECKOUT", tmp_path)
+    code, _ = testing.run_whole_suite(dict(os.environ), fast=False, aside=False)
+    assert code == 0
+    data = CoverageData(str(tmp_path / ".coverage"))
+    data.read()
+    arcs = {Path(name).name: data.arcs(name) for name in data.measured_files()}
+    assert set(arcs) == {"rules.py", "guards.py", "unknown.py"}
+    assert arcs["rules.py"]
+    assert arcs["guards.py"]
+    assert not arcs["unknown.py"]
+
+
+def test_second_tries_of_all_processes_are_counted_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Few enough in each, too many in all: that is a fault."""
+    once = "tried = pathlib.Path(__file__ + '.tried'); there = tried.exists(); tried.touch(); assert there"
+    small_project(tmp_path, dict.fromkeys(("histories", "machines", "rest"), once))
+    monkeypatch.setattr(testing, "CHECKOUT", tmp_path)
+    code, summary = testing.run_whole_suite(os.environ | {testing.ALL_VARIABLE: "1"}, fast=False, aside=False)
+    assert summary.startswith("1 passed, 3 deselected, 1 rerun")
+    assert code == 1
+    assert "4 tests needed a second try, more than 3" in capfd.readouterr().out
 
 
 def test_a_real_skip_passes_and_says_why(tmp_path: Path) -> None:

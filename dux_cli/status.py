@@ -58,7 +58,8 @@ def facts_of(told: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("network", f"{told['network']}, {counted(told['peers'], 'peer')}"))
     if "height" in told:
         reading = "" if told["synced"] else ", which the wallet is still reading"
-        facts.append(("chain", f"{told['chain']}, height {told['height']}{reading}"))
+        seen = f"height {told['height']}{reading}" if told["height"] >= 0 else "no block is read yet"
+        facts.append(("chain", f"{told['chain']}, {seen}"))
     if "cases" in told:
         wait = "waits for you," if told["cases"] == 1 else "wait for you, the first"
         facts.append(

@@ -203,10 +203,10 @@ class Dht:
         """
         records: list[bytes] = []
         room = RECORDS_BYTES_MAX
-        for envelope in self.shelf.envelopes_at(params.key, RECORDS_MAX):
-            if len(envelope) <= room:
-                room -= len(envelope)
-                records.append(envelope)
+        for row in self.shelf.at(params.key)[:RECORDS_MAX]:
+            if len(row.envelope) <= room:
+                room -= len(row.envelope)
+                records.append(row.envelope)
         if not self._may_draw(peer, RECORDS_BYTES_MAX - room):
             self._peers.abuse.add(Abuse.READ_REFUSED)
             raise RateLimited(who=peer.did, what="DHT records", wait_s=1.0)

@@ -83,12 +83,6 @@ class RecordTable:
         """The unexpired records at a place, newest first."""
         return self._read("key = ? AND expires_ms > ? ORDER BY seq_ms DESC, did", key, now_ms)
 
-    def envelopes_at(self, key: bytes, now_ms: int, count: int) -> list[bytes]:
-        """Of those the bytes that their signers signed, at most so many."""
-        sql = "SELECT envelope FROM records WHERE envelope IS NOT NULL AND key = ? AND expires_ms > ? "
-        order = "ORDER BY seq_ms DESC, did LIMIT ?"
-        return [row["envelope"] for row in self._store.rows(sql + order, key, now_ms, count)]
-
     def signers_at(self, key: bytes, now_ms: int) -> list[Did]:
         """Who, besides this node, has an unexpired record at a place."""
         sql = "SELECT DISTINCT did FROM records WHERE key = ? AND expires_ms > ? AND envelope IS NOT NULL AND mine = 0"

@@ -165,7 +165,3 @@ class RecordShelf:
     def at(self, key: bytes) -> list[RecordRow]:
         """The records at a place that count now."""
         return self.table.at(key, self._clock.unix_ms())
-
-    def envelopes_at(self, key: bytes, count: int) -> list[bytes]:
-        """Of these the first so many as they are handed on."""
-        return self.table.envelopes_at(key, self._clock.unix_ms(), count)

@@ -71,6 +71,7 @@ def test_status_tells_node_network_and_chain_in_words(run: Any, node: FakeNode) 
     assert "chain    flopd does not answer at here: it sleeps" in run("status").err
     reading = {"node": "n", "silent": [], "chain": "main", "height": 5, "synced": False}
     assert facts_of(reading) == [("chain", "main, height 5, which the wallet is still reading")]
+    assert facts_of(reading | {"height": -1}) == [("chain", "main, no block is read yet")]
     silent = {"node": "n", "silent": ["flopd"], "chain_error": "flopd is off"}
     assert facts_of(silent) == []
 

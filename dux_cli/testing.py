@@ -84,7 +84,7 @@ class Aside:
 
 
 ASIDES = (
-    Aside("histories", "histories", ("tests/sim",), only_computes=True),
+    Aside("histories", "histories", ("tests/rules", "tests/sim"), only_computes=True),
     Aside("machines", "containers or nspawn", ("tests/containers", "tests/systemd")),
 )
 

@@ -273,6 +273,8 @@ def machine_for(hunt: Hunt, table: Index) -> type[RuleBasedStateMachine]:
     return type("Hunted", (Histories,), body)
 
 
+@pytest.mark.histories
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("fault", HUNTS)
 def test_a_planted_fault_is_found_and_its_absence_is_quiet(fault: str) -> None:
     """Each fault that the protocol's model found breaks its law here, too; the same search without it finds nothing."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.patient
+pytestmark = [pytest.mark.patient, pytest.mark.histories, pytest.mark.timeout(2400)]
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = ("--nodes", "5", "--hours", "0.4", "--faults", "all")

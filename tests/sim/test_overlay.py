@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.patient
+pytestmark = [pytest.mark.patient, pytest.mark.histories, pytest.mark.timeout(2400)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--story", "overlay", "--nodes", "20", "--hours", "0.08", "--faults", "churn,partition,liars", "--json")
@@ -30,7 +30,6 @@ def sim(*words: str, hash_seed: str = "0", code: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.timeout(300)
 def test_a_seed_is_one_history_of_the_overlay_and_everything_that_is_wanted_is_answered() -> None:
     """Under two hash seeds, in one process and in two; the weather, the liars and the churn have all been at work."""
     first = sim(*SHORT, "--seed", "3", "--processes", "1", hash_seed="1")

@@ -20,7 +20,7 @@ from dux_sim.shrink import shrink
 from dux_sim.world.faults import FaultKind
 from dux_sim.world.world import quiet_memory
 
-pytestmark = pytest.mark.patient
+pytestmark = [pytest.mark.patient, pytest.mark.histories, pytest.mark.timeout(2400)]
 
 SEEDS = 60  # tried one after another until the bug is found
 

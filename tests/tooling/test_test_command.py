@@ -44,7 +44,7 @@ source_modules = ["market.rules", "market.guards", "market.unknown"]
 
 
 PLACES = (
-    ("histories", "tests/sim", "histories"),
+    ("histories", "tests/rules", "histories"),
     ("machines", "tests/containers", "containers"),
     ("machines", "tests/systemd", "nspawn"),
     ("rest", "tests/sim", ""),
@@ -112,6 +112,18 @@ def test_second_tries_of_all_processes_are_counted_together(
     assert summary.startswith("1 passed, 3 deselected, 1 rerun")
     assert code == 1
     assert "4 tests needed a second try, more than 3" in capfd.readouterr().out
+
+
+def test_no_process_looks_past_a_test_that_is_left_to_it() -> None:
+    """The rest leaves out what carries the mark, wherever it is: it must lie where the other process looks."""
+    for one in testing.ASIDES:
+        marked = [
+            path
+            for path in (ROOT / "tests").rglob("test_*.py")
+            if any(f"mark.{mark}" in path.read_text() for mark in one.marks.split(" or "))
+        ]
+        places = {path.relative_to(ROOT).parent.as_posix() for path in marked}
+        assert places == set(one.folders)
 
 
 def test_a_real_skip_passes_and_says_why(tmp_path: Path) -> None:

@@ -161,9 +161,9 @@ async def test_a_file_of_an_airdrop_holds_and_every_lie_in_it_is_found(make: Mad
         ({"file_headers": found.headers[80:]}, "first block"),
         ({"file_headers": found.headers[:-1]}, "cut off"),
         ({"file_headers": found.headers[:160] + found.headers[240:]}, "does not follow"),
-        ({"file_profile": b"{}"}, "cannot be read"),
+        ({"file_profile": b"{}"}, "is no proof file"),
         ({"file_profile": found.profile.replace(b'"tax_bps":500', b'"tax_bps":501')}, "not the one you trust"),
-        ({"file_sets": b"[1]"}, "cannot be read"),
+        ({"file_sets": b"[1]"}, "is no proof file"),
     ]  # fmt: skip
     for changes, words in lies:
         told_problems = checked(lied(file, **changes), trusted=world.network)
@@ -186,7 +186,7 @@ async def test_lies_about_parameters_places_and_draws_are_found(make: Made, monk
     assert bonded != found.profile
     empty = msgspec.structs.replace(told.items[0], data=b"")
     lies: list[tuple[dict[str, Any], str]] = [
-        ({"file_profile": found.profile.replace(b'"tax_bps":500', b'"tax_bps":99999')}, "cannot be read"),
+        ({"file_profile": found.profile.replace(b'"tax_bps":500', b'"tax_bps":99999')}, "is no proof file"),
         ({"file_sets": json_bytes((msgspec.structs.replace(first, version=2),))}, "parameter set"),
         ({"file_sets": json_bytes((first,))}, "parameter sets are not those you trust"),
         ({"proof_paid_height": told.cutoff_height}, "was not paid between"),
@@ -344,7 +344,7 @@ async def test_the_command_checks_files_without_a_node(
         assert any("left out" in note for note in told["notes"])
         with pytest.raises(SystemExit, match="1"):
             await asyncio.to_thread(run_main, duxnet, ["verify", kind, str(forged)])
-        assert "cannot be read" in capsys.readouterr().out
+        assert "is no proof file" in capsys.readouterr().out
         other = "sweep" if kind == "airdrop" else "airdrop"
         with pytest.raises(SystemExit, match="1"):
             await asyncio.to_thread(run_main, duxnet, ["verify", other, str(file)])

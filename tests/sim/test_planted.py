@@ -13,6 +13,7 @@ from dux_escrowd import hearing, replies
 from dux_escrowd.facts import SpendSeen
 from dux_escrowd.model import Lot
 from dux_escrowd.replay import LoggedFact
+from dux_flopd.chain_store import ChainStore
 from dux_flopd.contract_methods import ContractMethods
 from dux_flopd.store import WalletStore
 from dux_sim.orders import Order, faults_of, perform, read
@@ -41,8 +42,9 @@ def first_found(kinds: tuple[FaultKind, ...], law: str) -> Order:
 
 
 def test_a_double_payment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wallet forgets what it has paid for a contract, and which requests it has answered."""
+    """The wallet forgets what it has paid for a contract, what the chain says of it, and which requests it answered."""
     monkeypatch.setattr(WalletStore, "live_payment", lambda *_: None)
+    monkeypatch.setattr(ChainStore, "paid_on", lambda *_: None)
     monkeypatch.setattr(MethodTable, "_earlier", lambda *_: None)
     law = "3 a payment happens once"
     order = first_found(("crash",), law)

@@ -56,6 +56,7 @@ OF_CRASHES = frozenset({CRASHES})
 CRASHES_OR_AWAY = frozenset({CRASHES, AWAY})
 SOME: dict[str, Any] = {"nonces_max": 3}  # hellos of the payer; the first one is before the walk begins
 FEW: dict[str, Any] = {"nonces_max": 2}
+AGAIN: dict[str, Any] = {"calls": 1, "rules": {"rerun": True}, **SOME}
 MOVED: dict[str, Any] = {"calls": 1, "opening": True, "accidents": OF_CHAIN, "nonces_max": LIAR_HELLOS}
 
 
@@ -72,6 +73,7 @@ def quick_cases() -> list[Case]:
         case_of("from the funding on, 1 call, of the chain", ONE, **MOVED),
         case_of("first voucher above the price, 2 calls", calls=2, rules={"first": 2 * UNIT}),
         case_of("metered, 1 call", calls=1, metered=True),
+        case_of("what a crash found running is run again, 1 call, by crashes", ONE, accidents=OF_CRASHES, **AGAIN),
         case_of("payer lies, 1 call, of the chain", ONE, calls=1, accidents=OF_CHAIN, **LYING_PAYER),
         case_of("payer lies from the funding on, 1 call", calls=1, opening=True, **LYING_PAYER),
         case_of("payee lies, 2 calls, by crashes", ONE, calls=2, accidents=OF_CRASHES, **LYING_PAYEE),
@@ -113,7 +115,7 @@ def full_cases() -> list[Case]:
         case_of("from the funding on, 1 call, of the chain", TWO, calls=1, opening=True, accidents=OF_CHAIN),
         case_of("from the funding on, 1 call", ONE, calls=1, opening=True),
         case_of("from the funding on, 2 calls, of the chain", ONE, calls=2, opening=True, accidents=OF_CHAIN, **SOME),
-        case_of("what a crash found running is run again, 1 call", TWO, calls=1, rules={"rerun": True}, **SOME),
+        case_of("what a crash found running is run again, 1 call", TWO, **AGAIN),
         case_of("metered, 1 call", ONE, calls=1, metered=True),
         case_of("payer lies, 1 call", OLD_PAYEE, calls=1, **LYING_PAYER),
         *by_kind("payer lies from the funding on, 1 call", calls=1, opening=True, **LYING_PAYER)[1:],

@@ -163,13 +163,14 @@ class World:
     def _programs_live(self, lived: tuple[int, ...]) -> None:
         """Whose handler delivered parts goes on over the start; what nobody speaks of any more the daemon fails.
 
-        A call without parts is for the start itself to end: here nothing else does.
+        A call without parts is for the start itself to end or to run again: here nothing else does.
         """
+        again = self.running
         kept = [call.j for call in self.payee.calls if call.state is CallState.RUNNING and call.sent_florins]
         for j in kept:
-            if j not in lived:
+            if j not in (*lived, *again):
                 self.learn(PAYEE, f.HandlerDone(at=0, j=j, outcome=Outcome.FAILED, resp=NO_ROOT, charged_florins=0))
-        self.running = tuple(j for j in lived if j in kept)
+        self.running = tuple(sorted({*again, *(j for j in lived if j in kept)}))
 
     def hello(self) -> None:
         """The payer starts: a nonce that was never used."""

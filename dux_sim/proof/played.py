@@ -125,7 +125,6 @@ class Lot:
 
     def forbidden(self) -> Iterator[tuple[str, Tx]]:
         """What must be refused of a coin that has just come."""
-        yield "a refund before its height", self.too_early()
         if self.outpoint is not None:
             if self.contract.result_hash:
                 yield "a release without K", self._without_key(self.outpoint)

@@ -150,9 +150,11 @@ class Player:
         for event in events:
             if event.height == height:
                 self._must_refuse(lot, lot.forbidden() if event.spend is None else lot.rivals(event.spend))
+        came = any(event.spend is None and event.height == height for event in events)
         there = any(event.spend is None and event.height <= height for event in events)
         spent = any(event.spend is not None and event.height <= height for event in events)
-        if height == lot.history.timeout - 1 and there and not spent:
+        last = lot.history.timeout - 1  # a block that comes after it may hold the refund, whenever its coin came
+        if there and not spent and (height == last or (came and height < last)):
             self._must_refuse(lot, iter([("a refund before its height", lot.too_early())]))
 
     def _must_take(self, lot: OnChain, tx: Tx, what: str) -> None:

@@ -92,7 +92,6 @@ class Paid:
     def forbidden(self) -> Iterator[tuple[str, Tx]]:
         """What must be refused of a coin that has just come."""
         cum = 2 * FIRST_MIN_FLORINS
-        yield "a refund before its height", self.too_early()
         yield "a stranger with a voucher", self._state(cum, self._outpoint, payee="stranger")
         yield "a state that the payer has not signed", self._state(cum, self._outpoint, signed_for=FIRST_MIN_FLORINS)
         for outpoint in self._gone:

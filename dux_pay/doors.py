@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
 from common.errors import CallerMistake
+from dux_pay.reaper import Reaper
 
 BACKLOG = 256  # connections that wait to be taken
 
@@ -18,8 +22,9 @@ class PlaceTaken(CallerMistake):
     key = "place-taken"
 
 
-async def opened(runner: web.AppRunner, host: str, port: int) -> int:
-    """The port at which it serves from now on.
+@asynccontextmanager
+async def served(runner: web.AppRunner, host: str, port: int, reaper: Reaper) -> AsyncIterator[int]:
+    """Serve there, and cut whom the reaper finds too slow; gives the port.
 
     Raises:
         PlaceTaken: somebody else does there, or the machine has no such address.
@@ -31,4 +36,10 @@ async def opened(runner: web.AppRunner, host: str, port: int) -> int:
         await runner.cleanup()
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise PlaceTaken(place=f"{host}:{port}", reason=reason) from error
-    return int(runner.addresses[0][1])
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(reaper.run(runner))
+        try:
+            yield int(runner.addresses[0][1])
+        finally:
+            watching.cancel()
+            await runner.cleanup()

@@ -13,7 +13,6 @@ Source: channel_protocol.md §7, settled.md 4, 24.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -27,7 +26,7 @@ from common.rpc.server import LOCAL_HOSTS, Tokens, check_host
 from common.settings import is_loopback
 from common.units import Florins
 from dux_pay.buying import Came, Header, Wanted
-from dux_pay.doors import opened
+from dux_pay.doors import served
 from dux_pay.fetching import Fetcher, Fetching
 from dux_pay.headers import SIGNATURE, Oid
 from dux_pay.proxy import NotLoopback
@@ -94,15 +93,8 @@ class Gateway:
             web.route("*", "/fetch/{url:.+}", self.fetch),
         ])  # fmt: skip
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        async with self._fetcher:
-            found = await opened(runner, host, port)
-            async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(reaper.run(runner))
-                try:
-                    yield found
-                finally:
-                    watching.cancel()
-                    await runner.cleanup()
+        async with self._fetcher, served(runner, host, port, reaper) as found:
+            yield found
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -28,7 +28,7 @@ from dux_pay.answers import BODY_BYTES_MAX as ANSWER_BYTES_MAX
 from dux_pay.answers import TYPE_DEFAULT
 from dux_pay.calls import Payment
 from dux_pay.delivering import OK, deliver, is_metered
-from dux_pay.doors import opened
+from dux_pay.doors import served
 from dux_pay.headers import REQUIRED, RESPONSE, SIGNATURE
 from dux_pay.messages import PATH
 from dux_pay.price import Prices, Rate
@@ -119,15 +119,8 @@ class Proxy:
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S, lingering_time=LINGER_S
         )
-        async with self._client():
-            found = await opened(runner, host, port)
-            async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(self._reaper.run(runner))
-                try:
-                    yield found
-                finally:
-                    watching.cancel()
-                    await runner.cleanup()
+        async with self._client(), served(runner, host, port, self._reaper) as found:
+            yield found
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[None]:
